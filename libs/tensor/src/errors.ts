@@ -1,0 +1,72 @@
+/**
+ * Base of every error this project throws on purpose. `_tag` names the kind and survives structured cloning as a
+ * plain field, so hosts can tell errors apart after they crossed a worker boundary (and Effect's `catchTag` works).
+ */
+export abstract class LockstepError extends Error {
+  abstract readonly _tag: string;
+
+  override get name(): string {
+    return this._tag;
+  }
+}
+
+/** A public function was called with an argument it cannot accept. Nothing was written. */
+export class ArgumentError extends LockstepError {
+  readonly _tag = "ArgumentError";
+  /** Public function that was called. */
+  readonly operation: string;
+  /** Name of the offending argument. */
+  readonly argument: string;
+  /** What would have been accepted. */
+  readonly expected: string;
+  /** What came. */
+  readonly received: string;
+
+  constructor(operation: string, argument: string, expected: string, received: string, advice = "") {
+    super(`${operation}: \`${argument}\` must be ${expected}, but is ${received}.${advice === "" ? "" : ` ${advice}`}`);
+    this.operation = operation;
+    this.argument = argument;
+    this.expected = expected;
+    this.received = received;
+  }
+}
+
+/** A heap or arena has no free range of the asked size. Nothing was allocated. */
+export class HeapExhausted extends LockstepError {
+  readonly _tag = "HeapExhausted";
+  readonly heap: string;
+  readonly requestedBytes: number;
+  readonly freeBytes: number;
+  readonly largestFreeBytes: number;
+  readonly totalBytes: number;
+
+  constructor(heap: string, requestedBytes: number, freeBytes: number, largestFreeBytes: number, totalBytes: number) {
+    super(
+      `${heap} is exhausted: ${requestedBytes} bytes were asked, ${freeBytes} of ${totalBytes} bytes are left ` +
+        `(largest free range ${largestFreeBytes}). Free tensors, reset an arena, or open it with more bytes.`,
+    );
+    this.heap = heap;
+    this.requestedBytes = requestedBytes;
+    this.freeBytes = freeBytes;
+    this.largestFreeBytes = largestFreeBytes;
+    this.totalBytes = totalBytes;
+  }
+}
+
+/** A tensor was freed twice, or memory that the heap never handed out was freed. */
+export class InvalidFree extends LockstepError {
+  readonly _tag = "InvalidFree";
+
+  constructor(heap: string, offset: number, reason: string) {
+    super(`${heap}: cannot free byte offset ${offset}: ${reason}.`);
+  }
+}
+
+/** A safetensors file cannot be read: truncated, malformed, or holding a dtype this library does not know. */
+export class SafetensorsError extends LockstepError {
+  readonly _tag = "SafetensorsError";
+
+  constructor(file: string, expected: string, received: string) {
+    super(`${file}: expected ${expected}, but found ${received}. Is the file complete and a safetensors file?`);
+  }
+}

@@ -1,0 +1,196 @@
+import { ArgumentError, HeapExhausted, InvalidFree } from "./errors.ts";
+
+const PAGE_BYTES = 65536;
+/** Every allocation starts on a cache line of its own, so that two owners never share one. */
+const CACHE_LINE_BYTES = 128;
+
+/** Where tensors get their bytes: a {@link SharedHeap}, or an {@link Arena} inside one. */
+export interface Allocator {
+  readonly heap: SharedHeap;
+  /** Byte offset, within the heap's memory, of a fresh range aligned to 128 bytes. Its contents are undefined. */
+  allocate(bytes: number): number;
+  /** Returns a range to the allocator. */
+  release(offset: number): void;
+}
+
+let nextMemoryId = 1;
+
+/**
+ * A range of one `WebAssembly.Memory({ shared: true })` with an allocator over it. Kernels and peers read the same
+ * bytes, so nothing is copied between ranks. The allocator's bookkeeping lives in the JavaScript of the one thread
+ * that owns the range: split a memory into one range per rank ({@link SharedHeap.range}) rather than sharing a range.
+ *
+ * Memory is reserved at once (address space only) and becomes resident when first touched.
+ */
+export class SharedHeap implements Allocator {
+  /** Identifies the memory, not the range: equal on every thread that holds the same memory. */
+  readonly id: string;
+  readonly memory: WebAssembly.Memory;
+  readonly buffer: SharedArrayBuffer;
+  /** First byte of this range within the memory. */
+  readonly start: number;
+  readonly totalBytes: number;
+  /** Free ranges ordered by offset, none adjacent to another. */
+  readonly #free: { offset: number; bytes: number }[];
+  readonly #allocated = new Map<number, number>();
+  #freeBytes: number;
+
+  private constructor(id: string, memory: WebAssembly.Memory, start: number, totalBytes: number) {
+    this.id = id;
+    this.memory = memory;
+    this.buffer = memory.buffer as unknown as SharedArrayBuffer;
+    this.start = start;
+    this.totalBytes = totalBytes;
+    this.#freeBytes = totalBytes;
+    this.#free = totalBytes === 0 ? [] : [{ offset: start, bytes: totalBytes }];
+  }
+
+  /** A heap over a new shared memory of `bytes` (rounded up to 64 KiB pages; at most 4 GiB - 64 KiB). */
+  static create(bytes: number): SharedHeap {
+    const pages = Math.ceil(bytes / PAGE_BYTES);
+    if (!Number.isFinite(bytes) || pages < 1 || pages > 65535) {
+      throw new ArgumentError("SharedHeap.create", "bytes", "from 1 to 4294901760", String(bytes));
+    }
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    const id = `${Date.now().toString(36)}-${Math.floor(Math.random() * 2 ** 32).toString(36)}-${nextMemoryId++}`;
+    // Offset 0 is never handed out: kernels may use 0 as "no tensor".
+    return new SharedHeap(id, memory, CACHE_LINE_BYTES, pages * PAGE_BYTES - CACHE_LINE_BYTES);
+  }
+
+  /** A heap over part of an existing memory, for the thread that owns that part. `id` is the one of the creator. */
+  static range(id: string, memory: WebAssembly.Memory, start: number, totalBytes: number): SharedHeap {
+    const end = start + totalBytes;
+    if (start < CACHE_LINE_BYTES || start % CACHE_LINE_BYTES !== 0 || end > memory.buffer.byteLength) {
+      throw new ArgumentError(
+        "SharedHeap.range",
+        "start, totalBytes",
+        `a 128-byte aligned range within (0, ${memory.buffer.byteLength}]`,
+        `[${start}, ${end})`,
+      );
+    }
+    return new SharedHeap(id, memory, start, totalBytes);
+  }
+
+  get heap(): SharedHeap {
+    return this;
+  }
+
+  get freeBytes(): number {
+    return this.#freeBytes;
+  }
+
+  get usedBytes(): number {
+    return this.totalBytes - this.#freeBytes;
+  }
+
+  get largestFreeBytes(): number {
+    let largest = 0;
+    for (const range of this.#free) largest = Math.max(largest, range.bytes);
+    return largest;
+  }
+
+  allocate(bytes: number): number {
+    if (!Number.isInteger(bytes) || bytes < 0) {
+      throw new ArgumentError("SharedHeap.allocate", "bytes", "a non-negative integer", String(bytes));
+    }
+    const wanted = roundUpToLine(Math.max(bytes, 1));
+    const index = this.#free.findIndex((range) => range.bytes >= wanted);
+    const range = this.#free[index];
+    if (range === undefined) {
+      throw new HeapExhausted("SharedHeap", bytes, this.#freeBytes, this.largestFreeBytes, this.totalBytes);
+    }
+    const offset = range.offset;
+    if (range.bytes === wanted) this.#free.splice(index, 1);
+    else {
+      range.offset += wanted;
+      range.bytes -= wanted;
+    }
+    this.#allocated.set(offset, wanted);
+    this.#freeBytes -= wanted;
+    return offset;
+  }
+
+  release(offset: number): void {
+    const bytes = this.#allocated.get(offset);
+    if (bytes === undefined) {
+      throw new InvalidFree("SharedHeap", offset, "it is not allocated here (freed twice, or owned by another rank)");
+    }
+    this.#allocated.delete(offset);
+    this.#freeBytes += bytes;
+    let index = this.#free.findIndex((range) => range.offset > offset);
+    if (index === -1) index = this.#free.length;
+    const before = this.#free[index - 1];
+    const after = this.#free[index];
+    const joinsBefore = before !== undefined && before.offset + before.bytes === offset;
+    const joinsAfter = after !== undefined && offset + bytes === after.offset;
+    if (joinsBefore && joinsAfter) {
+      before.bytes += bytes + after.bytes;
+      this.#free.splice(index, 1);
+    } else if (joinsBefore) before.bytes += bytes;
+    else if (joinsAfter) {
+      after.offset = offset;
+      after.bytes += bytes;
+    } else this.#free.splice(index, 0, { offset, bytes });
+  }
+}
+
+/**
+ * A fixed range taken from a heap, handed out front to back and taken back all at once: the scratch space of one
+ * decode step. Tensors allocated before a {@link Arena.reset} must not be used after it.
+ */
+export class Arena implements Allocator {
+  readonly heap: SharedHeap;
+  readonly totalBytes: number;
+  readonly #start: number;
+  #used = 0;
+  #closed = false;
+
+  constructor(heap: SharedHeap, bytes: number) {
+    this.heap = heap;
+    this.totalBytes = roundUpToLine(bytes);
+    this.#start = heap.allocate(this.totalBytes);
+  }
+
+  get freeBytes(): number {
+    return this.#closed ? 0 : this.totalBytes - this.#used;
+  }
+
+  get usedBytes(): number {
+    return this.#used;
+  }
+
+  allocate(bytes: number): number {
+    if (!Number.isInteger(bytes) || bytes < 0) {
+      throw new ArgumentError("Arena.allocate", "bytes", "a non-negative integer", String(bytes));
+    }
+    const wanted = roundUpToLine(Math.max(bytes, 1));
+    if (this.#closed || this.#used + wanted > this.totalBytes) {
+      throw new HeapExhausted("Arena", bytes, this.freeBytes, this.freeBytes, this.totalBytes);
+    }
+    const offset = this.#start + this.#used;
+    this.#used += wanted;
+    return offset;
+  }
+
+  /** Single ranges are not taken back: they live until {@link Arena.reset}. */
+  release(_offset: number): void {}
+
+  /** Takes back everything that was allocated, or everything since `mark` (an earlier `usedBytes`). */
+  reset(mark = 0): void {
+    if (mark < 0 || mark > this.#used) {
+      throw new ArgumentError("Arena.reset", "mark", `from 0 to ${this.#used}`, String(mark));
+    }
+    this.#used = mark;
+  }
+
+  /** Returns the whole range to the heap. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.heap.release(this.#start);
+  }
+}
+
+function roundUpToLine(bytes: number): number {
+  return Math.ceil(bytes / CACHE_LINE_BYTES) * CACHE_LINE_BYTES;
+}
