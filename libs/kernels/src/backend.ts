@@ -1,0 +1,43 @@
+import type { DType, Tensor } from "@lockstep/tensor";
+import type { KernelContext } from "./context.ts";
+import type { Operand } from "./operand.ts";
+import type { CorrectAttnOutArgs } from "./ops/correct-attn-out/index.ts";
+import type { MergeAttnStatesArgs } from "./ops/merge-attn-states/index.ts";
+import type { PackSeqArgs } from "./ops/pack-seq/index.ts";
+import type { PartialAttentionArgs } from "./ops/partial-attention/index.ts";
+import type { UnpackSeqArgs } from "./ops/unpack-seq/index.ts";
+import type { WriteKvCacheArgs } from "./ops/write-kv-cache/index.ts";
+
+/** `webgpu`: WGSL on a GPU; `wasm`: WebAssembly SIMD on the shared heap; `reference`: float64 TypeScript. */
+export type BackendName = "webgpu" | "wasm" | "reference";
+
+/** Nothing when the op has already completed (wasm, reference), else a promise of its completion (webgpu). */
+export type Completion = Promise<void> | undefined;
+
+/**
+ * Runs the ops. Every op checks its arguments first and throws ArgumentError before it writes anything; once it has
+ * completed, heap operands hold the result. See each op's `index.ts` for its contract.
+ */
+export interface KernelBackend extends AsyncDisposable {
+  readonly name: BackendName;
+  /** What it runs on, for people: the adapter's name, or the instruction set. */
+  readonly device: string;
+  readonly context: KernelContext;
+
+  correctAttnOut(args: CorrectAttnOutArgs): Completion;
+  packSeq(args: PackSeqArgs): Completion;
+  unpackSeq(args: UnpackSeqArgs): Completion;
+  mergeAttnStates(args: MergeAttnStatesArgs): Completion;
+  writeKvCache(args: WriteKvCacheArgs): Completion;
+  partialAttention(args: PartialAttentionArgs): Completion;
+
+  /** Zeroed memory where this backend computes: its GPU, or the heap it was opened over. Freed by `free()`. */
+  empty(dtype: DType, shape: readonly number[]): Operand;
+  /** Copies a heap tensor into an operand of the same dtype and shape. */
+  upload(source: Tensor, target: Operand): Completion;
+  /** Copies an operand into a heap tensor of the same dtype and shape. */
+  download(source: Operand, target: Tensor): Completion;
+
+  /** Releases devices, pipelines and scratch memory. Idempotent; later calls of ops throw BackendClosed. */
+  close(): Promise<void>;
+}

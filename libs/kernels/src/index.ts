@@ -1,0 +1,21 @@
+export type { BackendName, Completion, KernelBackend } from "./backend.ts";
+export { KernelContext } from "./context.ts";
+export { BackendClosed, BackendUnavailable, DeviceError } from "./errors.ts";
+export { GpuTensor } from "./gpu-tensor.ts";
+export {
+  checkKvShard,
+  globalPosition,
+  type KvShard,
+  kvOwner,
+  kvSlot,
+  localLength,
+  UNSHARDED,
+  visibleRange,
+} from "./kv-ownership.ts";
+export type { Operand } from "./operand.ts";
+export type { CorrectAttnOutArgs, LseBase } from "./ops/correct-attn-out/index.ts";
+export type { MergeAttnStatesArgs } from "./ops/merge-attn-states/index.ts";
+export type { PackSeqArgs } from "./ops/pack-seq/index.ts";
+export type { PartialAttentionArgs } from "./ops/partial-attention/index.ts";
+export type { UnpackSeqArgs } from "./ops/unpack-seq/index.ts";
+export type { WriteKvCacheArgs } from "./ops/write-kv-cache/index.ts";

@@ -1,0 +1,47 @@
+import { ArgumentError } from "@lockstep/tensor";
+import { expectDType, expectInteger, expectShape, FLOATS, type Operand } from "../../operand.ts";
+
+/** Base of the logarithm in which LSEs are given and returned. */
+export type LseBase = "e" | "2";
+
+/**
+ * Scales one rank's partial attention output so that the sum over ranks is the attention over the whole context.
+ *
+ * m = max over ranks of the LSEs (NaN and +inf count as -inf; a max of -inf counts as 0);
+ * lse = m + log_base(sum_i base^(lse_i - m)); factor = base^(lse_rank - lse), 0 where that exponent is NaN or +inf;
+ * correctedOut = out * factor, exactly 0 where factor is 0 (whatever `out` holds there). Arithmetic in f32.
+ * Source: `_correct_dcp_attn_out_kernel` of vllm.v1.attention.ops.common.
+ */
+export interface CorrectAttnOutArgs {
+  /** This rank's partial output [B, H, D], f32, f16 or bf16, any strides. */
+  readonly out: Operand;
+  /** LSEs of all ranks [N, B, H], f32, any strides. */
+  readonly lses: Operand;
+  /** This rank's index within the N. */
+  readonly rank: number;
+  /** Default "e". */
+  readonly base?: LseBase;
+  /** Where the scaled output goes [B, H, D], of `out`'s dtype; may be `out` itself, must not overlap it otherwise. */
+  readonly correctedOut: Operand;
+  /** Where the LSE over all ranks goes [B, H], f32, in `base`. Must not overlap `lses`. */
+  readonly lse: Operand;
+}
+
+/** Throws ArgumentError unless the arguments fit the contract. */
+export function checkCorrectAttnOut(args: CorrectAttnOutArgs): void {
+  const name = "correctAttnOut";
+  const { out, lses, correctedOut, lse } = args;
+  expectShape(name, "out", out, [null, null, null]);
+  expectDType(name, "out", out, FLOATS);
+  const [batch = 0, heads = 0] = out.shape;
+  expectShape(name, "lses", lses, [null, batch, heads]);
+  expectDType(name, "lses", lses, ["f32"]);
+  expectInteger(name, "rank", args.rank, 0, (lses.shape[0] ?? 0) - 1);
+  expectShape(name, "correctedOut", correctedOut, out.shape);
+  expectDType(name, "correctedOut", correctedOut, [out.dtype]);
+  expectShape(name, "lse", lse, [batch, heads]);
+  expectDType(name, "lse", lse, ["f32"]);
+  if (args.base !== undefined && args.base !== "e" && args.base !== "2") {
+    throw new ArgumentError(name, "base", '"e" or "2"', String(args.base));
+  }
+}

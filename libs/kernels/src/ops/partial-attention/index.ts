@@ -1,0 +1,190 @@
+import { ArgumentError, type Tensor } from "@lockstep/tensor";
+import { checkKvShard, type KvShard, UNSHARDED, visibleRange } from "../../kv-ownership.ts";
+import { expectDType, expectInteger, expectShape, FLOATS, type Operand } from "../../operand.ts";
+import { expectUnitStride } from "../write-kv-cache/index.ts";
+
+/**
+ * Attention of some query tokens over the part of their sequences' keys that one shard of a paged KV cache holds,
+ * with the log-sum-exp that lets partial results be merged exactly.
+ *
+ * For query token t (sequence b, position p) and head h, over the stored positions k with p - window < k <= p:
+ * s_k = scale * q.key_k, then softcap * tanh(s_k / softcap) if a softcap is given; lse = ln(sum_k exp(s_k));
+ * out = sum_k exp(s_k - lse) * value_k. No visible key gives out 0 and lse -inf. Arithmetic in f32. Pages and slots
+ * that no visible position maps to are never read into the result, whatever they hold.
+ *
+ * Causal masking of several query tokens per sequence follows from their positions: tokens up to each position must
+ * have been written before. Source: FlashAttention-2 / flash decoding; vLLM's paged attention for the cache layout.
+ */
+export interface PartialAttentionArgs {
+  /** [T, Hq, Dk], f32, f16 or bf16, any strides. */
+  readonly query: Operand;
+  /** [numBlocks, blockSize, Hkv, Dk], f32, f16 or bf16; any strides but 1 in the last dimension. */
+  readonly keyCache: Operand;
+  /** [numBlocks, blockSize, Hkv, Dv] of keyCache's dtype; for MLA a view of keyCache's first Dv columns. */
+  readonly valueCache: Operand;
+  /** Blocks of each sequence [B, maxBlocks], i32: entry i of row b holds local indexes [i*blockSize, (i+1)*blockSize). */
+  readonly blockTable: Tensor;
+  /** Row of `blockTable` of each of the T query tokens. */
+  readonly sequences: ArrayLike<number>;
+  /** Global position of each query token within its sequence; -1 sees nothing. */
+  readonly positions: ArrayLike<number>;
+  /** Which tokens the cache holds. Default: all of them. */
+  readonly shard?: KvShard;
+  /** Factor on q.k. Default 1 / sqrt(Dk). */
+  readonly scale?: number;
+  /** Bounds the scaled scores to (-softcap, softcap). Default: none. */
+  readonly softcap?: number;
+  /** Sliding window in global positions: a query sees at most this many positions, its own included. Default: all. */
+  readonly window?: number;
+  /**
+   * Which query heads share a KV head: query head h reads KV head floor((h + offset) / size). Default: size = Hq / Hkv,
+   * offset 0. Given when `query` holds only some of the heads.
+   */
+  readonly headGroup?: { readonly size: number; readonly offset: number };
+  /** [T, Hq, Dv], f32. Must not overlap the inputs. */
+  readonly out: Operand;
+  /** Natural-log LSE [T, Hq], f32. Must not overlap the inputs. */
+  readonly lse: Operand;
+}
+
+/** What every backend computes from, after the checks. */
+export interface PartialAttentionPlan {
+  readonly tokens: number;
+  readonly queryHeads: number;
+  readonly kvHeads: number;
+  readonly keyDim: number;
+  readonly valueDim: number;
+  readonly blockSize: number;
+  readonly headGroup: { readonly size: number; readonly offset: number };
+  readonly scale: number;
+  /** 0 when there is none. */
+  readonly softcap: number;
+  /** Row of the block table of each query token. */
+  readonly sequences: Int32Array;
+  /** Visible local indexes [start, end) of each query token. */
+  readonly starts: Int32Array;
+  readonly ends: Int32Array;
+}
+
+/** Throws ArgumentError unless the arguments fit the contract; returns what to compute. */
+export function planPartialAttention(args: PartialAttentionArgs): PartialAttentionPlan {
+  const name = "partialAttention";
+  const { query, keyCache, valueCache, blockTable, out, lse } = args;
+  expectShape(name, "query", query, [null, null, null]);
+  expectDType(name, "query", query, FLOATS);
+  const [tokens = 0, queryHeads = 0, keyDim = 0] = query.shape;
+  expectShape(name, "keyCache", keyCache, [null, null, null, keyDim]);
+  expectDType(name, "keyCache", keyCache, FLOATS);
+  expectUnitStride(name, "keyCache", keyCache);
+  const [numBlocks = 0, blockSize = 0, kvHeads = 0] = keyCache.shape;
+  expectInteger(name, "keyCache.shape[1] (block size)", blockSize, 1, 2 ** 20);
+  expectShape(name, "valueCache", valueCache, [numBlocks, blockSize, kvHeads, null]);
+  expectDType(name, "valueCache", valueCache, [keyCache.dtype]);
+  expectUnitStride(name, "valueCache", valueCache);
+  const valueDim = valueCache.shape[3] ?? 0;
+  expectShape(name, "blockTable", blockTable, [null, null]);
+  expectDType(name, "blockTable", blockTable, ["i32"]);
+  expectShape(name, "out", out, [tokens, queryHeads, valueDim]);
+  expectDType(name, "out", out, ["f32"]);
+  expectShape(name, "lse", lse, [tokens, queryHeads]);
+  expectDType(name, "lse", lse, ["f32"]);
+  const headGroup = checkHeadGroup(name, args.headGroup, queryHeads, kvHeads);
+  const scale = args.scale ?? 1 / Math.sqrt(Math.max(1, keyDim));
+  if (!Number.isFinite(scale)) throw new ArgumentError(name, "scale", "a finite number", String(scale));
+  const softcap = args.softcap ?? 0;
+  if (!Number.isFinite(softcap) || softcap < 0 || (args.softcap !== undefined && softcap === 0)) {
+    throw new ArgumentError(name, "softcap", "a positive finite number", String(args.softcap));
+  }
+  if (args.window !== undefined) expectInteger(name, "window", args.window, 1, 2 ** 31 - 1);
+  const shard = args.shard ?? UNSHARDED;
+  checkKvShard(name, shard, blockSize);
+  const ranges = checkRanges(name, args, shard, tokens, numBlocks, blockSize);
+  return { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup, scale, softcap, ...ranges };
+}
+
+function checkHeadGroup(
+  name: string,
+  given: { readonly size: number; readonly offset: number } | undefined,
+  queryHeads: number,
+  kvHeads: number,
+): { size: number; offset: number } {
+  if (given === undefined) {
+    if (kvHeads === 0 || queryHeads % kvHeads !== 0) {
+      throw new ArgumentError(
+        name,
+        "query.shape[1]",
+        `a multiple of the ${kvHeads} KV heads (or give headGroup)`,
+        String(queryHeads),
+      );
+    }
+    return { size: queryHeads / kvHeads, offset: 0 };
+  }
+  const { size, offset } = given;
+  expectInteger(name, "headGroup.size", size, 1, 2 ** 20);
+  expectInteger(name, "headGroup.offset", offset, 0, 2 ** 20);
+  if (queryHeads > 0 && Math.floor((queryHeads - 1 + offset) / size) >= kvHeads) {
+    throw new ArgumentError(
+      name,
+      "headGroup",
+      `one that maps ${queryHeads} query heads to ${kvHeads} KV heads`,
+      `size ${size}, offset ${offset}`,
+    );
+  }
+  return { size, offset };
+}
+
+function checkRanges(
+  name: string,
+  args: PartialAttentionArgs,
+  shard: KvShard,
+  tokens: number,
+  numBlocks: number,
+  blockSize: number,
+): { sequences: Int32Array; starts: Int32Array; ends: Int32Array } {
+  const { blockTable, positions } = args;
+  const [batch = 0, maxBlocks = 0] = blockTable.shape;
+  for (const argument of ["sequences", "positions"] as const) {
+    if (args[argument].length !== tokens) {
+      throw new ArgumentError(name, argument, `${tokens} entries, one per query token`, String(args[argument].length));
+    }
+  }
+  const sequences = new Int32Array(tokens);
+  const starts = new Int32Array(tokens);
+  const ends = new Int32Array(tokens);
+  const checkedBlocks = new Int32Array(batch);
+  const elements = blockTable.elements;
+  const [rowStride = 0, columnStride = 0] = blockTable.strides;
+  for (let token = 0; token < tokens; token++) {
+    const sequence = args.sequences[token] ?? -1;
+    expectInteger(name, `sequences[${token}]`, sequence, 0, batch - 1);
+    const position = positions[token] ?? -2;
+    expectInteger(name, `positions[${token}]`, position, -1, 2 ** 31 - 2);
+    const { start, end } = visibleRange(shard, position, args.window);
+    const blocks = Math.ceil(end / blockSize);
+    if (blocks > maxBlocks) {
+      throw new ArgumentError(
+        name,
+        "blockTable",
+        `at least ${blocks} blocks wide for position ${position} of sequence ${sequence}`,
+        `${maxBlocks} blocks wide`,
+      );
+    }
+    const first = Math.max(Math.floor(start / blockSize), checkedBlocks[sequence] ?? 0);
+    for (let index = start < end ? first : blocks; index < blocks; index++) {
+      const block = elements[sequence * rowStride + index * columnStride] ?? -1;
+      if (block < 0 || block >= numBlocks) {
+        throw new ArgumentError(
+          name,
+          `blockTable[${sequence}, ${index}]`,
+          `from 0 to ${numBlocks - 1}, a block of the cache`,
+          String(block),
+        );
+      }
+    }
+    if (args.window === undefined) checkedBlocks[sequence] = Math.max(checkedBlocks[sequence] ?? 0, blocks);
+    sequences[token] = sequence;
+    starts[token] = start;
+    ends[token] = end;
+  }
+  return { sequences, starts, ends };
+}

@@ -1,0 +1,69 @@
+import { ArgumentError, formatShape } from "@lockstep/tensor";
+import { expectDType, expectShape, FLOATS, type Operand } from "../../operand.ts";
+
+/**
+ * Scatters the keys and values of new tokens into a paged KV cache. Token t goes to block
+ * floor(slot / blockSize), offset slot mod blockSize; slot -1 means "not stored here" and is skipped. Values are
+ * rounded to the cache's dtype, to nearest, ties to even. Nothing else in the cache changes.
+ * Source: `reshape_and_cache` of vLLM.
+ */
+export interface WriteKvCacheArgs {
+  /** Keys [T, Hkv, Dk], f32, f16 or bf16, any strides. */
+  readonly key: Operand;
+  /** Values [T, Hkv, Dv] of key's dtype. Left out for MLA, whose values are columns of the keys. */
+  readonly value?: Operand;
+  /** Slot of each of the T tokens, or -1. No slot may occur twice. */
+  readonly slotMapping: ArrayLike<number>;
+  /** Key cache [numBlocks, blockSize, Hkv, Dk], f32, f16 or bf16; the last dimension has stride 1. */
+  readonly keyCache: Operand;
+  /** Value cache [numBlocks, blockSize, Hkv, Dv] of keyCache's dtype. Left out together with `value`. */
+  readonly valueCache?: Operand;
+}
+
+/** Throws ArgumentError unless the arguments fit the contract. */
+export function checkWriteKvCache(args: WriteKvCacheArgs): void {
+  const name = "writeKvCache";
+  const { key, value, slotMapping, keyCache, valueCache } = args;
+  expectShape(name, "key", key, [null, null, null]);
+  expectDType(name, "key", key, FLOATS);
+  const [tokens = 0, heads = 0, keyDim = 0] = key.shape;
+  expectShape(name, "keyCache", keyCache, [null, null, heads, keyDim]);
+  expectDType(name, "keyCache", keyCache, FLOATS);
+  expectUnitStride(name, "keyCache", keyCache);
+  const [numBlocks = 0, blockSize = 0] = keyCache.shape;
+  if ((value === undefined) !== (valueCache === undefined)) {
+    throw new ArgumentError(name, "value, valueCache", "both given or both left out", "only one of them given");
+  }
+  if (value !== undefined && valueCache !== undefined) {
+    expectShape(name, "value", value, [tokens, heads, null]);
+    expectDType(name, "value", value, [key.dtype]);
+    expectShape(name, "valueCache", valueCache, [numBlocks, blockSize, heads, value.shape[2] ?? 0]);
+    expectDType(name, "valueCache", valueCache, [keyCache.dtype]);
+    expectUnitStride(name, "valueCache", valueCache);
+  }
+  checkSlots(name, slotMapping, tokens, numBlocks * blockSize);
+}
+
+function checkSlots(name: string, slotMapping: ArrayLike<number>, tokens: number, slots: number): void {
+  if (slotMapping.length !== tokens) {
+    throw new ArgumentError(name, "slotMapping", `${tokens} slots, one per token of key`, String(slotMapping.length));
+  }
+  const seen = new Set<number>();
+  for (let token = 0; token < tokens; token++) {
+    const slot = slotMapping[token] ?? -2;
+    if (!Number.isInteger(slot) || slot < -1 || slot >= slots) {
+      throw new ArgumentError(name, "slotMapping", `-1 or from 0 to ${slots - 1}`, `${slot} at index ${token}`);
+    }
+    if (slot >= 0 && seen.has(slot)) {
+      throw new ArgumentError(name, "slotMapping", "slots that differ", `${slot} twice`);
+    }
+    seen.add(slot);
+  }
+}
+
+/** Throws unless the last dimension of a cache has stride 1. */
+export function expectUnitStride(operation: string, argument: string, cache: Operand): void {
+  if ((cache.shape[3] ?? 0) > 1 && cache.strides[3] !== 1) {
+    throw new ArgumentError(operation, argument, "of stride 1 in its last dimension", formatShape(cache.strides));
+  }
+}
