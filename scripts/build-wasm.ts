@@ -51,22 +51,31 @@ function fingerprint(folder: string): string {
   return hash.digest("hex");
 }
 
-/** Builds what is out of date; returns the outputs that were built. Throws with the compiler's message on an error. */
-export async function buildWasm(): Promise<string[]> {
-  const built: string[] = [];
-  for (const { sources, entry, output } of MODULES) {
+/** The modules whose sources changed since they were built, or that were never built. */
+export function staleModules(): { entry: string; output: string; fingerprint: string }[] {
+  return MODULES.map(({ sources, entry, output }) => ({
+    entry,
+    output,
+    fingerprint: fingerprint(join(root, sources)),
+  })).filter(({ output, fingerprint }) => {
     const stamp = join(root, `${output}.sha256`);
-    const wanted = fingerprint(join(root, sources));
-    const current = existsSync(join(root, output)) && existsSync(stamp) ? readFileSync(stamp, "utf8") : "";
-    if (current === wanted) continue;
-    const { main: asc } = await import("assemblyscript/asc");
-    mkdirSync(dirname(join(root, output)), { recursive: true });
-    const { error, stderr } = await asc([entry, "--baseDir", root, "--outFile", output, ...FLAGS]);
-    if (error !== null) throw new Error(`cannot compile ${entry}:\n${stderr.toString()}`);
-    writeFileSync(stamp, wanted);
-    built.push(output);
-  }
-  return built;
+    const built = existsSync(join(root, output)) && existsSync(stamp);
+    return !built || readFileSync(stamp, "utf8") !== fingerprint;
+  });
 }
 
-if (import.meta.main) for (const output of await buildWasm()) console.log(`built ${output}`);
+async function build(): Promise<void> {
+  const { main: asc } = await import("assemblyscript/asc");
+  for (const { entry, output, fingerprint } of staleModules()) {
+    mkdirSync(dirname(join(root, output)), { recursive: true });
+    const { error, stderr } = await asc([entry, "--baseDir", root, "--outFile", output, ...FLAGS]);
+    if (error !== null) {
+      console.error(`cannot compile ${entry}:\n${stderr.toString()}`);
+      process.exit(1);
+    }
+    writeFileSync(join(root, `${output}.sha256`), fingerprint);
+    console.error(`built ${output}`);
+  }
+}
+
+if (import.meta.main) await build();

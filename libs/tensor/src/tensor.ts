@@ -271,19 +271,7 @@ export class Tensor {
       throw new ArgumentError("Tensor.copyFrom", "source", `of shape ${formatShape(this.shape)}`, source.toString());
     }
     if (source.dtype !== this.dtype) return this.set(source.toNumbers());
-    const target = this.elements;
-    const from = source.elements;
-    if (this.isContiguous && source.isContiguous) {
-      target.set(from);
-      return this;
-    }
-    const offsets = new Float64Array(this.size);
-    forEachOffset(source.shape, source.strides, (offset, index) => {
-      offsets[index] = offset;
-    });
-    forEachOffset(this.shape, this.strides, (offset, index) => {
-      target[offset] = from[offsets[index] ?? 0] ?? 0;
-    });
+    copyRows(this.shape, source.elements, source.strides, this.elements, this.strides);
     return this;
   }
 
@@ -369,6 +357,36 @@ export class Tensor {
     }
     return at;
   }
+}
+
+/** Copies elements of equal dtype row by row, where a row is the longest run that is contiguous on both sides. */
+function copyRows(
+  shape: readonly number[],
+  from: ElementArray,
+  fromStrides: readonly number[],
+  to: ElementArray,
+  toStrides: readonly number[],
+): void {
+  let row = 1;
+  let outer = shape.length;
+  while (outer > 0) {
+    const size = shape[outer - 1] ?? 0;
+    if (size !== 1 && (fromStrides[outer - 1] !== row || toStrides[outer - 1] !== row)) break;
+    row *= size;
+    outer--;
+  }
+  const walk = (dim: number, fromOffset: number, toOffset: number): void => {
+    if (dim === outer) {
+      if (row < 16) for (let index = 0; index < row; index++) to[toOffset + index] = from[fromOffset + index] ?? 0;
+      else to.set(from.subarray(fromOffset, fromOffset + row), toOffset);
+      return;
+    }
+    const [fromStride = 0, toStride = 0] = [fromStrides[dim], toStrides[dim]];
+    const size = shape[dim] ?? 0;
+    for (let index = 0; index < size; index++)
+      walk(dim + 1, fromOffset + index * fromStride, toOffset + index * toStride);
+  };
+  walk(0, 0, 0);
 }
 
 function replaced(list: readonly number[], at: number, value: number): number[] {

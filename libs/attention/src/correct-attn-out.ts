@@ -1,0 +1,72 @@
+import type { KernelBackend, LseBase } from "@lockstep/kernels";
+import { type Allocator, ArgumentError, formatShape, Tensor } from "@lockstep/tensor";
+
+/** Options of {@link dcpCorrectAttnOut}. */
+export interface CorrectOptions {
+  /** Base of the LSEs, in and out. Default "e". */
+  readonly base?: LseBase;
+  /** Where the corrected output goes, [B, H, D] of out's dtype. Default: in place, over `out`. */
+  readonly into?: Tensor;
+  /** Where the global LSE goes, [B, H] f32. Default: a new tensor from `allocator`. */
+  readonly lseInto?: Tensor;
+  /** Where a new LSE lives. Default: the heap of `out`. */
+  readonly allocator?: Allocator;
+}
+
+/**
+ * Scales one rank's partial attention output by the share its keys have in the whole context, so that the sum over
+ * ranks is the attention output. Does not sum over ranks itself.
+ *
+ * @param backend computes; any backend
+ * @param out partial output of this rank [B, H, D] or [B, 1, H, D], f32, f16 or bf16, any strides
+ * @param lses LSEs of all N ranks, f32: [N, B, H], [N, B, H, 1], [N, 1, B, H] or [N, B, 1, H], any strides
+ * @param rank index of this rank within the N
+ * @returns the corrected output [B, H, D] and the LSE over all ranks [B, H], in the base it came in. A row whose
+ *   factor is 0 is exactly 0; where no rank has keys the output is 0 and the LSE -inf.
+ * @throws ArgumentError for shapes that disagree; nothing is written then
+ *
+ * Source: `_dcp_correct_attn_out` of vllm.v1.attention.ops.common.
+ */
+export async function dcpCorrectAttnOut(
+  backend: KernelBackend,
+  out: Tensor,
+  lses: Tensor,
+  rank: number,
+  options: CorrectOptions = {},
+): Promise<{ out: Tensor; lse: Tensor }> {
+  const partial = squeezeOut(out);
+  const [batch = 0, heads = 0] = partial.shape;
+  const gathered = squeezeLses(lses, batch, heads);
+  const correctedOut = options.into === undefined ? partial : squeezeOut(options.into);
+  const lse = options.lseInto ?? Tensor.empty(options.allocator ?? out.heap, "f32", [batch, heads]);
+  try {
+    await backend.correctAttnOut({ out: partial, lses: gathered, rank, base: options.base ?? "e", correctedOut, lse });
+  } catch (error) {
+    if (options.lseInto === undefined) lse.free();
+    throw error;
+  }
+  return { out: correctedOut, lse };
+}
+
+function squeezeOut(out: Tensor): Tensor {
+  if (out.rank === 4 && out.shape[1] === 1) return out.squeeze(1);
+  if (out.rank === 3) return out;
+  throw new ArgumentError("dcpCorrectAttnOut", "out", "of shape [B, H, D] or [B, 1, H, D]", formatShape(out.shape));
+}
+
+function squeezeLses(lses: Tensor, batch: number, heads: number): Tensor {
+  if (lses.rank === 3) return lses;
+  if (lses.rank === 4) {
+    for (const dim of [3, 1, 2]) {
+      if (lses.shape[dim] !== 1) continue;
+      const candidate = lses.squeeze(dim);
+      if (candidate.shape[1] === batch && candidate.shape[2] === heads) return candidate;
+    }
+  }
+  throw new ArgumentError(
+    "dcpCorrectAttnOut",
+    "lses",
+    `of shape [N, ${batch}, ${heads}], or that with one more dimension of size 1`,
+    formatShape(lses.shape),
+  );
+}

@@ -1,0 +1,394 @@
+import type { ProcessGroup } from "@lockstep/dist-groups";
+import { checkKvShard, type KernelBackend, type KvShard, localLength, type Operand } from "@lockstep/kernels";
+import { Arena, ArgumentError, type DType, formatShape, type SharedHeap, Tensor } from "@lockstep/tensor";
+import { BlockManager } from "./block-manager.ts";
+import { StepOrderError } from "./errors.ts";
+import { headChunk } from "./head-chunk.ts";
+import { dcpPrepareQuery } from "./prepare-query.ts";
+import { type Combine, dcpReduceOutput } from "./reduce-output.ts";
+import { checkStepItems, planStep, type StepItem, type StepPlan } from "./step-plan.ts";
+
+/** Options of {@link DcpAttention.open}. */
+export interface DcpAttentionOptions {
+  /** Computes partial attention, stores the KV cache, and corrects outputs for `ag-rs`. */
+  readonly backend: KernelBackend;
+  /** Merges partial outputs for `a2a` straight from the peers' memory. Default: `backend`; give a wasm one beside webgpu. */
+  readonly mergeBackend?: KernelBackend;
+  /** This rank's heap. */
+  readonly heap: SharedHeap;
+  /** Ranks over which the tokens of these KV heads are sharded. */
+  readonly dcpGroup: ProcessGroup;
+  /** Ranks whose query heads are gathered. Default: `dcpGroup`, as in the classic layout. */
+  readonly queryGroup?: ProcessGroup;
+  readonly layers: number;
+  /** Query heads of the whole query group; each rank brings its chunk of them. */
+  readonly queryHeads: number;
+  /** KV heads stored on this rank. */
+  readonly kvHeads: number;
+  /** Size of a query or key row (Dk). */
+  readonly headDim: number;
+  /** Size of a value row (Dv). Default: headDim. */
+  readonly valueDim?: number;
+  /** Which query heads share a KV head, when the query group holds only some of the stored KV heads' query heads. */
+  readonly headGroup?: { readonly size: number; readonly offset: number };
+  /** f32, f16 or bf16. */
+  readonly kvDtype: DType;
+  /** Tokens per block. */
+  readonly blockSize: number;
+  /** Consecutive tokens a rank stores before the next rank's turn; divides blockSize. Default 1. */
+  readonly interleave?: number;
+  /** Blocks on this rank, shared by all layers' tables: blockSize * dcpGroup.size tokens each. */
+  readonly numBlocks: number;
+  /** `auto` chooses a2a, which needs one collective less. Default "auto". */
+  readonly combine?: Combine | "auto";
+  /** Factor on q.k. Default 1 / sqrt(headDim). */
+  readonly scale?: number;
+  readonly softcap?: number;
+  readonly window?: number;
+  /** Most query tokens of one step. Default 256. */
+  readonly maxStepQueries?: number;
+  /** Deadline of every collective. Default: the group's. */
+  readonly deadlineMs?: number;
+}
+
+/** What a DcpAttention has done and holds. */
+export interface DcpAttentionMetrics {
+  /** Milliseconds in the query all-gather, in writing keys and attending, and in the combine, over all steps. */
+  readonly gatherMs: number;
+  readonly attentionMs: number;
+  readonly combineMs: number;
+  readonly steps: number;
+  /** Tokens whose keys and values this rank stores, over all sequences. */
+  readonly tokensHeld: number;
+  /** Bytes of the KV cache blocks in use on this rank, over all layers. */
+  readonly bytesHeld: number;
+  /** Bytes this rank received from its peers in the query and DCP groups' collectives. */
+  readonly bytesReceived: number;
+  /** The combine in use. */
+  readonly combine: Combine;
+}
+
+/** Results and scratch for one number of query tokens: views that are made once and used again. */
+interface StepTensors {
+  readonly query: Tensor;
+  readonly partialOut: Tensor;
+  readonly partialLse: Tensor;
+}
+
+/**
+ * Attention of one rank over a KV cache sharded by tokens. It owns the rank's shard of every layer (paged blocks, slot
+ * mapping, interleave), stores new tokens and runs steps: all-gather of the query, partial attention of all heads over
+ * the rank's own tokens, combine by LSE, which leaves the rank its own heads.
+ *
+ * Every rank of the group makes the same calls in the same order: `beginStep`, then for each layer `forward` (or
+ * `write` and `attend`), then `endStep`.
+ */
+export class DcpAttention {
+  readonly shard: KvShard;
+  readonly combine: Combine;
+  readonly #options: DcpAttentionOptions;
+  readonly #queryGroup: ProcessGroup;
+  readonly #valueDim: number;
+  readonly #ownHeads: number;
+  readonly #manager: BlockManager;
+  readonly #keyCaches: Operand[] = [];
+  readonly #valueCaches: Operand[] = [];
+  readonly #scratch: Arena;
+  readonly #stepTensors = new Map<number, StepTensors>();
+  readonly #fullTensors: StepTensors;
+  readonly #live = new Set<number>();
+  #plan: StepPlan | undefined;
+  #items: readonly StepItem[] = [];
+  #gatherMs = 0;
+  #attentionMs = 0;
+  #combineMs = 0;
+  #steps = 0;
+  #closed = false;
+
+  private constructor(options: DcpAttentionOptions, shard: KvShard) {
+    const { dcpGroup, heap, numBlocks, blockSize, queryHeads, headDim } = options;
+    this.#options = options;
+    this.shard = shard;
+    this.#queryGroup = options.queryGroup ?? dcpGroup;
+    this.#valueDim = options.valueDim ?? headDim;
+    this.combine = options.combine === "ag-rs" ? "ag-rs" : "a2a";
+    const { start, end } = headChunk(queryHeads, this.#queryGroup.rank, this.#queryGroup.size);
+    this.#ownHeads = end - start;
+    this.#manager = new BlockManager(numBlocks, blockSize * shard.count);
+    const rows = options.maxStepQueries ?? 256;
+    this.#scratch = new Arena(heap, rows * queryHeads * (headDim + this.#valueDim + 1) * 4 + 1024);
+    this.#fullTensors = {
+      query: Tensor.empty(this.#scratch, "f32", [rows, queryHeads, headDim]),
+      partialOut: Tensor.empty(this.#scratch, "f32", [rows, queryHeads, this.#valueDim]),
+      partialLse: Tensor.empty(this.#scratch, "f32", [rows, queryHeads]),
+    };
+  }
+
+  /** Allocates the caches. @throws ArgumentError for options that disagree, HeapExhausted when they do not fit */
+  static open(options: DcpAttentionOptions): DcpAttention {
+    const name = "DcpAttention.open";
+    const { dcpGroup, blockSize, layers, kvHeads, headDim, backend, kvDtype } = options;
+    for (const field of ["layers", "queryHeads", "kvHeads", "headDim", "blockSize", "numBlocks"] as const) {
+      if (!Number.isInteger(options[field]) || options[field] < 1) {
+        throw new ArgumentError(name, field, "a positive integer", String(options[field]));
+      }
+    }
+    if (options.mergeBackend?.name === "webgpu") {
+      throw new ArgumentError(name, "mergeBackend", "a wasm or reference backend", "webgpu");
+    }
+    const shard = { index: dcpGroup.rank, count: dcpGroup.size, interleave: options.interleave ?? 1 };
+    checkKvShard(name, shard, blockSize);
+    const attention = new DcpAttention(options, shard);
+    try {
+      for (let layer = 0; layer < layers; layer++) {
+        const shape = [options.numBlocks, blockSize, kvHeads];
+        attention.#keyCaches.push(backend.empty(kvDtype, [...shape, headDim]));
+        attention.#valueCaches.push(backend.empty(kvDtype, [...shape, attention.#valueDim]));
+      }
+    } catch (error) {
+      attention.close();
+      throw error;
+    }
+    return attention;
+  }
+
+  /** Key cache of a layer [numBlocks, blockSize, kvHeads, headDim]. */
+  keyCache(layer: number): Operand {
+    return this.#cache(this.#keyCaches, layer);
+  }
+
+  /** Value cache of a layer [numBlocks, blockSize, kvHeads, valueDim]. */
+  valueCache(layer: number): Operand {
+    return this.#cache(this.#valueCaches, layer);
+  }
+
+  /** A new, empty sequence; returns its id. */
+  createSequence(): number {
+    const sequence = this.#manager.createSequence();
+    this.#live.add(sequence);
+    return sequence;
+  }
+
+  /** Tokens of a sequence that are stored, over all ranks. */
+  sequenceLength(sequence: number): number {
+    return this.#manager.get(sequence).length;
+  }
+
+  /** Keeps the first `length` tokens of a sequence and frees the blocks of the others. */
+  truncateSequence(sequence: number, length: number): void {
+    this.#between("truncateSequence");
+    this.#manager.truncate(sequence, length);
+  }
+
+  /** Forgets a sequence and frees its blocks. */
+  freeSequence(sequence: number): void {
+    this.#between("freeSequence");
+    this.#manager.free(sequence);
+    this.#live.delete(sequence);
+  }
+
+  /**
+   * Reserves the slots of a step's new tokens and plans what its queries see.
+   * @throws OutOfBlocks, ArgumentError: nothing is reserved then
+   */
+  beginStep(items: readonly StepItem[]): StepPlan {
+    this.#between("beginStep");
+    checkStepItems(items);
+    const queries = items.reduce((sum, item) => sum + (item.queries ?? item.tokens), 0);
+    const most = this.#fullTensors.query.dim(0);
+    if (queries > most) {
+      throw new ArgumentError("DcpAttention.beginStep", "items", `at most ${most} query tokens`, `${queries}`);
+    }
+    this.#manager.extend(items);
+    try {
+      this.#plan = planStep(items, this.#manager, this.shard, this.#options.blockSize, this.#options.heap);
+    } catch (error) {
+      this.#takeBack(items);
+      throw error;
+    }
+    this.#items = items;
+    return this.#plan;
+  }
+
+  /**
+   * Stores this rank's share of the step's new keys and values.
+   * @param key keys of all new tokens for all stored KV heads [T, kvHeads, headDim], f32, f16 or bf16
+   * @param value their values [T, kvHeads, valueDim] of key's dtype
+   */
+  async write(layer: number, key: Tensor, value: Tensor): Promise<void> {
+    const plan = this.#during("write");
+    const started = performance.now();
+    await this.#options.backend.writeKvCache({
+      key,
+      value,
+      slotMapping: plan.slotMapping,
+      keyCache: this.keyCache(layer),
+      valueCache: this.valueCache(layer),
+    });
+    this.#attentionMs += performance.now() - started;
+  }
+
+  /**
+   * Attends: query all-gather, partial attention over this rank's tokens, combine.
+   * @param query this rank's heads of the step's query tokens [Tq, h, headDim], f32
+   * @param output where their attention goes [Tq, h, valueDim], f32
+   * @param lse where their LSE over the whole context goes [Tq, h], f32 (natural log); not computed when left out
+   */
+  async attend(layer: number, query: Tensor, output: Tensor, lse?: Tensor): Promise<void> {
+    const plan = this.#during("attend");
+    this.#checkOwn("query", query, this.#options.headDim, plan);
+    this.#checkOwn("output", output, this.#valueDim, plan);
+    const { backend, dcpGroup, queryHeads } = this.#options;
+    const deadline = this.#options.deadlineMs === undefined ? {} : { deadlineMs: this.#options.deadlineMs };
+    const tensors = this.#tensorsFor(plan.queries);
+    const alone = this.#queryGroup.size === 1;
+    const direct = alone && dcpGroup.size === 1;
+
+    const gatherStart = performance.now();
+    const gathered = alone
+      ? query
+      : dcpPrepareQuery(query, this.#queryGroup, { heads: queryHeads, into: tensors.query, ...deadline });
+
+    const attentionStart = performance.now();
+    this.#gatherMs += attentionStart - gatherStart;
+    const partialOut = direct ? output : tensors.partialOut;
+    const partialLse = direct && lse !== undefined ? lse : tensors.partialLse;
+    const { scale, softcap, window, headGroup } = this.#options;
+    await backend.partialAttention({
+      query: gathered,
+      keyCache: this.keyCache(layer),
+      valueCache: this.valueCache(layer),
+      blockTable: plan.blockTable,
+      sequences: plan.sequences,
+      positions: plan.positions,
+      shard: this.shard,
+      ...(scale === undefined ? {} : { scale }),
+      ...(softcap === undefined ? {} : { softcap }),
+      ...(window === undefined ? {} : { window }),
+      ...(headGroup === undefined ? {} : { headGroup }),
+      out: partialOut,
+      lse: partialLse,
+    });
+
+    const combineStart = performance.now();
+    this.#attentionMs += combineStart - attentionStart;
+    if (direct) return;
+    await dcpReduceOutput({
+      backend: this.combine === "a2a" ? (this.#options.mergeBackend ?? backend) : backend,
+      dcpGroup,
+      queryGroup: this.#queryGroup,
+      attnOut: partialOut,
+      attnLse: partialLse,
+      combine: this.combine,
+      into: output,
+      ...(lse === undefined ? {} : { lseInto: lse }),
+      allocator: this.#options.heap,
+      ...deadline,
+    });
+    this.#combineMs += performance.now() - combineStart;
+  }
+
+  /** {@link write}, then {@link attend}. */
+  async forward(layer: number, query: Tensor, key: Tensor, value: Tensor, output: Tensor): Promise<Tensor> {
+    await this.write(layer, key, value);
+    await this.attend(layer, query, output);
+    return output;
+  }
+
+  /** Ends the step. */
+  endStep(): void {
+    const plan = this.#during("endStep");
+    plan.blockTable.free();
+    this.#plan = undefined;
+    this.#steps++;
+  }
+
+  /** Abandons the step: its new tokens are forgotten, as after a collective that failed in the middle of it. */
+  cancelStep(): void {
+    const plan = this.#during("cancelStep");
+    plan.blockTable.free();
+    this.#plan = undefined;
+    this.#takeBack(this.#items);
+  }
+
+  get metrics(): DcpAttentionMetrics {
+    const { dcpGroup, layers } = this.#options;
+    let tokensHeld = 0;
+    for (const sequence of this.#live) tokensHeld += localLength(this.shard, this.#manager.get(sequence).length);
+    const blockBytes = this.#blockBytes();
+    const groups = new Set([dcpGroup, this.#queryGroup]);
+    let bytesReceived = 0;
+    for (const group of groups) bytesReceived += group.counters.bytesReceived;
+    return {
+      gatherMs: this.#gatherMs,
+      attentionMs: this.#attentionMs,
+      combineMs: this.#combineMs,
+      steps: this.#steps,
+      tokensHeld,
+      bytesHeld: (this.#manager.totalBlocks - this.#manager.freeBlocks) * blockBytes * layers,
+      bytesReceived,
+      combine: this.combine,
+    };
+  }
+
+  /** Frees the caches and scratch memory. Idempotent; does not close the backend. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const cache of [...this.#keyCaches, ...this.#valueCaches]) cache.free();
+    this.#plan?.blockTable.free();
+    this.#scratch.close();
+  }
+
+  #takeBack(items: readonly StepItem[]): void {
+    for (const { sequence, tokens } of items) {
+      this.#manager.truncate(sequence, this.#manager.get(sequence).length - tokens);
+    }
+  }
+
+  #blockBytes(): number {
+    const { numBlocks } = this.#options;
+    const [key, value] = [this.#keyCaches[0], this.#valueCaches[0]];
+    return ((key?.byteLength ?? 0) + (value?.byteLength ?? 0)) / numBlocks;
+  }
+
+  #cache(caches: readonly Operand[], layer: number): Operand {
+    const cache = caches[layer];
+    if (cache === undefined) {
+      throw new ArgumentError("DcpAttention", "layer", `from 0 to ${this.#options.layers - 1}`, String(layer));
+    }
+    return cache;
+  }
+
+  #tensorsFor(queries: number): StepTensors {
+    let tensors = this.#stepTensors.get(queries);
+    if (tensors === undefined) {
+      const { query, partialOut, partialLse } = this.#fullTensors;
+      tensors = {
+        query: query.slice(0, 0, queries),
+        partialOut: partialOut.slice(0, 0, queries),
+        partialLse: partialLse.slice(0, 0, queries),
+      };
+      this.#stepTensors.set(queries, tensors);
+    }
+    return tensors;
+  }
+
+  #checkOwn(argument: string, tensor: Tensor, width: number, plan: StepPlan): void {
+    const [queries, heads, size] = tensor.shape;
+    const agrees = tensor.rank === 3 && queries === plan.queries && heads === this.#ownHeads && size === width;
+    if (!agrees || tensor.dtype !== "f32") {
+      const expected = `f32 ${formatShape([plan.queries, this.#ownHeads, width])}`;
+      throw new ArgumentError("DcpAttention.attend", argument, expected, tensor.toString());
+    }
+  }
+
+  #during(method: string): StepPlan {
+    if (this.#plan === undefined) throw new StepOrderError(method, "call beginStep first");
+    return this.#plan;
+  }
+
+  #between(method: string): void {
+    if (this.#plan !== undefined) throw new StepOrderError(method, "end the step with endStep first");
+  }
+}

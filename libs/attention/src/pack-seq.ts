@@ -1,0 +1,93 @@
+import { checkLengths, type KernelBackend } from "@lockstep/kernels";
+import { type Allocator, ArgumentError, Tensor } from "@lockstep/tensor";
+
+/** Options of {@link packSeq} and {@link unpackSeq}. */
+export interface PackOptions {
+  /** Where the result goes. Default: a new tensor from `allocator`. */
+  readonly into?: Tensor;
+  /** Where a new result lives. Default: the heap of the input. */
+  readonly allocator?: Allocator;
+  /** Tuning hints that never change the result. Default 64. */
+  readonly blockT?: number;
+  readonly blockD?: number;
+}
+
+/** Lengths as numbers, or as a one-dimensional i32 tensor. */
+export type Lengths = ArrayLike<number> | Tensor;
+
+/**
+ * Packs sequences that lie one after another into a padded batch.
+ *
+ * @param x [T, ...], any dtype; rows beyond sum(lengths) are ignored
+ * @param lengths length of each of the B sequences
+ * @param options.padValue what fills rows beyond each length; default -inf (0 for integers)
+ * @returns [B, max(lengths), ...] of x's dtype
+ * @throws ArgumentError for a negative length, lengths that sum to more than T, or a pad x's dtype cannot hold
+ *
+ * Source: `pack_seq_triton` of vllm.v1.attention.ops.common.
+ */
+export async function packSeq(
+  backend: KernelBackend,
+  x: Tensor,
+  lengths: Lengths,
+  options: PackOptions & { readonly padValue?: number } = {},
+): Promise<Tensor> {
+  const sizes = lengthList("packSeq", lengths);
+  const { sum, max } = checkLengths("packSeq", sizes);
+  const rows = x.shape[0] ?? 0;
+  if (sum > rows) {
+    throw new ArgumentError("packSeq", "lengths", `a sum of at most ${rows}, the rows of x`, `a sum of ${sum}`);
+  }
+  const out = resultTensor(options, x, [sizes.length, max, ...x.shape.slice(1)]);
+  const { into: _, allocator: __, ...hints } = options;
+  await releasingOnFailure(options, out, () => backend.packSeq({ x, lengths: sizes, out, ...hints }));
+  return out;
+}
+
+/**
+ * The inverse of {@link packSeq}: drops the padding.
+ *
+ * @param packed [B, Lmax, ...], any dtype
+ * @param lengths length of each of the B sequences, at most Lmax
+ * @returns [sum(lengths), ...] of packed's dtype
+ * @throws ArgumentError for a length beyond Lmax or a negative one
+ *
+ * Source: `unpack_seq_triton` of vllm.v1.attention.ops.common.
+ */
+export async function unpackSeq(
+  backend: KernelBackend,
+  packed: Tensor,
+  lengths: Lengths,
+  options: PackOptions = {},
+): Promise<Tensor> {
+  const sizes = lengthList("unpackSeq", lengths);
+  const { sum } = checkLengths("unpackSeq", sizes, packed.shape[1] ?? 0);
+  const out = resultTensor(options, packed, [sum, ...packed.shape.slice(2)]);
+  const { into: _, allocator: __, ...hints } = options;
+  await releasingOnFailure(options, out, () => backend.unpackSeq({ packed, lengths: sizes, out, ...hints }));
+  return out;
+}
+
+function lengthList(operation: string, lengths: Lengths): number[] {
+  if (lengths instanceof Tensor && (lengths.rank !== 1 || lengths.dtype !== "i32")) {
+    throw new ArgumentError(operation, "lengths", "a list of numbers or an i32 tensor [B]", lengths.toString());
+  }
+  return Array.from(lengths instanceof Tensor ? lengths.toNumbers() : lengths);
+}
+
+function resultTensor(options: PackOptions, input: Tensor, shape: readonly number[]): Tensor {
+  return options.into ?? Tensor.empty(options.allocator ?? input.heap, input.dtype, shape);
+}
+
+async function releasingOnFailure(
+  options: PackOptions,
+  out: Tensor,
+  run: () => Promise<void> | undefined,
+): Promise<void> {
+  try {
+    await run();
+  } catch (error) {
+    if (options.into === undefined) out.free();
+    throw error;
+  }
+}
