@@ -31,8 +31,10 @@ export interface DcpAttentionOptions {
   readonly valueDim?: number;
   /** Which query heads share a KV head, when the query group holds only some of the stored KV heads' query heads. */
   readonly headGroup?: { readonly size: number; readonly offset: number };
-  /** f32, f16 or bf16. */
+  /** Dtype of the stored keys and values: f32, f16 or bf16. */
   readonly kvDtype: DType;
+  /** Dtype in which queries come and are gathered: f32, f16 or bf16. Default "f32". */
+  readonly queryDtype?: DType;
   /** Tokens per block. */
   readonly blockSize: number;
   /** Consecutive tokens a rank stores before the next rank's turn; divides blockSize. Default 1. */
@@ -73,6 +75,8 @@ interface StepTensors {
   readonly query: Tensor;
   readonly partialOut: Tensor;
   readonly partialLse: Tensor;
+  /** This rank's heads in f32, for results that are rounded to 16 bits after a reduction in f32. */
+  readonly ownOut: Tensor;
 }
 
 /**
@@ -116,11 +120,15 @@ export class DcpAttention {
     this.#ownHeads = end - start;
     this.#manager = new BlockManager(numBlocks, blockSize * shard.count);
     const rows = options.maxStepQueries ?? 256;
-    this.#scratch = new Arena(heap, rows * queryHeads * (headDim + this.#valueDim + 1) * 4 + 1024);
+    const queryDtype = options.queryDtype ?? "f32";
+    const ownRows = queryDtype === "f32" ? 0 : rows;
+    const elements = rows * queryHeads * (headDim + this.#valueDim + 1) + ownRows * this.#ownHeads * this.#valueDim;
+    this.#scratch = new Arena(heap, elements * 4 + 1024);
     this.#fullTensors = {
-      query: Tensor.empty(this.#scratch, "f32", [rows, queryHeads, headDim]),
+      query: Tensor.empty(this.#scratch, queryDtype, [rows, queryHeads, headDim]),
       partialOut: Tensor.empty(this.#scratch, "f32", [rows, queryHeads, this.#valueDim]),
       partialLse: Tensor.empty(this.#scratch, "f32", [rows, queryHeads]),
+      ownOut: Tensor.empty(this.#scratch, "f32", [ownRows, this.#ownHeads, this.#valueDim]),
     };
   }
 
@@ -230,14 +238,15 @@ export class DcpAttention {
 
   /**
    * Attends: query all-gather, partial attention over this rank's tokens, combine.
-   * @param query this rank's heads of the step's query tokens [Tq, h, headDim], f32
-   * @param output where their attention goes [Tq, h, valueDim], f32
+   * @param query this rank's heads of the step's query tokens [Tq, h, headDim], of the queryDtype
+   * @param output where their attention goes [Tq, h, valueDim], f32 or the queryDtype (rounded once, at the end)
    * @param lse where their LSE over the whole context goes [Tq, h], f32 (natural log); not computed when left out
    */
   async attend(layer: number, query: Tensor, output: Tensor, lse?: Tensor): Promise<void> {
     const plan = this.#during("attend");
-    this.#checkOwn("query", query, this.#options.headDim, plan);
-    this.#checkOwn("output", output, this.#valueDim, plan);
+    const queryDtype = this.#options.queryDtype ?? "f32";
+    this.#checkOwn("query", query, [queryDtype], this.#options.headDim, plan);
+    this.#checkOwn("output", output, ["f32", queryDtype], this.#valueDim, plan);
     const { backend, dcpGroup, queryHeads } = this.#options;
     const deadline = this.#options.deadlineMs === undefined ? {} : { deadlineMs: this.#options.deadlineMs };
     const tensors = this.#tensorsFor(plan.queries);
@@ -251,7 +260,8 @@ export class DcpAttention {
 
     const attentionStart = performance.now();
     this.#gatherMs += attentionStart - gatherStart;
-    const partialOut = direct ? output : tensors.partialOut;
+    const result = output.dtype === "f32" || (this.combine === "a2a" && !direct) ? output : tensors.ownOut;
+    const partialOut = direct ? result : tensors.partialOut;
     const partialLse = direct && lse !== undefined ? lse : tensors.partialLse;
     const { scale, softcap, window, headGroup } = this.#options;
     await backend.partialAttention({
@@ -272,7 +282,10 @@ export class DcpAttention {
 
     const combineStart = performance.now();
     this.#attentionMs += combineStart - attentionStart;
-    if (direct) return;
+    if (direct) {
+      if (result !== output) output.copyFrom(result);
+      return;
+    }
     await dcpReduceOutput({
       backend: this.combine === "a2a" ? (this.#options.mergeBackend ?? backend) : backend,
       dcpGroup,
@@ -280,11 +293,12 @@ export class DcpAttention {
       attnOut: partialOut,
       attnLse: partialLse,
       combine: this.combine,
-      into: output,
+      into: result,
       ...(lse === undefined ? {} : { lseInto: lse }),
       allocator: this.#options.heap,
       ...deadline,
     });
+    if (result !== output) output.copyFrom(result);
     this.#combineMs += performance.now() - combineStart;
   }
 
@@ -363,22 +377,23 @@ export class DcpAttention {
   #tensorsFor(queries: number): StepTensors {
     let tensors = this.#stepTensors.get(queries);
     if (tensors === undefined) {
-      const { query, partialOut, partialLse } = this.#fullTensors;
+      const { query, partialOut, partialLse, ownOut } = this.#fullTensors;
       tensors = {
         query: query.slice(0, 0, queries),
         partialOut: partialOut.slice(0, 0, queries),
         partialLse: partialLse.slice(0, 0, queries),
+        ownOut: ownOut.slice(0, 0, Math.min(queries, ownOut.dim(0))),
       };
       this.#stepTensors.set(queries, tensors);
     }
     return tensors;
   }
 
-  #checkOwn(argument: string, tensor: Tensor, width: number, plan: StepPlan): void {
+  #checkOwn(argument: string, tensor: Tensor, dtypes: readonly DType[], width: number, plan: StepPlan): void {
     const [queries, heads, size] = tensor.shape;
     const agrees = tensor.rank === 3 && queries === plan.queries && heads === this.#ownHeads && size === width;
-    if (!agrees || tensor.dtype !== "f32") {
-      const expected = `f32 ${formatShape([plan.queries, this.#ownHeads, width])}`;
+    if (!agrees || !dtypes.includes(tensor.dtype)) {
+      const expected = `${dtypes.join(" or ")} ${formatShape([plan.queries, this.#ownHeads, width])}`;
       throw new ArgumentError("DcpAttention.attend", argument, expected, tensor.toString());
     }
   }

@@ -60,3 +60,22 @@ test.each([
 test("a missing file is refused", () => {
   expect(() => SafetensorsFile.open(join(folder, "absent"))).toThrow(SafetensorsError);
 });
+
+test("I64 and F64 are read as numbers, and refused as tensors", () => {
+  const wide = join(folder, "wide.safetensors");
+  const json = new TextEncoder().encode(
+    '{"i":{"dtype":"I64","shape":[2],"data_offsets":[0,16]},"f":{"dtype":"F64","shape":[1],"data_offsets":[16,24]}}  ',
+  );
+  const file = new Uint8Array(8 + json.length + 24);
+  const view = new DataView(file.buffer);
+  view.setBigUint64(0, BigInt(json.length), true);
+  file.set(json, 8);
+  view.setBigInt64(8 + json.length, 7n, true);
+  view.setBigInt64(16 + json.length, -3n, true);
+  view.setFloat64(24 + json.length, 0.1, true);
+  writeFileSync(wide, file);
+  using opened = SafetensorsFile.open(wide);
+  expect([...opened.readNumbers("i")]).toEqual([7, -3]);
+  expect([...opened.readNumbers("f")]).toEqual([0.1]);
+  expect(() => opened.read("i", heap)).toThrow(SafetensorsError);
+});

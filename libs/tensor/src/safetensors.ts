@@ -2,7 +2,7 @@ import { closeSync, fstatSync, openSync, readSync, writeFileSync } from "node:fs
 import { DTYPE_BYTES, type DType } from "./dtype.ts";
 import { ArgumentError, SafetensorsError } from "./errors.ts";
 import { elementCount } from "./shape.ts";
-import type { Allocator } from "./shared-heap.ts";
+import { type Allocator, SharedHeap } from "./shared-heap.ts";
 import { Tensor } from "./tensor.ts";
 
 const DTYPE_OF_NAME: ReadonlyMap<string, DType> = new Map([
@@ -13,11 +13,24 @@ const DTYPE_OF_NAME: ReadonlyMap<string, DType> = new Map([
   ["U32", "u32"],
   ["U8", "u8"],
 ]);
+/** Bytes per element of the format's other dtypes: known, but without a tensor dtype of ours. */
+const OTHER_BYTES: ReadonlyMap<string, number> = new Map([
+  ["BOOL", 1],
+  ["I8", 1],
+  ["I16", 2],
+  ["U16", 2],
+  ["I64", 8],
+  ["U64", 8],
+  ["F64", 8],
+  ["F8_E4M3", 1],
+  ["F8_E5M2", 1],
+]);
 const NAME_OF_DTYPE = new Map([...DTYPE_OF_NAME].map(([name, dtype]) => [dtype, name]));
 const MAX_HEADER_BYTES = 100_000_000;
 
 interface Entry {
-  readonly dtype: DType;
+  /** The format's name, such as F32. */
+  readonly typeName: string;
   readonly shape: readonly number[];
   /** Byte range within the file. */
   readonly start: number;
@@ -48,7 +61,7 @@ export class SafetensorsFile implements Disposable {
     this.metadata = metadata;
   }
 
-  /** Opens a file; throws {@link SafetensorsError} when it is truncated, malformed, or has an unknown dtype. */
+  /** Opens a file; throws {@link SafetensorsError} when it is truncated, malformed, or names a dtype unknown to the format. */
   static open(path: string): SafetensorsFile {
     let descriptor: number;
     try {
@@ -74,15 +87,37 @@ export class SafetensorsFile implements Disposable {
     return this.#entries.has(name);
   }
 
-  /** Dtype and shape of a tensor without reading it. */
+  /** Dtype and shape of a tensor without reading it. @throws SafetensorsError for a dtype that tensors do not have */
   info(name: string): { readonly dtype: DType; readonly shape: readonly number[] } {
-    return this.#entry(name);
+    const { typeName, shape } = this.#entry(name);
+    const dtype = DTYPE_OF_NAME.get(typeName);
+    if (dtype === undefined) {
+      throw new SafetensorsError(this.path, `${name} of dtype ${[...DTYPE_OF_NAME.keys()].join(", ")}`, typeName);
+    }
+    return { dtype, shape };
+  }
+
+  /** A small tensor as numbers in row-major order; also I64 and F64, which tensors do not have. */
+  readNumbers(name: string): Float64Array {
+    const { typeName, shape, start, end } = this.#entry(name);
+    const count = elementCount(shape);
+    if (typeName !== "I64" && typeName !== "F64") {
+      const bytes = end - start;
+      const tensor = this.read(name, SharedHeap.create(bytes + 4096));
+      return tensor.toNumbers();
+    }
+    const raw = new Uint8Array(end - start);
+    const got = readSync(this.#descriptor, raw, 0, raw.length, start);
+    if (got < raw.length) throw new SafetensorsError(this.path, `${raw.length} bytes of ${name}`, `${got} bytes`);
+    if (typeName === "F64") return new Float64Array(raw.buffer, 0, count);
+    return Float64Array.from(new BigInt64Array(raw.buffer, 0, count), Number);
   }
 
   /** Reads one tensor, bit for bit. */
   read(name: string, allocator: Allocator): Tensor {
     const entry = this.#entry(name);
-    const tensor = Tensor.empty(allocator, entry.dtype, entry.shape);
+    const { dtype } = this.info(name);
+    const tensor = Tensor.empty(allocator, dtype, entry.shape);
     // Runtimes may refuse shared memory as a read target: read into private memory, then copy.
     const chunk = new Uint8Array(Math.min(entry.end - entry.start, 1 << 24));
     const target = tensor.bytes;
@@ -209,18 +244,20 @@ function readEntry(path: string, name: string, value: unknown, dataStart: number
   if (!isRecord(value) || !isCountList(value.shape) || !isCountList(value.data_offsets)) {
     throw new SafetensorsError(path, `dtype, shape and data_offsets of ${name}`, JSON.stringify(value));
   }
-  const dtype = DTYPE_OF_NAME.get(String(value.dtype));
-  if (dtype === undefined) {
-    const known = [...DTYPE_OF_NAME.keys()].join(", ");
-    throw new SafetensorsError(path, `${name} to have one of the dtypes ${known}`, String(value.dtype));
+  const typeName = String(value.dtype);
+  const dtype = DTYPE_OF_NAME.get(typeName);
+  const elementBytes = dtype === undefined ? OTHER_BYTES.get(typeName) : DTYPE_BYTES[dtype];
+  if (elementBytes === undefined) {
+    const known = [...DTYPE_OF_NAME.keys(), ...OTHER_BYTES.keys()].join(", ");
+    throw new SafetensorsError(path, `${name} to have one of the dtypes ${known}`, typeName);
   }
   const [from = 0, to = 0] = value.data_offsets;
-  const bytes = elementCount(value.shape) * DTYPE_BYTES[dtype];
+  const bytes = elementCount(value.shape) * elementBytes;
   if (to - from !== bytes) throw new SafetensorsError(path, `${bytes} bytes for ${name}`, `${to - from} bytes`);
   if (dataStart + to > fileBytes) {
     throw new SafetensorsError(path, `${name} to end at byte ${dataStart + to}`, `a file of ${fileBytes} bytes`);
   }
-  return { dtype, shape: value.shape, start: dataStart + from, end: dataStart + to };
+  return { typeName, shape: value.shape, start: dataStart + from, end: dataStart + to };
 }
 
 function isRecord(value: unknown): value is Record<string, unknown> {

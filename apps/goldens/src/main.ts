@@ -1,0 +1,97 @@
+// `bun run goldens FILE...`: checks every backend against reference outputs computed by another implementation.
+import { existsSync } from "node:fs";
+import { basename } from "node:path";
+import { parseArgs } from "node:util";
+import { type BackendName, BackendUnavailable } from "@lockstep/kernels";
+import { ArgumentError, LockstepError } from "@lockstep/tensor";
+import { type CaseResult, checkFiles } from "./check-file.ts";
+
+const USAGE = `bun run goldens FILE.safetensors... [options]
+
+Runs every backend over the cases of reference files (docs/goldens.md specifies the format) and prints a line per case
+and backend with the largest error. Exits 1 beyond tolerance or when a backend did not run, 2 when a file or an option
+is bad.
+
+  --backend LIST   webgpu,wasm,reference (default: all three)
+  --world LIST     worlds that run attention cases (default: 1,2,3,4,8)
+  --adapter KIND   software (default), hardware or any: which adapter webgpu uses
+  --help`;
+
+const BACKENDS: readonly BackendName[] = ["webgpu", "wasm", "reference"];
+const ADAPTERS = ["software", "hardware", "any"] as const;
+
+function listOption(name: string, text: string): string[] {
+  const items = text.split(",").filter((item) => item !== "");
+  if (items.length === 0) throw new ArgumentError("goldens", name, "a comma-separated list", `"${text}"`);
+  return items;
+}
+
+function readOptions() {
+  const { values, positionals } = parseArgs({
+    allowPositionals: true,
+    options: {
+      backend: { type: "string", default: BACKENDS.join(",") },
+      world: { type: "string", default: "1,2,3,4,8" },
+      adapter: { type: "string", default: "software" },
+      help: { type: "boolean", default: false },
+    },
+  });
+  if (values.help) return undefined;
+  const backends = listOption("--backend", values.backend).map((text) => {
+    const backend = BACKENDS.find((name) => name === text);
+    if (backend === undefined) throw new ArgumentError("goldens", "--backend", `of ${BACKENDS.join(", ")}`, text);
+    return backend;
+  });
+  const worlds = listOption("--world", values.world).map((text) => {
+    const size = Number(text);
+    if (!Number.isInteger(size) || size < 1 || size > 64) {
+      throw new ArgumentError("goldens", "--world", "integers from 1 to 64", text);
+    }
+    return size;
+  });
+  const adapter = ADAPTERS.find((kind) => kind === values.adapter);
+  if (adapter === undefined) {
+    throw new ArgumentError("goldens", "--adapter", ADAPTERS.join(", "), values.adapter);
+  }
+  if (positionals.length === 0) throw new ArgumentError("goldens", "FILE", "one or more reference files", "none");
+  for (const path of positionals) {
+    if (!existsSync(path)) throw new ArgumentError("goldens", "FILE", "an existing file", path);
+  }
+  return { backends, worlds, adapter, paths: positionals };
+}
+
+function formatResult({ file, id, backend, world, fields, deviation }: CaseResult): string {
+  const verdict = deviation.worst <= 1 ? "ok  " : "FAIL";
+  const where = world === undefined ? "" : ` world ${world}`;
+  const details = Object.entries(fields)
+    .filter(([name, value]) => name !== "case" && value !== "")
+    .map(([name, value]) => `${name}=${typeof value === "string" ? value : JSON.stringify(value)}`)
+    .join(" ");
+  const error = `max error ${deviation.maxError.toExponential(2)} (${deviation.worst.toFixed(3)} of tolerance)`;
+  return `${verdict} ${basename(file)} ${id} ${backend}${where}  ${error}  ${details}`;
+}
+
+/** Returns the exit code. */
+async function main(): Promise<number> {
+  const options = readOptions();
+  if (options === undefined) {
+    console.log(USAGE);
+    return 0;
+  }
+  const results = await checkFiles(options.paths, {
+    ...options,
+    onDevice: (backend, device) => console.log(`${backend} on ${device}`),
+    onResult: (result) => console.log(formatResult(result)),
+  });
+  const failed = results.filter(({ deviation }) => !(deviation.worst <= 1)).length;
+  console.log(`${results.length - failed} passed, ${failed} failed`);
+  return failed === 0 && results.length > 0 ? 0 : 1;
+}
+
+try {
+  process.exitCode = await main();
+} catch (error) {
+  const known = error instanceof LockstepError || (error instanceof TypeError && "code" in error);
+  console.error(`goldens: ${known ? (error as Error).message : (error as Error).stack}`);
+  process.exitCode = known && !(error instanceof BackendUnavailable) ? 2 : 1;
+}

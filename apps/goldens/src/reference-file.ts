@@ -1,0 +1,66 @@
+import { LockstepError, type SafetensorsFile } from "@lockstep/tensor";
+
+/** A reference file that is not one: no cases, tensors missing, or case fields of the wrong kind. */
+export class ReferenceFileError extends LockstepError {
+  readonly _tag = "ReferenceFileError";
+
+  constructor(path: string, problem: string) {
+    super(`${path}: ${problem}. docs/goldens.md specifies the format.`);
+  }
+}
+
+/** What a file's cases check, known by the prefix of its tensors: `c0.`, `p0.` or `a0.`. */
+export type ReferenceKind = "correct" | "pack" | "attention";
+
+const KIND_OF_PREFIX: ReadonlyMap<string, ReferenceKind> = new Map([
+  ["c", "correct"],
+  ["p", "pack"],
+  ["a", "attention"],
+]);
+
+/** One case: its fields in the metadata, and its tensors by name. */
+export interface ReferenceCase {
+  readonly kind: ReferenceKind;
+  readonly file: SafetensorsFile;
+  /** Prefix of its tensors, such as `a3`. */
+  readonly id: string;
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** Reads the list of cases of a reference file. @throws ReferenceFileError, SafetensorsError */
+export function readCases(file: SafetensorsFile): ReferenceCase[] {
+  const kinds = new Set(file.names.map((name) => KIND_OF_PREFIX.get(name[0] ?? "")));
+  const [kind] = kinds;
+  if (kinds.size !== 1 || kind === undefined) {
+    throw new ReferenceFileError(file.path, "expected tensors named c0.*, p0.* or a0.*, all of one kind");
+  }
+  let list: unknown;
+  try {
+    list = JSON.parse(file.metadata.cases ?? "");
+  } catch {
+    throw new ReferenceFileError(file.path, "expected a metadata entry `cases` with a JSON list");
+  }
+  if (!Array.isArray(list)) throw new ReferenceFileError(file.path, "expected `cases` to be a list");
+  return list.map((fields: unknown, index) => {
+    if (typeof fields !== "object" || fields === null) {
+      throw new ReferenceFileError(file.path, `expected case ${index} to be an object`);
+    }
+    const record = { ...fields } as Record<string, unknown>;
+    const number = typeof record.case === "number" ? record.case : index;
+    return { kind, file, id: `${kind[0]}${number}`, fields: record };
+  });
+}
+
+/** A case's number field, or `fallback` when it has none. @throws ReferenceFileError for another kind of value */
+export function numberField(reference: ReferenceCase, name: string, fallback?: number): number | undefined {
+  const value = reference.fields[name] ?? fallback;
+  if (value === undefined || typeof value === "number") return value;
+  throw new ReferenceFileError(reference.file.path, `expected \`${name}\` of ${reference.id} to be a number`);
+}
+
+/** A case's list of numbers. @throws ReferenceFileError when it is something else */
+export function numberList(reference: ReferenceCase, name: string): number[] {
+  const value = reference.fields[name];
+  if (Array.isArray(value) && value.every((item) => typeof item === "number")) return value;
+  throw new ReferenceFileError(reference.file.path, `expected \`${name}\` of ${reference.id} to be a list of numbers`);
+}
