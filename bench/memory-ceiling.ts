@@ -1,0 +1,21 @@
+import type { SharedHeap } from "@lockstep/tensor";
+import { medianSeconds } from "./timing.ts";
+
+const MEBIBYTE = 1 << 20;
+
+/** Bytes per second, read and written, that one core copies within the shared memory, over blocks of `bytes`. */
+export async function copyBandwidth(heap: SharedHeap, bytes: number): Promise<number> {
+  // Several blocks in turn, so that a copy larger than a cache does not find its own output there.
+  const pairs = Math.max(1, Math.min(8, Math.floor((64 * MEBIBYTE) / bytes)));
+  const offsets = Array.from({ length: 2 * pairs }, () => heap.allocate(bytes));
+  const views = offsets.map((offset) => new Uint8Array(heap.buffer, offset, bytes).fill(1));
+  let turn = 0;
+  const seconds = await medianSeconds(() => {
+    const from = views[(2 * turn) % views.length];
+    const to = views[(2 * turn + 1) % views.length];
+    if (from !== undefined) to?.set(from);
+    turn++;
+  });
+  for (const offset of offsets) heap.release(offset);
+  return (2 * bytes) / seconds;
+}
