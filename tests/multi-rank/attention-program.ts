@@ -1,6 +1,6 @@
 // The rank's side of the multi-rank attention tests: replays a list of steps over tensors in the host's heap.
-import { type Combine, DcpAttention, headChunk } from "@lockstep/attention";
-import type { RankContext } from "@lockstep/dist-groups";
+import { type Combine, DcpAttention } from "@lockstep/attention";
+import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { type BackendName, openBackend } from "@lockstep/kernels";
 import { type DType, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 
@@ -66,7 +66,7 @@ export async function setup(context: RankContext, options: { backend: BackendNam
       });
       try {
         const ids = Array.from({ length: sequences }, () => attention.createSequence());
-        const { start, end } = headChunk(query.dim(1), world.rank, world.size);
+        const { start, end } = headRange(query.dim(1), world.rank, world.size);
         let row = 0;
         for (const step of steps) {
           attention.beginStep(step.map((tokens, index) => ({ sequence: ids[index] ?? -1, tokens })));

@@ -1,6 +1,6 @@
 // What each rank of a world does for the attention cases: stores its share of the keys and attends for all heads.
-import { type Combine, DcpAttention, headChunk } from "@lockstep/attention";
-import type { RankContext } from "@lockstep/dist-groups";
+import { type Combine, DcpAttention } from "@lockstep/attention";
+import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { type BackendName, openBackend } from "@lockstep/kernels";
 import { type DType, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 
@@ -75,7 +75,7 @@ export async function setup(context: RankContext, options: AttentionProgramOptio
           run.lengths.map((length) => ({ sequence: attention.createSequence(), tokens: length, queries: 1 })),
         );
         await attention.write(0, key, value);
-        const { start, end } = headChunk(query.dim(1), world.rank, world.size);
+        const { start, end } = headRange(query.dim(1), world.rank, world.size);
         await attention.attend(0, query.slice(1, start, end), out.slice(1, start, end), lse.slice(1, start, end));
         attention.endStep();
       } finally {

@@ -1,12 +1,12 @@
 import type { Combine } from "@lockstep/attention";
-import type { World } from "@lockstep/dist-groups";
+import type { MethodsOf, World } from "@lockstep/dist-groups";
 import { Arena, Tensor } from "@lockstep/tensor";
 import type * as program from "./attention-program.ts";
 import { numberField, numberList, type ReferenceCase } from "./reference-file.ts";
 import { compare, type Deviation, F32_TOLERANCE, HALF_INPUT_TOLERANCE, NO_DEVIATION, worse } from "./tolerance.ts";
 
 /** A world whose ranks run the attention program. */
-export type AttentionWorld = World<typeof program>;
+export type AttentionWorld = World<MethodsOf<typeof program>>;
 
 /** Tokens a block holds in every run: the interleaves 1 and 16 divide it. */
 const BLOCK_SIZE = 16;

@@ -14,7 +14,7 @@ export async function checkCorrect(
   const base = fields.base ?? "e";
   if (base !== "e" && base !== "2")
     throw new ReferenceFileError(file.path, `expected \`base\` of ${id} to be "e" or "2"`);
-  const arena = new Arena(heap, heap.largestFreeBytes);
+  const arena = new Arena(heap, Math.floor(heap.largestFreeBytes / 2));
   try {
     const outs = file.read(`${id}.out`, arena);
     const lses = file.read(`${id}.lses`, arena);

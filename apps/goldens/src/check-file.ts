@@ -62,7 +62,7 @@ async function checkBackend(
     results.push(result);
     options.onResult?.(result);
   };
-  const heap = SharedHeap.create(512 << 20);
+  const heap = SharedHeap.create(1 << 30);
   {
     await using backend = await openBackend(name, { heap, adapter: options.adapter });
     options.onDevice?.(name, backend.device);

@@ -11,7 +11,7 @@ export async function checkPack(
   heap: SharedHeap,
 ): Promise<Deviation> {
   const { file, id } = reference;
-  const arena = new Arena(heap, heap.largestFreeBytes);
+  const arena = new Arena(heap, Math.floor(heap.largestFreeBytes / 2));
   try {
     const lengths = file.has(`${id}.lengths`) ? file.readNumbers(`${id}.lengths`) : numberList(reference, "lengths");
     const x = file.read(`${id}.x`, arena);

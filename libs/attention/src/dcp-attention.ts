@@ -1,9 +1,8 @@
-import type { ProcessGroup } from "@lockstep/dist-groups";
+import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import { checkKvShard, type KernelBackend, type KvShard, localLength, type Operand } from "@lockstep/kernels";
 import { Arena, ArgumentError, type DType, formatShape, type SharedHeap, Tensor } from "@lockstep/tensor";
 import { BlockManager } from "./block-manager.ts";
 import { StepOrderError } from "./errors.ts";
-import { headChunk } from "./head-chunk.ts";
 import { dcpPrepareQuery } from "./prepare-query.ts";
 import { type Combine, dcpReduceOutput } from "./reduce-output.ts";
 import { checkStepItems, planStep, type StepItem, type StepPlan } from "./step-plan.ts";
@@ -116,7 +115,7 @@ export class DcpAttention {
     this.#queryGroup = options.queryGroup ?? dcpGroup;
     this.#valueDim = options.valueDim ?? headDim;
     this.combine = options.combine === "ag-rs" ? "ag-rs" : "a2a";
-    const { start, end } = headChunk(queryHeads, this.#queryGroup.rank, this.#queryGroup.size);
+    const { start, end } = headRange(queryHeads, this.#queryGroup.rank, this.#queryGroup.size);
     this.#ownHeads = end - start;
     this.#manager = new BlockManager(numBlocks, blockSize * shard.count);
     const rows = options.maxStepQueries ?? 256;
@@ -248,7 +247,7 @@ export class DcpAttention {
     this.#checkOwn("query", query, [queryDtype], this.#options.headDim, plan);
     this.#checkOwn("output", output, ["f32", queryDtype], this.#valueDim, plan);
     const { backend, dcpGroup, queryHeads } = this.#options;
-    const deadline = this.#options.deadlineMs === undefined ? {} : { deadlineMs: this.#options.deadlineMs };
+    const { deadlineMs } = this.#options;
     const tensors = this.#tensorsFor(plan.queries);
     const alone = this.#queryGroup.size === 1;
     const direct = alone && dcpGroup.size === 1;
@@ -256,7 +255,7 @@ export class DcpAttention {
     const gatherStart = performance.now();
     const gathered = alone
       ? query
-      : dcpPrepareQuery(query, this.#queryGroup, { heads: queryHeads, into: tensors.query, ...deadline });
+      : dcpPrepareQuery(query, this.#queryGroup, { heads: queryHeads, into: tensors.query, deadlineMs });
 
     const attentionStart = performance.now();
     this.#gatherMs += attentionStart - gatherStart;
@@ -296,7 +295,7 @@ export class DcpAttention {
       into: result,
       ...(lse === undefined ? {} : { lseInto: lse }),
       allocator: this.#options.heap,
-      ...deadline,
+      deadlineMs,
     });
     if (result !== output) output.copyFrom(result);
     this.#combineMs += performance.now() - combineStart;

@@ -10,7 +10,6 @@ export { BlockManager, type SequenceBlocks } from "./block-manager.ts";
 export { type CorrectOptions, dcpCorrectAttnOut } from "./correct-attn-out.ts";
 export { DcpAttention, type DcpAttentionMetrics, type DcpAttentionOptions } from "./dcp-attention.ts";
 export { OutOfBlocks, StepOrderError } from "./errors.ts";
-export { headChunk } from "./head-chunk.ts";
 export { type Lengths, type PackOptions, packSeq, unpackSeq } from "./pack-seq.ts";
 export { dcpPrepareQuery, type PrepareQueryOptions } from "./prepare-query.ts";
 export { type Combine, dcpReduceOutput, type ReduceOutputArgs } from "./reduce-output.ts";

@@ -1,6 +1,5 @@
-import type { ProcessGroup } from "@lockstep/dist-groups";
+import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import { type Allocator, ArgumentError, formatShape, Tensor } from "@lockstep/tensor";
-import { headChunk } from "./head-chunk.ts";
 
 /** Options of {@link dcpPrepareQuery}. */
 export interface PrepareQueryOptions {
@@ -10,7 +9,7 @@ export interface PrepareQueryOptions {
   readonly into?: Tensor;
   /** Where a new result lives. Default: the heap of `query`. */
   readonly allocator?: Allocator;
-  readonly deadlineMs?: number;
+  readonly deadlineMs?: number | undefined;
 }
 
 /**
@@ -29,7 +28,7 @@ export function dcpPrepareQuery(query: Tensor, queryGroup: ProcessGroup, options
   const [batch = 0, own = 0, headDim = 0] = query.shape;
   if (query.rank !== 3) throw new ArgumentError("dcpPrepareQuery", "query", "of shape [B, h, D]", query.toString());
   const heads = options.heads ?? own * queryGroup.size;
-  const { start, end } = headChunk(heads, queryGroup.rank, queryGroup.size);
+  const { start, end } = headRange(heads, queryGroup.rank, queryGroup.size);
   if (end - start !== own) {
     throw new ArgumentError(
       "dcpPrepareQuery",
@@ -39,10 +38,6 @@ export function dcpPrepareQuery(query: Tensor, queryGroup: ProcessGroup, options
     );
   }
   const gathered = options.into ?? Tensor.empty(options.allocator ?? query.heap, query.dtype, [batch, heads, headDim]);
-  queryGroup.allGather(query, gathered, { dim: 1, ...deadline(options.deadlineMs) });
+  queryGroup.allGather(query, gathered, { dim: 1, deadlineMs: options.deadlineMs });
   return gathered;
-}
-
-function deadline(deadlineMs: number | undefined): { deadlineMs?: number } {
-  return deadlineMs === undefined ? {} : { deadlineMs };
 }

@@ -1,8 +1,7 @@
-import type { ProcessGroup } from "@lockstep/dist-groups";
+import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import type { KernelBackend, LseBase } from "@lockstep/kernels";
 import { type Allocator, Arena, ArgumentError, formatShape, Tensor } from "@lockstep/tensor";
 import { dcpCorrectAttnOut } from "./correct-attn-out.ts";
-import { headChunk } from "./head-chunk.ts";
 
 /** How partial outputs are combined: see {@link dcpReduceOutput}. */
 export type Combine = "ag-rs" | "a2a";
@@ -31,7 +30,7 @@ export interface ReduceOutputArgs {
   readonly lseInto?: Tensor;
   /** Where new results and scratch live. Default: the heap of `attnOut`. */
   readonly allocator?: Allocator;
-  readonly deadlineMs?: number;
+  readonly deadlineMs?: number | undefined;
 }
 
 /**
@@ -58,7 +57,7 @@ export async function dcpReduceOutput(args: ReduceOutputArgs): Promise<{ out: Te
   if (attnLse.rank !== 2 || attnLse.shape[0] !== batch || attnLse.shape[1] !== heads || attnLse.dtype !== "f32") {
     throw new ArgumentError("dcpReduceOutput", "attnLse", `f32 of shape [${batch}, ${heads}]`, attnLse.toString());
   }
-  const { start, end } = headChunk(heads, queryGroup.rank, queryGroup.size);
+  const { start, end } = headRange(heads, queryGroup.rank, queryGroup.size);
   const own: OwnHeads = { start, end, batch, heads, headDim };
   const allocator = args.allocator ?? attnOut.heap;
   const out = args.into ?? Tensor.empty(allocator, attnOut.dtype, [batch, end - start, headDim]);
@@ -66,8 +65,8 @@ export async function dcpReduceOutput(args: ReduceOutputArgs): Promise<{ out: Te
   const wantsLse = args.returnLse === true || args.lseInto !== undefined;
   const lse = wantsLse ? (args.lseInto ?? Tensor.empty(allocator, "f32", [batch, end - start])) : undefined;
   if (lse !== undefined) checkResult("lseInto", lse, [batch, end - start]);
-  const run = (args.combine ?? "ag-rs") === "a2a" ? combineAllToAll : combineGatherReduce;
-  await run(args, queryGroup, own, out, lse, allocator);
+  if (args.combine === "a2a") await combineAllToAll(args, own, out, lse, allocator);
+  else await combineGatherReduce(args, queryGroup, own, out, lse, allocator);
   return lse === undefined ? { out } : { out, lse };
 }
 
@@ -89,7 +88,7 @@ async function combineGatherReduce(
 ): Promise<void> {
   const { backend, dcpGroup, attnOut, attnLse, base = "e" } = args;
   const { batch, heads } = own;
-  const deadline = args.deadlineMs === undefined ? {} : { deadlineMs: args.deadlineMs };
+  const deadline = { deadlineMs: args.deadlineMs };
   const lses = Tensor.empty(allocator, "f32", [dcpGroup.size, batch, heads]);
   const globalLse = Tensor.empty(allocator, "f32", [batch, heads]);
   try {
@@ -109,14 +108,16 @@ async function combineGatherReduce(
 
 async function combineAllToAll(
   args: ReduceOutputArgs,
-  _queryGroup: ProcessGroup,
   own: OwnHeads,
   out: Tensor,
   lse: Tensor | undefined,
   allocator: Allocator,
 ): Promise<void> {
   const { backend, dcpGroup, attnOut, attnLse, base = "e" } = args;
-  const deadline = args.deadlineMs === undefined ? {} : { deadlineMs: args.deadlineMs };
+  const element = attnOut.size === 0 ? 4 : attnOut.byteLength / attnOut.size;
+  const rowBytes = own.headDim * element + 4;
+  const rows = own.batch * (own.end - own.start);
+  const exchange = { deadlineMs: args.deadlineMs, bytesRead: (dcpGroup.size - 1) * rows * rowBytes };
   const merged = lse === undefined ? { base, out } : { base, out, lse };
   const mine = (tensor: Tensor): Tensor => tensor.slice(1, own.start, own.end);
   const read = <T>(use: (outs: Tensor[], lses: Tensor[]) => T): T =>
@@ -127,14 +128,14 @@ async function combineAllToAll(
         const lses = peers.map(([, peerLse]) => mine(peerLse ?? attnLse));
         return use(outs, lses);
       },
-      deadline,
+      exchange,
     );
   if (backend.name !== "webgpu") {
     read((outs, lses) => backend.mergeAttnStates({ outs, lses, ...merged }));
     return;
   }
   // A GPU merge outlives the exchange: take copies of the peers' rows first.
-  const scratch = new Arena(allocator.heap, exchangeBytes(own, attnOut, dcpGroup.size));
+  const scratch = new Arena(allocator.heap, dcpGroup.size * (rows * rowBytes + 256));
   try {
     const copies = read((outs, lses) => ({
       outs: outs.map((state) => state.clone(scratch)),
@@ -144,12 +145,6 @@ async function combineAllToAll(
   } finally {
     scratch.close();
   }
-}
-
-function exchangeBytes(own: OwnHeads, attnOut: Tensor, size: number): number {
-  const rows = own.batch * (own.end - own.start);
-  const element = attnOut.size === 0 ? 4 : attnOut.byteLength / attnOut.size;
-  return size * (rows * own.headDim * element + rows * 4 + 256);
 }
 
 /** True when two groups hold the same ranks in the same order. */

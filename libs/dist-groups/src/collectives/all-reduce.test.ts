@@ -1,0 +1,3 @@
+import { describeCollective, standardCases } from "../../test/collective-suite.ts";
+
+describeCollective("allReduce", standardCases("allReduce", { reductions: true, inPlace: true }));

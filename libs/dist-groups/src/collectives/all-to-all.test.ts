@@ -1,0 +1,3 @@
+import { describeCollective, standardCases } from "../../test/collective-suite.ts";
+
+describeCollective("allToAll", standardCases("allToAll", {}));

@@ -1,0 +1,64 @@
+// Broadcast: every rank gets the root's elements.
+//
+// Staged, one round: the root packs its tensor into its slot, the others copy it out. Direct, two rounds: the others copy
+// straight from the root's tensor and acknowledge. Every rank waits for every rank, so a broadcast is also a barrier.
+
+import { ArgumentError, type Tensor } from "@lockstep/tensor";
+import { writeTensorRecord } from "../reduction/operand-table.ts";
+import { SLOT_HEADER_WORDS } from "../transport/shared-memory/control-block.ts";
+import { DIRECT, writeHeader } from "../transport/shared-memory/slot-header.ts";
+import { checkTensor } from "./arguments.ts";
+import type { GroupMember, Rounds } from "./rounds.ts";
+
+const OP = "broadcast";
+
+export class Broadcast implements Rounds {
+  bytesReceived = 0;
+  readonly #member: GroupMember;
+  #tensor: Tensor | undefined;
+  #root = 0;
+  #direct = false;
+
+  constructor(member: GroupMember) {
+    this.#member = member;
+  }
+
+  prepare(tensor: Tensor, root: number, deadlineMs: number | undefined): void {
+    const { channel, table, heap } = this.#member;
+    const { rank, size, words } = channel;
+    checkTensor(OP, "tensor", tensor, heap);
+    if (!Number.isInteger(root) || root < 0 || root >= size) {
+      throw new ArgumentError(OP, "root", `a rank of the group, from 0 to ${size - 1}`, String(root));
+    }
+    const direct = tensor.byteLength > channel.layout.stagingBytes;
+    const slot = channel.begin(OP, deadlineMs);
+    const flags = direct ? DIRECT : 0;
+    writeHeader(words, slot, channel.sequence, OP, tensor.dtype, undefined, root, tensor.shape, flags);
+    if (rank === root && direct) writeTensorRecord(words, slot + SLOT_HEADER_WORDS, tensor);
+    if (rank === root && !direct) {
+      table.begin(tensor.dtype, tensor.shape, -1, 0);
+      table.packed(0, channel.stagingAddress(slot), -1, 0, 0);
+      table.tensor(1, tensor, 0, 0);
+      table.copy();
+    }
+    this.#tensor = tensor;
+    this.#root = root;
+    this.#direct = direct;
+    this.bytesReceived = rank === root ? 0 : tensor.byteLength;
+  }
+
+  advance(round: number): boolean {
+    const tensor = this.#tensor;
+    if (round > 0 || tensor === undefined) return false;
+    const { channel, table } = this.#member;
+    if (channel.rank !== this.#root) {
+      const slot = channel.slot(this.#root);
+      table.begin(tensor.dtype, tensor.shape, -1, 0);
+      table.tensor(0, tensor, 0, 0);
+      if (this.#direct) table.record(1, slot + SLOT_HEADER_WORDS, 0, 0);
+      else table.packed(1, channel.stagingAddress(slot), -1, 0, 0);
+      table.copy();
+    }
+    return this.#direct;
+  }
+}

@@ -1,0 +1,107 @@
+// Read peers: every rank publishes its tensors, reads every rank's tensors where they lie, and returns when all have read.
+//
+// Two rounds: publish tensor records; read; acknowledge. No byte is copied. Nobody may change a published tensor before its
+// call returns, and nobody may keep a view after it.
+
+import { ArgumentError, DTYPES, Tensor } from "@lockstep/tensor";
+import { recordWord, writeTensorRecord } from "../reduction/operand-table.ts";
+import { MAX_DIMS, SLOT_HEADER_WORDS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
+import { writeHeader } from "../transport/shared-memory/slot-header.ts";
+import { checkTensor } from "./arguments.ts";
+import type { GroupMember, Rounds } from "./rounds.ts";
+
+const OP = "readPeers";
+
+export class ReadPeers implements Rounds {
+  bytesReceived = 0;
+  result: unknown;
+  readonly #member: GroupMember;
+  readonly #shape = [0];
+  /** Views of the last call, taken again when a peer publishes the same tensors. */
+  readonly #views: (readonly Tensor[])[];
+  #own: readonly Tensor[] = [];
+  #read: ((tensors: readonly (readonly Tensor[])[]) => unknown) | undefined;
+
+  constructor(member: GroupMember) {
+    this.#member = member;
+    this.#views = member.channel.ranks.map(() => []);
+  }
+
+  prepare(
+    own: readonly Tensor[],
+    read: (tensors: readonly (readonly Tensor[])[]) => unknown,
+    bytesRead: number,
+    deadlineMs: number | undefined,
+  ): void {
+    const { channel, heap } = this.#member;
+    const { words, layout } = channel;
+    const most = Math.floor(layout.stagingBytes / (4 * TENSOR_RECORD_WORDS));
+    if (own.length > most) {
+      throw new ArgumentError(OP, "own", `at most ${most} tensors`, `${own.length} tensors`);
+    }
+    for (const tensor of own) checkTensor(OP, "own", tensor, heap);
+    const slot = channel.begin(OP, deadlineMs);
+    this.#shape[0] = own.length;
+    writeHeader(words, slot, channel.sequence, OP, undefined, undefined, 0, this.#shape, 0);
+    for (let at = 0; at < own.length; at++) {
+      const tensor = own[at];
+      if (tensor !== undefined) writeTensorRecord(words, recordWord(slot + SLOT_HEADER_WORDS, at), tensor);
+    }
+    this.#own = own;
+    this.#read = read;
+    this.bytesReceived = bytesRead;
+  }
+
+  advance(round: number): boolean {
+    if (round > 0) return false;
+    const { channel } = this.#member;
+    for (let peer = 0; peer < channel.size; peer++) {
+      this.#views[peer] = peer === channel.rank ? this.#own : this.#viewsOf(peer);
+    }
+    const read = this.#read;
+    this.#read = undefined;
+    this.result = read?.(this.#views);
+    return true;
+  }
+
+  #viewsOf(peer: number): readonly Tensor[] {
+    const { channel, heap } = this.#member;
+    const { words } = channel;
+    const staging = channel.slot(peer) + SLOT_HEADER_WORDS;
+    const before = this.#views[peer] ?? [];
+    const count = this.#own.length;
+    let same = before.length === count;
+    for (let at = 0; same && at < count; at++) {
+      const view = before[at];
+      same = view !== undefined && isView(words, recordWord(staging, at), view);
+    }
+    if (same) return before;
+    return Array.from({ length: count }, (_, at) => {
+      const record = recordWord(staging, at);
+      const head = words[record] ?? 0;
+      const dims = Array.from({ length: head >>> 8 }, (_, dim) => record + 2 + dim);
+      return Tensor.fromDescriptor(
+        {
+          dtype: DTYPES[head & 0xff] ?? "u8",
+          shape: dims.map((word) => words[word] ?? 0),
+          strides: dims.map((word) => words[word + MAX_DIMS] ?? 0),
+          heapId: heap.id,
+          byteOffset: (words[record + 1] ?? 0) >>> 0,
+        },
+        heap,
+      );
+    });
+  }
+}
+
+/** True when a record describes exactly this view. */
+function isView(words: Int32Array, record: number, view: Tensor): boolean {
+  const { shape, strides } = view;
+  const head = words[record] ?? 0;
+  if (DTYPES[head & 0xff] !== view.dtype || head >>> 8 !== shape.length) return false;
+  if ((words[record + 1] ?? 0) >>> 0 !== view.byteOffset) return false;
+  for (let dim = 0; dim < shape.length; dim++) {
+    if (words[record + 2 + dim] !== shape[dim] || words[record + 2 + MAX_DIMS + dim] !== strides[dim]) return false;
+  }
+  return true;
+}

@@ -1,0 +1,184 @@
+import { LockstepError } from "@lockstep/tensor";
+
+/** `rank 2` or `ranks 0, 3` */
+export function formatRanks(ranks: readonly number[]): string {
+  return `${ranks.length === 1 ? "rank" : "ranks"} ${ranks.length === 0 ? "(none)" : ranks.join(", ")}`;
+}
+
+/** A rank threw, had an unhandled rejection, exited, or stopped answering. */
+export class RankCrashed extends LockstepError {
+  readonly _tag = "RankCrashed";
+  /** Global rank. */
+  readonly rank: number;
+  /** What happened, in words. */
+  readonly reason: string;
+
+  constructor(rank: number, reason: string, cause?: unknown) {
+    super(`rank ${rank} crashed: ${reason}`, cause === undefined ? undefined : { cause });
+    this.rank = rank;
+    this.reason = reason;
+  }
+}
+
+/**
+ * Some ranks did not come to a collective before the deadline of a rank that waited for them. Thrown on every rank that
+ * waited; the group is aborted.
+ */
+export class CollectiveTimeout extends LockstepError {
+  readonly _tag = "CollectiveTimeout";
+  readonly group: string;
+  /** The collective the waiting ranks were in, such as `allGather`. */
+  readonly op: string;
+  /** How many collectives the group had started before this one. */
+  readonly sequence: number;
+  /** Global ranks that did not come: all of them. */
+  readonly missing: readonly number[];
+  readonly deadlineMs: number;
+
+  constructor(group: string, op: string, sequence: number, missing: readonly number[], deadlineMs: number) {
+    super(
+      `${formatRanks(missing)} did not come to ${op} (sequence ${sequence}) of group "${group}" within ${deadlineMs} ms. ` +
+        "The group is aborted: look at what the missing ranks were doing, and create a new group to go on.",
+    );
+    this.group = group;
+    this.op = op;
+    this.sequence = sequence;
+    this.missing = missing;
+    this.deadlineMs = deadlineMs;
+  }
+}
+
+/** What some ranks were about to do in a collective. */
+export interface CollectiveSide {
+  /** Global ranks. */
+  readonly ranks: readonly number[];
+  readonly description: string;
+}
+
+/** The ranks of a group called different collectives, or the same one with different arguments. Nothing was moved. */
+export class CollectiveMismatch extends LockstepError {
+  readonly _tag = "CollectiveMismatch";
+  readonly group: string;
+  readonly sequence: number;
+  readonly sides: readonly CollectiveSide[];
+
+  constructor(group: string, sequence: number, sides: readonly CollectiveSide[]) {
+    const listed = sides.map((side) => `${formatRanks(side.ranks)}: ${side.description}`).join("; ");
+    super(
+      `the ranks of group "${group}" disagree about collective number ${sequence}: ${listed}. ` +
+        "Every rank must make the same calls in the same order. The group is aborted.",
+    );
+    this.group = group;
+    this.sequence = sequence;
+    this.sides = sides;
+  }
+}
+
+/** A collective of an aborted group was called or was going on. `cause` says why the group was aborted. */
+export class GroupAborted extends LockstepError {
+  readonly _tag = "GroupAborted";
+  readonly group: string;
+  /** The collective that was called. */
+  readonly op: string;
+  /** Global ranks whose failure aborted the group; empty when nobody failed (a close, an interruption). */
+  readonly failedRanks: readonly number[];
+
+  constructor(group: string, op: string, failedRanks: readonly number[], cause: Error) {
+    super(
+      `${op}: group "${group}" is aborted: ${cause.message} Aborted groups stay aborted: create a new group over the ranks that are left.`,
+      { cause },
+    );
+    this.group = group;
+    this.op = op;
+    this.failedRanks = failedRanks;
+  }
+}
+
+/** A collective was called from within another collective of the same group on the same rank. */
+export class ReentrantCollective extends LockstepError {
+  readonly _tag = "ReentrantCollective";
+  readonly group: string;
+  readonly op: string;
+  readonly running: string;
+
+  constructor(group: string, op: string, running: string) {
+    super(`${op} of group "${group}" was called while ${running} of the same group was running on this rank.`);
+    this.group = group;
+    this.op = op;
+    this.running = running;
+  }
+}
+
+/** A call did not return from some ranks before its deadline. Their groups are aborted. */
+export class CallTimeout extends LockstepError {
+  readonly _tag = "CallTimeout";
+  readonly method: string;
+  /** Global ranks that had not returned: all of them. */
+  readonly ranks: readonly number[];
+  readonly deadlineMs: number;
+
+  constructor(method: string, ranks: readonly number[], deadlineMs: number) {
+    super(`${method} did not return from ${formatRanks(ranks)} within ${deadlineMs} ms.`);
+    this.method = method;
+    this.ranks = ranks;
+    this.deadlineMs = deadlineMs;
+  }
+}
+
+/** A call was given up because its AbortSignal fired or its fiber was interrupted. */
+export class CallInterrupted extends LockstepError {
+  readonly _tag = "CallInterrupted";
+  readonly method: string;
+  /** Global ranks that had not returned. */
+  readonly ranks: readonly number[];
+
+  constructor(method: string, ranks: readonly number[], reason: string) {
+    super(`${method} was interrupted before ${formatRanks(ranks)} returned: ${reason}.`);
+    this.method = method;
+    this.ranks = ranks;
+  }
+}
+
+/** The world is closed, or closed during the call. */
+export class WorldClosed extends LockstepError {
+  readonly _tag = "WorldClosed";
+  readonly operation: string;
+
+  constructor(operation: string) {
+    super(`${operation}: the world is closed.`);
+    this.operation = operation;
+  }
+}
+
+/** A world could not be opened. Every worker that had started is gone. */
+export class WorldStartFailed extends LockstepError {
+  readonly _tag = "WorldStartFailed";
+  /** Global ranks that failed to start or did not start in time. */
+  readonly ranks: readonly number[];
+
+  constructor(ranks: readonly number[], reason: string, cause?: unknown) {
+    super(`the world did not start (${formatRanks(ranks)}): ${reason}`, cause === undefined ? undefined : { cause });
+    this.ranks = ranks;
+  }
+}
+
+/** An `onClose` callback of a rank failed, or a rank did not finish its callbacks in time. The world is closed anyway. */
+export class CloseFailed extends LockstepError {
+  readonly _tag = "CloseFailed";
+  readonly ranks: readonly number[];
+
+  constructor(ranks: readonly number[], reason: string, cause?: unknown) {
+    super(`closing ${formatRanks(ranks)}: ${reason}`, cause === undefined ? undefined : { cause });
+    this.ranks = ranks;
+  }
+}
+
+/** A typed error of another package, thrown on a rank: `_tag` and the fields are those of the original. */
+export class RemoteError extends LockstepError {
+  readonly _tag: string;
+
+  constructor(tag: string, message: string) {
+    super(message);
+    this._tag = tag;
+  }
+}

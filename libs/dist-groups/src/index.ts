@@ -1,0 +1,38 @@
+export { chunkStart, type HeadRange, headRange } from "./chunk-rule.ts";
+export {
+  CallInterrupted,
+  CallTimeout,
+  CloseFailed,
+  CollectiveMismatch,
+  type CollectiveSide,
+  CollectiveTimeout,
+  GroupAborted,
+  RankCrashed,
+  ReentrantCollective,
+  RemoteError,
+  WorldClosed,
+  WorldStartFailed,
+} from "./errors.ts";
+export { type ParallelGroups, type ParallelSizes, parallelGroups } from "./parallel-state.ts";
+export { fromPlainError, type PlainError, registerErrorClass, toPlainError } from "./plain-error.ts";
+export type { CollectiveOptions, GroupCounters, ProcessGroup } from "./process-group.ts";
+export type {
+  MethodArguments,
+  MethodName,
+  MethodResult,
+  MethodsOf,
+  OptionsOf,
+  Program,
+  RankContext,
+  UntypedProgram,
+} from "./rank-context.ts";
+export type { Reduction } from "./transport/shared-memory/slot-header.ts";
+export {
+  type CallOptions,
+  makeWorld,
+  openWorld,
+  World,
+  type WorldError,
+  worldLayer,
+  type WorldOptions,
+} from "./world.ts";

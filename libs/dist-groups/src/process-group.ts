@@ -1,0 +1,200 @@
+import type { SharedHeap, Tensor } from "@lockstep/tensor";
+import { AllGather } from "./collectives/all-gather.ts";
+import { AllReduce } from "./collectives/all-reduce.ts";
+import { AllToAll } from "./collectives/all-to-all.ts";
+import { checkDeadline } from "./collectives/arguments.ts";
+import { Barrier } from "./collectives/barrier.ts";
+import { Broadcast } from "./collectives/broadcast.ts";
+import { ReadPeers } from "./collectives/read-peers.ts";
+import { ReduceScatter } from "./collectives/reduce-scatter.ts";
+import type { GroupMember, Rounds } from "./collectives/rounds.ts";
+import { OperandTable } from "./reduction/operand-table.ts";
+import type { ReduceKernels } from "./reduction/reduce.ts";
+import type { GroupChannel } from "./transport/shared-memory/group-channel.ts";
+import type { Reduction } from "./transport/shared-memory/slot-header.ts";
+
+/** Options of every collective. */
+export interface CollectiveOptions {
+  /** Longest wait for peers, in milliseconds. Default: the world's `deadlineMs`. */
+  readonly deadlineMs?: number | undefined;
+}
+
+/** What a group has done on this rank so far. */
+export interface GroupCounters {
+  /** Collectives that completed. */
+  readonly ops: number;
+  /** Bytes that came from peers. */
+  readonly bytesReceived: number;
+  /** Milliseconds spent parked, waiting for peers. Waits short enough to spin through are not counted. */
+  readonly waitMs: number;
+}
+
+/**
+ * An ordered group of ranks, as one of them sees it. Collectives are blocking calls: every rank of the group makes the
+ * same calls in the same order, and a call returns when this rank's outputs are complete and its inputs may be changed.
+ *
+ * Tensors lie in the world's shared memory and may be strided views of at most 8 dimensions. Every wait is bounded by a
+ * deadline. Errors, on every rank concerned:
+ * - `ArgumentError`: this rank's arguments are wrong; nothing was published;
+ * - `CollectiveMismatch`: the ranks disagree about what to do; nothing was moved;
+ * - `CollectiveTimeout`: some ranks did not come before the deadline;
+ * - `GroupAborted`: a rank failed, or the group was aborted before.
+ * After any but the first the group stays aborted.
+ */
+export interface ProcessGroup {
+  readonly name: string;
+  /** This rank's place in the group. */
+  readonly rank: number;
+  readonly size: number;
+  /** Global ranks, in group order. */
+  readonly ranks: readonly number[];
+  readonly counters: GroupCounters;
+
+  /**
+   * Gathers chunks along dimension `dim` (default 0; negative counts from the end). With L = output.shape[dim], rank r's
+   * input is chunk [floor(L*r/n), floor(L*(r+1)/n)) of the output. Any dtype. `input` may be exactly this rank's chunk of
+   * `output`, and must not overlap it otherwise.
+   */
+  allGather(input: Tensor, output: Tensor, options?: CollectiveOptions & { readonly dim?: number | undefined }): void;
+
+  /**
+   * Reduces all inputs and leaves rank r with chunk [floor(L*r/n), floor(L*(r+1)/n)) of dimension `dim` (default 0), where
+   * L = input.shape[dim]. The fold goes in rank order, seeded with rank 0's value; f16 and bf16 fold in f32 and round once;
+   * integer sums wrap. `output` may be exactly this rank's chunk of `input`, and must not overlap it otherwise.
+   */
+  reduceScatter(
+    input: Tensor,
+    output: Tensor,
+    options?: CollectiveOptions & { readonly dim?: number | undefined; readonly op?: Reduction | undefined },
+  ): void;
+
+  /** Reduces all inputs, in the order of {@link reduceScatter}, into every rank's output. `output` may be `input`. */
+  allReduce(input: Tensor, output: Tensor, options?: CollectiveOptions & { readonly op?: Reduction | undefined }): void;
+
+  /**
+   * inputs[p] goes to rank p's outputs[this rank]. One tensor per rank of the group, this one included. The two tensors of a
+   * pair have the same shape and dtype; pairs may differ. Outputs overlap neither inputs nor each other.
+   */
+  allToAll(inputs: readonly Tensor[], outputs: readonly Tensor[], options?: CollectiveOptions): void;
+
+  /** Gives every rank the elements of rank `root` (a place in the group). Same shape and dtype everywhere. */
+  broadcast(tensor: Tensor, root: number, options?: CollectiveOptions): void;
+
+  /** Returns when every rank has called it. */
+  barrier(options?: CollectiveOptions): void;
+
+  /**
+   * Publishes this rank's tensors and calls `read` with every rank's, in rank order, this rank's included, without copying
+   * a byte. Every rank publishes the same number of tensors; their shapes and dtypes may differ. Until the call returns
+   * nobody may write to a published tensor; after it nobody may use the views. `read` must be synchronous. `bytesRead` is
+   * what `read` takes from peers, for the counters.
+   */
+  readPeers<T>(
+    own: readonly Tensor[],
+    read: (tensors: readonly (readonly Tensor[])[]) => T,
+    options?: CollectiveOptions & { readonly bytesRead?: number | undefined },
+  ): T;
+}
+
+/** A {@link ProcessGroup} whose ranks share one memory. */
+export class SharedMemoryGroup implements ProcessGroup {
+  readonly name: string;
+  readonly rank: number;
+  readonly size: number;
+  readonly ranks: readonly number[];
+  readonly counters: GroupCounters;
+  readonly #channel: GroupChannel;
+  readonly #barrier: Barrier;
+  readonly #allGather: AllGather;
+  readonly #reduceScatter: ReduceScatter;
+  readonly #allReduce: AllReduce;
+  readonly #allToAll: AllToAll;
+  readonly #broadcast: Broadcast;
+  readonly #readPeers: ReadPeers;
+
+  constructor(channel: GroupChannel, kernels: ReduceKernels, heap: SharedHeap) {
+    this.#channel = channel;
+    this.name = channel.name;
+    this.rank = channel.rank;
+    this.size = channel.size;
+    this.ranks = channel.ranks;
+    this.counters = channel.counters;
+    const tableWord = channel.layout.operandTable(channel.rank);
+    const table = new OperandTable(kernels, channel.words, tableWord, channel.addressOf(tableWord));
+    const member: GroupMember = { channel, table, heap };
+    this.#barrier = new Barrier(member);
+    this.#allGather = new AllGather(member);
+    this.#reduceScatter = new ReduceScatter(member);
+    this.#allReduce = new AllReduce(member);
+    this.#allToAll = new AllToAll(member);
+    this.#broadcast = new Broadcast(member);
+    this.#readPeers = new ReadPeers(member);
+  }
+
+  allGather(input: Tensor, output: Tensor, options?: Parameters<ProcessGroup["allGather"]>[2]): void {
+    checkDeadline("allGather", options?.deadlineMs);
+    this.#allGather.prepare(input, output, options?.dim ?? 0, options?.deadlineMs);
+    this.#run(this.#allGather);
+  }
+
+  reduceScatter(input: Tensor, output: Tensor, options?: Parameters<ProcessGroup["reduceScatter"]>[2]): void {
+    checkDeadline("reduceScatter", options?.deadlineMs);
+    this.#reduceScatter.prepare(input, output, options?.dim ?? 0, options?.op ?? "sum", options?.deadlineMs);
+    this.#run(this.#reduceScatter);
+  }
+
+  allReduce(input: Tensor, output: Tensor, options?: Parameters<ProcessGroup["allReduce"]>[2]): void {
+    checkDeadline("allReduce", options?.deadlineMs);
+    this.#allReduce.prepare(input, output, options?.op ?? "sum", options?.deadlineMs);
+    this.#run(this.#allReduce);
+  }
+
+  allToAll(inputs: readonly Tensor[], outputs: readonly Tensor[], options?: CollectiveOptions): void {
+    checkDeadline("allToAll", options?.deadlineMs);
+    this.#allToAll.prepare(inputs, outputs, options?.deadlineMs);
+    this.#run(this.#allToAll);
+  }
+
+  broadcast(tensor: Tensor, root: number, options?: CollectiveOptions): void {
+    checkDeadline("broadcast", options?.deadlineMs);
+    this.#broadcast.prepare(tensor, root, options?.deadlineMs);
+    this.#run(this.#broadcast);
+  }
+
+  barrier(options?: CollectiveOptions): void {
+    checkDeadline("barrier", options?.deadlineMs);
+    this.#barrier.prepare(options?.deadlineMs);
+    this.#run(this.#barrier);
+  }
+
+  readPeers<T>(
+    own: readonly Tensor[],
+    read: (tensors: readonly (readonly Tensor[])[]) => T,
+    options?: Parameters<ProcessGroup["readPeers"]>[2],
+  ): T {
+    checkDeadline("readPeers", options?.deadlineMs);
+    this.#readPeers.prepare(own, read, options?.bytesRead ?? 0, options?.deadlineMs);
+    this.#run(this.#readPeers);
+    const result = this.#readPeers.result as T;
+    this.#readPeers.result = undefined;
+    return result;
+  }
+
+  /** Blocks through the rounds of a prepared collective. */
+  #run(rounds: Rounds): void {
+    const channel = this.#channel;
+    try {
+      channel.publish();
+      channel.awaitPeers();
+      channel.checkAgreement();
+      for (let round = 0; rounds.advance(round); round++) {
+        channel.publish();
+        channel.awaitPeers();
+      }
+    } catch (error) {
+      channel.fail(error);
+      throw error;
+    }
+    channel.end(rounds.bytesReceived);
+  }
+}

@@ -1,0 +1,48 @@
+import type { SharedHeap } from "@lockstep/tensor";
+import type { ProcessGroup } from "./process-group.ts";
+
+/** What a program gets on each rank. */
+export interface RankContext {
+  /** Global rank, from 0. */
+  readonly rank: number;
+  /** Number of ranks in the world. */
+  readonly size: number;
+  /** This rank's range of the shared memory. Peers and kernels can read what is allocated here. */
+  readonly heap: SharedHeap;
+  /** The group of all ranks. */
+  readonly world: ProcessGroup;
+  /** The group of that name this rank belongs to; throws an `ArgumentError` when there is none. */
+  group(name: string): ProcessGroup;
+  /**
+   * Registers a callback that the world awaits before it ends this rank: release a GPU device here. Callbacks run one after
+   * another, the last registered first.
+   */
+  onClose(release: () => void | Promise<void>): void;
+}
+
+/** A program module: what every rank runs. `setup` returns the methods that the host may call. */
+export interface Program {
+  setup(context: RankContext, options: never): object | Promise<object>;
+}
+
+/** A program whose methods are not known to the compiler. */
+export interface UntypedProgram {
+  setup(context: RankContext, options: never): Record<string, (...args: unknown[]) => unknown>;
+}
+
+/** The methods of a program module: `MethodsOf<typeof import("./program.ts")>`. */
+export type MethodsOf<P extends Program> = Awaited<ReturnType<P["setup"]>>;
+
+/** The options that a program's `setup` takes; undefined when it takes none. */
+export type OptionsOf<P extends Program> =
+  Parameters<P["setup"]> extends [unknown, infer O, ...unknown[]] ? O : undefined;
+
+/** Names of a program's methods. */
+export type MethodName<M> = { [K in keyof M]: M[K] extends (...args: never[]) => unknown ? K : never }[keyof M] &
+  string;
+
+/** Parameters of a method; they are structured-cloned. */
+export type MethodArguments<M, K extends keyof M> = M[K] extends (...args: infer A) => unknown ? A : never;
+
+/** What a method returns, awaited and structured-cloned. */
+export type MethodResult<M, K extends keyof M> = M[K] extends (...args: never[]) => infer R ? Awaited<R> : never;

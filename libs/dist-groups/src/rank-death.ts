@@ -1,0 +1,44 @@
+import process from "node:process";
+import { RankCrashed } from "./errors.ts";
+
+/**
+ * Calls `report` once when this worker is about to die: an uncaught error, an unhandled rejection, or an exit. A worker
+ * that exits in Deno sends no event, so the exit functions themselves are watched.
+ */
+export function watchForDeath(report: (error: RankCrashed) => void, rank: number): void {
+  let reported = false;
+  const once = (reason: string, cause?: unknown): void => {
+    if (reported) return;
+    reported = true;
+    report(new RankCrashed(rank, reason, cause));
+  };
+  addEventListener("error", (event: Event) => {
+    const error: unknown = Reflect.get(event, "error") ?? Reflect.get(event, "message");
+    once(`uncaught ${describe(error)}`, error);
+  });
+  addEventListener("unhandledrejection", (event: Event) => {
+    const reason: unknown = Reflect.get(event, "reason");
+    once(`unhandled rejection of ${describe(reason)}`, reason);
+  });
+  watchExit(process, "exit", (code) => once(`it called process.exit(${code ?? ""})`));
+  const deno: unknown = Reflect.get(globalThis, "Deno");
+  if (typeof deno === "object" && deno !== null)
+    watchExit(deno, "exit", (code) => once(`it called Deno.exit(${code ?? ""})`));
+  watchExit(globalThis, "close", () => once("it called close()"));
+}
+
+/** Runs `before` ahead of the function `name` of `owner`, when there is one. */
+function watchExit(owner: object, name: string, before: (code: unknown) => void): void {
+  const original: unknown = Reflect.get(owner, name);
+  if (typeof original !== "function") return;
+  const watched = (code?: unknown): unknown => {
+    before(code);
+    return Reflect.apply(original, owner, code === undefined ? [] : [code]);
+  };
+  // Some runtimes make these read-only: then only the host's own checks see the exit.
+  Reflect.defineProperty(owner, name, { value: watched, configurable: true, writable: true });
+}
+
+function describe(thrown: unknown): string {
+  return thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown);
+}

@@ -1,0 +1,49 @@
+// What crosses between the host and a rank's worker: control calls (Comlink) and two bare messages. Plain data only.
+
+import type { PlainError } from "./plain-error.ts";
+import type { GroupDescriptor } from "./transport/shared-memory/control-block.ts";
+import type { MemoryRange } from "./world/memory-layout.ts";
+
+/** What a rank needs to start. */
+export interface RankConfiguration {
+  readonly rank: number;
+  readonly size: number;
+  /** Ranks that can run at the same time. */
+  readonly cores: number;
+  readonly memory: WebAssembly.Memory;
+  readonly memoryId: string;
+  readonly heap: MemoryRange;
+  /** Byte offset of the world's status block. */
+  readonly statusOffset: number;
+  readonly reduceKernels: WebAssembly.Module;
+  /** Groups that this rank belongs to. */
+  readonly groups: readonly GroupDescriptor[];
+  /** URL of the program module. */
+  readonly program: string;
+  /** Given to the program's `setup`. */
+  readonly options: unknown;
+}
+
+/** Outcome of a control call. Errors come back as plain data, because cloning loses their class. */
+export type Reply = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: PlainError };
+
+/** What a rank's worker answers to. */
+export interface RankControl {
+  /** Joins the groups, imports the program and runs its `setup`. */
+  start(configuration: RankConfiguration): Promise<Reply>;
+  /** Calls a method of the program. */
+  invoke(method: string, args: readonly unknown[]): Promise<Reply>;
+  /** Joins a group; a group of the same name is retired. */
+  join(descriptor: GroupDescriptor): Promise<Reply>;
+  /** Leaves a group for good: its control block may be reused. */
+  retire(generation: number): Promise<Reply>;
+  /** Runs the onClose callbacks. */
+  close(): Promise<Reply>;
+}
+
+/** A message outside Comlink: the worker listens, or it is about to die. */
+export type RankNotice = { readonly lockstep: "ready" } | { readonly lockstep: "crashed"; readonly error: PlainError };
+
+export function isRankNotice(data: unknown): data is RankNotice {
+  return typeof data === "object" && data !== null && "lockstep" in data;
+}

@@ -1,0 +1,181 @@
+// Entry of a rank's worker. Handlers are set synchronously, then the worker says it is ready: messages that arrive before
+// are lost in Bun. The program is imported only after that. No Effect here: eight workers importing it take seconds.
+
+import { ArgumentError, SharedHeap } from "@lockstep/tensor";
+import * as Comlink from "comlink";
+import { GroupAborted, RankCrashed } from "./errors.ts";
+import { toPlainError } from "./plain-error.ts";
+import { type ProcessGroup, SharedMemoryGroup } from "./process-group.ts";
+import { watchForDeath } from "./rank-death.ts";
+import type { RankConfiguration, RankControl, Reply } from "./rank-protocol.ts";
+import type { RankContext } from "./rank-context.ts";
+import { instantiateReduceKernels, type ReduceKernels } from "./reduction/reduce.ts";
+import type { GroupDescriptor } from "./transport/shared-memory/control-block.ts";
+import { GroupChannel } from "./transport/shared-memory/group-channel.ts";
+import { RankStatus } from "./transport/shared-memory/rank-status.ts";
+import { SpinBudget } from "./transport/shared-memory/spin-budget.ts";
+
+const HEARTBEAT_MS = 250;
+
+interface Membership {
+  readonly generation: number;
+  readonly channel: GroupChannel;
+  readonly group: ProcessGroup;
+}
+
+/** One rank: its groups, its program's methods, its onClose callbacks. */
+class Rank implements RankContext {
+  readonly rank: number;
+  readonly size: number;
+  readonly heap: SharedHeap;
+  readonly #status: RankStatus;
+  readonly #spins: SpinBudget;
+  readonly #kernels: ReduceKernels;
+  readonly #memberships = new Map<string, Membership>();
+  readonly #releases: (() => void | Promise<void>)[] = [];
+  #methods: Readonly<Record<string, unknown>> = {};
+
+  constructor(configuration: RankConfiguration) {
+    const { rank, size, memory, memoryId, heap } = configuration;
+    this.rank = rank;
+    this.size = size;
+    this.heap = SharedHeap.range(memoryId, memory, heap.start, heap.bytes);
+    this.#status = new RankStatus(memory.buffer, configuration.statusOffset, size);
+    this.#spins = new SpinBudget(size, configuration.cores);
+    this.#kernels = instantiateReduceKernels(configuration.reduceKernels, memory);
+    for (const descriptor of configuration.groups) this.join(descriptor);
+    watchForDeath((error) => this.#die(error), rank);
+    setInterval(() => this.#status.beat(rank), HEARTBEAT_MS);
+  }
+
+  get world(): ProcessGroup {
+    return this.group("world");
+  }
+
+  group(name: string): ProcessGroup {
+    const membership = this.#memberships.get(name);
+    if (membership === undefined) {
+      const known = [...this.#memberships.keys()].map((known) => `"${known}"`).join(", ");
+      throw new ArgumentError("context.group", "name", `a group of rank ${this.rank}: ${known}`, `"${name}"`);
+    }
+    return membership.group;
+  }
+
+  onClose(release: () => void | Promise<void>): void {
+    this.#releases.push(release);
+  }
+
+  join(descriptor: GroupDescriptor): void {
+    this.#memberships.get(descriptor.name)?.channel.retire();
+    const channel = new GroupChannel(descriptor, this.rank, this.heap.buffer, this.#status, this.#spins);
+    const group = new SharedMemoryGroup(channel, this.#kernels, this.heap);
+    this.#memberships.set(descriptor.name, { generation: descriptor.generation, channel, group });
+  }
+
+  retire(generation: number): void {
+    for (const [name, membership] of this.#memberships) {
+      if (membership.generation !== generation) continue;
+      membership.channel.retire();
+      this.#memberships.delete(name);
+    }
+  }
+
+  async setUp(program: string, options: unknown): Promise<readonly string[]> {
+    const module: unknown = await import(program);
+    if (!hasSetup(module)) {
+      throw new ArgumentError("openWorld", "program", "a module that exports a function `setup`", program);
+    }
+    const methods = await module.setup(this, options);
+    if (typeof methods !== "object" || methods === null) {
+      throw new ArgumentError(
+        "openWorld",
+        "program",
+        "a module whose `setup` returns an object of methods",
+        `${methods}`,
+      );
+    }
+    this.#methods = methods as Readonly<Record<string, unknown>>;
+    return Object.keys(methods).filter((name) => typeof this.#methods[name] === "function");
+  }
+
+  async invoke(method: string, args: readonly unknown[]): Promise<unknown> {
+    const target = this.#methods[method];
+    if (typeof target !== "function") {
+      const known = Object.keys(this.#methods).join(", ");
+      throw new ArgumentError("world.call", "method", `a method of the program: ${known}`, method);
+    }
+    return await target.apply(this.#methods, args);
+  }
+
+  /** Runs the work of a control call and turns what it throws into data; peers that wait for this rank are told. */
+  async reply(what: string, work: () => unknown): Promise<Reply> {
+    this.#status.countRunning(this.rank, 1);
+    try {
+      return { ok: true, value: await work() };
+    } catch (error) {
+      this.#status.leave(this.rank, this.#failure(what, error));
+      for (const { channel } of this.#memberships.values()) channel.nudgePeers();
+      return { ok: false, error: toPlainError(error) };
+    } finally {
+      this.#status.countRunning(this.rank, -1);
+    }
+  }
+
+  /** Why peers will not see this rank: the crash that started it all, when this rank only fell with its group. */
+  #failure(what: string, error: unknown): RankCrashed {
+    if (error instanceof GroupAborted && error.cause instanceof RankCrashed) return error.cause;
+    return new RankCrashed(this.rank, `${what} threw ${describeThrown(error)}`, error);
+  }
+
+  #die(error: RankCrashed): void {
+    this.#status.exit(this.rank, error);
+    for (const { channel } of this.#memberships.values()) channel.abort(error);
+    postMessage({ lockstep: "crashed", error: toPlainError(error) });
+  }
+
+  async close(): Promise<void> {
+    const failures: unknown[] = [];
+    for (const release of this.#releases.splice(0).reverse()) {
+      try {
+        await release();
+      } catch (error) {
+        failures.push(error);
+      }
+    }
+    if (failures.length > 0) throw failures[0];
+  }
+}
+
+function hasSetup(module: unknown): module is { setup(context: RankContext, options: unknown): unknown } {
+  return typeof module === "object" && module !== null && "setup" in module && typeof module.setup === "function";
+}
+
+function describeThrown(error: unknown): string {
+  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
+}
+
+let rank: Rank | undefined;
+
+async function withRank(what: string, work: (rank: Rank) => unknown): Promise<Reply> {
+  const current = rank;
+  if (current === undefined) return { ok: false, error: toPlainError(new Error(`${what}: the rank has not started`)) };
+  return current.reply(what, () => work(current));
+}
+
+const control: RankControl = {
+  async start(configuration) {
+    try {
+      rank = new Rank(configuration);
+    } catch (error) {
+      return { ok: false, error: toPlainError(error) };
+    }
+    return withRank("setup", (started) => started.setUp(configuration.program, configuration.options));
+  },
+  invoke: (method, args) => withRank(method, (current) => current.invoke(method, args)),
+  join: (descriptor) => withRank("join", (current) => current.join(descriptor)),
+  retire: (generation) => withRank("retire", (current) => current.retire(generation)),
+  close: () => withRank("close", (current) => current.close()),
+};
+
+Comlink.expose(control);
+postMessage({ lockstep: "ready" });

@@ -1,0 +1,80 @@
+// The memory a process group coordinates through, one block per group:
+//
+//   header line      the abort word: 0, or 1 + index of the writer whose abort record says why
+//   rank lines       one 128-byte line per rank with its progress word; written by that rank only
+//   sleeper lines    one line per rank: how many peers are parked on its progress word
+//   operand tables   one per rank: private scratch of the copy and fold kernels
+//   abort records    one per rank and one for the host: JSON, written once by its owner before it sets the abort word
+//   slots            two per rank (collectives alternate): a header that says what the rank is about to do, then staging
+//
+// Every word has one writer, except the abort word (one compare-and-swap, never a loop) and the sleeper counts (add, sub).
+
+/** Words (4 bytes) of a line. Two owners never share a line: adjacent-line prefetch makes 128 bytes the unit. */
+export const LINE_WORDS = 32;
+/** 4 KiB per abort record, with its length in the first word. */
+export const RECORD_WORDS = 1024;
+/** Words of a slot before its staging area. */
+export const SLOT_HEADER_WORDS = 32;
+/** Most dimensions of a tensor in a collective. */
+export const MAX_DIMS = 8;
+/** Words of a tensor record: dtype and dims, byte address, shape, strides. */
+export const TENSOR_RECORD_WORDS = 2 + 2 * MAX_DIMS;
+const OPERAND_TABLE_HEADER_WORDS = 2 * MAX_DIMS;
+const OPERAND_WORDS = 1 + MAX_DIMS;
+
+/** Word offsets of a group's control block, relative to its start. The same on every rank. */
+export interface ControlBlockLayout {
+  readonly size: number;
+  /** Bytes of a slot's staging area. */
+  readonly stagingBytes: number;
+  readonly abortWord: number;
+  readonly progressWord: (rank: number) => number;
+  readonly sleeperWord: (rank: number) => number;
+  readonly operandTable: (rank: number) => number;
+  /** Record of writer `writer`: a rank, or `size` for the host. */
+  readonly abortRecord: (writer: number) => number;
+  readonly slot: (rank: number, parity: number) => number;
+  readonly totalWords: number;
+}
+
+function wholeLines(words: number): number {
+  return Math.ceil(words / LINE_WORDS) * LINE_WORDS;
+}
+
+/** Layout of the control block of a group of `size` ranks. `stagingBytes` is a multiple of 128. */
+export function controlBlockLayout(size: number, stagingBytes: number): ControlBlockLayout {
+  const progress = LINE_WORDS;
+  const sleepers = progress + size * LINE_WORDS;
+  const tables = sleepers + size * LINE_WORDS;
+  const tableWords = wholeLines(OPERAND_TABLE_HEADER_WORDS + (size + 1) * OPERAND_WORDS);
+  const records = tables + size * tableWords;
+  const slots = records + (size + 1) * RECORD_WORDS;
+  const slotWords = wholeLines(SLOT_HEADER_WORDS + stagingBytes / 4);
+  return {
+    size,
+    stagingBytes,
+    abortWord: 0,
+    progressWord: (rank) => progress + rank * LINE_WORDS,
+    sleeperWord: (rank) => sleepers + rank * LINE_WORDS,
+    operandTable: (rank) => tables + rank * tableWords,
+    abortRecord: (writer) => records + writer * RECORD_WORDS,
+    slot: (rank, parity) => slots + (2 * rank + parity) * slotWords,
+    totalWords: slots + 2 * size * slotWords,
+  };
+}
+
+/** What a rank needs to join a group. Plain data. */
+export interface GroupDescriptor {
+  readonly name: string;
+  /** Tells groups of the same name apart. */
+  readonly generation: number;
+  /** Global ranks, in group order. */
+  readonly ranks: readonly number[];
+  /** Byte offset of the control block in the world's memory. */
+  readonly byteOffset: number;
+  readonly stagingBytes: number;
+  /** Value of every progress word before the first collective. */
+  readonly initialProgress: number;
+  /** Default deadline of a collective. */
+  readonly deadlineMs: number;
+}

@@ -1,0 +1,270 @@
+// One rank's end of a process group in shared memory. Every collective is a series of rounds. In a round a rank
+//
+//   1. writes what its peers shall read (its slot; later, its own tensors) with plain stores,
+//   2. publishes: raises its progress word by one (Atomics.store), and notifies it if a peer is parked on it,
+//   3. waits until every peer's progress word has come as far: spins briefly, then parks in slices of at most 50 ms.
+//
+// Arriving is wait-free. Waiting is bounded by the deadline and by the group's abort word. Progress words only grow and
+// are compared by (a - b) | 0, so they may wrap around.
+//
+// Slots alternate with the sequence number. A rank that is in collective s has seen every peer arrive at s, so every
+// peer has left s - 1; the slot it will write for s + 1 is the one of s - 1, which nobody reads any more.
+
+import {
+  CollectiveMismatch,
+  type CollectiveSide,
+  CollectiveTimeout,
+  GroupAborted,
+  RankCrashed,
+  ReentrantCollective,
+} from "../../errors.ts";
+import { fromPlainError } from "../../plain-error.ts";
+import {
+  type ControlBlockLayout,
+  controlBlockLayout,
+  type GroupDescriptor,
+  SLOT_HEADER_WORDS,
+} from "./control-block.ts";
+import { abortCause, abortGroup, isAborted } from "./group-abort.ts";
+import type { RankStatus } from "./rank-status.ts";
+import { type CollectiveName, describeHeader, headersAgree } from "./slot-header.ts";
+import type { SpinBudget } from "./spin-budget.ts";
+
+const LONGEST_PARK_MS = 50;
+/** Spins between two looks at the abort word. */
+const ABORT_CHECK_MASK = 15;
+
+export class GroupChannel {
+  readonly name: string;
+  /** This rank's place in the group. */
+  readonly rank: number;
+  readonly size: number;
+  /** Global ranks, in group order. */
+  readonly ranks: readonly number[];
+  readonly layout: ControlBlockLayout;
+  /** The control block. */
+  readonly words: Int32Array;
+  readonly counters = { ops: 0, bytesReceived: 0, waitMs: 0 };
+  /** Number of the running collective. */
+  sequence = -1;
+  readonly #byteOffset: number;
+  readonly #status: RankStatus;
+  readonly #spins: SpinBudget;
+  readonly #defaultDeadlineMs: number;
+  readonly #progressWords: readonly number[];
+  #progress: number;
+  #running: CollectiveName | undefined;
+  #deadlineMs = 0;
+  /** 0 until the first wait of a collective looks at the clock. */
+  #deadlineAt = 0;
+  /** Set once the control block belongs to somebody else. */
+  #retiredBy: Error | undefined;
+
+  constructor(
+    descriptor: GroupDescriptor,
+    globalRank: number,
+    buffer: ArrayBufferLike,
+    status: RankStatus,
+    spins: SpinBudget,
+  ) {
+    this.name = descriptor.name;
+    this.ranks = descriptor.ranks;
+    this.size = descriptor.ranks.length;
+    this.rank = descriptor.ranks.indexOf(globalRank);
+    this.layout = controlBlockLayout(this.size, descriptor.stagingBytes);
+    this.words = new Int32Array(buffer, descriptor.byteOffset, this.layout.totalWords);
+    this.#byteOffset = descriptor.byteOffset;
+    this.#status = status;
+    this.#spins = spins;
+    this.#defaultDeadlineMs = descriptor.deadlineMs;
+    this.#progress = descriptor.initialProgress;
+    this.#progressWords = descriptor.ranks.map((_, rank) => this.layout.progressWord(rank));
+  }
+
+  /** Starts a collective and returns the first word of this rank's slot, to be filled before {@link publish}. */
+  begin(op: CollectiveName, deadlineMs: number | undefined): number {
+    if (this.#running !== undefined) throw new ReentrantCollective(this.name, op, this.#running);
+    if (this.#retiredBy !== undefined) throw new GroupAborted(this.name, op, [], this.#retiredBy);
+    const next = this.sequence + 1;
+    if (isAborted(this.words, this.layout)) throw this.#abortError(op, next, false);
+    this.sequence = next;
+    this.#running = op;
+    this.#deadlineMs = deadlineMs ?? this.#defaultDeadlineMs;
+    this.#deadlineAt = 0;
+    return this.layout.slot(this.rank, next & 1);
+  }
+
+  /** First word of a rank's slot for the running collective. */
+  slot(rank: number): number {
+    return this.layout.slot(rank, this.sequence & 1);
+  }
+
+  /** Byte address, in the world's memory, of the staging area of a slot. */
+  stagingAddress(slot: number): number {
+    return this.#byteOffset + (slot + SLOT_HEADER_WORDS) * 4;
+  }
+
+  /** Byte address of a word of the control block. */
+  addressOf(word: number): number {
+    return this.#byteOffset + word * 4;
+  }
+
+  /** Lets the peers read what this rank has written. */
+  publish(): void {
+    const words = this.words;
+    const mine = this.#progressWords[this.rank] ?? 0;
+    this.#progress = (this.#progress + 1) | 0;
+    Atomics.store(words, mine, this.#progress);
+    if (Atomics.load(words, this.layout.sleeperWord(this.rank)) !== 0) Atomics.notify(words, mine);
+  }
+
+  /** Waits until every peer has published as many rounds as this rank. Throws a typed error when one will not. */
+  awaitPeers(): void {
+    const words = this.words;
+    const target = this.#progress;
+    const size = this.size;
+    for (let step = 1; step < size; step++) {
+      const peer = (this.rank + step) % size;
+      const word = this.#progressWords[peer] ?? 0;
+      if (((Atomics.load(words, word) - target) | 0) < 0) this.#awaitPeer(peer, word, target);
+    }
+  }
+
+  #awaitPeer(peer: number, word: number, target: number): void {
+    const words = this.words;
+    const spins = this.#spins.limit;
+    for (let spin = 0; spin < spins; spin++) {
+      if (((Atomics.load(words, word) - target) | 0) >= 0) return;
+      if ((spin & ABORT_CHECK_MASK) === ABORT_CHECK_MASK && isAborted(words, this.layout)) break;
+    }
+    const parkedAt = performance.now();
+    if (this.#deadlineAt === 0) this.#deadlineAt = parkedAt + this.#deadlineMs;
+    try {
+      this.#park(peer, word, target);
+    } finally {
+      const waited = performance.now() - parkedAt;
+      this.counters.waitMs += waited;
+      this.#spins.parkedFor(waited);
+    }
+  }
+
+  #park(peer: number, word: number, target: number): void {
+    const words = this.words;
+    const sleepers = this.layout.sleeperWord(peer);
+    for (;;) {
+      // The sleeper is counted before the word is read again (Atomics.wait compares it once more): a peer that publishes
+      // in between either is seen here or sees the sleeper and notifies.
+      Atomics.add(words, sleepers, 1);
+      const seen = Atomics.load(words, word);
+      const left = this.#deadlineAt - performance.now();
+      if (((seen - target) | 0) < 0 && left > 0 && !isAborted(words, this.layout)) {
+        Atomics.wait(words, word, seen, Math.min(left, LONGEST_PARK_MS));
+      }
+      Atomics.sub(words, sleepers, 1);
+      if (((Atomics.load(words, word) - target) | 0) >= 0) return;
+      this.#throwIfHopeless(peer, target);
+    }
+  }
+
+  #throwIfHopeless(peer: number, target: number): void {
+    const op = this.#running ?? "barrier";
+    if (isAborted(this.words, this.layout)) throw this.#abortError(op, this.sequence, true);
+    const globalRank = this.ranks[peer] ?? 0;
+    if (this.#status.hasLeft(globalRank)) {
+      // It may have published just before it left.
+      if (this.#hasReached(peer, target)) return;
+      this.abort(fromPlainError(this.#status.failure(globalRank)));
+      throw this.#abortError(op, this.sequence, true);
+    }
+    if (performance.now() < this.#deadlineAt) return;
+    const missing = this.ranks.filter((_, rank) => !this.#hasReached(rank, target));
+    if (missing.length === 0) return;
+    this.abort(
+      this.#mismatch((rank) => this.#hasReached(rank, target)) ??
+        new CollectiveTimeout(this.name, op, this.sequence, missing, this.#deadlineMs),
+    );
+    throw this.#abortError(op, this.sequence, true);
+  }
+
+  #hasReached(rank: number, target: number): boolean {
+    return ((Atomics.load(this.words, this.#progressWords[rank] ?? 0) - target) | 0) >= 0;
+  }
+
+  /** Throws {@link CollectiveMismatch} unless every rank announces the collective that this rank announces. */
+  checkAgreement(): void {
+    const mine = this.slot(this.rank);
+    for (let rank = 0; rank < this.size; rank++) {
+      if (rank === this.rank || headersAgree(this.words, mine, this.slot(rank))) continue;
+      this.disagree(this.#mismatch(() => true)?.sides ?? []);
+    }
+  }
+
+  /** Aborts the group because its ranks disagree, and throws. */
+  disagree(sides: readonly CollectiveSide[]): never {
+    this.abort(new CollectiveMismatch(this.name, this.sequence, sides));
+    throw this.#abortError(this.#running ?? "barrier", this.sequence, true);
+  }
+
+  /** The sides of a disagreement among the ranks that have arrived, or undefined when they agree. */
+  #mismatch(hasArrived: (rank: number) => boolean): CollectiveMismatch | undefined {
+    const sides: { slot: number; ranks: number[] }[] = [];
+    for (let rank = 0; rank < this.size; rank++) {
+      if (!hasArrived(rank)) continue;
+      const slot = this.slot(rank);
+      const side = sides.find((candidate) => headersAgree(this.words, candidate.slot, slot));
+      if (side === undefined) sides.push({ slot, ranks: [this.ranks[rank] ?? rank] });
+      else side.ranks.push(this.ranks[rank] ?? rank);
+    }
+    if (sides.length < 2) return undefined;
+    const described = sides.map(({ slot, ranks }) => ({ ranks, description: describeHeader(this.words, slot) }));
+    return new CollectiveMismatch(this.name, this.sequence, described);
+  }
+
+  /** Ends the running collective. */
+  end(bytesReceived: number): void {
+    this.#running = undefined;
+    this.counters.ops++;
+    this.counters.bytesReceived += bytesReceived;
+  }
+
+  /** Ends the running collective after an error: peers must not wait for a rank that gave up in the middle. */
+  fail(error: unknown): void {
+    this.#running = undefined;
+    if (isAborted(this.words, this.layout)) return;
+    const rank = this.ranks[this.rank] ?? this.rank;
+    this.abort(new RankCrashed(rank, error instanceof Error ? error.message : String(error), error));
+  }
+
+  /** Stops using the control block for good. Not within a collective. */
+  retire(): void {
+    this.#retiredBy ??= isAborted(this.words, this.layout)
+      ? abortCause(this.words, this.layout)
+      : new Error("a newer group of the same name took its place.");
+  }
+
+  /** Aborts the group in this rank's name. */
+  abort(cause: Error): void {
+    if (this.#retiredBy !== undefined) return;
+    abortGroup(this.words, this.layout, this.rank, cause);
+  }
+
+  /** Wakes peers parked on this rank, to look at its status. */
+  nudgePeers(): void {
+    Atomics.notify(this.words, this.#progressWords[this.rank] ?? 0);
+  }
+
+  /**
+   * What the rank has to throw once the group is aborted: the timeout or mismatch itself when it was part of that
+   * collective, else {@link GroupAborted}.
+   */
+  #abortError(op: CollectiveName, sequence: number, hasArrived: boolean): Error {
+    const cause = abortCause(this.words, this.layout);
+    const globalRank = this.ranks[this.rank] ?? 0;
+    if (cause instanceof CollectiveMismatch && cause.sequence === sequence) return cause;
+    if (cause instanceof CollectiveTimeout) {
+      if (hasArrived && cause.sequence === sequence && !cause.missing.includes(globalRank)) return cause;
+      return new GroupAborted(this.name, op, cause.missing, cause);
+    }
+    return new GroupAborted(this.name, op, cause instanceof RankCrashed ? [cause.rank] : [], cause);
+  }
+}

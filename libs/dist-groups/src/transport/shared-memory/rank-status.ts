@@ -1,0 +1,92 @@
+// How ranks and the host know about each other's health, one block per world:
+//
+//   header line    the epoch: written by the host, raised whenever no call is in flight
+//   rank lines     per rank: the epoch in which it left its call by a failure, whether it exited, its heartbeat, and how
+//                  many calls it is running
+//   records        per rank: the failure, as JSON
+//
+// A rank whose method throws does not abort its groups at once: every rank may have refused the same bad argument, and
+// then nobody waits. It marks itself as having left; a peer that is waiting for it, or comes to wait for it within the
+// same epoch, aborts the group in its name.
+
+import type { PlainError } from "../../plain-error.ts";
+import { LINE_WORDS, RECORD_WORDS } from "./control-block.ts";
+import { readErrorRecord, writeErrorRecord } from "./record-text.ts";
+
+const LEFT = 0;
+const EXITED = 1;
+const BEAT = 2;
+const RUNNING = 3;
+
+export class RankStatus {
+  static totalWords(size: number): number {
+    return LINE_WORDS + size * (LINE_WORDS + RECORD_WORDS);
+  }
+
+  readonly #words: Int32Array;
+  readonly #size: number;
+
+  /** `byteOffset`: where the block lies in the world's memory. */
+  constructor(buffer: ArrayBufferLike, byteOffset: number, size: number) {
+    this.#words = new Int32Array(buffer, byteOffset, RankStatus.totalWords(size));
+    this.#size = size;
+  }
+
+  #line(rank: number): number {
+    return LINE_WORDS + rank * LINE_WORDS;
+  }
+
+  #record(rank: number): number {
+    return LINE_WORDS + this.#size * LINE_WORDS + rank * RECORD_WORDS;
+  }
+
+  /** Host: forgets failures of earlier calls. Only while no call is in flight. */
+  nextEpoch(): void {
+    Atomics.add(this.#words, 0, 1);
+  }
+
+  /** Rank: it failed and will not take part in what its peers are doing. */
+  leave(rank: number, error: unknown): void {
+    if (this.hasExited(rank)) return;
+    writeErrorRecord(this.#words, this.#record(rank), error);
+    Atomics.store(this.#words, this.#line(rank) + LEFT, Atomics.load(this.#words, 0));
+  }
+
+  /** Rank, or the host for a rank that is gone: it will never take part again. */
+  exit(rank: number, error: unknown): void {
+    if (this.hasExited(rank)) return;
+    writeErrorRecord(this.#words, this.#record(rank), error);
+    Atomics.store(this.#words, this.#line(rank) + EXITED, 1);
+  }
+
+  hasLeft(rank: number): boolean {
+    return Atomics.load(this.#words, this.#line(rank) + LEFT) === Atomics.load(this.#words, 0) || this.hasExited(rank);
+  }
+
+  hasExited(rank: number): boolean {
+    return Atomics.load(this.#words, this.#line(rank) + EXITED) !== 0;
+  }
+
+  /** Why a rank left or exited. */
+  failure(rank: number): PlainError {
+    return readErrorRecord(this.#words, this.#record(rank));
+  }
+
+  /** Rank: its event loop turns. */
+  beat(rank: number): void {
+    Atomics.add(this.#words, this.#line(rank) + BEAT, 1);
+  }
+
+  heartbeat(rank: number): number {
+    return Atomics.load(this.#words, this.#line(rank) + BEAT);
+  }
+
+  /** Rank: a call began or ended (+1, -1). */
+  countRunning(rank: number, change: number): void {
+    Atomics.add(this.#words, this.#line(rank) + RUNNING, change);
+  }
+
+  running(rank: number): number {
+    return Atomics.load(this.#words, this.#line(rank) + RUNNING);
+  }
+}

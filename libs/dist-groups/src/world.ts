@@ -1,0 +1,243 @@
+import type { SharedHeap } from "@lockstep/tensor";
+import type { LockstepError } from "@lockstep/tensor";
+import type * as Context from "effect/Context";
+import * as Effect from "effect/Effect";
+import * as Exit from "effect/Exit";
+import * as Layer from "effect/Layer";
+import * as Scope from "effect/Scope";
+import type {
+  MethodArguments,
+  MethodName,
+  MethodResult,
+  MethodsOf,
+  OptionsOf,
+  Program,
+  UntypedProgram,
+} from "./rank-context.ts";
+import type { PendingCall } from "./world/pending-call.ts";
+import { WorldHost } from "./world/world-host.ts";
+
+const DEFAULT_DEADLINE_MS = 30_000;
+const DEFAULT_START_DEADLINE_MS = 60_000;
+const DEFAULT_CLOSE_DEADLINE_MS = 5_000;
+
+/** What a world is made of. */
+export interface WorldOptions<P extends Program = UntypedProgram> {
+  /** Number of ranks, 1 to 255. */
+  readonly size: number;
+  /** Module that every rank runs: `new URL("./program.ts", import.meta.url)`. It exports `setup(context, options)`. */
+  readonly program: URL | string;
+  /** Given to `setup` on every rank, structured-cloned. */
+  readonly options?: OptionsOf<P>;
+  /** Bytes of each rank's heap. Reserved, not resident. Default 256 MiB, or less when the ranks would not fit 4 GiB. */
+  readonly heapBytesPerRank?: number;
+  /** Bytes of the host's own heap. Default: like a rank's, at most 256 MiB. */
+  readonly heapBytesHost?: number;
+  /** Named partitions of the ranks: each rank finds its own group by `context.group(name)`. "world" always exists. */
+  readonly groups?: Readonly<Record<string, readonly (readonly number[])[]>>;
+  /** Default deadline of calls and of collectives, in milliseconds. Default 30 000. */
+  readonly deadlineMs?: number;
+  /** Deadline of the start: workers, program, `setup`. Default 60 000 ms. */
+  readonly startDeadlineMs?: number;
+  /** How long closing waits for `onClose` callbacks. Default 5 000 ms. */
+  readonly closeDeadlineMs?: number;
+  /** Largest message, in bytes per rank, that a collective stages in its control block. Default 65 536. For tuning. */
+  readonly stagingBytes?: number;
+  /** Where progress words start counting. Default 0. For tests of their wrap-around. */
+  readonly initialProgress?: number;
+}
+
+/** Options of a call. */
+export interface CallOptions {
+  /** Deadline in milliseconds. Default: the world's. */
+  readonly deadlineMs?: number;
+  /** Gives the call up when it fires: the call rejects with `CallInterrupted` and the groups of unfinished ranks abort. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * N ranks, each a Web Worker, over one shared memory. `M` are the methods of the program they run.
+ *
+ * A call runs a method on every rank (or on one) and settles when all have answered. When a rank fails, the call rejects with
+ * the first cause: a typed error that a method threw keeps its type and gets a `rank`; any other throw, an exit or an unhandled
+ * rejection is `RankCrashed`. A call that misses its deadline is `CallTimeout`, an interrupted one `CallInterrupted`; both abort
+ * the groups of the ranks that have not answered, which frees these from their collectives.
+ */
+export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
+  readonly #host: WorldHost;
+
+  /** Use {@link openWorld} or {@link makeWorld}. */
+  constructor(host: WorldHost) {
+    this.#host = host;
+  }
+
+  /** Number of ranks. */
+  get size(): number {
+    return this.#host.size;
+  }
+
+  /** The host's own range of the shared memory: what is allocated here every rank can read. */
+  get heap(): SharedHeap {
+    return this.#host.heap;
+  }
+
+  /** Calls a method with the same arguments on every rank; results in rank order. */
+  call<K extends MethodName<M>>(
+    method: K,
+    args: MethodArguments<M, K>,
+    options?: CallOptions,
+  ): Promise<MethodResult<M, K>[]> {
+    return this.#promise(() => this.#start(method, this.#host.ranks, args, options), options);
+  }
+
+  /** Calls a method on one rank. */
+  async callRank<K extends MethodName<M>>(
+    rank: number,
+    method: K,
+    args: MethodArguments<M, K>,
+    options?: CallOptions,
+  ): Promise<MethodResult<M, K>> {
+    const [result] = await this.#promise<K>(() => this.#start(method, [rank], args, options), options);
+    return result as MethodResult<M, K>;
+  }
+
+  /** {@link World.call} as an Effect. Interrupting its fiber is what a signal is to `call`. */
+  callEffect<K extends MethodName<M>>(
+    method: K,
+    args: MethodArguments<M, K>,
+    options?: Pick<CallOptions, "deadlineMs">,
+  ): Effect.Effect<MethodResult<M, K>[], WorldError> {
+    return asEffect(() => this.#start(method, this.#host.ranks, args, options));
+  }
+
+  /** {@link World.callRank} as an Effect. */
+  callRankEffect<K extends MethodName<M>>(
+    rank: number,
+    method: K,
+    args: MethodArguments<M, K>,
+    options?: Pick<CallOptions, "deadlineMs">,
+  ): Effect.Effect<MethodResult<M, K>, WorldError> {
+    return asEffect<MethodResult<M, K>[]>(() => this.#start(method, [rank], args, options)).pipe(
+      Effect.map(([result]) => result as MethodResult<M, K>),
+    );
+  }
+
+  /**
+   * Makes a new group of living ranks, in the given order; on these ranks `context.group(name)` returns it from then on. The
+   * name may be one of aborted groups, "world" included; theirs are retired.
+   */
+  createGroup(name: string, ranks: readonly number[]): Promise<void> {
+    return this.#host.createGroup(name, ranks);
+  }
+
+  /**
+   * Ends the world: aborts what is going on, awaits every rank's `onClose` callbacks, ends the workers. Idempotent. When a
+   * callback failed, rejects with `CloseFailed` after everything is gone.
+   */
+  close(): Promise<void> {
+    return this.#host.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #start(
+    method: string,
+    ranks: readonly number[],
+    args: readonly unknown[],
+    options: CallOptions | undefined,
+  ): PendingCall {
+    return this.#host.call(method, ranks, args, options?.deadlineMs);
+  }
+
+  async #promise<K extends MethodName<M>>(
+    start: () => PendingCall,
+    options: CallOptions | undefined,
+  ): Promise<MethodResult<M, K>[]> {
+    const signal = options?.signal;
+    const call = start();
+    const interrupt = (): void => call.interrupt(`its signal fired (${signal?.reason})`);
+    if (signal?.aborted === true) interrupt();
+    signal?.addEventListener("abort", interrupt);
+    try {
+      return (await call.promise) as MethodResult<M, K>[];
+    } finally {
+      signal?.removeEventListener("abort", interrupt);
+    }
+  }
+}
+
+/** What opening and calling a world can fail with: every one a tagged error of this library, or of the program's. */
+export type WorldError = LockstepError;
+
+function asEffect<T>(start: () => PendingCall): Effect.Effect<T, WorldError> {
+  return Effect.callback<T, WorldError>((resume) => {
+    let call: PendingCall;
+    try {
+      call = start();
+    } catch (error) {
+      resume(Effect.fail(error as WorldError));
+      return undefined;
+    }
+    call.promise.then(
+      (values) => resume(Effect.succeed(values as T)),
+      (error: WorldError) => resume(Effect.fail(error)),
+    );
+    return Effect.sync(() => call.interrupt("its fiber was interrupted"));
+  });
+}
+
+/** Opens a world that lives as long as the scope. Interruption while it starts ends what has started. */
+export const makeWorld = <P extends Program = UntypedProgram>(
+  options: WorldOptions<P>,
+): Effect.Effect<World<MethodsOf<P>>, WorldError, Scope.Scope> =>
+  Effect.gen(function* () {
+    const host = yield* Effect.acquireRelease(
+      Effect.try({ try: () => new WorldHost(settingsOf(options)), catch: (error) => error as WorldError }),
+      (opened) => Effect.promise(() => opened.close()),
+    );
+    yield* Effect.callback<void, WorldError>((resume) => {
+      host.start().then(
+        () => resume(Effect.void),
+        (error: WorldError) => resume(Effect.fail(error)),
+      );
+      return Effect.sync(() => host.interrupt("its fiber was interrupted"));
+    });
+    return new World<MethodsOf<P>>(host);
+  });
+
+/** A layer that provides a world under a key of yours: `class Ranks extends Context.Service<Ranks, World<...>>()("Ranks") {}`. */
+export const worldLayer = <Identifier, P extends Program = UntypedProgram>(
+  key: Context.Key<Identifier, World<MethodsOf<P>>>,
+  options: WorldOptions<P>,
+): Layer.Layer<Identifier, WorldError> => Layer.effect(key, makeWorld(options));
+
+/** Opens a world for those who don't use Effect: `await using world = await openWorld({ ... })`. */
+export async function openWorld<P extends Program = UntypedProgram>(
+  options: WorldOptions<P>,
+): Promise<World<MethodsOf<P>>> {
+  const scope = Scope.makeUnsafe();
+  try {
+    return await Effect.runPromise(Scope.provide(makeWorld(options), scope));
+  } catch (error) {
+    await Effect.runPromise(Scope.close(scope, Exit.void));
+    throw error;
+  }
+}
+
+function settingsOf<P extends Program>(options: WorldOptions<P>): ConstructorParameters<typeof WorldHost>[0] {
+  return {
+    size: options.size,
+    program: options.program,
+    options: options.options,
+    heapBytesPerRank: options.heapBytesPerRank,
+    heapBytesHost: options.heapBytesHost,
+    groups: options.groups ?? {},
+    deadlineMs: options.deadlineMs ?? DEFAULT_DEADLINE_MS,
+    startDeadlineMs: options.startDeadlineMs ?? DEFAULT_START_DEADLINE_MS,
+    closeDeadlineMs: options.closeDeadlineMs ?? DEFAULT_CLOSE_DEADLINE_MS,
+    stagingBytes: options.stagingBytes,
+    initialProgress: options.initialProgress,
+  };
+}

@@ -1,0 +1,115 @@
+import { ArgumentError, type SharedHeap } from "@lockstep/tensor";
+import {
+  type ControlBlockLayout,
+  controlBlockLayout,
+  type GroupDescriptor,
+} from "../transport/shared-memory/control-block.ts";
+import { abortGroup, isAborted } from "../transport/shared-memory/group-abort.ts";
+
+/** Bytes of a slot's staging area: messages up to this size take one round. */
+export const DEFAULT_STAGING_BYTES = 64 * 1024;
+
+interface RegisteredGroup {
+  readonly descriptor: GroupDescriptor;
+  readonly layout: ControlBlockLayout;
+  readonly words: Int32Array;
+}
+
+/** The host's knowledge of all groups: who is in them, and where their control blocks lie. */
+export class GroupRegistry {
+  readonly #heap: SharedHeap;
+  readonly #deadlineMs: number;
+  readonly #stagingBytes: number;
+  readonly #initialProgress: number;
+  readonly #groups = new Set<RegisteredGroup>();
+  #nextGeneration = 1;
+
+  /** `heap` is the range of the memory that control blocks are taken from. */
+  constructor(heap: SharedHeap, deadlineMs: number, stagingBytes: number, initialProgress: number) {
+    this.#heap = heap;
+    this.#deadlineMs = deadlineMs;
+    this.#stagingBytes = stagingBytes;
+    this.#initialProgress = initialProgress;
+  }
+
+  /** Allocates and clears the control block of a new group. */
+  create(name: string, ranks: readonly number[]): GroupDescriptor {
+    const layout = controlBlockLayout(ranks.length, this.#stagingBytes);
+    const byteOffset = this.#heap.allocate(layout.totalWords * 4);
+    const words = new Int32Array(this.#heap.buffer, byteOffset, layout.totalWords);
+    // The slots need no clearing, and stay out of resident memory until used.
+    words.fill(0, 0, layout.slot(0, 0));
+    for (let rank = 0; rank < ranks.length; rank++) words[layout.progressWord(rank)] = this.#initialProgress;
+    const descriptor: GroupDescriptor = {
+      name,
+      generation: this.#nextGeneration++,
+      ranks: [...ranks],
+      byteOffset,
+      stagingBytes: this.#stagingBytes,
+      initialProgress: this.#initialProgress,
+      deadlineMs: this.#deadlineMs,
+    };
+    this.#groups.add({ descriptor, layout, words });
+    return descriptor;
+  }
+
+  /** Gives a group's control block back. Only when every rank of it has retired it. */
+  release(descriptor: GroupDescriptor): void {
+    for (const group of this.#groups) {
+      if (group.descriptor !== descriptor) continue;
+      this.#groups.delete(group);
+      this.#heap.release(descriptor.byteOffset);
+    }
+  }
+
+  /** Groups called `name` that have a rank in common with `ranks`. */
+  named(name: string, ranks: readonly number[]): readonly GroupDescriptor[] {
+    return [...this.#groups]
+      .map(({ descriptor }) => descriptor)
+      .filter((descriptor) => descriptor.name === name && descriptor.ranks.some((rank) => ranks.includes(rank)));
+  }
+
+  /** Groups that `rank` belongs to. */
+  of(rank: number): readonly GroupDescriptor[] {
+    return [...this.#groups].map(({ descriptor }) => descriptor).filter(({ ranks }) => ranks.includes(rank));
+  }
+
+  isAborted(descriptor: GroupDescriptor): boolean {
+    return [...this.#groups].some((group) => group.descriptor === descriptor && isAborted(group.words, group.layout));
+  }
+
+  /** Aborts every group that has one of `ranks`. */
+  abort(ranks: Iterable<number>, cause: Error): void {
+    const hit = new Set(ranks);
+    for (const { descriptor, layout, words } of this.#groups) {
+      if (descriptor.ranks.some((rank) => hit.has(rank))) abortGroup(words, layout, layout.size, cause);
+    }
+  }
+}
+
+/** Throws unless `ranks` are distinct ranks of a world of `size`. */
+export function checkRanks(operation: string, argument: string, ranks: readonly number[], size: number): void {
+  const legal = ranks.every((rank) => Number.isInteger(rank) && rank >= 0 && rank < size);
+  if (!legal || ranks.length === 0 || new Set(ranks).size !== ranks.length) {
+    throw new ArgumentError(
+      operation,
+      argument,
+      `a list of distinct ranks from 0 to ${size - 1}`,
+      `[${ranks.join(", ")}]`,
+    );
+  }
+}
+
+/** Throws unless every partition's groups are disjoint. */
+export function checkPartitions(groups: Readonly<Record<string, readonly (readonly number[])[]>>, size: number): void {
+  for (const [name, partition] of Object.entries(groups)) {
+    if (name === "world") {
+      throw new ArgumentError("openWorld", "groups", "a partition with another name", '"world"', "It always exists.");
+    }
+    for (const ranks of partition) checkRanks("openWorld", `groups.${name}`, ranks, size);
+    const all = partition.flat();
+    if (new Set(all).size !== all.length) {
+      throw new ArgumentError("openWorld", `groups.${name}`, "disjoint groups", JSON.stringify(partition));
+    }
+  }
+}

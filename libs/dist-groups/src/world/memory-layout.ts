@@ -1,0 +1,55 @@
+import { ArgumentError } from "@lockstep/tensor";
+
+const PAGE_BYTES = 65536;
+const LINE_BYTES = 128;
+/** Most that one WebAssembly memory holds. */
+export const MOST_MEMORY_BYTES = 65535 * PAGE_BYTES;
+export const DEFAULT_HEAP_BYTES = 256 * 2 ** 20;
+/** Address space for control blocks; becomes resident only where groups use it. */
+export const CONTROL_BYTES = 64 * 2 ** 20;
+
+/** A range of the world's memory. */
+export interface MemoryRange {
+  readonly start: number;
+  readonly bytes: number;
+}
+
+/** How a world's one shared memory is divided: control blocks, then the host's range, then one range per rank. */
+export interface MemoryLayout {
+  readonly control: MemoryRange;
+  readonly host: MemoryRange;
+  readonly ranks: readonly MemoryRange[];
+  readonly totalBytes: number;
+}
+
+/** Lays out the memory of a world. Without a wish, a range has 256 MiB, or less when many ranks share 4 GiB. */
+export function memoryLayout(size: number, heapBytesPerRank?: number, heapBytesHost?: number): MemoryLayout {
+  const available = MOST_MEMORY_BYTES - LINE_BYTES - CONTROL_BYTES;
+  const share = Math.min(DEFAULT_HEAP_BYTES, Math.floor(available / (size + 1)));
+  const perRank = wholeLines("heapBytesPerRank", heapBytesPerRank ?? share);
+  const host = wholeLines("heapBytesHost", heapBytesHost ?? Math.min(share, perRank));
+  if (size * perRank + host > available) {
+    throw new ArgumentError(
+      "openWorld",
+      "heapBytesPerRank",
+      `at most ${Math.floor((available - host) / size)} for ${size} ranks (one WebAssembly memory holds 4 GiB)`,
+      String(heapBytesPerRank ?? perRank),
+    );
+  }
+  const control = { start: LINE_BYTES, bytes: CONTROL_BYTES };
+  const hostStart = control.start + control.bytes;
+  const ranksStart = hostStart + host;
+  return {
+    control,
+    host: { start: hostStart, bytes: host },
+    ranks: Array.from({ length: size }, (_, rank) => ({ start: ranksStart + rank * perRank, bytes: perRank })),
+    totalBytes: ranksStart + size * perRank,
+  };
+}
+
+function wholeLines(argument: string, bytes: number): number {
+  if (!Number.isInteger(bytes) || bytes < LINE_BYTES) {
+    throw new ArgumentError("openWorld", argument, `an integer of at least ${LINE_BYTES}`, String(bytes));
+  }
+  return Math.floor(bytes / LINE_BYTES) * LINE_BYTES;
+}

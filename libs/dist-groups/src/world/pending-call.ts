@@ -1,0 +1,126 @@
+import { LockstepError } from "@lockstep/tensor";
+import {
+  CallInterrupted,
+  CallTimeout,
+  CollectiveMismatch,
+  CollectiveTimeout,
+  GroupAborted,
+  RankCrashed,
+} from "../errors.ts";
+import { fromPlainError } from "../plain-error.ts";
+import type { Reply } from "../rank-protocol.ts";
+
+/** Once a rank has failed, how long the others get to come out of the call, so that the cause can be told from its effects. */
+const GRACE_MS = 1_000;
+
+/**
+ * One call on some ranks. It settles when every rank has answered, when the deadline passes, when it is interrupted, or
+ * {@link GRACE_MS} after the first failure. Ranks that have not answered by then are handed to `abandon`, which frees them
+ * from their collectives.
+ */
+export class PendingCall {
+  readonly promise: Promise<unknown[]>;
+  readonly #method: string;
+  readonly #ranks: readonly number[];
+  readonly #outstanding: Set<number>;
+  readonly #values = new Map<number, unknown>();
+  readonly #failures = new Map<number, Error>();
+  readonly #abandon: (ranks: readonly number[], cause: Error) => void;
+  readonly #settle: PromiseWithResolvers<unknown[]>;
+  readonly #deadline: ReturnType<typeof setTimeout>;
+  #grace: ReturnType<typeof setTimeout> | undefined;
+  #settled = false;
+
+  constructor(
+    method: string,
+    ranks: readonly number[],
+    deadlineMs: number,
+    abandon: (ranks: readonly number[], cause: Error) => void,
+  ) {
+    this.#method = method;
+    this.#ranks = ranks;
+    this.#outstanding = new Set(ranks);
+    this.#abandon = abandon;
+    this.#settle = Promise.withResolvers<unknown[]>();
+    this.promise = this.#settle.promise;
+    this.#deadline = setTimeout(() => this.#giveUp(new CallTimeout(method, this.outstanding, deadlineMs)), deadlineMs);
+  }
+
+  /** Ranks that have not answered. */
+  get outstanding(): readonly number[] {
+    return [...this.#outstanding];
+  }
+
+  get isSettled(): boolean {
+    return this.#settled;
+  }
+
+  /** A rank answered. */
+  reply(rank: number, reply: Reply): void {
+    if (reply.ok) {
+      this.#values.set(rank, reply.value);
+      this.#answered(rank);
+    } else this.fail(rank, this.#rankError(rank, fromPlainError(reply.error)));
+  }
+
+  /** A rank will not answer. */
+  fail(rank: number, error: Error): void {
+    if (!this.#outstanding.has(rank)) return;
+    this.#failures.set(rank, error);
+    this.#answered(rank);
+  }
+
+  interrupt(reason: string): void {
+    this.#giveUp(new CallInterrupted(this.#method, this.outstanding, reason));
+  }
+
+  /** Ends the call with an error that is not about one rank. */
+  endWith(error: Error): void {
+    this.#giveUp(error);
+  }
+
+  #answered(rank: number): void {
+    this.#outstanding.delete(rank);
+    if (this.#settled) return;
+    if (this.#outstanding.size === 0) this.#finish(this.#rootFailure());
+    else if (this.#failures.size > 0) this.#grace ??= setTimeout(() => this.#giveUp(this.#rootFailure()), GRACE_MS);
+  }
+
+  #giveUp(error: Error | undefined): void {
+    if (this.#settled || error === undefined) return;
+    // What a rank has reported already says more than that others did not return.
+    const cause = error instanceof CallTimeout ? (this.#rootFailure() ?? error) : error;
+    this.#abandon(this.outstanding, cause);
+    this.#finish(cause);
+  }
+
+  #finish(error: Error | undefined): void {
+    this.#settled = true;
+    clearTimeout(this.#deadline);
+    clearTimeout(this.#grace);
+    if (error !== undefined) this.#settle.reject(error);
+    else this.#settle.resolve(this.#ranks.map((rank) => this.#values.get(rank)));
+  }
+
+  /** Typed errors stay what they are and learn their rank; anything else that a method throws is a crash of its rank. */
+  #rankError(rank: number, error: Error): Error {
+    if (!(error instanceof LockstepError)) {
+      return new RankCrashed(rank, `${this.#method} threw ${error.name}: ${error.message}`, error);
+    }
+    if (!("rank" in error)) Object.defineProperty(error, "rank", { value: rank, enumerable: true });
+    return error;
+  }
+
+  /** The failure that the others follow from; of the lowest rank among equals. */
+  #rootFailure(): Error | undefined {
+    const ordered = [...this.#failures].sort(([a, x], [b, y]) => consequence(x) - consequence(y) || a - b);
+    return ordered[0]?.[1];
+  }
+}
+
+/** How far down the chain of consequences an error stands: 0 for a cause, more for what follows from one. */
+function consequence(error: Error): number {
+  if (error instanceof GroupAborted) return 3;
+  if (error instanceof CollectiveTimeout) return 2;
+  return error instanceof CollectiveMismatch ? 1 : 0;
+}

@@ -1,0 +1,123 @@
+import { ArgumentError } from "@lockstep/tensor";
+import * as Comlink from "comlink";
+import { RankCrashed } from "../errors.ts";
+import { fromPlainError } from "../plain-error.ts";
+import { isRankNotice, type RankConfiguration, type RankControl, type Reply } from "../rank-protocol.ts";
+import type { GroupDescriptor } from "../transport/shared-memory/control-block.ts";
+
+/** Longest wait for a terminated Bun worker's `close` event. */
+const LONGEST_END_MS = 2_000;
+
+/** The host's end of one rank: its worker, its control calls, and its death. */
+export class RankWorker {
+  readonly rank: number;
+  /** Settles when the worker listens; rejects with {@link RankCrashed} when it dies before. */
+  readonly ready: Promise<void>;
+  readonly #worker: Worker;
+  readonly #control: Comlink.Remote<RankControl>;
+  readonly #onDeath: (error: RankCrashed) => void;
+  readonly #ended: Promise<void>;
+  #death: RankCrashed | undefined;
+  #terminated = false;
+
+  /** Starts the worker. `onDeath` is called at most once, and not for {@link RankWorker.terminate}. */
+  constructor(rank: number, onDeath: (error: RankCrashed) => void) {
+    this.rank = rank;
+    const ready = Promise.withResolvers<void>();
+    const ended = Promise.withResolvers<void>();
+    this.ready = ready.promise;
+    this.#ended = ended.promise;
+    this.#onDeath = (error) => {
+      ready.reject(error);
+      onDeath(error);
+    };
+    ready.promise.catch(() => undefined);
+    const worker = new Worker(new URL("../rank.ts", import.meta.url), {
+      type: "module",
+      name: `lockstep-rank-${rank}`,
+    });
+    this.#worker = worker;
+    worker.addEventListener("message", ({ data }: MessageEvent<unknown>) => {
+      if (!isRankNotice(data)) return;
+      if (data.lockstep === "ready") ready.resolve();
+      else {
+        const error = fromPlainError(data.error);
+        this.die(error instanceof RankCrashed ? error : new RankCrashed(rank, error.message, error));
+      }
+    });
+    worker.addEventListener("error", (event: ErrorEvent) => {
+      // Deno ends the whole process otherwise.
+      event.preventDefault();
+      this.die(new RankCrashed(rank, `uncaught ${event.message ?? "error"}`));
+    });
+    // Only Bun has this event, with the exit code.
+    worker.addEventListener("close", (event: Event) => {
+      ended.resolve();
+      const code: unknown = Reflect.get(event, "code");
+      this.die(new RankCrashed(rank, `its worker ended with exit code ${code}`));
+    });
+    this.#control = Comlink.wrap<RankControl>(worker);
+  }
+
+  /** Why the rank died, or undefined while it lives. */
+  get death(): RankCrashed | undefined {
+    return this.#death;
+  }
+
+  /** Declares the rank dead: no call will be answered. Its worker is terminated. */
+  die(error: RankCrashed): void {
+    if (this.#death !== undefined || this.#terminated) return;
+    this.#death = error;
+    this.#onDeath(error);
+    void this.terminate();
+  }
+
+  start(configuration: RankConfiguration): Promise<Reply> {
+    return this.#settled("openWorld", "options", this.#control.start(configuration));
+  }
+
+  invoke(method: string, args: readonly unknown[]): Promise<Reply> {
+    return this.#settled("world.call", "args", this.#control.invoke(method, args));
+  }
+
+  join(descriptor: GroupDescriptor): Promise<Reply> {
+    return this.#settled("world.createGroup", "name", this.#control.join(descriptor));
+  }
+
+  retire(generation: number): Promise<Reply> {
+    return this.#settled("world.createGroup", "name", this.#control.retire(generation));
+  }
+
+  close(): Promise<Reply> {
+    return this.#settled("world.close", "rank", this.#control.close());
+  }
+
+  /** A control call fails by itself only when something cannot be cloned. */
+  async #settled(operation: string, argument: string, reply: Promise<Reply>): Promise<Reply> {
+    try {
+      return await reply;
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      if (error instanceof Error && error.name === "DataCloneError") {
+        throw new ArgumentError(operation, argument, "data that structured cloning can copy", reason);
+      }
+      throw new RankCrashed(this.rank, `its answer to ${operation} cannot be copied: ${reason}`, error);
+    }
+  }
+
+  /** Ends the worker. Idempotent. */
+  async terminate(): Promise<void> {
+    if (!this.#terminated) {
+      this.#terminated = true;
+      this.#worker.terminate();
+    }
+    // Deno has no event for the end; its terminate() leaves nothing to wait for.
+    if (!("Bun" in globalThis)) return;
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const timeout = new Promise<void>((resolve) => {
+      timer = setTimeout(resolve, LONGEST_END_MS);
+    });
+    await Promise.race([this.#ended, timeout]);
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,16 @@
+/** A world's options with their defaults filled in. */
+export interface WorldSettings {
+  readonly size: number;
+  readonly program: URL | string;
+  readonly options: unknown;
+  readonly heapBytesPerRank: number | undefined;
+  readonly heapBytesHost: number | undefined;
+  readonly groups: Readonly<Record<string, readonly (readonly number[])[]>>;
+  readonly deadlineMs: number;
+  readonly startDeadlineMs: number;
+  readonly closeDeadlineMs: number;
+  /** Bytes of a slot's staging area. */
+  readonly stagingBytes: number | undefined;
+  /** Value of the progress words before the first collective. */
+  readonly initialProgress: number | undefined;
+}
