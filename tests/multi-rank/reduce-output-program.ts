@@ -1,0 +1,64 @@
+// The rank's side of the query gather and output reduction tests.
+import { type Combine, dcpPrepareQuery, dcpReduceOutput } from "@lockstep/attention";
+import type { RankContext } from "@lockstep/dist-groups";
+import { type BackendName, type LseBase, openBackend } from "@lockstep/kernels";
+import { Tensor, type TensorDescriptor } from "@lockstep/tensor";
+
+/** One reduction; tensors lie in the host's heap and hold every rank's part. */
+export interface Reduction {
+  /** Name of the group the keys are sharded over. */
+  readonly dcpGroup: string;
+  /** Name of the group whose heads were gathered. */
+  readonly queryGroup: string;
+  /** [world, B, H, D]: each rank's partial output. */
+  readonly partialOut: TensorDescriptor;
+  /** [world, B, H] */
+  readonly partialLse: TensorDescriptor;
+  readonly combine: Combine;
+  readonly base: LseBase;
+}
+
+/** Called by the world on every rank. */
+export async function setup(context: RankContext, options: { backend: BackendName }) {
+  const { heap, rank } = context;
+  const backend = await openBackend(options.backend, { heap, adapter: "software" });
+  context.onClose(() => backend.close());
+
+  return {
+    /** Gathers this rank's slice of `query` [world, B, h, D] and returns the whole, as numbers. */
+    prepareQuery(query: TensorDescriptor, group: string, heads: number): number[] {
+      const queryGroup = context.group(group);
+      const { start, end } = { start: chunk(heads, queryGroup.rank), end: chunk(heads, queryGroup.rank + 1) };
+      const own = Tensor.fromDescriptor(query, heap).slice(1, start, end);
+      const gathered = dcpPrepareQuery(own, queryGroup, { heads });
+      const numbers = [...gathered.toNumbers()];
+      gathered.free();
+      return numbers;
+
+      function chunk(count: number, index: number): number {
+        return Math.floor((count * index) / queryGroup.size);
+      }
+    },
+
+    async reduce(reduction: Reduction): Promise<{ out: number[]; lse: number[] }> {
+      const partialOut = Tensor.fromDescriptor(reduction.partialOut, heap).select(0, rank).clone(heap);
+      const partialLse = Tensor.fromDescriptor(reduction.partialLse, heap).select(0, rank).clone(heap);
+      const { out, lse } = await dcpReduceOutput({
+        backend,
+        dcpGroup: context.group(reduction.dcpGroup),
+        queryGroup: context.group(reduction.queryGroup),
+        attnOut: partialOut,
+        attnLse: partialLse,
+        combine: reduction.combine,
+        base: reduction.base,
+        returnLse: true,
+      });
+      const result = { out: [...out.toNumbers()], lse: [...(lse?.toNumbers() ?? [])] };
+      for (const tensor of [out, lse, partialOut, partialLse]) tensor?.free();
+      return result;
+    },
+
+    /** Bytes in use on this rank's heap: nothing may be left over. */
+    usedBytes: (): number => heap.usedBytes,
+  };
+}
