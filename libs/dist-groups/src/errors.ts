@@ -5,6 +5,10 @@ export function formatRanks(ranks: readonly number[]): string {
   return `${ranks.length === 1 ? "rank" : "ranks"} ${ranks.length === 0 ? "(none)" : ranks.join(", ")}`;
 }
 
+function asSentence(text: string): string {
+  return /[.!?]$/.test(text) ? text : `${text}.`;
+}
+
 /** A rank threw, had an unhandled rejection, exited, or stopped answering. */
 export class RankCrashed extends LockstepError {
   readonly _tag = "RankCrashed";
@@ -14,7 +18,7 @@ export class RankCrashed extends LockstepError {
   readonly reason: string;
 
   constructor(rank: number, reason: string, cause?: unknown) {
-    super(`rank ${rank} crashed: ${reason}`, cause === undefined ? undefined : { cause });
+    super(asSentence(`rank ${rank} crashed: ${reason}`), cause === undefined ? undefined : { cause });
     this.rank = rank;
     this.reason = reason;
   }
@@ -85,7 +89,7 @@ export class GroupAborted extends LockstepError {
 
   constructor(group: string, op: string, failedRanks: readonly number[], cause: Error) {
     super(
-      `${op}: group "${group}" is aborted: ${cause.message} Aborted groups stay aborted: create a new group over the ranks that are left.`,
+      `${op}: group "${group}" is aborted: ${asSentence(cause.message)} Aborted groups stay aborted: create a new group over the ranks that are left.`,
       { cause },
     );
     this.group = group;
@@ -133,7 +137,7 @@ export class CallInterrupted extends LockstepError {
   readonly ranks: readonly number[];
 
   constructor(method: string, ranks: readonly number[], reason: string) {
-    super(`${method} was interrupted before ${formatRanks(ranks)} returned: ${reason}.`);
+    super(`${method} was interrupted before ${formatRanks(ranks)} returned: ${asSentence(reason)}`);
     this.method = method;
     this.ranks = ranks;
   }
@@ -157,7 +161,10 @@ export class WorldStartFailed extends LockstepError {
   readonly ranks: readonly number[];
 
   constructor(ranks: readonly number[], reason: string, cause?: unknown) {
-    super(`the world did not start (${formatRanks(ranks)}): ${reason}`, cause === undefined ? undefined : { cause });
+    super(
+      `the world did not start (${formatRanks(ranks)}): ${asSentence(reason)}`,
+      cause === undefined ? undefined : { cause },
+    );
     this.ranks = ranks;
   }
 }
@@ -168,7 +175,7 @@ export class CloseFailed extends LockstepError {
   readonly ranks: readonly number[];
 
   constructor(ranks: readonly number[], reason: string, cause?: unknown) {
-    super(`closing ${formatRanks(ranks)}: ${reason}`, cause === undefined ? undefined : { cause });
+    super(`closing ${formatRanks(ranks)}: ${asSentence(reason)}`, cause === undefined ? undefined : { cause });
     this.ranks = ranks;
   }
 }

@@ -13,10 +13,13 @@ export function watchForDeath(report: (error: RankCrashed) => void, rank: number
     report(new RankCrashed(rank, reason, cause));
   };
   addEventListener("error", (event: Event) => {
+    // The host ends the worker; by itself Deno would also print the error and end the process.
+    event.preventDefault();
     const error: unknown = Reflect.get(event, "error") ?? Reflect.get(event, "message");
     once(`uncaught ${describe(error)}`, error);
   });
   addEventListener("unhandledrejection", (event: Event) => {
+    event.preventDefault();
     const reason: unknown = Reflect.get(event, "reason");
     once(`unhandled rejection of ${describe(reason)}`, reason);
   });

@@ -131,6 +131,15 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
   }
 
   /**
+   * Ends one rank at once, as a crash would: its groups abort, calls that wait for it reject with `RankCrashed`. For a rank
+   * that does not come back, and for testing how a program takes a crash. In Deno a worker that loops in user code cannot be
+   * stopped: it no longer counts, but it keeps its core until the process exits.
+   */
+  terminateRank(rank: number): Promise<void> {
+    return this.#host.terminateRank(rank, "the host terminated it");
+  }
+
+  /**
    * Ends the world: aborts what is going on, awaits every rank's `onClose` callbacks, ends the workers. Idempotent. When a
    * callback failed, rejects with `CloseFailed` after everything is gone.
    */

@@ -10,13 +10,18 @@ export class GpuTensor {
   /** Element offset of the first element within the buffer. */
   readonly elementOffset: number;
   readonly size: number;
+  /** True when the elements lie in row-major order without gaps. */
+  readonly isContiguous: boolean;
+  readonly #destroy: () => void;
 
+  /** A view of `buffer`. `destroy` is what {@link GpuTensor.free} does; default: it destroys the buffer. */
   constructor(
     buffer: GPUBuffer,
     dtype: DType,
     shape: readonly number[],
     strides: readonly number[] = contiguousStrides(shape),
     elementOffset = 0,
+    destroy: () => void = () => buffer.destroy(),
   ) {
     this.buffer = buffer;
     this.dtype = dtype;
@@ -24,6 +29,10 @@ export class GpuTensor {
     this.strides = strides;
     this.elementOffset = elementOffset;
     this.size = elementCount(shape);
+    const rowMajor = contiguousStrides(shape);
+    this.isContiguous =
+      this.size === 0 || shape.every((size, dim) => size === 1 || strides[dim] === (rowMajor[dim] ?? 0));
+    this.#destroy = destroy;
   }
 
   get byteLength(): number {
@@ -44,11 +53,11 @@ export class GpuTensor {
     }
     const shape = this.shape.map((old, index) => (index === at ? end - start : old));
     const offset = this.elementOffset + start * (this.strides[at] ?? 0);
-    return new GpuTensor(this.buffer, this.dtype, shape, this.strides, offset);
+    return new GpuTensor(this.buffer, this.dtype, shape, this.strides, offset, this.#destroy);
   }
 
   /** Destroys the buffer, with every view of it. */
   free(): void {
-    this.buffer.destroy();
+    this.#destroy();
   }
 }

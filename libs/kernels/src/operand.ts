@@ -1,4 +1,4 @@
-import { ArgumentError, type DType, formatShape, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, type DType, formatShape, type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { GpuTensor } from "./gpu-tensor.ts";
 
 /**
@@ -39,3 +39,14 @@ export function expectInteger(operation: string, argument: string, value: number
 
 /** f32, f16, bf16. */
 export const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
+
+/** The operand as a heap tensor; throws for a GPU one, and for one of another memory than `heap` if that is given. */
+export function expectHeapTensor(operation: string, argument: string, operand: Operand, heap?: SharedHeap): Tensor {
+  if (!(operand instanceof Tensor)) {
+    throw new ArgumentError(operation, argument, "a tensor in a shared heap for this backend", "a GPU tensor");
+  }
+  if (heap !== undefined && operand.heap.id !== heap.id) {
+    throw new ArgumentError(operation, argument, `in the memory ${heap.id} of this backend`, operand.heap.id);
+  }
+  return operand;
+}

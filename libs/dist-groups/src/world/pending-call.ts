@@ -107,7 +107,8 @@ export class PendingCall {
     if (!(error instanceof LockstepError)) {
       return new RankCrashed(rank, `${this.#method} threw ${error.name}: ${error.message}`, error);
     }
-    if (!("rank" in error)) Object.defineProperty(error, "rank", { value: rank, enumerable: true });
+    if (!("rank" in error) && consequence(error) === 0)
+      Object.defineProperty(error, "rank", { value: rank, enumerable: true });
     return error;
   }
 

@@ -1,5 +1,5 @@
 import { ArgumentError, SharedHeap } from "@lockstep/tensor";
-import { CallInterrupted, CloseFailed, type RankCrashed, WorldClosed, WorldStartFailed } from "../errors.ts";
+import { CallInterrupted, CallTimeout, CloseFailed, RankCrashed, WorldClosed, WorldStartFailed } from "../errors.ts";
 import type { Reply } from "../rank-protocol.ts";
 import { compileReduceKernels } from "../reduction/reduce.ts";
 import type { GroupDescriptor } from "../transport/shared-memory/control-block.ts";
@@ -148,6 +148,15 @@ export class WorldHost {
     this.#groups.release(descriptor);
   }
 
+  /** Ends one rank at once, as a crash would. */
+  async terminateRank(rank: number, reason: string): Promise<void> {
+    if (this.#closing !== undefined) throw new WorldClosed("world.terminateRank");
+    checkRanks("world.terminateRank", "rank", [rank], this.size);
+    const worker = this.#workers[rank];
+    worker?.die(new RankCrashed(rank, reason));
+    await worker?.terminate();
+  }
+
   /** Invokes something on every one of `ranks` and follows it up until each has answered or died. */
   #begin(
     what: string,
@@ -208,20 +217,22 @@ export class WorldHost {
   async #close(): Promise<void> {
     const closed = new WorldClosed("world.call");
     for (const call of [...this.#calls]) call.endWith(closed);
+    // Ranks that are still busy with a call that was given up: their silence is known.
+    const busy = new Set([...this.#invocations].map(({ rank }) => rank));
     this.#groups.abort(this.ranks, new WorldClosed("collective"));
-    const { closeDeadlineMs } = this.#settings;
     const living = this.#workers.filter((worker) => worker.death === undefined).map(({ rank }) => rank);
-    const call = this.#begin("onClose", living, closeDeadlineMs, async (worker) => {
-      await worker.ready;
-      return worker.close();
-    });
     let failure: CloseFailed | undefined;
     if (living.length > 0) {
+      const call = this.#begin("onClose", living, this.#settings.closeDeadlineMs, async (worker) => {
+        await worker.ready;
+        return worker.close();
+      });
       await call.promise.catch((error: Error) => {
+        if (error instanceof CallTimeout && error.ranks.every((rank) => busy.has(rank))) return;
         const rank: unknown = Reflect.get(error, "rank");
         failure = new CloseFailed(typeof rank === "number" ? [rank] : call.outstanding, error.message, error);
       });
-    } else call.endWith(closed);
+    }
     await Promise.all(this.#workers.map((worker) => worker.terminate()));
     for (const invocation of [...this.#invocations]) invocation.fail(closed);
     if (failure !== undefined) throw failure;

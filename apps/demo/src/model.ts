@@ -1,0 +1,20 @@
+import { Checkpoint } from "./checkpoint.ts";
+import { type ModelConfig, readModelConfig } from "./config.ts";
+import { Tokenizer } from "./tokenizer.ts";
+
+/** A model folder, read and checked as far as the host needs it: the weights themselves are read by the ranks. */
+export interface Model {
+  readonly folder: string;
+  readonly config: ModelConfig;
+  readonly tokenizer: Tokenizer;
+  /** Bytes of the largest weight tensor as stored. */
+  readonly largestTensorBytes: number;
+}
+
+/** Opens a model folder in Hugging Face format. Throws ModelError or SafetensorsError when it cannot be used. */
+export function openModel(folder: string): Model {
+  const config = readModelConfig(folder);
+  using checkpoint = Checkpoint.open(folder, config);
+  const { largestTensorBytes } = checkpoint;
+  return { folder, config, tokenizer: Tokenizer.open(folder), largestTensorBytes };
+}

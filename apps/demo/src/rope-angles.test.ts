@@ -1,0 +1,43 @@
+import { expect, test } from "bun:test";
+import fc from "fast-check";
+import { cosine, fillRotations, inverseFrequencies, sine } from "./rope-angles.ts";
+
+test("sine and cosine agree with the engine's to within 1e-15 over long texts", () => {
+  fc.assert(
+    fc.property(fc.double({ min: 0, max: 2 ** 20, noNaN: true }), (angle) => {
+      const rounded = Math.fround(angle);
+      expect(Math.abs(sine(rounded) - Math.sin(rounded))).toBeLessThan(1e-15);
+      expect(Math.abs(cosine(rounded) - Math.cos(rounded))).toBeLessThan(1e-15);
+    }),
+    { numRuns: 5000 },
+  );
+});
+
+test.each([
+  [10000, 32],
+  [100000, 32],
+  [500000, 64],
+  [1000000, 5],
+  [2, 1],
+])("inverse frequencies of theta %d over %d pairs", (theta, half) => {
+  const found = inverseFrequencies(theta, half);
+  expect(found.length).toBe(half);
+  expect(found[0]).toBe(1);
+  for (let index = 0; index < half; index++) {
+    const exact = theta ** (-index / half);
+    expect(Math.abs((found[index] ?? 0) / exact - 1)).toBeLessThan(6.1e-8);
+  }
+});
+
+test("rows follow the positions, whatever the step they belong to", () => {
+  const frequencies = inverseFrequencies(10000, 4);
+  const cosines = new Float32Array(40);
+  const sines = new Float32Array(40);
+  fillRotations(cosines, sines, frequencies, 0, 10);
+  expect([cosines[0], sines[0]]).toEqual([1, 0]);
+  expect(cosines[9 * 4]).toBeCloseTo(Math.cos(9), 6);
+  expect(sines[9 * 4 + 3]).toBeCloseTo(Math.sin(9 * 10000 ** (-3 / 4)), 6);
+  const later = new Float32Array(8);
+  fillRotations(later, new Float32Array(8), frequencies, 8, 2);
+  expect(later).toEqual(cosines.slice(32));
+});

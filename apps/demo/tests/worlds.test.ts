@@ -1,0 +1,77 @@
+// Every world, legal DCP, KV-head layout and combine generates what Hugging Face transformers does.
+import { describe, expect, test } from "bun:test";
+import { checkParallelSizes } from "../src/tensor-parallel.ts";
+import { differences, greedy, model, shortPrompts } from "./shipped-model.ts";
+
+const LAYOUTS = ["replicated", "sharded"] as const;
+const COMBINES = ["ag-rs", "a2a"] as const;
+
+function isLegal(world: number, dcp: number, kvLayout: (typeof LAYOUTS)[number]): boolean {
+  try {
+    checkParallelSizes({ world, dcp, kvLayout }, model.config.queryHeads, model.config.kvHeads);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The sizes that divide evenly, and 3 ranks, where heads, columns and vocabulary do not. */
+const sizes = [1, 2, 3, 4, 8].flatMap((world) =>
+  [1, 2, 3, 4, 8].flatMap((dcp) =>
+    LAYOUTS.filter((kvHeads) => isLegal(world, dcp, kvHeads)).map((kvHeads) => ({ world, dcp, kvHeads })),
+  ),
+);
+
+test("the legal combinations are the ones we know", () => {
+  const names = sizes.map(({ world, dcp, kvHeads }) => `${world}/${dcp}${kvHeads === "sharded" ? "s" : ""}`);
+  expect(names.join(" ")).toBe("1/1 2/1 2/1s 2/2 3/1 3/3 4/1 4/1s 4/2 4/2s 4/4 8/1 8/1s 8/2 8/2s 8/4 8/4s 8/8");
+});
+
+describe.each(sizes)("TP$world DCP$dcp, KV heads $kvHeads", ({ world, dcp, kvHeads }) => {
+  test.each(COMBINES)("combine %s", async (combine) => {
+    expect(await differences({ world, dcp, kvHeads, backend: "wasm", combine }, shortPrompts, 16)).toEqual([]);
+  });
+});
+
+describe("96 tokens of every short prompt", () => {
+  test.each([1, 2, 4])("%d ranks", async (world) => {
+    expect(await differences({ world, backend: "wasm" }, shortPrompts, 96)).toEqual([]);
+  });
+});
+
+test.each([
+  [1, 8],
+  [4, 8],
+  [8, 8],
+  [1, 1],
+])("interleave %d in blocks of %d", async (interleave, blockSize) => {
+  const options = { world: 4, backend: "wasm", interleave, blockSize } as const;
+  expect(await differences(options, shortPrompts, 24)).toEqual([]);
+});
+
+test("6 ranks in DCP groups of 3 that share a KV head", async () => {
+  const options = { world: 6, dcp: 3, kvHeads: "sharded", backend: "wasm" } as const;
+  expect(await differences(options, shortPrompts, 24)).toEqual([]);
+});
+
+test.each([1, 5])("prompts prefilled %d tokens at a time", async (maxStepTokens) => {
+  expect(await differences({ world: 2, backend: "wasm", maxStepTokens }, shortPrompts, 24)).toEqual([]);
+});
+
+test.each(["f16", "bf16"] as const)("KV in %s keeps the text of the sure prompts", async (kvDtype) => {
+  expect(await differences({ world: 2, backend: "wasm", kvDtype }, shortPrompts.slice(0, 2), 24)).toEqual([]);
+});
+
+describe("long prompts", () => {
+  const [medium, long] = [greedy.filter((entry) => entry.promptIds.length === 1115), greedy.slice(-1)];
+  test("1115 tokens on 2 ranks, ag-rs", async () => {
+    expect(await differences({ world: 2, backend: "wasm", combine: "ag-rs" }, medium, 96)).toEqual([]);
+  });
+  test("1115 tokens on 4 ranks, KV heads sharded, interleave 16", async () => {
+    const options = { world: 4, dcp: 2, kvHeads: "sharded", backend: "wasm", interleave: 16 } as const;
+    expect(await differences(options, medium, 96)).toEqual([]);
+  });
+  test("4286 tokens on 4 ranks", async () => {
+    expect(await differences({ world: 4, backend: "wasm" }, long, 96)).toEqual([]);
+  });
+});

@@ -1,0 +1,25 @@
+// `bun run bench`: ops on wasm, collectives and decoding, each with its ceiling or peer timed in the same run.
+import { availableParallelism, cpus } from "node:os";
+import { parseArgs } from "node:util";
+import { benchCollectives } from "./collectives.ts";
+import { benchDecode } from "./decode.ts";
+import { benchWasmOps } from "./wasm-ops.ts";
+
+const { values } = parseArgs({ options: { only: { type: "string" } } });
+const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
+  ["ops", benchWasmOps],
+  [
+    "collectives",
+    async () => {
+      for (const ranks of [2, 4]) await benchCollectives(ranks);
+    },
+  ],
+  ["decode", benchDecode],
+]);
+
+if (values.only !== undefined && !sections.has(values.only)) {
+  console.error(`bench: --only must be one of ${[...sections.keys()].join(", ")}, but is ${values.only}`);
+  process.exit(2);
+}
+console.log(`${cpus()[0]?.model.trim() ?? "unknown processor"}, ${availableParallelism()} cores`);
+for (const [name, run] of sections) if (values.only === undefined || values.only === name) await run();

@@ -1,0 +1,71 @@
+/** What is used of `bun:ffi`. Declared here so that the source type-checks where Bun's modules are unknown. */
+interface BunFfi {
+  dlopen(
+    library: string,
+    symbols: {
+      setenv: { args: readonly ["cstring", "cstring", "i32"]; returns: "i32" };
+      getenv: { args: readonly ["cstring"]; returns: "cstring" };
+    },
+  ): {
+    symbols: {
+      setenv(name: Uint8Array, value: Uint8Array, overwrite: number): number;
+      getenv(name: Uint8Array): { toString(): string } | null;
+    };
+  };
+}
+
+interface CEnvironment {
+  get(name: string): string | undefined;
+  set(name: string, value: string): void;
+}
+
+const C_LIBRARIES: readonly string[] =
+  process.platform === "darwin" ? ["libSystem.B.dylib"] : ["libc.so.6", "libc.musl-x86_64.so.1", "libc.so"];
+
+let environment: CEnvironment | undefined;
+
+/**
+ * Sets a variable of the process's C environment, which is what the Vulkan loader reads. In Bun `process.env` does not
+ * reach it; in Deno and Node it does. A variable that already has the value is left alone: setenv is not safe beside
+ * another thread's getenv, and several workers of one process may set the same variables.
+ */
+export function setCEnvironment(name: string, value: string): void {
+  environment ??= "Bun" in globalThis ? bunEnvironment() : processEnvironment();
+  if (environment.get(name) !== value) environment.set(name, value);
+}
+
+function processEnvironment(): CEnvironment {
+  return {
+    get: (name) => process.env[name],
+    set: (name, value) => {
+      process.env[name] = value;
+    },
+  };
+}
+
+function bunEnvironment(): CEnvironment {
+  const ffi = process.getBuiltinModule("bun:ffi") as unknown as BunFfi;
+  const { setenv, getenv } = openLibc(ffi).symbols;
+  const cString = (text: string): Uint8Array => new TextEncoder().encode(`${text}\0`);
+  return {
+    get: (name) => getenv(cString(name))?.toString(),
+    set: (name, value) => {
+      setenv(cString(name), cString(value), 1);
+    },
+  };
+}
+
+function openLibc(ffi: BunFfi): ReturnType<BunFfi["dlopen"]> {
+  let last: unknown;
+  for (const library of C_LIBRARIES) {
+    try {
+      return ffi.dlopen(library, {
+        setenv: { args: ["cstring", "cstring", "i32"], returns: "i32" },
+        getenv: { args: ["cstring"], returns: "cstring" },
+      });
+    } catch (error) {
+      last = error;
+    }
+  }
+  throw last;
+}

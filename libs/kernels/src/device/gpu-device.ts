@@ -1,0 +1,132 @@
+import { BackendUnavailable } from "../errors.ts";
+import { expectInteger } from "../operand.ts";
+import { type AdapterKind, describeAdapter, isSoftwareAdapter, requestAdapter } from "./adapter.ts";
+import { type DawnInstance, eventLoopTurns, openDawn } from "./dawn.ts";
+import { SOFTWARE_VULKAN_ADVICE } from "./swiftshader.ts";
+import { subgroupWidth } from "./subgroup-width.ts";
+import { addSoftwareVulkan, mayHaveVulkanDriver } from "./vulkan-drivers.ts";
+
+/** An open device and what kernels need to know of it. */
+export interface GpuDevice {
+  readonly device: GPUDevice;
+  /** For people: the adapter's name. */
+  readonly name: string;
+  /** True when it runs on the CPU. */
+  readonly software: boolean;
+  /**
+   * Threads that can exchange registers by subgroup operations, whatever size a subgroup happens to have; a power of
+   * two. 0: kernels must go through workgroup memory instead.
+   */
+  readonly subgroupWidth: number;
+  /** True when this project opened the device, so that nobody else submits work to it. */
+  readonly owned: boolean;
+  /**
+   * Lets go of the device; destroys it if it is owned. Await it before ending the worker it was opened in: terminating
+   * a worker whose device is alive can abort the process.
+   */
+  release(): Promise<void>;
+}
+
+/** How to open a device. */
+export interface GpuDeviceOptions {
+  /** Default "hardware". Ignored when a device is given. */
+  readonly adapter?: AdapterKind;
+  /** A device of the caller's, used as it is and never destroyed. */
+  readonly device?: GPUDevice;
+  /**
+   * Which GPU, from 0, modulo their number. Only the one that the driver prefers is counted so far, so that every index
+   * means that one.
+   */
+  readonly index?: number;
+  /** false: kernels use workgroup memory even where there are subgroups. Default true. */
+  readonly subgroups?: boolean;
+}
+
+/** Opens a GPU device, or wraps the caller's. Throws BackendUnavailable, with what to install, when there is none. */
+export async function openGpuDevice(options: GpuDeviceOptions = {}): Promise<GpuDevice> {
+  const { device, adapter = "hardware", index = 0, subgroups = true } = options;
+  expectInteger("openGpuDevice", "index", index, 0, 2 ** 16);
+  if (device !== undefined) return wrapDevice(device, false, subgroups, eventLoopTurnsOnce);
+  if (adapter !== "any") return openAdapter(adapter, subgroups);
+  try {
+    return await openAdapter("hardware", subgroups);
+  } catch (error) {
+    if (!(error instanceof BackendUnavailable)) throw error;
+    return openAdapter("software", subgroups);
+  }
+}
+
+/** Kernels here write workgroup memory before they read it; zeroing it first costs time, and software compilers seconds. */
+const DAWN_OPTIONS = ["enable-dawn-features=disable_workgroup_init"];
+
+async function openAdapter(kind: "hardware" | "software", subgroups: boolean): Promise<GpuDevice> {
+  if (kind === "software") addSoftwareVulkan();
+  else if (!mayHaveVulkanDriver()) throw noAdapter(kind);
+  const dawn = await openDawn(DAWN_OPTIONS);
+  try {
+    return await openOn(dawn, kind, subgroups);
+  } catch (error) {
+    await dawn.release();
+    throw error;
+  }
+}
+
+async function openOn(dawn: DawnInstance, kind: "hardware" | "software", subgroups: boolean): Promise<GpuDevice> {
+  const adapter = await requestAdapter(dawn.gpu, kind);
+  if (adapter === undefined) throw noAdapter(kind);
+  const { limits } = adapter;
+  const device = await adapter.requestDevice({
+    label: "lockstep",
+    requiredFeatures: adapter.features.has("subgroups") ? ["subgroups"] : [],
+    requiredLimits: {
+      maxBufferSize: limits.maxBufferSize,
+      maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
+      maxStorageBuffersPerShaderStage: limits.maxStorageBuffersPerShaderStage,
+      maxComputeWorkgroupStorageSize: limits.maxComputeWorkgroupStorageSize,
+      maxComputeInvocationsPerWorkgroup: limits.maxComputeInvocationsPerWorkgroup,
+      maxComputeWorkgroupSizeX: limits.maxComputeWorkgroupSizeX,
+    },
+  });
+  const release = async (): Promise<void> => {
+    device.destroy();
+    await device.lost;
+    await dawn.release();
+  };
+  try {
+    return await wrapDevice(device, true, subgroups, release);
+  } catch (error) {
+    device.destroy();
+    throw error;
+  }
+}
+
+async function wrapDevice(
+  device: GPUDevice,
+  owned: boolean,
+  subgroups: boolean,
+  release: () => Promise<void>,
+): Promise<GpuDevice> {
+  const info = device.adapterInfo as GPUAdapterInfo | undefined;
+  return {
+    device,
+    name: info === undefined ? "GPU device of the caller" : describeAdapter(info),
+    software: info !== undefined && isSoftwareAdapter(info),
+    subgroupWidth: subgroups ? await subgroupWidth(device) : 0,
+    owned,
+    release,
+  };
+}
+
+async function eventLoopTurnsOnce(): Promise<void> {
+  await eventLoopTurns(1);
+}
+
+function noAdapter(kind: "hardware" | "software"): BackendUnavailable {
+  return kind === "hardware"
+    ? new BackendUnavailable(
+        "webgpu",
+        "no GPU was found",
+        "Install the GPU's Vulkan driver and the Vulkan loader (Debian: libvulkan1), or use the wasm backend.",
+      )
+    : new BackendUnavailable("webgpu", "software Vulkan does not start", `${SOFTWARE_VULKAN_ADVICE}.`);
+}

@@ -1,0 +1,155 @@
+import { describe, expect, test } from "bun:test";
+import { ArgumentError } from "@lockstep/tensor";
+import fc from "fast-check";
+import {
+  checkKvShard,
+  globalPosition,
+  type KvShard,
+  kvOwner,
+  kvSlot,
+  localLength,
+  visibleRange,
+} from "./kv-ownership.ts";
+
+/** Positions below `length` that a shard stores, by definition. */
+function stored(shard: KvShard, length: number): number[] {
+  const positions: number[] = [];
+  for (let position = 0; position < length; position++) {
+    if (Math.floor(position / shard.interleave) % shard.count === shard.index) positions.push(position);
+  }
+  return positions;
+}
+
+const COUNTS = [1, 2, 3, 4, 5, 6, 7, 8];
+const INTERLEAVES = [1, 2, 4, 16, 64];
+
+describe("localLength", () => {
+  test("is how many positions a shard stores, for every small length", () => {
+    for (const count of COUNTS) {
+      for (const interleave of INTERLEAVES) {
+        const held = new Array<number>(count).fill(0);
+        for (let length = 0; length <= 1200; length++) {
+          for (let index = 0; index < count; index++) {
+            expect(localLength({ index, count, interleave }, length)).toBe(held[index] ?? -1);
+          }
+          const owner = kvOwner(length, count, interleave);
+          held[owner] = (held[owner] ?? 0) + 1;
+        }
+      }
+    }
+  });
+
+  test("sums to the length and differs by at most the interleave, for long contexts", () => {
+    for (const count of COUNTS) {
+      for (const interleave of INTERLEAVES) {
+        for (const length of [1, 4095, 4096, 4097, 10_000, 16_383, 22_860, 1_000_003, 2 ** 31 - 1]) {
+          const lengths = COUNTS.slice(0, count).map((_, index) => localLength({ index, count, interleave }, length));
+          expect(lengths.reduce((sum, local) => sum + local, 0)).toBe(length);
+          expect(Math.max(...lengths) - Math.min(...lengths)).toBeLessThanOrEqual(interleave);
+        }
+      }
+    }
+  });
+
+  test("of later queries of a step is the length up to them, not the final length less a constant", () => {
+    for (const count of [2, 4]) {
+      for (const interleave of [1, 2]) {
+        for (const queries of [1, 7, 64, 256]) {
+          for (const context of [0, 1, 5, 130]) {
+            for (let index = 0; index < count; index++) {
+              const shard = { index, count, interleave };
+              for (let query = 0; query < queries; query++) {
+                const seen = stored(shard, context + query + 1).length;
+                expect(visibleRange(shard, context + query)).toEqual({ start: 0, end: seen });
+              }
+            }
+          }
+        }
+      }
+    }
+    expect(localLength({ index: 0, count: 2, interleave: 1 }, 9)).toBe(5);
+    expect(localLength({ index: 0, count: 2, interleave: 1 }, 8)).toBe(4);
+    expect(localLength({ index: 1, count: 2, interleave: 1 }, 8)).toBe(4);
+  });
+});
+
+const shards = fc
+  .record({ count: fc.integer({ min: 1, max: 8 }), interleave: fc.constantFrom(...INTERLEAVES) })
+  .chain(({ count, interleave }) =>
+    fc.record({
+      index: fc.integer({ min: 0, max: count - 1 }),
+      count: fc.constant(count),
+      interleave: fc.constant(interleave),
+    }),
+  );
+
+test("globalPosition lists the stored positions in order", () => {
+  fc.assert(
+    fc.property(shards, fc.integer({ min: 0, max: 3000 }), (shard, length) => {
+      const positions = stored(shard, length);
+      expect(positions.map((_, local) => globalPosition(shard, local))).toEqual(positions);
+    }),
+    { seed: 1 },
+  );
+});
+
+test("kvSlot puts stored positions one after another into the blocks, and others nowhere", () => {
+  fc.assert(
+    fc.property(shards, fc.integer({ min: 1, max: 4 }), fc.integer({ min: 0, max: 2000 }), (shard, runs, length) => {
+      const blockSize = shard.interleave * runs;
+      const blocks = Array.from({ length: Math.ceil(length / blockSize) + 1 }, (_, index) => (index * 7 + 3) % 1009);
+      let local = 0;
+      for (let position = 0; position < length; position++) {
+        const slot = kvSlot(shard, position, blockSize, blocks);
+        if (kvOwner(position, shard.count, shard.interleave) !== shard.index) {
+          expect(slot).toBe(-1);
+          continue;
+        }
+        expect(slot).toBe((blocks[Math.floor(local / blockSize)] ?? -1) * blockSize + (local % blockSize));
+        local++;
+      }
+    }),
+    { seed: 2, numRuns: 60 },
+  );
+});
+
+test("visibleRange is what a query sees, for any window", () => {
+  fc.assert(
+    fc.property(
+      shards,
+      fc.integer({ min: -1, max: 1500 }),
+      fc.option(fc.integer({ min: 1, max: 2000 }), { nil: undefined }),
+      (shard, position, window) => {
+        const { start, end } = visibleRange(shard, position, window);
+        const seen = stored(shard, position + 1).filter((key) => window === undefined || key > position - window);
+        expect(end - start).toBe(seen.length);
+        expect(seen.map((_, index) => globalPosition(shard, start + index))).toEqual(seen);
+      },
+    ),
+    { seed: 3 },
+  );
+});
+
+test("a block table that is too short is an error", () => {
+  const shard = { index: 0, count: 2, interleave: 1 };
+  expect(kvSlot(shard, 30, 16, [4])).toBe(4 * 16 + 15);
+  expect(() => kvSlot(shard, 32, 16, [4])).toThrow(
+    /`blockTable` must be at least 2 blocks for position 32, but is 1 blocks/,
+  );
+});
+
+test("checkKvShard rejects what is malformed", () => {
+  const check = (shard: KvShard): void => checkKvShard("test", shard, 16);
+  expect(() => check({ index: 1, count: 2, interleave: 16 })).not.toThrow();
+  for (const shard of [
+    { index: 0, count: 0, interleave: 1 },
+    { index: 0, count: 1.5, interleave: 1 },
+    { index: 2, count: 2, interleave: 1 },
+    { index: -1, count: 2, interleave: 1 },
+    { index: 0, count: 2, interleave: 0 },
+    { index: 0, count: 2, interleave: 3 },
+    { index: 0, count: 2, interleave: 32 },
+  ]) {
+    expect(() => check(shard)).toThrow(ArgumentError);
+  }
+});

@@ -1,0 +1,56 @@
+import { ArgumentError, type SharedHeap } from "@lockstep/tensor";
+import type { BackendName, KernelBackend } from "./backend.ts";
+import { BackendUnavailable } from "./errors.ts";
+import { openReferenceBackend } from "./reference/reference-backend.ts";
+import { openWasmBackend } from "./wasm/wasm-backend.ts";
+
+/** Where a backend computes. The fields after `heap` are for the `webgpu` backend alone. */
+export interface OpenBackendOptions {
+  /** Operands lie in this heap's memory; a backend takes its scratch memory from it and returns it on close. */
+  readonly heap: SharedHeap;
+  /** Which adapters count. Default "hardware": software Vulkan is used only when it is asked for. */
+  readonly adapter?: "hardware" | "software" | "any";
+  /** A device to use instead of requesting one. It stays the caller's: closing the backend does not destroy it. */
+  readonly device?: GPUDevice;
+  /** Which GPU, from 0, where there are several. Ranks that outnumber GPUs share them round-robin. Default 0. */
+  readonly index?: number;
+}
+
+/**
+ * Opens a backend over `heap`.
+ *
+ * "auto" is `webgpu` where there is a hardware adapter and `wasm` elsewhere; with `adapter` or `device` given it is
+ * `webgpu` with that. A backend that was asked for by name and cannot run is an error, never another backend.
+ *
+ * @throws BackendUnavailable when the backend cannot run here; ArgumentError for an unknown name.
+ */
+export async function openBackend(name: BackendName | "auto", options: OpenBackendOptions): Promise<KernelBackend> {
+  switch (name) {
+    case "reference":
+      return openReferenceBackend(options);
+    case "wasm":
+      return openWasmBackend(options);
+    case "webgpu":
+      return openWebgpu(options);
+    case "auto":
+      return openAuto(options);
+    default:
+      throw new ArgumentError("openBackend", "name", '"webgpu", "wasm", "reference" or "auto"', String(name));
+  }
+}
+
+async function openAuto(options: OpenBackendOptions): Promise<KernelBackend> {
+  if (options.adapter !== undefined || options.device !== undefined) return openWebgpu(options);
+  try {
+    return await openWebgpu({ ...options, adapter: "hardware" });
+  } catch (error) {
+    if (!(error instanceof BackendUnavailable)) throw error;
+    return openWasmBackend(options);
+  }
+}
+
+async function openWebgpu(options: OpenBackendOptions): Promise<KernelBackend> {
+  // Imported when wanted, so that nothing else pays for loading Dawn.
+  const { openWebgpuBackend } = await import("./webgpu/webgpu-backend.ts");
+  return openWebgpuBackend(options);
+}

@@ -1,0 +1,89 @@
+// correctAttnOut on the shared heap.
+//
+// Grid: one thread walks tokens, then heads four at a time, whose LSE arithmetic shares the lanes of one vector.
+// Traffic: reads the N LSEs and the D columns of a row once, writes the D columns once.
+// Numerics: f32; the LSE sum runs in rank order; a factor of 0 writes 0 without reading the row.
+
+import { BF16, F16, load1, load4, store1, store4 } from "../../wasm/dtype.as";
+import { STATE_BYTES, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
+
+/** `states` describes the N ranks' LSEs, then the source (`out` and this rank's LSE), then the result. */
+// @ts-ignore: decorator
+@inline
+function correct<T>(states: usize, count: i32, tokens: i32, heads: i32, dim: i32, base2: bool): void {
+  const source = states + count * STATE_BYTES;
+  const target = source + STATE_BYTES;
+  const lseAt: usize = load<u32>(target, 16);
+  const lseTokenStride = load<u32>(target, 20);
+  const lseHeadStride = load<u32>(target, 24);
+  for (let token = 0; token < tokens; token++) {
+    for (let head = 0; head < heads; head += 4) {
+      const lanes = min(4, heads - head);
+      const total = totalLse(states, count, token, head, lanes, base2);
+      const factors = stateWeights(source, total, token, head, lanes, base2);
+      const lseRow = lseAt + token * lseTokenStride + head * lseHeadStride;
+      for (let lane = 0; lane < lanes; lane++) {
+        store<f32>(lseRow + lane * lseHeadStride, lane4(total, lane));
+        const row = stateRow(source, token, head + lane);
+        const to = stateRow(target, token, head + lane);
+        scaleRow<T>(row, load<u32>(source, 12), to, load<u32>(target, 12), dim, lane4(factors, lane));
+      }
+    }
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function lane4(vector: v128, lane: i32): f32 {
+  if (lane == 0) return f32x4.extract_lane(vector, 0);
+  if (lane == 1) return f32x4.extract_lane(vector, 1);
+  if (lane == 2) return f32x4.extract_lane(vector, 2);
+  return f32x4.extract_lane(vector, 3);
+}
+
+/** target = source * factor, and 0 where the factor is 0 whatever the source holds. */
+function scaleRow<T>(source: usize, sourceStride: u32, target: usize, targetStride: u32, dim: i32, factor: f32): void {
+  const width: u32 = sizeof<T>();
+  let column = 0;
+  if (sourceStride == width && targetStride == width) {
+    if (factor == 0) {
+      memory.fill(target, 0, dim * width);
+      return;
+    }
+    const splat = f32x4.splat(factor);
+    for (; column + 16 <= dim; column += 16) {
+      const a = load4<T>(source);
+      const b = load4<T>(source + 4 * sizeof<T>());
+      const c = load4<T>(source + 8 * sizeof<T>());
+      const d = load4<T>(source + 12 * sizeof<T>());
+      store4<T>(target, f32x4.mul(a, splat));
+      store4<T>(target + 4 * sizeof<T>(), f32x4.mul(b, splat));
+      store4<T>(target + 8 * sizeof<T>(), f32x4.mul(c, splat));
+      store4<T>(target + 12 * sizeof<T>(), f32x4.mul(d, splat));
+      source += 16 * sizeof<T>();
+      target += 16 * sizeof<T>();
+    }
+    for (; column + 4 <= dim; column += 4) {
+      store4<T>(target, f32x4.mul(load4<T>(source), splat));
+      source += 4 * sizeof<T>();
+      target += 4 * sizeof<T>();
+    }
+  }
+  for (; column < dim; column++) {
+    store1<T>(target, factor == 0 ? 0 : load1<T>(source) * factor);
+    source += sourceStride;
+    target += targetStride;
+  }
+}
+
+export function correctAttnOut_f32(states: usize, count: i32, tokens: i32, heads: i32, dim: i32, base2: bool): void {
+  correct<f32>(states, count, tokens, heads, dim, base2);
+}
+
+export function correctAttnOut_f16(states: usize, count: i32, tokens: i32, heads: i32, dim: i32, base2: bool): void {
+  correct<F16>(states, count, tokens, heads, dim, base2);
+}
+
+export function correctAttnOut_bf16(states: usize, count: i32, tokens: i32, heads: i32, dim: i32, base2: bool): void {
+  correct<BF16>(states, count, tokens, heads, dim, base2);
+}

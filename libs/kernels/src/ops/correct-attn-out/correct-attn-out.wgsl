@@ -1,0 +1,85 @@
+// Scales one rank's partial output by base^(lse_rank - lse), and writes lse, the log-sum-exp over all ranks.
+//
+// Grid: one workgroup per ROWS consecutive (b, h) rows.
+// Ownership: first thread r computes row r's LSE and factor; then all threads stream the workgroup's units.
+// Memory traffic: out once in and once out, the LSEs of all ranks once in, lse once out.
+// Numerical contract: f32; factor = base^(lse_rank - m) / sum_i base^(lse_i - m) with m the largest finite LSE, which
+// equals base^(lse_rank - lse) without the rounding of lse. LSEs are tested by bit patterns: WGSL may assume that
+// floats are finite. A factor of 0 gives exactly 0.
+//
+// Before this text come: THREADS, ROWS, ROW_UNITS (units per row), BASE_2; load_out, store_corrected (in units).
+
+struct Params {
+  rows: u32,
+  ranks: u32,
+  rank: u32,
+  workgroups: u32,
+  out_first: u32,
+  corrected_first: u32,
+  lses_first: u32,
+  lse_first: u32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+@group(0) @binding(1) var<storage, read> lses: array<u32>;
+@group(0) @binding(2) var<storage, read_write> lse: array<u32>;
+
+var<workgroup> factors: array<f32, ROWS>;
+
+fn power(exponent: f32) -> f32 {
+  if (BASE_2) { return exp2(exponent); }
+  return exp(exponent);
+}
+
+fn logarithm(value: f32) -> f32 {
+  if (BASE_2) { return log2(value); }
+  return log(value);
+}
+
+// Writes the row's LSE and returns its factor.
+fn correct_row(row: u32) -> f32 {
+  var maximum = 0.0;
+  var any = false;
+  for (var rank = 0u; rank < params.ranks; rank++) {
+    let bits = lses[params.lses_first + rank * params.rows + row];
+    if (is_finite_bits(bits)) {
+      let value = bitcast<f32>(bits);
+      maximum = select(value, max(maximum, value), any);
+      any = true;
+    }
+  }
+  var sum = 0.0;
+  var own = 0.0;
+  for (var rank = 0u; rank < params.ranks; rank++) {
+    let bits = lses[params.lses_first + rank * params.rows + row];
+    if (is_finite_bits(bits)) {
+      let share = power(bitcast<f32>(bits) - maximum);
+      sum += share;
+      if (rank == params.rank) { own = share; }
+    }
+  }
+  lse[params.lse_first + row] =
+    select(NEGATIVE_INFINITY_BITS, bitcast<u32>(maximum + logarithm(max(sum, 1.0))), any);
+  return select(0.0, own / max(sum, 1.0), any);
+}
+
+@compute @workgroup_size(THREADS)
+fn correct_attn_out(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(num_workgroups) grid: vec3u,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let index = workgroup.x + workgroup.y * grid.x;
+  if (index >= params.workgroups) { return; }
+  let first = index * ROWS;
+  for (var r = thread; r < ROWS; r += THREADS) {
+    if (first + r < params.rows) { factors[r] = correct_row(first + r); }
+  }
+  workgroupBarrier();
+  let units = min(ROWS, params.rows - first) * ROW_UNITS;
+  for (var i = thread; i < units; i += THREADS) {
+    let factor = factors[i / max(ROW_UNITS, 1u)];
+    let value = load_out(params.out_first + first * ROW_UNITS + i);
+    store_corrected(params.corrected_first + first * ROW_UNITS + i, scaled(value, factor));
+  }
+}

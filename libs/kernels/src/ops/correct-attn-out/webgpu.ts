@@ -1,0 +1,86 @@
+import { readFileSync } from "node:fs";
+import { GpuTensor } from "../../gpu-tensor.ts";
+import type { Operand } from "../../operand.ts";
+import { expectContiguousOnGpu, type Recorder } from "../../webgpu/recorder.ts";
+import { assembleWgsl, floatDType, floatOperand } from "../../webgpu/wgsl-operands.ts";
+import type { CorrectAttnOutArgs } from "./index.ts";
+
+const SOURCE = readFileSync(new URL("./correct-attn-out.wgsl", import.meta.url), "utf8");
+const THREADS = 256;
+/** Units that each thread streams. */
+const UNITS_PER_THREAD = 4;
+/** Workgroups wanted before a workgroup takes several rows. */
+const WORKGROUPS_WANTED = 512;
+
+/** Records correctAttnOut. `args` have been checked. */
+export function recordCorrectAttnOut(recorder: Recorder, args: CorrectAttnOutArgs): void {
+  const { out, lses, rank, base = "e", correctedOut, lse } = args;
+  for (const [name, operand] of Object.entries({ out, lses, correctedOut, lse })) {
+    expectContiguousOnGpu("correctAttnOut", name, operand);
+  }
+  const dtype = floatDType(out.dtype);
+  const [batch = 0, heads = 0, headDim = 0] = out.shape;
+  const rows = batch * heads;
+  const inPlace = sharesBytes(out, correctedOut);
+  const lsesRegion = recorder.read(lses);
+  const lseRegion = recorder.write(lse);
+  const outRegion = inPlace ? undefined : recorder.read(out);
+  const correctedRegion = recorder.write(correctedOut);
+  const offsets = [headDim, correctedRegion.first, outRegion?.first ?? 0];
+  const unit = offsets.every((offset) => offset % 4 === 0) ? 4 : 1;
+  const rowUnits = headDim / unit;
+  const rowsPerWorkgroup = chooseRows(rows, rowUnits);
+  const constants = { THREADS, ROWS: rowsPerWorkgroup, ROW_UNITS: rowUnits, BASE_2: base === "2" };
+  const kernel = recorder.kernel({
+    key: `correct-attn-out ${dtype} D${headDim} unit${unit} rows${rowsPerWorkgroup} base${base}${inPlace ? " in place" : ""}`,
+    entryPoint: "correct_attn_out",
+    bindings: inPlace ? ["uniform", "read", "write", "update"] : ["uniform", "read", "write", "write", "read"],
+    wgsl: () =>
+      assembleWgsl(SOURCE, constants, [
+        scaledFunction(unit),
+        ...(inPlace
+          ? [
+              floatOperand("corrected", 3, dtype, unit, "update"),
+              `fn load_out(i: u32) -> ${unit === 4 ? "vec4f" : "f32"} { return load_corrected(i); }`,
+            ]
+          : [floatOperand("corrected", 3, dtype, unit, "write"), floatOperand("out", 4, dtype, unit, "read")]),
+      ]),
+  });
+  const workgroups = Math.ceil(rows / rowsPerWorkgroup);
+  const first = (outRegion ?? correctedRegion).first / unit;
+  const params = recorder.uniform([
+    rows,
+    lses.shape[0] ?? 0,
+    rank,
+    workgroups,
+    first,
+    correctedRegion.first / unit,
+    lsesRegion.first,
+    lseRegion.first,
+  ]);
+  const regions = [params, lsesRegion, lseRegion, correctedRegion];
+  recorder.dispatch(kernel, outRegion === undefined ? regions : [...regions, outRegion], workgroups);
+}
+
+/** `value * factor`, exactly 0 for a factor of 0 even where value is NaN. */
+function scaledFunction(unit: 1 | 4): string {
+  const type = unit === 4 ? "vec4f" : "f32";
+  return `fn scaled(value: ${type}, factor: f32) -> ${type} { return select(value * factor, ${type}(), factor == 0.0); }`;
+}
+
+/** Enough rows that every thread streams a few units, as long as there are workgroups for the whole chip. */
+function chooseRows(rows: number, rowUnits: number): number {
+  const streaming = (THREADS * UNITS_PER_THREAD) / Math.max(1, rowUnits);
+  const spread = rows / WORKGROUPS_WANTED;
+  return 2 ** Math.floor(Math.log2(Math.max(1, Math.min(streaming, spread, THREADS))));
+}
+
+/** True when both are the same GPU memory: WebGPU then wants one binding for both. */
+function sharesBytes(out: Operand, correctedOut: Operand): boolean {
+  return (
+    out instanceof GpuTensor &&
+    correctedOut instanceof GpuTensor &&
+    out.buffer === correctedOut.buffer &&
+    out.elementOffset === correctedOut.elementOffset
+  );
+}

@@ -1,0 +1,133 @@
+// mergeAttnStates on the shared heap.
+//
+// Grid: one thread walks tokens, then heads four at a time; a row is merged 16 columns at a time in registers.
+// Traffic: reads every state's LSE and columns once, writes the D columns once.
+// Numerics: f32, folded in the order of the states; a state of weight 0 is not read.
+
+import { BF16, F16, load1, load4, store1, store4 } from "../../wasm/dtype.as";
+import { STATE_BYTES, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
+
+/**
+ * `states` describes the N states, then the result (LSE pointer 0: not wanted). `weights` has room for N vectors and N
+ * (row pointer, column stride, weight) triples behind them.
+ */
+// @ts-ignore: decorator
+@inline
+function merge<S, T>(
+  states: usize,
+  count: i32,
+  tokens: i32,
+  heads: i32,
+  dim: i32,
+  base2: bool,
+  weights: usize,
+): void {
+  const target = states + count * STATE_BYTES;
+  const lseAt: usize = load<u32>(target, 16);
+  const lseHeadStride = load<u32>(target, 24);
+  const rows = weights + count * 16;
+  for (let token = 0; token < tokens; token++) {
+    for (let head = 0; head < heads; head += 4) {
+      const lanes = min(4, heads - head);
+      const total = totalLse(states, count, token, head, lanes, base2);
+      for (let index = 0; index < count; index++) {
+        const state = states + index * STATE_BYTES;
+        v128.store(weights + index * 16, stateWeights(state, total, token, head, lanes, base2));
+      }
+      if (lseAt != 0) {
+        const at = lseAt + token * load<u32>(target, 20) + head * lseHeadStride;
+        v128.store32_lane(at, total, 0);
+        if (lanes > 1) v128.store32_lane(at + lseHeadStride, total, 1);
+        if (lanes > 2) v128.store32_lane(at + 2 * lseHeadStride, total, 2);
+        if (lanes > 3) v128.store32_lane(at + 3 * lseHeadStride, total, 3);
+      }
+      for (let lane = 0; lane < lanes; lane++) {
+        let used = 0;
+        let contiguous = load<u32>(target, 12) == sizeof<T>();
+        for (let index = 0; index < count; index++) {
+          const weight = load<f32>(weights + index * 16 + lane * 4);
+          if (weight == 0) continue;
+          const state = states + index * STATE_BYTES;
+          const entry = rows + used * 12;
+          store<u32>(entry, <u32>stateRow(state, token, head + lane));
+          store<u32>(entry, load<u32>(state, 12), 4);
+          store<f32>(entry, weight, 8);
+          contiguous = contiguous && load<u32>(state, 12) == sizeof<S>();
+          used++;
+        }
+        mergeRow<S, T>(rows, used, stateRow(target, token, head + lane), load<u32>(target, 12), dim, contiguous);
+      }
+    }
+  }
+}
+
+/** target = sum over `count` (pointer, stride, weight) triples. */
+function mergeRow<S, T>(rows: usize, count: i32, target: usize, stride: u32, dim: i32, contiguous: bool): void {
+  let column = 0;
+  if (contiguous) {
+    for (; column + 16 <= dim; column += 16) {
+      let a = f32x4.splat(0);
+      let b = f32x4.splat(0);
+      let c = f32x4.splat(0);
+      let d = f32x4.splat(0);
+      for (let index = 0; index < count; index++) {
+        const entry = rows + index * 12;
+        const at: usize = load<u32>(entry) + column * sizeof<S>();
+        const weight = v128.load32_splat(entry, 8);
+        a = f32x4.add(a, f32x4.mul(weight, load4<S>(at)));
+        b = f32x4.add(b, f32x4.mul(weight, load4<S>(at + 4 * sizeof<S>())));
+        c = f32x4.add(c, f32x4.mul(weight, load4<S>(at + 8 * sizeof<S>())));
+        d = f32x4.add(d, f32x4.mul(weight, load4<S>(at + 12 * sizeof<S>())));
+      }
+      const to = target + column * sizeof<T>();
+      store4<T>(to, a);
+      store4<T>(to + 4 * sizeof<T>(), b);
+      store4<T>(to + 8 * sizeof<T>(), c);
+      store4<T>(to + 12 * sizeof<T>(), d);
+    }
+  }
+  for (; column < dim; column++) {
+    let sum: f32 = 0;
+    for (let index = 0; index < count; index++) {
+      const entry = rows + index * 12;
+      sum += load<f32>(entry, 8) * load1<S>(<usize>load<u32>(entry) + column * load<u32>(entry, 4));
+    }
+    store1<T>(target + column * stride, sum);
+  }
+}
+
+export function mergeAttnStates_f32_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
+  merge<f32, f32>(s, n, t, h, d, base2, w);
+}
+
+export function mergeAttnStates_f32_f16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
+  merge<f32, F16>(s, n, t, h, d, base2, w);
+}
+
+export function mergeAttnStates_f32_bf16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
+  merge<f32, BF16>(s, n, t, h, d, base2, w);
+}
+
+export function mergeAttnStates_f16_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
+  merge<F16, f32>(s, n, t, h, d, base2, w);
+}
+
+export function mergeAttnStates_f16_f16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
+  merge<F16, F16>(s, n, t, h, d, base2, w);
+}
+
+export function mergeAttnStates_f16_bf16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
+  merge<F16, BF16>(s, n, t, h, d, base2, w);
+}
+
+export function mergeAttnStates_bf16_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
+  merge<BF16, f32>(s, n, t, h, d, base2, w);
+}
+
+export function mergeAttnStates_bf16_f16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
+  merge<BF16, F16>(s, n, t, h, d, base2, w);
+}
+
+export function mergeAttnStates_bf16_bf16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
+  merge<BF16, BF16>(s, n, t, h, d, base2, w);
+}

@@ -1,0 +1,24 @@
+import type { KernelContext } from "../../context.ts";
+import { expectHeapTensor } from "../../operand.ts";
+import { STATE_WORDS, writeState } from "../../wasm/state-table.ts";
+import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
+import { checkMergeAttnStates, type MergeAttnStatesArgs } from "./index.ts";
+
+/** mergeAttnStates by `merge-attn-states.as.ts`. */
+export function mergeAttnStatesWasm(kernels: WasmKernels, context: KernelContext, args: MergeAttnStatesArgs): void {
+  checkMergeAttnStates(args);
+  const name = "mergeAttnStates";
+  const { heap } = kernels;
+  const outs = args.outs.map((out, index) => expectHeapTensor(name, `outs[${index}]`, out, heap));
+  const lses = args.lses.map((lse, index) => expectHeapTensor(name, `lses[${index}]`, lse, heap));
+  const out = expectHeapTensor(name, "out", args.out, heap);
+  const lse = args.lse === undefined ? undefined : expectHeapTensor(name, "lse", args.lse, heap);
+  const dtype = outs[0]?.dtype ?? "f32";
+  const [tokens = 0, heads = 0, dim = 0] = out.shape;
+  const kernel = context.get(`${name} ${dtype} ${out.dtype}`, () => kernels.kernel(`${name}_${dtype}_${out.dtype}`));
+  const stateBytes = (outs.length + 1) * STATE_WORDS * 4;
+  const { pointer, ints } = kernels.reserve(stateBytes + outs.length * 28);
+  for (const [index, state] of outs.entries()) writeState(ints, index, state, lses[index]);
+  writeState(ints, outs.length, out, lse);
+  kernel(pointer, outs.length, tokens, heads, dim, args.base === "2" ? 1 : 0, pointer + stateBytes);
+}

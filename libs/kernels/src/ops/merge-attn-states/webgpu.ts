@@ -1,0 +1,87 @@
+import { readFileSync } from "node:fs";
+import { ArgumentError } from "@lockstep/tensor";
+import { expectContiguousOnGpu, type Recorder } from "../../webgpu/recorder.ts";
+import { assembleWgsl, floatDType, floatOperand } from "../../webgpu/wgsl-operands.ts";
+import type { MergeAttnStatesArgs } from "./index.ts";
+
+const SOURCE = readFileSync(new URL("./merge-attn-states.wgsl", import.meta.url), "utf8");
+const THREADS = 256;
+/** Units that each thread streams. */
+const UNITS_PER_THREAD = 4;
+/** Workgroups wanted before a workgroup takes several rows. */
+const WORKGROUPS_WANTED = 512;
+const FLOATS_IN_WORKGROUP_MEMORY = 4096;
+
+/** Records mergeAttnStates. `args` have been checked. */
+export function recordMergeAttnStates(recorder: Recorder, args: MergeAttnStatesArgs): void {
+  const { outs, lses, base = "e", out, lse } = args;
+  const [first] = outs;
+  if (first === undefined) return;
+  for (const [index, operand] of outs.entries()) expectContiguousOnGpu("mergeAttnStates", `outs[${index}]`, operand);
+  for (const [index, operand] of lses.entries()) expectContiguousOnGpu("mergeAttnStates", `lses[${index}]`, operand);
+  expectContiguousOnGpu("mergeAttnStates", "out", out);
+  if (lse !== undefined) expectContiguousOnGpu("mergeAttnStates", "lse", lse);
+  const states = outs.length;
+  if (states > FLOATS_IN_WORKGROUP_MEMORY) {
+    const most = `at most ${FLOATS_IN_WORKGROUP_MEMORY} states`;
+    throw new ArgumentError("mergeAttnStates", "outs", most, `${states}`, "Merge them in several calls.");
+  }
+  const [tokens = 0, heads = 0, headDim = 0] = first.shape;
+  const rows = tokens * heads;
+  const outsStack = recorder.readStack(outs);
+  const lsesStack = recorder.readStack(lses);
+  const outRegion = recorder.write(out);
+  const lseRegion = lse === undefined ? undefined : recorder.write(lse);
+  const offsets = [headDim, outsStack.region.first, outsStack.stride, outRegion.first];
+  const unit = offsets.every((offset) => offset % 4 === 0) ? 4 : 1;
+  const rowUnits = headDim / unit;
+  const rowsPerWorkgroup = chooseRows(rows, rowUnits, states);
+  const [from, to] = [floatDType(first.dtype), floatDType(out.dtype)];
+  const constants = {
+    THREADS,
+    ROWS: rowsPerWorkgroup,
+    ROW_UNITS: rowUnits,
+    STATES: states,
+    BASE_2: base === "2",
+  };
+  const writesLse = lseRegion !== undefined;
+  const kernel = recorder.kernel({
+    key:
+      `merge-attn-states ${from}->${to} D${headDim} N${states} unit${unit} rows${rowsPerWorkgroup} base${base}` +
+      (writesLse ? " lse" : ""),
+    entryPoint: "merge_attn_states",
+    bindings: ["uniform", "read", "read", "write", ...(writesLse ? (["write"] as const) : [])],
+    wgsl: () =>
+      assembleWgsl(SOURCE, constants, [
+        `alias Unit = ${unit === 4 ? "vec4f" : "f32"};`,
+        floatOperand("outs", 2, from, unit, "read"),
+        floatOperand("out", 3, to, unit, "write"),
+        writesLse ? LSE_WRITTEN : LSE_DROPPED,
+      ]),
+  });
+  const workgroups = Math.ceil(rows / rowsPerWorkgroup);
+  const params = recorder.uniform([
+    rows,
+    workgroups,
+    outsStack.region.first / unit,
+    outsStack.stride / unit,
+    lsesStack.region.first,
+    lsesStack.stride,
+    outRegion.first / unit,
+    lseRegion?.first ?? 0,
+  ]);
+  const regions = [params, lsesStack.region, outsStack.region, outRegion];
+  recorder.dispatch(kernel, lseRegion === undefined ? regions : [...regions, lseRegion], workgroups);
+}
+
+const LSE_WRITTEN = `@group(0) @binding(4) var<storage, read_write> lse: array<u32>;
+fn write_lse(row: u32, bits: u32) { lse[params.lse_first + row] = bits; }`;
+const LSE_DROPPED = "fn write_lse(row: u32, bits: u32) {}";
+
+/** Enough rows that every thread streams a few units, as long as there are workgroups for the whole chip. */
+function chooseRows(rows: number, rowUnits: number, states: number): number {
+  const streaming = (THREADS * UNITS_PER_THREAD) / Math.max(1, rowUnits);
+  const spread = rows / WORKGROUPS_WANTED;
+  const fitting = FLOATS_IN_WORKGROUP_MEMORY / states;
+  return 2 ** Math.floor(Math.log2(Math.max(1, Math.min(streaming, spread, fitting, THREADS))));
+}

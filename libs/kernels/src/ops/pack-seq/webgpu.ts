@@ -1,0 +1,48 @@
+import { readFileSync } from "node:fs";
+import { DTYPE_BYTES, elementCount } from "@lockstep/tensor";
+import { expectContiguousOnGpu, type Recorder } from "../../webgpu/recorder.ts";
+import { assembleWgsl, rawOperand } from "../../webgpu/wgsl-operands.ts";
+import type { PackSeqArgs } from "./index.ts";
+import { padBits } from "./pad-bits.ts";
+import { SEQUENCE_THREADS, sequenceBlocks, sequenceTable } from "./sequence-blocks.ts";
+
+const SOURCE = readFileSync(new URL("./pack-seq.wgsl", import.meta.url), "utf8");
+
+/** Records packSeq. `args` have been checked; `padValue` is what the check returned. */
+export function recordPackSeq(recorder: Recorder, args: PackSeqArgs, padValue: number): void {
+  const { x, lengths, out } = args;
+  expectContiguousOnGpu("packSeq", "x", x);
+  expectContiguousOnGpu("packSeq", "out", out);
+  const [batch = 0, longest = 0, ...rest] = out.shape;
+  const xRegion = recorder.read(x);
+  const outRegion = recorder.write(out);
+  const blocks = sequenceBlocks(x.dtype, elementCount(rest), longest, [xRegion, outRegion], args.blockT, args.blockD);
+  const { unitBytes, blockRows, blockUnits } = blocks;
+  const kernel = recorder.kernel({
+    key: `pack-seq ${unitBytes}B rows${blockRows} units${blockUnits}`,
+    entryPoint: "pack_seq",
+    bindings: ["uniform", "read", "read", "write"],
+    wgsl: () =>
+      assembleWgsl(SOURCE, { THREADS: SEQUENCE_THREADS, BLOCK_ROWS: blockRows, BLOCK_UNITS: blockUnits }, [
+        `alias Unit = ${unitBytes === 16 ? "vec4u" : "u32"};`,
+        rawOperand("x", 2, unitBytes, "read"),
+        rawOperand("out", 3, unitBytes, "write"),
+      ]),
+  });
+  const workgroups = batch * blocks.rowBlocks * blocks.columnBlocks;
+  const bytesPerElement = DTYPE_BYTES[x.dtype];
+  const params = recorder.uniform([
+    workgroups,
+    blocks.rowBlocks,
+    blocks.columnBlocks,
+    blocks.rowUnits,
+    longest,
+    (xRegion.first * bytesPerElement) / unitBytes,
+    (outRegion.first * bytesPerElement) / unitBytes,
+    padBits(x.dtype, padValue) * (WORD_OF_ELEMENT[DTYPE_BYTES[x.dtype]] ?? 1),
+  ]);
+  recorder.dispatch(kernel, [params, recorder.words(sequenceTable(lengths)), xRegion, outRegion], workgroups);
+}
+
+/** Repeats an element of 1, 2 or 4 bytes to fill a word. */
+const WORD_OF_ELEMENT: Readonly<Record<number, number>> = { 1: 0x1010101, 2: 0x10001, 4: 1 };

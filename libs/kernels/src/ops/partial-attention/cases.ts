@@ -1,0 +1,238 @@
+import { type Arena, type DType, Tensor } from "@lockstep/tensor";
+import { type KvShard, kvOwner, kvSlot, localLength, UNSHARDED } from "../../kv-ownership.ts";
+import { F32_TOLERANCE, HALF_INPUT_TOLERANCE } from "../../testing/close.ts";
+import type { OpCase } from "../../testing/op-case.ts";
+import { Random } from "../../testing/random.ts";
+import { emptyStrided, type Layout, strided } from "../../testing/strided.ts";
+import type { PartialAttentionArgs } from "./index.ts";
+
+/** One case: a batch of sequences, each with some query tokens at its end. */
+export interface AttentionRow {
+  /** Tokens of each sequence over all shards, the query tokens included. */
+  readonly lengths: readonly number[];
+  /** Query tokens of each sequence: its last positions. Default 1 each. */
+  readonly queries?: readonly number[];
+  readonly heads: readonly [query: number, kv: number];
+  readonly keyDim: number;
+  readonly valueDim?: number;
+  readonly blockSize: number;
+  /** Of the cache. */
+  readonly dtype?: DType;
+  readonly queryDType?: DType;
+  readonly shard?: KvShard;
+  readonly window?: number;
+  readonly softcap?: number;
+  readonly scale?: number;
+  readonly headGroup?: { readonly size: number; readonly offset: number };
+  /** Values are the first columns of the keys. */
+  readonly mla?: boolean;
+  /** Of query, out and lse. */
+  readonly layout?: Layout;
+  /** Cache with the KV head dimension outside the blocks. */
+  readonly stridedCache?: boolean;
+  /** Adds a query token at position -1. */
+  readonly padding?: boolean;
+  /** Query tokens in random order. */
+  readonly shuffled?: boolean;
+}
+
+export interface HeapPartialAttentionArgs extends PartialAttentionArgs {
+  readonly query: Tensor;
+  readonly keyCache: Tensor;
+  readonly valueCache: Tensor;
+  readonly out: Tensor;
+  readonly lse: Tensor;
+}
+
+const shardOf = (index: number, count: number, interleave: number): KvShard => ({ index, count, interleave });
+
+const SMALL = { heads: [4, 2], keyDim: 16 } as const;
+const GROUPED = { heads: [8, 2], keyDim: 64, dtype: "f16" } as const;
+
+export const ATTENTION_ROWS: readonly AttentionRow[] = [
+  // Batches, lengths and pages.
+  { lengths: [1], heads: [1, 1], keyDim: 8, blockSize: 1 },
+  { lengths: [54, 1, 97], heads: [4, 4], keyDim: 40, blockSize: 8 },
+  { lengths: [113, 54, 17], heads: [8, 2], keyDim: 64, blockSize: 16, dtype: "f16" },
+  { lengths: [512], heads: [16, 1], keyDim: 64, blockSize: 16, dtype: "bf16" },
+  { lengths: [1024], heads: [4, 1], keyDim: 128, blockSize: 64, dtype: "f16" },
+  { lengths: [2048], heads: [8, 1], keyDim: 32, blockSize: 16, dtype: "f16" },
+  { lengths: [16384], heads: [2, 1], keyDim: 8, blockSize: 64 },
+  { lengths: [3, 1, 7, 20, 5, 9, 33, 2, 1, 1, 64, 65], heads: [4, 2], keyDim: 16, blockSize: 16 },
+  { lengths: Array.from({ length: 32 }, (_, index) => 1 + index), heads: [2, 2], keyDim: 24, blockSize: 1 },
+  { lengths: [100], heads: [3, 3], keyDim: 48, blockSize: 7 },
+  { lengths: [97], heads: [6, 2], keyDim: 56, blockSize: 97, dtype: "bf16" },
+  // Head dims that are no multiple of anything.
+  { lengths: [37], heads: [2, 1], keyDim: 1, blockSize: 4 },
+  { lengths: [37], heads: [5, 1], keyDim: 3, valueDim: 5, blockSize: 4, dtype: "f16" },
+  { lengths: [37], heads: [7, 7], keyDim: 5, valueDim: 7, blockSize: 3, dtype: "bf16" },
+  { lengths: [70], heads: [12, 4], keyDim: 113, valueDim: 113, blockSize: 16, dtype: "f16" },
+  { lengths: [70], heads: [9, 3], keyDim: 113, valueDim: 1, blockSize: 16 },
+  { lengths: [70], heads: [4, 2], keyDim: 33, valueDim: 130, blockSize: 16, dtype: "bf16" },
+  { lengths: [30], heads: [2, 2], keyDim: 192, valueDim: 128, blockSize: 8, dtype: "f16" },
+  { lengths: [30], heads: [4, 1], keyDim: 256, blockSize: 16 },
+  // MLA: one latent head, the values are columns of the keys.
+  { lengths: [65, 9], heads: [16, 1], keyDim: 576, valueDim: 512, blockSize: 16, dtype: "bf16", mla: true },
+  { lengths: [20], heads: [8, 1], keyDim: 36, valueDim: 32, blockSize: 8, mla: true, queries: [3] },
+  // Shards: some empty, several interleaves. (Dims repeat from here on: compiling a GPU pipeline is what takes time.)
+  { lengths: [5], ...SMALL, blockSize: 16, shard: shardOf(7, 8, 1) },
+  { lengths: [100, 3], ...SMALL, blockSize: 16, shard: shardOf(1, 2, 1) },
+  { lengths: [100, 3], ...GROUPED, blockSize: 16, shard: shardOf(2, 3, 16) },
+  { lengths: [300, 64, 16], ...GROUPED, blockSize: 8, shard: shardOf(3, 4, 4) },
+  { lengths: [150], ...SMALL, blockSize: 64, shard: shardOf(0, 2, 64) },
+  { lengths: [200], ...SMALL, blockSize: 6, shard: shardOf(4, 5, 3) },
+  // Several query tokens: causal, ragged, any shard.
+  { lengths: [9, 7], queries: [9, 7], ...SMALL, blockSize: 4 },
+  { lengths: [40, 33, 5], queries: [4, 1, 3], ...GROUPED, blockSize: 16 },
+  { lengths: [40, 33, 5], queries: [4, 0, 3], ...SMALL, blockSize: 8, shard: shardOf(1, 2, 1) },
+  { lengths: [40, 6], queries: [7, 2], ...GROUPED, blockSize: 8, shard: shardOf(1, 4, 2) },
+  { lengths: [130], queries: [70], ...SMALL, blockSize: 16, shard: shardOf(2, 3, 16) },
+  { lengths: [67], queries: [67], heads: [3, 1], keyDim: 24, valueDim: 17, blockSize: 5, dtype: "f16" },
+  { lengths: [3, 2], queries: [3, 2], ...SMALL, blockSize: 4, shard: shardOf(3, 4, 1), padding: true },
+  { lengths: [21, 18], queries: [5, 6], ...SMALL, blockSize: 4, shuffled: true, window: 3 },
+  // Sliding window by global position.
+  { lengths: [60], ...SMALL, blockSize: 8, window: 1 },
+  { lengths: [200], ...SMALL, blockSize: 8, window: 30, shard: shardOf(1, 3, 2) },
+  { lengths: [200, 12], queries: [9, 3], ...GROUPED, blockSize: 16, window: 17 },
+  { lengths: [90], queries: [40], ...SMALL, blockSize: 4, window: 5, shard: shardOf(0, 2, 4) },
+  { lengths: [100], ...SMALL, blockSize: 16, window: 2, shard: shardOf(0, 4, 4) },
+  { lengths: [100], queries: [80], ...GROUPED, blockSize: 16, window: 1000 },
+  // Softcap and scale.
+  { lengths: [80], ...SMALL, blockSize: 16, softcap: 2 },
+  { lengths: [80], queries: [5], ...GROUPED, blockSize: 16, softcap: 30, scale: 1 },
+  { lengths: [50], queries: [2], ...SMALL, blockSize: 8, softcap: 5, window: 20, shard: shardOf(1, 2, 8) },
+  { lengths: [80], ...GROUPED, blockSize: 16, scale: 0.5 },
+  { lengths: [80], ...SMALL, blockSize: 16, scale: 0 },
+  { lengths: [80], ...SMALL, blockSize: 16, scale: -0.2 },
+  // Query heads that begin or end within a group.
+  { lengths: [40], heads: [3, 2], keyDim: 16, blockSize: 8, headGroup: { size: 4, offset: 2 } },
+  { lengths: [40], heads: [5, 4], keyDim: 16, blockSize: 8, headGroup: { size: 2, offset: 3 } },
+  { lengths: [40], queries: [6], heads: [2, 3], keyDim: 16, blockSize: 8, headGroup: { size: 8, offset: 9 } },
+  // Dtypes of the query, and strides.
+  { lengths: [40], ...SMALL, blockSize: 8, queryDType: "f16" },
+  { lengths: [40], ...GROUPED, blockSize: 8, queryDType: "bf16" },
+  { lengths: [40], ...SMALL, blockSize: 8, layout: "gaps", stridedCache: true },
+  { lengths: [40, 9], ...GROUPED, blockSize: 8, layout: "transposed" },
+  { lengths: [40], queries: [3], ...SMALL, blockSize: 8, layout: "every-second" },
+  { lengths: [40], queries: [3], ...SMALL, blockSize: 8, layout: "columns-first", stridedCache: true },
+  // Nothing to do.
+  { lengths: [], ...SMALL, blockSize: 16 },
+  { lengths: [7], queries: [0], ...SMALL, blockSize: 16 },
+  { lengths: [7], heads: [4, 2], keyDim: 16, valueDim: 0, blockSize: 16 },
+  { lengths: [7], heads: [0, 2], keyDim: 16, blockSize: 16 },
+];
+
+export const PARTIAL_ATTENTION_CASES: readonly OpCase<HeapPartialAttentionArgs>[] = ATTENTION_ROWS.map(
+  (row, index) => ({
+    name: describeRow(row),
+    tolerance: isHalf(row.dtype) || isHalf(row.queryDType) ? HALF_INPUT_TOLERANCE : F32_TOLERANCE,
+    build: (arena) => buildAttention(arena, row, new Random(5000 + index)),
+  }),
+);
+
+function isHalf(dtype: DType | undefined): boolean {
+  return dtype === "f16" || dtype === "bf16";
+}
+
+/**
+ * The arguments of a row. Cache slots hold NaN unless a query token sees them, and block table entries hold -1 unless
+ * one of their slots is seen; the blocks of a sequence are scattered over the cache.
+ */
+export function buildAttention(arena: Arena, row: AttentionRow, random: Random): HeapPartialAttentionArgs {
+  const { lengths, blockSize, keyDim, valueDim = keyDim, dtype = "f32", queryDType = "f32", shard = UNSHARDED } = row;
+  const { layout = "contiguous", mla = false, stridedCache = false } = row;
+  const [queryHeads, kvHeads] = row.heads;
+  const tokens = queryTokens(row, random);
+  const blocksOf = lengths.map((length) => Math.ceil(localLength(shard, length) / blockSize));
+  const usedBlocks = blocksOf.reduce((sum, count) => sum + count, 0);
+  const numBlocks = usedBlocks + 2;
+  const order = random.permutation(numBlocks);
+  const maxBlocks = Math.max(1, ...blocksOf);
+
+  const emptyCache = (dim: number): Tensor =>
+    stridedCache
+      ? Tensor.empty(arena, dtype, [kvHeads, numBlocks, blockSize, dim])
+          .fill(Number.NaN)
+          .transpose(0, 1)
+          .transpose(1, 2)
+      : Tensor.empty(arena, dtype, [numBlocks, blockSize, kvHeads, dim]).fill(Number.NaN);
+  const keyCache = emptyCache(keyDim);
+  const valueCache = mla ? keyCache.slice(3, 0, valueDim) : emptyCache(valueDim);
+  const blockTable = Tensor.empty(arena, "i32", [lengths.length, maxBlocks]).fill(-1);
+
+  let taken = 0;
+  for (const [sequence, length] of lengths.entries()) {
+    const blocks = order.slice(taken, taken + (blocksOf[sequence] ?? 0));
+    taken += blocks.length;
+    const first = firstVisible(row, sequence, tokens);
+    for (let position = first; position < length; position++) {
+      if (kvOwner(position, shard.count, shard.interleave) !== shard.index) continue;
+      const slot = kvSlot(shard, position, blockSize, blocks);
+      const block = Math.floor(slot / blockSize);
+      blockTable.i32[sequence * maxBlocks + blocks.indexOf(block)] = block;
+      for (const cache of mla ? [keyCache] : [keyCache, valueCache]) {
+        const place = cache.select(0, block).select(0, slot % blockSize);
+        place.set(random.normals(place.size));
+      }
+    }
+  }
+  const shape = [tokens.length, queryHeads, keyDim];
+  return {
+    query: strided(arena, queryDType, shape, random.normals(tokens.length * queryHeads * keyDim), layout),
+    keyCache,
+    valueCache,
+    blockTable,
+    sequences: tokens.map(({ sequence }) => sequence),
+    positions: tokens.map(({ position }) => position),
+    ...(row.shard === undefined ? {} : { shard }),
+    ...(row.scale === undefined ? {} : { scale: row.scale }),
+    ...(row.softcap === undefined ? {} : { softcap: row.softcap }),
+    ...(row.window === undefined ? {} : { window: row.window }),
+    ...(row.headGroup === undefined ? {} : { headGroup: row.headGroup }),
+    out: emptyStrided(arena, "f32", [tokens.length, queryHeads, valueDim], layout),
+    lse: emptyStrided(arena, "f32", [tokens.length, queryHeads], layout),
+  };
+}
+
+interface QueryToken {
+  readonly sequence: number;
+  readonly position: number;
+}
+
+function queryTokens(row: AttentionRow, random: Random): QueryToken[] {
+  const tokens = row.lengths.flatMap((length, sequence) => {
+    const count = row.queries?.[sequence] ?? 1;
+    return Array.from({ length: count }, (_, index) => ({ sequence, position: length - count + index }));
+  });
+  if (row.padding) tokens.push({ sequence: 0, position: -1 });
+  if (!row.shuffled) return tokens;
+  return random.permutation(tokens.length).flatMap((index) => tokens[index] ?? []);
+}
+
+/** The first position of a sequence that any of its query tokens sees; its length if there are none. */
+function firstVisible(row: AttentionRow, sequence: number, tokens: readonly QueryToken[]): number {
+  const positions = tokens.filter((token) => token.sequence === sequence && token.position >= 0);
+  const earliest = Math.min(row.lengths[sequence] ?? 0, ...positions.map(({ position }) => position));
+  if (positions.length === 0) return row.lengths[sequence] ?? 0;
+  return row.window === undefined ? 0 : Math.max(0, earliest - row.window + 1);
+}
+
+function describeRow(row: AttentionRow): string {
+  const { lengths, heads, keyDim, valueDim = keyDim, blockSize, dtype = "f32", queryDType = "f32", shard } = row;
+  const [queryHeads, kvHeads] = heads;
+  const batch = lengths.length > 4 ? `${lengths.length} sequences` : `[${lengths}]`;
+  const parts = [`L ${batch} Hq${queryHeads} Hkv${kvHeads} Dk${keyDim} Dv${valueDim} block ${blockSize}`];
+  parts.push(`${queryDType} over ${dtype}`);
+  if (row.queries !== undefined) parts.push(`queries [${row.queries}]`);
+  if (shard !== undefined) parts.push(`shard ${shard.index}/${shard.count} I${shard.interleave}`);
+  if (row.window !== undefined) parts.push(`window ${row.window}`);
+  if (row.softcap !== undefined) parts.push(`softcap ${row.softcap}`);
+  if (row.scale !== undefined) parts.push(`scale ${row.scale}`);
+  if (row.headGroup !== undefined) parts.push(`group ${row.headGroup.size}+${row.headGroup.offset}`);
+  if (row.mla) parts.push("MLA");
+  if (row.layout !== undefined) parts.push(row.layout);
+  if (row.stridedCache) parts.push("strided cache");
+  if (row.padding) parts.push("a padding token");
+  if (row.shuffled) parts.push("shuffled");
+  return parts.join(", ");
+}

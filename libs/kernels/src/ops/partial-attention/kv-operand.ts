@@ -1,0 +1,45 @@
+import { type FloatDType, floatOperand, unpackWords } from "../../webgpu/wgsl-operands.ts";
+
+/** How many elements of a key or value row one thread loads at once, and how. */
+export interface KvChunkShape {
+  /** Elements per chunk. */
+  readonly chunk: number;
+  /** vec4f values per chunk. */
+  readonly vectors: number;
+  /** True: chunks are aligned 16-byte words. False: elements are loaded one by one. */
+  readonly aligned: boolean;
+}
+
+/** 16-byte chunks when every row of the caches starts at a multiple of 16 bytes and is a multiple of 16 bytes long. */
+export function kvChunkShape(dtype: FloatDType, places: readonly number[]): KvChunkShape {
+  const chunk = dtype === "f32" ? 4 : 8;
+  const aligned = places.every((place) => place % chunk === 0);
+  return aligned ? { chunk, vectors: chunk / 4, aligned } : { chunk: 4, vectors: 1, aligned };
+}
+
+/**
+ * WGSL for a cache: `load_NAME(at, chunk) -> KvChunk`, where `at` is the place of a row in chunks (aligned) or elements.
+ * Elements beyond the row's end are 0.
+ */
+export function kvOperand(name: string, binding: number, dtype: FloatDType, dim: number, shape: KvChunkShape): string {
+  if (!shape.aligned) {
+    return `${floatOperand(`${name}_element`, binding, dtype, 1, "read")}
+fn load_${name}(at: u32, chunk: u32) -> KvChunk {
+  var vector = vec4f();
+  for (var j = 0u; j < 4u; j++) {
+    if (chunk * 4u + j < ${dim}u) { vector[j] = load_${name}_element(at + chunk * 4u + j); }
+  }
+  return KvChunk(vector);
+}`;
+  }
+  const type = dtype === "f32" ? "vec4f" : "vec4u";
+  const body =
+    dtype === "f32"
+      ? `return KvChunk(${name}_data[at + chunk]);`
+      : `let words = ${name}_data[at + chunk];
+  return KvChunk(${unpackWords(dtype, "words.x", "words.y")}, ${unpackWords(dtype, "words.z", "words.w")});`;
+  return `@group(0) @binding(${binding}) var<storage, read> ${name}_data: array<${type}>;
+fn load_${name}(at: u32, chunk: u32) -> KvChunk {
+  ${body}
+}`;
+}

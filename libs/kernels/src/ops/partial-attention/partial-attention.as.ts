@@ -1,0 +1,308 @@
+// partialAttention on the shared heap: flash attention over tiles of keys.
+//
+// Grid: one thread walks runs of query tokens of one sequence; the run's (token, head) pairs, up to `maxRows` of them,
+// form the rows of a pass, those that read one KV head next to one another. For every tile of keys and every KV head of
+// the pass: scores of its rows, online softmax, weighted sum.
+// Traffic: a tile's K and V rows are read once per pass (so once per step in decode) in the order they lie in memory,
+// converted to f32 once, and then come from the L1 cache for every row. Scores, weights and sums stay in scratch.
+// Numerics: f32; keys in order, 4 partial sums per dot product, one exact maximum and one rescale per tile. A row sums
+// only keys that it sees, so nothing else can reach it, not even as a NaN times zero.
+//
+// Parameters are u32 in a table, in the order of the constants below; strides in bytes.
+
+import { BF16, F16 } from "../../wasm/dtype.as";
+import { log4 } from "../../wasm/math.as";
+import { convertRow, loadQueryRow } from "./rows.as";
+import { scores } from "./scores.as";
+import { softmaxRow } from "./softmax.as";
+import { weightedSum } from "./weighted-sum.as";
+
+const QUERY: usize = 0; // pointer, token stride, head stride, column stride, dtype (0 f32, 1 f16, 2 bf16)
+const KEY: usize = 20; // pointer, block stride, offset stride, head stride
+const VALUE: usize = 36;
+const TABLE: usize = 52; // block table: pointer, row stride, column stride
+const SEQUENCES: usize = 64; // pointers to one i32 per token
+const STARTS: usize = 68;
+const ENDS: usize = 72;
+const TOKENS: usize = 76;
+const QUERY_HEADS: usize = 80;
+const KEY_DIM: usize = 84;
+const VALUE_DIM: usize = 88;
+const BLOCK_SIZE: usize = 92;
+const GROUP_SIZE: usize = 96;
+const GROUP_OFFSET: usize = 100;
+const SCALE: usize = 104; // f32
+const SOFTCAP: usize = 108; // f32, 0 for none
+const OUT: usize = 112; // pointer, token stride, head stride, column stride
+const LSE: usize = 128; // pointer, token stride, head stride
+const MAX_ROWS: usize = 140;
+const TILE_KEYS: usize = 144; // multiple of 4
+const Q_ROWS: usize = 148; // scratch: maxRows x padded key dim
+const O_ROWS: usize = 152; // maxRows x padded value dim
+const S_ROWS: usize = 156; // maxRows x tileKeys
+const STATE: usize = 160; // maxRows x (max, sum, rescale, first visible key of the tile, one past the last)
+const POINTERS: usize = 164; // tileKeys pointers each to key rows, value rows and tile rows
+const TILE: usize = 168; // tileKeys x the larger padded dim: keys, later values, as f32
+const TOUCHED: usize = 172;
+
+const STATE_BYTES: i32 = 20;
+
+// @ts-ignore: decorator
+@inline
+function pad4(dim: i32): i32 {
+  return (dim + 3) & ~3;
+}
+
+// @ts-ignore: decorator
+@inline
+function attend<T>(p: usize): void {
+  const tokens = load<i32>(p, TOKENS);
+  const queryHeads = load<i32>(p, QUERY_HEADS);
+  const size = load<i32>(p, GROUP_SIZE);
+  const offset = load<i32>(p, GROUP_OFFSET);
+  const maxRows = load<i32>(p, MAX_ROWS);
+  const tokensPerPass = max(1, maxRows / min(size, queryHeads));
+  let token = 0;
+  while (token < tokens) {
+    const sequence = load<i32>(load<u32>(p, SEQUENCES) + token * 4);
+    let start = load<i32>(load<u32>(p, STARTS) + token * 4);
+    let end = load<i32>(load<u32>(p, ENDS) + token * 4);
+    let last = token + 1;
+    // Tokens join while what they see touches: every key in between is then seen by one of them.
+    while (last < tokens && last - token < tokensPerPass && start < end) {
+      const nextStart = load<i32>(load<u32>(p, STARTS) + last * 4);
+      const nextEnd = load<i32>(load<u32>(p, ENDS) + last * 4);
+      if (load<i32>(load<u32>(p, SEQUENCES) + last * 4) != sequence) break;
+      if (nextStart >= nextEnd || nextStart > end || nextEnd < start) break;
+      start = min(start, nextStart);
+      end = max(end, nextEnd);
+      last++;
+    }
+    const headsPerPass = max(1, maxRows / (last - token));
+    let head = 0;
+    while (head < queryHeads) {
+      let stop = min(queryHeads, head + headsPerPass);
+      // Whole groups, if one fits.
+      const boundary = ((stop + offset) / size) * size - offset;
+      if (stop < queryHeads && boundary > head) stop = boundary;
+      pass<T>(p, token, last - token, head, stop, sequence, start, end);
+      head = stop;
+    }
+    token = last;
+  }
+}
+
+/** Rows of `tokenCount` tokens and heads [head, stop) against keys [start, end). */
+function pass<T>(
+  p: usize,
+  token: i32,
+  tokenCount: i32,
+  head: i32,
+  stop: i32,
+  sequence: i32,
+  start: i32,
+  end: i32,
+): void {
+  const size = load<i32>(p, GROUP_SIZE);
+  const groupOffset = load<i32>(p, GROUP_OFFSET);
+  const firstKvHead = (head + groupOffset) / size;
+  const lastKvHead = (stop - 1 + groupOffset) / size;
+  const keyDim = load<i32>(p, KEY_DIM);
+  const valueDim = load<i32>(p, VALUE_DIM);
+  const keyBytes = pad4(keyDim) * 4;
+  const valueBytes = pad4(valueDim) * 4;
+  const tileKeys = load<i32>(p, TILE_KEYS);
+  const scoreBytes = tileKeys * 4;
+  const softcap = load<f32>(p, SOFTCAP);
+  const qRows: usize = load<u32>(p, Q_ROWS);
+  const oRows: usize = load<u32>(p, O_ROWS);
+  const sRows: usize = load<u32>(p, S_ROWS);
+  const states: usize = load<u32>(p, STATE);
+  const keyRows: usize = load<u32>(p, POINTERS);
+  const valueRows = keyRows + tileKeys * 4;
+  const tileRows = valueRows + tileKeys * 4;
+  const tile: usize = load<u32>(p, TILE);
+  const tileBytes = max(keyBytes, valueBytes);
+  const convertsKeys = !isFloat<T>() || (keyDim & 3) != 0;
+  const convertsValues = !isFloat<T>() || (valueDim & 3) != 0;
+  // MLA: the values are columns of the keys.
+  const sharedRows = convertsKeys && v128.all_true<i32>(i32x4.eq(v128.load(p, KEY), v128.load(p, VALUE)));
+
+  for (let kvHead = firstKvHead; kvHead <= lastKvHead; kvHead++) {
+    const from = max(head, kvHead * size - groupOffset);
+    const heads = min(stop, (kvHead + 1) * size - groupOffset) - from;
+    let row = (from - head) * tokenCount;
+    for (let index = 0; index < tokenCount; index++) {
+      let at: usize = load<u32>(p, QUERY) + (token + index) * load<u32>(p, QUERY + 4) + from * load<u32>(p, QUERY + 8);
+      for (let next = row + heads; row < next; row++) {
+        const scale = load<f32>(p, SCALE);
+        loadQueryRow(at, load<u32>(p, QUERY + 12), load<i32>(p, QUERY + 16), qRows + row * keyBytes, keyDim, scale);
+        store<f32>(states + row * STATE_BYTES, -Infinity);
+        store<f32>(states + row * STATE_BYTES, 0, 4);
+        at += load<u32>(p, QUERY + 8);
+      }
+    }
+  }
+  memory.fill(oRows, 0, (stop - head) * tokenCount * valueBytes);
+  for (let key = 0; key < tileKeys; key++) store<u32>(tileRows + key * 4, <u32>(tile + key * tileBytes));
+
+  for (let first = start; first < end; first += tileKeys) {
+    const count = min(tileKeys, end - first);
+    const padded = pad4(count);
+    findRows(p, KEY, sequence, first, count, keyRows);
+    findRows(p, VALUE, sequence, first, count, valueRows);
+    for (let key = count; key < padded; key++) store<u32>(keyRows + key * 4, load<u32>(keyRows + (count - 1) * 4));
+    if (firstKvHead < lastKvHead) {
+      touchRows(p, KEY, keyRows, count, firstKvHead, lastKvHead, keyDim * sizeof<T>());
+      if (!sharedRows) touchRows(p, VALUE, valueRows, count, firstKvHead, lastKvHead, valueDim * sizeof<T>());
+    }
+    const full = seesAll(p, token, tokenCount, first, count);
+    for (let kvHead = firstKvHead; kvHead <= lastKvHead; kvHead++) {
+      const from = max(head, kvHead * size - groupOffset);
+      const heads = min(stop, (kvHead + 1) * size - groupOffset) - from;
+      const row = (from - head) * tokenCount;
+      const rows = heads * tokenCount;
+      const state = states + row * STATE_BYTES;
+      const keyOffset = kvHead * load<u32>(p, KEY + 12);
+      const valueOffset = kvHead * load<u32>(p, VALUE + 12);
+      writeVisible(p, token, tokenCount, heads, first, count, state);
+      const q = qRows + row * keyBytes;
+      if (convertsKeys) {
+        for (let key = 0; key < count; key++) {
+          convertRow<T>(load<u32>(keyRows + key * 4) + keyOffset, load<u32>(tileRows + key * 4), keyDim);
+        }
+        scores(q, rows, tileRows, 0, padded, keyBytes, sRows, scoreBytes);
+      } else scores(q, rows, keyRows, keyOffset, padded, keyBytes, sRows, scoreBytes);
+      for (let index = 0; index < rows; index++) {
+        softmaxRow(sRows + index * scoreBytes, padded, state + index * STATE_BYTES, softcap);
+      }
+      const o = oRows + row * valueBytes;
+      if (convertsValues) {
+        if (!sharedRows) {
+          for (let key = 0; key < count; key++) {
+            convertRow<T>(load<u32>(valueRows + key * 4) + valueOffset, load<u32>(tileRows + key * 4), valueDim);
+          }
+        }
+        weightedSum(sRows, scoreBytes, rows, tileRows, 0, count, o, valueBytes, state, full);
+      } else weightedSum(sRows, scoreBytes, rows, valueRows, valueOffset, count, o, valueBytes, state, full);
+    }
+  }
+
+  for (let kvHead = firstKvHead; kvHead <= lastKvHead; kvHead++) {
+    const from = max(head, kvHead * size - groupOffset);
+    const heads = min(stop, (kvHead + 1) * size - groupOffset) - from;
+    let row = (from - head) * tokenCount;
+    for (let index = token; index < token + tokenCount; index++) {
+      for (let rowHead = from; rowHead < from + heads; rowHead++) {
+        writeRow(p, index, rowHead, oRows + row * valueBytes, states + row * STATE_BYTES, valueDim);
+        row++;
+      }
+    }
+  }
+}
+
+/** Pointers to KV head 0 of `count` rows of a cache (KEY or VALUE) from local index `first` on. */
+function findRows(p: usize, cache: usize, sequence: i32, first: i32, count: i32, rows: usize): void {
+  const blockSize = load<i32>(p, BLOCK_SIZE);
+  const base: usize = load<u32>(p + cache);
+  const blockStride = load<u32>(p + cache, 4);
+  const offsetStride = load<u32>(p + cache, 8);
+  const columnStride = load<u32>(p, TABLE + 8);
+  let entry: usize = load<u32>(p, TABLE) + sequence * load<u32>(p, TABLE + 4) + (first / blockSize) * columnStride;
+  let offset = first % blockSize;
+  let key = 0;
+  while (key < count) {
+    let row = base + load<u32>(entry) * blockStride + offset * offsetStride;
+    const stop = min(count, key + blockSize - offset);
+    for (; key < stop; key++) {
+      store<u32>(rows + key * 4, <u32>row);
+      row += offsetStride;
+    }
+    entry += columnStride;
+    offset = 0;
+  }
+}
+
+/**
+ * Reads a word of every cache line of the rows' KV heads, in the order they lie in memory. Going through the tile head
+ * by head would fetch a few lines of every row, which no hardware prefetcher foresees.
+ */
+function touchRows(p: usize, cache: usize, rows: usize, count: i32, first: i32, last: i32, bytes: i32): void {
+  const from = first * load<u32>(p + cache, 12);
+  const stop = last * load<u32>(p + cache, 12) + bytes;
+  let read: u32 = 0;
+  for (let key = 0; key < count; key++) {
+    const row: usize = load<u32>(rows + key * 4);
+    for (let at = from; at < stop; at += 64) read ^= load<u8>(row + at);
+  }
+  // Kept, so that no compiler drops the loads.
+  store<u32>(p, read, TOUCHED);
+}
+
+/** Whether every token sees every key of the tile. */
+function seesAll(p: usize, token: i32, tokenCount: i32, first: i32, count: i32): bool {
+  for (let index = token; index < token + tokenCount; index++) {
+    if (load<i32>(load<u32>(p, STARTS) + index * 4) > first) return false;
+    if (load<i32>(load<u32>(p, ENDS) + index * 4) < first + count) return false;
+  }
+  return true;
+}
+
+/** Which keys of the tile each row of a KV head sees, into the rows' states. */
+function writeVisible(
+  p: usize,
+  token: i32,
+  tokenCount: i32,
+  heads: i32,
+  first: i32,
+  count: i32,
+  state: usize,
+): void {
+  for (let index = token; index < token + tokenCount; index++) {
+    const from = min(count, max(0, load<i32>(load<u32>(p, STARTS) + index * 4) - first));
+    const stop = max(from, min(count, load<i32>(load<u32>(p, ENDS) + index * 4) - first));
+    for (let row = 0; row < heads; row++) {
+      store<i32>(state, from, 12);
+      store<i32>(state, stop, 16);
+      state += STATE_BYTES;
+    }
+  }
+}
+
+/** The row's LSE, and its output: the sums over the total weight, 0 when nothing was seen. */
+function writeRow(p: usize, token: i32, head: i32, row: usize, state: usize, dim: i32): void {
+  const sum = load<f32>(state, 4);
+  const lse = load<f32>(state) + f32x4.extract_lane(log4(f32x4.splat(sum)), 0);
+  const lseAt: usize = load<u32>(p, LSE) + token * load<u32>(p, LSE + 4) + head * load<u32>(p, LSE + 8);
+  store<f32>(lseAt, sum == 0 ? -Infinity : lse);
+  const out: usize = load<u32>(p, OUT) + token * load<u32>(p, OUT + 4) + head * load<u32>(p, OUT + 8);
+  storeOut(row, sum, out, load<u32>(p, OUT + 12), dim);
+}
+
+/** out = row / sum, 0 when the sum is 0. */
+function storeOut(row: usize, sum: f32, out: usize, stride: u32, dim: i32): void {
+  let column = 0;
+  if (sum == 0) {
+    for (; column < dim; column++) store<f32>(out + column * stride, 0);
+    return;
+  }
+  if (stride == 4) {
+    const divisor = f32x4.splat(sum);
+    for (; column + 4 <= dim; column += 4) {
+      v128.store(out + column * 4, f32x4.div(v128.load(row + column * 4), divisor));
+    }
+  }
+  for (; column < dim; column++) store<f32>(out + column * stride, load<f32>(row + column * 4) / sum);
+}
+
+export function partialAttention_f32(p: usize): void {
+  attend<f32>(p);
+}
+
+export function partialAttention_f16(p: usize): void {
+  attend<F16>(p);
+}
+
+export function partialAttention_bf16(p: usize): void {
+  attend<BF16>(p);
+}

@@ -1,0 +1,254 @@
+import { describe, expect, test } from "bun:test";
+import { Arena, ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
+import { F32_TOLERANCE, expectClose, expectSameBits } from "../../testing/close.ts";
+import { expectRejected, TEST_TIMEOUT_MS, testCases } from "../../testing/op-case.ts";
+import { Random } from "../../testing/random.ts";
+import { openTestBackends } from "../../testing/test-backends.ts";
+import { type AttentionRow, buildAttention, type HeapPartialAttentionArgs, PARTIAL_ATTENTION_CASES } from "./cases.ts";
+import type { PartialAttentionArgs } from "./index.ts";
+import { partialAttentionReference } from "./reference.ts";
+
+const heap = SharedHeap.create(128 << 20);
+const backends = await openTestBackends(heap);
+
+testCases(heap, backends, {
+  name: "partialAttention",
+  cases: PARTIAL_ATTENTION_CASES,
+  outputs: (args) => [
+    ["out", args.out],
+    ["lse", args.lse],
+  ],
+  reference: partialAttentionReference,
+  run: (backend, args) => backend.partialAttention(args),
+});
+
+/** Two tokens in one block, one head of two columns; the query is the second token. */
+function twoTokens(): HeapPartialAttentionArgs {
+  return {
+    query: Tensor.from(heap, "f32", [1, 1, 2], [1, 0]),
+    keyCache: Tensor.from(heap, "f32", [1, 2, 1, 2], [0, 5, Math.log(3), -5]),
+    valueCache: Tensor.from(heap, "f32", [1, 2, 1, 2], [8, 0, 0, 4]),
+    blockTable: Tensor.from(heap, "i32", [1, 1], [0]),
+    sequences: [0],
+    positions: [1],
+    scale: 1,
+    out: Tensor.empty(heap, "f32", [1, 1, 2]),
+    lse: Tensor.empty(heap, "f32", [1, 1]),
+  };
+}
+
+test("the reference computes what can be worked out by hand", () => {
+  const args = twoTokens();
+  partialAttentionReference(args);
+  // Scores 0 and ln 3: weights 1/4 and 3/4, LSE ln 4.
+  expectClose("out", args.out, Tensor.from(heap, "f32", [1, 1, 2], [2, 3]), F32_TOLERANCE);
+  expect(args.lse.at(0, 0)).toBeCloseTo(Math.log(4), 6);
+  partialAttentionReference({ ...args, softcap: 0.5 });
+  const capped = 0.5 * Math.tanh(2 * Math.log(3));
+  expect(args.lse.at(0, 0)).toBeCloseTo(Math.log(1 + Math.exp(capped)), 6);
+  partialAttentionReference({ ...args, window: 1 });
+  expectClose("out", args.out, Tensor.from(heap, "f32", [1, 1, 2], [0, 4]), F32_TOLERANCE);
+  expect(args.lse.at(0, 0)).toBeCloseTo(Math.log(3), 6);
+});
+
+const good = twoTokens();
+const tensor = (dtype: "f32" | "f16" | "i32", ...shape: number[]): Tensor => Tensor.empty(heap, dtype, shape).fill(0);
+const BAD: readonly [what: string, changes: Partial<PartialAttentionArgs>, message: RegExp][] = [
+  ["a query of two dimensions", { query: tensor("f32", 1, 2) }, /`query` must be of shape \[any, any, any\]/],
+  ["an integer query", { query: tensor("i32", 1, 1, 2) }, /`query` must be of dtype f32, f16, bf16/],
+  ["keys of another head dim", { keyCache: tensor("f32", 1, 2, 1, 3) }, /`keyCache` must be of shape/],
+  [
+    "values of another cache shape",
+    { valueCache: tensor("f32", 1, 3, 1, 2) },
+    /`valueCache` must be of shape \[1, 2, 1/,
+  ],
+  ["values of another dtype", { valueCache: tensor("f16", 1, 2, 1, 2) }, /`valueCache` must be of dtype f32/],
+  ["a block size of 0", { keyCache: tensor("f32", 1, 0, 1, 2) }, /block size/],
+  [
+    "key columns with gaps",
+    { keyCache: tensor("f32", 1, 2, 1, 4).slice(3, 0, 4, 2) },
+    /`keyCache` must be of stride 1/,
+  ],
+  ["a block table of one dimension", { blockTable: tensor("i32", 1) }, /`blockTable` must be of shape \[any, any\]/],
+  ["a block table of floats", { blockTable: tensor("f32", 1, 1) }, /`blockTable` must be of dtype i32/],
+  [
+    "a block out of range",
+    { blockTable: tensor("i32", 1, 1).fill(1) },
+    /`blockTable\[0, 0\]` must be from 0 to 0.*but is 1/,
+  ],
+  ["a negative block", { blockTable: tensor("i32", 1, 1).fill(-1) }, /`blockTable\[0, 0\]`.*but is -1/],
+  ["a position beyond the blocks", { positions: [2] }, /`blockTable` must be at least 2 blocks wide for position 2/],
+  ["a position of -2", { positions: [-2] }, /`positions\[0\]`/],
+  ["a fractional position", { positions: [0.5] }, /`positions\[0\]`/],
+  ["too few positions", { positions: [] }, /`positions` must be 1 entries, one per query token/],
+  ["a sequence beyond the table", { sequences: [1] }, /`sequences\[0\]` must be an integer from 0 to 0, but is 1/],
+  ["too many sequences", { sequences: [0, 0] }, /`sequences` must be 1 entries/],
+  [
+    "an interleave that does not divide",
+    { shard: { index: 0, count: 1, interleave: 3 } },
+    /`shard.interleave` must be a/,
+  ],
+  [
+    "a shard index beyond the count",
+    { shard: { index: 2, count: 2, interleave: 1 } },
+    /`shard.index` must be from 0 to 1/,
+  ],
+  ["a shard count of 0", { shard: { index: 0, count: 0, interleave: 1 } }, /`shard.count`/],
+  ["a scale of NaN", { scale: Number.NaN }, /`scale` must be a finite number/],
+  ["a softcap of 0", { softcap: 0 }, /`softcap` must be a positive finite number, but is 0/],
+  ["a negative softcap", { softcap: -1 }, /`softcap`/],
+  ["a window of 0", { window: 0 }, /`window`/],
+  [
+    "heads that no group maps",
+    { headGroup: { size: 1, offset: 1 } },
+    /`headGroup` must be one that maps 1 query heads/,
+  ],
+  ["a group of size 0", { headGroup: { size: 0, offset: 0 } }, /`headGroup.size`/],
+  [
+    "heads that do not divide",
+    { keyCache: tensor("f32", 1, 2, 2, 2), valueCache: tensor("f32", 1, 2, 2, 2) },
+    /multiple/,
+  ],
+  ["an out of another shape", { out: tensor("f32", 1, 1, 3) }, /`out` must be of shape \[1, 1, 2\]/],
+  ["an f16 out", { out: tensor("f16", 1, 1, 2) }, /`out` must be of dtype f32/],
+  ["an lse of another shape", { lse: tensor("f32", 1, 2) }, /`lse` must be of shape \[1, 1\]/],
+];
+
+const SHARDED: readonly AttentionRow[] = [
+  { lengths: [100, 7], heads: [4, 2], keyDim: 16, blockSize: 16 },
+  { lengths: [33, 20], queries: [5, 3], heads: [4, 2], keyDim: 16, blockSize: 8, window: 9 },
+];
+
+for (const backend of backends) {
+  describe(`partialAttention on ${backend.name} rejects`, () => {
+    for (const [what, changes, message] of BAD) {
+      test(what, () => {
+        const args = { ...good, ...changes };
+        return expectRejected(() => backend.partialAttention(args), ArgumentError, message, [good.out, good.lse]);
+      });
+    }
+  });
+
+  describe(`partialAttention over shards merges to the whole on ${backend.name}`, () => {
+    for (const row of SHARDED) {
+      for (const [count, interleave] of [
+        [2, 1],
+        [3, 4],
+        [8, 8],
+      ] as const) {
+        const name = `${row.window === undefined ? "decode" : "several queries, window"}, W${count} I${interleave}`;
+        test(
+          name,
+          async () => {
+            const arena = new Arena(heap, 8 << 20);
+            const whole = buildAttention(arena, row, new Random(77));
+            await backend.partialAttention(whole);
+            const states: HeapPartialAttentionArgs[] = [];
+            for (let index = 0; index < count; index++) {
+              const shard = { index, count, interleave };
+              const part = buildAttention(arena, { ...row, shard }, new Random(0));
+              copyShard(whole, part, row);
+              await backend.partialAttention(part);
+              states.push(part);
+            }
+            const out = Tensor.empty(arena, "f32", whole.out.shape);
+            const lse = Tensor.empty(arena, "f32", whole.lse.shape);
+            const outs = states.map((state) => state.out);
+            await backend.mergeAttnStates({ outs, lses: states.map((state) => state.lse), out, lse });
+            expectClose("out", out, whole.out, F32_TOLERANCE);
+            expectClose("lse", lse, whole.lse, F32_TOLERANCE);
+            arena.close();
+          },
+          TEST_TIMEOUT_MS,
+        );
+      }
+    }
+  });
+
+  test(
+    `partialAttention gives the same bits every time on ${backend.name}`,
+    async () => {
+      const arena = new Arena(heap, 8 << 20);
+      const row: AttentionRow = { lengths: [300, 41], queries: [1, 9], heads: [4, 2], keyDim: 16, blockSize: 16 };
+      const args = buildAttention(arena, row, new Random(5));
+      await backend.partialAttention(args);
+      const first = args.out.clone(arena);
+      for (let run = 0; run < 3; run++) {
+        args.out.fill(Number.NaN);
+        await backend.partialAttention(args);
+        expectSameBits("out", args.out, first);
+      }
+      arena.close();
+    },
+    TEST_TIMEOUT_MS,
+  );
+}
+
+/** Copies queries, and the keys and values that a shard holds, from an unsharded case; the rest stays NaN. */
+function copyShard(whole: HeapPartialAttentionArgs, part: HeapPartialAttentionArgs, row: AttentionRow): void {
+  const { index, count, interleave } = part.shard ?? { index: 0, count: 1, interleave: 1 };
+  part.query.copyFrom(whole.query);
+  for (const [sequence, length] of row.lengths.entries()) {
+    let local = 0;
+    for (let position = 0; position < length; position++) {
+      if (Math.floor(position / interleave) % count !== index) continue;
+      const at = (args: HeapPartialAttentionArgs, cache: Tensor, token: number): Tensor | undefined => {
+        const block = args.blockTable.at(sequence, Math.floor(token / row.blockSize));
+        return block < 0 ? undefined : cache.select(0, block).select(0, token % row.blockSize);
+      };
+      for (const cache of ["keyCache", "valueCache"] as const) {
+        const source = at(whole, whole[cache], position);
+        if (source !== undefined) at(part, part[cache], local)?.copyFrom(source);
+      }
+      local++;
+    }
+  }
+}
+
+// What GPUs do not promise: NaN and infinity in keys and values that are seen.
+for (const backend of backends.filter(({ name }) => name !== "webgpu")) {
+  test(`an infinite value stays where it is seen on ${backend.name}`, async () => {
+    const arena = new Arena(heap, 8 << 20);
+    for (const dtype of ["f32", "f16"] as const) {
+      for (const special of [Number.POSITIVE_INFINITY, Number.NaN]) {
+        const row: AttentionRow = { lengths: [40], queries: [40], heads: [4, 2], keyDim: 16, blockSize: 8, dtype };
+        const args = buildAttention(arena, row, new Random(3));
+        const block = args.blockTable.at(0, 2);
+        args.valueCache
+          .slice(0, block, block + 1)
+          .slice(1, 5, 6)
+          .slice(2, 1, 2)
+          .slice(3, 3, 4)
+          .fill(special);
+        await backend.partialAttention(args);
+        // Position 2 * 8 + 5 is seen by the queries from there on; KV head 1 serves heads 2 and 3.
+        for (let token = 0; token < 40; token++) {
+          for (let head = 0; head < 4; head++) {
+            const seen = token >= 21 && head >= 2;
+            for (let column = 0; column < 16; column++) {
+              const value = args.out.at(token, head, column);
+              if (seen && column === 3) expect(Object.is(value, special)).toBe(true);
+              else expect(Number.isFinite(value)).toBe(true);
+            }
+            expect(Number.isFinite(args.lse.at(token, head))).toBe(true);
+          }
+        }
+        arena.reset();
+      }
+    }
+    arena.close();
+  });
+
+  test(`a NaN key makes NaN of the rows that see it on ${backend.name}`, async () => {
+    const arena = new Arena(heap, 8 << 20);
+    const row: AttentionRow = { lengths: [10], queries: [10], heads: [2, 1], keyDim: 5, blockSize: 4, dtype: "bf16" };
+    const args = buildAttention(arena, row, new Random(4));
+    args.keyCache.select(0, args.blockTable.at(0, 1)).select(0, 3).fill(Number.NaN);
+    await backend.partialAttention(args);
+    for (let token = 0; token < 10; token++) {
+      expect(Number.isNaN(args.lse.at(token, 0))).toBe(token >= 7);
+      expect(Number.isNaN(args.out.at(token, 1, 2))).toBe(token >= 7);
+    }
+    arena.close();
+  });
+}

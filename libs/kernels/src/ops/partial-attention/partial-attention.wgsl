@@ -1,0 +1,303 @@
+// Attention of a group of query rows over a split of one sequence's keys (split-KV flash decoding).
+//
+// Grid: (item, KV head, row group, split), folded into two dimensions. An item is some query tokens of one sequence; its
+// rows are (token, query head of the KV head); a workgroup takes up to ROWS of them and the local key indexes
+// [split * split_keys, (split + 1) * split_keys) that at least one of its tokens sees.
+// Ownership: LANES threads hold one key row at a time between them (a "team"); TEAMS teams work on keys of a tile of
+// TILE = TEAMS * KEYS keys, each with its own online softmax; the teams are folded at the end, in team order. Every
+// element of K and V that a workgroup loads serves all its ROWS query rows.
+// Memory traffic: each visible key and value once per row group; queries, and out or the split's partial result, once.
+// Numerical contract: f32. Scores are kept times log2(e), so that exponentials are exp2. Keys are assigned to teams by
+// their absolute index: a row's result does not depend on which rows share its workgroup. Keys that a row does not see
+// are never added to it (selected away, not multiplied by 0), and keys that no row sees are not loaded. No float is
+// infinite: a running maximum starts at LOWEST, and -inf leaves as a bit pattern.
+//
+// Before this text come: THREADS, LANES, KEYS, ROWS, SPLIT (write partial results), SEVERAL_TOKENS (rows may see
+// different keys), SOFTCAP, KEY_DIM, VALUE_DIM, CHUNK (elements of a key that one load takes), CHUNK_VECTORS, BLOCK_SIZE;
+// KvChunk, load_query (in elements), load_key, load_value, sum_over_lanes.
+
+struct Params {
+  workgroups: u32,
+  splits: u32,
+  split_keys: u32,
+  row_groups: u32,
+  query_heads: u32,
+  kv_heads: u32,
+  group_size: u32,
+  group_offset: u32,
+  query_first: u32,
+  key_first: u32,
+  key_block_stride: u32,
+  key_slot_stride: u32,
+  key_head_stride: u32,
+  value_first: u32,
+  value_block_stride: u32,
+  value_slot_stride: u32,
+  value_head_stride: u32,
+  table_width: u32,
+  tokens_at: u32,
+  table_at: u32,
+  out_first: u32,
+  lse_first: u32,
+  scale: f32,
+  softcap: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+// Items (first token, tokens, first key, end key), then tokens (sequence, start, end), then the block table.
+@group(0) @binding(1) var<storage, read> plan: array<u32>;
+// [T, Hq, Dv], or the splits' unnormalised sums [T, Hq, splits, Dv].
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+// Bits of the LSE [T, Hq], or of the splits' maximum (times log2(e)) and sum [T, Hq, splits, 2].
+@group(0) @binding(3) var<storage, read_write> lse: array<u32>;
+
+const LOWEST = -1e30;
+const LOG2_E = 1.4426950408889634;
+const LN_2 = 0.6931471805599453;
+const TEAMS = THREADS / LANES;
+const TILE = TEAMS * KEYS;
+const SCORES = KEYS * ROWS;
+const KEY_CHUNKS = (KEY_DIM + CHUNK - 1u) / CHUNK;
+const VALUE_CHUNKS = (VALUE_DIM + CHUNK - 1u) / CHUNK;
+const KEY_ROUNDS = max(1u, (KEY_CHUNKS + LANES - 1u) / LANES);
+const VALUE_ROUNDS = max(1u, (VALUE_CHUNKS + LANES - 1u) / LANES);
+const KEY_VECTORS = KEY_ROUNDS * CHUNK_VECTORS;
+const VALUE_VECTORS = VALUE_ROUNDS * CHUNK_VECTORS;
+
+var<workgroup> team_maxima: array<f32, ROWS * TEAMS>;
+var<workgroup> team_sums: array<f32, ROWS * TEAMS>;
+var<workgroup> team_values: array<vec4f, 2u * THREADS>;
+
+struct Rows {
+  first_token: u32,
+  first_head: u32,
+  heads: u32,
+  count: u32,
+}
+
+// The query heads of a KV head, and how many rows they make with an item's tokens.
+fn rows_of(item: u32, kv_head: u32) -> Rows {
+  let low = kv_head * params.group_size;
+  let high = low + params.group_size;
+  let first_head = select(0u, low - params.group_offset, low > params.group_offset);
+  let end_head = min(params.query_heads, select(0u, high - params.group_offset, high > params.group_offset));
+  let heads = select(0u, end_head - first_head, end_head > first_head);
+  return Rows(plan[item * 4u], first_head, heads, heads * plan[item * 4u + 1u]);
+}
+
+// Four elements of a query row from element `at`, zeros beyond the row's end.
+fn query_vector(row_at: u32, at: u32) -> vec4f {
+  var vector = vec4f();
+  for (var j = 0u; j < 4u; j++) {
+    if (at + j < KEY_DIM) { vector[j] = load_query(row_at + at + j); }
+  }
+  return vector;
+}
+
+// softcap * tanh(score / softcap). tanh itself may be wrong by 1e-5 in WGSL.
+fn capped(score: f32) -> f32 {
+  let x = score / params.softcap;
+  let square = x * x;
+  let near_zero = x * (945.0 + square * (105.0 + square)) / (945.0 + square * (420.0 + 15.0 * square));
+  let size = min(abs(x), 20.0);
+  let far = sign(x) * (1.0 - 2.0 / (exp2(2.0 * LOG2_E * size) + 1.0));
+  return params.softcap * select(far, near_zero, abs(x) < 0.5);
+}
+
+@compute @workgroup_size(THREADS)
+fn partial_attention(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(num_workgroups) grid: vec3u,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let index = workgroup.x + workgroup.y * grid.x;
+  if (index >= params.workgroups) { return; }
+  let split = index % params.splits;
+  let row_group = (index / params.splits) % params.row_groups;
+  let kv_head = (index / (params.splits * params.row_groups)) % params.kv_heads;
+  let item = index / (params.splits * params.row_groups * params.kv_heads);
+  let rows = rows_of(item, kv_head);
+  let first_row = row_group * ROWS;
+  if (first_row >= rows.count) { return; }
+  let low = max(plan[item * 4u + 2u], split * params.split_keys);
+  var high = plan[item * 4u + 3u];
+  if (SPLIT) {
+    high = min(high, (split + 1u) * params.split_keys);
+    if (low >= high) { return; }
+  }
+  let sequence = plan[params.tokens_at + rows.first_token * 3u];
+  let table_row = params.table_at + sequence * params.table_width;
+  let lane = thread % LANES;
+  let team = thread / LANES;
+
+  // Query rows, scaled, in registers: lane l holds chunks l, l + LANES, ...
+  var query: array<vec4f, ROWS * KEY_VECTORS>;
+  var row_low: array<u32, ROWS>;
+  var row_high: array<u32, ROWS>;
+  for (var r = 0u; r < ROWS; r++) {
+    let row = first_row + r;
+    if (row < rows.count) {
+      let token = rows.first_token + row / rows.heads;
+      row_low[r] = plan[params.tokens_at + token * 3u + 1u];
+      row_high[r] = plan[params.tokens_at + token * 3u + 2u];
+      let row_at = params.query_first + place_of(rows, row) * KEY_DIM;
+      for (var v = 0u; v < KEY_VECTORS; v++) {
+        let chunk = lane + LANES * (v / CHUNK_VECTORS);
+        query[r * KEY_VECTORS + v] = params.scale * query_vector(row_at, chunk * CHUNK + 4u * (v % CHUNK_VECTORS));
+      }
+    }
+  }
+
+  var maxima: array<f32, ROWS>;
+  var sums: array<f32, ROWS>;
+  var values: array<vec4f, ROWS * VALUE_VECTORS>;
+  for (var r = 0u; r < ROWS; r++) { maxima[r] = LOWEST; }
+
+  for (var tile = (low / TILE) * TILE; tile < high; tile += TILE) {
+    // Initialised by hand: some drivers zero a plain `var` only in the first iteration.
+    var scores = array<f32, SCORES>();
+    var value_at: array<u32, KEYS>;
+    for (var k = 0u; k < KEYS; k++) {
+      let key = tile + k * TEAMS + team;
+      if (key >= low && key < high) {
+        let block = plan[table_row + key / BLOCK_SIZE];
+        let slot = key % BLOCK_SIZE;
+        let key_at = params.key_first + block * params.key_block_stride + slot * params.key_slot_stride
+          + kv_head * params.key_head_stride;
+        value_at[k] = params.value_first + block * params.value_block_stride + slot * params.value_slot_stride
+          + kv_head * params.value_head_stride;
+        for (var round = 0u; round < KEY_ROUNDS; round++) {
+          let chunk = lane + LANES * round;
+          if (chunk < KEY_CHUNKS) {
+            let loaded = load_key(key_at, chunk);
+            for (var v = 0u; v < CHUNK_VECTORS; v++) {
+              for (var r = 0u; r < ROWS; r++) {
+                scores[k * ROWS + r] += dot(query[r * KEY_VECTORS + round * CHUNK_VECTORS + v], loaded[v]);
+              }
+            }
+          }
+        }
+      }
+    }
+    sum_over_lanes(&scores, thread);
+
+    for (var r = 0u; r < ROWS; r++) {
+      var maximum = maxima[r];
+      for (var k = 0u; k < KEYS; k++) {
+        let key = tile + k * TEAMS + team;
+        let first_seen = select(low, max(low, row_low[r]), SEVERAL_TOKENS);
+        let end_seen = select(high, min(high, row_high[r]), SEVERAL_TOKENS);
+        var score = scores[k * ROWS + r];
+        if (SOFTCAP) { score = capped(score); }
+        score = select(LOWEST, score * LOG2_E, key >= first_seen && key < end_seen);
+        scores[k * ROWS + r] = score;
+        maximum = max(maximum, score);
+      }
+      let rescale = exp2(maxima[r] - maximum);
+      maxima[r] = maximum;
+      var sum = sums[r] * rescale;
+      for (var k = 0u; k < KEYS; k++) {
+        let score = scores[k * ROWS + r];
+        let weight = select(exp2(score - maximum), 0.0, score == LOWEST);
+        scores[k * ROWS + r] = weight;
+        sum += weight;
+      }
+      sums[r] = sum;
+      for (var v = 0u; v < VALUE_VECTORS; v++) { values[r * VALUE_VECTORS + v] *= rescale; }
+    }
+
+    for (var k = 0u; k < KEYS; k++) {
+      let key = tile + k * TEAMS + team;
+      if (key >= low && key < high) {
+        for (var round = 0u; round < VALUE_ROUNDS; round++) {
+          let chunk = lane + LANES * round;
+          if (chunk < VALUE_CHUNKS) {
+            let loaded = load_value(value_at[k], chunk);
+            for (var v = 0u; v < CHUNK_VECTORS; v++) {
+              for (var r = 0u; r < ROWS; r++) {
+                let at = r * VALUE_VECTORS + round * CHUNK_VECTORS + v;
+                let weight = scores[k * ROWS + r];
+                let sum = values[at] + weight * loaded[v];
+                if (SEVERAL_TOKENS) {
+                  values[at] = select(sum, values[at], key < row_low[r] || key >= row_high[r]);
+                } else {
+                  values[at] = sum;
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+
+  // Fold the teams, in team order.
+  if (lane == 0u) {
+    for (var r = 0u; r < ROWS; r++) {
+      team_maxima[r * TEAMS + team] = maxima[r];
+      team_sums[r * TEAMS + team] = sums[r];
+    }
+  }
+  workgroupBarrier();
+  for (var r = 0u; r < ROWS; r++) {
+    var maximum = LOWEST;
+    for (var t = 0u; t < TEAMS; t++) { maximum = max(maximum, team_maxima[r * TEAMS + t]); }
+    var sum = 0.0;
+    for (var t = 0u; t < TEAMS; t++) {
+      sum += team_sums[r * TEAMS + t] * exp2(team_maxima[r * TEAMS + t] - maximum);
+    }
+    let rescale = exp2(maxima[r] - maximum);
+    for (var v = 0u; v < VALUE_VECTORS; v++) { values[r * VALUE_VECTORS + v] *= rescale; }
+    maxima[r] = maximum;
+    sums[r] = sum;
+  }
+  for (var at = 0u; at < ROWS * VALUE_VECTORS; at++) {
+    // Two buffers in turn: one barrier keeps writers of the next vector apart from readers of this one.
+    let buffer = (at % 2u) * THREADS;
+    team_values[buffer + thread] = values[at];
+    workgroupBarrier();
+    let row = first_row + at / VALUE_VECTORS;
+    if (team == 0u && row < rows.count) {
+      var folded = vec4f();
+      for (var t = 0u; t < TEAMS; t++) { folded += team_values[buffer + t * LANES + lane]; }
+      store_folded(rows, row, split, at % VALUE_VECTORS, lane, folded, sums[at / VALUE_VECTORS]);
+    }
+  }
+  if (thread == 0u) {
+    for (var r = 0u; r < ROWS; r++) {
+      if (first_row + r < rows.count) { store_state(rows, first_row + r, split, maxima[r], sums[r]); }
+    }
+  }
+}
+
+// Place of a row in [T, Hq].
+fn place_of(rows: Rows, row: u32) -> u32 {
+  let token = rows.first_token + row / rows.heads;
+  return token * params.query_heads + rows.first_head + row % rows.heads;
+}
+
+// Stores the four elements of a row that a lane holds as its vector `v`.
+fn store_folded(rows: Rows, row: u32, split: u32, v: u32, lane: u32, folded: vec4f, sum: f32) {
+  let place = place_of(rows, row);
+  let column = (lane + LANES * (v / CHUNK_VECTORS)) * CHUNK + 4u * (v % CHUNK_VECTORS);
+  var value = folded;
+  var out_at = (place * params.splits + split) * VALUE_DIM + column;
+  if (!SPLIT) {
+    value = select(folded / sum, vec4f(), sum == 0.0);
+    out_at = params.out_first + place * VALUE_DIM + column;
+  }
+  for (var j = 0u; j < 4u; j++) {
+    if (column + j < VALUE_DIM) { out[out_at + j] = value[j]; }
+  }
+}
+
+fn store_state(rows: Rows, row: u32, split: u32, maximum: f32, sum: f32) {
+  let place = place_of(rows, row);
+  if (SPLIT) {
+    lse[(place * params.splits + split) * 2u] = bitcast<u32>(maximum);
+    lse[(place * params.splits + split) * 2u + 1u] = bitcast<u32>(sum);
+  } else {
+    let natural = (maximum + log2(max(sum, 1e-30))) * LN_2;
+    lse[params.lse_first + place] = select(bitcast<u32>(natural), NEGATIVE_INFINITY_BITS, sum == 0.0);
+  }
+}

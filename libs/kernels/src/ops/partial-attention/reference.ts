@@ -1,0 +1,54 @@
+import { expectHeapTensor } from "../../operand.ts";
+import { type PartialAttentionArgs, planPartialAttention } from "./index.ts";
+
+/** partialAttention in float64: one query token and head at a time, scores first, then the weighted sum. */
+export function partialAttentionReference(args: PartialAttentionArgs): void {
+  const plan = planPartialAttention(args);
+  const name = "partialAttention";
+  const { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup, scale, softcap } = plan;
+  const query = expectHeapTensor(name, "query", args.query).toNumbers();
+  const keys = expectHeapTensor(name, "keyCache", args.keyCache).toNumbers();
+  const values = expectHeapTensor(name, "valueCache", args.valueCache).toNumbers();
+  const blocks = args.blockTable.toNumbers();
+  const maxBlocks = args.blockTable.dim(1);
+  const out = expectHeapTensor(name, "out", args.out);
+  const lse = expectHeapTensor(name, "lse", args.lse);
+  const outs = new Float64Array(tokens * queryHeads * valueDim);
+  const lses = new Float64Array(tokens * queryHeads).fill(Number.NEGATIVE_INFINITY);
+
+  for (let token = 0; token < tokens; token++) {
+    const start = plan.starts[token] ?? 0;
+    const end = plan.ends[token] ?? 0;
+    const sequence = plan.sequences[token] ?? 0;
+    /** Cache row (block, offset within it, KV head) of a local index. */
+    const cacheRow = (local: number, kvHead: number): number => {
+      const block = blocks[sequence * maxBlocks + Math.floor(local / blockSize)] ?? 0;
+      return (block * blockSize + (local % blockSize)) * kvHeads + kvHead;
+    };
+    for (let head = 0; head < queryHeads; head++) {
+      const row = token * queryHeads + head;
+      const kvHead = Math.floor((head + headGroup.offset) / headGroup.size);
+      const scores: number[] = [];
+      for (let local = start; local < end; local++) {
+        const at = cacheRow(local, kvHead) * keyDim;
+        let dot = 0;
+        for (let dim = 0; dim < keyDim; dim++) dot += (query[row * keyDim + dim] ?? 0) * (keys[at + dim] ?? 0);
+        const scaled = dot * scale;
+        scores.push(softcap === 0 ? scaled : softcap * Math.tanh(scaled / softcap));
+      }
+      const max = scores.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+      if (max === Number.NEGATIVE_INFINITY) continue;
+      const sum = scores.reduce((total, score) => total + Math.exp(score - max), 0);
+      lses[row] = max + Math.log(sum);
+      for (const [index, score] of scores.entries()) {
+        const weight = Math.exp(score - max) / sum;
+        const at = cacheRow(start + index, kvHead) * valueDim;
+        for (let dim = 0; dim < valueDim; dim++) {
+          outs[row * valueDim + dim] = (outs[row * valueDim + dim] ?? 0) + weight * (values[at + dim] ?? 0);
+        }
+      }
+    }
+  }
+  out.set(outs);
+  lse.set(lses);
+}

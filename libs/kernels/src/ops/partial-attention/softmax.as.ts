@@ -1,0 +1,47 @@
+// One step of the online softmax: a tile's scores become weights relative to the new maximum.
+
+import { expNegative4, tanh4 } from "../../wasm/math.as";
+
+/**
+ * `row` holds `keys` (a multiple of 4) scores, of which [first, stop) count. `state` is the row's maximum and sum so
+ * far, then the factor by which what was summed before must be rescaled, then first and stop (i32).
+ */
+export function softmaxRow(row: usize, keys: i32, state: usize, softcap: f32): void {
+  const first = load<i32>(state, 12);
+  const stop = load<i32>(state, 16);
+  if (first >= stop) {
+    store<f32>(state, 1, 8);
+    return;
+  }
+  if (softcap != 0) {
+    const cap = f32x4.splat(softcap);
+    for (let key = 0; key < keys; key += 4) {
+      const score = v128.load(row + key * 4);
+      v128.store(row + key * 4, f32x4.mul(cap, tanh4(f32x4.div(score, cap))));
+    }
+  }
+  for (let key = 0; key < first; key++) store<f32>(row + key * 4, -Infinity);
+  for (let key = stop; key < keys; key++) store<f32>(row + key * 4, -Infinity);
+
+  const before = load<f32>(state);
+  let maxima = f32x4.splat(before);
+  for (let key = 0; key < keys; key += 4) maxima = f32x4.pmax(maxima, v128.load(row + key * 4));
+  maxima = f32x4.pmax(maxima, v128.shuffle<f32>(maxima, maxima, 2, 3, 0, 1));
+  maxima = f32x4.pmax(maxima, v128.shuffle<f32>(maxima, maxima, 1, 0, 3, 2));
+  const maximum = f32x4.extract_lane(maxima, 0);
+  // Where every score is -inf, subtracting 0 keeps them so.
+  const reference = f32x4.splat(maximum == -Infinity ? 0 : maximum);
+
+  let sums = f32x4.splat(0);
+  for (let key = 0; key < keys; key += 4) {
+    const weight = expNegative4(f32x4.sub(v128.load(row + key * 4), reference));
+    v128.store(row + key * 4, weight);
+    sums = f32x4.add(sums, weight);
+  }
+  sums = f32x4.add(sums, v128.shuffle<f32>(sums, sums, 2, 3, 0, 1));
+  sums = f32x4.add(sums, v128.shuffle<f32>(sums, sums, 1, 0, 3, 2));
+  const rescale = f32x4.extract_lane(expNegative4(f32x4.sub(f32x4.splat(before), reference)), 0);
+  store<f32>(state, maximum);
+  store<f32>(state, load<f32>(state, 4) * rescale + f32x4.extract_lane(sums, 0), 4);
+  store<f32>(state, rescale, 8);
+}

@@ -1,0 +1,83 @@
+import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
+import type { KernelContext } from "../../context.ts";
+import { expectHeapTensor } from "../../operand.ts";
+import { dtypeCode, type WasmKernels } from "../../wasm/wasm-kernels.ts";
+import { type PartialAttentionArgs, type PartialAttentionPlan, planPartialAttention } from "./index.ts";
+
+/** Rows (query token, head) that share a tile of keys: enough to hide the tile's conversion behind arithmetic. */
+const MAX_ROWS = 64;
+/** Columns of keys in a tile: small enough for the L1 cache, many enough to amortise a row's rescale. */
+const TILE_ELEMENTS = 4096;
+
+/** partialAttention by `partial-attention.as.ts`. */
+export function partialAttentionWasm(kernels: WasmKernels, context: KernelContext, args: PartialAttentionArgs): void {
+  const plan = planPartialAttention(args);
+  const name = "partialAttention";
+  const { heap } = kernels;
+  const query = expectHeapTensor(name, "query", args.query, heap);
+  const keyCache = expectHeapTensor(name, "keyCache", args.keyCache, heap);
+  const valueCache = expectHeapTensor(name, "valueCache", args.valueCache, heap);
+  const blockTable = expectHeapTensor(name, "blockTable", args.blockTable, heap);
+  const out = expectHeapTensor(name, "out", args.out, heap);
+  const lse = expectHeapTensor(name, "lse", args.lse, heap);
+  if (plan.tokens === 0 || plan.queryHeads === 0) return;
+  const kernel = context.get(`${name} ${keyCache.dtype}`, () => kernels.kernel(`${name}_${keyCache.dtype}`));
+  const { bytes, maxRows, tileKeys, offsets } = layOutScratch(plan);
+  const { pointer, ints, floats } = kernels.reserve(bytes);
+  let at = 0;
+  const put = (...words: number[]): void => {
+    for (const word of words) ints[at++] = word;
+  };
+  const putFloat = (value: number): void => {
+    floats[at++] = value;
+  };
+  put(query.byteOffset, ...byteStrides(query), dtypeCode(query));
+  put(keyCache.byteOffset, ...byteStrides(keyCache).slice(0, 3));
+  put(valueCache.byteOffset, ...byteStrides(valueCache).slice(0, 3));
+  put(blockTable.byteOffset, ...byteStrides(blockTable));
+  put(pointer + offsets.sequences, pointer + offsets.starts, pointer + offsets.ends);
+  put(plan.tokens, plan.queryHeads, plan.keyDim, plan.valueDim, plan.blockSize);
+  put(plan.headGroup.size, plan.headGroup.offset);
+  putFloat(plan.scale);
+  putFloat(plan.softcap);
+  put(out.byteOffset, ...byteStrides(out));
+  put(lse.byteOffset, ...byteStrides(lse));
+  put(maxRows, tileKeys, pointer + offsets.query, pointer + offsets.out, pointer + offsets.scores);
+  put(pointer + offsets.state, pointer + offsets.pointers, pointer + offsets.tile);
+  ints.set(plan.sequences, offsets.sequences >> 2);
+  ints.set(plan.starts, offsets.starts >> 2);
+  ints.set(plan.ends, offsets.ends >> 2);
+  kernel(pointer);
+}
+
+function byteStrides(tensor: Tensor): number[] {
+  return tensor.strides.map((stride) => stride * DTYPE_BYTES[tensor.dtype]);
+}
+
+/** Where in scratch memory everything lies, in bytes from its start. The parameters come first. */
+function layOutScratch(plan: PartialAttentionPlan) {
+  const keyColumns = Math.ceil(plan.keyDim / 4) * 4;
+  const valueColumns = Math.ceil(plan.valueDim / 4) * 4;
+  const columns = Math.max(keyColumns, valueColumns, 4);
+  const tileKeys = Math.min(128, Math.max(16, Math.floor(TILE_ELEMENTS / columns / 4) * 4));
+  const maxRows = Math.min(MAX_ROWS, plan.tokens * plan.queryHeads);
+  let bytes = 0;
+  const take = (size: number): number => {
+    const offset = bytes;
+    bytes += Math.ceil(size / 64) * 64;
+    return offset;
+  };
+  take(256);
+  const offsets = {
+    sequences: take(plan.tokens * 4),
+    starts: take(plan.tokens * 4),
+    ends: take(plan.tokens * 4),
+    query: take(maxRows * keyColumns * 4),
+    out: take(maxRows * valueColumns * 4),
+    scores: take(maxRows * tileKeys * 4),
+    state: take(maxRows * 20),
+    pointers: take(tileKeys * 12),
+    tile: take(tileKeys * columns * 4),
+  };
+  return { bytes, maxRows, tileKeys, offsets };
+}

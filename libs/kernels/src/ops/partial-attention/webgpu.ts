@@ -1,0 +1,206 @@
+import { readFileSync } from "node:fs";
+import type { CompiledKernel } from "../../webgpu/compiled-kernel.ts";
+import { expectContiguousOnGpu, float32Bits, type Recorder } from "../../webgpu/recorder.ts";
+import { assembleWgsl, type FloatDType, floatDType, floatOperand } from "../../webgpu/wgsl-operands.ts";
+import type { PartialAttentionArgs, PartialAttentionPlan } from "./index.ts";
+import { ATTENTION_THREADS, attentionKernelShape, keysPerSplit, keysPerStep } from "./kernel-shape.ts";
+import { type KvChunkShape, kvChunkShape, kvOperand } from "./kv-operand.ts";
+import { sumOverLanes } from "./sum-over-lanes.ts";
+import { type WorkItem, workItems } from "./work-items.ts";
+
+const ATTENTION_SOURCE = readFileSync(new URL("./partial-attention.wgsl", import.meta.url), "utf8");
+const MERGE_SOURCE = readFileSync(new URL("./merge-splits.wgsl", import.meta.url), "utf8");
+const MERGE_THREADS = 64;
+
+/** Records partialAttention. `plan` is what the check of `args` returned. */
+export function recordPartialAttention(
+  recorder: Recorder,
+  args: PartialAttentionArgs,
+  plan: PartialAttentionPlan,
+): void {
+  const { query, keyCache, valueCache, out, lse } = args;
+  for (const [name, operand] of Object.entries({ query, out, lse })) {
+    expectContiguousOnGpu("partialAttention", name, operand);
+  }
+  const { tokens, queryHeads, kvHeads, keyDim, valueDim, headGroup } = plan;
+  if (tokens === 0 || queryHeads === 0) return;
+  const queryRegion = recorder.read(query);
+  const keyRegion = recorder.read(keyCache);
+  const valueRegion = recorder.read(valueCache);
+  const kvDType = floatDType(keyCache.dtype);
+  const rowPlaces = [keyRegion, valueRegion].flatMap(({ first, strides }) => [first, ...strides.slice(0, 3)]);
+  const chunk = kvChunkShape(kvDType, [keyDim, valueDim, ...rowPlaces]);
+  const { lanes, mostRows } = attentionKernelShape(keyDim, valueDim, chunk, recorder.gpu.subgroupWidth);
+
+  const headsTogether = Math.min(headGroup.size, queryHeads);
+  const items = workItems(plan, Math.max(1, Math.floor(mostRows / headsTogether)));
+  const itemTokens = items.reduce((most, item) => Math.max(most, item.tokens), 1);
+  const rowGroups = Math.ceil((headsTogether * itemTokens) / mostRows);
+  const rows = Math.ceil((headsTogether * itemTokens) / rowGroups);
+  const tableKeys = (args.blockTable.shape[1] ?? 0) * plan.blockSize;
+  const splitKeys = keysPerSplit(tokens, kvHeads, tableKeys);
+  const longest = items.reduce((most, item) => Math.max(most, item.end), 0);
+  const splits = Math.max(1, Math.ceil(longest / splitKeys));
+
+  const shape: KernelShape = {
+    plan,
+    queryDType: floatDType(query.dtype),
+    kvDType,
+    chunk,
+    lanes,
+    rows,
+    severalTokens: itemTokens > 1,
+  };
+  const attend = attentionKernel(recorder, shape, splits > 1);
+  // Compiled before they are needed: a growing context must not stall when it gets its second split.
+  if (splits === 1 && tableKeys > splitKeys) {
+    attentionKernel(recorder, shape, true);
+    mergeKernel(recorder, valueDim);
+  }
+
+  const planWords = encodePlan(args, plan, items);
+  const planRegion = recorder.words(planWords.words);
+  const outRegion = recorder.write(out);
+  const lseRegion = recorder.write(lse);
+  const partialRows = tokens * queryHeads * splits;
+  const sums = splits > 1 ? recorder.scratch(partialRows * valueDim * 4) : outRegion;
+  const states = splits > 1 ? recorder.scratch(partialRows * 8) : lseRegion;
+  const [keyBlock = 0, keySlot = 0, keyHead = 0] = keyRegion.strides;
+  const [valueBlock = 0, valueSlot = 0, valueHead = 0] = valueRegion.strides;
+  const unit = chunk.aligned ? chunk.chunk : 1;
+  const inUnits = (place: number): number => place / unit;
+  const workgroups = items.length * kvHeads * rowGroups * splits;
+  const params = recorder.uniform([
+    workgroups,
+    splits,
+    splits > 1 ? splitKeys : 0,
+    rowGroups,
+    queryHeads,
+    kvHeads,
+    headGroup.size,
+    headGroup.offset,
+    queryRegion.first,
+    ...[keyRegion.first, keyBlock, keySlot, keyHead].map(inUnits),
+    ...[valueRegion.first, valueBlock, valueSlot, valueHead].map(inUnits),
+    planWords.tableWidth,
+    planWords.tokensAt,
+    planWords.tableAt,
+    outRegion.first,
+    lseRegion.first,
+    float32Bits(plan.scale),
+    float32Bits(plan.softcap),
+  ]);
+  recorder.dispatch(attend, [params, planRegion, sums, states, queryRegion, keyRegion, valueRegion], workgroups);
+  if (splits === 1) return;
+  const mergeParams = recorder.uniform([
+    tokens * queryHeads,
+    splits,
+    splitKeys,
+    queryHeads,
+    planWords.tokensAt,
+    outRegion.first,
+    lseRegion.first,
+  ]);
+  const mergeRegions = [mergeParams, planRegion, sums, states, outRegion, lseRegion];
+  recorder.dispatch(mergeKernel(recorder, valueDim), mergeRegions, tokens * queryHeads);
+}
+
+interface KernelShape {
+  readonly plan: PartialAttentionPlan;
+  readonly queryDType: FloatDType;
+  readonly kvDType: FloatDType;
+  readonly chunk: KvChunkShape;
+  readonly lanes: number;
+  readonly rows: number;
+  readonly severalTokens: boolean;
+}
+
+function attentionKernel(recorder: Recorder, shape: KernelShape, split: boolean): CompiledKernel {
+  const { plan, queryDType, kvDType, chunk, lanes, rows, severalTokens } = shape;
+  const { keyDim, valueDim, blockSize } = plan;
+  const softcap = plan.softcap !== 0;
+  const keys = keysPerStep(rows);
+  const useSubgroups = recorder.gpu.subgroupWidth > 0;
+  const flags = [
+    split ? "split" : "",
+    severalTokens ? "several tokens" : "",
+    softcap ? "softcap" : "",
+    chunk.aligned ? "" : "unaligned",
+    useSubgroups ? "" : "no subgroups",
+  ].filter((flag) => flag !== "");
+  return recorder.kernel({
+    key: [
+      `partial-attention q ${queryDType} kv ${kvDType} Dk${keyDim} Dv${valueDim} bs${blockSize}`,
+      `lanes${lanes} keys${keys} rows${rows}`,
+      ...flags,
+    ].join(" "),
+    entryPoint: "partial_attention",
+    bindings: ["uniform", "read", "write", "write", "read", "read", "read"],
+    wgsl: () =>
+      assembleWgsl(
+        ATTENTION_SOURCE,
+        {
+          THREADS: ATTENTION_THREADS,
+          LANES: lanes,
+          KEYS: keys,
+          ROWS: rows,
+          SPLIT: split,
+          SEVERAL_TOKENS: severalTokens,
+          SOFTCAP: softcap,
+          KEY_DIM: keyDim,
+          VALUE_DIM: valueDim,
+          CHUNK: chunk.chunk,
+          CHUNK_VECTORS: chunk.vectors,
+          BLOCK_SIZE: blockSize,
+        },
+        [
+          "alias KvChunk = array<vec4f, CHUNK_VECTORS>;",
+          floatOperand("query", 4, queryDType, 1, "read"),
+          kvOperand("key", 5, kvDType, keyDim, chunk),
+          kvOperand("value", 6, kvDType, valueDim, chunk),
+          sumOverLanes(useSubgroups),
+        ],
+        useSubgroups ? "enable subgroups;" : "",
+      ),
+  });
+}
+
+function mergeKernel(recorder: Recorder, valueDim: number): CompiledKernel {
+  return recorder.kernel({
+    key: `merge-splits Dv${valueDim}`,
+    entryPoint: "merge_splits",
+    bindings: ["uniform", "read", "read", "read", "write", "write"],
+    wgsl: () => assembleWgsl(MERGE_SOURCE, { THREADS: MERGE_THREADS, VALUE_DIM: valueDim }, []),
+  });
+}
+
+/** Items, tokens and the block table's columns in use, as the kernels read them. */
+function encodePlan(
+  args: PartialAttentionArgs,
+  plan: PartialAttentionPlan,
+  items: readonly WorkItem[],
+): { words: Uint32Array; tokensAt: number; tableAt: number; tableWidth: number } {
+  const { blockTable } = args;
+  const [batch = 0] = blockTable.shape;
+  const [rowStride = 0, columnStride = 0] = blockTable.strides;
+  const longest = items.reduce((most, item) => Math.max(most, item.end), 0);
+  const tableWidth = Math.ceil(longest / plan.blockSize);
+  const tokensAt = items.length * 4;
+  const tableAt = tokensAt + plan.tokens * 3;
+  const words = new Uint32Array(tableAt + batch * tableWidth);
+  for (const [index, item] of items.entries()) {
+    words.set([item.firstToken, item.tokens, item.start, item.end], index * 4);
+  }
+  for (let token = 0; token < plan.tokens; token++) {
+    words[tokensAt + token * 3] = plan.sequences[token] ?? 0;
+    words[tokensAt + token * 3 + 1] = plan.starts[token] ?? 0;
+    words[tokensAt + token * 3 + 2] = plan.ends[token] ?? 0;
+  }
+  const blocks = blockTable.elements;
+  for (let row = 0; row < batch; row++) {
+    for (let column = 0; column < tableWidth; column++) {
+      words[tableAt + row * tableWidth + column] = blocks[row * rowStride + column * columnStride] ?? 0;
+    }
+  }
+  return { words, tokensAt, tableAt, tableWidth };
+}

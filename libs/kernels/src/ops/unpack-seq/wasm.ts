@@ -1,0 +1,18 @@
+import { expectHeapTensor } from "../../operand.ts";
+import { copyStrided, reserveForCopy } from "../../wasm/strided-copy.ts";
+import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
+import { checkUnpackSeq, type UnpackSeqArgs } from "./index.ts";
+
+/** unpackSeq by bulk copies: one per sequence when the rows are contiguous. */
+export function unpackSeqWasm(kernels: WasmKernels, args: UnpackSeqArgs): void {
+  checkUnpackSeq(args);
+  const packed = expectHeapTensor("unpackSeq", "packed", args.packed, kernels.heap);
+  const out = expectHeapTensor("unpackSeq", "out", args.out, kernels.heap);
+  reserveForCopy(kernels, packed.rank);
+  let start = 0;
+  for (let sequence = 0; sequence < args.lengths.length; sequence++) {
+    const length = args.lengths[sequence] ?? 0;
+    copyStrided(kernels, packed.select(0, sequence).slice(0, 0, length), out.slice(0, start, start + length));
+    start += length;
+  }
+}

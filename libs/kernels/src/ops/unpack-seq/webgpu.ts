@@ -1,0 +1,43 @@
+import { readFileSync } from "node:fs";
+import { DTYPE_BYTES, elementCount } from "@lockstep/tensor";
+import { expectContiguousOnGpu, type Recorder } from "../../webgpu/recorder.ts";
+import { assembleWgsl, rawOperand } from "../../webgpu/wgsl-operands.ts";
+import { SEQUENCE_THREADS, sequenceBlocks, sequenceTable } from "../pack-seq/sequence-blocks.ts";
+import type { UnpackSeqArgs } from "./index.ts";
+
+const SOURCE = readFileSync(new URL("./unpack-seq.wgsl", import.meta.url), "utf8");
+
+/** Records unpackSeq. `args` have been checked. */
+export function recordUnpackSeq(recorder: Recorder, args: UnpackSeqArgs): void {
+  const { packed, lengths, out } = args;
+  expectContiguousOnGpu("unpackSeq", "packed", packed);
+  expectContiguousOnGpu("unpackSeq", "out", out);
+  const [batch = 0, longest = 0, ...rest] = packed.shape;
+  const packedRegion = recorder.read(packed);
+  const outRegion = recorder.write(out);
+  const regions = [packedRegion, outRegion];
+  const blocks = sequenceBlocks(packed.dtype, elementCount(rest), longest, regions, args.blockT, args.blockD);
+  const { unitBytes, blockRows, blockUnits } = blocks;
+  const kernel = recorder.kernel({
+    key: `unpack-seq ${unitBytes}B rows${blockRows} units${blockUnits}`,
+    entryPoint: "unpack_seq",
+    bindings: ["uniform", "read", "read", "write"],
+    wgsl: () =>
+      assembleWgsl(SOURCE, { THREADS: SEQUENCE_THREADS, BLOCK_ROWS: blockRows, BLOCK_UNITS: blockUnits }, [
+        rawOperand("packed", 2, unitBytes, "read"),
+        rawOperand("out", 3, unitBytes, "write"),
+      ]),
+  });
+  const workgroups = batch * blocks.rowBlocks * blocks.columnBlocks;
+  const bytesPerElement = DTYPE_BYTES[packed.dtype];
+  const params = recorder.uniform([
+    workgroups,
+    blocks.rowBlocks,
+    blocks.columnBlocks,
+    blocks.rowUnits,
+    longest,
+    (packedRegion.first * bytesPerElement) / unitBytes,
+    (outRegion.first * bytesPerElement) / unitBytes,
+  ]);
+  recorder.dispatch(kernel, [params, recorder.words(sequenceTable(lengths)), packedRegion, outRegion], workgroups);
+}

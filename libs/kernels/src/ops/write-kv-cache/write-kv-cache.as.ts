@@ -1,0 +1,82 @@
+// writeKvCache on the shared heap, for keys or for values.
+//
+// Grid: one thread walks tokens, then KV heads. Traffic: reads every stored row once, writes it once.
+// Numerics: rounds to the cache's dtype, to nearest, ties to even; equal dtypes move bit for bit.
+//
+// `view` is 12 u32: source pointer, its token, head and column strides, cache pointer, its block, offset and head
+// strides (strides in bytes), tokens, heads, columns, block size. `slots` holds one i32 per token.
+
+import { BF16, F16, load1, load4, store1, store4 } from "../../wasm/dtype.as";
+
+// @ts-ignore: decorator
+@inline
+function write<S, T>(view: usize, slots: usize): void {
+  const tokens = load<i32>(view, 32);
+  const heads = load<i32>(view, 36);
+  const columns = load<i32>(view, 40);
+  const blockSize = load<i32>(view, 44);
+  const columnStride = load<u32>(view, 12);
+  for (let token = 0; token < tokens; token++) {
+    const slot = load<i32>(slots + token * 4);
+    if (slot < 0) continue;
+    let source: usize = load<u32>(view) + token * load<u32>(view, 4);
+    const block: u32 = slot / blockSize;
+    const offset: u32 = slot % blockSize;
+    let target: usize = load<u32>(view, 16) + block * load<u32>(view, 20) + offset * load<u32>(view, 24);
+    for (let head = 0; head < heads; head++) {
+      convertRow<S, T>(source, columnStride, target, columns);
+      source += load<u32>(view, 8);
+      target += load<u32>(view, 28);
+    }
+  }
+}
+
+function convertRow<S, T>(source: usize, stride: u32, target: usize, columns: i32): void {
+  let column = 0;
+  if (stride == sizeof<S>()) {
+    if (isFloat<S>() == isFloat<T>() && isSigned<S>() == isSigned<T>()) {
+      memory.copy(target, source, columns * sizeof<T>());
+      return;
+    }
+    for (; column + 4 <= columns; column += 4) {
+      store4<T>(target + column * sizeof<T>(), load4<S>(source + column * sizeof<S>()));
+    }
+  }
+  for (; column < columns; column++) store1<T>(target + column * sizeof<T>(), load1<S>(source + column * stride));
+}
+
+export function writeKvCache_f32_f32(view: usize, slots: usize): void {
+  write<f32, f32>(view, slots);
+}
+
+export function writeKvCache_f32_f16(view: usize, slots: usize): void {
+  write<f32, F16>(view, slots);
+}
+
+export function writeKvCache_f32_bf16(view: usize, slots: usize): void {
+  write<f32, BF16>(view, slots);
+}
+
+export function writeKvCache_f16_f32(view: usize, slots: usize): void {
+  write<F16, f32>(view, slots);
+}
+
+export function writeKvCache_f16_f16(view: usize, slots: usize): void {
+  write<F16, F16>(view, slots);
+}
+
+export function writeKvCache_f16_bf16(view: usize, slots: usize): void {
+  write<F16, BF16>(view, slots);
+}
+
+export function writeKvCache_bf16_f32(view: usize, slots: usize): void {
+  write<BF16, f32>(view, slots);
+}
+
+export function writeKvCache_bf16_f16(view: usize, slots: usize): void {
+  write<BF16, F16>(view, slots);
+}
+
+export function writeKvCache_bf16_bf16(view: usize, slots: usize): void {
+  write<BF16, BF16>(view, slots);
+}

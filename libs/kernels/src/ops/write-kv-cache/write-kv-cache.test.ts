@@ -1,0 +1,135 @@
+import { describe, expect, test } from "bun:test";
+import { ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
+import { expectSameBits } from "../../testing/close.ts";
+import { expectRejected, TEST_TIMEOUT_MS, testCases } from "../../testing/op-case.ts";
+import { openTestBackends } from "../../testing/test-backends.ts";
+import { WRITE_KV_CACHE_CASES } from "./cases.ts";
+import type { WriteKvCacheArgs } from "./index.ts";
+import { writeKvCacheReference } from "./reference.ts";
+
+const heap = SharedHeap.create(64 << 20);
+const backends = await openTestBackends(heap);
+
+testCases(heap, backends, {
+  name: "writeKvCache",
+  cases: WRITE_KV_CACHE_CASES,
+  outputs: (args) =>
+    args.valueCache === undefined
+      ? [["keyCache", args.keyCache]]
+      : [
+          ["keyCache", args.keyCache],
+          ["valueCache", args.valueCache],
+        ],
+  reference: writeKvCacheReference,
+  run: (backend, args) => backend.writeKvCache(args),
+});
+
+const f32 = (...shape: number[]): Tensor => Tensor.empty(heap, "f32", shape).fill(1);
+const good = {
+  key: f32(3, 2, 4),
+  value: f32(3, 2, 5),
+  slotMapping: [0, -1, 5],
+  keyCache: f32(3, 2, 2, 4),
+  valueCache: f32(3, 2, 2, 5),
+};
+const { value: _value, ...withoutValue } = good;
+const columns = f32(3, 2, 2, 8).slice(3, 0, 8, 2);
+const BAD: readonly [what: string, changes: Partial<WriteKvCacheArgs>, message: RegExp][] = [
+  ["keys of two dimensions", { key: f32(3, 8) }, /`key` must be of shape \[any, any, any\]/],
+  ["integer keys", { key: Tensor.zeros(heap, "i32", [3, 2, 4]) }, /`key` must be of dtype f32, f16, bf16/],
+  ["values of other heads", { value: f32(3, 1, 5) }, /`value` must be of shape \[3, 2, any\]/],
+  ["values of another dtype", { value: Tensor.zeros(heap, "f16", [3, 2, 5]) }, /`value` must be of dtype f32/],
+  ["a cache of another head dim", { keyCache: f32(3, 2, 2, 5) }, /`keyCache` must be of shape \[any, any, 2, 4\]/],
+  ["caches of different blocks", { valueCache: f32(3, 1, 2, 5) }, /`valueCache` must be of shape \[3, 2, 2, 5\]/],
+  [
+    "caches of two dtypes",
+    { valueCache: Tensor.zeros(heap, "f16", [3, 2, 2, 5]) },
+    /`valueCache` must be of dtype f32/,
+  ],
+  ["a cache of gaps between columns", { keyCache: columns }, /`keyCache` must be of stride 1 in its last dimension/],
+  ["too few slots", { slotMapping: [0, 1] }, /`slotMapping` must be 3 slots, one per token of key, but is 2/],
+  [
+    "a slot beyond the cache",
+    { slotMapping: [0, 1, 6] },
+    /`slotMapping` must be -1 or from 0 to 5, but is 6 at index 2/,
+  ],
+  ["a slot of -2", { slotMapping: [0, -2, 1] }, /`slotMapping`/],
+  ["a fractional slot", { slotMapping: [0, 1.5, 1] }, /`slotMapping`/],
+  ["a slot twice", { slotMapping: [4, 1, 4] }, /`slotMapping` must be slots that differ, but is 4 twice/],
+];
+
+for (const backend of backends) {
+  describe(`writeKvCache on ${backend.name} rejects`, () => {
+    const written = [good.keyCache, good.valueCache];
+    for (const [what, changes, message] of BAD) {
+      test(what, () =>
+        expectRejected(() => backend.writeKvCache({ ...good, ...changes }), ArgumentError, message, written),
+      );
+    }
+    test("a value cache without values", () =>
+      expectRejected(
+        () => backend.writeKvCache(withoutValue),
+        ArgumentError,
+        /`value, valueCache` must be both/,
+        written,
+      ));
+  });
+
+  test(
+    `every 16-bit pattern converts to f32 and back on ${backend.name}`,
+    async () => {
+      for (const dtype of ["f16", "bf16"] as const) {
+        const patterns = Tensor.empty(heap, dtype, [256, 1, 256]);
+        for (let bits = 0; bits < 65536; bits++) patterns.elements[bits] = bits;
+        const wide = Tensor.empty(heap, "f32", [256, 1, 1, 256]);
+        const narrow = Tensor.empty(heap, dtype, [256, 1, 1, 256]);
+        const slotMapping = Array.from({ length: 256 }, (_, slot) => slot);
+        await backend.writeKvCache({ key: patterns, slotMapping, keyCache: wide });
+        await backend.writeKvCache({ key: wide.select(1, 0), slotMapping, keyCache: narrow });
+        const numbers = patterns.toNumbers();
+        // Subnormal bf16 numbers are subnormal f32 numbers, which GPUs may flush to zero.
+        const kept = (index: number): boolean =>
+          backend.name !== "webgpu" || dtype === "f16" || Math.abs(numbers[index] ?? 0) >= 2 ** -126;
+        const widened = wide.toNumbers();
+        const returned = narrow.toNumbers();
+        const wrong = Array.from({ length: 65536 }, (_, bits) => bits).filter(
+          (bits) =>
+            kept(bits) &&
+            !(Object.is(widened[bits], numbers[bits]) && Object.is(returned[bits], numbers[bits])),
+        );
+        expect(wrong).toEqual([]);
+        for (const tensor of [patterns, wide, narrow]) tensor.free();
+      }
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    `f32 rounds to 16 bits as the reference does, all exponents, on ${backend.name}`,
+    async () => {
+      // Around every binary16 number and midpoint: the pattern itself and its neighbours.
+      const source = Tensor.empty(heap, "f32", [64, 1, 1024]);
+      const raw = new Uint32Array(heap.buffer, source.byteOffset, 65536);
+      let at = 0;
+      for (let exponent = 64; exponent < 192; exponent++) {
+        for (let step = 0; step < 256; step++) {
+          const fraction = (step << 15) + ([0, 0x1000, 0x2fff, 0x3001, 0x7fff][step % 5] ?? 0);
+          raw[at++] = (exponent << 23) + fraction;
+          raw[at++] = ((exponent << 23) + fraction + 0x80000000 + (step % 3) - 1) >>> 0;
+        }
+      }
+      const slotMapping = Array.from({ length: 64 }, (_, slot) => slot);
+      for (const dtype of ["f16", "bf16"] as const) {
+        const actual = Tensor.zeros(heap, dtype, [64, 1, 1, 1024]);
+        const expected = Tensor.zeros(heap, dtype, [64, 1, 1, 1024]);
+        await backend.writeKvCache({ key: source, slotMapping, keyCache: actual });
+        writeKvCacheReference({ key: source, slotMapping, keyCache: expected });
+        expectSameBits(dtype, actual, expected);
+        actual.free();
+        expected.free();
+      }
+      source.free();
+    },
+    TEST_TIMEOUT_MS,
+  );
+}

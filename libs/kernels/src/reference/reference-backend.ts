@@ -1,0 +1,94 @@
+import { type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
+import type { BackendName, Completion, KernelBackend } from "../backend.ts";
+import { KernelContext } from "../context.ts";
+import { BackendClosed } from "../errors.ts";
+import { expectDType, expectHeapTensor, expectShape, type Operand } from "../operand.ts";
+import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
+import { correctAttnOutReference } from "../ops/correct-attn-out/reference.ts";
+import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
+import { mergeAttnStatesReference } from "../ops/merge-attn-states/reference.ts";
+import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
+import { packSeqReference } from "../ops/pack-seq/reference.ts";
+import type { PartialAttentionArgs } from "../ops/partial-attention/index.ts";
+import { partialAttentionReference } from "../ops/partial-attention/reference.ts";
+import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
+import { unpackSeqReference } from "../ops/unpack-seq/reference.ts";
+import type { WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
+import { writeKvCacheReference } from "../ops/write-kv-cache/reference.ts";
+import { copyRaw } from "./raw-elements.ts";
+
+/** Every op in plain float64 TypeScript: slow, and right at a glance. What the other backends are checked against. */
+export function openReferenceBackend(options: { readonly heap: SharedHeap }): KernelBackend {
+  return new ReferenceBackend(options.heap);
+}
+
+class ReferenceBackend implements KernelBackend {
+  readonly name: BackendName = "reference";
+  readonly device = "float64 TypeScript";
+  readonly context = new KernelContext();
+  readonly #heap: SharedHeap;
+  #closed = false;
+
+  constructor(heap: SharedHeap) {
+    this.#heap = heap;
+  }
+
+  correctAttnOut(args: CorrectAttnOutArgs): Completion {
+    return this.#run(() => correctAttnOutReference(args));
+  }
+
+  packSeq(args: PackSeqArgs): Completion {
+    return this.#run(() => packSeqReference(args));
+  }
+
+  unpackSeq(args: UnpackSeqArgs): Completion {
+    return this.#run(() => unpackSeqReference(args));
+  }
+
+  mergeAttnStates(args: MergeAttnStatesArgs): Completion {
+    return this.#run(() => mergeAttnStatesReference(args));
+  }
+
+  writeKvCache(args: WriteKvCacheArgs): Completion {
+    return this.#run(() => writeKvCacheReference(args));
+  }
+
+  partialAttention(args: PartialAttentionArgs): Completion {
+    return this.#run(() => partialAttentionReference(args));
+  }
+
+  empty(dtype: DType, shape: readonly number[]): Operand {
+    if (this.#closed) throw new BackendClosed(this.name);
+    return Tensor.zeros(this.#heap, dtype, shape);
+  }
+
+  upload(source: Tensor, target: Operand): Completion {
+    return this.#run(() => copyRaw(source, checkCopy("upload", "target", source, target)));
+  }
+
+  download(source: Operand, target: Tensor): Completion {
+    return this.#run(() => copyRaw(checkCopy("download", "source", target, source), target));
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    this.context.clear();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #run(op: () => void): undefined {
+    if (this.#closed) throw new BackendClosed(this.name);
+    op();
+    return undefined;
+  }
+}
+
+/** The operand as a heap tensor; throws unless it has the dtype and shape of `model`. */
+export function checkCopy(operation: string, argument: string, model: Tensor, operand: Operand): Tensor {
+  expectShape(operation, argument, operand, model.shape);
+  expectDType(operation, argument, operand, [model.dtype]);
+  return expectHeapTensor(operation, argument, operand);
+}

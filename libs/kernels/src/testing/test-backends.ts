@@ -1,0 +1,17 @@
+import { afterAll } from "bun:test";
+import type { SharedHeap } from "@lockstep/tensor";
+import type { KernelBackend } from "../backend.ts";
+import { openBackend } from "../open-backend.ts";
+
+/** Every backend, for tests that hold all of them to one table; `webgpu` on software Vulkan. Closed after the file. */
+export async function openTestBackends(heap: SharedHeap): Promise<KernelBackend[]> {
+  const backends = [
+    await openBackend("reference", { heap }),
+    await openBackend("wasm", { heap }),
+    await openBackend("webgpu", { heap, adapter: "software" }),
+  ];
+  afterAll(async () => {
+    for (const backend of backends) await backend.close();
+  });
+  return backends;
+}

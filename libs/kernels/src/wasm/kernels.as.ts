@@ -1,0 +1,32 @@
+// Everything the wasm backend compiles to: one module over the shared heap's memory, instantiated once per thread.
+// No static data, so that instances cannot disturb one another.
+
+export { correctAttnOut_bf16, correctAttnOut_f16, correctAttnOut_f32 } from "../ops/correct-attn-out/correct-attn-out.as";
+export {
+  mergeAttnStates_bf16_bf16,
+  mergeAttnStates_bf16_f16,
+  mergeAttnStates_bf16_f32,
+  mergeAttnStates_f16_bf16,
+  mergeAttnStates_f16_f16,
+  mergeAttnStates_f16_f32,
+  mergeAttnStates_f32_bf16,
+  mergeAttnStates_f32_f16,
+  mergeAttnStates_f32_f32,
+} from "../ops/merge-attn-states/merge-attn-states.as";
+export {
+  partialAttention_bf16,
+  partialAttention_f16,
+  partialAttention_f32,
+} from "../ops/partial-attention/partial-attention.as";
+export {
+  writeKvCache_bf16_bf16,
+  writeKvCache_bf16_f16,
+  writeKvCache_bf16_f32,
+  writeKvCache_f16_bf16,
+  writeKvCache_f16_f16,
+  writeKvCache_f16_f32,
+  writeKvCache_f32_bf16,
+  writeKvCache_f32_f16,
+  writeKvCache_f32_f32,
+} from "../ops/write-kv-cache/write-kv-cache.as";
+export { copyStrided, fillStrided } from "./strided-copy.as";

@@ -1,0 +1,59 @@
+// LSEs of several partial states of the same rows, four rows (heads of one token) at a time.
+//
+// A state is 8 u32 in a table: out pointer, its token, head and column strides, LSE pointer, its token and head strides
+// (strides in bytes), unused.
+
+import { exp2x4, exp4, log2x4, log4 } from "./math.as";
+
+export const STATE_BYTES: i32 = 32;
+
+/** Pointer to the output row of a state. */
+// @ts-ignore: decorator
+@inline
+export function stateRow(state: usize, token: i32, head: i32): usize {
+  return load<u32>(state) + token * load<u32>(state, 4) + head * load<u32>(state, 8);
+}
+
+/** Four LSEs of a state from `head` on; NaN and +inf as -inf, and beyond `lanes` repeats of the last one. */
+// @ts-ignore: decorator
+@inline
+export function stateLses(state: usize, token: i32, head: i32, lanes: i32): v128 {
+  const stride = load<u32>(state, 24);
+  const at: usize = load<u32>(state, 16) + token * load<u32>(state, 20) + head * stride;
+  let raw: v128;
+  if (lanes == 4 && stride == 4) raw = v128.load(at);
+  else {
+    const last: u32 = lanes - 1;
+    raw = v128.load32_splat(at);
+    raw = v128.load32_lane(at + min(<u32>1, last) * stride, raw, 1);
+    raw = v128.load32_lane(at + min(<u32>2, last) * stride, raw, 2);
+    raw = v128.load32_lane(at + min(<u32>3, last) * stride, raw, 3);
+  }
+  return v128.bitselect(raw, f32x4.splat(-Infinity), f32x4.lt(raw, f32x4.splat(Infinity)));
+}
+
+/** max + log(sum of base^(lse - max)) over `count` states; -inf where all are empty. */
+export function totalLse(states: usize, count: i32, token: i32, head: i32, lanes: i32, base2: bool): v128 {
+  let max = f32x4.splat(-Infinity);
+  for (let index = 0; index < count; index++) {
+    max = f32x4.pmax(max, stateLses(states + index * STATE_BYTES, token, head, lanes));
+  }
+  const empty = f32x4.eq(max, f32x4.splat(-Infinity));
+  max = v128.andnot(max, empty);
+  let sum = f32x4.splat(0);
+  for (let index = 0; index < count; index++) {
+    const lse = f32x4.sub(stateLses(states + index * STATE_BYTES, token, head, lanes), max);
+    sum = f32x4.add(sum, base2 ? exp2x4(lse) : exp4(lse));
+  }
+  return f32x4.add(max, base2 ? log2x4(sum) : log4(sum));
+}
+
+/** base^(lse - total) of one state; 0 where it is empty. */
+// @ts-ignore: decorator
+@inline
+export function stateWeights(state: usize, total: v128, token: i32, head: i32, lanes: i32, base2: bool): v128 {
+  const lse = stateLses(state, token, head, lanes);
+  const exponent = f32x4.sub(lse, total);
+  const weight = base2 ? exp2x4(exponent) : exp4(exponent);
+  return v128.andnot(weight, f32x4.eq(lse, f32x4.splat(-Infinity)));
+}

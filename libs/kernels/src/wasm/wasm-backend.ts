@@ -1,0 +1,110 @@
+import { type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
+import type { BackendName, Completion, KernelBackend } from "../backend.ts";
+import { KernelContext } from "../context.ts";
+import { BackendClosed } from "../errors.ts";
+import { expectDType, expectHeapTensor, expectShape, type Operand } from "../operand.ts";
+import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
+import { correctAttnOutWasm } from "../ops/correct-attn-out/wasm.ts";
+import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
+import { mergeAttnStatesWasm } from "../ops/merge-attn-states/wasm.ts";
+import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
+import { packSeqWasm } from "../ops/pack-seq/wasm.ts";
+import type { PartialAttentionArgs } from "../ops/partial-attention/index.ts";
+import { partialAttentionWasm } from "../ops/partial-attention/wasm.ts";
+import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
+import { unpackSeqWasm } from "../ops/unpack-seq/wasm.ts";
+import type { WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
+import { writeKvCacheWasm } from "../ops/write-kv-cache/wasm.ts";
+import { copyStrided } from "./strided-copy.ts";
+import { WasmKernels } from "./wasm-kernels.ts";
+
+/**
+ * Opens the WebAssembly SIMD backend over `heap`: ops read and write its tensors in place, and take scratch memory from
+ * it until closed. Open one per thread, over the thread's own range; operands may lie anywhere in the same memory.
+ * Throws BackendUnavailable when the compiled kernels are missing.
+ */
+export async function openWasmBackend(options: { readonly heap: SharedHeap }): Promise<KernelBackend> {
+  return new WasmBackend(await WasmKernels.open(options.heap));
+}
+
+class WasmBackend implements KernelBackend {
+  readonly name: BackendName = "wasm";
+  readonly device = "WebAssembly SIMD (128-bit)";
+  readonly context = new KernelContext();
+  readonly #kernels: WasmKernels;
+  #closed = false;
+
+  constructor(kernels: WasmKernels) {
+    this.#kernels = kernels;
+  }
+
+  correctAttnOut(args: CorrectAttnOutArgs): Completion {
+    correctAttnOutWasm(this.#open, this.context, args);
+    return undefined;
+  }
+
+  packSeq(args: PackSeqArgs): Completion {
+    packSeqWasm(this.#open, args);
+    return undefined;
+  }
+
+  unpackSeq(args: UnpackSeqArgs): Completion {
+    unpackSeqWasm(this.#open, args);
+    return undefined;
+  }
+
+  mergeAttnStates(args: MergeAttnStatesArgs): Completion {
+    mergeAttnStatesWasm(this.#open, this.context, args);
+    return undefined;
+  }
+
+  writeKvCache(args: WriteKvCacheArgs): Completion {
+    writeKvCacheWasm(this.#open, this.context, args);
+    return undefined;
+  }
+
+  partialAttention(args: PartialAttentionArgs): Completion {
+    partialAttentionWasm(this.#open, this.context, args);
+    return undefined;
+  }
+
+  empty(dtype: DType, shape: readonly number[]): Operand {
+    return Tensor.zeros(this.#open.heap, dtype, shape);
+  }
+
+  upload(source: Tensor, target: Operand): Completion {
+    const kernels = this.#open;
+    copyStrided(kernels, source, this.#sameKind("upload", "target", source, target));
+    return undefined;
+  }
+
+  download(source: Operand, target: Tensor): Completion {
+    const kernels = this.#open;
+    copyStrided(kernels, this.#sameKind("download", "source", target, source), target);
+    return undefined;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.context.clear();
+    this.#kernels.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  get #open(): WasmKernels {
+    if (this.#closed) throw new BackendClosed(this.name);
+    return this.#kernels;
+  }
+
+  /** `operand` as a heap tensor; throws unless it has the dtype and shape of `model`, and both lie in the memory. */
+  #sameKind(operation: string, argument: string, model: Tensor, operand: Operand): Tensor {
+    expectShape(operation, argument, operand, model.shape);
+    expectDType(operation, argument, operand, [model.dtype]);
+    expectHeapTensor(operation, argument === "source" ? "target" : "source", model, this.#kernels.heap);
+    return expectHeapTensor(operation, argument, operand, this.#kernels.heap);
+  }
+}

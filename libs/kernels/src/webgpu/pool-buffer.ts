@@ -1,0 +1,46 @@
+import { ArgumentError } from "@lockstep/tensor";
+
+const SMALLEST_BYTES = 65536;
+
+/** A GPU buffer that is replaced by a larger one when it gets too small. Its contents do not survive that. */
+export class PoolBuffer {
+  readonly #device: GPUDevice;
+  readonly #label: string;
+  readonly #usage: GPUBufferUsageFlags;
+  #buffer: GPUBuffer | undefined;
+
+  constructor(device: GPUDevice, label: string, usage: GPUBufferUsageFlags) {
+    this.#device = device;
+    this.#label = label;
+    this.#usage = usage;
+  }
+
+  /** True when {@link PoolBuffer.take} of so many bytes would make a new buffer. */
+  mustGrow(bytes: number): boolean {
+    return bytes > (this.#buffer?.size ?? 0);
+  }
+
+  /** The buffer, at least `bytes` large. */
+  take(bytes: number): GPUBuffer {
+    if (this.#buffer !== undefined && bytes <= this.#buffer.size) return this.#buffer;
+    const largest = this.#device.limits.maxBufferSize;
+    if (bytes > largest) {
+      throw new ArgumentError(
+        "webgpu",
+        `operands (${this.#label})`,
+        `at most ${largest} bytes per call on this device`,
+        `${bytes} bytes`,
+        "Keep large operands on the GPU (backend.empty), or split the call.",
+      );
+    }
+    this.#buffer?.destroy();
+    const size = Math.min(largest, 2 ** Math.ceil(Math.log2(Math.max(bytes, SMALLEST_BYTES))));
+    this.#buffer = this.#device.createBuffer({ label: this.#label, size, usage: this.#usage });
+    return this.#buffer;
+  }
+
+  destroy(): void {
+    this.#buffer?.destroy();
+    this.#buffer = undefined;
+  }
+}

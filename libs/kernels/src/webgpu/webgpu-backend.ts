@@ -1,0 +1,221 @@
+import { ArgumentError, DTYPE_BYTES, type DType, elementCount, type SharedHeap, Tensor } from "@lockstep/tensor";
+import type { Completion, KernelBackend } from "../backend.ts";
+import { KernelContext } from "../context.ts";
+import type { AdapterKind } from "../device/adapter.ts";
+import { type GpuDevice, openGpuDevice } from "../device/gpu-device.ts";
+import { BackendClosed, DeviceError } from "../errors.ts";
+import { GpuTensor } from "../gpu-tensor.ts";
+import { expectDType, expectShape, type Operand } from "../operand.ts";
+import { type CorrectAttnOutArgs, checkCorrectAttnOut } from "../ops/correct-attn-out/index.ts";
+import { recordCorrectAttnOut } from "../ops/correct-attn-out/webgpu.ts";
+import { checkMergeAttnStates, type MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
+import { recordMergeAttnStates } from "../ops/merge-attn-states/webgpu.ts";
+import { checkPackSeq, type PackSeqArgs } from "../ops/pack-seq/index.ts";
+import { recordPackSeq } from "../ops/pack-seq/webgpu.ts";
+import { type PartialAttentionArgs, planPartialAttention } from "../ops/partial-attention/index.ts";
+import { recordPartialAttention } from "../ops/partial-attention/webgpu.ts";
+import { checkUnpackSeq, type UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
+import { recordUnpackSeq } from "../ops/unpack-seq/webgpu.ts";
+import { checkWriteKvCache, type WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
+import { recordWriteKvCache } from "../ops/write-kv-cache/webgpu.ts";
+import { COPY_DST, COPY_SRC, STORAGE } from "./buffer-usage.ts";
+import { expectContiguousOnGpu, Recorder } from "./recorder.ts";
+import { gatherTensor } from "./strided-copy.ts";
+
+/** How to open the `webgpu` backend. */
+export interface WebgpuBackendOptions {
+  /** The heap that `Tensor` operands lie in. */
+  readonly heap: SharedHeap;
+  /** Default "hardware". "software" is for tests. Ignored when a device is given. */
+  readonly adapter?: AdapterKind;
+  /** A device of the caller's, used as it is and never destroyed. */
+  readonly device?: GPUDevice;
+  /** Which of several GPUs; see GpuDeviceOptions. Default 0. */
+  readonly index?: number;
+  /** false: kernels use workgroup memory even where there are subgroups. Default true. */
+  readonly subgroups?: boolean;
+}
+
+/**
+ * Opens the `webgpu` backend. Throws BackendUnavailable, saying what to install, when there is no such adapter.
+ * Close it before the worker it was opened in ends.
+ */
+export async function openWebgpuBackend(options: WebgpuBackendOptions): Promise<KernelBackend> {
+  const { heap, ...deviceOptions } = options;
+  return new WebgpuBackend(heap, await openGpuDevice(deviceOptions));
+}
+
+class WebgpuBackend implements KernelBackend {
+  readonly name = "webgpu";
+  readonly device: string;
+  readonly context = new KernelContext();
+  readonly #heap: SharedHeap;
+  readonly #gpu: GpuDevice;
+  readonly #recorder: Recorder;
+  /** Buffers of living tensors that `empty` made. */
+  readonly #tensors = new Set<GPUBuffer>();
+  /** Ops whose results are still to come. */
+  readonly #running = new Set<Promise<void>>();
+  readonly #onError = (event: GPUUncapturedErrorEvent): void => {
+    this.#recorder.fail(new DeviceError(this.device, event.error.message));
+  };
+  #closing: Promise<void> | undefined;
+
+  constructor(heap: SharedHeap, gpu: GpuDevice) {
+    this.#heap = heap;
+    this.#gpu = gpu;
+    this.device = gpu.name;
+    this.#recorder = new Recorder(gpu, this.context);
+    gpu.device.addEventListener("uncapturederror", this.#onError);
+    void gpu.device.lost.then((info) => {
+      const reason = info.message === "" ? info.reason : info.message;
+      this.#recorder.fail(new DeviceError(this.device, `the device was lost (${reason}). Open a new backend.`), true);
+    });
+  }
+
+  correctAttnOut(args: CorrectAttnOutArgs): Completion {
+    checkCorrectAttnOut(args);
+    return this.#run(() => recordCorrectAttnOut(this.#recorder, args));
+  }
+
+  packSeq(args: PackSeqArgs): Completion {
+    const padValue = checkPackSeq(args);
+    return this.#run(() => recordPackSeq(this.#recorder, args, padValue));
+  }
+
+  unpackSeq(args: UnpackSeqArgs): Completion {
+    checkUnpackSeq(args);
+    return this.#run(() => recordUnpackSeq(this.#recorder, args));
+  }
+
+  mergeAttnStates(args: MergeAttnStatesArgs): Completion {
+    checkMergeAttnStates(args);
+    return this.#run(() => recordMergeAttnStates(this.#recorder, args));
+  }
+
+  writeKvCache(args: WriteKvCacheArgs): Completion {
+    checkWriteKvCache(args);
+    return this.#run(() => recordWriteKvCache(this.#recorder, args));
+  }
+
+  partialAttention(args: PartialAttentionArgs): Completion {
+    const plan = planPartialAttention(args);
+    return this.#run(() => recordPartialAttention(this.#recorder, args, plan));
+  }
+
+  empty(dtype: DType, shape: readonly number[]): GpuTensor {
+    this.#expectOpen();
+    const bytes = elementCount(shape) * DTYPE_BYTES[dtype];
+    const { maxBufferSize, maxStorageBufferBindingSize } = this.#gpu.device.limits;
+    const largest = Math.min(maxBufferSize, maxStorageBufferBindingSize);
+    if (!(bytes <= largest)) {
+      const advice = "Make several smaller tensors.";
+      throw new ArgumentError("empty", "shape", `of at most ${largest} bytes on this device`, `${bytes} bytes`, advice);
+    }
+    const size = Math.max(16, Math.ceil(bytes / 16) * 16);
+    const usage = STORAGE | COPY_SRC | COPY_DST;
+    const buffer = this.#recorder.guard(`no GPU memory for ${bytes} bytes`, () =>
+      this.#gpu.device.createBuffer({ label: `lockstep ${dtype} [${shape.join(", ")}]`, size, usage }),
+    );
+    this.#tensors.add(buffer);
+    return new GpuTensor(buffer, dtype, [...shape], undefined, 0, () => this.#free(buffer));
+  }
+
+  upload(source: Tensor, target: Operand): Completion {
+    expectShape("upload", "target", target, source.shape);
+    expectDType("upload", "target", target, [source.dtype]);
+    expectContiguousOnGpu("upload", "target", target);
+    this.#expectOpen();
+    if (target instanceof Tensor) {
+      target.copyFrom(source);
+      return undefined;
+    }
+    const start = target.elementOffset * DTYPE_BYTES[target.dtype];
+    const end = start + target.byteLength;
+    const isWhole = start === 0 && end > target.buffer.size - 16;
+    if (start % 4 !== 0 || (end % 4 !== 0 && !isWhole)) return this.#uploadPartWords(source, target);
+    this.#recorder.throwFailure();
+    void this.#recorder.submit();
+    writeTensor(this.#gpu.device.queue, source, target.buffer, start);
+    return undefined;
+  }
+
+  download(source: Operand, target: Tensor): Completion {
+    expectShape("download", "target", target, source.shape);
+    expectDType("download", "target", target, [source.dtype]);
+    this.#expectOpen();
+    if (source instanceof Tensor) {
+      target.copyFrom(source);
+      return undefined;
+    }
+    return this.#run(() => this.#recorder.download(source, target));
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #close(): Promise<void> {
+    await Promise.allSettled(this.#running);
+    await this.#recorder.settle();
+    this.#gpu.device.removeEventListener("uncapturederror", this.#onError);
+    this.#recorder.destroy();
+    for (const buffer of this.#tensors) buffer.destroy();
+    this.#tensors.clear();
+    this.context.clear();
+    await this.#gpu.release();
+  }
+
+  #run(record: () => void): Completion {
+    this.#expectOpen();
+    const completion = this.#recorder.run(record);
+    if (completion === undefined) return undefined;
+    const running = completion.finally(() => this.#running.delete(running));
+    this.#running.add(running);
+    return running;
+  }
+
+  #expectOpen(): void {
+    if (this.#closing !== undefined) throw new BackendClosed(this.name);
+  }
+
+  /** Uploads to a place that shares words with other elements: a kernel stores the elements one by one. */
+  #uploadPartWords(source: Tensor, target: GpuTensor): Completion {
+    const flatTarget = new GpuTensor(target.buffer, target.dtype, [1, target.size], undefined, target.elementOffset);
+    const flatSource = source.contiguous(this.#heap).reshape([source.size]);
+    try {
+      const lengths = [source.size];
+      return this.#run(() => recordPackSeq(this.#recorder, { x: flatSource, lengths, out: flatTarget }, 0));
+    } finally {
+      if (!source.isContiguous) flatSource.free();
+    }
+  }
+
+  #free(buffer: GPUBuffer): void {
+    if (!this.#tensors.delete(buffer)) return;
+    this.#recorder.forget(buffer);
+    buffer.destroy();
+  }
+}
+
+const UPLOAD_BYTES = 1 << 26;
+
+/** Writes a heap tensor's bytes, padded to whole words, to a word-aligned place of a buffer. */
+function writeTensor(queue: GPUQueue, source: Tensor, buffer: GPUBuffer, start: number): void {
+  const words = Math.floor(source.byteLength / 4) * 4;
+  if (source.isContiguous && words === source.byteLength) {
+    for (let at = 0; at < words; at += UPLOAD_BYTES) {
+      const bytes = Math.min(UPLOAD_BYTES, words - at);
+      queue.writeBuffer(buffer, start + at, new Uint8Array(source.heap.buffer, source.byteOffset + at, bytes));
+    }
+    return;
+  }
+  const staging = new ArrayBuffer(Math.ceil(source.byteLength / 4) * 4);
+  gatherTensor(source, staging, 0);
+  queue.writeBuffer(buffer, start, staging);
+}
