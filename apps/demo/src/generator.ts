@@ -1,17 +1,11 @@
-import { type MethodsOf, openWorld, type World } from "@lockstep/dist-groups";
+import { type MethodsOf, openWorld, parallelGroups, type World } from "@lockstep/dist-groups";
 import type { BackendName } from "@lockstep/kernels";
 import { ArgumentError } from "@lockstep/tensor";
 import { UsageError } from "./errors.ts";
 import { blocksPerRank, heapBytesPerRank } from "./memory-plan.ts";
 import type { Model } from "./model.ts";
 import type { RankMetrics, RankOptions } from "./rank-program.ts";
-import {
-  checkParallelSizes,
-  chooseKvLayout,
-  dcpGroups,
-  type KvHeadLayout,
-  type ParallelSizes,
-} from "./tensor-parallel.ts";
+import { checkParallelSizes, chooseKvLayout, type KvHeadLayout, type ParallelSizes } from "./tensor-parallel.ts";
 import { TokenStream } from "./token-stream.ts";
 
 type Program = typeof import("./rank-program.ts");
@@ -114,7 +108,7 @@ export class Generator implements AsyncDisposable {
       program: new URL("./rank-program.ts", import.meta.url),
       options: rankOptions,
       heapBytesPerRank: heapBytesPerRank(config, model.largestTensorBytes, cache),
-      groups: { dcp: dcpGroups(sizes) },
+      groups: { dcp: parallelGroups({ layout: "classic", tp: size, dcp }).dcp },
       heapBytesHost: 1 << 20,
       startDeadlineMs: 300_000,
       deadlineMs: options.deadlineMs ?? 120_000,

@@ -103,10 +103,21 @@ function generatorOptions(options: DemoOptions): Omit<GeneratorOptions, "capacit
 
 /** One line for people, and the exit code. */
 function explain(error: unknown): { line: string; code: number } {
-  const message = (error instanceof Error ? error.message : String(error)).replace(/\s*\n\s*/g, " ");
-  const known = error instanceof LockstepError && USER_ERRORS.includes(error._tag);
-  return { line: `demo: ${message}`, code: known ? 2 : 1 };
+  const culprit = userError(error);
+  const shown = culprit ?? error;
+  const message = (shown instanceof Error ? shown.message : String(shown)).replace(/\s*\n\s*/g, " ");
+  return { line: `demo: ${message}`, code: culprit === undefined ? 1 : 2 };
 }
+
+/** The error itself or the one behind it (a rank's, when a world could not start) that the user can act on. */
+function userError(error: unknown): LockstepError | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if (error instanceof LockstepError && USER_ERRORS.includes(error._tag)) return error;
+  return userError(error.cause);
+}
+
+// Whoever reads the output may stop early, as `head` does.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
 
 try {
   process.exitCode = await main(process.argv.slice(2));

@@ -96,10 +96,3 @@ export function rankShare(
     vocabulary: chunk({ start: 0, end: model.vocabularySize }, rank, world),
   };
 }
-
-/** The DCP groups: contiguous slices of the world. */
-export function dcpGroups({ world, dcp }: ParallelSizes): number[][] {
-  return Array.from({ length: world / dcp }, (_, group) =>
-    Array.from({ length: dcp }, (_, rank) => group * dcp + rank),
-  );
-}

@@ -1,19 +1,32 @@
 // The other backends generate the same tokens.
 import { describe, expect, test } from "bun:test";
+import { legalSizes } from "./legal-sizes.ts";
 import { differences, shortPrompts } from "./shipped-model.ts";
 
+const sizes = legalSizes([1, 2, 4]);
+const webgpu = { backend: "webgpu", softwareVulkan: true } as const;
+
 describe.each(["ag-rs", "a2a"] as const)("combine %s", (combine) => {
-  test.each([1, 2, 4])("reference, %d ranks", async (world) => {
-    expect(await differences({ world, backend: "reference", combine }, shortPrompts, 12)).toEqual([]);
+  test.each(sizes)("reference: TP$world DCP$dcp, KV heads $kvHeads", async (size) => {
+    expect(await differences({ ...size, backend: "reference", combine }, shortPrompts, 8)).toEqual([]);
   });
 
-  test.each([1, 2, 4])("webgpu on software Vulkan, %d ranks", async (world) => {
-    const options = { world, backend: "webgpu", softwareVulkan: true, combine } as const;
-    expect(await differences(options, shortPrompts, 8)).toEqual([]);
+  test.each(sizes)("webgpu on software Vulkan: TP$world DCP$dcp, KV heads $kvHeads", async (size) => {
+    expect(await differences({ ...size, ...webgpu, combine }, shortPrompts.slice(0, 1), 4)).toEqual([]);
   });
 });
 
-test("webgpu with KV heads sharded", async () => {
-  const options = { world: 4, dcp: 2, kvHeads: "sharded", backend: "webgpu", softwareVulkan: true } as const;
-  expect(await differences(options, shortPrompts, 8)).toEqual([]);
+test("webgpu generates every short prompt", async () => {
+  expect(await differences({ world: 2, ...webgpu }, shortPrompts, 16)).toEqual([]);
+});
+
+describe("8 ranks", () => {
+  test("reference", async () => {
+    expect(await differences({ world: 8, backend: "reference" }, shortPrompts, 8)).toEqual([]);
+  });
+
+  test("webgpu on software Vulkan", async () => {
+    const options = { world: 8, dcp: 4, kvHeads: "sharded", ...webgpu } as const;
+    expect(await differences(options, shortPrompts.slice(0, 1), 2)).toEqual([]);
+  });
 });

@@ -133,3 +133,14 @@ describe("refused with exit code 2 and one line", () => {
     refuse(["--model", copy], "of shape [700, 256], but found [704, 256]");
   });
 });
+
+test("a reader that stops early ends the command quietly", () => {
+  const { status, stdout, stderr } = spawnSync(
+    "sh",
+    ["-c", `"$0" "$1" --world 1 --max-tokens 200 | head -c 7`, process.execPath, MAIN],
+    { encoding: "utf8" },
+  );
+  expect(stdout).toBe("Psa23:1");
+  expect(stderr).not.toContain("EPIPE");
+  expect(status).toBe(0);
+});

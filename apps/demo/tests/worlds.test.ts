@@ -1,26 +1,12 @@
 // Every world, legal DCP, KV-head layout and combine generates what Hugging Face transformers does.
 import { describe, expect, test } from "bun:test";
-import { checkParallelSizes } from "../src/tensor-parallel.ts";
-import { differences, greedy, model, shortPrompts } from "./shipped-model.ts";
+import { legalSizes } from "./legal-sizes.ts";
+import { differences, greedy, shortPrompts } from "./shipped-model.ts";
 
-const LAYOUTS = ["replicated", "sharded"] as const;
 const COMBINES = ["ag-rs", "a2a"] as const;
 
-function isLegal(world: number, dcp: number, kvLayout: (typeof LAYOUTS)[number]): boolean {
-  try {
-    checkParallelSizes({ world, dcp, kvLayout }, model.config.queryHeads, model.config.kvHeads);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
 /** The sizes that divide evenly, and 3 ranks, where heads, columns and vocabulary do not. */
-const sizes = [1, 2, 3, 4, 8].flatMap((world) =>
-  [1, 2, 3, 4, 8].flatMap((dcp) =>
-    LAYOUTS.filter((kvHeads) => isLegal(world, dcp, kvHeads)).map((kvHeads) => ({ world, dcp, kvHeads })),
-  ),
-);
+const sizes = legalSizes([1, 2, 3, 4, 8]);
 
 test("the legal combinations are the ones we know", () => {
   const names = sizes.map(({ world, dcp, kvHeads }) => `${world}/${dcp}${kvHeads === "sharded" ? "s" : ""}`);

@@ -24,7 +24,7 @@ interface Membership {
 }
 
 /** One rank: its groups, its program's methods, its onClose callbacks. */
-class Rank implements RankContext {
+class Rank {
   readonly rank: number;
   readonly size: number;
   readonly heap: SharedHeap;
@@ -48,8 +48,21 @@ class Rank implements RankContext {
     setInterval(() => this.#status.beat(rank), HEARTBEAT_MS);
   }
 
-  get world(): ProcessGroup {
-    return this.group("world");
+  /** What the program sees. */
+  get context(): RankContext {
+    const find = (name: string): ProcessGroup => this.group(name);
+    return {
+      rank: this.rank,
+      size: this.size,
+      heap: this.heap,
+      get world() {
+        return find("world");
+      },
+      group: find,
+      onClose: (release) => {
+        this.#releases.push(release);
+      },
+    };
   }
 
   group(name: string): ProcessGroup {
@@ -59,10 +72,6 @@ class Rank implements RankContext {
       throw new ArgumentError("context.group", "name", `a group of rank ${this.rank}: ${known}`, `"${name}"`);
     }
     return membership.group;
-  }
-
-  onClose(release: () => void | Promise<void>): void {
-    this.#releases.push(release);
   }
 
   join(descriptor: GroupDescriptor): void {
@@ -85,7 +94,7 @@ class Rank implements RankContext {
     if (!hasSetup(module)) {
       throw new ArgumentError("openWorld", "program", "a module that exports a function `setup`", program);
     }
-    const methods = await module.setup(this, options);
+    const methods = await module.setup(this.context, options);
     if (typeof methods !== "object" || methods === null) {
       throw new ArgumentError(
         "openWorld",
@@ -174,7 +183,8 @@ const control: RankControl = {
   invoke: (method, args) => withRank(method, (current) => current.invoke(method, args)),
   join: (descriptor) => withRank("join", (current) => current.join(descriptor)),
   retire: (generation) => withRank("retire", (current) => current.retire(generation)),
-  close: () => withRank("close", (current) => current.close()),
+  close: async () =>
+    rank === undefined ? { ok: true, value: undefined } : withRank("close", (current) => current.close()),
 };
 
 Comlink.expose(control);

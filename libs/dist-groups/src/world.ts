@@ -1,10 +1,21 @@
-import type { SharedHeap } from "@lockstep/tensor";
-import type { LockstepError } from "@lockstep/tensor";
+import type { ArgumentError, HeapExhausted, SharedHeap } from "@lockstep/tensor";
 import type * as Context from "effect/Context";
 import * as Effect from "effect/Effect";
 import * as Exit from "effect/Exit";
 import * as Layer from "effect/Layer";
 import * as Scope from "effect/Scope";
+import type {
+  CallInterrupted,
+  CallTimeout,
+  CollectiveMismatch,
+  CollectiveTimeout,
+  GroupAborted,
+  RankCrashed,
+  ReentrantCollective,
+  RemoteError,
+  WorldClosed,
+  WorldStartFailed,
+} from "./errors.ts";
 import type {
   MethodArguments,
   MethodName,
@@ -28,31 +39,36 @@ export interface WorldOptions<P extends Program = UntypedProgram> {
   /** Module that every rank runs: `new URL("./program.ts", import.meta.url)`. It exports `setup(context, options)`. */
   readonly program: URL | string;
   /** Given to `setup` on every rank, structured-cloned. */
-  readonly options?: OptionsOf<P>;
+  readonly options?: OptionsOf<P> | undefined;
   /** Bytes of each rank's heap. Reserved, not resident. Default 256 MiB, or less when the ranks would not fit 4 GiB. */
-  readonly heapBytesPerRank?: number;
+  readonly heapBytesPerRank?: number | undefined;
   /** Bytes of the host's own heap. Default: like a rank's, at most 256 MiB. */
-  readonly heapBytesHost?: number;
+  readonly heapBytesHost?: number | undefined;
   /** Named partitions of the ranks: each rank finds its own group by `context.group(name)`. "world" always exists. */
-  readonly groups?: Readonly<Record<string, readonly (readonly number[])[]>>;
+  readonly groups?: Readonly<Record<string, readonly (readonly number[])[]>> | undefined;
   /** Default deadline of calls and of collectives, in milliseconds. Default 30 000. */
-  readonly deadlineMs?: number;
+  readonly deadlineMs?: number | undefined;
   /** Deadline of the start: workers, program, `setup`. Default 60 000 ms. */
-  readonly startDeadlineMs?: number;
+  readonly startDeadlineMs?: number | undefined;
+  /** Gives the opening up when it fires: it fails with `CallInterrupted`, and what had started is gone. */
+  readonly signal?: AbortSignal | undefined;
   /** How long closing waits for `onClose` callbacks. Default 5 000 ms. */
-  readonly closeDeadlineMs?: number;
-  /** Largest message, in bytes per rank, that a collective stages in its control block. Default 65 536. For tuning. */
-  readonly stagingBytes?: number;
+  readonly closeDeadlineMs?: number | undefined;
+  /**
+   * Largest message, in bytes per rank, that a collective stages in its control block. Default 16 384, or 65 536 with more
+   * ranks than cores. For tuning.
+   */
+  readonly stagingBytes?: number | undefined;
   /** Where progress words start counting. Default 0. For tests of their wrap-around. */
-  readonly initialProgress?: number;
+  readonly initialProgress?: number | undefined;
 }
 
 /** Options of a call. */
 export interface CallOptions {
   /** Deadline in milliseconds. Default: the world's. */
-  readonly deadlineMs?: number;
+  readonly deadlineMs?: number | undefined;
   /** Gives the call up when it fires: the call rejects with `CallInterrupted` and the groups of unfinished ranks abort. */
-  readonly signal?: AbortSignal;
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -87,7 +103,7 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
     args: MethodArguments<M, K>,
     options?: CallOptions,
   ): Promise<MethodResult<M, K>[]> {
-    return this.#promise(() => this.#start(method, this.#host.ranks, args, options), options);
+    return this.#promise<K>(this.#host.ranks, method, args, options);
   }
 
   /** Calls a method on one rank. */
@@ -97,7 +113,7 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
     args: MethodArguments<M, K>,
     options?: CallOptions,
   ): Promise<MethodResult<M, K>> {
-    const [result] = await this.#promise<K>(() => this.#start(method, [rank], args, options), options);
+    const [result] = await this.#promise<K>([rank], method, args, options);
     return result as MethodResult<M, K>;
   }
 
@@ -107,7 +123,7 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
     args: MethodArguments<M, K>,
     options?: Pick<CallOptions, "deadlineMs">,
   ): Effect.Effect<MethodResult<M, K>[], WorldError> {
-    return asEffect(() => this.#start(method, this.#host.ranks, args, options));
+    return asEffect(() => this.#host.call(method, this.#host.ranks, args, options?.deadlineMs));
   }
 
   /** {@link World.callRank} as an Effect. */
@@ -117,7 +133,7 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
     args: MethodArguments<M, K>,
     options?: Pick<CallOptions, "deadlineMs">,
   ): Effect.Effect<MethodResult<M, K>, WorldError> {
-    return asEffect<MethodResult<M, K>[]>(() => this.#start(method, [rank], args, options)).pipe(
+    return asEffect<MethodResult<M, K>[]>(() => this.#host.call(method, [rank], args, options?.deadlineMs)).pipe(
       Effect.map(([result]) => result as MethodResult<M, K>),
     );
   }
@@ -126,8 +142,10 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
    * Makes a new group of living ranks, in the given order; on these ranks `context.group(name)` returns it from then on. The
    * name may be one of aborted groups, "world" included; theirs are retired.
    */
-  createGroup(name: string, ranks: readonly number[]): Promise<void> {
-    return this.#host.createGroup(name, ranks);
+  async createGroup(name: string, ranks: readonly number[], options?: CallOptions): Promise<void> {
+    const { call, retireReplaced } = this.#host.createGroup(name, ranks, options?.deadlineMs);
+    await followed(call, options?.signal);
+    await retireReplaced();
   }
 
   /**
@@ -151,34 +169,46 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
     return this.close();
   }
 
-  #start(
-    method: string,
-    ranks: readonly number[],
-    args: readonly unknown[],
-    options: CallOptions | undefined,
-  ): PendingCall {
-    return this.#host.call(method, ranks, args, options?.deadlineMs);
-  }
-
   async #promise<K extends MethodName<M>>(
-    start: () => PendingCall,
+    ranks: readonly number[],
+    method: K,
+    args: MethodArguments<M, K>,
     options: CallOptions | undefined,
   ): Promise<MethodResult<M, K>[]> {
-    const signal = options?.signal;
-    const call = start();
-    const interrupt = (): void => call.interrupt(`its signal fired (${signal?.reason})`);
-    if (signal?.aborted === true) interrupt();
-    signal?.addEventListener("abort", interrupt);
-    try {
-      return (await call.promise) as MethodResult<M, K>[];
-    } finally {
-      signal?.removeEventListener("abort", interrupt);
-    }
+    const call = this.#host.call(method, ranks, args, options?.deadlineMs);
+    return (await followed(call, options?.signal)) as MethodResult<M, K>[];
   }
 }
 
-/** What opening and calling a world can fail with: every one a tagged error of this library, or of the program's. */
-export type WorldError = LockstepError;
+/** A call's results, unless a signal gives it up before. */
+async function followed(call: PendingCall, signal: AbortSignal | undefined): Promise<unknown[]> {
+  const interrupt = (): void => call.interrupt(`its signal fired (${signal?.reason})`);
+  if (signal?.aborted === true) interrupt();
+  signal?.addEventListener("abort", interrupt);
+  try {
+    return await call.promise;
+  } finally {
+    signal?.removeEventListener("abort", interrupt);
+  }
+}
+
+/**
+ * What opening and calling a world can fail with. Typed errors that a program's methods throw come as their own class when it
+ * is registered (`registerErrorClass`), else as `RemoteError` with the original's tag.
+ */
+export type WorldError =
+  | ArgumentError
+  | HeapExhausted
+  | CallInterrupted
+  | CallTimeout
+  | CollectiveMismatch
+  | CollectiveTimeout
+  | GroupAborted
+  | RankCrashed
+  | ReentrantCollective
+  | RemoteError
+  | WorldClosed
+  | WorldStartFailed;
 
 function asEffect<T>(start: () => PendingCall): Effect.Effect<T, WorldError> {
   return Effect.callback<T, WorldError>((resume) => {
@@ -211,6 +241,9 @@ export const makeWorld = <P extends Program = UntypedProgram>(
         () => resume(Effect.void),
         (error: WorldError) => resume(Effect.fail(error)),
       );
+      const interrupt = (): void => host.interrupt(`its signal fired (${options.signal?.reason})`);
+      if (options.signal?.aborted === true) interrupt();
+      options.signal?.addEventListener("abort", interrupt);
       return Effect.sync(() => host.interrupt("its fiber was interrupted"));
     });
     return new World<MethodsOf<P>>(host);

@@ -149,11 +149,13 @@ export function setup(context: RankContext) {
       target.release();
     },
 
-    /** From rank a to rank b goes a tensor of `shape` whose last dimension is longer by a + 2b. */
+    /** From rank a to rank b goes a tensor of `shape` whose last dimension is split over the ranks and longer by a + 2b. */
     allToAll(testCase, seed, repeats) {
       const { dtype, shape, input, output } = testCase;
       const pairShape = (from: number, to: number): number[] =>
-        shape.map((extent, at) => (at === shape.length - 1 && extent > 0 ? extent + from + 2 * to : extent));
+        shape.map((extent, at) =>
+          at === shape.length - 1 && extent > 0 ? Math.ceil(extent / size) + from + 2 * to : extent,
+        );
       const pairValues = (from: number, to: number): ElementArray =>
         rawOf(dtype, randomValues(dtype, elementCount(pairShape(from, to)), seed + 100 * from + to));
       const peers = Array.from({ length: size }, (_, peer) => peer);
@@ -180,7 +182,8 @@ export function setup(context: RankContext) {
     /** Each rank publishes two tensors of its own sizes and reads all. */
     readPeers(testCase, seed, repeats) {
       const { dtype, shape, input } = testCase;
-      const ownShape = (peer: number): number[] => shape.map((extent, at) => (at === 0 ? extent + peer : extent));
+      const ownShape = (peer: number): number[] =>
+        shape.map((extent, at) => (at === 0 ? Math.ceil(extent / size) + peer : extent));
       const values = Array.from({ length: size }, (_, peer) =>
         [0, 1].map((which) =>
           rawOf(dtype, randomValues(dtype, elementCount(ownShape(peer)), seed + 10 * peer + which)),

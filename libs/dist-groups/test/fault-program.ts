@@ -236,6 +236,20 @@ export function setup(context: RankContext) {
     },
     echo: (value: unknown) => value,
     uncloneable: () => () => undefined,
+    /** Bits of a sum whose order matters, as a number. */
+    digest: (): number => {
+      const values = Tensor.empty(heap, "f32", [5000]);
+      let word = rank + 1;
+      for (let at = 0; at < 5000; at++) {
+        word = (Math.imul(word, 1664525) + 1013904223) >>> 0;
+        values.f32[at] = (word / 2 ** 32 - 0.5) * 2 ** (word % 20);
+      }
+      world.allReduce(values, values);
+      const bits = new Uint32Array(heap.buffer, values.byteOffset, 5000);
+      const digest = bits.reduce((hash, bit) => Math.imul(hash ^ bit, 16777619) >>> 0, 2166136261);
+      values.free();
+      return digest;
+    },
     counters: () => ({ ...world.counters }),
     sleep: (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds)),
     spin: (who: number, milliseconds: number) =>

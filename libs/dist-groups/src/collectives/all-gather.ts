@@ -10,7 +10,7 @@ import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
 import { chunkStart } from "../chunk-rule.ts";
 import { writeTensorRecord } from "../reduction/operand-table.ts";
 import { SLOT_HEADER_WORDS } from "../transport/shared-memory/control-block.ts";
-import { DIRECT, writeHeader } from "../transport/shared-memory/slot-header.ts";
+import { DIRECT, OP_CODES, DTYPE_CODES, NO_CODE, writeHeader } from "../transport/shared-memory/slot-header.ts";
 import { checkChunkShape, checkDim, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
 import { isViewAt, overlaps } from "./overlap.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
@@ -46,10 +46,20 @@ export class AllGather implements Rounds {
       throw overlapError(OP, "output", "input");
     }
     const rowBytes = length === 0 ? 0 : (output.size / length) * DTYPE_BYTES[output.dtype];
-    const direct = Math.ceil(length / size) * rowBytes > channel.layout.stagingBytes;
+    const direct = Math.ceil(length / size) * rowBytes > channel.stagedLimit;
     const slot = channel.begin(OP, deadlineMs);
     const flags = direct ? DIRECT : 0;
-    writeHeader(words, slot, channel.sequence, OP, output.dtype, undefined, axis, output.shape, flags);
+    writeHeader(
+      words,
+      slot,
+      channel.sequence,
+      OP_CODES.allGather,
+      DTYPE_CODES[output.dtype],
+      NO_CODE,
+      axis,
+      output.shape,
+      flags,
+    );
     if (direct) writeTensorRecord(words, slot + SLOT_HEADER_WORDS, input);
     else if (size > 1) {
       table.begin(output.dtype, output.shape, axis, count);

@@ -14,6 +14,9 @@ import { recordWord, writeTensorRecord } from "../reduction/operand-table.ts";
 import { SLOT_HEADER_WORDS } from "../transport/shared-memory/control-block.ts";
 import {
   CONTIGUOUS,
+  DTYPE_CODES,
+  OP_CODES,
+  REDUCTION_CODES,
   DIRECT,
   headerFlags,
   type Reduction,
@@ -54,10 +57,20 @@ export class AllReduce implements Rounds {
     if (input !== output && overlaps(input, output) && !isSameView(input, output)) {
       throw overlapError(OP, "output", "input");
     }
-    const direct = input.byteLength > channel.layout.stagingBytes;
+    const direct = input.byteLength > channel.stagedLimit;
     const flags = (direct ? DIRECT : 0) | (input.isContiguous && output.isContiguous ? CONTIGUOUS : 0);
     const slot = channel.begin(OP, deadlineMs);
-    writeHeader(words, slot, channel.sequence, OP, input.dtype, reduction, 0, input.shape, flags);
+    writeHeader(
+      words,
+      slot,
+      channel.sequence,
+      OP_CODES.allReduce,
+      DTYPE_CODES[input.dtype],
+      REDUCTION_CODES[reduction],
+      0,
+      input.shape,
+      flags,
+    );
     if (direct) {
       writeTensorRecord(words, recordWord(slot + SLOT_HEADER_WORDS, INPUT), input);
       writeTensorRecord(words, recordWord(slot + SLOT_HEADER_WORDS, OUTPUT), output);

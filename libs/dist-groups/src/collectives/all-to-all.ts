@@ -9,7 +9,7 @@
 import { ArgumentError, DTYPES, formatShape, type Tensor } from "@lockstep/tensor";
 import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
 import { MAX_DIMS, SLOT_HEADER_WORDS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
-import { DIRECT, headerFlags, writeHeader } from "../transport/shared-memory/slot-header.ts";
+import { DIRECT, headerFlags, OP_CODES, NO_CODE, writeHeader } from "../transport/shared-memory/slot-header.ts";
 import { checkTensor, overlapError } from "./arguments.ts";
 import { overlaps } from "./overlap.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
@@ -39,9 +39,9 @@ export class AllToAll implements Rounds {
     this.#check(inputs, outputs);
     let packedBytes = 0;
     for (const input of inputs) packedBytes += aligned(input.byteLength);
-    const direct = packedBytes > layout.stagingBytes - AllToAll.recordBytes(size);
+    const direct = packedBytes > Math.min(channel.stagedLimit, layout.stagingBytes - AllToAll.recordBytes(size));
     const slot = channel.begin(OP, deadlineMs);
-    writeHeader(words, slot, channel.sequence, OP, undefined, undefined, 0, NO_SHAPE, direct ? DIRECT : 0);
+    writeHeader(words, slot, channel.sequence, OP_CODES.allToAll, NO_CODE, NO_CODE, 0, NO_SHAPE, direct ? DIRECT : 0);
     const staging = slot + SLOT_HEADER_WORDS;
     let address = channel.stagingAddress(slot) + AllToAll.recordBytes(size);
     for (let peer = 0; peer < size; peer++) {

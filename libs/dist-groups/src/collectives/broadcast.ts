@@ -6,7 +6,7 @@
 import { ArgumentError, type Tensor } from "@lockstep/tensor";
 import { writeTensorRecord } from "../reduction/operand-table.ts";
 import { SLOT_HEADER_WORDS } from "../transport/shared-memory/control-block.ts";
-import { DIRECT, writeHeader } from "../transport/shared-memory/slot-header.ts";
+import { DIRECT, OP_CODES, DTYPE_CODES, NO_CODE, writeHeader } from "../transport/shared-memory/slot-header.ts";
 import { checkTensor } from "./arguments.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
@@ -30,10 +30,20 @@ export class Broadcast implements Rounds {
     if (!Number.isInteger(root) || root < 0 || root >= size) {
       throw new ArgumentError(OP, "root", `a rank of the group, from 0 to ${size - 1}`, String(root));
     }
-    const direct = tensor.byteLength > channel.layout.stagingBytes;
+    const direct = tensor.byteLength > channel.stagedLimit;
     const slot = channel.begin(OP, deadlineMs);
     const flags = direct ? DIRECT : 0;
-    writeHeader(words, slot, channel.sequence, OP, tensor.dtype, undefined, root, tensor.shape, flags);
+    writeHeader(
+      words,
+      slot,
+      channel.sequence,
+      OP_CODES.broadcast,
+      DTYPE_CODES[tensor.dtype],
+      NO_CODE,
+      root,
+      tensor.shape,
+      flags,
+    );
     if (rank === root && direct) writeTensorRecord(words, slot + SLOT_HEADER_WORDS, tensor);
     if (rank === root && !direct) {
       table.begin(tensor.dtype, tensor.shape, -1, 0);

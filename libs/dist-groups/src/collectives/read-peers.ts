@@ -6,7 +6,7 @@
 import { ArgumentError, DTYPES, Tensor } from "@lockstep/tensor";
 import { recordWord, writeTensorRecord } from "../reduction/operand-table.ts";
 import { MAX_DIMS, SLOT_HEADER_WORDS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
-import { writeHeader } from "../transport/shared-memory/slot-header.ts";
+import { OP_CODES, NO_CODE, writeHeader } from "../transport/shared-memory/slot-header.ts";
 import { checkTensor } from "./arguments.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
@@ -42,7 +42,7 @@ export class ReadPeers implements Rounds {
     for (const tensor of own) checkTensor(OP, "own", tensor, heap);
     const slot = channel.begin(OP, deadlineMs);
     this.#shape[0] = own.length;
-    writeHeader(words, slot, channel.sequence, OP, undefined, undefined, 0, this.#shape, 0);
+    writeHeader(words, slot, channel.sequence, OP_CODES.readPeers, NO_CODE, NO_CODE, 0, this.#shape, 0);
     for (let at = 0; at < own.length; at++) {
       const tensor = own[at];
       if (tensor !== undefined) writeTensorRecord(words, recordWord(slot + SLOT_HEADER_WORDS, at), tensor);

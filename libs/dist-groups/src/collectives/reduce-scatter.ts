@@ -9,7 +9,14 @@ import type { Tensor } from "@lockstep/tensor";
 import { chunkStart } from "../chunk-rule.ts";
 import { writeTensorRecord } from "../reduction/operand-table.ts";
 import { SLOT_HEADER_WORDS } from "../transport/shared-memory/control-block.ts";
-import { DIRECT, type Reduction, writeHeader } from "../transport/shared-memory/slot-header.ts";
+import {
+  DIRECT,
+  type Reduction,
+  OP_CODES,
+  DTYPE_CODES,
+  REDUCTION_CODES,
+  writeHeader,
+} from "../transport/shared-memory/slot-header.ts";
 import { checkChunkShape, checkDim, checkReduction, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
 import { isViewAt, overlaps } from "./overlap.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
@@ -44,10 +51,20 @@ export class ReduceScatter implements Rounds {
     if (overlaps(input, output) && !isViewAt(output, input, start * (input.strides[axis] ?? 0), output.shape)) {
       throw overlapError(OP, "output", "input");
     }
-    const direct = input.byteLength > channel.layout.stagingBytes;
+    const direct = input.byteLength > channel.stagedLimit;
     const slot = channel.begin(OP, deadlineMs);
     const flags = direct ? DIRECT : 0;
-    writeHeader(words, slot, channel.sequence, OP, input.dtype, reduction, axis, input.shape, flags);
+    writeHeader(
+      words,
+      slot,
+      channel.sequence,
+      OP_CODES.reduceScatter,
+      DTYPE_CODES[input.dtype],
+      REDUCTION_CODES[reduction],
+      axis,
+      input.shape,
+      flags,
+    );
     if (direct) writeTensorRecord(words, slot + SLOT_HEADER_WORDS, input);
     else {
       table.begin(input.dtype, input.shape, axis, length);

@@ -1,6 +1,6 @@
 import { DTYPE_BYTES, type DType, type Tensor } from "@lockstep/tensor";
 import { MAX_DIMS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
-import { dtypeCode, type Reduction, reductionCode } from "../transport/shared-memory/slot-header.ts";
+import { DTYPE_CODES, type Reduction, REDUCTION_CODES } from "../transport/shared-memory/slot-header.ts";
 import type { ReduceKernels } from "./reduce.ts";
 
 const OPERANDS = 2 * MAX_DIMS;
@@ -90,14 +90,14 @@ export class OperandTable {
 
   /** Operand 0 = operand 1 op ... op operand `sources`, folded from left to right. */
   fold(sources: number, reduction: Reduction): void {
-    this.#kernels.fold(this.#address, this.#dims, sources, dtypeCode(this.#dtype), reductionCode(reduction));
+    this.#kernels.fold(this.#address, this.#dims, sources, DTYPE_CODES[this.#dtype], REDUCTION_CODES[reduction]);
   }
 }
 
 /** Describes a tensor to the peers: dtype and dimensions, byte address, shape, strides. */
 export function writeTensorRecord(words: Int32Array, record: number, tensor: Tensor): void {
   const { shape, strides } = tensor;
-  words[record] = dtypeCode(tensor.dtype) | (shape.length << 8);
+  words[record] = DTYPE_CODES[tensor.dtype] | (shape.length << 8);
   words[record + 1] = tensor.byteOffset;
   for (let dim = 0; dim < shape.length; dim++) {
     words[record + 2 + dim] = shape[dim] ?? 0;

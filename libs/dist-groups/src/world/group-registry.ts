@@ -1,13 +1,25 @@
 import { ArgumentError, type SharedHeap } from "@lockstep/tensor";
+import { AllToAll } from "../collectives/all-to-all.ts";
 import {
   type ControlBlockLayout,
   controlBlockLayout,
   type GroupDescriptor,
+  LINE_WORDS,
 } from "../transport/shared-memory/control-block.ts";
 import { abortGroup, isAborted } from "../transport/shared-memory/group-abort.ts";
 
-/** Bytes of a slot's staging area: messages up to this size take one round. */
+/** Bytes of a slot's staging area. */
 export const DEFAULT_STAGING_BYTES = 64 * 1024;
+/**
+ * Largest staged message when every rank has a core. There a round costs well under a microsecond, so that beyond a few
+ * KiB the extra copy costs more than the extra round; with more ranks than cores a round costs tens of microseconds.
+ */
+const STAGED_LIMIT_WITH_CORES = 16 * 1024;
+
+/** Largest message that is staged by default. */
+export function defaultStagedLimit(ranks: number, cores: number): number {
+  return ranks <= cores ? STAGED_LIMIT_WITH_CORES : DEFAULT_STAGING_BYTES;
+}
 
 interface RegisteredGroup {
   readonly descriptor: GroupDescriptor;
@@ -20,15 +32,23 @@ export class GroupRegistry {
   readonly #heap: SharedHeap;
   readonly #deadlineMs: number;
   readonly #stagingBytes: number;
+  readonly #stagedLimit: number;
   readonly #initialProgress: number;
   readonly #groups = new Set<RegisteredGroup>();
   #nextGeneration = 1;
 
   /** `heap` is the range of the memory that control blocks are taken from. */
-  constructor(heap: SharedHeap, deadlineMs: number, stagingBytes: number, initialProgress: number) {
+  constructor(
+    heap: SharedHeap,
+    deadlineMs: number,
+    stagingBytes: number,
+    stagedLimit: number,
+    initialProgress: number,
+  ) {
     this.#heap = heap;
     this.#deadlineMs = deadlineMs;
     this.#stagingBytes = stagingBytes;
+    this.#stagedLimit = stagedLimit;
     this.#initialProgress = initialProgress;
   }
 
@@ -46,6 +66,7 @@ export class GroupRegistry {
       ranks: [...ranks],
       byteOffset,
       stagingBytes: this.#stagingBytes,
+      stagedLimit: this.#stagedLimit,
       initialProgress: this.#initialProgress,
       deadlineMs: this.#deadlineMs,
     };
@@ -85,6 +106,14 @@ export class GroupRegistry {
       if (descriptor.ranks.some((rank) => hit.has(rank))) abortGroup(words, layout, layout.size, cause);
     }
   }
+}
+
+/** Throws unless a staging area of this size is made of lines and holds the tensor records of an all-to-all. */
+export function checkStagingBytes(stagingBytes: number, size: number): void {
+  const line = LINE_WORDS * 4;
+  const least = Math.ceil(AllToAll.recordBytes(size) / line) * line;
+  if (Number.isInteger(stagingBytes) && stagingBytes % line === 0 && stagingBytes >= least) return;
+  throw new ArgumentError("openWorld", "stagingBytes", `a multiple of ${line}, from ${least}`, String(stagingBytes));
 }
 
 /** Throws unless `ranks` are distinct ranks of a world of `size`. */

@@ -58,7 +58,8 @@ export class Liveness {
         continue;
       }
       const heartbeat = this.#status.heartbeat(rank);
-      if (heartbeat !== watch.heartbeat || this.#status.running(rank) > 0) {
+      // Before its first beat a rank is still loading: the deadline of the start covers that.
+      if (heartbeat === 0 || heartbeat !== watch.heartbeat || this.#status.running(rank) > 0) {
         watch.heartbeat = heartbeat;
         watch.since = now;
       } else if (now - watch.since > SILENCE_MS) {

@@ -3,10 +3,13 @@ import { ArgumentError } from "@lockstep/tensor";
 const PAGE_BYTES = 65536;
 const LINE_BYTES = 128;
 /** Most that one WebAssembly memory holds. */
-export const MOST_MEMORY_BYTES = 65535 * PAGE_BYTES;
-export const DEFAULT_HEAP_BYTES = 256 * 2 ** 20;
-/** Address space for control blocks; becomes resident only where groups use it. */
-export const CONTROL_BYTES = 64 * 2 ** 20;
+const MOST_MEMORY_BYTES = 65535 * PAGE_BYTES;
+const DEFAULT_HEAP_BYTES = 256 * 2 ** 20;
+
+/** Address space for control blocks: about thirty groups of all ranks. Becomes resident only where groups use it. */
+function controlBytes(size: number): number {
+  return (16 + 4 * size) * 2 ** 20;
+}
 
 /** A range of the world's memory. */
 export interface MemoryRange {
@@ -24,7 +27,7 @@ export interface MemoryLayout {
 
 /** Lays out the memory of a world. Without a wish, a range has 256 MiB, or less when many ranks share 4 GiB. */
 export function memoryLayout(size: number, heapBytesPerRank?: number, heapBytesHost?: number): MemoryLayout {
-  const available = MOST_MEMORY_BYTES - LINE_BYTES - CONTROL_BYTES;
+  const available = MOST_MEMORY_BYTES - LINE_BYTES - controlBytes(size);
   const share = Math.min(DEFAULT_HEAP_BYTES, Math.floor(available / (size + 1)));
   const perRank = wholeLines("heapBytesPerRank", heapBytesPerRank ?? share);
   const host = wholeLines("heapBytesHost", heapBytesHost ?? Math.min(share, perRank));
@@ -36,7 +39,7 @@ export function memoryLayout(size: number, heapBytesPerRank?: number, heapBytesH
       String(heapBytesPerRank ?? perRank),
     );
   }
-  const control = { start: LINE_BYTES, bytes: CONTROL_BYTES };
+  const control = { start: LINE_BYTES, bytes: controlBytes(size) };
   const hostStart = control.start + control.bytes;
   const ranksStart = hostStart + host;
   return {

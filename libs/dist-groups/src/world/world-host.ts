@@ -4,7 +4,14 @@ import type { Reply } from "../rank-protocol.ts";
 import { compileReduceKernels } from "../reduction/reduce.ts";
 import type { GroupDescriptor } from "../transport/shared-memory/control-block.ts";
 import { RankStatus } from "../transport/shared-memory/rank-status.ts";
-import { checkPartitions, checkRanks, DEFAULT_STAGING_BYTES, GroupRegistry } from "./group-registry.ts";
+import {
+  checkPartitions,
+  checkRanks,
+  checkStagingBytes,
+  DEFAULT_STAGING_BYTES,
+  defaultStagedLimit,
+  GroupRegistry,
+} from "./group-registry.ts";
 import { Liveness } from "./liveness.ts";
 import { type MemoryLayout, memoryLayout } from "./memory-layout.ts";
 import { PendingCall } from "./pending-call.ts";
@@ -31,6 +38,7 @@ export class WorldHost {
   /** What ranks have not answered yet, whether or not the call was given up. */
   readonly #invocations = new Set<Invocation>();
   #hadFailure = false;
+  #interruption: string | undefined;
   #closing: Promise<void> | undefined;
 
   constructor(settings: WorldSettings) {
@@ -42,6 +50,8 @@ export class WorldHost {
     checkMilliseconds("openWorld", "startDeadlineMs", settings.startDeadlineMs);
     checkMilliseconds("openWorld", "closeDeadlineMs", settings.closeDeadlineMs);
     checkPartitions(settings.groups, size);
+    const stagingBytes = settings.stagingBytes ?? DEFAULT_STAGING_BYTES;
+    checkStagingBytes(stagingBytes, size);
     this.size = size;
     this.ranks = Array.from({ length: size }, (_, rank) => rank);
     this.#settings = settings;
@@ -56,7 +66,8 @@ export class WorldHost {
     this.#groups = new GroupRegistry(
       controlHeap,
       deadlineMs,
-      settings.stagingBytes ?? DEFAULT_STAGING_BYTES,
+      stagingBytes,
+      settings.stagingBytes ?? defaultStagedLimit(size, navigator.hardwareConcurrency),
       settings.initialProgress ?? 0,
     );
     this.#liveness = new Liveness(this.#status, (rank, error) => this.#workers[rank]?.die(error));
@@ -70,6 +81,7 @@ export class WorldHost {
   async start(): Promise<void> {
     const reduceKernels = await compileReduceKernels();
     if (this.#closing !== undefined) throw new WorldClosed("openWorld");
+    if (this.#interruption !== undefined) throw new CallInterrupted("openWorld", this.ranks, this.#interruption);
     for (const rank of this.ranks) {
       this.#workers.push(new RankWorker(rank, (error) => this.#onDeath(rank, error)));
     }
@@ -104,6 +116,7 @@ export class WorldHost {
 
   /** Gives up a start that is under way. */
   interrupt(reason: string): void {
+    this.#interruption = reason;
     for (const call of this.#calls) call.interrupt(reason);
   }
 
@@ -121,11 +134,17 @@ export class WorldHost {
     return this.#begin(method, ranks, deadline, (worker) => worker.invoke(method, args));
   }
 
-  /** Makes a new group; see `World.createGroup`. */
-  async createGroup(name: string, ranks: readonly number[]): Promise<void> {
+  /** Makes a new group; see `World.createGroup`. The call to follow, and what to do once it has succeeded. */
+  createGroup(
+    name: string,
+    ranks: readonly number[],
+    deadlineMs: number | undefined,
+  ): { call: PendingCall; retireReplaced: () => Promise<void> } {
     const operation = "world.createGroup";
     if (this.#closing !== undefined) throw new WorldClosed(operation);
     checkRanks(operation, "ranks", ranks, this.size);
+    const deadline = deadlineMs ?? this.#settings.deadlineMs;
+    checkMilliseconds(operation, "deadlineMs", deadline);
     const replaced = this.#groups.named(name, ranks);
     const living = replaced.find((descriptor) => !this.#groups.isAborted(descriptor));
     if (living !== undefined) {
@@ -133,16 +152,18 @@ export class WorldHost {
       throw new ArgumentError(operation, "name", "the name of no living group of these ranks", inUse);
     }
     const descriptor = this.#groups.create(name, ranks);
-    const { deadlineMs } = this.#settings;
-    await this.#begin(operation, ranks, deadlineMs, (worker) => worker.join(descriptor)).promise;
-    for (const old of replaced) await this.#retire(old);
+    return {
+      call: this.#begin(operation, ranks, deadline, (worker) => worker.join(descriptor)),
+      retireReplaced: async () => {
+        for (const old of replaced) await this.#retire(old, deadline);
+      },
+    };
   }
 
   /** Takes back the control block of a group, unless a rank that may still touch it is dead. */
-  async #retire(descriptor: GroupDescriptor): Promise<void> {
+  async #retire(descriptor: GroupDescriptor, deadlineMs: number): Promise<void> {
     const workers = descriptor.ranks.flatMap((rank) => this.#workers[rank] ?? []);
     if (workers.some((worker) => worker.death !== undefined)) return;
-    const { deadlineMs } = this.#settings;
     const retire = (worker: RankWorker): Promise<Reply> => worker.retire(descriptor.generation);
     await this.#begin("world.createGroup", descriptor.ranks, deadlineMs, retire).promise;
     this.#groups.release(descriptor);

@@ -60,7 +60,8 @@ export function f16ToF32(bits: v128): v128 {
 // @ts-ignore: decorator
 @inline
 export function f16ToF32Finite(bits: v128): v128 {
-  const placed = v128.and(i32x4.shl(bits, 13), i32x4.splat(0x8fffe000));
+  // A dot product with (2^13, 0) shifts by 13 in one instruction, where some compilers take four for a shift.
+  const placed = v128.and(i32x4.dot_i16x8_s(bits, i32x4.splat(0x2000)), i32x4.splat(0x8fffe000));
   return f32x4.mul(placed, f32x4.splat(reinterpret<f32>(0x77800000)));
 }
 

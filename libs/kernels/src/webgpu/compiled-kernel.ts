@@ -1,15 +1,17 @@
-import type { GpuDevice } from "../device/gpu-device.ts";
-import { DeviceError } from "../errors.ts";
+import type { Verdicts } from "./verdicts.ts";
 import type { Access } from "./wgsl-operands.ts";
+
+/** How a kernel uses one of its bindings. */
+export type BindingUse = Access | "uniform";
 
 /** A compute pipeline and how it uses its bindings. Kept by the backend's KernelContext. */
 export interface CompiledKernel {
-  /** Counts the kernels of one device: names this one in keys of bind groups. */
+  /** Tells kernels apart in keys of bind groups. */
   readonly id: number;
   readonly pipeline: GPUComputePipeline;
   readonly layout: GPUBindGroupLayout;
-  /** One per binding, in order; "uniform" for parameters. */
-  readonly bindings: readonly (Access | "uniform")[];
+  /** One per binding, in order. */
+  readonly bindings: readonly BindingUse[];
 }
 
 /** What a kernel is made from. */
@@ -18,32 +20,17 @@ export interface KernelSource {
   readonly key: string;
   readonly wgsl: () => string;
   readonly entryPoint: string;
-  readonly bindings: readonly (Access | "uniform")[];
+  readonly bindings: readonly BindingUse[];
 }
 
 let nextId = 1;
 
-/** Compiles a kernel. The device's verdict comes later, through `reject`. */
-export function compileKernel(
-  gpu: GpuDevice,
-  source: KernelSource,
-  expectVerdict: (verdict: Promise<DeviceError | undefined>) => void,
-): CompiledKernel {
-  const { device } = gpu;
-  device.pushErrorScope("validation");
-  const module = device.createShaderModule({ label: source.key, code: source.wgsl() });
-  const pipeline = device.createComputePipeline({
-    label: source.key,
-    layout: "auto",
-    compute: { module, entryPoint: source.entryPoint },
+/** Compiles a kernel. If the device rejects it, `verdicts` will tell. */
+export function compileKernel(device: GPUDevice, source: KernelSource, verdicts: Verdicts): CompiledKernel {
+  const { key, entryPoint, bindings } = source;
+  return verdicts.guard(`rejected kernel ${key}`, () => {
+    const module = device.createShaderModule({ label: key, code: source.wgsl() });
+    const pipeline = device.createComputePipeline({ label: key, layout: "auto", compute: { module, entryPoint } });
+    return { id: nextId++, pipeline, layout: pipeline.getBindGroupLayout(0), bindings };
   });
-  const layout = pipeline.getBindGroupLayout(0);
-  expectVerdict(
-    device
-      .popErrorScope()
-      .then((error) =>
-        error === null ? undefined : new DeviceError(gpu.name, `rejected kernel ${source.key}: ${error.message}`),
-      ),
-  );
-  return { id: nextId++, pipeline, layout, bindings: source.bindings };
 }

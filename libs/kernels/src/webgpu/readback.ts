@@ -32,7 +32,7 @@ export class ReadbackPool {
   }
 
   /** Waits for the copy into `buffer`, hands its first `bytes` to `use`, and takes the buffer back. */
-  async read(buffer: GPUBuffer, bytes: number, use: (mapped: ArrayBuffer) => void): Promise<void> {
+  async read(buffer: GPUBuffer, bytes: number, use: (mapped: ArrayBuffer) => Promise<void>): Promise<void> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<never>((_, reject) => {
       timer = setTimeout(() => {
@@ -41,7 +41,7 @@ export class ReadbackPool {
     });
     try {
       await Promise.race([buffer.mapAsync(MAP_MODE_READ, 0, bytes), late]);
-      use(buffer.getMappedRange(0, bytes));
+      await use(buffer.getMappedRange(0, bytes));
       buffer.unmap();
       this.#busy.delete(buffer);
       this.#free.push(buffer);

@@ -1,43 +1,21 @@
 import { ArgumentError, contiguousStrides, DTYPE_BYTES, spannedElements, type Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "../context.ts";
 import type { GpuDevice } from "../device/gpu-device.ts";
-import { DeviceError } from "../errors.ts";
 import { GpuTensor } from "../gpu-tensor.ts";
 import type { Operand } from "../operand.ts";
-import { COPY_DST, COPY_SRC, STORAGE, UNIFORM } from "./buffer-usage.ts";
+import type { Command, Download, PoolUse } from "./commands.ts";
 import { type CompiledKernel, compileKernel, type KernelSource } from "./compiled-kernel.ts";
-import { PoolBuffer } from "./pool-buffer.ts";
-import { ReadbackPool } from "./readback.ts";
+import { gpuStack } from "./gpu-stack.ts";
 import { type Pool, REGION_ALIGNMENT, type Region, reservedBytes } from "./region.ts";
-import { gatherTensor, scatterTensor } from "./strided-copy.ts";
+import { gatherTensor } from "./strided-copy.ts";
+import { Submitter } from "./submitter.ts";
+import { Verdicts } from "./verdicts.ts";
 import { workgroupGrid } from "./workgroup-grid.ts";
 
-interface Dispatch {
-  readonly kind: "dispatch";
-  readonly kernel: CompiledKernel;
-  readonly regions: readonly Region[];
-  readonly grid: readonly [number, number];
-  /** Found or made when the submission is encoded. */
-  group: GPUBindGroup | undefined;
-}
-
-interface Copy {
-  readonly kind: "copy";
-  readonly from: Region;
-  readonly to: Region;
-  readonly bytes: number;
-}
-
-interface Download {
-  readonly region: Region;
-  readonly tensor: Tensor;
-}
-
-const MOST_BIND_GROUPS = 1024;
 const MOST_PENDING_COMMANDS = 256;
 
 /**
- * Records what ops do and submits it: one upload, one command buffer and, when heap tensors receive results, one
+ * Records what ops do, and submits it: one upload, one command buffer and, when heap tensors receive results, one
  * mapped download for everything recorded since the last submission.
  *
  * Heap operands are gathered into one staging buffer at the offsets that the recording gives them; the same sequence
@@ -47,32 +25,19 @@ const MOST_PENDING_COMMANDS = 256;
  */
 export class Recorder {
   readonly gpu: GpuDevice;
+  readonly verdicts: Verdicts;
   readonly #context: KernelContext;
-  readonly #pools: Readonly<Record<Pool, PoolBuffer>>;
-  readonly #readbacks: ReadbackPool;
-  readonly #bindGroups = new Map<string, GPUBindGroup>();
-  readonly #bufferIds = new WeakMap<GPUBuffer, number>();
-  #nextBufferId = 1;
+  readonly #submitter: Submitter;
   #staging = new ArrayBuffer(65536);
-  readonly #used: Record<Pool, number> = { upload: 0, result: 0, scratch: 0 };
-  #commands: (Dispatch | Copy)[] = [];
+  readonly #used: PoolUse = { upload: 0, result: 0, scratch: 0 };
+  #commands: Command[] = [];
   #downloads: Download[] = [];
-  /** Verdicts of the device that are still to come. */
-  readonly #verdicts = new Set<Promise<void>>();
-  /** What went wrong, thrown by the op that is running or by the next one. */
-  #failure: DeviceError | undefined;
-  #isLost = false;
 
   constructor(gpu: GpuDevice, context: KernelContext) {
     this.gpu = gpu;
+    this.verdicts = new Verdicts(gpu);
     this.#context = context;
-    const { device } = gpu;
-    this.#pools = {
-      upload: new PoolBuffer(device, "lockstep upload", STORAGE | UNIFORM | COPY_DST | COPY_SRC),
-      result: new PoolBuffer(device, "lockstep result", STORAGE | COPY_SRC | COPY_DST),
-      scratch: new PoolBuffer(device, "lockstep scratch", STORAGE),
-    };
-    this.#readbacks = new ReadbackPool(device, gpu.name);
+    this.#submitter = new Submitter(gpu, this.verdicts);
   }
 
   /**
@@ -80,7 +45,7 @@ export class Recorder {
    * tensors receive results.
    */
   run(record: () => void): Promise<void> | undefined {
-    this.throwFailure();
+    this.verdicts.throwFailure();
     const commands = this.#commands.length;
     const used = { ...this.#used };
     try {
@@ -98,11 +63,7 @@ export class Recorder {
 
   /** A kernel of the context, compiled when it is asked for the first time. */
   kernel(source: KernelSource): CompiledKernel {
-    return this.#context.get(source.key, () =>
-      compileKernel(this.gpu, source, (verdict) => {
-        this.#expect(verdict);
-      }),
-    );
+    return this.#context.get(source.key, () => compileKernel(this.gpu.device, source, this.verdicts));
   }
 
   /** 32-bit parameters of a kernel, to be bound as a uniform. */
@@ -131,22 +92,10 @@ export class Recorder {
     return region;
   }
 
-  /**
-   * Operands of one dtype and shape, one after another; operand i starts `stride` elements behind operand i - 1.
-   */
+  /** Operands of one dtype and shape to read, one after another: operand i lies `stride` elements behind i - 1. */
   readStack(operands: readonly Operand[]): { region: Region; stride: number } {
-    const inPlace = stackOf(operands);
-    if (inPlace !== undefined) {
-      const [head] = inPlace.tensors;
-      const all = new GpuTensor(
-        head.buffer,
-        head.dtype,
-        [operands.length, head.size],
-        [inPlace.stride, 1],
-        head.elementOffset,
-      );
-      return { region: this.#regionOf(all), stride: inPlace.stride };
-    }
+    const inPlace = gpuStack(operands);
+    if (inPlace !== undefined) return { region: this.#regionOf(inPlace), stride: inPlace.strides[0] ?? 0 };
     const [first] = operands;
     if (first === undefined) throw new RangeError("readStack needs an operand");
     const width = DTYPE_BYTES[first.dtype];
@@ -181,13 +130,7 @@ export class Recorder {
   dispatch(kernel: CompiledKernel, regions: readonly Region[], workgroups: number): void {
     if (workgroups === 0) return;
     const separate = this.#separateReadsFromWrites(kernel, regions);
-    this.#commands.push({
-      kind: "dispatch",
-      kernel,
-      regions: separate,
-      grid: workgroupGrid(workgroups),
-      group: undefined,
-    });
+    this.#commands.push({ kind: "dispatch", kernel, regions: separate, grid: workgroupGrid(workgroups) });
   }
 
   /** Records the download of a GPU tensor, whatever its strides. */
@@ -201,80 +144,23 @@ export class Recorder {
   /** Submits what was recorded. Returns a promise when heap tensors receive results. */
   submit(): Promise<void> | undefined {
     if (this.#commands.length === 0 && this.#downloads.length === 0) return undefined;
-    const downloads = this.#downloads;
-    const bytes = downloads.length === 0 ? 0 : this.#used.result;
     try {
-      const readback = this.#encodeAndSubmit(bytes);
-      return readback === undefined ? undefined : this.#finish(readback, bytes, downloads);
+      return this.#submitter.submit(this.#commands, this.#staging, this.#used, this.#downloads);
     } finally {
       this.#commands = [];
       this.#downloads = [];
-      this.#used.upload = 0;
-      this.#used.result = 0;
-      this.#used.scratch = 0;
+      Object.assign(this.#used, { upload: 0, result: 0, scratch: 0 });
     }
   }
 
-  /** Reports an error that the device raised outside of any op's control. */
-  fail(error: DeviceError, isLost = false): void {
-    this.#failure ??= error;
-    this.#isLost ||= isLost;
-  }
-
-  /** Throws what went wrong since the last call; a lost device stays lost. */
-  throwFailure(): void {
-    const failure = this.#failure;
-    if (!this.#isLost) this.#failure = undefined;
-    if (failure !== undefined) throw failure;
-  }
-
-  /** Forgets a buffer that is about to be destroyed, after submitting what may still use it. */
-  forget(_buffer: GPUBuffer): void {
+  /** To be called before a GPU tensor's buffer is destroyed: submits what may still use it. */
+  releaseBuffers(): void {
     void this.submit();
-    this.#bindGroups.clear();
-  }
-
-  /** Watches calls that create something, and reports the device's verdict like an error of an op. */
-  guard<T>(what: string, create: () => T): T {
-    const { device } = this.gpu;
-    device.pushErrorScope("validation");
-    device.pushErrorScope("out-of-memory");
-    try {
-      return create();
-    } finally {
-      for (let scope = 0; scope < 2; scope++) {
-        this.#expect(
-          device
-            .popErrorScope()
-            .then((error) =>
-              error === null ? undefined : new DeviceError(this.gpu.name, `${what}: ${error.message}`),
-            ),
-        );
-      }
-    }
-  }
-
-  /** Waits until every verdict is in. */
-  async settle(): Promise<void> {
-    while (this.#verdicts.size > 0) await Promise.all(this.#verdicts);
+    this.#submitter.forgetBuffers();
   }
 
   destroy(): void {
-    for (const pool of Object.values(this.#pools)) pool.destroy();
-    this.#readbacks.destroy();
-    this.#bindGroups.clear();
-  }
-
-  #expect(verdict: Promise<DeviceError | undefined>): void {
-    const noted: Promise<void> = verdict
-      .then(
-        (error) => {
-          if (error !== undefined) this.fail(error);
-        },
-        () => this.fail(new DeviceError(this.gpu.name, "went away."), true),
-      )
-      .finally(() => this.#verdicts.delete(noted));
-    this.#verdicts.add(noted);
+    this.#submitter.destroy();
   }
 
   #reserve(pool: Pool, bytes: number, strides: readonly number[], first = 0): Region {
@@ -304,15 +190,9 @@ export class Recorder {
 
   #checkBindable(size: number): void {
     const largest = this.gpu.device.limits.maxStorageBufferBindingSize;
-    if (size > largest) {
-      throw new ArgumentError(
-        "webgpu",
-        "an operand",
-        `at most ${largest} bytes on this device`,
-        `${size} bytes`,
-        "Split it, for instance into caches of fewer blocks.",
-      );
-    }
+    if (size <= largest) return;
+    const advice = "Split it, for instance into caches of fewer blocks.";
+    throw new ArgumentError("webgpu", "an operand", `at most ${largest} bytes on this device`, `${size} bytes`, advice);
   }
 
   /** Copies a contiguous GPU tensor to a byte offset of a region. */
@@ -341,146 +221,5 @@ export class Recorder {
       this.#commands.push({ kind: "copy", from: region, to: copy, bytes: region.size });
       return copy;
     });
-  }
-
-  /** Uploads, encodes and submits; returns the buffer that the results are copied to, if there are any. */
-  #encodeAndSubmit(resultBytes: number): GPUBuffer | undefined {
-    const { upload, result, scratch } = this.#used;
-    const grows =
-      this.#pools.upload.mustGrow(upload) ||
-      this.#pools.result.mustGrow(result) ||
-      this.#pools.scratch.mustGrow(scratch) ||
-      (resultBytes > 0 && this.#readbacks.mustGrow(resultBytes));
-    let isNew = grows;
-    for (const command of this.#commands) {
-      if (isNew) break;
-      if (command.kind === "dispatch") {
-        command.group = this.#bindGroups.get(this.#bindGroupKey(command));
-        isNew = command.group === undefined;
-      }
-    }
-    return isNew ? this.guard("a submission was rejected", () => this.#encode(resultBytes)) : this.#encode(resultBytes);
-  }
-
-  #encode(resultBytes: number): GPUBuffer | undefined {
-    const { device } = this.gpu;
-    const { upload, result, scratch } = this.#used;
-    this.#pools.result.take(result);
-    this.#pools.scratch.take(scratch);
-    const uploadBuffer = this.#pools.upload.take(upload);
-    const readback = resultBytes > 0 ? this.#readbacks.take(resultBytes) : undefined;
-    if (upload > 0) device.queue.writeBuffer(uploadBuffer, 0, this.#staging, 0, upload);
-    const encoder = device.createCommandEncoder();
-    let pass: GPUComputePassEncoder | undefined;
-    for (const command of this.#commands) {
-      if (command.kind === "dispatch") {
-        pass ??= encoder.beginComputePass();
-        pass.setPipeline(command.kernel.pipeline);
-        pass.setBindGroup(0, this.#bindGroup(command));
-        pass.dispatchWorkgroups(command.grid[0], command.grid[1]);
-      } else {
-        pass?.end();
-        pass = undefined;
-        const { from, to, bytes } = command;
-        encoder.copyBufferToBuffer(this.#bufferOf(from), from.offset, this.#bufferOf(to), to.offset, bytes);
-      }
-    }
-    pass?.end();
-    if (readback !== undefined) {
-      encoder.copyBufferToBuffer(this.#pools.result.take(result), 0, readback, 0, resultBytes);
-    }
-    device.queue.submit([encoder.finish()]);
-    return readback;
-  }
-
-  async #finish(readback: GPUBuffer, bytes: number, downloads: readonly Download[]): Promise<void> {
-    let broken: unknown;
-    await this.#readbacks
-      .read(readback, bytes, (mapped) => {
-        if (this.#failure !== undefined) return;
-        for (const { region, tensor } of downloads) {
-          const start = region.offset + region.first * DTYPE_BYTES[tensor.dtype];
-          scatterTensor(mapped, start, region.strides, tensor);
-        }
-      })
-      .catch((error: unknown) => {
-        broken = error;
-      });
-    if (this.#verdicts.size > 0) await this.settle();
-    this.throwFailure();
-    if (broken !== undefined) throw broken;
-  }
-
-  #bufferOf(region: Region): GPUBuffer {
-    return typeof region.home === "string" ? this.#pools[region.home].take(0) : region.home;
-  }
-
-  #bindGroupKey(command: Dispatch): string {
-    let key = `${command.kernel.id}`;
-    for (const region of command.regions) {
-      key += `|${this.#bufferId(this.#bufferOf(region))}:${region.offset}:${region.size}`;
-    }
-    return key;
-  }
-
-  #bindGroup(command: Dispatch): GPUBindGroup {
-    if (command.group !== undefined) return command.group;
-    const key = this.#bindGroupKey(command);
-    const known = this.#bindGroups.get(key);
-    if (known !== undefined) return known;
-    if (this.#bindGroups.size >= MOST_BIND_GROUPS) this.#bindGroups.clear();
-    const group = this.gpu.device.createBindGroup({
-      layout: command.kernel.layout,
-      entries: command.regions.map((region, binding) => ({
-        binding,
-        resource: { buffer: this.#bufferOf(region), offset: region.offset, size: region.size },
-      })),
-    });
-    this.#bindGroups.set(key, group);
-    return group;
-  }
-
-  #bufferId(buffer: GPUBuffer): number {
-    const known = this.#bufferIds.get(buffer);
-    if (known !== undefined) return known;
-    this.#bufferIds.set(buffer, this.#nextBufferId);
-    return this.#nextBufferId++;
-  }
-}
-
-/** GPU tensors that lie in one buffer at equal distances, so that they can be read as one; else undefined. */
-function stackOf(
-  operands: readonly Operand[],
-): { tensors: readonly [GpuTensor, ...GpuTensor[]]; stride: number } | undefined {
-  const [first, ...rest] = operands;
-  if (!(first instanceof GpuTensor)) return undefined;
-  const tensors: [GpuTensor, ...GpuTensor[]] = [first];
-  for (const operand of rest) {
-    if (!(operand instanceof GpuTensor) || operand.buffer !== first.buffer) return undefined;
-    tensors.push(operand);
-  }
-  const stride = (tensors[1]?.elementOffset ?? first.elementOffset + first.size) - first.elementOffset;
-  const regular = tensors.every((tensor, index) => tensor.elementOffset === first.elementOffset + index * stride);
-  return regular && stride >= 0 ? { tensors, stride } : undefined;
-}
-
-/** Bits of a number as an f32, for parameters. */
-export function float32Bits(value: number): number {
-  float[0] = value;
-  return bits[0] ?? 0;
-}
-
-const float = new Float32Array(1);
-const bits = new Uint32Array(float.buffer);
-
-/** Throws unless a GPU operand is contiguous; heap operands may have any strides. */
-export function expectContiguousOnGpu(operation: string, argument: string, operand: Operand): void {
-  if (operand instanceof GpuTensor && !operand.isContiguous) {
-    throw new ArgumentError(
-      operation,
-      argument,
-      "contiguous when it lies on the GPU",
-      `of strides [${operand.strides.join(", ")}]`,
-    );
   }
 }

@@ -19,7 +19,8 @@ import { recordUnpackSeq } from "../ops/unpack-seq/webgpu.ts";
 import { checkWriteKvCache, type WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
 import { recordWriteKvCache } from "../ops/write-kv-cache/webgpu.ts";
 import { COPY_DST, COPY_SRC, STORAGE } from "./buffer-usage.ts";
-import { expectContiguousOnGpu, Recorder } from "./recorder.ts";
+import { expectContiguousOnGpu } from "./contiguous.ts";
+import { Recorder } from "./recorder.ts";
 import { gatherTensor } from "./strided-copy.ts";
 
 /** How to open the `webgpu` backend. */
@@ -56,8 +57,9 @@ class WebgpuBackend implements KernelBackend {
   readonly #tensors = new Set<GPUBuffer>();
   /** Ops whose results are still to come. */
   readonly #running = new Set<Promise<void>>();
-  readonly #onError = (event: GPUUncapturedErrorEvent): void => {
-    this.#recorder.fail(new DeviceError(this.device, event.error.message));
+  readonly #onError = (event: Event): void => {
+    event.preventDefault();
+    this.#recorder.verdicts.fail(new DeviceError(this.device, (event as GPUUncapturedErrorEvent).error.message));
   };
   #closing: Promise<void> | undefined;
 
@@ -66,10 +68,14 @@ class WebgpuBackend implements KernelBackend {
     this.#gpu = gpu;
     this.device = gpu.name;
     this.#recorder = new Recorder(gpu, this.context);
-    gpu.device.addEventListener("uncapturederror", this.#onError);
+    // On a caller's device such errors may be the caller's.
+    if (gpu.owned) gpu.device.addEventListener("uncapturederror", this.#onError as EventListener);
     void gpu.device.lost.then((info) => {
       const reason = info.message === "" ? info.reason : info.message;
-      this.#recorder.fail(new DeviceError(this.device, `the device was lost (${reason}). Open a new backend.`), true);
+      this.#recorder.verdicts.fail(
+        new DeviceError(this.device, `the device was lost (${reason}). Open a new backend.`),
+        true,
+      );
     });
   }
 
@@ -114,7 +120,7 @@ class WebgpuBackend implements KernelBackend {
     }
     const size = Math.max(16, Math.ceil(bytes / 16) * 16);
     const usage = STORAGE | COPY_SRC | COPY_DST;
-    const buffer = this.#recorder.guard(`no GPU memory for ${bytes} bytes`, () =>
+    const buffer = this.#recorder.verdicts.guard(`cannot allocate ${bytes} bytes`, () =>
       this.#gpu.device.createBuffer({ label: `lockstep ${dtype} [${shape.join(", ")}]`, size, usage }),
     );
     this.#tensors.add(buffer);
@@ -134,7 +140,7 @@ class WebgpuBackend implements KernelBackend {
     const end = start + target.byteLength;
     const isWhole = start === 0 && end > target.buffer.size - 16;
     if (start % 4 !== 0 || (end % 4 !== 0 && !isWhole)) return this.#uploadPartWords(source, target);
-    this.#recorder.throwFailure();
+    this.#recorder.verdicts.throwFailure();
     void this.#recorder.submit();
     writeTensor(this.#gpu.device.queue, source, target.buffer, start);
     return undefined;
@@ -162,8 +168,8 @@ class WebgpuBackend implements KernelBackend {
 
   async #close(): Promise<void> {
     await Promise.allSettled(this.#running);
-    await this.#recorder.settle();
-    this.#gpu.device.removeEventListener("uncapturederror", this.#onError);
+    await this.#recorder.verdicts.settle();
+    this.#gpu.device.removeEventListener("uncapturederror", this.#onError as EventListener);
     this.#recorder.destroy();
     for (const buffer of this.#tensors) buffer.destroy();
     this.#tensors.clear();
@@ -198,7 +204,7 @@ class WebgpuBackend implements KernelBackend {
 
   #free(buffer: GPUBuffer): void {
     if (!this.#tensors.delete(buffer)) return;
-    this.#recorder.forget(buffer);
+    this.#recorder.releaseBuffers();
     buffer.destroy();
   }
 }
@@ -211,7 +217,9 @@ function writeTensor(queue: GPUQueue, source: Tensor, buffer: GPUBuffer, start: 
   if (source.isContiguous && words === source.byteLength) {
     for (let at = 0; at < words; at += UPLOAD_BYTES) {
       const bytes = Math.min(UPLOAD_BYTES, words - at);
-      queue.writeBuffer(buffer, start + at, new Uint8Array(source.heap.buffer, source.byteOffset + at, bytes));
+      const view = new Uint8Array(source.heap.buffer, source.byteOffset + at, bytes);
+      // Dawn takes views of shared memory, though the types do not say so.
+      queue.writeBuffer(buffer, start + at, view as Uint8Array as Uint8Array<ArrayBuffer>);
     }
     return;
   }

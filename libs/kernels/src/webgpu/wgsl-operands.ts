@@ -1,5 +1,6 @@
 import { readFileSync } from "node:fs";
 import type { DType } from "@lockstep/tensor";
+import { unrollLoops } from "./unroll.ts";
 
 /** f32, f16 or bf16. */
 export type FloatDType = "f32" | "f16" | "bf16";
@@ -12,7 +13,10 @@ export function floatDType(dtype: DType): FloatDType {
 
 const FLOAT_FORMATS = readFileSync(new URL("./float-formats.wgsl", import.meta.url), "utf8");
 
-/** WGSL source: named constants, conversions between float formats, operands, then the kernel. */
+/**
+ * WGSL source: named constants, conversions between float formats, operands, then the kernel. Loops marked `// unroll`
+ * are written out.
+ */
 export function assembleWgsl(
   kernel: string,
   constants: Readonly<Record<string, number | boolean>>,
@@ -22,7 +26,7 @@ export function assembleWgsl(
   const named = Object.entries(constants).map(([name, value]) =>
     typeof value === "boolean" ? `const ${name} = ${value};` : `const ${name} = ${value}u;`,
   );
-  return [directives, ...named, FLOAT_FORMATS, ...operands, kernel].join("\n");
+  return [directives, ...named, FLOAT_FORMATS, unrollLoops([...operands, kernel].join("\n"), constants)].join("\n");
 }
 
 /** How a kernel uses a storage binding; `update` reads and writes it. */

@@ -73,6 +73,8 @@ export interface GroupDescriptor {
   /** Byte offset of the control block in the world's memory. */
   readonly byteOffset: number;
   readonly stagingBytes: number;
+  /** Largest message, in bytes per rank, that takes the staged protocol. */
+  readonly stagedLimit: number;
   /** Value of every progress word before the first collective. */
   readonly initialProgress: number;
   /** Default deadline of a collective. */

@@ -44,6 +44,8 @@ export class GroupChannel {
   readonly layout: ControlBlockLayout;
   /** The control block. */
   readonly words: Int32Array;
+  /** Largest message, in bytes per rank, that takes the staged protocol. The same on every rank. */
+  readonly stagedLimit: number;
   readonly counters = { ops: 0, bytesReceived: 0, waitMs: 0 };
   /** Number of the running collective. */
   sequence = -1;
@@ -52,6 +54,10 @@ export class GroupChannel {
   readonly #spins: SpinBudget;
   readonly #defaultDeadlineMs: number;
   readonly #progressWords: readonly number[];
+  readonly #ownProgressWord: number;
+  readonly #ownSleeperWord: number;
+  /** First words of all ranks' slots, for even and for odd sequence numbers. */
+  readonly #slots: readonly [readonly number[], readonly number[]];
   #progress: number;
   #running: CollectiveName | undefined;
   #deadlineMs = 0;
@@ -73,12 +79,19 @@ export class GroupChannel {
     this.rank = descriptor.ranks.indexOf(globalRank);
     this.layout = controlBlockLayout(this.size, descriptor.stagingBytes);
     this.words = new Int32Array(buffer, descriptor.byteOffset, this.layout.totalWords);
+    this.stagedLimit = descriptor.stagedLimit;
     this.#byteOffset = descriptor.byteOffset;
     this.#status = status;
     this.#spins = spins;
     this.#defaultDeadlineMs = descriptor.deadlineMs;
     this.#progress = descriptor.initialProgress;
     this.#progressWords = descriptor.ranks.map((_, rank) => this.layout.progressWord(rank));
+    this.#ownProgressWord = this.layout.progressWord(this.rank);
+    this.#ownSleeperWord = this.layout.sleeperWord(this.rank);
+    this.#slots = [
+      descriptor.ranks.map((_, rank) => this.layout.slot(rank, 0)),
+      descriptor.ranks.map((_, rank) => this.layout.slot(rank, 1)),
+    ];
   }
 
   /** Starts a collective and returns the first word of this rank's slot, to be filled before {@link publish}. */
@@ -91,12 +104,12 @@ export class GroupChannel {
     this.#running = op;
     this.#deadlineMs = deadlineMs ?? this.#defaultDeadlineMs;
     this.#deadlineAt = 0;
-    return this.layout.slot(this.rank, next & 1);
+    return this.slot(this.rank);
   }
 
   /** First word of a rank's slot for the running collective. */
   slot(rank: number): number {
-    return this.layout.slot(rank, this.sequence & 1);
+    return this.#slots[(this.sequence & 1) as 0 | 1][rank] ?? 0;
   }
 
   /** Byte address, in the world's memory, of the staging area of a slot. */
@@ -112,10 +125,9 @@ export class GroupChannel {
   /** Lets the peers read what this rank has written. */
   publish(): void {
     const words = this.words;
-    const mine = this.#progressWords[this.rank] ?? 0;
     this.#progress = (this.#progress + 1) | 0;
-    Atomics.store(words, mine, this.#progress);
-    if (Atomics.load(words, this.layout.sleeperWord(this.rank)) !== 0) Atomics.notify(words, mine);
+    Atomics.store(words, this.#ownProgressWord, this.#progress);
+    if (Atomics.load(words, this.#ownSleeperWord) !== 0) Atomics.notify(words, this.#ownProgressWord);
   }
 
   /** Waits until every peer has published as many rounds as this rank. Throws a typed error when one will not. */
@@ -250,7 +262,7 @@ export class GroupChannel {
 
   /** Wakes peers parked on this rank, to look at its status. */
   nudgePeers(): void {
-    Atomics.notify(this.words, this.#progressWords[this.rank] ?? 0);
+    Atomics.notify(this.words, this.#ownProgressWord);
   }
 
   /**

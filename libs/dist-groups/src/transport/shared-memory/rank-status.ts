@@ -3,7 +3,7 @@
 //   header line    the epoch: written by the host, raised whenever no call is in flight
 //   rank lines     per rank: the epoch in which it left its call by a failure, whether it exited, its heartbeat, and how
 //                  many calls it is running
-//   records        per rank: the failure, as JSON
+//   records        two per rank: why it left, why it exited, as JSON
 //
 // A rank whose method throws does not abort its groups at once: every rank may have refused the same bad argument, and
 // then nobody waits. It marks itself as having left; a peer that is waiting for it, or comes to wait for it within the
@@ -20,7 +20,7 @@ const RUNNING = 3;
 
 export class RankStatus {
   static totalWords(size: number): number {
-    return LINE_WORDS + size * (LINE_WORDS + RECORD_WORDS);
+    return LINE_WORDS + size * (LINE_WORDS + 2 * RECORD_WORDS);
   }
 
   readonly #words: Int32Array;
@@ -36,8 +36,8 @@ export class RankStatus {
     return LINE_WORDS + rank * LINE_WORDS;
   }
 
-  #record(rank: number): number {
-    return LINE_WORDS + this.#size * LINE_WORDS + rank * RECORD_WORDS;
+  #record(rank: number, kind: typeof LEFT | typeof EXITED): number {
+    return LINE_WORDS + this.#size * LINE_WORDS + (2 * rank + kind) * RECORD_WORDS;
   }
 
   /** Host: forgets failures of earlier calls. Only while no call is in flight. */
@@ -45,20 +45,21 @@ export class RankStatus {
     Atomics.add(this.#words, 0, 1);
   }
 
-  /** Rank: it failed and will not take part in what its peers are doing. */
+  /** Rank: it failed and will not take part in what its peers are doing. Only the first failure of an epoch counts. */
   leave(rank: number, error: unknown): void {
-    if (this.hasExited(rank)) return;
-    writeErrorRecord(this.#words, this.#record(rank), error);
+    if (this.hasLeft(rank)) return;
+    writeErrorRecord(this.#words, this.#record(rank, LEFT), error);
     Atomics.store(this.#words, this.#line(rank) + LEFT, Atomics.load(this.#words, 0));
   }
 
   /** Rank, or the host for a rank that is gone: it will never take part again. */
   exit(rank: number, error: unknown): void {
     if (this.hasExited(rank)) return;
-    writeErrorRecord(this.#words, this.#record(rank), error);
+    writeErrorRecord(this.#words, this.#record(rank, EXITED), error);
     Atomics.store(this.#words, this.#line(rank) + EXITED, 1);
   }
 
+  /** True when a rank left in this epoch, or exited. */
   hasLeft(rank: number): boolean {
     return Atomics.load(this.#words, this.#line(rank) + LEFT) === Atomics.load(this.#words, 0) || this.hasExited(rank);
   }
@@ -67,9 +68,9 @@ export class RankStatus {
     return Atomics.load(this.#words, this.#line(rank) + EXITED) !== 0;
   }
 
-  /** Why a rank left or exited. */
+  /** Why a rank exited, or else why it left. */
   failure(rank: number): PlainError {
-    return readErrorRecord(this.#words, this.#record(rank));
+    return readErrorRecord(this.#words, this.#record(rank, this.hasExited(rank) ? EXITED : LEFT));
   }
 
   /** Rank: its event loop turns. */

@@ -18,13 +18,17 @@ export function writeErrorRecord(words: Int32Array, record: number, thrown: unkn
   }
 }
 
-/** The error {@link writeErrorRecord} wrote. */
+/** The error {@link writeErrorRecord} wrote. A writer that was stopped in the middle leaves a text that says so. */
 export function readErrorRecord(words: Int32Array, record: number): PlainError {
   const length = words[record] ?? 0;
   // TextDecoder refuses shared memory: decode a copy.
   const bytes = new Uint8Array(length);
   bytes.set(new Uint8Array(words.buffer, words.byteOffset + (record + 1) * 4, length));
-  return JSON.parse(decoder.decode(bytes)) as PlainError;
+  try {
+    return JSON.parse(decoder.decode(bytes)) as PlainError;
+  } catch {
+    return { name: "Error", message: "its cause was cut off while it was written." };
+  }
 }
 
 function withoutStack(plain: PlainError): PlainError {

@@ -9,7 +9,7 @@ import { DTYPES, type DType, formatShape } from "@lockstep/tensor";
 import { MAX_DIMS } from "./control-block.ts";
 
 /** Every collective, in the order of its code. */
-export const COLLECTIVES = [
+const COLLECTIVES = [
   "barrier",
   "allGather",
   "reduceScatter",
@@ -24,7 +24,6 @@ export type CollectiveName = (typeof COLLECTIVES)[number];
 export const REDUCTIONS = ["sum", "max", "min"] as const;
 export type Reduction = (typeof REDUCTIONS)[number];
 
-const NONE = 15;
 const SEQUENCE = 1;
 const FLAGS = 2;
 const SHAPE = 3;
@@ -34,40 +33,35 @@ export const DIRECT = 1;
 /** Flag: this rank's tensors are contiguous. */
 export const CONTIGUOUS = 2;
 
-/** What the ranks of a group must agree on. `axis` is the dimension of a gather or scatter, the root of a broadcast. */
-export interface Intent {
-  readonly op: CollectiveName;
-  readonly dtype: DType | undefined;
-  readonly reduction: Reduction | undefined;
-  readonly axis: number;
-  readonly shape: readonly number[];
-}
+/** Codes of what a header names. */
+export const OP_CODES: Readonly<Record<CollectiveName, number>> = {
+  barrier: 0,
+  allGather: 1,
+  reduceScatter: 2,
+  allReduce: 3,
+  allToAll: 4,
+  broadcast: 5,
+  readPeers: 6,
+};
+export const DTYPE_CODES: Readonly<Record<DType, number>> = { f32: 0, f16: 1, bf16: 2, i32: 3, u32: 4, u8: 5 };
+export const REDUCTION_CODES: Readonly<Record<Reduction, number>> = { sum: 0, max: 1, min: 2 };
+/** For collectives without a dtype or without a reduction. */
+export const NO_CODE = 15;
 
-const dtypeCodes = new Map<DType | undefined, number>(DTYPES.map((dtype, code) => [dtype, code]));
-const opCodes = new Map<CollectiveName, number>(COLLECTIVES.map((op, code) => [op, code]));
-
-export function dtypeCode(dtype: DType | undefined): number {
-  return dtypeCodes.get(dtype) ?? NONE;
-}
-
-export function reductionCode(reduction: Reduction | undefined): number {
-  return reduction === undefined ? NONE : REDUCTIONS.indexOf(reduction);
-}
-
+/** Writes what this rank is about to do. `axis` is the dimension of a gather or scatter, the root of a broadcast. */
 export function writeHeader(
   words: Int32Array,
   slot: number,
   sequence: number,
-  op: CollectiveName,
-  dtype: DType | undefined,
-  reduction: Reduction | undefined,
+  opCode: number,
+  dtypeCode: number,
+  reductionCode: number,
   axis: number,
   shape: readonly number[],
   flags: number,
 ): void {
   const dims = shape.length;
-  words[slot] =
-    (opCodes.get(op) ?? 0) | (dtypeCode(dtype) << 8) | (reductionCode(reduction) << 12) | (axis << 16) | (dims << 24);
+  words[slot] = opCode | (dtypeCode << 8) | (reductionCode << 12) | (axis << 16) | (dims << 24);
   words[slot + SEQUENCE] = sequence;
   words[slot + FLAGS] = flags;
   for (let dim = 0; dim < dims; dim++) words[slot + SHAPE + dim] = shape[dim] ?? 0;

@@ -1,7 +1,8 @@
 import { readFileSync } from "node:fs";
 import { GpuTensor } from "../../gpu-tensor.ts";
 import type { Operand } from "../../operand.ts";
-import { expectContiguousOnGpu, type Recorder } from "../../webgpu/recorder.ts";
+import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
+import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, floatDType, floatOperand } from "../../webgpu/wgsl-operands.ts";
 import type { CorrectAttnOutArgs } from "./index.ts";
 

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { ArgumentError } from "@lockstep/tensor";
-import { expectContiguousOnGpu, type Recorder } from "../../webgpu/recorder.ts";
+import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
+import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, floatDType, floatOperand } from "../../webgpu/wgsl-operands.ts";
 import type { MergeAttnStatesArgs } from "./index.ts";
 

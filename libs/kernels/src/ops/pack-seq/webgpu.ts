@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { DTYPE_BYTES, elementCount } from "@lockstep/tensor";
-import { expectContiguousOnGpu, type Recorder } from "../../webgpu/recorder.ts";
+import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
+import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, rawOperand } from "../../webgpu/wgsl-operands.ts";
 import type { PackSeqArgs } from "./index.ts";
 import { padBits } from "./pad-bits.ts";

@@ -43,3 +43,26 @@ fn load_${name}(at: u32, chunk: u32) -> KvChunk {
   ${body}
 }`;
 }
+
+/**
+ * WGSL for the queries: `query_vector(row_at, column) -> vec4f`, where `row_at` is the place of a row in elements.
+ * Elements beyond the row's end are 0.
+ */
+export function queryOperand(binding: number, dtype: FloatDType, unit: 1 | 4): string {
+  const operand = floatOperand("query", binding, dtype, unit, "read");
+  if (unit === 4) {
+    return `${operand}
+fn query_vector(row_at: u32, column: u32) -> vec4f {
+  if (column >= KEY_DIM) { return vec4f(); }
+  return load_query((row_at + column) / 4u);
+}`;
+  }
+  return `${operand}
+fn query_vector(row_at: u32, column: u32) -> vec4f {
+  var vector = vec4f();
+  for (var j = 0u; j < 4u; j++) {
+    if (column + j < KEY_DIM) { vector[j] = load_query(row_at + column + j); }
+  }
+  return vector;
+}`;
+}

@@ -13,7 +13,7 @@
 import { BF16, F16 } from "../../wasm/dtype.as";
 import { log4 } from "../../wasm/math.as";
 import { convertRow, loadQueryRow } from "./rows.as";
-import { scores } from "./scores.as";
+import { SCORE_STRIDE, scores } from "./scores.as";
 import { softmaxRow } from "./softmax.as";
 import { weightedSum } from "./weighted-sum.as";
 
@@ -36,10 +36,10 @@ const SOFTCAP: usize = 108; // f32, 0 for none
 const OUT: usize = 112; // pointer, token stride, head stride, column stride
 const LSE: usize = 128; // pointer, token stride, head stride
 const MAX_ROWS: usize = 140;
-const TILE_KEYS: usize = 144; // multiple of 4
+const TILE_KEYS: usize = 144; // multiple of 4, at most 128
 const Q_ROWS: usize = 148; // scratch: maxRows x padded key dim
 const O_ROWS: usize = 152; // maxRows x padded value dim
-const S_ROWS: usize = 156; // maxRows x tileKeys
+const S_ROWS: usize = 156; // maxRows x SCORE_STRIDE bytes
 const STATE: usize = 160; // maxRows x (max, sum, rescale, first visible key of the tile, one past the last)
 const POINTERS: usize = 164; // tileKeys pointers each to key rows, value rows and tile rows
 const TILE: usize = 168; // tileKeys x the larger padded dim: keys, later values, as f32
@@ -112,7 +112,6 @@ function pass<T>(
   const keyBytes = pad4(keyDim) * 4;
   const valueBytes = pad4(valueDim) * 4;
   const tileKeys = load<i32>(p, TILE_KEYS);
-  const scoreBytes = tileKeys * 4;
   const softcap = load<f32>(p, SOFTCAP);
   const qRows: usize = load<u32>(p, Q_ROWS);
   const oRows: usize = load<u32>(p, O_ROWS);
@@ -124,7 +123,10 @@ function pass<T>(
   const tile: usize = load<u32>(p, TILE);
   const tileBytes = max(keyBytes, valueBytes);
   const convertsKeys = !isFloat<T>() || (keyDim & 3) != 0;
-  const convertsValues = !isFloat<T>() || (valueDim & 3) != 0;
+  // Values are read once for every four rows: from a tile, unless that is only once. (Rows of a cache often lie a power
+  // of two apart, where few of them fit the L1 cache at a time.)
+  const rowsPerHead = tokenCount * min(size, stop - head);
+  const convertsValues = !isFloat<T>() || (valueDim & 3) != 0 || rowsPerHead > 4;
   // MLA: the values are columns of the keys.
   const sharedRows = convertsKeys && v128.all_true<i32>(i32x4.eq(v128.load(p, KEY), v128.load(p, VALUE)));
 
@@ -171,10 +173,10 @@ function pass<T>(
         for (let key = 0; key < count; key++) {
           convertRow<T>(load<u32>(keyRows + key * 4) + keyOffset, load<u32>(tileRows + key * 4), keyDim);
         }
-        scores(q, rows, tileRows, 0, padded, keyBytes, sRows, scoreBytes);
-      } else scores(q, rows, keyRows, keyOffset, padded, keyBytes, sRows, scoreBytes);
+        scores(q, rows, tileRows, 0, padded, keyBytes, sRows);
+      } else scores(q, rows, keyRows, keyOffset, padded, keyBytes, sRows);
       for (let index = 0; index < rows; index++) {
-        softmaxRow(sRows + index * scoreBytes, padded, state + index * STATE_BYTES, softcap);
+        softmaxRow(sRows + index * <i32>SCORE_STRIDE, padded, state + index * STATE_BYTES, softcap);
       }
       const o = oRows + row * valueBytes;
       if (convertsValues) {
@@ -183,8 +185,8 @@ function pass<T>(
             convertRow<T>(load<u32>(valueRows + key * 4) + valueOffset, load<u32>(tileRows + key * 4), valueDim);
           }
         }
-        weightedSum(sRows, scoreBytes, rows, tileRows, 0, count, o, valueBytes, state, full);
-      } else weightedSum(sRows, scoreBytes, rows, valueRows, valueOffset, count, o, valueBytes, state, full);
+        weightedSum(sRows, rows, tileRows, 0, count, o, valueBytes, state, full);
+      } else weightedSum(sRows, rows, valueRows, valueOffset, count, o, valueBytes, state, full);
     }
   }
 

@@ -8,13 +8,15 @@
 // element of K and V that a workgroup loads serves all its ROWS query rows.
 // Memory traffic: each visible key and value once per row group; queries, and out or the split's partial result, once.
 // Numerical contract: f32. Scores are kept times log2(e), so that exponentials are exp2. Keys are assigned to teams by
-// their absolute index: a row's result does not depend on which rows share its workgroup. Keys that a row does not see
+// their absolute index: a row's result does not depend on where its item's keys begin. Keys that a row does not see
 // are never added to it (selected away, not multiplied by 0), and keys that no row sees are not loaded. No float is
 // infinite: a running maximum starts at LOWEST, and -inf leaves as a bit pattern.
 //
-// Before this text come: THREADS, LANES, KEYS, ROWS, SPLIT (write partial results), SEVERAL_TOKENS (rows may see
-// different keys), SOFTCAP, KEY_DIM, VALUE_DIM, CHUNK (elements of a key that one load takes), CHUNK_VECTORS, BLOCK_SIZE;
-// KvChunk, load_query (in elements), load_key, load_value, sum_over_lanes.
+// Before this text come, as constants: THREADS, LANES, TEAMS, KEYS, TILE, ROWS, SCORES (KEYS * ROWS), SPLIT (write
+// partial results), SEVERAL_TOKENS (rows may see different keys), SOFTCAP, KEY_DIM, VALUE_DIM, CHUNK (elements of a key
+// that one load takes), CHUNK_VECTORS, KEY_CHUNKS and VALUE_CHUNKS (per row), KEY_ROUNDS and VALUE_ROUNDS (chunks per
+// lane), KEY_VECTORS and VALUE_VECTORS (vec4f per lane), BLOCK_SIZE;
+// as code: KvChunk, query_vector, load_key, load_value, sum_over_lanes. Loops marked `unroll` are written out.
 
 struct Params {
   workgroups: u32,
@@ -54,19 +56,11 @@ struct Params {
 const LOWEST = -1e30;
 const LOG2_E = 1.4426950408889634;
 const LN_2 = 0.6931471805599453;
-const TEAMS = THREADS / LANES;
-const TILE = TEAMS * KEYS;
-const SCORES = KEYS * ROWS;
-const KEY_CHUNKS = (KEY_DIM + CHUNK - 1u) / CHUNK;
-const VALUE_CHUNKS = (VALUE_DIM + CHUNK - 1u) / CHUNK;
-const KEY_ROUNDS = max(1u, (KEY_CHUNKS + LANES - 1u) / LANES);
-const VALUE_ROUNDS = max(1u, (VALUE_CHUNKS + LANES - 1u) / LANES);
-const KEY_VECTORS = KEY_ROUNDS * CHUNK_VECTORS;
-const VALUE_VECTORS = VALUE_ROUNDS * CHUNK_VECTORS;
 
 var<workgroup> team_maxima: array<f32, ROWS * TEAMS>;
 var<workgroup> team_sums: array<f32, ROWS * TEAMS>;
-var<workgroup> team_values: array<vec4f, 2u * THREADS>;
+// One row's sums of all threads: vector v of thread i at v * THREADS + i.
+var<workgroup> team_values: array<vec4f, VALUE_VECTORS * THREADS>;
 
 struct Rows {
   first_token: u32,
@@ -85,13 +79,10 @@ fn rows_of(item: u32, kv_head: u32) -> Rows {
   return Rows(plan[item * 4u], first_head, heads, heads * plan[item * 4u + 1u]);
 }
 
-// Four elements of a query row from element `at`, zeros beyond the row's end.
-fn query_vector(row_at: u32, at: u32) -> vec4f {
-  var vector = vec4f();
-  for (var j = 0u; j < 4u; j++) {
-    if (at + j < KEY_DIM) { vector[j] = load_query(row_at + at + j); }
-  }
-  return vector;
+// Place of a row in [T, Hq].
+fn place_of(rows: Rows, row: u32) -> u32 {
+  let token = rows.first_token + row / rows.heads;
+  return token * params.query_heads + rows.first_head + row % rows.heads;
 }
 
 // softcap * tanh(score / softcap). tanh itself may be wrong by 1e-5 in WGSL.
@@ -134,30 +125,32 @@ fn partial_attention(
   var query: array<vec4f, ROWS * KEY_VECTORS>;
   var row_low: array<u32, ROWS>;
   var row_high: array<u32, ROWS>;
-  for (var r = 0u; r < ROWS; r++) {
-    let row = first_row + r;
-    if (row < rows.count) {
-      let token = rows.first_token + row / rows.heads;
-      row_low[r] = plan[params.tokens_at + token * 3u + 1u];
-      row_high[r] = plan[params.tokens_at + token * 3u + 2u];
-      let row_at = params.query_first + place_of(rows, row) * KEY_DIM;
-      for (var v = 0u; v < KEY_VECTORS; v++) {
-        let chunk = lane + LANES * (v / CHUNK_VECTORS);
-        query[r * KEY_VECTORS + v] = params.scale * query_vector(row_at, chunk * CHUNK + 4u * (v % CHUNK_VECTORS));
-      }
+  for (var r = 0u; r < ROWS; r++) { // unroll
+    let row = min(first_row + r, rows.count - 1u);
+    if (SEVERAL_TOKENS) {
+      let token_at = params.tokens_at + (rows.first_token + row / rows.heads) * 3u;
+      row_low[r] = plan[token_at + 1u];
+      row_high[r] = plan[token_at + 2u];
+    }
+    let row_at = params.query_first + place_of(rows, row) * KEY_DIM;
+    for (var v = 0u; v < KEY_VECTORS; v++) { // unroll
+      let column = (lane + LANES * (v / CHUNK_VECTORS)) * CHUNK + 4u * (v % CHUNK_VECTORS);
+      query[r * KEY_VECTORS + v] = params.scale * query_vector(row_at, column);
     }
   }
 
   var maxima: array<f32, ROWS>;
   var sums: array<f32, ROWS>;
   var values: array<vec4f, ROWS * VALUE_VECTORS>;
-  for (var r = 0u; r < ROWS; r++) { maxima[r] = LOWEST; }
+  for (var r = 0u; r < ROWS; r++) { // unroll
+    maxima[r] = LOWEST;
+  }
 
   for (var tile = (low / TILE) * TILE; tile < high; tile += TILE) {
-    // Initialised by hand: some drivers zero a plain `var` only in the first iteration.
+    // Initialised by hand: some compilers zero a plain `var` only in the first iteration.
     var scores = array<f32, SCORES>();
-    var value_at: array<u32, KEYS>;
-    for (var k = 0u; k < KEYS; k++) {
+    var value_at = array<u32, KEYS>();
+    for (var k = 0u; k < KEYS; k++) { // unroll
       let key = tile + k * TEAMS + team;
       if (key >= low && key < high) {
         let block = plan[table_row + key / BLOCK_SIZE];
@@ -166,12 +159,11 @@ fn partial_attention(
           + kv_head * params.key_head_stride;
         value_at[k] = params.value_first + block * params.value_block_stride + slot * params.value_slot_stride
           + kv_head * params.value_head_stride;
-        for (var round = 0u; round < KEY_ROUNDS; round++) {
-          let chunk = lane + LANES * round;
-          if (chunk < KEY_CHUNKS) {
-            let loaded = load_key(key_at, chunk);
-            for (var v = 0u; v < CHUNK_VECTORS; v++) {
-              for (var r = 0u; r < ROWS; r++) {
+        for (var round = 0u; round < KEY_ROUNDS; round++) { // unroll
+          if (lane + LANES * round < KEY_CHUNKS) {
+            let loaded = load_key(key_at, lane + LANES * round);
+            for (var v = 0u; v < CHUNK_VECTORS; v++) { // unroll
+              for (var r = 0u; r < ROWS; r++) { // unroll
                 scores[k * ROWS + r] += dot(query[r * KEY_VECTORS + round * CHUNK_VECTORS + v], loaded[v]);
               }
             }
@@ -181,9 +173,9 @@ fn partial_attention(
     }
     sum_over_lanes(&scores, thread);
 
-    for (var r = 0u; r < ROWS; r++) {
+    for (var r = 0u; r < ROWS; r++) { // unroll
       var maximum = maxima[r];
-      for (var k = 0u; k < KEYS; k++) {
+      for (var k = 0u; k < KEYS; k++) { // unroll
         let key = tile + k * TEAMS + team;
         let first_seen = select(low, max(low, row_low[r]), SEVERAL_TOKENS);
         let end_seen = select(high, min(high, row_high[r]), SEVERAL_TOKENS);
@@ -195,34 +187,30 @@ fn partial_attention(
       }
       let rescale = exp2(maxima[r] - maximum);
       maxima[r] = maximum;
-      var sum = sums[r] * rescale;
-      for (var k = 0u; k < KEYS; k++) {
+      sums[r] *= rescale;
+      for (var k = 0u; k < KEYS; k++) { // unroll
         let score = scores[k * ROWS + r];
         let weight = select(exp2(score - maximum), 0.0, score == LOWEST);
         scores[k * ROWS + r] = weight;
-        sum += weight;
+        sums[r] += weight;
       }
-      sums[r] = sum;
-      for (var v = 0u; v < VALUE_VECTORS; v++) { values[r * VALUE_VECTORS + v] *= rescale; }
+      for (var v = 0u; v < VALUE_VECTORS; v++) { // unroll
+        values[r * VALUE_VECTORS + v] *= rescale;
+      }
     }
 
-    for (var k = 0u; k < KEYS; k++) {
+    for (var k = 0u; k < KEYS; k++) { // unroll
       let key = tile + k * TEAMS + team;
       if (key >= low && key < high) {
-        for (var round = 0u; round < VALUE_ROUNDS; round++) {
-          let chunk = lane + LANES * round;
-          if (chunk < VALUE_CHUNKS) {
-            let loaded = load_value(value_at[k], chunk);
-            for (var v = 0u; v < CHUNK_VECTORS; v++) {
-              for (var r = 0u; r < ROWS; r++) {
-                let at = r * VALUE_VECTORS + round * CHUNK_VECTORS + v;
-                let weight = scores[k * ROWS + r];
-                let sum = values[at] + weight * loaded[v];
-                if (SEVERAL_TOKENS) {
-                  values[at] = select(sum, values[at], key < row_low[r] || key >= row_high[r]);
-                } else {
-                  values[at] = sum;
-                }
+        for (var round = 0u; round < VALUE_ROUNDS; round++) { // unroll
+          if (lane + LANES * round < VALUE_CHUNKS) {
+            let loaded = load_value(value_at[k], lane + LANES * round);
+            for (var v = 0u; v < CHUNK_VECTORS; v++) { // unroll
+              for (var r = 0u; r < ROWS; r++) { // unroll
+                let old = values[r * VALUE_VECTORS + round * CHUNK_VECTORS + v];
+                let sum = old + scores[k * ROWS + r] * loaded[v];
+                let unseen = SEVERAL_TOKENS && (key < row_low[r] || key >= row_high[r]);
+                values[r * VALUE_VECTORS + round * CHUNK_VECTORS + v] = select(sum, old, unseen);
               }
             }
           }
@@ -233,71 +221,53 @@ fn partial_attention(
 
   // Fold the teams, in team order.
   if (lane == 0u) {
-    for (var r = 0u; r < ROWS; r++) {
+    for (var r = 0u; r < ROWS; r++) { // unroll
       team_maxima[r * TEAMS + team] = maxima[r];
       team_sums[r * TEAMS + team] = sums[r];
     }
   }
   workgroupBarrier();
-  for (var r = 0u; r < ROWS; r++) {
-    var maximum = LOWEST;
-    for (var t = 0u; t < TEAMS; t++) { maximum = max(maximum, team_maxima[r * TEAMS + t]); }
-    var sum = 0.0;
-    for (var t = 0u; t < TEAMS; t++) {
-      sum += team_sums[r * TEAMS + t] * exp2(team_maxima[r * TEAMS + t] - maximum);
+  for (var r = 0u; r < ROWS; r++) { // unroll
+    let state = folded_state(r);
+    for (var v = 0u; v < VALUE_VECTORS; v++) { // unroll
+      team_values[v * THREADS + thread] = values[r * VALUE_VECTORS + v] * exp2(maxima[r] - state.x);
     }
-    let rescale = exp2(maxima[r] - maximum);
-    for (var v = 0u; v < VALUE_VECTORS; v++) { values[r * VALUE_VECTORS + v] *= rescale; }
-    maxima[r] = maximum;
-    sums[r] = sum;
-  }
-  for (var at = 0u; at < ROWS * VALUE_VECTORS; at++) {
-    // Two buffers in turn: one barrier keeps writers of the next vector apart from readers of this one.
-    let buffer = (at % 2u) * THREADS;
-    team_values[buffer + thread] = values[at];
     workgroupBarrier();
-    let row = first_row + at / VALUE_VECTORS;
-    if (team == 0u && row < rows.count) {
-      var folded = vec4f();
-      for (var t = 0u; t < TEAMS; t++) { folded += team_values[buffer + t * LANES + lane]; }
-      store_folded(rows, row, split, at % VALUE_VECTORS, lane, folded, sums[at / VALUE_VECTORS]);
+    if (first_row + r < rows.count) { store_row(place_of(rows, first_row + r), split, state, thread); }
+    workgroupBarrier();
+  }
+}
+
+// Maximum and sum of row `r` of the workgroup over its teams.
+fn folded_state(r: u32) -> vec2f {
+  var maximum = LOWEST;
+  for (var t = 0u; t < TEAMS; t++) { maximum = max(maximum, team_maxima[r * TEAMS + t]); }
+  var sum = 0.0;
+  for (var t = 0u; t < TEAMS; t++) { sum += team_sums[r * TEAMS + t] * exp2(team_maxima[r * TEAMS + t] - maximum); }
+  return vec2f(maximum, sum);
+}
+
+// Adds what the teams left in team_values, and stores the row. Thread i takes vectors i, i + THREADS, ...
+fn store_row(place: u32, split: u32, state: vec2f, thread: u32) {
+  let out_at = select(params.out_first + place * VALUE_DIM, (place * params.splits + split) * VALUE_DIM, SPLIT);
+  for (var at = thread; at < VALUE_VECTORS * LANES; at += THREADS) {
+    let v = at / LANES;
+    let lane = at % LANES;
+    var folded = vec4f();
+    for (var t = 0u; t < TEAMS; t++) { folded += team_values[v * THREADS + t * LANES + lane]; }
+    if (!SPLIT) { folded = select(folded / state.y, vec4f(), state.y == 0.0); }
+    let column = (lane + LANES * (v / CHUNK_VECTORS)) * CHUNK + 4u * (v % CHUNK_VECTORS);
+    for (var j = 0u; j < 4u; j++) {
+      if (column + j < VALUE_DIM) { out[out_at + column + j] = folded[j]; }
     }
   }
   if (thread == 0u) {
-    for (var r = 0u; r < ROWS; r++) {
-      if (first_row + r < rows.count) { store_state(rows, first_row + r, split, maxima[r], sums[r]); }
+    if (SPLIT) {
+      lse[(place * params.splits + split) * 2u] = bitcast<u32>(state.x);
+      lse[(place * params.splits + split) * 2u + 1u] = bitcast<u32>(state.y);
+    } else {
+      let natural = (state.x + log2(max(state.y, 1e-30))) * LN_2;
+      lse[params.lse_first + place] = select(bitcast<u32>(natural), NEGATIVE_INFINITY_BITS, state.y == 0.0);
     }
-  }
-}
-
-// Place of a row in [T, Hq].
-fn place_of(rows: Rows, row: u32) -> u32 {
-  let token = rows.first_token + row / rows.heads;
-  return token * params.query_heads + rows.first_head + row % rows.heads;
-}
-
-// Stores the four elements of a row that a lane holds as its vector `v`.
-fn store_folded(rows: Rows, row: u32, split: u32, v: u32, lane: u32, folded: vec4f, sum: f32) {
-  let place = place_of(rows, row);
-  let column = (lane + LANES * (v / CHUNK_VECTORS)) * CHUNK + 4u * (v % CHUNK_VECTORS);
-  var value = folded;
-  var out_at = (place * params.splits + split) * VALUE_DIM + column;
-  if (!SPLIT) {
-    value = select(folded / sum, vec4f(), sum == 0.0);
-    out_at = params.out_first + place * VALUE_DIM + column;
-  }
-  for (var j = 0u; j < 4u; j++) {
-    if (column + j < VALUE_DIM) { out[out_at + j] = value[j]; }
-  }
-}
-
-fn store_state(rows: Rows, row: u32, split: u32, maximum: f32, sum: f32) {
-  let place = place_of(rows, row);
-  if (SPLIT) {
-    lse[(place * params.splits + split) * 2u] = bitcast<u32>(maximum);
-    lse[(place * params.splits + split) * 2u + 1u] = bitcast<u32>(sum);
-  } else {
-    let natural = (maximum + log2(max(sum, 1e-30))) * LN_2;
-    lse[params.lse_first + place] = select(bitcast<u32>(natural), NEGATIVE_INFINITY_BITS, sum == 0.0);
   }
 }

@@ -2,6 +2,12 @@
 
 import { BF16, F16, f16ToF32Finite, load1, load4 } from "../../wasm/dtype.as";
 
+// @ts-ignore: decorator
+@inline
+function twice(bits: v128): v128 {
+  return i16x8.add(bits, bits);
+}
+
 /** One row of unit stride. */
 export function convertRow<T>(source: usize, target: usize, dim: i32): void {
   const end = source + dim * sizeof<T>();
@@ -24,8 +30,8 @@ export function convertRow<T>(source: usize, target: usize, dim: i32): void {
       v128.store(target, f16ToF32Finite(v128.load16x4_s(source, 8)), 16);
       v128.store(target, f16ToF32Finite(v128.load16x4_s(source, 16)), 32);
       v128.store(target, f16ToF32Finite(v128.load16x4_s(source, 24)), 48);
-      largest = i16x8.max_u(largest, i16x8.shl(v128.load(source), 1));
-      largest = i16x8.max_u(largest, i16x8.shl(v128.load(source, 16), 1));
+      largest = i16x8.max_u(largest, twice(v128.load(source)));
+      largest = i16x8.max_u(largest, twice(v128.load(source, 16)));
       source += 32;
       target += 64;
     }

@@ -3,6 +3,12 @@
 // Two rows by four keys at a time: eight vectors of partial sums in registers, six loads for sixteen operations.
 
 /**
+ * Bytes from one row of scores to the next: a tile of at most 128 keys, and 16 more so that rows spread over the cache.
+ * A constant, so that the rows of a block are constant offsets from one pointer.
+ */
+export const SCORE_STRIDE: usize = 528;
+
+/**
  * `keyRows` points to `keys` (a multiple of 4) addresses of key rows, each to be moved by `offset`; rows are `rowBytes`
  * long, a multiple of 16.
  */
@@ -14,7 +20,6 @@ export function scores(
   keys: i32,
   rowBytes: i32,
   scoreRows: usize,
-  scoreStride: i32,
 ): void {
   for (let key = 0; key < keys; key += 4) {
     const pointers = keyRows + key * 4;
@@ -26,9 +31,9 @@ export function scores(
     let target = scoreRows + key * 4;
     let row = 0;
     for (; row + 2 <= rows; row += 2) {
-      twoRows(query, rowBytes, k0, k1, k2, k3, target, scoreStride);
+      twoRows(query, rowBytes, k0, k1, k2, k3, target);
       query += 2 * rowBytes;
-      target += 2 * scoreStride;
+      target += 2 * SCORE_STRIDE;
     }
     if (row < rows) oneRow(query, rowBytes, k0, k1, k2, k3, target);
   }
@@ -57,7 +62,6 @@ function twoRows(
   k2: usize,
   k3: usize,
   target: usize,
-  stride: i32,
 ): void {
   let a0 = f32x4.splat(0);
   let a1 = f32x4.splat(0);
@@ -123,7 +127,7 @@ function twoRows(
     b3 = multiplyAdd(b3, b, k);
   }
   v128.store(target, sums(a0, a1, a2, a3));
-  v128.store(target + stride, sums(b0, b1, b2, b3));
+  v128.store(target, sums(b0, b1, b2, b3), SCORE_STRIDE);
 }
 
 function oneRow(q: usize, bytes: i32, k0: usize, k1: usize, k2: usize, k3: usize, target: usize): void {

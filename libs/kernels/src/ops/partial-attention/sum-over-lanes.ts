@@ -9,7 +9,7 @@ export function sumOverLanes(useSubgroups: boolean): string {
 /** Every lane adds its partner's value at distances LANES / 2, ..., 1: all lanes end with the same bits. */
 const BUTTERFLY = `
 fn sum_over_lanes(scores: ptr<function, array<f32, SCORES>>, thread: u32) {
-  for (var i = 0u; i < SCORES; i++) {
+  for (var i = 0u; i < SCORES; i++) { // unroll
     var sum = (*scores)[i];
     for (var step = LANES / 2u; step > 0u; step >>= 1u) { sum += subgroupShuffleXor(sum, step); }
     (*scores)[i] = sum;
@@ -22,7 +22,9 @@ var<workgroup> team_scores: array<f32, SCORES * TEAMS>;
 
 fn sum_over_lanes(scores: ptr<function, array<f32, SCORES>>, thread: u32) {
   let first = thread - thread % LANES;
-  for (var i = 0u; i < SCORES; i++) { lane_scores[i * THREADS + thread] = (*scores)[i]; }
+  for (var i = 0u; i < SCORES; i++) { // unroll
+    lane_scores[i * THREADS + thread] = (*scores)[i];
+  }
   workgroupBarrier();
   for (var i = thread % LANES; i < SCORES; i += LANES) {
     var sum = 0.0;
@@ -30,5 +32,7 @@ fn sum_over_lanes(scores: ptr<function, array<f32, SCORES>>, thread: u32) {
     team_scores[i * TEAMS + thread / LANES] = sum;
   }
   workgroupBarrier();
-  for (var i = 0u; i < SCORES; i++) { (*scores)[i] = team_scores[i * TEAMS + thread / LANES]; }
+  for (var i = 0u; i < SCORES; i++) { // unroll
+    (*scores)[i] = team_scores[i * TEAMS + thread / LANES];
+  }
 }`;

@@ -9,6 +9,10 @@ const MAX_ROWS = 64;
 /** Columns of keys in a tile: small enough for the L1 cache, many enough to amortise a row's rescale. */
 const TILE_ELEMENTS = 4096;
 
+/** Bytes between rows of scores, as in `scores.as.ts`: room for the longest tile. */
+const SCORE_STRIDE = 528;
+const MAX_TILE_KEYS = 128;
+
 /** partialAttention by `partial-attention.as.ts`. */
 export function partialAttentionWasm(kernels: WasmKernels, context: KernelContext, args: PartialAttentionArgs): void {
   const plan = planPartialAttention(args);
@@ -59,7 +63,7 @@ function layOutScratch(plan: PartialAttentionPlan) {
   const keyColumns = Math.ceil(plan.keyDim / 4) * 4;
   const valueColumns = Math.ceil(plan.valueDim / 4) * 4;
   const columns = Math.max(keyColumns, valueColumns, 4);
-  const tileKeys = Math.min(128, Math.max(16, Math.floor(TILE_ELEMENTS / columns / 4) * 4));
+  const tileKeys = Math.min(MAX_TILE_KEYS, Math.max(16, Math.floor(TILE_ELEMENTS / columns / 4) * 4));
   const maxRows = Math.min(MAX_ROWS, plan.tokens * plan.queryHeads);
   let bytes = 0;
   const take = (size: number): number => {
@@ -74,7 +78,7 @@ function layOutScratch(plan: PartialAttentionPlan) {
     ends: take(plan.tokens * 4),
     query: take(maxRows * keyColumns * 4),
     out: take(maxRows * valueColumns * 4),
-    scores: take(maxRows * tileKeys * 4),
+    scores: take(maxRows * SCORE_STRIDE),
     state: take(maxRows * 20),
     pointers: take(tileKeys * 12),
     tile: take(tileKeys * columns * 4),

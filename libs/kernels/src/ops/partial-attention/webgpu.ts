@@ -1,10 +1,12 @@
 import { readFileSync } from "node:fs";
 import type { CompiledKernel } from "../../webgpu/compiled-kernel.ts";
-import { expectContiguousOnGpu, float32Bits, type Recorder } from "../../webgpu/recorder.ts";
-import { assembleWgsl, type FloatDType, floatDType, floatOperand } from "../../webgpu/wgsl-operands.ts";
+import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
+import { float32Bits } from "../../webgpu/float-bits.ts";
+import type { Recorder } from "../../webgpu/recorder.ts";
+import { assembleWgsl, type FloatDType, floatDType } from "../../webgpu/wgsl-operands.ts";
 import type { PartialAttentionArgs, PartialAttentionPlan } from "./index.ts";
-import { ATTENTION_THREADS, attentionKernelShape, keysPerSplit, keysPerStep } from "./kernel-shape.ts";
-import { type KvChunkShape, kvChunkShape, kvOperand } from "./kv-operand.ts";
+import { type AttentionKernelShape, attentionKernelShape, keysPerSplit, lanesAndRows } from "./kernel-shape.ts";
+import { type KvChunkShape, kvChunkShape, kvOperand, queryOperand } from "./kv-operand.ts";
 import { sumOverLanes } from "./sum-over-lanes.ts";
 import { type WorkItem, workItems } from "./work-items.ts";
 
@@ -30,7 +32,7 @@ export function recordPartialAttention(
   const kvDType = floatDType(keyCache.dtype);
   const rowPlaces = [keyRegion, valueRegion].flatMap(({ first, strides }) => [first, ...strides.slice(0, 3)]);
   const chunk = kvChunkShape(kvDType, [keyDim, valueDim, ...rowPlaces]);
-  const { lanes, mostRows } = attentionKernelShape(keyDim, valueDim, chunk, recorder.gpu.subgroupWidth);
+  const { lanes, mostRows } = lanesAndRows(recorder.gpu, keyDim, valueDim, chunk);
 
   const headsTogether = Math.min(headGroup.size, queryHeads);
   const items = workItems(plan, Math.max(1, Math.floor(mostRows / headsTogether)));
@@ -42,13 +44,13 @@ export function recordPartialAttention(
   const longest = items.reduce((most, item) => Math.max(most, item.end), 0);
   const splits = Math.max(1, Math.ceil(longest / splitKeys));
 
-  const shape: KernelShape = {
+  const shape: Specialisation = {
     plan,
     queryDType: floatDType(query.dtype),
+    queryUnit: keyDim % 4 === 0 && queryRegion.first % 4 === 0 ? 4 : 1,
     kvDType,
     chunk,
-    lanes,
-    rows,
+    threads: attentionKernelShape(recorder.gpu, lanes, rows),
     severalTokens: itemTokens > 1,
   };
   const attend = attentionKernel(recorder, shape, splits > 1);
@@ -105,33 +107,35 @@ export function recordPartialAttention(
   recorder.dispatch(mergeKernel(recorder, valueDim), mergeRegions, tokens * queryHeads);
 }
 
-interface KernelShape {
+/** Everything that a compiled kernel is made for. */
+interface Specialisation {
   readonly plan: PartialAttentionPlan;
   readonly queryDType: FloatDType;
+  readonly queryUnit: 1 | 4;
   readonly kvDType: FloatDType;
   readonly chunk: KvChunkShape;
-  readonly lanes: number;
-  readonly rows: number;
+  readonly threads: AttentionKernelShape;
   readonly severalTokens: boolean;
 }
 
-function attentionKernel(recorder: Recorder, shape: KernelShape, split: boolean): CompiledKernel {
-  const { plan, queryDType, kvDType, chunk, lanes, rows, severalTokens } = shape;
+function attentionKernel(recorder: Recorder, special: Specialisation, split: boolean): CompiledKernel {
+  const { plan, queryDType, queryUnit, kvDType, chunk, severalTokens } = special;
+  const { threads, lanes, keys, rows } = special.threads;
   const { keyDim, valueDim, blockSize } = plan;
   const softcap = plan.softcap !== 0;
-  const keys = keysPerStep(rows);
   const useSubgroups = recorder.gpu.subgroupWidth > 0;
   const flags = [
     split ? "split" : "",
     severalTokens ? "several tokens" : "",
     softcap ? "softcap" : "",
     chunk.aligned ? "" : "unaligned",
+    queryUnit === 4 ? "" : "unaligned query",
     useSubgroups ? "" : "no subgroups",
   ].filter((flag) => flag !== "");
   return recorder.kernel({
     key: [
       `partial-attention q ${queryDType} kv ${kvDType} Dk${keyDim} Dv${valueDim} bs${blockSize}`,
-      `lanes${lanes} keys${keys} rows${rows}`,
+      `threads${threads} lanes${lanes} keys${keys} rows${rows}`,
       ...flags,
     ].join(" "),
     entryPoint: "partial_attention",
@@ -139,23 +143,10 @@ function attentionKernel(recorder: Recorder, shape: KernelShape, split: boolean)
     wgsl: () =>
       assembleWgsl(
         ATTENTION_SOURCE,
-        {
-          THREADS: ATTENTION_THREADS,
-          LANES: lanes,
-          KEYS: keys,
-          ROWS: rows,
-          SPLIT: split,
-          SEVERAL_TOKENS: severalTokens,
-          SOFTCAP: softcap,
-          KEY_DIM: keyDim,
-          VALUE_DIM: valueDim,
-          CHUNK: chunk.chunk,
-          CHUNK_VECTORS: chunk.vectors,
-          BLOCK_SIZE: blockSize,
-        },
+        { ...attentionConstants(special), SPLIT: split, SEVERAL_TOKENS: severalTokens, SOFTCAP: softcap },
         [
           "alias KvChunk = array<vec4f, CHUNK_VECTORS>;",
-          floatOperand("query", 4, queryDType, 1, "read"),
+          queryOperand(4, queryDType, queryUnit),
           kvOperand("key", 5, kvDType, keyDim, chunk),
           kvOperand("value", 6, kvDType, valueDim, chunk),
           sumOverLanes(useSubgroups),
@@ -163,6 +154,35 @@ function attentionKernel(recorder: Recorder, shape: KernelShape, split: boolean)
         useSubgroups ? "enable subgroups;" : "",
       ),
   });
+}
+
+function attentionConstants(special: Specialisation): Record<string, number> {
+  const { threads, lanes, keys, rows } = special.threads;
+  const { chunk, vectors } = special.chunk;
+  const { keyDim, valueDim, blockSize } = special.plan;
+  const [keyChunks, valueChunks] = [Math.ceil(keyDim / chunk), Math.ceil(valueDim / chunk)];
+  const rounds = (chunks: number): number => Math.max(1, Math.ceil(chunks / lanes));
+  const [keyRounds, valueRounds] = [rounds(keyChunks), rounds(valueChunks)];
+  return {
+    THREADS: threads,
+    LANES: lanes,
+    TEAMS: threads / lanes,
+    KEYS: keys,
+    TILE: keys * (threads / lanes),
+    ROWS: rows,
+    SCORES: keys * rows,
+    KEY_DIM: keyDim,
+    VALUE_DIM: valueDim,
+    CHUNK: chunk,
+    CHUNK_VECTORS: vectors,
+    KEY_CHUNKS: keyChunks,
+    VALUE_CHUNKS: valueChunks,
+    KEY_ROUNDS: keyRounds,
+    VALUE_ROUNDS: valueRounds,
+    KEY_VECTORS: keyRounds * vectors,
+    VALUE_VECTORS: valueRounds * vectors,
+    BLOCK_SIZE: blockSize,
+  };
 }
 
 function mergeKernel(recorder: Recorder, valueDim: number): CompiledKernel {

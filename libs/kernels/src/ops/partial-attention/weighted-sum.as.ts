@@ -2,6 +2,8 @@
 //
 // Four rows by eight columns at a time: eight vectors of sums in registers, six loads for sixteen operations.
 
+import { SCORE_STRIDE } from "./scores.as";
+
 // @ts-ignore: decorator
 @inline
 function multiplyAdd(sum: v128, a: v128, b: v128): v128 {
@@ -14,7 +16,6 @@ function multiplyAdd(sum: v128, a: v128, b: v128): v128 {
  */
 export function weightedSum(
   weights: usize,
-  weightStride: i32,
   rows: i32,
   valueRows: usize,
   offset: usize,
@@ -34,15 +35,15 @@ export function weightedSum(
         stop = min(stop, load<i32>(state + index * 20, 16));
       }
     }
-    const w = weights + row * weightStride;
+    const w = weights + row * <i32>SCORE_STRIDE;
     const o = out + row * rowBytes;
-    if (first < stop) fourRows(w, weightStride, valueRows, offset, first, stop, o, rowBytes, state + row * 20);
+    if (first < stop) fourRows(w, valueRows, offset, first, stop, o, rowBytes, state + row * 20);
     if (full) continue;
     // The keys that only some of the four rows see.
     for (let index = row; index < row + 4; index++) {
       const rowFirst = load<i32>(state + index * 20, 12);
       const rowStop = load<i32>(state + index * 20, 16);
-      const rowWeights = weights + index * weightStride;
+      const rowWeights = weights + index * <i32>SCORE_STRIDE;
       const rowOut = out + index * rowBytes;
       if (first >= stop) oneRow(rowWeights, valueRows, offset, rowFirst, rowStop, rowOut, rowBytes, load<f32>(state + index * 20, 8));
       else {
@@ -55,7 +56,7 @@ export function weightedSum(
     const rowState = state + row * 20;
     const rowOut = out + row * rowBytes;
     oneRow(
-      weights + row * weightStride,
+      weights + row * <i32>SCORE_STRIDE,
       valueRows,
       offset,
       load<i32>(rowState, 12),
@@ -69,7 +70,6 @@ export function weightedSum(
 
 function fourRows(
   weights: usize,
-  stride: i32,
   valueRows: usize,
   offset: usize,
   first: i32,
@@ -78,9 +78,6 @@ function fourRows(
   rowBytes: i32,
   state: usize,
 ): void {
-  const w1 = weights + stride;
-  const w2 = w1 + stride;
-  const w3 = w2 + stride;
   const r0 = v128.load32_splat(state, 8);
   const r1 = v128.load32_splat(state, 28);
   const r2 = v128.load32_splat(state, 48);
@@ -96,22 +93,27 @@ function fourRows(
     let d0 = f32x4.splat(0);
     let d1 = f32x4.splat(0);
     const column = offset + at;
-    for (let key = first * 4; key < stop * 4; key += 4) {
-      const value: usize = load<u32>(valueRows + key) + column;
+    let pointer = valueRows + first * 4;
+    let weight = weights + first * 4;
+    const end = valueRows + stop * 4;
+    while (pointer < end) {
+      const value: usize = load<u32>(pointer) + column;
       const v0 = v128.load(value);
       const v1 = v128.load(value, 16);
-      let w = v128.load32_splat(weights + key);
+      let w = f32x4.splat(load<f32>(weight));
       a0 = multiplyAdd(a0, w, v0);
       a1 = multiplyAdd(a1, w, v1);
-      w = v128.load32_splat(w1 + key);
+      w = f32x4.splat(load<f32>(weight, SCORE_STRIDE));
       b0 = multiplyAdd(b0, w, v0);
       b1 = multiplyAdd(b1, w, v1);
-      w = v128.load32_splat(w2 + key);
+      w = f32x4.splat(load<f32>(weight, 2 * SCORE_STRIDE));
       c0 = multiplyAdd(c0, w, v0);
       c1 = multiplyAdd(c1, w, v1);
-      w = v128.load32_splat(w3 + key);
+      w = f32x4.splat(load<f32>(weight, 3 * SCORE_STRIDE));
       d0 = multiplyAdd(d0, w, v0);
       d1 = multiplyAdd(d1, w, v1);
+      pointer += 4;
+      weight += 4;
     }
     let o = out + at;
     v128.store(o, multiplyAdd(a0, r0, v128.load(o)));
@@ -133,10 +135,10 @@ function fourRows(
     let d = f32x4.splat(0);
     for (let key = first * 4; key < stop * 4; key += 4) {
       const v = v128.load(<usize>load<u32>(valueRows + key) + offset + at);
-      a = multiplyAdd(a, v128.load32_splat(weights + key), v);
-      b = multiplyAdd(b, v128.load32_splat(w1 + key), v);
-      c = multiplyAdd(c, v128.load32_splat(w2 + key), v);
-      d = multiplyAdd(d, v128.load32_splat(w3 + key), v);
+      a = multiplyAdd(a, f32x4.splat(load<f32>(weights + key)), v);
+      b = multiplyAdd(b, f32x4.splat(load<f32>(weights + key, SCORE_STRIDE)), v);
+      c = multiplyAdd(c, f32x4.splat(load<f32>(weights + key, 2 * SCORE_STRIDE)), v);
+      d = multiplyAdd(d, f32x4.splat(load<f32>(weights + key, 3 * SCORE_STRIDE)), v);
     }
     let o = out + at;
     v128.store(o, multiplyAdd(a, r0, v128.load(o)));
@@ -169,7 +171,7 @@ function oneRow(
     const column = offset + at;
     for (let key = first * 4; key < stop * 4; key += 4) {
       const value: usize = load<u32>(valueRows + key) + column;
-      const w = v128.load32_splat(weights + key);
+      const w = f32x4.splat(load<f32>(weights + key));
       a = multiplyAdd(a, w, v128.load(value));
       b = multiplyAdd(b, w, v128.load(value, 16));
       c = multiplyAdd(c, w, v128.load(value, 32));
@@ -184,7 +186,7 @@ function oneRow(
   for (; at < rowBytes; at += 16) {
     let a = f32x4.splat(0);
     for (let key = first * 4; key < stop * 4; key += 4) {
-      a = multiplyAdd(a, v128.load32_splat(weights + key), v128.load(<usize>load<u32>(valueRows + key) + offset + at));
+      a = multiplyAdd(a, f32x4.splat(load<f32>(weights + key)), v128.load(<usize>load<u32>(valueRows + key) + offset + at));
     }
     v128.store(out + at, multiplyAdd(a, r, v128.load(out + at)));
   }

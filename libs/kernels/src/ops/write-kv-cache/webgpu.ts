@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { Operand } from "../../operand.ts";
-import { expectContiguousOnGpu, type Recorder } from "../../webgpu/recorder.ts";
+import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
+import type { Recorder } from "../../webgpu/recorder.ts";
 import type { Region } from "../../webgpu/region.ts";
 import { assembleWgsl, bitsOperand, convertBits, type FloatDType, floatDType } from "../../webgpu/wgsl-operands.ts";
 import type { WriteKvCacheArgs } from "./index.ts";

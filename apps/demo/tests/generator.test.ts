@@ -1,0 +1,67 @@
+// The generator as a library: bad input is refused, texts end, failures surface, many texts fit one world.
+import { describe, expect, test } from "bun:test";
+import { ArgumentError } from "@lockstep/tensor";
+import { UsageError } from "../src/errors.ts";
+import { Generator } from "../src/generator.ts";
+import { continuation, greedy, model } from "./shipped-model.ts";
+
+const { promptIds, greedyIds } = greedy[0] ?? expect.unreachable();
+const options = { world: 2, backend: "wasm", capacity: 64 } as const;
+
+test("one world continues one text after another", async () => {
+  await using generator = await Generator.open(model, options);
+  for (const entry of [0, 1, 2, 1, 0]) {
+    const { promptIds, greedyIds } = greedy[entry] ?? expect.unreachable();
+    expect(await continuation(generator, promptIds, 40)).toEqual(greedyIds.slice(0, 40));
+  }
+});
+
+test("a text ends before an end token, or after maxTokens", async () => {
+  await using generator = await Generator.open(model, options);
+  const generate = async (maxTokens: number, endTokens: number[]): Promise<number[]> => {
+    const tokens: number[] = [];
+    for await (const token of generator.generate(promptIds, { maxTokens, endTokens })) tokens.push(token);
+    return tokens;
+  };
+  const newline = 199;
+  const line = greedyIds.indexOf(newline);
+  expect(await generate(50, [newline])).toEqual(greedyIds.slice(0, line));
+  expect(await generate(50, [greedyIds[0] ?? -1])).toEqual([]);
+  expect(await generate(line, [newline])).toEqual(greedyIds.slice(0, line));
+  expect(await generate(1, [])).toEqual(greedyIds.slice(0, 1));
+  expect(await generate(34, [])).toEqual(greedyIds.slice(0, 34));
+});
+
+test("leaving a text early leaves the world usable", async () => {
+  await using generator = await Generator.open(model, options);
+  for await (const token of generator.generate(promptIds, { maxTokens: 50 })) {
+    if (token === greedyIds[3]) break;
+  }
+  expect(await continuation(generator, promptIds, 10)).toEqual(greedyIds.slice(0, 10));
+});
+
+describe("refused", () => {
+  test("ids beyond the vocabulary, empty and overlong steps: nothing is computed", async () => {
+    await using generator = await Generator.open(model, { ...options, maxStepTokens: 4 });
+    await generator.prefill([1, 2, 3]);
+    for (const ids of [[], [4096], [-1], [1.5], [1, 2, 3, 4, 5]]) {
+      await expect(generator.step(ids)).rejects.toThrow(ArgumentError);
+    }
+    await expect(generator.decode(4096, 1).next()).rejects.toThrow("`ids` must be from 0 to 4095, but is 4096");
+    await expect(generator.decode(1, 0).next()).rejects.toThrow("`count` must be from 1 to 32");
+    const [rank] = await generator.metrics();
+    expect(rank?.attention.steps).toBe(1);
+  });
+
+  test("sizes that cannot run the model", async () => {
+    await expect(Generator.open(model, { ...options, world: 9 })).rejects.toThrow(UsageError);
+    await expect(Generator.open(model, { ...options, world: 4, dcp: 4, kvHeads: "sharded" })).rejects.toThrow(UsageError);
+    await expect(Generator.open(model, { ...options, capacity: 16385 })).rejects.toThrow("was made for 16384");
+  });
+
+  test("a text that outgrows the blocks it was promised, on the host, naming the cause", async () => {
+    await using generator = await Generator.open(model, { ...options, capacity: 32 });
+    const error: unknown = await continuation(generator, promptIds, 40).catch((thrown: unknown) => thrown);
+    expect(String(error)).toStartWith("OutOfBlocks: out of KV blocks: the step needs 1 more, 0 of 1 are free.");
+  });
+});

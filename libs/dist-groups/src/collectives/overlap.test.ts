@@ -1,0 +1,69 @@
+import { expect, test } from "bun:test";
+import { DTYPE_BYTES, DTYPES, forEachOffset, SharedHeap, Tensor } from "@lockstep/tensor";
+import * as fc from "fast-check";
+import { isViewAt, overlaps } from "./overlap.ts";
+
+const heap = SharedHeap.create(1 << 20);
+const ROOM_BYTES = 4096;
+const room = Tensor.empty(heap, "u8", [ROOM_BYTES]);
+
+/** Every byte a view touches. */
+function bytesOf(tensor: Tensor): Set<number> {
+  const bytes = new Set<number>();
+  const width = DTYPE_BYTES[tensor.dtype];
+  forEachOffset(tensor.shape, tensor.strides, (offset) => {
+    for (let byte = 0; byte < width; byte++) bytes.add(tensor.byteOffset + offset * width + byte);
+  });
+  return bytes;
+}
+
+const view = fc
+  .record({
+    dtype: fc.constantFrom(...DTYPES),
+    shape: fc.array(fc.integer({ min: 0, max: 4 }), { maxLength: 3 }),
+    strides: fc.array(fc.integer({ min: 0, max: 20 }), { minLength: 3, maxLength: 3 }),
+    start: fc.nat({ max: 60 }),
+  })
+  .map(({ dtype, shape, strides, start }) =>
+    Tensor.fromDescriptor(
+      {
+        dtype,
+        shape,
+        strides: strides.slice(0, shape.length),
+        heapId: heap.id,
+        byteOffset: room.byteOffset + start * DTYPE_BYTES[dtype],
+      },
+      heap,
+    ),
+  );
+
+test("overlaps says whether two views have a byte in common, for any strides", () => {
+  let common = 0;
+  fc.assert(
+    fc.property(view, view, (a, b) => {
+      const others = bytesOf(b);
+      const share = [...bytesOf(a)].some((byte) => others.has(byte));
+      if (share) common++;
+      expect(overlaps(a, b)).toBe(share);
+    }),
+    { numRuns: 3000 },
+  );
+  expect(common).toBeGreaterThan(100);
+});
+
+test("interleaved columns of one matrix do not overlap", () => {
+  const matrix = Tensor.zeros(heap, "f32", [64, 96]);
+  expect(overlaps(matrix.slice(1, 0, 48), matrix.slice(1, 48, 96))).toBe(false);
+  expect(overlaps(matrix.slice(1, 0, 49), matrix.slice(1, 48, 96))).toBe(true);
+  expect(overlaps(matrix.slice(1, 0, 96, 2), matrix.slice(1, 1, 96, 2))).toBe(false);
+  matrix.free();
+});
+
+test("isViewAt recognises exactly a chunk", () => {
+  const whole = Tensor.zeros(heap, "f32", [4, 6]);
+  const chunk = whole.slice(1, 2, 4);
+  expect(isViewAt(chunk, whole, 2, [4, 2])).toBe(true);
+  expect(isViewAt(chunk, whole, 3, [4, 2])).toBe(false);
+  expect(isViewAt(chunk, whole, 2, [4, 3])).toBe(false);
+  whole.free();
+});

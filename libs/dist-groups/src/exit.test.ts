@@ -1,0 +1,43 @@
+import { describe, expect, test } from "bun:test";
+import { spawn } from "node:child_process";
+import { fileURLToPath } from "node:url";
+import { denoBinary } from "../../../scripts/deno-binary.ts";
+
+const script = fileURLToPath(new URL("../test/exit-by-itself.ts", import.meta.url));
+const deno = denoBinary();
+const LONGEST_MS = 20_000;
+
+/** Runs a command to its own end; a process that has to be killed has no exit code. */
+function run(
+  command: string,
+  args: readonly string[],
+): Promise<{ code: number | null; output: string; errors: string }> {
+  return new Promise((resolve, reject) => {
+    const child = spawn(command, args, { timeout: LONGEST_MS, killSignal: "SIGKILL" });
+    let output = "";
+    let errors = "";
+    child.stdout.on("data", (data: Buffer) => {
+      output += data.toString();
+    });
+    child.stderr.on("data", (data: Buffer) => {
+      errors += data.toString();
+    });
+    child.on("error", reject);
+    child.on("close", (code) => resolve({ code, output, errors }));
+  });
+}
+
+describe("a process exits by itself once its world is closed", () => {
+  for (const crash of [false, true]) {
+    test(crash ? "after a rank exited silently" : "after work, with the same bits in Bun and Deno", async () => {
+      const mode = crash ? ["crash"] : [];
+      const bun = await run(process.execPath, [script, ...mode]);
+      expect(bun).toMatchObject({ code: 0, errors: "" });
+      const lines = bun.output.trim().split("\n");
+      expect(lines[0]?.split(" ").length).toBe(4);
+      expect(new Set(lines[0]?.split(" ")).size).toBe(1);
+      expect(lines[1]).toBe(crash ? "rank 2 crashed" : undefined);
+      expect(await run(deno, ["run", "-A", "--no-check", script, ...mode])).toEqual(bun);
+    });
+  }
+});

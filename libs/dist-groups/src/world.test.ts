@@ -1,0 +1,239 @@
+import { afterAll, beforeAll, describe, expect, expectTypeOf, test } from "bun:test";
+import { ArgumentError, Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import * as Cause from "effect/Cause";
+import * as Context from "effect/Context";
+import * as Effect from "effect/Effect";
+import * as Exit from "effect/Exit";
+import * as Fiber from "effect/Fiber";
+import { WorldStartFailed } from "./errors.ts";
+import type { MethodsOf } from "./rank-context.ts";
+import { makeWorld, openWorld, type World, worldLayer, type WorldOptions } from "./world.ts";
+
+type Program = typeof import("../test/world-program.ts");
+const program = new URL("../test/world-program.ts", import.meta.url);
+const options: WorldOptions<Program> = { size: 2, program, options: { scale: 1 }, heapBytesPerRank: 1 << 20 };
+
+describe("a world of 3", () => {
+  let world: World<MethodsOf<Program>>;
+  beforeAll(async () => {
+    world = await openWorld<Program>({
+      size: 3,
+      program,
+      options: { scale: 10, gather: true },
+      heapBytesPerRank: 1 << 20,
+      groups: { pair: [[2, 0]], all: [[1, 0, 2]] },
+    });
+  });
+  afterAll(() => world.close());
+
+  test("calls every rank; results in rank order; typed from the program", async () => {
+    const ranks = await world.call("rank", []);
+    expectTypeOf(ranks).toEqualTypeOf<number[]>();
+    expect(ranks).toEqual([0, 10, 20]);
+    const later = await world.call("later", ["x"]);
+    expectTypeOf(later).toEqualTypeOf<{ rank: number; value: string }[]>();
+    expect(later.map(({ rank }) => rank)).toEqual([0, 1, 2]);
+  });
+
+  test("calls one rank", async () => {
+    const result = await world.callRank(2, "rank", []);
+    expectTypeOf(result).toEqualTypeOf<number>();
+    expect(result).toBe(20);
+  });
+
+  test("collectives work in setup", async () => {
+    expect(await world.call("everyone", [])).toEqual([
+      [0, 1, 2],
+      [0, 1, 2],
+      [0, 1, 2],
+    ]);
+  });
+
+  test("groups keep their order, and only members find them", async () => {
+    expect(await world.callRank(0, "groups", [["world", "pair", "all"]])).toEqual([
+      { name: "world", rank: 0, size: 3, ranks: [0, 1, 2] },
+      { name: "pair", rank: 1, size: 2, ranks: [2, 0] },
+      { name: "all", rank: 1, size: 3, ranks: [1, 0, 2] },
+    ]);
+    await expect(world.callRank(1, "groups", [["pair"]])).rejects.toThrow('a group of rank 1: "world", "all"');
+  });
+
+  test("host and ranks read each other's tensors in place", async () => {
+    const tensor = Tensor.from(world.heap, "f32", [2], [1.5, -2]);
+    expect(await world.call("read", [tensor.descriptor])).toEqual([
+      [1.5, -2],
+      [1.5, -2],
+      [1.5, -2],
+    ]);
+    tensor.free();
+    const published: TensorDescriptor = await world.callRank(1, "publish", [7]);
+    expect([...Tensor.fromDescriptor(published, world.heap).toNumbers()]).toEqual([7, 7, 7]);
+    expect(await world.callRank(0, "read", [published])).toEqual([7, 7, 7]);
+  });
+
+  test("every heap has a range of its own", async () => {
+    const ranges = [
+      { start: world.heap.start, bytes: world.heap.totalBytes },
+      ...(await world.call("heapRange", [])),
+    ].toSorted((a, b) => a.start - b.start);
+    for (const [index, range] of ranges.entries()) {
+      const next = ranges[index + 1];
+      if (next !== undefined) expect(range.start + range.bytes).toBeLessThanOrEqual(next.start);
+    }
+    expect(world.heap.buffer.byteLength).toBeGreaterThanOrEqual(4 << 20);
+  });
+
+  test("counts what a group does", async () => {
+    const [before] = await world.call("counters", []);
+    await world.call("sum", [[1, 2, 3, 4]]);
+    const [after] = await world.call("counters", []);
+    expect((after?.ops ?? 0) - (before?.ops ?? 0)).toBe(1);
+    expect((after?.bytesReceived ?? 0) - (before?.bytesReceived ?? 0)).toBe(2 * 16);
+  });
+
+  test("an unknown method or rank is refused", async () => {
+    const untyped: World = world as unknown as World;
+    await expect(untyped.call("nonsense", [])).rejects.toThrow(/a method of the program: rank, later/);
+    await expect(untyped.call("constant", [])).rejects.toBeInstanceOf(ArgumentError);
+    await expect(world.callRank(3, "rank", [])).rejects.toBeInstanceOf(ArgumentError);
+    await expect(world.call("rank", [], { deadlineMs: 0 })).rejects.toBeInstanceOf(ArgumentError);
+    await expect(world.createGroup("pair", [0, 1])).rejects.toThrow(/in use by ranks 2, 0/);
+    await expect(world.createGroup("odd", [0, 0])).rejects.toBeInstanceOf(ArgumentError);
+    expect(await world.call("rank", [])).toEqual([0, 10, 20]);
+  });
+});
+
+describe("options", () => {
+  test.each<[string, Partial<WorldOptions<Program>>]>([
+    ["size", { size: 0 }],
+    ["size", { size: 2.5 }],
+    ["size", { size: 256 }],
+    ["deadlineMs", { deadlineMs: -1 }],
+    ["startDeadlineMs", { startDeadlineMs: Number.NaN }],
+    ["closeDeadlineMs", { closeDeadlineMs: 2 ** 40 }],
+    ["heapBytesPerRank", { heapBytesPerRank: 10 }],
+    ["heapBytesPerRank", { heapBytesPerRank: 2 ** 31 }],
+    ["heapBytesHost", { heapBytesHost: 1.5 }],
+    ["stagingBytes", { stagingBytes: 100 }],
+    ["groups", { groups: { world: [[0, 1]] } }],
+    ["groups.dcp", { groups: { dcp: [[0, 2]] } }],
+    ["groups.dcp", { groups: { dcp: [[0, 1], [1]] } }],
+    ["groups.dcp", { groups: { dcp: [[]] } }],
+  ])("a bad %s is refused before anything starts: %j", async (argument, change) => {
+    const error: unknown = await openWorld<Program>({ ...options, ...change }).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(ArgumentError);
+    expect(error).toHaveProperty("argument", argument);
+  });
+
+  test("sixteen ranks share 4 GiB without being told how", async () => {
+    await using world = await openWorld<Program>({ size: 16, program, options: { scale: 1 } });
+    const ranges = await world.call("heapRange", []);
+    expect(ranges.every(({ bytes }) => bytes > 200 * 2 ** 20)).toBe(true);
+  });
+
+  test("a program without setup fails the start", async () => {
+    const bad = new URL("./chunk-rule.ts", import.meta.url);
+    const error: unknown = await openWorld({ size: 2, program: bad }).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(WorldStartFailed);
+    expect(error).toHaveProperty("message", expect.stringContaining("exports a function `setup`"));
+  });
+});
+
+test("100 worlds open, work and close, one after another", async () => {
+  for (let cycle = 0; cycle < 100; cycle++) {
+    await using world = await openWorld<Program>(options);
+    expect(await world.call("sum", [[cycle, 1]])).toEqual([
+      [2 * cycle, 2],
+      [2 * cycle, 2],
+    ]);
+  }
+});
+
+test("several worlds at a time", async () => {
+  const worlds = await Promise.all(Array.from({ length: 4 }, () => openWorld<Program>(options)));
+  const results = await Promise.all(worlds.map((world, index) => world.call("sum", [[index]])));
+  expect(results).toEqual([0, 1, 2, 3].map((index) => [[2 * index], [2 * index]]));
+  await Promise.all(worlds.map((world) => world.close()));
+});
+
+describe("as an Effect", () => {
+  test("a world lives as long as its scope", async () => {
+    let escaped: World<MethodsOf<Program>> | undefined;
+    const program = Effect.scoped(
+      Effect.gen(function* () {
+        const world = yield* makeWorld<Program>(options);
+        escaped = world;
+        const all = yield* world.callEffect("rank", []);
+        const one = yield* world.callRankEffect(1, "rank", []);
+        return { all, one };
+      }),
+    );
+    expect(await Effect.runPromise(program)).toEqual({ all: [0, 1], one: 1 });
+    await expect(escaped?.call("rank", [])).rejects.toThrow(/closed/);
+  });
+
+  test("failures are typed and caught by their tag", async () => {
+    const program = Effect.scoped(
+      Effect.gen(function* () {
+        const world = yield* makeWorld<Program>(options);
+        return yield* world.callEffect("groups", [["nowhere"]]);
+      }),
+    ).pipe(
+      Effect.catchIf(
+        (error) => error instanceof ArgumentError,
+        (error) => Effect.succeed(error.argument),
+      ),
+    );
+    expect(await Effect.runPromise(program)).toBe("name");
+    const refused = await Effect.runPromiseExit(Effect.scoped(makeWorld<Program>({ ...options, size: -1 })));
+    expect(Exit.isFailure(refused) && Cause.squash(refused.cause)).toBeInstanceOf(ArgumentError);
+  });
+
+  test("interrupting a fiber gives its call up and frees the ranks", async () => {
+    const program = Effect.scoped(
+      Effect.gen(function* () {
+        const world = yield* makeWorld<Program>({ ...options, size: 3 });
+        // Rank 0 waits for peers that never come.
+        const fiber = yield* Effect.forkChild(world.callRankEffect(0, "sum", [[1]]));
+        yield* Effect.sleep(100);
+        const start = performance.now();
+        yield* Fiber.interrupt(fiber);
+        yield* world.callRankEffect(0, "rank", []);
+        return performance.now() - start;
+      }),
+    );
+    expect(await Effect.runPromise(program)).toBeLessThan(1000);
+  });
+
+  test("a scope that closes in mid-collective releases everything", async () => {
+    const start = performance.now();
+    const program = Effect.scoped(
+      Effect.gen(function* () {
+        const world = yield* makeWorld<Program>(options);
+        yield* Effect.forkChild(world.callRankEffect(0, "sum", [[1]]));
+        yield* Effect.sleep(50);
+      }),
+    );
+    await Effect.runPromise(program);
+    expect(performance.now() - start).toBeLessThan(3000);
+  });
+
+  test("interrupting the opening leaves nothing behind", async () => {
+    const fiber = Effect.runFork(
+      Effect.scoped(Effect.flatMap(makeWorld<Program>({ ...options, size: 4 }), () => Effect.never)),
+    );
+    await new Promise((resolve) => setTimeout(resolve, 20));
+    await Effect.runPromise(Fiber.interrupt(fiber));
+    const exit = await Effect.runPromise(Fiber.await(fiber));
+    expect(Exit.isFailure(exit)).toBe(true);
+  });
+
+  test("as a layer", async () => {
+    class Ranks extends Context.Service<Ranks, World<MethodsOf<Program>>>()("test/Ranks") {}
+    const program = Effect.gen(function* () {
+      const world = yield* Ranks;
+      return yield* world.callEffect("rank", []);
+    }).pipe(Effect.provide(worldLayer<Ranks, Program>(Ranks, options)));
+    expect(await Effect.runPromise(program)).toEqual([0, 1]);
+  });
+});

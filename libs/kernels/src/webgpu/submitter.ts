@@ -1,0 +1,160 @@
+import { DTYPE_BYTES } from "@lockstep/tensor";
+import type { GpuDevice } from "../device/gpu-device.ts";
+import { BindGroupCache, type BoundRange } from "./bind-group-cache.ts";
+import { COPY_DST, COPY_SRC, STORAGE, UNIFORM } from "./buffer-usage.ts";
+import type { Command, Download, PoolUse } from "./commands.ts";
+import type { CompiledKernel } from "./compiled-kernel.ts";
+import { PoolBuffer } from "./pool-buffer.ts";
+import { ReadbackPool } from "./readback.ts";
+import type { Pool, Region } from "./region.ts";
+import { scatterTensor } from "./strided-copy.ts";
+import type { Verdicts } from "./verdicts.ts";
+
+/** A dispatch whose regions have found their buffers. */
+interface ReadyDispatch {
+  readonly kind: "dispatch";
+  readonly kernel: CompiledKernel;
+  readonly ranges: readonly BoundRange[];
+  readonly grid: readonly [x: number, y: number];
+  readonly group: GPUBindGroup | undefined;
+}
+
+interface ReadyCopy {
+  readonly kind: "copy";
+  readonly from: BoundRange;
+  readonly to: BoundRange;
+  readonly bytes: number;
+}
+
+/**
+ * Turns recorded commands into one upload, one command buffer and one mapped download. Owns the buffers of the pools,
+ * and keeps them and the bind groups from one submission to the next.
+ */
+export class Submitter {
+  readonly #gpu: GpuDevice;
+  readonly #verdicts: Verdicts;
+  readonly #pools: Readonly<Record<Pool, PoolBuffer>>;
+  readonly #readbacks: ReadbackPool;
+  readonly #bindGroups: BindGroupCache;
+
+  constructor(gpu: GpuDevice, verdicts: Verdicts) {
+    this.#gpu = gpu;
+    this.#verdicts = verdicts;
+    const { device } = gpu;
+    this.#pools = {
+      upload: new PoolBuffer(device, "lockstep upload", STORAGE | UNIFORM | COPY_DST | COPY_SRC),
+      result: new PoolBuffer(device, "lockstep result", STORAGE | COPY_SRC | COPY_DST),
+      scratch: new PoolBuffer(device, "lockstep scratch", STORAGE),
+    };
+    this.#readbacks = new ReadbackPool(device, gpu.name);
+    this.#bindGroups = new BindGroupCache(device);
+  }
+
+  /** Submits. Returns a promise when there are downloads: it resolves once they lie in their heap tensors. */
+  submit(
+    commands: readonly Command[],
+    staging: ArrayBuffer,
+    used: Readonly<PoolUse>,
+    downloads: readonly Download[],
+  ): Promise<void> | undefined {
+    const resultBytes = downloads.length === 0 ? 0 : used.result;
+    const grows =
+      this.#pools.upload.mustGrow(used.upload) ||
+      this.#pools.result.mustGrow(used.result) ||
+      this.#pools.scratch.mustGrow(used.scratch) ||
+      (resultBytes > 0 && this.#readbacks.mustGrow(resultBytes));
+    const run = (): GPUBuffer | undefined => {
+      for (const pool of ["upload", "result", "scratch"] as const) this.#pools[pool].take(used[pool]);
+      const ready = commands.map((command) => this.#ready(command));
+      const isNew = ready.some((command) => command.kind === "dispatch" && command.group === undefined);
+      const encode = (): GPUBuffer | undefined => this.#encode(ready, staging, used.upload, resultBytes);
+      return isNew && !grows ? this.#guard(encode) : encode();
+    };
+    const readback = grows ? this.#guard(run) : run();
+    return readback === undefined ? undefined : this.#finish(readback, resultBytes, downloads);
+  }
+
+  /** Drops the bind groups, which may hold a buffer that is about to be destroyed. */
+  forgetBuffers(): void {
+    this.#bindGroups.clear();
+  }
+
+  destroy(): void {
+    for (const pool of Object.values(this.#pools)) pool.destroy();
+    this.#readbacks.destroy();
+    this.#bindGroups.clear();
+  }
+
+  /** Only what makes something new can be rejected: a step that repeats goes without error scopes. */
+  #guard<T>(run: () => T): T {
+    return this.#verdicts.guard("rejected a submission", run);
+  }
+
+  #ready(command: Command): ReadyDispatch | ReadyCopy {
+    if (command.kind === "copy") {
+      const { kind, bytes } = command;
+      return { kind, bytes, from: this.#rangeOf(command.from), to: this.#rangeOf(command.to) };
+    }
+    const { kind, kernel, grid } = command;
+    const ranges = command.regions.map((region) => this.#rangeOf(region));
+    return { kind, kernel, grid, ranges, group: this.#bindGroups.find(kernel, ranges) };
+  }
+
+  #rangeOf(region: Region): BoundRange {
+    const { home, offset, size } = region;
+    return { buffer: typeof home === "string" ? this.#pools[home].take(0) : home, offset, size };
+  }
+
+  /** Uploads, encodes and submits; returns the buffer that the results are copied to, if there are any. */
+  #encode(
+    commands: readonly (ReadyDispatch | ReadyCopy)[],
+    staging: ArrayBuffer,
+    uploadBytes: number,
+    resultBytes: number,
+  ): GPUBuffer | undefined {
+    const { device } = this.#gpu;
+    if (uploadBytes > 0) device.queue.writeBuffer(this.#pools.upload.take(0), 0, staging, 0, uploadBytes);
+    const encoder = device.createCommandEncoder();
+    let pass: GPUComputePassEncoder | undefined;
+    for (const command of commands) {
+      if (command.kind === "dispatch") {
+        pass ??= encoder.beginComputePass();
+        pass.setPipeline(command.kernel.pipeline);
+        pass.setBindGroup(0, command.group ?? this.#bindGroups.make(command.kernel, command.ranges));
+        pass.dispatchWorkgroups(command.grid[0], command.grid[1]);
+      } else {
+        pass?.end();
+        pass = undefined;
+        const { from, to, bytes } = command;
+        encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, bytes);
+      }
+    }
+    pass?.end();
+    const readback = resultBytes > 0 ? this.#readbacks.take(resultBytes) : undefined;
+    if (readback !== undefined) {
+      encoder.copyBufferToBuffer(this.#pools.result.take(0), 0, readback, 0, resultBytes);
+    }
+    device.queue.submit([encoder.finish()]);
+    return readback;
+  }
+
+  async #finish(readback: GPUBuffer, bytes: number, downloads: readonly Download[]): Promise<void> {
+    let broken: unknown;
+    try {
+      await this.#readbacks.read(readback, bytes, async (mapped) => {
+        await this.#verdicts.settle();
+        if (this.#verdicts.hasFailure) return;
+        for (const { region, tensor } of downloads) {
+          const start = region.offset + region.first * DTYPE_BYTES[tensor.dtype];
+          scatterTensor(mapped, start, region.strides, tensor);
+        }
+      });
+    } catch (error) {
+      broken = error;
+    }
+    // What the device says is the cause; that nothing could be mapped is its effect.
+    await this.#verdicts.settle();
+    this.#verdicts.throwFailure();
+    if (broken !== undefined) throw broken;
+  }
+}
