@@ -7,9 +7,9 @@ import { denoBinary } from "./deno-binary.ts";
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const folder = join(root, "tests/deno");
 
-function run(command: string, args: readonly string[]): string {
+function run(cwd: string, command: string, args: readonly string[]): string {
   const { status, stdout } = spawnSync(command, args, {
-    cwd: folder,
+    cwd,
     stdio: ["ignore", "pipe", "inherit"],
     timeout: 120_000,
   });
@@ -20,9 +20,10 @@ function run(command: string, args: readonly string[]): string {
   return stdout.toString().trim();
 }
 
-run(denoBinary(), ["check", "--quiet", "attention-digest.ts", "../multi-rank/attention-program.ts"]);
-const inDeno = run(denoBinary(), ["run", "--allow-all", "--no-check", "--quiet", "attention-digest.ts"]);
-const inBun = run(process.execPath, ["attention-digest.ts"]);
+const packages = ["tensor", "kernels", "dist-groups", "attention"].map((name) => `libs/${name}/src/index.ts`);
+run(root, denoBinary(), ["check", "--quiet", ...packages, "tests/deno/attention-digest.ts"]);
+const inDeno = run(folder, denoBinary(), ["run", "--allow-all", "--no-check", "--quiet", "attention-digest.ts"]);
+const inBun = run(folder, process.execPath, ["attention-digest.ts"]);
 if (inDeno !== inBun || inDeno === "") {
   console.error(`deno smoke test: Deno computed ${inDeno}, Bun ${inBun}`);
   process.exit(1);

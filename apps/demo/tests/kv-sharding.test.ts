@@ -16,8 +16,7 @@ const { promptIds, greedyIds } = greedy[1] ?? expect.unreachable();
 describe.each(LAYOUTS)("TP$world DCP$dcp, KV heads $kvHeads", ({ world, dcp, kvHeads }) => {
   test.each([
     [1, 16],
-    [16, 16],
-    [2, 4],
+    [4, 4],
   ])(
     "no rank holds more than its share plus one block (interleave %d, blocks of %d)",
     async (interleave, blockSize) => {
@@ -47,18 +46,18 @@ describe.each(LAYOUTS)("TP$world DCP$dcp, KV heads $kvHeads", ({ world, dcp, kvH
   );
 
   test("keeping any one rank's shard at zero changes the text", async () => {
-    const options = { world, dcp, kvHeads, backend: "wasm", capacity: promptIds.length + 24 } as const;
+    const options = { world, dcp, kvHeads, backend: "wasm", capacity: promptIds.length + 12 } as const;
     await using generator = await Generator.open(model, options);
-    const wanted = greedyIds.slice(0, 24);
-    expect(await continuation(generator, promptIds, 24)).toEqual(wanted);
+    const wanted = greedyIds.slice(0, 12);
+    expect(await continuation(generator, promptIds, 12)).toEqual(wanted);
     for (let rank = 0; rank < world; rank++) {
       const tokens = [await generator.prefill(promptIds)];
-      while (tokens.length < 24) {
+      while (tokens.length < 12) {
         await generator.eraseCache(rank);
         for await (const token of generator.decode(tokens.at(-1) ?? 0, 1)) tokens.push(token);
       }
       expect(tokens).not.toEqual(wanted);
     }
-    expect(await continuation(generator, promptIds, 24)).toEqual(wanted);
+    expect(await continuation(generator, promptIds, 12)).toEqual(wanted);
   });
 });

@@ -180,12 +180,20 @@ export class CloseFailed extends LockstepError {
   }
 }
 
-/** A typed error of another package, thrown on a rank: `_tag` and the fields are those of the original. */
+declare const remote: unique symbol;
+
+/** A tag that is not known to the compiler; told apart from the literal tags, so that `catchTag` narrows. */
+export type RemoteTag = string & { readonly [remote]: true };
+
+/**
+ * A typed error of another package, thrown on a rank, whose class is not registered on this thread. `_tag`, `name` and the
+ * fields are those of the original.
+ */
 export class RemoteError extends LockstepError {
-  readonly _tag: string;
+  readonly _tag: RemoteTag;
 
   constructor(tag: string, message: string) {
     super(message);
-    this._tag = tag;
+    this._tag = tag as RemoteTag;
   }
 }

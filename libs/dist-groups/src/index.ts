@@ -10,6 +10,7 @@ export {
   RankCrashed,
   ReentrantCollective,
   RemoteError,
+  type RemoteTag,
   WorldClosed,
   WorldStartFailed,
 } from "./errors.ts";
@@ -26,6 +27,7 @@ export type {
   RankContext,
   UntypedProgram,
 } from "./rank-context.ts";
+export { KernelsNotBuilt } from "./reduction/reduce.ts";
 export type { Reduction } from "./transport/shared-memory/slot-header.ts";
 export {
   type CallOptions,

@@ -63,7 +63,7 @@ export function toPlainError(thrown: unknown, depth = 0): PlainError {
   if (!(thrown instanceof Error)) return { name: "Error", message: `a value that is not an Error: ${String(thrown)}` };
   const cause = thrown.cause;
   return {
-    name: thrown instanceof LockstepError ? thrown._tag : thrown.name,
+    name: thrown.name,
     message: thrown.message,
     stack: thrown.stack,
     fields: thrown instanceof LockstepError ? dataFields(thrown) : undefined,

@@ -5,7 +5,7 @@ import * as Context from "effect/Context";
 import * as Effect from "effect/Effect";
 import * as Exit from "effect/Exit";
 import * as Fiber from "effect/Fiber";
-import { WorldStartFailed } from "./errors.ts";
+import { CallInterrupted, WorldStartFailed } from "./errors.ts";
 import type { MethodsOf } from "./rank-context.ts";
 import { makeWorld, openWorld, type World, worldLayer, type WorldOptions } from "./world.ts";
 
@@ -178,12 +178,7 @@ describe("as an Effect", () => {
         const world = yield* makeWorld<Program>(options);
         return yield* world.callEffect("groups", [["nowhere"]]);
       }),
-    ).pipe(
-      Effect.catchIf(
-        (error) => error instanceof ArgumentError,
-        (error) => Effect.succeed(error.argument),
-      ),
-    );
+    ).pipe(Effect.catchTag("ArgumentError", (error) => Effect.succeed(error.argument)));
     expect(await Effect.runPromise(program)).toBe("name");
     const refused = await Effect.runPromiseExit(Effect.scoped(makeWorld<Program>({ ...options, size: -1 })));
     expect(Exit.isFailure(refused) && Cause.squash(refused.cause)).toBeInstanceOf(ArgumentError);
@@ -226,6 +221,19 @@ describe("as an Effect", () => {
     await Effect.runPromise(Fiber.interrupt(fiber));
     const exit = await Effect.runPromise(Fiber.await(fiber));
     expect(Exit.isFailure(exit)).toBe(true);
+  });
+
+  test("a signal gives the opening up", async () => {
+    for (const delay of [0, 1, 30]) {
+      const error: unknown = await openWorld<Program>({ ...options, size: 4, signal: AbortSignal.timeout(delay) }).then(
+        (world) => world.close(),
+        (thrown: unknown) => thrown,
+      );
+      // A machine fast enough to open within the delay closes the world again.
+      if (error !== undefined) expect(error).toBeInstanceOf(CallInterrupted);
+    }
+    const fired = openWorld<Program>({ ...options, signal: AbortSignal.abort("no need") });
+    await expect(fired).rejects.toThrow(/no need/);
   });
 
   test("as a layer", async () => {

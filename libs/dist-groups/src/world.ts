@@ -25,6 +25,7 @@ import type {
   Program,
   UntypedProgram,
 } from "./rank-context.ts";
+import type { KernelsNotBuilt } from "./reduction/reduce.ts";
 import type { PendingCall } from "./world/pending-call.ts";
 import { WorldHost } from "./world/world-host.ts";
 
@@ -182,14 +183,16 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
 
 /** A call's results, unless a signal gives it up before. */
 async function followed(call: PendingCall, signal: AbortSignal | undefined): Promise<unknown[]> {
-  const interrupt = (): void => call.interrupt(`its signal fired (${signal?.reason})`);
-  if (signal?.aborted === true) interrupt();
-  signal?.addEventListener("abort", interrupt);
-  try {
-    return await call.promise;
-  } finally {
-    signal?.removeEventListener("abort", interrupt);
-  }
+  using _listening = onAbort(signal, (reason) => call.interrupt(reason));
+  return await call.promise;
+}
+
+/** Calls `interrupt` when the signal fires, or at once when it has fired. Disposing stops listening. */
+function onAbort(signal: AbortSignal | undefined, interrupt: (reason: string) => void): Disposable {
+  const listener = (): void => interrupt(`its signal fired (${signal?.reason})`);
+  if (signal?.aborted === true) listener();
+  signal?.addEventListener("abort", listener);
+  return { [Symbol.dispose]: () => signal?.removeEventListener("abort", listener) };
 }
 
 /**
@@ -199,6 +202,7 @@ async function followed(call: PendingCall, signal: AbortSignal | undefined): Pro
 export type WorldError =
   | ArgumentError
   | HeapExhausted
+  | KernelsNotBuilt
   | CallInterrupted
   | CallTimeout
   | CollectiveMismatch
@@ -227,6 +231,11 @@ function asEffect<T>(start: () => PendingCall): Effect.Effect<T, WorldError> {
   });
 }
 
+async function start(host: WorldHost, signal: AbortSignal | undefined): Promise<void> {
+  using _listening = onAbort(signal, (reason) => host.interrupt(reason));
+  await host.start();
+}
+
 /** Opens a world that lives as long as the scope. Interruption while it starts ends what has started. */
 export const makeWorld = <P extends Program = UntypedProgram>(
   options: WorldOptions<P>,
@@ -237,13 +246,10 @@ export const makeWorld = <P extends Program = UntypedProgram>(
       (opened) => Effect.promise(() => opened.close()),
     );
     yield* Effect.callback<void, WorldError>((resume) => {
-      host.start().then(
+      start(host, options.signal).then(
         () => resume(Effect.void),
         (error: WorldError) => resume(Effect.fail(error)),
       );
-      const interrupt = (): void => host.interrupt(`its signal fired (${options.signal?.reason})`);
-      if (options.signal?.aborted === true) interrupt();
-      options.signal?.addEventListener("abort", interrupt);
       return Effect.sync(() => host.interrupt("its fiber was interrupted"));
     });
     return new World<MethodsOf<P>>(host);
@@ -263,7 +269,8 @@ export async function openWorld<P extends Program = UntypedProgram>(
   try {
     return await Effect.runPromise(Scope.provide(makeWorld(options), scope));
   } catch (error) {
-    await Effect.runPromise(Scope.close(scope, Exit.void));
+    // The first error is the one to tell, whatever happens while cleaning up.
+    await Effect.runPromiseExit(Scope.close(scope, Exit.void));
     throw error;
   }
 }

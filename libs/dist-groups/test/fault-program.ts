@@ -195,10 +195,11 @@ export function setup(context: RankContext) {
         if (who.includes(rank)) busyFor(delayMs);
         context.group(group).barrier({ deadlineMs });
       }),
-    mismatch: (kind: string, odd: readonly number[], goodBefore: number) =>
+    mismatch: (kind: string, odd: readonly number[], goodBefore: number, name: string) =>
       attempt(() => {
-        for (let good = 0; good < goodBefore; good++) world.barrier();
-        MISMATCHES[kind]?.(world, heap, odd.includes(rank));
+        const group = context.group(name);
+        for (let good = 0; good < goodBefore; good++) group.barrier();
+        MISMATCHES[kind]?.(group, heap, odd.includes(rank));
       }),
     reenter: () =>
       attempt(() => {

@@ -51,7 +51,7 @@ export class RankWorker {
       this.die(new RankCrashed(rank, `uncaught ${event.message ?? "error"}`));
     });
     // Only Bun has this event, with the exit code.
-    worker.addEventListener("close", (event: Event) => {
+    worker.addEventListener("close", (event: object) => {
       ended.resolve();
       const code: unknown = Reflect.get(event, "code");
       this.die(new RankCrashed(rank, `its worker ended with exit code ${code}`));
@@ -110,6 +110,9 @@ export class RankWorker {
     if (!this.#terminated) {
       this.#terminated = true;
       this.#worker.terminate();
+      // Comlink's finalization registry holds the worker, whose listeners hold the proxy: without this the world's memory
+      // would stay reachable for ever.
+      this.#control[Comlink.releaseProxy]();
     }
     // Deno has no event for the end; its terminate() leaves nothing to wait for.
     if (!("Bun" in globalThis)) return;

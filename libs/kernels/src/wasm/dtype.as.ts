@@ -27,10 +27,17 @@ export function load1<T>(at: usize): f32 {
 @inline
 export function store4<T>(at: usize, value: v128): void {
   if (isFloat<T>()) v128.store(at, value);
-  else {
-    const bits = isSigned<T>() ? f32ToBf16(value) : f32ToF16(value);
-    v128.store64_lane(at, i16x8.narrow_i32x4_u(bits, bits), 0);
-  }
+  else v128.store64_lane(at, narrow8<T>(value, value), 0);
+}
+
+/** Stores two f32x4 as eight consecutive elements. */
+// @ts-ignore: decorator
+@inline
+export function store8<T>(at: usize, low: v128, high: v128): void {
+  if (isFloat<T>()) {
+    v128.store(at, low);
+    v128.store(at, high, 16);
+  } else v128.store(at, narrow8<T>(low, high));
 }
 
 /** Stores one f32 as an element. */
@@ -38,10 +45,13 @@ export function store4<T>(at: usize, value: v128): void {
 @inline
 export function store1<T>(at: usize, value: f32): void {
   if (isFloat<T>()) store<f32>(at, value);
-  else {
-    const bits = isSigned<T>() ? f32ToBf16(f32x4.splat(value)) : f32ToF16(f32x4.splat(value));
-    store<u16>(at, <u16>i32x4.extract_lane(bits, 0));
-  }
+  else v128.store16_lane(at, narrow8<T>(f32x4.splat(value), f32x4.splat(value)), 0);
+}
+
+// @ts-ignore: decorator
+@inline
+function narrow8<T>(low: v128, high: v128): v128 {
+  return isSigned<T>() ? f32ToBf16(low, high) : f32ToF16(low, high);
 }
 
 /**
@@ -65,29 +75,58 @@ export function f16ToF32Finite(bits: v128): v128 {
   return f32x4.mul(placed, f32x4.splat(reinterpret<f32>(0x77800000)));
 }
 
-/** f32 as binary16 patterns in the low halves. */
+/** The upper halves of eight lanes. */
 // @ts-ignore: decorator
 @inline
-function f32ToF16(value: v128): v128 {
-  const magnitude = v128.and(value, i32x4.splat(0x7fffffff));
-  const odd = v128.and(i32x4.shr_u(magnitude, 13), i32x4.splat(1));
-  const rounded = i32x4.add(i32x4.add(magnitude, i32x4.splat(0xfff)), odd);
-  const normal = i32x4.shr_u(i32x4.sub(rounded, i32x4.splat(0x38000000)), 13);
-  // Adding 0.5 leaves the rounded multiple of 2^-24 in the low bits of the sum.
-  const subnormal = i32x4.sub(f32x4.add(magnitude, f32x4.splat(0.5)), i32x4.splat(0x3f000000));
-  let result = v128.bitselect(subnormal, normal, i32x4.lt_s(magnitude, i32x4.splat(0x38800000)));
-  result = v128.bitselect(i32x4.splat(0x7c00), result, i32x4.ge_s(magnitude, i32x4.splat(0x477ff000)));
-  result = v128.bitselect(i32x4.splat(0x7e00), result, i32x4.gt_s(magnitude, i32x4.splat(0x7f800000)));
-  return v128.or(result, v128.and(i32x4.shr_u(value, 16), i32x4.splat(0x8000)));
+function upperHalves(low: v128, high: v128): v128 {
+  return v128.shuffle<u16>(low, high, 1, 3, 5, 7, 9, 11, 13, 15);
 }
 
-/** f32 as bfloat16 patterns in the low halves. */
+/** All bits of the 16-bit lanes that stand for a NaN. */
 // @ts-ignore: decorator
 @inline
-function f32ToBf16(value: v128): v128 {
-  const odd = v128.and(i32x4.shr_u(value, 16), i32x4.splat(1));
-  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(value, i32x4.splat(0x7fff)), odd), 16);
-  const sign = v128.and(i32x4.shr_u(value, 16), i32x4.splat(0x8000));
-  const nan = i32x4.gt_s(v128.and(value, i32x4.splat(0x7fffffff)), i32x4.splat(0x7f800000));
-  return v128.bitselect(v128.or(sign, i32x4.splat(0x7fc0)), rounded, nan);
+function nanLanes(low: v128, high: v128): v128 {
+  return i16x8.narrow_i32x4_s(f32x4.ne(low, low), f32x4.ne(high, high));
+}
+
+/**
+ * A number whose lower 12 bits are the binary16 fraction of |value| (with a carry) and whose exponent ends in the
+ * binary16 exponent: adding a power of two whose last place is the binary16 last place rounds in hardware. Source:
+ * fp16_ieee_from_fp32_value of the FP16 library (M. Dukhan).
+ */
+// @ts-ignore: decorator
+@inline
+function roundedToF16(value: v128): v128 {
+  // Up by 2^112, where what binary16 cannot hold overflows, and down by 2^110.
+  const up = f32x4.mul(f32x4.abs(value), f32x4.splat(reinterpret<f32>(0x77800000)));
+  const base = f32x4.mul(up, f32x4.splat(reinterpret<f32>(0x08800000)));
+  const exponent = i32x4.max_s(v128.and(value, i32x4.splat(0x7f800000)), i32x4.splat(0x38800000));
+  return f32x4.add(i32x4.add(exponent, i32x4.splat(0x07800000)), base);
+}
+
+// @ts-ignore: decorator
+@inline
+function f32ToF16(low: v128, high: v128): v128 {
+  const a = roundedToF16(low);
+  const b = roundedToF16(high);
+  const exponents = v128.and(i16x8.mul(upperHalves(a, b), i16x8.splat(8)), i16x8.splat(0x7c00));
+  const fractions = v128.and(v128.shuffle<u16>(a, b, 0, 2, 4, 6, 8, 10, 12, 14), i16x8.splat(0x0fff));
+  const magnitude = v128.bitselect(i16x8.splat(0x7e00), i16x8.add(exponents, fractions), nanLanes(low, high));
+  return v128.or(magnitude, v128.and(upperHalves(low, high), i16x8.splat(-0x8000)));
+}
+
+/** value + 0x7fff, + 1 where the last place that is kept is odd: its upper half is rounded. */
+// @ts-ignore: decorator
+@inline
+function roundedToBf16(value: v128): v128 {
+  const even = i32x4.eq(v128.and(value, i32x4.splat(0x10000)), i32x4.splat(0));
+  return i32x4.add(i32x4.add(value, i32x4.splat(0x8000)), even);
+}
+
+// @ts-ignore: decorator
+@inline
+function f32ToBf16(low: v128, high: v128): v128 {
+  const rounded = upperHalves(roundedToBf16(low), roundedToBf16(high));
+  const nan = v128.or(v128.and(upperHalves(low, high), i16x8.splat(-0x8000)), i16x8.splat(0x7fc0));
+  return v128.bitselect(nan, rounded, nanLanes(low, high));
 }

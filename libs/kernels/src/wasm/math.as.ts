@@ -54,20 +54,22 @@ function finish(p: v128, shifted: v128, underflow: v128, overflow: v128): v128 {
 // @ts-ignore: decorator
 @inline
 export function expNegative4(x: v128): v128 {
+  // The low bits of `shifted` are n + 127, n being the nearest integer to x / ln 2.
   const clamped = f32x4.pmax(x, f32x4.splat(-100));
-  const shifted = f32x4.add(f32x4.mul(clamped, f32x4.splat(1.44269504088896341)), f32x4.splat(12582912));
-  const n = f32x4.sub(shifted, f32x4.splat(12582912));
+  const shifted = f32x4.add(f32x4.mul(clamped, f32x4.splat(1.44269504088896341)), f32x4.splat(12583039));
+  const n = f32x4.sub(shifted, f32x4.splat(12583039));
   let r = f32x4.sub(clamped, f32x4.mul(n, f32x4.splat(0.693359375)));
   r = f32x4.add(r, f32x4.mul(n, f32x4.splat(2.12194440e-4)));
   let p = f32x4.add(f32x4.mul(r, f32x4.splat(1.9875691500e-4)), f32x4.splat(1.3981999507e-3));
   p = f32x4.add(f32x4.mul(p, r), f32x4.splat(8.3334519073e-3));
   p = f32x4.add(f32x4.mul(p, r), f32x4.splat(4.1665795894e-2));
   p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.6666665459e-1));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(5.0000001201e-1));
-  p = f32x4.add(f32x4.add(f32x4.mul(p, f32x4.mul(r, r)), r), f32x4.splat(1));
-  // n moves into the exponent by a product, which is one instruction everywhere; below -126 the factor becomes 0.
-  const exponent = i32x4.add(i32x4.mul(shifted, i32x4.splat(0x800000)), i32x4.splat(0x3f800000));
-  return f32x4.mul(p, i32x4.max_s(exponent, i32x4.splat(0)));
+  // One unit above 0.5: a compiler builds 0.5 in four instructions, and loads this.
+  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(5.0000006e-1));
+  p = f32x4.add(f32x4.mul(p, f32x4.mul(r, r)), r);
+  // Below n = -126 the shifted bits are negative: a factor of 0.
+  const factor = i32x4.max_s(i32x4.shl(shifted, 23), i32x4.splat(0));
+  return f32x4.add(f32x4.mul(p, factor), factor);
 }
 
 /** ln x for x >= 0. 0 gives -inf, +inf gives +inf, NaN gives NaN. Subnormals count as the smallest normal. */

@@ -29,19 +29,19 @@ class Decoder {
   readonly out: Tensor;
   readonly lse: Tensor;
 
-  constructor(readonlyBackend: KernelBackend, dtype: DType, keyDim: number) {
+  constructor(backend: KernelBackend, dtype: DType, keyDim: number) {
     const shape = [BLOCKS, BLOCK_SIZE, KV_HEADS, keyDim];
     this.keyDim = keyDim;
-    this.caches = [readonlyBackend.empty(dtype, shape), readonlyBackend.empty(dtype, shape)];
+    this.caches = [backend.empty(dtype, shape), backend.empty(dtype, shape)];
     const cache = (): Tensor => Tensor.zeros(this.arena, dtype, shape);
     this.heapCaches = [cache(), cache()];
     this.blockTable = Tensor.from(this.arena, "i32", [1, BLOCKS], this.random.permutation(BLOCKS));
-    this.query = this.random_([1, QUERY_HEADS, keyDim]);
+    this.query = this.randomTensor([1, QUERY_HEADS, keyDim]);
     this.out = Tensor.empty(this.arena, "f32", [1, QUERY_HEADS, keyDim]);
     this.lse = Tensor.empty(this.arena, "f32", [1, QUERY_HEADS]);
   }
 
-  random_(shape: readonly number[]): Tensor {
+  randomTensor(shape: readonly number[]): Tensor {
     const size = shape.reduce((product, dim) => product * dim, 1);
     return Tensor.from(this.arena, "f32", shape, this.random.normals(size));
   }
@@ -55,7 +55,7 @@ class Decoder {
   async write(on: KernelBackend, reference: KernelBackend, from: number, to: number): Promise<void> {
     const mark = this.arena.usedBytes;
     const shape = [to - from, KV_HEADS, this.keyDim];
-    const [key, value] = [this.random_(shape), this.random_(shape)];
+    const [key, value] = [this.randomTensor(shape), this.randomTensor(shape)];
     const slotMapping = Array.from({ length: to - from }, (_, index) => this.slot(from + index));
     const [keyCache, valueCache] = this.caches;
     await on.writeKvCache({ key, value, slotMapping, keyCache, valueCache });

@@ -4,7 +4,7 @@
 // Traffic: reads the N LSEs and the D columns of a row once, writes the D columns once.
 // Numerics: f32; the LSE sum runs in rank order; a factor of 0 writes 0 without reading the row.
 
-import { BF16, F16, load1, load4, store1, store4 } from "../../wasm/dtype.as";
+import { BF16, F16, load1, load4, store1, store4, store8 } from "../../wasm/dtype.as";
 import { STATE_BYTES, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
 
 /** `states` describes the N ranks' LSEs, then the source (`out` and this rank's LSE), then the result. */
@@ -56,10 +56,8 @@ function scaleRow<T>(source: usize, sourceStride: u32, target: usize, targetStri
       const b = load4<T>(source + 4 * sizeof<T>());
       const c = load4<T>(source + 8 * sizeof<T>());
       const d = load4<T>(source + 12 * sizeof<T>());
-      store4<T>(target, f32x4.mul(a, splat));
-      store4<T>(target + 4 * sizeof<T>(), f32x4.mul(b, splat));
-      store4<T>(target + 8 * sizeof<T>(), f32x4.mul(c, splat));
-      store4<T>(target + 12 * sizeof<T>(), f32x4.mul(d, splat));
+      store8<T>(target, f32x4.mul(a, splat), f32x4.mul(b, splat));
+      store8<T>(target + 8 * sizeof<T>(), f32x4.mul(c, splat), f32x4.mul(d, splat));
       source += 16 * sizeof<T>();
       target += 16 * sizeof<T>();
     }

@@ -1,6 +1,6 @@
 import type { KernelContext } from "../../context.ts";
 import { expectHeapTensor } from "../../operand.ts";
-import { STATE_WORDS, writeState } from "../../wasm/state-table.ts";
+import { rowsAreEven, STATE_WORDS, writeState } from "../../wasm/state-table.ts";
 import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
 import { type CorrectAttnOutArgs, checkCorrectAttnOut } from "./index.ts";
 
@@ -17,8 +17,11 @@ export function correctAttnOutWasm(kernels: WasmKernels, context: KernelContext,
   const [tokens = 0, heads = 0, dim = 0] = out.shape;
   const kernel = context.get(`${name} ${out.dtype}`, () => kernels.kernel(`${name}_${out.dtype}`));
   const { pointer, ints } = kernels.reserve((ranks + 2) * STATE_WORDS * 4);
-  for (let rank = 0; rank < ranks; rank++) writeState(ints, rank, undefined, lses.select(0, rank));
-  writeState(ints, ranks, out, lses.select(0, args.rank));
-  writeState(ints, ranks + 1, correctedOut, lse);
-  kernel(pointer, ranks, tokens, heads, dim, args.base === "2" ? 1 : 0);
+  const ranksLses = Array.from({ length: ranks }, (_, rank) => lses.select(0, rank));
+  const even = rowsAreEven([out, correctedOut, lse, ranksLses[0]]);
+  for (const [rank, rankLse] of ranksLses.entries()) writeState(ints, rank, undefined, rankLse, even);
+  writeState(ints, ranks, out, ranksLses[args.rank], even);
+  writeState(ints, ranks + 1, correctedOut, lse, even);
+  const grid = even ? [1, tokens * heads] : [tokens, heads];
+  kernel(pointer, ranks, ...grid, dim, args.base === "2" ? 1 : 0);
 }

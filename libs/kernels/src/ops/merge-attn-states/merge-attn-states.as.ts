@@ -4,7 +4,7 @@
 // Traffic: reads every state's LSE and columns once, writes the D columns once.
 // Numerics: f32, folded in the order of the states; a state of weight 0 is not read.
 
-import { BF16, F16, load1, load4, store1, store4 } from "../../wasm/dtype.as";
+import { BF16, F16, load1, load4, store1, store8 } from "../../wasm/dtype.as";
 import { STATE_BYTES, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
 
 /**
@@ -80,10 +80,8 @@ function mergeRow<S, T>(rows: usize, count: i32, target: usize, stride: u32, dim
         d = f32x4.add(d, f32x4.mul(weight, load4<S>(at + 12 * sizeof<S>())));
       }
       const to = target + column * sizeof<T>();
-      store4<T>(to, a);
-      store4<T>(to + 4 * sizeof<T>(), b);
-      store4<T>(to + 8 * sizeof<T>(), c);
-      store4<T>(to + 12 * sizeof<T>(), d);
+      store8<T>(to, a, b);
+      store8<T>(to + 8 * sizeof<T>(), c, d);
     }
   }
   for (; column < dim; column++) {

@@ -1,6 +1,6 @@
 import type { KernelContext } from "../../context.ts";
 import { expectHeapTensor } from "../../operand.ts";
-import { STATE_WORDS, writeState } from "../../wasm/state-table.ts";
+import { rowsAreEven, STATE_WORDS, writeState } from "../../wasm/state-table.ts";
 import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
 import { checkMergeAttnStates, type MergeAttnStatesArgs } from "./index.ts";
 
@@ -18,7 +18,9 @@ export function mergeAttnStatesWasm(kernels: WasmKernels, context: KernelContext
   const kernel = context.get(`${name} ${dtype} ${out.dtype}`, () => kernels.kernel(`${name}_${dtype}_${out.dtype}`));
   const stateBytes = (outs.length + 1) * STATE_WORDS * 4;
   const { pointer, ints } = kernels.reserve(stateBytes + outs.length * 28);
-  for (const [index, state] of outs.entries()) writeState(ints, index, state, lses[index]);
-  writeState(ints, outs.length, out, lse);
-  kernel(pointer, outs.length, tokens, heads, dim, args.base === "2" ? 1 : 0, pointer + stateBytes);
+  const even = rowsAreEven([...outs, ...lses, out, lse]);
+  for (const [index, state] of outs.entries()) writeState(ints, index, state, lses[index], even);
+  writeState(ints, outs.length, out, lse, even);
+  const grid = even ? [1, tokens * heads] : [tokens, heads];
+  kernel(pointer, outs.length, ...grid, dim, args.base === "2" ? 1 : 0, pointer + stateBytes);
 }

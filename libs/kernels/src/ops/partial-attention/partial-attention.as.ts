@@ -15,6 +15,7 @@ import { log4 } from "../../wasm/math.as";
 import { convertRow, loadQueryRow } from "./rows.as";
 import { SCORE_STRIDE, scores } from "./scores.as";
 import { softmaxRow } from "./softmax.as";
+import { touchRows } from "./touch.as";
 import { weightedSum } from "./weighted-sum.as";
 
 const QUERY: usize = 0; // pointer, token stride, head stride, column stride, dtype (0 f32, 1 f16, 2 bf16)
@@ -43,7 +44,7 @@ const S_ROWS: usize = 156; // maxRows x SCORE_STRIDE bytes
 const STATE: usize = 160; // maxRows x (max, sum, rescale, first visible key of the tile, one past the last)
 const POINTERS: usize = 164; // tileKeys pointers each to key rows, value rows and tile rows
 const TILE: usize = 168; // tileKeys x the larger padded dim: keys, later values, as f32
-const TOUCHED: usize = 172;
+const TOUCHED: usize = 172; // what touchRows read
 
 const STATE_BYTES: i32 = 20;
 
@@ -155,8 +156,14 @@ function pass<T>(
     findRows(p, VALUE, sequence, first, count, valueRows);
     for (let key = count; key < padded; key++) store<u32>(keyRows + key * 4, load<u32>(keyRows + (count - 1) * 4));
     if (firstKvHead < lastKvHead) {
-      touchRows(p, KEY, keyRows, count, firstKvHead, lastKvHead, keyDim * sizeof<T>());
-      if (!sharedRows) touchRows(p, VALUE, valueRows, count, firstKvHead, lastKvHead, valueDim * sizeof<T>());
+      const heads = lastKvHead - firstKvHead;
+      const keyStride = load<u32>(p, KEY + 12);
+      const valueStride = load<u32>(p, VALUE + 12);
+      const keySpan = heads * keyStride + keyDim * sizeof<T>();
+      const valueSpan = heads * valueStride + valueDim * sizeof<T>();
+      let read = touchRows(keyRows, count, firstKvHead * keyStride, keySpan);
+      if (!sharedRows) read ^= touchRows(valueRows, count, firstKvHead * valueStride, valueSpan);
+      store<u32>(p, read, TOUCHED);
     }
     const full = seesAll(p, token, tokenCount, first, count);
     for (let kvHead = firstKvHead; kvHead <= lastKvHead; kvHead++) {
@@ -223,22 +230,6 @@ function findRows(p: usize, cache: usize, sequence: i32, first: i32, count: i32,
     entry += columnStride;
     offset = 0;
   }
-}
-
-/**
- * Reads a word of every cache line of the rows' KV heads, in the order they lie in memory. Going through the tile head
- * by head would fetch a few lines of every row, which no hardware prefetcher foresees.
- */
-function touchRows(p: usize, cache: usize, rows: usize, count: i32, first: i32, last: i32, bytes: i32): void {
-  const from = first * load<u32>(p + cache, 12);
-  const stop = last * load<u32>(p + cache, 12) + bytes;
-  let read: u32 = 0;
-  for (let key = 0; key < count; key++) {
-    const row: usize = load<u32>(rows + key * 4);
-    for (let at = from; at < stop; at += 64) read ^= load<u8>(row + at);
-  }
-  // Kept, so that no compiler drops the loads.
-  store<u32>(p, read, TOUCHED);
 }
 
 /** Whether every token sees every key of the tile. */

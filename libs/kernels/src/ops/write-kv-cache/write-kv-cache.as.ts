@@ -6,7 +6,7 @@
 // `view` is 12 u32: source pointer, its token, head and column strides, cache pointer, its block, offset and head
 // strides (strides in bytes), tokens, heads, columns, block size. `slots` holds one i32 per token.
 
-import { BF16, F16, load1, load4, store1, store4 } from "../../wasm/dtype.as";
+import { BF16, F16, load1, load4, store1, store4, store8 } from "../../wasm/dtype.as";
 
 // @ts-ignore: decorator
 @inline
@@ -37,6 +37,10 @@ function convertRow<S, T>(source: usize, stride: u32, target: usize, columns: i3
     if (isFloat<S>() == isFloat<T>() && isSigned<S>() == isSigned<T>()) {
       memory.copy(target, source, columns * sizeof<T>());
       return;
+    }
+    for (; column + 8 <= columns; column += 8) {
+      const at = source + column * sizeof<S>();
+      store8<T>(target + column * sizeof<T>(), load4<S>(at), load4<S>(at + 4 * sizeof<S>()));
     }
     for (; column + 4 <= columns; column += 4) {
       store4<T>(target + column * sizeof<T>(), load4<S>(source + column * sizeof<S>()));

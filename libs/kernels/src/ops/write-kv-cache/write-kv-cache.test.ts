@@ -94,8 +94,7 @@ for (const backend of backends) {
         const returned = narrow.toNumbers();
         const wrong = Array.from({ length: 65536 }, (_, bits) => bits).filter(
           (bits) =>
-            kept(bits) &&
-            !(Object.is(widened[bits], numbers[bits]) && Object.is(returned[bits], numbers[bits])),
+            kept(bits) && !(Object.is(widened[bits], numbers[bits]) && Object.is(returned[bits], numbers[bits])),
         );
         expect(wrong).toEqual([]);
         for (const tensor of [patterns, wide, narrow]) tensor.free();
