@@ -9,7 +9,7 @@ export interface Expectation {
 }
 
 /**
- * Reads a JSON list of `{ prompt, prompt_ids, greedy_ids }` (see docs/goldens.md for who writes one).
+ * Reads a JSON list of `{ prompt, prompt_ids, greedy_ids }`.
  * Throws {@link ModelError} when it is something else, or has ids beyond a vocabulary of `vocabularySize` tokens.
  */
 export function readExpectations(path: string, vocabularySize: number): Expectation[] {

@@ -55,7 +55,9 @@ describe("refused", () => {
 
   test("sizes that cannot run the model", async () => {
     await expect(Generator.open(model, { ...options, world: 9 })).rejects.toThrow(UsageError);
-    await expect(Generator.open(model, { ...options, world: 4, dcp: 4, kvHeads: "sharded" })).rejects.toThrow(UsageError);
+    await expect(Generator.open(model, { ...options, world: 4, dcp: 4, kvHeads: "sharded" })).rejects.toThrow(
+      UsageError,
+    );
     await expect(Generator.open(model, { ...options, capacity: 16385 })).rejects.toThrow("was made for 16384");
   });
 

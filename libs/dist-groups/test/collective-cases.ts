@@ -155,12 +155,25 @@ export function writeRaw(tensor: Tensor, raw: ElementArray): void {
   }
 }
 
+/** Elements as integers: equal exactly when their bits are. */
+function bitsOf(elements: ElementArray): Exclude<ElementArray, Float32Array> {
+  return elements instanceof Float32Array
+    ? new Uint32Array(elements.buffer, elements.byteOffset, elements.length)
+    : elements;
+}
+
 /** Index of the first element, in row-major order, whose bits differ from `raw`; -1 when none does. */
 export function firstDifference(tensor: Tensor, raw: ElementArray): number {
-  const elements = tensor.elements;
+  if (tensor.size !== raw.length) return raw.length;
+  const got = bitsOf(tensor.elements);
+  const wanted = bitsOf(raw);
   let first = -1;
-  forEachOffset(tensor.shape, tensor.strides, (offset, index) => {
-    if (first === -1 && !Object.is(elements[offset], raw[index])) first = index;
-  });
-  return tensor.size === raw.length ? first : raw.length;
+  if (tensor.isContiguous) {
+    for (let index = 0; index < wanted.length; index++) if (got[index] !== wanted[index]) return index;
+  } else {
+    forEachOffset(tensor.shape, tensor.strides, (offset, index) => {
+      if (first === -1 && got[offset] !== wanted[index]) first = index;
+    });
+  }
+  return first;
 }

@@ -122,6 +122,10 @@ export function setup(context: RankContext) {
       return total;
     };
     const used: Tensor[] = [];
+    // What a rank has sent it may change at once: a peer that still reads it would see this.
+    const spoil = (tensor: Tensor | undefined): void => {
+      tensor?.elements.fill(99);
+    };
     const keep = (tensor: Tensor): Tensor => {
       used.push(tensor);
       return tensor;
@@ -133,32 +137,38 @@ export function setup(context: RankContext) {
       verify("allReduce", input, 0, sum);
     } else if (kind === 2) {
       const output = keep(Tensor.zeros(heap, dtype, [end - begin]));
-      group.reduceScatter(keep(filled(me, 0, length)), output);
+      const input = keep(filled(me, 0, length));
+      group.reduceScatter(input, output);
+      spoil(input);
       verify("reduceScatter", output, begin, sum);
     } else if (kind === 3) {
       const output = keep(Tensor.zeros(heap, dtype, [length]));
-      group.allGather(keep(filled(0, begin, end)), output);
+      const input = keep(filled(0, begin, end));
+      group.allGather(input, output);
+      spoil(input);
       verify("allGather", output, 0, (at) => contribution(0, at, op));
     } else if (kind === 4) {
       const root = op % n;
       const tensor = keep(filled(me === root ? 5 : 0, 0, length));
       group.broadcast(tensor, root);
-      verify("broadcast", tensor, 0, (at) => contribution(5, at, op));
+      if (me === root) spoil(tensor);
+      else verify("broadcast", tensor, 0, (at) => contribution(5, at, op));
     } else if (kind === 5) {
       const outputs = group.ranks.map((_, peer) => keep(Tensor.zeros(heap, dtype, [length + peer])));
-      group.allToAll(
-        group.ranks.map((_, peer) => keep(filled(me + 2 * peer, 0, length + me))),
-        outputs,
-      );
+      const inputs = group.ranks.map((_, peer) => keep(filled(me + 2 * peer, 0, length + me)));
+      group.allToAll(inputs, outputs);
+      for (const input of inputs) spoil(input);
       outputs.forEach((output, peer) => {
         verify("allToAll", output, 0, (at) => contribution(peer + 2 * me, at, op));
       });
     } else {
-      group.readPeers([keep(filled(me, 0, length))], (tensors) => {
+      const published = keep(filled(me, 0, length));
+      group.readPeers([published], (tensors) => {
         tensors.forEach(([tensor], peer) => {
           if (tensor !== undefined) verify("readPeers", tensor, 0, (at) => contribution(peer, at, op));
         });
       });
+      spoil(published);
     }
     for (const tensor of used) tensor.free();
   }

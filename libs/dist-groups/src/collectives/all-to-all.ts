@@ -63,16 +63,8 @@ export class AllToAll implements Rounds {
   }
 
   #check(inputs: readonly Tensor[], outputs: readonly Tensor[]): void {
-    const { channel, heap } = this.#member;
-    for (const [argument, tensors] of [
-      ["inputs", inputs],
-      ["outputs", outputs],
-    ] as const) {
-      if (tensors.length !== channel.size) {
-        throw new ArgumentError(OP, argument, `${channel.size} tensors, one per rank`, `${tensors.length} tensors`);
-      }
-      for (const tensor of tensors) checkTensor(OP, argument, tensor, heap);
-    }
+    this.#checkTensors("inputs", inputs);
+    this.#checkTensors("outputs", outputs);
     for (let at = 0; at < outputs.length; at++) {
       const output = outputs[at];
       if (output === undefined) continue;
@@ -84,6 +76,14 @@ export class AllToAll implements Rounds {
         }
       }
     }
+  }
+
+  #checkTensors(argument: string, tensors: readonly Tensor[]): void {
+    const { channel, heap } = this.#member;
+    if (tensors.length !== channel.size) {
+      throw new ArgumentError(OP, argument, `${channel.size} tensors, one per rank`, `${tensors.length} tensors`);
+    }
+    for (const tensor of tensors) checkTensor(OP, argument, tensor, heap);
   }
 
   advance(round: number): boolean {

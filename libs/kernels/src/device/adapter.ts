@@ -8,10 +8,14 @@ export function isSoftwareAdapter(info: GPUAdapterInfo): boolean {
   return info.isFallbackAdapter || SOFTWARE_NAMES.test(`${info.architecture} ${info.device} ${info.description}`);
 }
 
-/** The adapter's name for people. */
+/** The adapter's name for people, such as "NVIDIA H200 (nvidia hopper)"; its driver's version is left out. */
 export function describeAdapter(info: GPUAdapterInfo): string {
-  const names = [info.description, info.device, info.architecture, info.vendor];
-  return names.find((name) => name !== undefined && name !== "") ?? "unnamed GPU";
+  const family = [info.vendor, info.architecture].filter((word) => word !== "").join(" ");
+  // A device is named by a number on some systems, and a description can be that of the driver alone.
+  const names = [info.device, info.description].filter((name) => name !== "" && !/^(0x)?[0-9a-f]+$|driver/i.test(name));
+  const [name] = names;
+  if (name === undefined) return family === "" ? "unnamed GPU" : family;
+  return family === "" || name.toLowerCase().includes(family) ? name : `${name} (${family})`;
 }
 
 /** The best adapter of a kind, or undefined. */

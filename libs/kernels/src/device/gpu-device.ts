@@ -4,7 +4,7 @@ import { type AdapterKind, describeAdapter, isSoftwareAdapter, requestAdapter } 
 import { type DawnInstance, eventLoopTurns, openDawn } from "./dawn.ts";
 import { SOFTWARE_VULKAN_ADVICE } from "./swiftshader.ts";
 import { subgroupWidth } from "./subgroup-width.ts";
-import { addSoftwareVulkan, mayHaveVulkanDriver } from "./vulkan-drivers.ts";
+import { addSoftwareVulkan, mayHaveVulkanDriver, setRuntimeFolder } from "./vulkan-drivers.ts";
 
 /** An open device and what kernels need to know of it. */
 export interface GpuDevice {
@@ -20,6 +20,8 @@ export interface GpuDevice {
   readonly subgroupWidth: number;
   /** True when this project opened the device, so that nobody else submits work to it. */
   readonly owned: boolean;
+  /** For benches: where the next compute pass writes its timestamps, if anywhere. */
+  readonly passTimestamps?: () => GPUComputePassTimestampWrites | undefined;
   /**
    * Lets go of the device; destroys it if it is owned. Await it before ending the worker it was opened in: terminating
    * a worker whose device is alive can abort the process.
@@ -40,6 +42,10 @@ export interface GpuDeviceOptions {
   readonly index?: number;
   /** false: kernels use workgroup memory even where there are subgroups. Default true. */
   readonly subgroups?: boolean;
+  /** Features to request beside those that kernels use, such as "timestamp-query". */
+  readonly features?: readonly GPUFeatureName[];
+  /** Dawn's own options, such as "disable-dawn-features=timestamp_quantization"; a name set here replaces ours. */
+  readonly dawnOptions?: readonly string[];
 }
 
 /** Opens a GPU device, or wraps the caller's. Throws BackendUnavailable, with what to install, when there is none. */
@@ -47,37 +53,44 @@ export async function openGpuDevice(options: GpuDeviceOptions = {}): Promise<Gpu
   const { device, adapter = "hardware", index = 0, subgroups = true } = options;
   expectInteger("openGpuDevice", "index", index, 0, 2 ** 16);
   if (device !== undefined) return wrapDevice(device, false, subgroups, eventLoopTurnsOnce);
-  if (adapter !== "any") return openAdapter(adapter, subgroups);
+  if (adapter !== "any") return openAdapter(adapter, options);
   try {
-    return await openAdapter("hardware", subgroups);
+    return await openAdapter("hardware", options);
   } catch (error) {
     if (!(error instanceof BackendUnavailable)) throw error;
-    return openAdapter("software", subgroups);
+    return openAdapter("software", options);
   }
 }
 
 /** Kernels here write workgroup memory before they read it; zeroing it first costs time, and software compilers seconds. */
 const DAWN_OPTIONS = ["enable-dawn-features=disable_workgroup_init"];
 
-async function openAdapter(kind: "hardware" | "software", subgroups: boolean): Promise<GpuDevice> {
+type RequestOptions = Omit<GpuDeviceOptions, "adapter" | "device" | "index">;
+
+async function openAdapter(kind: "hardware" | "software", options: RequestOptions): Promise<GpuDevice> {
   if (kind === "software") addSoftwareVulkan();
   else if (!mayHaveVulkanDriver()) throw noAdapter(kind);
-  const dawn = await openDawn(DAWN_OPTIONS);
+  setRuntimeFolder();
+  const dawn = await openDawn([...(options.dawnOptions ?? DAWN_OPTIONS)]);
   try {
-    return await openOn(dawn, kind, subgroups);
+    return await openOn(dawn, kind, options);
   } catch (error) {
     await dawn.release();
     throw error;
   }
 }
 
-async function openOn(dawn: DawnInstance, kind: "hardware" | "software", subgroups: boolean): Promise<GpuDevice> {
+async function openOn(
+  dawn: DawnInstance,
+  kind: "hardware" | "software",
+  { subgroups = true, features = [] }: RequestOptions,
+): Promise<GpuDevice> {
   const adapter = await requestAdapter(dawn.gpu, kind);
   if (adapter === undefined) throw noAdapter(kind);
   const { limits } = adapter;
   const device = await adapter.requestDevice({
     label: "lockstep",
-    requiredFeatures: adapter.features.has("subgroups") ? ["subgroups"] : [],
+    requiredFeatures: [...(adapter.features.has("subgroups") ? (["subgroups"] as const) : []), ...features],
     requiredLimits: {
       maxBufferSize: limits.maxBufferSize,
       maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,

@@ -62,5 +62,10 @@ export function addSoftwareVulkan(): void {
     // Loaders before 1.3.234 know only the variables that replace; with no other driver nothing is lost by them.
     if (!mayHaveVulkanDriver()) for (const name of REPLACING) setCEnvironment(name, manifest);
   }
-  if ((process.env.XDG_RUNTIME_DIR ?? "") === "") setCEnvironment("XDG_RUNTIME_DIR", tmpdir());
+}
+
+/** Vulkan layers that look for a display print errors when XDG_RUNTIME_DIR is unset: gives it a value on Linux. */
+export function setRuntimeFolder(): void {
+  if (process.platform !== "linux" || (process.env.XDG_RUNTIME_DIR ?? "") !== "") return;
+  setCEnvironment("XDG_RUNTIME_DIR", tmpdir());
 }

@@ -40,7 +40,7 @@ export function testCases<Args>(heap: SharedHeap, backends: readonly KernelBacke
  * Runs a case by the reference and by `backend`, each over its own copy of the arguments, and compares the outputs.
  * Whatever is no output (inputs, gaps of strided outputs, memory around them) must be left byte for byte as it was.
  */
-async function checkCase<Args>(
+export async function checkCase<Args>(
   heap: SharedHeap,
   op: CheckedOp<Args>,
   item: OpCase<Args>,

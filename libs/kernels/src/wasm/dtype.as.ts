@@ -1,6 +1,8 @@
 // Storage types of tensors as type arguments: f32, f16 as u16 and bf16 as i16. Every function here is exact or rounds
 // to nearest, ties to even; NaN stays NaN. Arithmetic elsewhere is on f32x4.
 
+import { F16_MASK, F16_SHIFT, TWO_112 } from "./constants.as";
+
 export type F16 = u16;
 export type BF16 = i16;
 
@@ -71,8 +73,8 @@ export function f16ToF32(bits: v128): v128 {
 @inline
 export function f16ToF32Finite(bits: v128): v128 {
   // A dot product with (2^13, 0) shifts by 13 in one instruction, where some compilers take four for a shift.
-  const placed = v128.and(i32x4.dot_i16x8_s(bits, i32x4.splat(0x2000)), i32x4.splat(0x8fffe000));
-  return f32x4.mul(placed, f32x4.splat(reinterpret<f32>(0x77800000)));
+  const placed = v128.and(i32x4.dot_i16x8_s(bits, F16_SHIFT), F16_MASK);
+  return f32x4.mul(placed, TWO_112);
 }
 
 /** The upper halves of eight lanes. */

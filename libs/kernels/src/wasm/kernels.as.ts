@@ -29,4 +29,5 @@ export {
   writeKvCache_f32_f16,
   writeKvCache_f32_f32,
 } from "../ops/write-kv-cache/write-kv-cache.as";
+export { initialise } from "./constants.as";
 export { copyStrided, fillStrided } from "./strided-copy.as";

@@ -2,6 +2,20 @@
 // so its results are the same bits in every runtime. Results below the smallest normal f32 are 0.
 // Range reduction and coefficients follow Cephes (expf, logf, tanhf).
 
+import {
+  EXP_2,
+  EXP_3,
+  EXP_4,
+  EXP_5,
+  EXP_6,
+  EXP_7,
+  EXP_FLOOR,
+  LN2_HIGH,
+  LN2_LOW,
+  LOG2_E,
+  ROUNDER,
+} from "./constants.as";
+
 /** e^x. NaN gives NaN, -inf gives 0, overflow gives +inf. */
 // @ts-ignore: decorator
 @inline
@@ -55,17 +69,15 @@ function finish(p: v128, shifted: v128, underflow: v128, overflow: v128): v128 {
 @inline
 export function expNegative4(x: v128): v128 {
   // The low bits of `shifted` are n + 127, n being the nearest integer to x / ln 2.
-  const clamped = f32x4.pmax(x, f32x4.splat(-100));
-  const shifted = f32x4.add(f32x4.mul(clamped, f32x4.splat(1.44269504088896341)), f32x4.splat(12583039));
-  const n = f32x4.sub(shifted, f32x4.splat(12583039));
-  let r = f32x4.sub(clamped, f32x4.mul(n, f32x4.splat(0.693359375)));
-  r = f32x4.add(r, f32x4.mul(n, f32x4.splat(2.12194440e-4)));
-  let p = f32x4.add(f32x4.mul(r, f32x4.splat(1.9875691500e-4)), f32x4.splat(1.3981999507e-3));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(8.3334519073e-3));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(4.1665795894e-2));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.6666665459e-1));
-  // One unit above 0.5: a compiler builds 0.5 in four instructions, and loads this.
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(5.0000006e-1));
+  const clamped = f32x4.pmax(x, EXP_FLOOR);
+  const shifted = f32x4.add(f32x4.mul(clamped, LOG2_E), ROUNDER);
+  const n = f32x4.sub(shifted, ROUNDER);
+  const r = f32x4.add(f32x4.sub(clamped, f32x4.mul(n, LN2_HIGH)), f32x4.mul(n, LN2_LOW));
+  let p = f32x4.add(f32x4.mul(r, EXP_7), EXP_6);
+  p = f32x4.add(f32x4.mul(p, r), EXP_5);
+  p = f32x4.add(f32x4.mul(p, r), EXP_4);
+  p = f32x4.add(f32x4.mul(p, r), EXP_3);
+  p = f32x4.add(f32x4.mul(p, r), EXP_2);
   p = f32x4.add(f32x4.mul(p, f32x4.mul(r, r)), r);
   // Below n = -126 the shifted bits are negative: a factor of 0.
   const factor = i32x4.max_s(i32x4.shl(shifted, 23), i32x4.splat(0));

@@ -44,7 +44,9 @@ export class WasmKernels {
       throw error;
     }
     const instance = await WebAssembly.instantiate(module, { env: { memory: heap.memory } });
-    return new WasmKernels(heap, instance.exports);
+    const kernels = new WasmKernels(heap, instance.exports);
+    kernels.kernel("initialise")();
+    return kernels;
   }
 
   /** The kernel of a name, as `kernels.as.ts` exports it. */

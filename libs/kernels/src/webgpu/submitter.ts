@@ -118,7 +118,7 @@ export class Submitter {
     let pass: GPUComputePassEncoder | undefined;
     for (const command of commands) {
       if (command.kind === "dispatch") {
-        pass ??= encoder.beginComputePass();
+        pass ??= this.#beginPass(encoder);
         pass.setPipeline(command.kernel.pipeline);
         pass.setBindGroup(0, command.group ?? this.#bindGroups.make(command.kernel, command.ranges));
         pass.dispatchWorkgroups(command.grid[0], command.grid[1]);
@@ -136,6 +136,11 @@ export class Submitter {
     }
     device.queue.submit([encoder.finish()]);
     return readback;
+  }
+
+  #beginPass(encoder: GPUCommandEncoder): GPUComputePassEncoder {
+    const timestampWrites = this.#gpu.passTimestamps?.();
+    return encoder.beginComputePass(timestampWrites === undefined ? {} : { timestampWrites });
   }
 
   async #finish(readback: GPUBuffer, bytes: number, downloads: readonly Download[]): Promise<void> {

@@ -43,7 +43,12 @@ export interface WebgpuBackendOptions {
  */
 export async function openWebgpuBackend(options: WebgpuBackendOptions): Promise<KernelBackend> {
   const { heap, ...deviceOptions } = options;
-  return new WebgpuBackend(heap, await openGpuDevice(deviceOptions));
+  return webgpuBackendOn(heap, await openGpuDevice(deviceOptions));
+}
+
+/** The `webgpu` backend on an open device, which it releases when it is closed. */
+export function webgpuBackendOn(heap: SharedHeap, gpu: GpuDevice): KernelBackend {
+  return new WebgpuBackend(heap, gpu);
 }
 
 class WebgpuBackend implements KernelBackend {

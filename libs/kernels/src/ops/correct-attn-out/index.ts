@@ -9,7 +9,8 @@ export type LseBase = "e" | "2";
  *
  * m = max over ranks of the LSEs (NaN and +inf count as -inf; a max of -inf counts as 0);
  * lse = m + log_base(sum_i base^(lse_i - m)); factor = base^(lse_rank - lse), 0 where that exponent is NaN or +inf;
- * correctedOut = out * factor, exactly 0 where factor is 0 (whatever `out` holds there). Arithmetic in f32.
+ * correctedOut = out * factor, exactly 0 where factor is 0 (whatever `out` holds there). Arithmetic in f32; factors below
+ * the smallest normal f32 may count as 0.
  * Source: `_correct_dcp_attn_out_kernel` of vllm.v1.attention.ops.common.
  */
 export interface CorrectAttnOutArgs {

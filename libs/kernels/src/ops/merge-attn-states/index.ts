@@ -5,7 +5,8 @@ import type { LseBase } from "../correct-attn-out/index.ts";
 /**
  * Merges N partial attention states over disjoint keys into one: with m and lse as in correctAttnOut,
  * out = sum_i base^(lse_i - lse) * outs_i, folded in the order given, in f32. A state whose LSE is -inf, NaN or +inf
- * counts as empty and its output is ignored whatever it holds; all empty gives 0 and -inf.
+ * counts as empty, and its output is ignored whatever it holds, as is that of a state whose factor is 0 in f32; all empty
+ * gives 0 and -inf. Factors below the smallest normal f32 may count as 0.
  * Source: FlashAttention split-KV reduction; "Cascade attention" merge_state of FlashInfer.
  */
 export interface MergeAttnStatesArgs {

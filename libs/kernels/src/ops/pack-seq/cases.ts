@@ -38,7 +38,7 @@ export const SEQ_ROWS: readonly SeqRow[] = [
   { lengths: [33, 65], trailing: [130], blocks: [1, 7] },
   { lengths: [7, 5, 3], trailing: [64], dtype: "f16" },
   { lengths: [7, 0, 3], trailing: [3], dtype: "f16", padValue: 65519.5 },
-  { lengths: [2, 4, 4], trailing: [5, 3], dtype: "bf16", padValue: 3.14159 },
+  { lengths: [2, 4, 4], trailing: [5, 3], dtype: "bf16", padValue: -12.3456 },
   { lengths: [2, 5], trailing: [1], dtype: "bf16" },
   { lengths: [7, 5, 3], trailing: [9], dtype: "i32", padValue: -7 },
   { lengths: [7, 5, 3], trailing: [9], dtype: "u32", padValue: 4294967295 },

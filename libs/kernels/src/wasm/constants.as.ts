@@ -1,0 +1,36 @@
+// Vector constants of the inner loops, as variables: compilers keep a variable in a register or load it, but build many
+// constants anew, in three or four instructions, wherever they are used. They belong to the instance, not to the shared
+// memory, and are set by `initialise`.
+
+export let F16_MASK: v128 = i32x4.splat(0);
+export let F16_SHIFT: v128 = i32x4.splat(0);
+export let TWO_112: v128 = i32x4.splat(0);
+export let LOG2_E: v128 = i32x4.splat(0);
+export let ROUNDER: v128 = i32x4.splat(0);
+export let LN2_HIGH: v128 = i32x4.splat(0);
+export let LN2_LOW: v128 = i32x4.splat(0);
+export let EXP_FLOOR: v128 = i32x4.splat(0);
+export let EXP_2: v128 = i32x4.splat(0);
+export let EXP_3: v128 = i32x4.splat(0);
+export let EXP_4: v128 = i32x4.splat(0);
+export let EXP_5: v128 = i32x4.splat(0);
+export let EXP_6: v128 = i32x4.splat(0);
+export let EXP_7: v128 = i32x4.splat(0);
+
+/** Must be called once, before any kernel. */
+export function initialise(): void {
+  F16_MASK = i32x4.splat(0x8fffe000);
+  F16_SHIFT = i32x4.splat(0x2000);
+  TWO_112 = f32x4.splat(reinterpret<f32>(0x77800000));
+  LOG2_E = f32x4.splat(1.44269504088896341);
+  ROUNDER = f32x4.splat(12583039);
+  LN2_HIGH = f32x4.splat(0.693359375);
+  LN2_LOW = f32x4.splat(2.12194440e-4);
+  EXP_FLOOR = f32x4.splat(-100);
+  EXP_2 = f32x4.splat(0.5);
+  EXP_3 = f32x4.splat(1.6666665459e-1);
+  EXP_4 = f32x4.splat(4.1665795894e-2);
+  EXP_5 = f32x4.splat(8.3334519073e-3);
+  EXP_6 = f32x4.splat(1.3981999507e-3);
+  EXP_7 = f32x4.splat(1.9875691500e-4);
+}
