@@ -98,3 +98,11 @@ test("typed access refuses other dtypes and strided views", () => {
   expect(() => tensor.i32).toThrow(ArgumentError);
   expect(() => tensor.transpose(0, 1).f32).toThrow(ArgumentError);
 });
+
+test("a strided copy keeps every bit of a NaN", () => {
+  const source = Tensor.zeros(heap, "f32", [2, 3]);
+  new Uint32Array(heap.buffer, source.byteOffset, 6).set([0x7fc01234, 0xffc00001, 0x7f800001, 1, 2, 3]);
+  const copy = Tensor.zeros(heap, "f32", [3, 2]).transpose(0, 1).copyFrom(source);
+  const back = copy.clone(heap);
+  expect([...back.bytes]).toEqual([...source.bytes]);
+});

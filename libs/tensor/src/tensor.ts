@@ -159,6 +159,13 @@ export class Tensor {
     return this.#elements;
   }
 
+  /** The elements as bit patterns: a NaN keeps its payload, which it may lose as a JavaScript number. */
+  get #bits(): ElementArray {
+    const elements = this.elements;
+    if (!(elements instanceof Float32Array)) return elements;
+    return new Uint32Array(elements.buffer, elements.byteOffset, elements.length);
+  }
+
   /** The elements as f32, for a contiguous f32 tensor. */
   get f32(): Float32Array {
     return this.#typed("f32", Float32Array);
@@ -271,7 +278,7 @@ export class Tensor {
       throw new ArgumentError("Tensor.copyFrom", "source", `of shape ${formatShape(this.shape)}`, source.toString());
     }
     if (source.dtype !== this.dtype) return this.set(source.toNumbers());
-    copyRows(this.shape, source.elements, source.strides, this.elements, this.strides);
+    copyRows(this.shape, source.#bits, source.strides, this.#bits, this.strides);
     return this;
   }
 
