@@ -49,18 +49,16 @@ export function standardCases(
     for (const at of withDims(shape, varies.dims ?? false)) cases.push({ ...base, op, ...at });
   for (const dtype of DTYPES) {
     for (const shape of [[37], [3, 701]]) {
-      for (const reduction of varies.reductions === true ? (["sum", "max", "min"] as const) : (["sum"] as const)) {
-        cases.push({ ...base, op, dtype, shape, reduction });
-      }
+      cases.push({ ...base, op, dtype, shape });
+    }
+    for (const reduction of varies.reductions === true ? (["max", "min"] as const) : []) {
+      cases.push({ ...base, op, dtype, shape: [37], reduction });
     }
   }
   for (const input of PLACEMENTS) {
     for (const output of PLACEMENTS) {
-      for (const shape of [
-        [6, 10],
-        [33, 65],
-      ])
-        cases.push({ ...base, op, shape, input, output, dtype: "bf16" });
+      cases.push({ ...base, op, shape: [6, 10], input, output, dtype: "bf16" });
+      if (input === output) cases.push({ ...base, op, shape: [33, 65], input, output, dtype: "bf16" });
     }
   }
   if (varies.inPlace === true) {
