@@ -1,7 +1,9 @@
 // The other backends generate the same tokens.
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { legalSizes } from "./legal-sizes.ts";
 import { differences, shortPrompts } from "./shipped-model.ts";
+
+setDefaultTimeout(120_000);
 
 const sizes = legalSizes([1, 2, 4]);
 const webgpu = { backend: "webgpu", softwareVulkan: true } as const;

@@ -1,9 +1,11 @@
 // The generator as a library: bad input is refused, texts end, failures surface, many texts fit one world.
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError } from "@lockstep/tensor";
 import { UsageError } from "../src/errors.ts";
 import { Generator } from "../src/generator.ts";
 import { continuation, greedy, model } from "./shipped-model.ts";
+
+setDefaultTimeout(120_000);
 
 const { promptIds, greedyIds } = greedy[0] ?? expect.unreachable();
 const options = { world: 2, backend: "wasm", capacity: 64 } as const;

@@ -1,7 +1,9 @@
 // The KV cache is really sharded: nobody holds more than its share, and nobody's share can be missed.
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Generator } from "../src/generator.ts";
 import { continuation, greedy, model } from "./shipped-model.ts";
+
+setDefaultTimeout(120_000);
 
 const LAYOUTS = [
   { world: 1, dcp: 1, kvHeads: "replicated" },

@@ -1,8 +1,10 @@
 // Logits against a float64 forward pass and against Hugging Face transformers.
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Generator } from "../src/generator.ts";
 import { float64Logits, logProbabilities } from "./float64-model.ts";
 import { firstTop5, MODEL_FOLDER, model, shortPrompts } from "./shipped-model.ts";
+
+setDefaultTimeout(120_000);
 
 const exact = shortPrompts.map(({ promptIds }) => float64Logits(MODEL_FOLDER, model.config, promptIds));
 

@@ -1,7 +1,9 @@
 // Every world, legal DCP, KV-head layout and combine generates what Hugging Face transformers does.
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { legalSizes } from "./legal-sizes.ts";
 import { differences, greedy, shortPrompts } from "./shipped-model.ts";
+
+setDefaultTimeout(120_000);
 
 const COMBINES = ["ag-rs", "a2a"] as const;
 

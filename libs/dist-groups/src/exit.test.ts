@@ -1,7 +1,9 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawn } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { denoBinary } from "../../../scripts/deno-binary.ts";
+
+setDefaultTimeout(120_000);
 
 const script = fileURLToPath(new URL("../test/exit-by-itself.ts", import.meta.url));
 const deno = denoBinary();

@@ -1,5 +1,7 @@
-import { describe, test } from "bun:test";
+import { describe, setDefaultTimeout, test } from "bun:test";
 import { FAULTS } from "../test/fault-matrix.ts";
+
+setDefaultTimeout(120_000);
 
 for (const { name, sizes, run } of FAULTS) {
   describe(name, () => {

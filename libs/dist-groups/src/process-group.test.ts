@@ -1,8 +1,10 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { DTYPES } from "@lockstep/tensor";
 import * as fc from "fast-check";
 import type { LawCase } from "../test/law-program.ts";
 import { openWorld } from "./index.ts";
+
+setDefaultTimeout(120_000);
 
 type LawProgram = typeof import("../test/law-program.ts");
 const program = new URL("../test/law-program.ts", import.meta.url);

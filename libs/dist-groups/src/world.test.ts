@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, expectTypeOf, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, expectTypeOf, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import * as Cause from "effect/Cause";
 import * as Context from "effect/Context";
@@ -8,6 +8,8 @@ import * as Fiber from "effect/Fiber";
 import { CallInterrupted, WorldStartFailed } from "./errors.ts";
 import type { MethodsOf } from "./rank-context.ts";
 import { makeWorld, openWorld, type World, worldLayer, type WorldOptions } from "./world.ts";
+
+setDefaultTimeout(120_000);
 
 type Program = typeof import("../test/world-program.ts");
 const program = new URL("../test/world-program.ts", import.meta.url);

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { DTYPES } from "@lockstep/tensor";
 import { type MethodsOf, openWorld, type World } from "../src/index.ts";
 import type { CollectiveCase, Placement } from "./collective-cases.ts";
@@ -80,6 +80,7 @@ export function standardCases(
 
 /** Runs cases in worlds of 1, 2, 3, 4 and 8 ranks, 20 times each, every result bit for bit against the reference. */
 export function describeCollective(op: string, cases: readonly CollectiveCase[]): void {
+  setDefaultTimeout(120_000);
   describe(op, () => {
     for (const size of SIZES) {
       describe(`${size} ranks`, () => {

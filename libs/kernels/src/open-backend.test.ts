@@ -1,8 +1,10 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError, HeapExhausted, SharedHeap, Tensor } from "@lockstep/tensor";
 import { BackendClosed } from "./errors.ts";
 import { openBackend } from "./open-backend.ts";
 import { Random } from "./testing/random.ts";
+
+setDefaultTimeout(120_000);
 
 const TIMEOUT_MS = 120_000;
 

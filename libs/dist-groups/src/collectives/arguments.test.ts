@@ -1,6 +1,8 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { BAD_CALL_NAMES } from "../../test/argument-program.ts";
 import { type MethodsOf, openWorld, type World } from "../index.ts";
+
+setDefaultTimeout(120_000);
 
 describe("a bad argument is an ArgumentError, and nothing is published", () => {
   let world: World<MethodsOf<typeof import("../../test/argument-program.ts")>>;

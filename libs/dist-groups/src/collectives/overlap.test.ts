@@ -1,7 +1,9 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { DTYPE_BYTES, DTYPES, forEachOffset, SharedHeap, Tensor } from "@lockstep/tensor";
 import * as fc from "fast-check";
 import { isViewAt, overlaps } from "./overlap.ts";
+
+setDefaultTimeout(120_000);
 
 const heap = SharedHeap.create(1 << 20);
 const ROOM_BYTES = 4096;

@@ -1,7 +1,9 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { BackendUnavailable } from "../errors.ts";
 import { isSoftwareAdapter } from "./adapter.ts";
 import { openGpuDevice } from "./gpu-device.ts";
+
+setDefaultTimeout(120_000);
 
 test("software Vulkan opens on request, says that it is software, and has its subgroups found", async () => {
   const gpu = await openGpuDevice({ adapter: "software" });

@@ -1,4 +1,6 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
+
+setDefaultTimeout(120_000);
 
 /** The next message of a worker; rejects when the worker fails. */
 function nextMessage(worker: Worker): Promise<unknown> {

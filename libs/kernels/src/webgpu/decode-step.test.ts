@@ -1,4 +1,4 @@
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Arena, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
 import type { KernelBackend } from "../backend.ts";
 import type { Operand } from "../operand.ts";
@@ -7,6 +7,8 @@ import { expectClose, F32_TOLERANCE, HALF_INPUT_TOLERANCE } from "../testing/clo
 import { Random } from "../testing/random.ts";
 import { countCalls } from "./count-calls.ts";
 import { openWebgpuBackend } from "./webgpu-backend.ts";
+
+setDefaultTimeout(120_000);
 
 const heap = SharedHeap.create(64 << 20);
 const backend = await openWebgpuBackend({ heap, adapter: "software" });

@@ -1,4 +1,4 @@
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { SharedHeap, Tensor } from "@lockstep/tensor";
 import { KernelContext } from "../context.ts";
 import { openGpuDevice } from "../device/gpu-device.ts";
@@ -6,6 +6,8 @@ import { DeviceError } from "../errors.ts";
 import { Recorder } from "./recorder.ts";
 import { reservedBytes } from "./region.ts";
 import { workgroupGrid } from "./workgroup-grid.ts";
+
+setDefaultTimeout(120_000);
 
 const heap = SharedHeap.create(1 << 20);
 const gpu = await openGpuDevice({ adapter: "software" });

@@ -1,5 +1,7 @@
-import { expect, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { unrollLoops } from "./unroll.ts";
+
+setDefaultTimeout(120_000);
 
 const squeezed = (text: string): string => text.replace(/\s+/g, " ").trim();
 

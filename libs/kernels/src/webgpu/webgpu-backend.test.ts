@@ -1,4 +1,4 @@
-import { afterAll, describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
 import { openGpuDevice } from "../device/gpu-device.ts";
 import { BackendClosed, DeviceError } from "../errors.ts";
@@ -6,6 +6,8 @@ import { GpuTensor } from "../gpu-tensor.ts";
 import type { Operand } from "../operand.ts";
 import { Random } from "../testing/random.ts";
 import { openWebgpuBackend } from "./webgpu-backend.ts";
+
+setDefaultTimeout(120_000);
 
 const heap = SharedHeap.create(64 << 20);
 const backend = await openWebgpuBackend({ heap, adapter: "software" });

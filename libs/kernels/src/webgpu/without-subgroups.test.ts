@@ -1,9 +1,11 @@
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { Arena, SharedHeap } from "@lockstep/tensor";
 import { PARTIAL_ATTENTION_CASES } from "../ops/partial-attention/cases.ts";
 import { partialAttentionReference } from "../ops/partial-attention/reference.ts";
 import { expectClose, expectSameBits } from "../testing/close.ts";
 import { openWebgpuBackend } from "./webgpu-backend.ts";
+
+setDefaultTimeout(120_000);
 
 const heap = SharedHeap.create(64 << 20);
 const backend = await openWebgpuBackend({ heap, adapter: "software", subgroups: false });

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
 import fc from "fast-check";
 import { expectRejected, TEST_TIMEOUT_MS, testCases } from "../../testing/op-case.ts";
@@ -6,6 +6,8 @@ import { openTestBackends } from "../../testing/test-backends.ts";
 import { CORRECT_ATTN_OUT_CASES } from "./cases.ts";
 import type { CorrectAttnOutArgs } from "./index.ts";
 import { correctAttnOutReference } from "./reference.ts";
+
+setDefaultTimeout(120_000);
 
 const heap = SharedHeap.create(64 << 20);
 const backends = await openTestBackends(heap);

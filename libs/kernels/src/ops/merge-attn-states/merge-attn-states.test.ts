@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
 import fc from "fast-check";
 import { expectClose } from "../../testing/close.ts";
@@ -7,6 +7,8 @@ import { openTestBackends } from "../../testing/test-backends.ts";
 import { MERGE_ATTN_STATES_CASES } from "./cases.ts";
 import type { MergeAttnStatesArgs } from "./index.ts";
 import { mergeAttnStatesReference } from "./reference.ts";
+
+setDefaultTimeout(120_000);
 
 const heap = SharedHeap.create(64 << 20);
 const backends = await openTestBackends(heap);

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Arena, ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
 import { F32_TOLERANCE, expectClose, expectSameBits } from "../../testing/close.ts";
 import { expectRejected, TEST_TIMEOUT_MS, testCases } from "../../testing/op-case.ts";
@@ -7,6 +7,8 @@ import { openTestBackends } from "../../testing/test-backends.ts";
 import { type AttentionRow, buildAttention, type HeapPartialAttentionArgs, PARTIAL_ATTENTION_CASES } from "./cases.ts";
 import type { PartialAttentionArgs } from "./index.ts";
 import { partialAttentionReference } from "./reference.ts";
+
+setDefaultTimeout(120_000);
 
 const heap = SharedHeap.create(128 << 20);
 const backends = await openTestBackends(heap);

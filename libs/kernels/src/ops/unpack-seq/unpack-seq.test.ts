@@ -1,10 +1,12 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
 import { expectRejected, testCases } from "../../testing/op-case.ts";
 import { openTestBackends } from "../../testing/test-backends.ts";
 import { UNPACK_SEQ_CASES } from "./cases.ts";
 import type { UnpackSeqArgs } from "./index.ts";
 import { unpackSeqReference } from "./reference.ts";
+
+setDefaultTimeout(120_000);
 
 const heap = SharedHeap.create(64 << 20);
 const backends = await openTestBackends(heap);

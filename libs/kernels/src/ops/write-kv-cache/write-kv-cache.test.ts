@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
 import { expectSameBits } from "../../testing/close.ts";
 import { expectRejected, TEST_TIMEOUT_MS, testCases } from "../../testing/op-case.ts";
@@ -6,6 +6,8 @@ import { openTestBackends } from "../../testing/test-backends.ts";
 import { WRITE_KV_CACHE_CASES } from "./cases.ts";
 import type { WriteKvCacheArgs } from "./index.ts";
 import { writeKvCacheReference } from "./reference.ts";
+
+setDefaultTimeout(120_000);
 
 const heap = SharedHeap.create(64 << 20);
 const backends = await openTestBackends(heap);
