@@ -140,6 +140,7 @@ export class DcpAttention {
         throw new ArgumentError(name, field, "a positive integer", String(options[field]));
       }
     }
+    checkVariant(name, options);
     if (options.mergeBackend?.name === "webgpu") {
       throw new ArgumentError(name, "mergeBackend", "a wasm or reference backend", "webgpu");
     }
@@ -404,5 +405,32 @@ export class DcpAttention {
 
   #between(method: string): void {
     if (this.#plan !== undefined) throw new StepOrderError(method, "end the step with endStep first");
+  }
+}
+
+/** Throws unless dtypes, head mapping and the attention variant are ones that the kernels can compute. */
+function checkVariant(name: string, options: DcpAttentionOptions): void {
+  const floats: readonly DType[] = ["f32", "f16", "bf16"];
+  for (const field of ["kvDtype", "queryDtype"] as const) {
+    const dtype = options[field] ?? "f32";
+    if (!floats.includes(dtype)) throw new ArgumentError(name, field, floats.join(", "), dtype);
+  }
+  const { queryHeads, kvHeads, headGroup, window, softcap, scale } = options;
+  if (headGroup === undefined && queryHeads % kvHeads !== 0) {
+    throw new ArgumentError(
+      name,
+      "queryHeads",
+      `a multiple of kvHeads = ${kvHeads} (or give headGroup)`,
+      `${queryHeads}`,
+    );
+  }
+  if (window !== undefined && (!Number.isInteger(window) || window < 1)) {
+    throw new ArgumentError(name, "window", "a positive integer", String(window));
+  }
+  if (softcap !== undefined && !(softcap > 0 && Number.isFinite(softcap))) {
+    throw new ArgumentError(name, "softcap", "a positive finite number", String(softcap));
+  }
+  if (scale !== undefined && !Number.isFinite(scale)) {
+    throw new ArgumentError(name, "scale", "a finite number", String(scale));
   }
 }

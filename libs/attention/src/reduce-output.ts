@@ -1,7 +1,9 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import type { KernelBackend, LseBase } from "@lockstep/kernels";
-import { type Allocator, Arena, ArgumentError, formatShape, Tensor } from "@lockstep/tensor";
+import { type Allocator, Arena, ArgumentError, type DType, formatShape, Tensor } from "@lockstep/tensor";
 import { dcpCorrectAttnOut } from "./correct-attn-out.ts";
+
+const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
 
 /** How partial outputs are combined: see {@link dcpReduceOutput}. */
 export type Combine = "ag-rs" | "a2a";
@@ -51,8 +53,14 @@ export async function dcpReduceOutput(args: ReduceOutputArgs): Promise<{ out: Te
   const { attnOut, attnLse } = args;
   const queryGroup = args.queryGroup ?? args.dcpGroup;
   const [batch = 0, heads = 0, headDim = 0] = attnOut.shape;
-  if (attnOut.rank !== 3) {
-    throw new ArgumentError("dcpReduceOutput", "attnOut", "of shape [B, H, D]", formatShape(attnOut.shape));
+  if (attnOut.rank !== 3 || !FLOATS.includes(attnOut.dtype)) {
+    throw new ArgumentError("dcpReduceOutput", "attnOut", "f32, f16 or bf16 of shape [B, H, D]", attnOut.toString());
+  }
+  if (args.combine !== undefined && args.combine !== "ag-rs" && args.combine !== "a2a") {
+    throw new ArgumentError("dcpReduceOutput", "combine", '"ag-rs" or "a2a"', String(args.combine));
+  }
+  if (args.base !== undefined && args.base !== "e" && args.base !== "2") {
+    throw new ArgumentError("dcpReduceOutput", "base", '"e" or "2"', String(args.base));
   }
   if (attnLse.rank !== 2 || attnLse.shape[0] !== batch || attnLse.shape[1] !== heads || attnLse.dtype !== "f32") {
     throw new ArgumentError("dcpReduceOutput", "attnLse", `f32 of shape [${batch}, ${heads}]`, attnLse.toString());
@@ -61,10 +69,10 @@ export async function dcpReduceOutput(args: ReduceOutputArgs): Promise<{ out: Te
   const own: OwnHeads = { start, end, batch, heads, headDim };
   const allocator = args.allocator ?? attnOut.heap;
   const out = args.into ?? Tensor.empty(allocator, attnOut.dtype, [batch, end - start, headDim]);
-  checkResult("into", out, [batch, end - start, headDim]);
+  checkResult("into", out, [batch, end - start, headDim], args.combine === "a2a" ? FLOATS : [attnOut.dtype]);
   const wantsLse = args.returnLse === true || args.lseInto !== undefined;
   const lse = wantsLse ? (args.lseInto ?? Tensor.empty(allocator, "f32", [batch, end - start])) : undefined;
-  if (lse !== undefined) checkResult("lseInto", lse, [batch, end - start]);
+  if (lse !== undefined) checkResult("lseInto", lse, [batch, end - start], ["f32"]);
   if (args.combine === "a2a") await combineAllToAll(args, own, out, lse, allocator);
   else await combineGatherReduce(args, queryGroup, own, out, lse, allocator);
   return lse === undefined ? { out } : { out, lse };
@@ -152,8 +160,10 @@ function sameRanks(a: ProcessGroup, b: ProcessGroup): boolean {
   return a.size === b.size && a.ranks.every((rank, index) => rank === b.ranks[index]);
 }
 
-function checkResult(argument: string, tensor: Tensor, shape: readonly number[]): void {
-  if (tensor.rank !== shape.length || shape.some((size, dim) => size !== tensor.shape[dim])) {
-    throw new ArgumentError("dcpReduceOutput", argument, `of shape ${formatShape(shape)}`, tensor.toString());
+function checkResult(argument: string, tensor: Tensor, shape: readonly number[], dtypes: readonly DType[]): void {
+  const agrees = tensor.rank === shape.length && shape.every((size, dim) => size === tensor.shape[dim]);
+  if (!agrees || !dtypes.includes(tensor.dtype)) {
+    const expected = `${dtypes.join(" or ")} of shape ${formatShape(shape)}`;
+    throw new ArgumentError("dcpReduceOutput", argument, expected, tensor.toString());
   }
 }

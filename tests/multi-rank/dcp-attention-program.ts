@@ -1,0 +1,109 @@
+// The rank's side of the tests of DcpAttention's refusals and clean-up.
+import { DcpAttention, type DcpAttentionOptions } from "@lockstep/attention";
+import type { RankContext } from "@lockstep/dist-groups";
+import { openBackend } from "@lockstep/kernels";
+import { LockstepError, Tensor } from "@lockstep/tensor";
+
+/** Called by the world on every rank. */
+export async function setup({ heap, world, onClose }: RankContext) {
+  const backend = await openBackend("reference", { heap });
+  onClose(() => backend.close());
+  const before = heap.usedBytes;
+  const defaults: DcpAttentionOptions = {
+    backend,
+    heap,
+    dcpGroup: world,
+    layers: 1,
+    queryHeads: 2,
+    kvHeads: 1,
+    headDim: 4,
+    kvDtype: "f32",
+    blockSize: 4,
+    numBlocks: 2,
+  };
+  const rows = (tokens: number, heads: number): Tensor => {
+    const tensor = Tensor.empty(heap, "f32", [tokens, heads, 4]);
+    return tensor.set(Float64Array.from({ length: tensor.size }, (_, index) => Math.fround(Math.sin(index))));
+  };
+
+  async function failure(run: () => unknown): Promise<{ tag: string; message: string }> {
+    try {
+      await run();
+    } catch (error) {
+      return { tag: error instanceof LockstepError ? error._tag : "unknown", message: String(error) };
+    }
+    return { tag: "none", message: "" };
+  }
+
+  return {
+    async refusal(options: Partial<DcpAttentionOptions>) {
+      const refused = await failure(() => DcpAttention.open({ ...defaults, ...options }).close());
+      return { ...refused, usedBytes: heap.usedBytes - before };
+    },
+
+    async outOfBlocks() {
+      const attention = DcpAttention.open(defaults);
+      const sequence = attention.createSequence();
+      const [query, key, value, out] = [rows(8, 1), rows(8, 1), rows(8, 1), rows(8, 1)];
+      attention.beginStep([{ sequence, tokens: 8 }]);
+      await attention.forward(0, query, key, value, out);
+      attention.endStep();
+      const outBefore = [...out.toNumbers()];
+      const lengthBefore = attention.sequenceLength(sequence);
+      const other = attention.createSequence();
+      const step = [
+        { sequence, tokens: 1 },
+        { sequence: other, tokens: 1 },
+      ];
+      const refused = await failure(() => attention.beginStep(step));
+      attention.beginStep([{ sequence, tokens: 0, queries: 8 }]);
+      await attention.attend(0, query, out);
+      attention.endStep();
+      const lengthAfter = attention.sequenceLength(sequence);
+      attention.close();
+      return { ...refused, outBefore, outAfter: [...out.toNumbers()], lengthBefore, lengthAfter };
+    },
+
+    cancelStep() {
+      const attention = DcpAttention.open(defaults);
+      const sequence = attention.createSequence();
+      attention.beginStep([{ sequence, tokens: 5 }]);
+      attention.cancelStep();
+      const result = { length: attention.sequenceLength(sequence), held: attention.metrics.bytesHeld };
+      attention.close();
+      return result;
+    },
+
+    async outOfOrder() {
+      const attention = DcpAttention.open(defaults);
+      const sequence = attention.createSequence();
+      const tags = [
+        (await failure(() => attention.endStep())).tag,
+        (await failure(() => attention.attend(0, rows(1, 1), rows(1, 1)))).tag,
+      ];
+      attention.beginStep([{ sequence, tokens: 1 }]);
+      tags.push((await failure(() => attention.beginStep([{ sequence, tokens: 1 }]))).tag);
+      tags.push((await failure(() => attention.freeSequence(sequence))).tag);
+      attention.endStep();
+      attention.close();
+      return tags;
+    },
+
+    async wrongQuery() {
+      const attention = DcpAttention.open(defaults);
+      attention.beginStep([{ sequence: attention.createSequence(), tokens: 1 }]);
+      const refused = await failure(() => attention.attend(0, rows(1, 2), rows(1, 1)));
+      attention.close();
+      return refused;
+    },
+
+    openAndClose() {
+      const used = heap.usedBytes;
+      const attention = DcpAttention.open(defaults);
+      attention.beginStep([{ sequence: attention.createSequence(), tokens: 3 }]);
+      attention.close();
+      attention.close();
+      return heap.usedBytes - used;
+    },
+  };
+}
