@@ -8,7 +8,8 @@ export {
 } from "@lockstep/kernels";
 export { BlockManager, type SequenceBlocks } from "./block-manager.ts";
 export { type CorrectOptions, dcpCorrectAttnOut } from "./correct-attn-out.ts";
-export { DcpAttention, type DcpAttentionMetrics, type DcpAttentionOptions } from "./dcp-attention.ts";
+export { DcpAttention, type DcpAttentionMetrics } from "./dcp-attention.ts";
+export type { DcpAttentionOptions } from "./dcp-attention-options.ts";
 export { OutOfBlocks, StepOrderError } from "./errors.ts";
 export { type Lengths, type PackOptions, packSeq, unpackSeq } from "./pack-seq.ts";
 export { dcpPrepareQuery, type PrepareQueryOptions } from "./prepare-query.ts";
