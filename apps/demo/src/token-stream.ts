@@ -1,8 +1,5 @@
 import { type SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 
-/** How long a reader sleeps before it looks again by itself. */
-const NAP_MS = 100;
-
 /**
  * Tokens on their way from a rank to the host while the rank is still busy making more: shared words, the first of
  * which counts the tokens written behind it. One writer, one reader.
@@ -61,10 +58,12 @@ export class TokenStream {
         const written = Atomics.load(this.#words, 0);
         while (read < written) yield this.#words[1 + read++] ?? -1;
         if (last) break;
-        const change = Atomics.waitAsync(this.#words, 0, written, NAP_MS);
+        // Without a timeout: in Bun one that is pending keeps a core busy. The count is compared, so no token is missed.
+        const change = Atomics.waitAsync(this.#words, 0, written);
         if (change.async) await Promise.race([change.value, end]);
       }
     } finally {
+      Atomics.notify(this.#words, 0);
       await writer;
     }
   }

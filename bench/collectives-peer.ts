@@ -1,0 +1,129 @@
+// `bun run bench:collectives [--deno] [--repetitions 3]`: Lockstep's collectives beside OpenMPI's, called from C, in the
+// same run.
+//
+// Sizes count what one rank brings (see openmpi/cases.ts), f32. For an all-gather "in all" counts the gathered result
+// instead, as nccl-tests does; for the other collectives the two are the same. Both sides poison and fill before each
+// batch of calls, check every element after it, and report the median over batches of the slowest rank; repetitions of the
+// two sides alternate, and the table shows medians over them. `memcpy` copies, on all ranks at once, as many bytes as the
+// collective leaves at each rank (for a reduce-scatter: as it reads). Wrong data end the bench with exit code 1; a missed
+// target is only marked.
+import { spawnSync } from "node:child_process";
+import { availableParallelism, cpus } from "node:os";
+import { dirname } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { denoBinary } from "../scripts/deno-binary.ts";
+import type { CollectiveName } from "./collectives-program.ts";
+import { type Case, median } from "./openmpi/cases.ts";
+import { type LockstepTime, timeLockstep } from "./openmpi/lockstep-side.ts";
+import { buildPeer, ensureOpenMpi, timeOpenMpi } from "./openmpi/open-mpi.ts";
+import { formatSeconds, printTable } from "./timing.ts";
+
+const KIB = 1 << 10;
+const MIB = 1 << 20;
+const SIDE = fileURLToPath(new URL("./openmpi/lockstep-side.ts", import.meta.url));
+
+/** A row of the table. */
+interface Row {
+  readonly label: string;
+  readonly timed: Case;
+  /** Most that Lockstep's time may be, as a share of OpenMPI's. */
+  readonly target: number | undefined;
+}
+
+function rowsFor(ranks: number): Row[] {
+  const rows: Row[] = [];
+  const add = (name: CollectiveName, bytes: number, target: number | undefined, label: string): void => {
+    // With more ranks than cores a call may take a hundred times as long.
+    const most = ranks > availableParallelism() ? 400 : 4000;
+    const rounds = Math.max(40, Math.min(most, Math.floor((64 * MIB) / Math.max(1, bytes))));
+    rows.push({ label, timed: { name, bytes, rounds }, target: ranks === 2 ? target : 1 });
+  };
+  add("barrier", 0, 0.25, "barrier");
+  const gathers = [
+    [8, 0.5],
+    [4 * KIB, 0.1],
+    [64 * KIB, 0.3],
+    [MIB, 0.4],
+  ] as const;
+  for (const [bytes, target] of gathers) add("all-gather", bytes, target, `all-gather ${formatBytes(bytes)} a rank`);
+  for (const [bytes, target] of gathers.slice(1)) {
+    add("all-gather", bytes / ranks, target, `all-gather ${formatBytes(bytes)} in all`);
+  }
+  for (const name of ["reduce-scatter", "all-reduce"] as const) {
+    for (const bytes of [64 * KIB, MIB]) add(name, bytes, 0.4, `${name} ${formatBytes(bytes)}`);
+  }
+  for (const name of ["broadcast", "all-to-all"] as const) {
+    for (const bytes of [64 * KIB, MIB]) add(name, bytes, undefined, `${name} ${formatBytes(bytes)}`);
+  }
+  return rows;
+}
+
+function formatBytes(bytes: number): string {
+  if (bytes >= MIB) return `${bytes / MIB} MiB`;
+  return bytes >= KIB ? `${bytes / KIB} KiB` : `${bytes} B`;
+}
+
+function timeInDeno(ranks: number, cases: readonly Case[]): LockstepTime[] {
+  const args = ["run", "--allow-all", "--no-check", "--quiet", SIDE, String(ranks), JSON.stringify(cases)];
+  const { status, stdout, stderr } = spawnSync(denoBinary(), args, {
+    cwd: dirname(SIDE),
+    encoding: "utf8",
+    timeout: 300_000,
+  });
+  if (status !== 0) throw new Error(`Deno ended with exit code ${status}:\n${stderr}`);
+  return JSON.parse(stdout) as LockstepTime[];
+}
+
+async function compare(ranks: number, repetitions: number, withDeno: boolean): Promise<void> {
+  const rows = rowsFor(ranks);
+  const cases = rows.map(({ timed }) => timed);
+  const ours: LockstepTime[][] = [];
+  const peers: { readonly seconds: number }[][] = [];
+  const inDeno: LockstepTime[][] = [];
+  for (let repetition = 0; repetition < repetitions; repetition++) {
+    ours.push(await timeLockstep(ranks, cases));
+    peers.push(timeOpenMpi(ranks, cases));
+    if (withDeno) inDeno.push(timeInDeno(ranks, cases));
+  }
+  const table = rows.map(({ label, target }, row) => {
+    const at = (times: readonly (readonly { readonly seconds: number }[])[]): number =>
+      median(times.map((all) => all[row]?.seconds ?? Number.NaN));
+    const [our, peer] = [at(ours), at(peers)];
+    const copies = ours.flatMap((all) => all[row]?.memcpySeconds ?? []);
+    const memcpy = copies.length > 0 ? median(copies) : undefined;
+    const cells = [
+      label,
+      formatSeconds(our),
+      formatSeconds(peer),
+      (our / peer).toFixed(2),
+      target === undefined ? "" : `<= ${target}`,
+      target === undefined ? "" : our <= target * peer ? "met" : "missed",
+      memcpy === undefined ? "" : formatSeconds(memcpy),
+      memcpy === undefined ? "" : (memcpy / our).toFixed(2),
+    ];
+    return withDeno ? [...cells, formatSeconds(at(inDeno)), (at(inDeno) / our).toFixed(2)] : cells;
+  });
+  const header = ["collective", "lockstep", "openmpi", "ratio", "target", "", "memcpy", "memcpy / lockstep"];
+  console.log(`\n${ranks} ranks, medians of ${repetitions} repetitions, every batch's data checked on both sides:`);
+  printTable(withDeno ? [...header, "in deno", "deno / bun"] : header, table);
+}
+
+const { values } = parseArgs({
+  options: { deno: { type: "boolean", default: false }, repetitions: { type: "string", default: "3" } },
+});
+const repetitions = Number(values.repetitions);
+if (!Number.isInteger(repetitions) || repetitions < 1) {
+  console.error(`bench:collectives: --repetitions must be a whole number from 1, but is ${values.repetitions}`);
+  process.exit(2);
+}
+try {
+  const version = ensureOpenMpi();
+  buildPeer();
+  const processor = cpus()[0]?.model.trim() ?? "unknown processor";
+  console.log(`${processor}, ${availableParallelism()} cores; OpenMPI ${version}`);
+  for (const ranks of [2, 4]) await compare(ranks, repetitions, values.deno);
+} catch (error) {
+  console.error(`bench:collectives: ${error instanceof Error ? error.message : error}`);
+  process.exit(1);
+}
