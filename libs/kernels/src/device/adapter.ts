@@ -15,7 +15,8 @@ export function describeAdapter(info: GPUAdapterInfo): string {
   const names = [info.device, info.description].filter((name) => name !== "" && !/^(0x)?[0-9a-f]+$|driver/i.test(name));
   const [name] = names;
   if (name === undefined) return family === "" ? "unnamed GPU" : family;
-  return family === "" || name.toLowerCase().includes(family) ? name : `${name} (${family})`;
+  const isTold = [info.vendor, info.architecture].every((word) => name.toLowerCase().includes(word.toLowerCase()));
+  return isTold ? name : `${name} (${family})`;
 }
 
 /** The best adapter of a kind, or undefined. */

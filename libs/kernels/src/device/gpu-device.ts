@@ -62,8 +62,15 @@ export async function openGpuDevice(options: GpuDeviceOptions = {}): Promise<Gpu
   }
 }
 
-/** Kernels here write workgroup memory before they read it; zeroing it first costs time, and software compilers seconds. */
-const DAWN_OPTIONS = ["enable-dawn-features=disable_workgroup_init"];
+/**
+ * Dawn's toggles. Kernels here write workgroup memory before they read it; zeroing it first costs time, and software
+ * compilers seconds. On hardware accesses are not clamped either (up to a quarter of a kernel's time): every index
+ * follows from shapes, lengths, slots and block tables that the ops have checked. Software Vulkan keeps the clamps.
+ */
+export const DAWN_TOGGLES = {
+  hardware: ["disable_workgroup_init", "disable_robustness"],
+  software: ["disable_workgroup_init"],
+} as const;
 
 type RequestOptions = Omit<GpuDeviceOptions, "adapter" | "device" | "index">;
 
@@ -71,7 +78,7 @@ async function openAdapter(kind: "hardware" | "software", options: RequestOption
   if (kind === "software") addSoftwareVulkan();
   else if (!mayHaveVulkanDriver()) throw noAdapter(kind);
   setRuntimeFolder();
-  const dawn = await openDawn([...(options.dawnOptions ?? DAWN_OPTIONS)]);
+  const dawn = await openDawn([...(options.dawnOptions ?? [`enable-dawn-features=${DAWN_TOGGLES[kind].join(",")}`])]);
   try {
     return await openOn(dawn, kind, options);
   } catch (error) {

@@ -1,17 +1,18 @@
 // Scales one rank's partial output by base^(lse_rank - lse), and writes lse, the log-sum-exp over all ranks.
 //
 // Grid: one workgroup per ROWS consecutive (b, h) rows.
-// Ownership: first thread r computes row r's LSE and factor; then all threads stream the workgroup's units.
+// Ownership: all threads fetch their first LOADS units; thread r computes row r's LSE and factor meanwhile; then all
+// threads scale and store what they fetched, and stream what is left.
 // Memory traffic: out once in and once out, the LSEs of all ranks once in, lse once out.
 // Numerical contract: f32; factor = base^(lse_rank - m) / sum_i base^(lse_i - m) with m the largest finite LSE, which
 // equals base^(lse_rank - lse) without the rounding of lse. LSEs are tested by bit patterns: WGSL may assume that
 // floats are finite. A factor of 0 gives exactly 0.
 //
-// Before this text come: THREADS, ROWS, ROW_UNITS (units per row), BASE_2; load_out, store_corrected (in units).
+// Before this text come: THREADS, ROWS, ROW_UNITS (units per row), LOADS (units that a thread has in flight), RANKS,
+// BASE_2; Unit, fetch_out, decoded_out, store_corrected (in units). Loops marked `unroll` are written out.
 
 struct Params {
   rows: u32,
-  ranks: u32,
   rank: u32,
   workgroups: u32,
   out_first: u32,
@@ -40,7 +41,7 @@ fn logarithm(value: f32) -> f32 {
 fn correct_row(row: u32) -> f32 {
   var maximum = 0.0;
   var any = false;
-  for (var rank = 0u; rank < params.ranks; rank++) {
+  for (var rank = 0u; rank < RANKS; rank++) {
     let bits = lses[params.lses_first + rank * params.rows + row];
     if (is_finite_bits(bits)) {
       let value = bitcast<f32>(bits);
@@ -50,7 +51,7 @@ fn correct_row(row: u32) -> f32 {
   }
   var sum = 0.0;
   var own = 0.0;
-  for (var rank = 0u; rank < params.ranks; rank++) {
+  for (var rank = 0u; rank < RANKS; rank++) {
     let bits = lses[params.lses_first + rank * params.rows + row];
     if (is_finite_bits(bits)) {
       let share = power(bitcast<f32>(bits) - maximum);
@@ -72,14 +73,34 @@ fn correct_attn_out(
   let index = workgroup.x + workgroup.y * grid.x;
   if (index >= params.workgroups) { return; }
   let first = index * ROWS;
+  let units = min(ROWS, params.rows - first) * ROW_UNITS;
+  let out_at = params.out_first + first * ROW_UNITS;
+  let corrected_at = params.corrected_first + first * ROW_UNITS;
+  var fetched: array<Fetched_out, LOADS>;
+  for (var i = 0u; i < LOADS; i++) { // unroll
+    let unit = i * THREADS + thread;
+    if (unit < units) { fetched[i] = fetch_out(out_at + unit); }
+  }
   for (var r = thread; r < ROWS; r += THREADS) {
     if (first + r < params.rows) { factors[r] = correct_row(first + r); }
   }
   workgroupBarrier();
-  let units = min(ROWS, params.rows - first) * ROW_UNITS;
-  for (var i = thread; i < units; i += THREADS) {
-    let factor = factors[i / max(ROW_UNITS, 1u)];
-    let value = load_out(params.out_first + first * ROW_UNITS + i);
-    store_corrected(params.corrected_first + first * ROW_UNITS + i, scaled(value, factor));
+  for (var start = 0u; start < units; start += LOADS * THREADS) {
+    if (start > 0u) {
+      for (var i = 0u; i < LOADS; i++) { // unroll
+        let unit = start + i * THREADS + thread;
+        if (unit < units) { fetched[i] = fetch_out(out_at + unit); }
+      }
+    }
+    for (var i = 0u; i < LOADS; i++) { // unroll
+      let unit = start + i * THREADS + thread;
+      if (unit < units) {
+        let factor = factors[unit / max(ROW_UNITS, 1u)];
+        // Not a product: 0 * NaN is NaN.
+        var scaled = Unit();
+        if (factor != 0.0) { scaled = decoded_out(fetched[i]) * factor; }
+        store_corrected(corrected_at + unit, scaled);
+      }
+    }
   }
 }

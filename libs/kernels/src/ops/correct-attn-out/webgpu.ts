@@ -3,15 +3,15 @@ import { GpuTensor } from "../../gpu-tensor.ts";
 import type { Operand } from "../../operand.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
-import { assembleWgsl, floatDType, floatOperand } from "../../webgpu/wgsl-operands.ts";
+import { assembleWgsl, floatDType, floatOperand, UNIT_TYPES, widestUnit } from "../../webgpu/wgsl-operands.ts";
 import type { CorrectAttnOutArgs } from "./index.ts";
 
 const SOURCE = readFileSync(new URL("./correct-attn-out.wgsl", import.meta.url), "utf8");
 const THREADS = 256;
-/** Units that each thread streams. */
-const UNITS_PER_THREAD = 4;
+/** Units that a thread has in flight, at most. */
+const MOST_LOADS = 4;
 /** Workgroups wanted before a workgroup takes several rows. */
-const WORKGROUPS_WANTED = 512;
+const WORKGROUPS_WANTED = 1024;
 
 /** Records correctAttnOut. `args` have been checked. */
 export function recordCorrectAttnOut(recorder: Recorder, args: CorrectAttnOutArgs): void {
@@ -28,22 +28,27 @@ export function recordCorrectAttnOut(recorder: Recorder, args: CorrectAttnOutArg
   const outRegion = inPlace ? undefined : recorder.read(out);
   const correctedRegion = recorder.write(correctedOut);
   const offsets = [headDim, correctedRegion.first, outRegion?.first ?? 0];
-  const unit = offsets.every((offset) => offset % 4 === 0) ? 4 : 1;
+  const unit = widestUnit([dtype], offsets);
   const rowUnits = headDim / unit;
   const rowsPerWorkgroup = chooseRows(rows, rowUnits);
-  const constants = { THREADS, ROWS: rowsPerWorkgroup, ROW_UNITS: rowUnits, BASE_2: base === "2" };
+  const ranks = lses.shape[0] ?? 0;
+  const constants = {
+    THREADS,
+    ROWS: rowsPerWorkgroup,
+    ROW_UNITS: rowUnits,
+    LOADS: Math.max(1, Math.min(MOST_LOADS, Math.ceil((rowsPerWorkgroup * rowUnits) / THREADS))),
+    RANKS: ranks,
+    BASE_2: base === "2",
+  };
   const kernel = recorder.kernel({
-    key: `correct-attn-out ${dtype} D${headDim} unit${unit} rows${rowsPerWorkgroup} base${base}${inPlace ? " in place" : ""}`,
+    key: `correct-attn-out ${dtype} N${ranks} D${headDim} unit${unit} rows${rowsPerWorkgroup} base${base}${inPlace ? " in place" : ""}`,
     entryPoint: "correct_attn_out",
     bindings: inPlace ? ["uniform", "read", "write", "update"] : ["uniform", "read", "write", "write", "read"],
     wgsl: () =>
       assembleWgsl(SOURCE, constants, [
-        scaledFunction(unit),
+        `alias Unit = ${UNIT_TYPES[unit]};`,
         ...(inPlace
-          ? [
-              floatOperand("corrected", 3, dtype, unit, "update"),
-              `fn load_out(i: u32) -> ${unit === 4 ? "vec4f" : "f32"} { return load_corrected(i); }`,
-            ]
+          ? [floatOperand("corrected", 3, dtype, unit, "update"), IN_PLACE]
           : [floatOperand("corrected", 3, dtype, unit, "write"), floatOperand("out", 4, dtype, unit, "read")]),
       ]),
   });
@@ -51,7 +56,6 @@ export function recordCorrectAttnOut(recorder: Recorder, args: CorrectAttnOutArg
   const first = (outRegion ?? correctedRegion).first / unit;
   const params = recorder.uniform([
     rows,
-    lses.shape[0] ?? 0,
     rank,
     workgroups,
     first,
@@ -63,15 +67,13 @@ export function recordCorrectAttnOut(recorder: Recorder, args: CorrectAttnOutArg
   recorder.dispatch(kernel, outRegion === undefined ? regions : [...regions, outRegion], workgroups);
 }
 
-/** `value * factor`, exactly 0 for a factor of 0 even where value is NaN. */
-function scaledFunction(unit: 1 | 4): string {
-  const type = unit === 4 ? "vec4f" : "f32";
-  return `fn scaled(value: ${type}, factor: f32) -> ${type} { return select(value * factor, ${type}(), factor == 0.0); }`;
-}
+const IN_PLACE = `alias Fetched_out = Fetched_corrected;
+fn fetch_out(i: u32) -> Fetched_out { return fetch_corrected(i); }
+fn decoded_out(fetched: Fetched_out) -> Unit { return decoded_corrected(fetched); }`;
 
 /** Enough rows that every thread streams a few units, as long as there are workgroups for the whole chip. */
 function chooseRows(rows: number, rowUnits: number): number {
-  const streaming = (THREADS * UNITS_PER_THREAD) / Math.max(1, rowUnits);
+  const streaming = (THREADS * MOST_LOADS) / Math.max(1, rowUnits);
   const spread = rows / WORKGROUPS_WANTED;
   return 2 ** Math.floor(Math.log2(Math.max(1, Math.min(streaming, spread, THREADS))));
 }

@@ -1,14 +1,16 @@
 // Merges STATES partial outputs by their LSEs: out = sum_i base^(lse_i - lse) * outs_i.
 //
 // Grid: one workgroup per ROWS consecutive (t, h) rows.
-// Ownership: first thread r computes the weights of row r; then all threads stream the workgroup's units.
+// Ownership: all threads fetch their first LOADS units of every state; thread r computes the weights of row r
+// meanwhile; then all threads fold and store what they fetched, and stream what is left.
 // Memory traffic: every state and LSE once in, out (and lse) once out.
 // Numerical contract: f32, states folded in the order given, weights base^(lse_i - m) / sum_j base^(lse_j - m) with m
 // the largest finite LSE. LSEs are tested by bit patterns: WGSL may assume that floats are finite. A state of weight 0
 // is not added at all.
 //
-// Before this text come: THREADS, ROWS, ROW_UNITS (units per row), STATES, BASE_2, WRITES_LSE; Unit, load_outs,
-// store_out (in units).
+// Before this text come: THREADS, ROWS, ROW_UNITS (units per row), STATES, LOADS (units that a thread has in flight),
+// FETCHED (LOADS * STATES), BASE_2; Unit, fetch_outs, decoded_outs, store_out (in units), write_lse. Loops marked
+// `unroll` are written out.
 
 struct Params {
   rows: u32,
@@ -69,19 +71,43 @@ fn merge_attn_states(
   let index = workgroup.x + workgroup.y * grid.x;
   if (index >= params.workgroups) { return; }
   let first = index * ROWS;
+  let units = min(ROWS, params.rows - first) * ROW_UNITS;
+  let outs_at = params.outs_first + first * ROW_UNITS;
+  var fetched: array<Fetched_outs, FETCHED>;
+  for (var i = 0u; i < LOADS; i++) { // unroll
+    let unit = i * THREADS + thread;
+    if (unit < units) {
+      for (var state = 0u; state < STATES; state++) { // unroll
+        fetched[i * STATES + state] = fetch_outs(outs_at + state * params.outs_stride + unit);
+      }
+    }
+  }
   for (var r = thread; r < ROWS; r += THREADS) {
     if (first + r < params.rows) { weigh_row(r, first + r); }
   }
   workgroupBarrier();
-  let units = min(ROWS, params.rows - first) * ROW_UNITS;
-  for (var i = thread; i < units; i += THREADS) {
-    let r = i / max(ROW_UNITS, 1u);
-    var sum = Unit();
-    for (var state = 0u; state < STATES; state++) {
-      let weight = weights[r * STATES + state];
-      let value = load_outs(params.outs_first + state * params.outs_stride + first * ROW_UNITS + i);
-      sum = select(sum + weight * value, sum, weight == 0.0);
+  for (var start = 0u; start < units; start += LOADS * THREADS) {
+    if (start > 0u) {
+      for (var i = 0u; i < LOADS; i++) { // unroll
+        let unit = start + i * THREADS + thread;
+        if (unit < units) {
+          for (var state = 0u; state < STATES; state++) { // unroll
+            fetched[i * STATES + state] = fetch_outs(outs_at + state * params.outs_stride + unit);
+          }
+        }
+      }
     }
-    store_out(params.out_first + first * ROW_UNITS + i, sum);
+    for (var i = 0u; i < LOADS; i++) { // unroll
+      let unit = start + i * THREADS + thread;
+      if (unit < units) {
+        let r = unit / max(ROW_UNITS, 1u);
+        var sum = Unit();
+        for (var state = 0u; state < STATES; state++) { // unroll
+          let weight = weights[r * STATES + state];
+          if (weight != 0.0) { sum += decoded_outs(fetched[i * STATES + state]) * weight; }
+        }
+        store_out(params.out_first + first * ROW_UNITS + unit, sum);
+      }
+    }
   }
 }

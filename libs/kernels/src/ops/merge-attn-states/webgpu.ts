@@ -2,15 +2,15 @@ import { readFileSync } from "node:fs";
 import { ArgumentError } from "@lockstep/tensor";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
-import { assembleWgsl, floatDType, floatOperand } from "../../webgpu/wgsl-operands.ts";
+import { assembleWgsl, floatDType, floatOperand, UNIT_TYPES, widestUnit } from "../../webgpu/wgsl-operands.ts";
 import type { MergeAttnStatesArgs } from "./index.ts";
 
 const SOURCE = readFileSync(new URL("./merge-attn-states.wgsl", import.meta.url), "utf8");
 const THREADS = 256;
-/** Units that each thread streams. */
-const UNITS_PER_THREAD = 4;
+/** Units that a thread has in flight, of all states together: about so many. */
+const MOST_LOADS = 8;
 /** Workgroups wanted before a workgroup takes several rows. */
-const WORKGROUPS_WANTED = 512;
+const WORKGROUPS_WANTED = 1024;
 const FLOATS_IN_WORKGROUP_MEMORY = 4096;
 
 /** Records mergeAttnStates. `args` have been checked. */
@@ -34,15 +34,19 @@ export function recordMergeAttnStates(recorder: Recorder, args: MergeAttnStatesA
   const outRegion = recorder.write(out);
   const lseRegion = lse === undefined ? undefined : recorder.write(lse);
   const offsets = [headDim, outsStack.region.first, outsStack.stride, outRegion.first];
-  const unit = offsets.every((offset) => offset % 4 === 0) ? 4 : 1;
-  const rowUnits = headDim / unit;
-  const rowsPerWorkgroup = chooseRows(rows, rowUnits, states);
   const [from, to] = [floatDType(first.dtype), floatDType(out.dtype)];
+  const unit = widestUnit([from, to], offsets);
+  const rowUnits = headDim / unit;
+  const mostLoads = Math.max(1, Math.floor(MOST_LOADS / states));
+  const rowsPerWorkgroup = chooseRows(rows, rowUnits, states, mostLoads);
+  const loads = Math.max(1, Math.min(mostLoads, Math.ceil((rowsPerWorkgroup * rowUnits) / THREADS)));
   const constants = {
     THREADS,
     ROWS: rowsPerWorkgroup,
     ROW_UNITS: rowUnits,
     STATES: states,
+    LOADS: loads,
+    FETCHED: loads * states,
     BASE_2: base === "2",
   };
   const writesLse = lseRegion !== undefined;
@@ -54,7 +58,7 @@ export function recordMergeAttnStates(recorder: Recorder, args: MergeAttnStatesA
     bindings: ["uniform", "read", "read", "write", ...(writesLse ? (["write"] as const) : [])],
     wgsl: () =>
       assembleWgsl(SOURCE, constants, [
-        `alias Unit = ${unit === 4 ? "vec4f" : "f32"};`,
+        `alias Unit = ${UNIT_TYPES[unit]};`,
         floatOperand("outs", 2, from, unit, "read"),
         floatOperand("out", 3, to, unit, "write"),
         writesLse ? LSE_WRITTEN : LSE_DROPPED,
@@ -80,8 +84,8 @@ fn write_lse(row: u32, bits: u32) { lse[params.lse_first + row] = bits; }`;
 const LSE_DROPPED = "fn write_lse(row: u32, bits: u32) {}";
 
 /** Enough rows that every thread streams a few units, as long as there are workgroups for the whole chip. */
-function chooseRows(rows: number, rowUnits: number, states: number): number {
-  const streaming = (THREADS * UNITS_PER_THREAD) / Math.max(1, rowUnits);
+function chooseRows(rows: number, rowUnits: number, states: number, loads: number): number {
+  const streaming = (THREADS * loads) / Math.max(1, rowUnits);
   const spread = rows / WORKGROUPS_WANTED;
   const fitting = FLOATS_IN_WORKGROUP_MEMORY / states;
   return 2 ** Math.floor(Math.log2(Math.max(1, Math.min(streaming, spread, fitting, THREADS))));

@@ -3,43 +3,42 @@ import type { Region } from "../../webgpu/region.ts";
 import type { RawBytes } from "../../webgpu/wgsl-operands.ts";
 
 export const SEQUENCE_THREADS = 256;
-const LARGEST_BLOCK = 1024;
+/** Units in flight per thread. */
+const LOADS = 4;
+const MOST_LOADS = 16;
 
 /** How pack-seq and unpack-seq cut a padded batch into workgroups. */
 export interface SequenceBlocks {
   /** Bytes that a thread moves at once. */
   readonly unitBytes: RawBytes;
   readonly rowUnits: number;
-  readonly blockRows: number;
-  readonly blockUnits: number;
-  readonly rowBlocks: number;
-  readonly columnBlocks: number;
+  /** Units that each thread of a workgroup moves. */
+  readonly loads: number;
+  /** Workgroups per sequence. */
+  readonly blocks: number;
 }
 
-/** The widest unit that divides a row and both operands' offsets, and the blocks that the hints ask for. */
+/**
+ * The widest unit that divides a row and both operands' offsets, and the blocks that the hints ask for: blockT rows of
+ * blockD columns make a workgroup's share, rounded to whole units per thread.
+ */
 export function sequenceBlocks(
   dtype: DType,
   rowElements: number,
   longest: number,
   regions: readonly Region[],
-  blockT = 64,
-  blockD = 64,
+  blockT?: number,
+  blockD?: number,
 ): SequenceBlocks {
   const width = DTYPE_BYTES[dtype];
   const sizes = [rowElements * width, ...regions.map((region) => region.first * width)];
   const unitBytes = ([16, 4, 2, 1] as const).find((bytes) => sizes.every((size) => size % bytes === 0)) ?? 1;
   const rowUnits = (rowElements * width) / unitBytes;
-  const wantedUnits = Math.ceil((blockD * width) / unitBytes);
-  const blockUnits = Math.max(1, Math.min(rowUnits, wantedUnits, LARGEST_BLOCK));
-  const blockRows = Math.max(1, Math.min(blockT, LARGEST_BLOCK));
-  return {
-    unitBytes,
-    rowUnits,
-    blockRows,
-    blockUnits,
-    rowBlocks: Math.ceil(longest / blockRows),
-    columnBlocks: Math.ceil(rowUnits / blockUnits),
-  };
+  const isHinted = blockT !== undefined || blockD !== undefined;
+  const hinted = ((blockT ?? 64) * (blockD ?? 64) * width) / unitBytes / SEQUENCE_THREADS;
+  const loads = isHinted ? Math.max(1, Math.min(MOST_LOADS, Math.round(hinted))) : LOADS;
+  const blocks = Math.ceil((longest * rowUnits) / (loads * SEQUENCE_THREADS));
+  return { unitBytes, rowUnits, loads, blocks };
 }
 
 /** First row and length of every sequence, as the kernels read them. */

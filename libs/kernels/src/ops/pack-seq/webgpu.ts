@@ -18,24 +18,23 @@ export function recordPackSeq(recorder: Recorder, args: PackSeqArgs, padValue: n
   const xRegion = recorder.read(x);
   const outRegion = recorder.write(out);
   const blocks = sequenceBlocks(x.dtype, elementCount(rest), longest, [xRegion, outRegion], args.blockT, args.blockD);
-  const { unitBytes, blockRows, blockUnits } = blocks;
+  const { unitBytes, loads } = blocks;
   const kernel = recorder.kernel({
-    key: `pack-seq ${unitBytes}B rows${blockRows} units${blockUnits}`,
+    key: `pack-seq ${unitBytes}B loads${loads}`,
     entryPoint: "pack_seq",
     bindings: ["uniform", "read", "read", "write"],
     wgsl: () =>
-      assembleWgsl(SOURCE, { THREADS: SEQUENCE_THREADS, BLOCK_ROWS: blockRows, BLOCK_UNITS: blockUnits }, [
+      assembleWgsl(SOURCE, { THREADS: SEQUENCE_THREADS, LOADS: loads }, [
         `alias Unit = ${unitBytes === 16 ? "vec4u" : "u32"};`,
         rawOperand("x", 2, unitBytes, "read"),
         rawOperand("out", 3, unitBytes, "write"),
       ]),
   });
-  const workgroups = batch * blocks.rowBlocks * blocks.columnBlocks;
+  const workgroups = batch * blocks.blocks;
   const bytesPerElement = DTYPE_BYTES[x.dtype];
   const params = recorder.uniform([
     workgroups,
-    blocks.rowBlocks,
-    blocks.columnBlocks,
+    blocks.blocks,
     blocks.rowUnits,
     longest,
     (xRegion.first * bytesPerElement) / unitBytes,

@@ -9,6 +9,8 @@ export interface AttentionKernelShape {
   readonly keys: number;
   /** Query rows that a workgroup holds. */
   readonly rows: number;
+  /** Rows up to a power of two: what scores are laid out for. */
+  readonly rowSlots: number;
 }
 
 /** What limits a kernel's shape. A GPU hides the latency of memory behind threads; a CPU pays for each of them. */
@@ -19,16 +21,20 @@ interface Limits {
   readonly vectorRegisters: number;
   /** Scores that a team computes per step. */
   readonly scores: number;
+  /** Registers of a thread for its share of queries, sums, and keys and values under way. */
+  readonly registers: number;
 }
 
-const GPU: Limits = { threads: 128, mostRows: 8, vectorRegisters: 48, scores: 16 };
-const CPU: Limits = { threads: 32, mostRows: 4, vectorRegisters: 64, scores: 4 };
+const GPU: Limits = { threads: 128, mostRows: 4, vectorRegisters: 40, scores: 32, registers: 200 };
+const CPU: Limits = { threads: 32, mostRows: 4, vectorRegisters: 64, scores: 4, registers: 1024 };
 
 /** Lanes per team where there are no subgroups. */
 const LANES_WITHOUT_SUBGROUPS = 8;
 const MOST_KEYS_PER_STEP = 4;
-const WORKGROUPS_WANTED = 1024;
+/** Twice what an H200 holds at once (132 multiprocessors, 3 each): whole waves, without many splits to merge. */
+const WORKGROUPS_WANTED = 792;
 const FEWEST_SPLIT_KEYS = 256;
+const SPLIT_STEP = 64;
 
 /** What a shape is chosen for. */
 export interface AttentionDevice {
@@ -50,22 +56,37 @@ export function lanesAndRows(
   const lanes = Math.min(widest, 2 ** Math.ceil(Math.log2(chunks)));
   const rounds = (dim: number): number => Math.max(1, Math.ceil(dim / (chunk.chunk * lanes)));
   const vectors = (rounds(keyDim) + rounds(valueDim)) * chunk.vectors;
-  return { lanes, mostRows: Math.max(1, Math.min(limits.mostRows, Math.floor(limits.vectorRegisters / vectors))) };
+  return {
+    lanes,
+    mostRows: Math.max(1, Math.min(limits.mostRows, Math.floor(limits.vectorRegisters / vectors))),
+  };
 }
 
 /** The shape for a number of rows: the fewer there are, the more keys a team takes at once. */
-export function attentionKernelShape(device: AttentionDevice, lanes: number, rows: number): AttentionKernelShape {
-  const { threads, scores } = device.software ? CPU : GPU;
-  const keys = 2 ** Math.floor(Math.log2(Math.max(1, Math.min(MOST_KEYS_PER_STEP, scores / rows))));
-  return { threads, lanes, keys, rows };
+export function attentionKernelShape(
+  device: AttentionDevice,
+  lanes: number,
+  rows: number,
+  keyDim: number,
+  valueDim: number,
+  chunk: KvChunkShape,
+): AttentionKernelShape {
+  const { threads, scores, registers } = device.software ? CPU : GPU;
+  const rowSlots = 2 ** Math.ceil(Math.log2(rows));
+  const rounds = (dim: number): number => Math.max(1, Math.ceil(dim / (chunk.chunk * lanes)));
+  const chunks = rounds(keyDim) + rounds(valueDim);
+  const left = registers - 4 * rows * chunks * chunk.vectors;
+  const most = Math.min(MOST_KEYS_PER_STEP, scores / rowSlots, left / (4 * chunks));
+  return { threads, lanes, keys: 2 ** Math.floor(Math.log2(Math.max(1, most))), rows, rowSlots };
 }
 
 /**
- * Keys per split, a power of two of at least 256. It depends on shapes alone (never on how full the cache is), so that
- * a result does not change when other sequences grow: enough splits for WORKGROUPS_WANTED workgroups when all block
- * tables are full, so none when there are many tokens.
+ * Keys per split: enough splits for WORKGROUPS_WANTED workgroups when all block tables are full, so none when there are
+ * many tokens. It depends on shapes alone (never on how full the cache is), so that a result does not change when other
+ * sequences grow.
  */
-export function keysPerSplit(tokens: number, kvHeads: number, tableKeys: number): number {
-  const wanted = (tableKeys * tokens * kvHeads) / WORKGROUPS_WANTED;
-  return Math.min(2 ** 30, 2 ** Math.ceil(Math.log2(Math.max(FEWEST_SPLIT_KEYS, wanted))));
+export function keysPerSplit(workgroupsPerSplit: number, tableKeys: number): number {
+  const wanted = (tableKeys * workgroupsPerSplit) / WORKGROUPS_WANTED;
+  const steps = Math.ceil(Math.max(FEWEST_SPLIT_KEYS, wanted) / SPLIT_STEP);
+  return Math.min(2 ** 30, SPLIT_STEP * steps);
 }

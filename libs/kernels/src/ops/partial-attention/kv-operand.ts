@@ -18,30 +18,44 @@ export function kvChunkShape(dtype: FloatDType, places: readonly number[]): KvCh
 }
 
 /**
- * WGSL for a cache: `load_NAME(at, chunk) -> KvChunk`, where `at` is the place of a row in chunks (aligned) or elements.
- * Elements beyond the row's end are 0.
+ * WGSL for a cache: `fetch_NAME(at, chunk) -> FetchedNAME`, where `at` is the place of a row in chunks (aligned) or
+ * elements, and `decoded_NAME(fetched) -> KvChunk`. What was fetched takes no more registers than its bytes. Elements
+ * beyond the row's end are 0; `lanes` take consecutive chunks, so that some may lie wholly beyond it.
  */
-export function kvOperand(name: string, binding: number, dtype: FloatDType, dim: number, shape: KvChunkShape): string {
+export function kvOperand(
+  name: "key" | "value",
+  binding: number,
+  dtype: FloatDType,
+  dim: number,
+  shape: KvChunkShape,
+  lanes: number,
+): string {
+  const fetchedType = `Fetched${name === "key" ? "Key" : "Value"}`;
   if (!shape.aligned) {
     return `${floatOperand(`${name}_element`, binding, dtype, 1, "read")}
-fn load_${name}(at: u32, chunk: u32) -> KvChunk {
+alias ${fetchedType} = vec4f;
+fn fetch_${name}(at: u32, chunk: u32) -> vec4f {
   var vector = vec4f();
   for (var j = 0u; j < 4u; j++) {
     if (chunk * 4u + j < ${dim}u) { vector[j] = load_${name}_element(at + chunk * 4u + j); }
   }
-  return KvChunk(vector);
-}`;
+  return vector;
+}
+fn decoded_${name}(fetched: vec4f) -> KvChunk { return KvChunk(fetched); }`;
   }
   const type = dtype === "f32" ? "vec4f" : "vec4u";
-  const body =
+  const chunks = dim / shape.chunk;
+  const guard = chunks % lanes === 0 ? "" : `if (chunk >= ${chunks}u) { return ${type}(); }\n  `;
+  const vectors =
     dtype === "f32"
-      ? `return KvChunk(${name}_data[at + chunk]);`
-      : `let words = ${name}_data[at + chunk];
-  return KvChunk(${unpackWords(dtype, "words.x", "words.y")}, ${unpackWords(dtype, "words.z", "words.w")});`;
+      ? "fetched"
+      : `${unpackWords(dtype, "fetched.x", "fetched.y")}, ${unpackWords(dtype, "fetched.z", "fetched.w")}`;
   return `@group(0) @binding(${binding}) var<storage, read> ${name}_data: array<${type}>;
-fn load_${name}(at: u32, chunk: u32) -> KvChunk {
-  ${body}
-}`;
+alias ${fetchedType} = ${type};
+fn fetch_${name}(at: u32, chunk: u32) -> ${type} {
+  ${guard}return ${name}_data[at + chunk];
+}
+fn decoded_${name}(fetched: ${type}) -> KvChunk { return KvChunk(${vectors}); }`;
 }
 
 /**

@@ -1,22 +1,29 @@
 // Attention of a group of query rows over a split of one sequence's keys (split-KV flash decoding).
 //
-// Grid: (item, KV head, row group, split), folded into two dimensions. An item is some query tokens of one sequence; its
-// rows are (token, query head of the KV head); a workgroup takes up to ROWS of them and the local key indexes
-// [split * split_keys, (split + 1) * split_keys) that at least one of its tokens sees.
+// Grid: (item, split, KV head, row group), row groups innermost: those of one split read the same keys at the same time,
+// and all KV heads of a split together read memory that lies together.
+// An item is some query tokens of one sequence; its rows are (token, query head of the KV head); a workgroup takes up to
+// ROWS of them and the local key indexes [split * split_keys, (split + 1) * split_keys) that one of its tokens sees.
 // Ownership: LANES threads hold one key row at a time between them (a "team"); TEAMS teams work on keys of a tile of
 // TILE = TEAMS * KEYS keys, each with its own online softmax; the teams are folded at the end, in team order. Every
-// element of K and V that a workgroup loads serves all its ROWS query rows.
+// element of K and V that a workgroup loads serves all its ROWS query rows. Of a team's SCORES scores (row r, key k at
+// r * KEYS + k) each lane owns OWN, whose softmax it computes: lane l from (l / SPREAD) * OWN on.
 // Memory traffic: each visible key and value once per row group; queries, and out or the split's partial result, once.
+// While a tile's scores are computed its values are on their way, and then the next tile's keys.
 // Numerical contract: f32. Scores are kept times log2(e), so that exponentials are exp2. Keys are assigned to teams by
-// their absolute index: a row's result does not depend on where its item's keys begin. Keys that a row does not see
-// are never added to it (selected away, not multiplied by 0), and keys that no row sees are not loaded. No float is
-// infinite: a running maximum starts at LOWEST, and -inf leaves as a bit pattern.
+// their absolute index: a row's result does not depend on where its item's keys begin. Places of a tile beyond the
+// item's keys load its nearest key instead, with weight and values 0; keys that a row does not see are never added to
+// it (selected away, not multiplied by 0). No float is infinite: a running maximum starts at LOWEST, and -inf leaves as
+// a bit pattern.
 //
-// Before this text come, as constants: THREADS, LANES, TEAMS, KEYS, TILE, ROWS, SCORES (KEYS * ROWS), SPLIT (write
-// partial results), SEVERAL_TOKENS (rows may see different keys), SOFTCAP, KEY_DIM, VALUE_DIM, CHUNK (elements of a key
-// that one load takes), CHUNK_VECTORS, KEY_CHUNKS and VALUE_CHUNKS (per row), KEY_ROUNDS and VALUE_ROUNDS (chunks per
-// lane), KEY_VECTORS and VALUE_VECTORS (vec4f per lane), BLOCK_SIZE;
-// as code: KvChunk, query_vector, load_key, load_value, sum_over_lanes. Loops marked `unroll` are written out.
+// Before this text come, as constants: THREADS, LANES, TEAMS, KEYS, TILE, ROWS, ROW_SLOTS (ROWS up to a power of two),
+// SCORES (KEYS * ROW_SLOTS), OWN, OWN_ROWS and OWN_KEYS (rows that a lane's own scores belong to, and keys of each), SPREAD (lanes that own the same),
+// ROW_LANES (lanes that own a row's scores), SPLIT (write partial results), SEVERAL_TOKENS (rows may see different
+// keys), SOFTCAP, KEY_DIM, VALUE_DIM, CHUNK (elements of a key that one load takes), CHUNK_VECTORS, KEY_CHUNKS and
+// VALUE_CHUNKS (per row), KEY_ROUNDS and VALUE_ROUNDS (chunks per lane), KEY_VECTORS and VALUE_VECTORS (vec4f per lane),
+// BLOCK_SIZE;
+// as code: query_vector, fetch_key, decoded_key, fetch_value, decoded_value; own_scores, all_scores, all_rows,
+// row_maximum, row_sum (see team-exchange.ts); PLACE and its parameter. Loops marked `unroll` are written out.
 
 struct Params {
   workgroups: u32,
@@ -100,12 +107,14 @@ fn partial_attention(
   @builtin(workgroup_id) workgroup: vec3u,
   @builtin(num_workgroups) grid: vec3u,
   @builtin(local_invocation_index) thread: u32,
+  PLACE_PARAMETER
 ) {
+  let place = PLACE;
   let index = workgroup.x + workgroup.y * grid.x;
   if (index >= params.workgroups) { return; }
-  let split = index % params.splits;
-  let row_group = (index / params.splits) % params.row_groups;
-  let kv_head = (index / (params.splits * params.row_groups)) % params.kv_heads;
+  let row_group = index % params.row_groups;
+  let kv_head = (index / params.row_groups) % params.kv_heads;
+  let split = (index / (params.row_groups * params.kv_heads)) % params.splits;
   let item = index / (params.splits * params.row_groups * params.kv_heads);
   let rows = rows_of(item, kv_head);
   let first_row = row_group * ROWS;
@@ -123,15 +132,8 @@ fn partial_attention(
 
   // Query rows, scaled, in registers: lane l holds chunks l, l + LANES, ...
   var query: array<vec4f, ROWS * KEY_VECTORS>;
-  var row_low: array<u32, ROWS>;
-  var row_high: array<u32, ROWS>;
   for (var r = 0u; r < ROWS; r++) { // unroll
     let row = min(first_row + r, rows.count - 1u);
-    if (SEVERAL_TOKENS) {
-      let token_at = params.tokens_at + (rows.first_token + row / rows.heads) * 3u;
-      row_low[r] = plan[token_at + 1u];
-      row_high[r] = plan[token_at + 2u];
-    }
     let row_at = params.query_first + place_of(rows, row) * KEY_DIM;
     for (var v = 0u; v < KEY_VECTORS; v++) { // unroll
       let column = (lane + LANES * (v / CHUNK_VECTORS)) * CHUNK + 4u * (v % CHUNK_VECTORS);
@@ -139,80 +141,134 @@ fn partial_attention(
     }
   }
 
-  var maxima: array<f32, ROWS>;
-  var sums: array<f32, ROWS>;
-  var values: array<vec4f, ROWS * VALUE_VECTORS>;
-  for (var r = 0u; r < ROWS; r++) { // unroll
-    maxima[r] = LOWEST;
+  // Which keys the rows of this lane's own scores see.
+  let own_first = (lane / SPREAD) * OWN;
+  var row_low: array<u32, OWN_ROWS>;
+  var row_high: array<u32, OWN_ROWS>;
+  for (var j = 0u; j < OWN_ROWS; j++) { // unroll
+    row_low[j] = low;
+    row_high[j] = high;
+    if (SEVERAL_TOKENS) {
+      let row = min(first_row + own_first / KEYS + j, rows.count - 1u);
+      let token_at = params.tokens_at + (rows.first_token + row / rows.heads) * 3u;
+      row_low[j] = max(low, plan[token_at + 1u]);
+      row_high[j] = min(high, plan[token_at + 2u]);
+    }
   }
 
-  for (var tile = (low / TILE) * TILE; tile < high; tile += TILE) {
+  var maxima: array<f32, OWN_ROWS>;
+  var sums: array<f32, OWN_ROWS>;
+  for (var j = 0u; j < OWN_ROWS; j++) { // unroll
+    maxima[j] = LOWEST;
+  }
+  var values: array<vec4f, ROWS * VALUE_VECTORS>;
+
+  let key_base = params.key_first + kv_head * params.key_head_stride;
+  let value_base = params.value_first + kv_head * params.value_head_stride;
+  let first_tile = (low / TILE) * TILE;
+  var keys: array<FetchedKey, KEYS * KEY_ROUNDS>;
+  var value_at: array<u32, KEYS>;
+  var next_block: array<u32, KEYS>;
+  for (var k = 0u; k < KEYS; k++) { // unroll
+    let key = clamp(first_tile + k * TEAMS + team, low, high - 1u);
+    let block = plan[table_row + key / BLOCK_SIZE];
+    let slot = key % BLOCK_SIZE;
+    let key_at = key_base + block * params.key_block_stride + slot * params.key_slot_stride;
+    value_at[k] = value_base + block * params.value_block_stride + slot * params.value_slot_stride;
+    for (var round = 0u; round < KEY_ROUNDS; round++) { // unroll
+      keys[k * KEY_ROUNDS + round] = fetch_key(key_at, lane + LANES * round);
+    }
+    let next_key = min(first_tile + TILE + k * TEAMS + team, high - 1u);
+    next_block[k] = plan[table_row + next_key / BLOCK_SIZE];
+  }
+
+  for (var tile = first_tile; tile < high; tile += TILE) {
+    var fetched: array<FetchedValue, KEYS * VALUE_ROUNDS>;
+    for (var k = 0u; k < KEYS; k++) { // unroll
+      for (var round = 0u; round < VALUE_ROUNDS; round++) { // unroll
+        fetched[k * VALUE_ROUNDS + round] = fetch_value(value_at[k], lane + LANES * round);
+      }
+    }
+
     // Initialised by hand: some compilers zero a plain `var` only in the first iteration.
     var scores = array<f32, SCORES>();
-    var value_at = array<u32, KEYS>();
     for (var k = 0u; k < KEYS; k++) { // unroll
-      let key = tile + k * TEAMS + team;
-      if (key >= low && key < high) {
-        let block = plan[table_row + key / BLOCK_SIZE];
-        let slot = key % BLOCK_SIZE;
-        let key_at = params.key_first + block * params.key_block_stride + slot * params.key_slot_stride
-          + kv_head * params.key_head_stride;
-        value_at[k] = params.value_first + block * params.value_block_stride + slot * params.value_slot_stride
-          + kv_head * params.value_head_stride;
-        for (var round = 0u; round < KEY_ROUNDS; round++) { // unroll
-          if (lane + LANES * round < KEY_CHUNKS) {
-            let loaded = load_key(key_at, lane + LANES * round);
-            for (var v = 0u; v < CHUNK_VECTORS; v++) { // unroll
-              for (var r = 0u; r < ROWS; r++) { // unroll
-                scores[k * ROWS + r] += dot(query[r * KEY_VECTORS + round * CHUNK_VECTORS + v], loaded[v]);
-              }
-            }
+      for (var round = 0u; round < KEY_ROUNDS; round++) { // unroll
+        let loaded = decoded_key(keys[k * KEY_ROUNDS + round]);
+        for (var v = 0u; v < CHUNK_VECTORS; v++) { // unroll
+          let b = loaded[v];
+          for (var r = 0u; r < ROWS; r++) { // unroll
+            let a = query[r * KEY_VECTORS + round * CHUNK_VECTORS + v];
+            scores[r * KEYS + k] = fma(a.x, b.x, fma(a.y, b.y, fma(a.z, b.z, fma(a.w, b.w, scores[r * KEYS + k]))));
           }
         }
       }
     }
-    sum_over_lanes(&scores, thread);
 
-    for (var r = 0u; r < ROWS; r++) { // unroll
-      var maximum = maxima[r];
-      for (var k = 0u; k < KEYS; k++) { // unroll
-        let key = tile + k * TEAMS + team;
-        let first_seen = select(low, max(low, row_low[r]), SEVERAL_TOKENS);
-        let end_seen = select(high, min(high, row_high[r]), SEVERAL_TOKENS);
-        var score = scores[k * ROWS + r];
-        if (SOFTCAP) { score = capped(score); }
-        score = select(LOWEST, score * LOG2_E, key >= first_seen && key < end_seen);
-        scores[k * ROWS + r] = score;
-        maximum = max(maximum, score);
+    // The next tile's keys, whose blocks were looked up one tile earlier; beyond the end, the last key again.
+    for (var k = 0u; k < KEYS; k++) { // unroll
+      let key = min(tile + TILE + k * TEAMS + team, high - 1u);
+      let slot = key % BLOCK_SIZE;
+      let key_at = key_base + next_block[k] * params.key_block_stride + slot * params.key_slot_stride;
+      value_at[k] = value_base + next_block[k] * params.value_block_stride + slot * params.value_slot_stride;
+      for (var round = 0u; round < KEY_ROUNDS; round++) { // unroll
+        keys[k * KEY_ROUNDS + round] = fetch_key(key_at, lane + LANES * round);
       }
-      let rescale = exp2(maxima[r] - maximum);
-      maxima[r] = maximum;
-      sums[r] *= rescale;
-      for (var k = 0u; k < KEYS; k++) { // unroll
-        let score = scores[k * ROWS + r];
+      let later_key = min(key + TILE, high - 1u);
+      next_block[k] = plan[table_row + later_key / BLOCK_SIZE];
+    }
+
+    var own = own_scores(scores, place);
+    var rescale: array<f32, OWN_ROWS>;
+    for (var j = 0u; j < OWN; j++) { // unroll
+      let key = tile + ((own_first + j) % KEYS) * TEAMS + team;
+      var score = own[j];
+      if (SOFTCAP) { score = capped(score); }
+      own[j] = select(LOWEST, score * LOG2_E, key >= row_low[j / KEYS] && key < row_high[j / KEYS]);
+    }
+    for (var j = 0u; j < OWN_ROWS; j++) { // unroll
+      var maximum = maxima[j];
+      for (var k = 0u; k < OWN_KEYS; k++) { // unroll
+        maximum = max(maximum, own[j * OWN_KEYS + k]);
+      }
+      maximum = row_maximum(maximum, place);
+      rescale[j] = exp2(maxima[j] - maximum);
+      maxima[j] = maximum;
+      var sum = sums[j] * rescale[j];
+      for (var k = 0u; k < OWN_KEYS; k++) { // unroll
+        let score = own[j * OWN_KEYS + k];
         let weight = select(exp2(score - maximum), 0.0, score == LOWEST);
-        scores[k * ROWS + r] = weight;
-        sums[r] += weight;
+        own[j * OWN_KEYS + k] = weight;
+        sum += weight;
       }
-      for (var v = 0u; v < VALUE_VECTORS; v++) { // unroll
-        values[r * VALUE_VECTORS + v] *= rescale;
+      sums[j] = sum;
+    }
+    let weights = all_scores(own, place);
+    let factors = all_rows(rescale, place);
+    var changes = false;
+    for (var r = 0u; r < ROWS; r++) { // unroll
+      changes = changes || factors[r] != 1.0;
+    }
+    if (changes) {
+      for (var r = 0u; r < ROWS; r++) { // unroll
+        for (var v = 0u; v < VALUE_VECTORS; v++) { // unroll
+          values[r * VALUE_VECTORS + v] *= factors[r];
+        }
       }
     }
 
     for (var k = 0u; k < KEYS; k++) { // unroll
       let key = tile + k * TEAMS + team;
-      if (key >= low && key < high) {
-        for (var round = 0u; round < VALUE_ROUNDS; round++) { // unroll
-          if (lane + LANES * round < VALUE_CHUNKS) {
-            let loaded = load_value(value_at[k], lane + LANES * round);
-            for (var v = 0u; v < CHUNK_VECTORS; v++) { // unroll
-              for (var r = 0u; r < ROWS; r++) { // unroll
-                let old = values[r * VALUE_VECTORS + round * CHUNK_VECTORS + v];
-                let sum = old + scores[k * ROWS + r] * loaded[v];
-                let unseen = SEVERAL_TOKENS && (key < row_low[r] || key >= row_high[r]);
-                values[r * VALUE_VECTORS + round * CHUNK_VECTORS + v] = select(sum, old, unseen);
-              }
-            }
+      let is_inside = key >= low && key < high;
+      for (var round = 0u; round < VALUE_ROUNDS; round++) { // unroll
+        if (!is_inside) { fetched[k * VALUE_ROUNDS + round] = FetchedValue(); }
+        let loaded = decoded_value(fetched[k * VALUE_ROUNDS + round]);
+        for (var v = 0u; v < CHUNK_VECTORS; v++) { // unroll
+          for (var r = 0u; r < ROWS; r++) { // unroll
+            let old = values[r * VALUE_VECTORS + round * CHUNK_VECTORS + v];
+            let sum = fma(vec4f(weights[r * KEYS + k]), loaded[v], old);
+            values[r * VALUE_VECTORS + round * CHUNK_VECTORS + v] =
+              select(sum, old, SEVERAL_TOKENS && weights[r * KEYS + k] == 0.0);
           }
         }
       }
@@ -220,17 +276,19 @@ fn partial_attention(
   }
 
   // Fold the teams, in team order.
-  if (lane == 0u) {
-    for (var r = 0u; r < ROWS; r++) { // unroll
-      team_maxima[r * TEAMS + team] = maxima[r];
-      team_sums[r * TEAMS + team] = sums[r];
+  for (var j = 0u; j < OWN_ROWS; j++) { // unroll
+    let sum = row_sum(sums[j], place);
+    let r = own_first / KEYS + j;
+    if (lane % ROW_LANES == 0u && r < ROWS) {
+      team_maxima[r * TEAMS + team] = maxima[j];
+      team_sums[r * TEAMS + team] = sum;
     }
   }
   workgroupBarrier();
   for (var r = 0u; r < ROWS; r++) { // unroll
     let state = folded_state(r);
     for (var v = 0u; v < VALUE_VECTORS; v++) { // unroll
-      team_values[v * THREADS + thread] = values[r * VALUE_VECTORS + v] * exp2(maxima[r] - state.x);
+      team_values[v * THREADS + thread] = values[r * VALUE_VECTORS + v] * exp2(team_maxima[r * TEAMS + team] - state.x);
     }
     workgroupBarrier();
     if (first_row + r < rows.count) { store_row(place_of(rows, first_row + r), split, state, thread); }

@@ -7,12 +7,14 @@ import { assembleWgsl, type FloatDType, floatDType } from "../../webgpu/wgsl-ope
 import type { PartialAttentionArgs, PartialAttentionPlan } from "./index.ts";
 import { type AttentionKernelShape, attentionKernelShape, keysPerSplit, lanesAndRows } from "./kernel-shape.ts";
 import { type KvChunkShape, kvChunkShape, kvOperand, queryOperand } from "./kv-operand.ts";
-import { sumOverLanes } from "./sum-over-lanes.ts";
+import { scoreOwnership, teamExchange } from "./team-exchange.ts";
 import { type WorkItem, workItems } from "./work-items.ts";
 
 const ATTENTION_SOURCE = readFileSync(new URL("./partial-attention.wgsl", import.meta.url), "utf8");
 const MERGE_SOURCE = readFileSync(new URL("./merge-splits.wgsl", import.meta.url), "utf8");
-const MERGE_THREADS = 64;
+/** On a CPU every thread costs, and barriers most. */
+const MERGE_THREADS = { gpu: 256, cpu: 32 };
+const MERGE_COLUMNS = 32;
 
 /** Records partialAttention. `plan` is what the check of `args` returned. */
 export function recordPartialAttention(
@@ -40,7 +42,7 @@ export function recordPartialAttention(
   const rowGroups = Math.ceil((headsTogether * itemTokens) / mostRows);
   const rows = Math.ceil((headsTogether * itemTokens) / rowGroups);
   const tableKeys = (args.blockTable.shape[1] ?? 0) * plan.blockSize;
-  const splitKeys = keysPerSplit(tokens, kvHeads, tableKeys);
+  const splitKeys = keysPerSplit(tokens * kvHeads * rowGroups, tableKeys);
   const longest = items.reduce((most, item) => Math.max(most, item.end), 0);
   const splits = Math.max(1, Math.ceil(longest / splitKeys));
 
@@ -50,7 +52,7 @@ export function recordPartialAttention(
     queryUnit: keyDim % 4 === 0 && queryRegion.first % 4 === 0 ? 4 : 1,
     kvDType,
     chunk,
-    threads: attentionKernelShape(recorder.gpu, lanes, rows),
+    threads: attentionKernelShape(recorder.gpu, lanes, rows, keyDim, valueDim, chunk),
     severalTokens: itemTokens > 1,
   };
   const attend = attentionKernel(recorder, shape, splits > 1);
@@ -94,8 +96,9 @@ export function recordPartialAttention(
   ]);
   recorder.dispatch(attend, [params, planRegion, sums, states, queryRegion, keyRegion, valueRegion], workgroups);
   if (splits === 1) return;
+  const mergeWorkgroups = tokens * queryHeads * mergeBlocks(valueDim);
   const mergeParams = recorder.uniform([
-    tokens * queryHeads,
+    mergeWorkgroups,
     splits,
     splitKeys,
     queryHeads,
@@ -104,7 +107,7 @@ export function recordPartialAttention(
     lseRegion.first,
   ]);
   const mergeRegions = [mergeParams, planRegion, sums, states, outRegion, lseRegion];
-  recorder.dispatch(mergeKernel(recorder, valueDim), mergeRegions, tokens * queryHeads);
+  recorder.dispatch(mergeKernel(recorder, valueDim), mergeRegions, mergeWorkgroups);
 }
 
 /** Everything that a compiled kernel is made for. */
@@ -142,22 +145,30 @@ function attentionKernel(recorder: Recorder, special: Specialisation, split: boo
     bindings: ["uniform", "read", "write", "write", "read", "read", "read"],
     wgsl: () =>
       assembleWgsl(
-        ATTENTION_SOURCE,
+        placed(ATTENTION_SOURCE, useSubgroups),
         { ...attentionConstants(special), SPLIT: split, SEVERAL_TOKENS: severalTokens, SOFTCAP: softcap },
         [
           "alias KvChunk = array<vec4f, CHUNK_VECTORS>;",
           queryOperand(4, queryDType, queryUnit),
-          kvOperand("key", 5, kvDType, keyDim, chunk),
-          kvOperand("value", 6, kvDType, valueDim, chunk),
-          sumOverLanes(useSubgroups),
+          kvOperand("key", 5, kvDType, keyDim, chunk, lanes),
+          kvOperand("value", 6, kvDType, valueDim, chunk, lanes),
+          teamExchange(special.threads, useSubgroups),
         ],
         useSubgroups ? "enable subgroups;" : "",
       ),
   });
 }
 
+/** The kernel with the builtin by which a thread knows its place among those that it exchanges scores with. */
+function placed(source: string, useSubgroups: boolean): string {
+  return source
+    .replace("PLACE_PARAMETER", useSubgroups ? "@builtin(subgroup_invocation_id) subgroup_place: u32," : "")
+    .replace("= PLACE;", useSubgroups ? "= subgroup_place;" : "= thread;");
+}
+
 function attentionConstants(special: Specialisation): Record<string, number> {
-  const { threads, lanes, keys, rows } = special.threads;
+  const { threads, lanes, keys, rows, rowSlots } = special.threads;
+  const { scores, own, ownRows, ownKeys, spread, rowLanes } = scoreOwnership(special.threads);
   const { chunk, vectors } = special.chunk;
   const { keyDim, valueDim, blockSize } = special.plan;
   const [keyChunks, valueChunks] = [Math.ceil(keyDim / chunk), Math.ceil(valueDim / chunk)];
@@ -170,7 +181,13 @@ function attentionConstants(special: Specialisation): Record<string, number> {
     KEYS: keys,
     TILE: keys * (threads / lanes),
     ROWS: rows,
-    SCORES: keys * rows,
+    ROW_SLOTS: rowSlots,
+    SCORES: scores,
+    OWN: own,
+    OWN_ROWS: ownRows,
+    OWN_KEYS: ownKeys,
+    SPREAD: spread,
+    ROW_LANES: rowLanes,
     KEY_DIM: keyDim,
     VALUE_DIM: valueDim,
     CHUNK: chunk,
@@ -185,12 +202,25 @@ function attentionConstants(special: Specialisation): Record<string, number> {
   };
 }
 
+/** Workgroups per row; one even when a row has no columns, for its LSE. */
+function mergeBlocks(valueDim: number): number {
+  return Math.max(1, Math.ceil(valueDim / MERGE_COLUMNS));
+}
+
 function mergeKernel(recorder: Recorder, valueDim: number): CompiledKernel {
+  const threads = recorder.gpu.software ? MERGE_THREADS.cpu : MERGE_THREADS.gpu;
+  const constants = {
+    THREADS: threads,
+    VALUE_DIM: valueDim,
+    COLUMN_BLOCKS: mergeBlocks(valueDim),
+    COLUMNS: MERGE_COLUMNS,
+    GROUPS: threads / MERGE_COLUMNS,
+  };
   return recorder.kernel({
     key: `merge-splits Dv${valueDim}`,
     entryPoint: "merge_splits",
     bindings: ["uniform", "read", "read", "read", "write", "write"],
-    wgsl: () => assembleWgsl(MERGE_SOURCE, { THREADS: MERGE_THREADS, VALUE_DIM: valueDim }, []),
+    wgsl: () => assembleWgsl(MERGE_SOURCE, constants, []),
   });
 }
 

@@ -1,15 +1,16 @@
 // Unpacks a padded batch into sequences that lie one after another. Bits are moved, never interpreted.
 //
-// Grid: one workgroup per sequence, BLOCK_ROWS rows of it (padding included) and BLOCK_UNITS units of each row.
-// Ownership: a thread owns whole units of out: 16 bytes, a word, or a smaller element stored by atomics.
+// Grid: one workgroup per sequence and LOADS * THREADS units of its rows (padding included), which lie one after another
+// on both sides.
+// Ownership: a thread owns LOADS whole units of out: 16 bytes, a word, or a smaller element stored by atomics.
 // Memory traffic: every unit that is no padding once in and once out.
 //
-// Before this text come: THREADS, BLOCK_ROWS, BLOCK_UNITS; load_packed, store_out (in units).
+// Before this text come: THREADS, LOADS; Unit, load_packed, store_out (in units). Loops marked `unroll` are written out.
 
 struct Params {
   workgroups: u32,
-  row_blocks: u32,
-  column_blocks: u32,
+  // Per sequence.
+  blocks: u32,
   row_units: u32,
   longest: u32,
   packed_first: u32,
@@ -32,16 +33,19 @@ fn unpack_seq(
 ) {
   let index = workgroup.x + workgroup.y * grid.x;
   if (index >= params.workgroups) { return; }
-  let first_column = (index % params.column_blocks) * BLOCK_UNITS;
-  let first_row = ((index / params.column_blocks) % params.row_blocks) * BLOCK_ROWS;
-  let batch = index / (params.column_blocks * params.row_blocks);
+  let batch = index / params.blocks;
   let sequence = sequences[batch];
-  for (var i = thread; i < BLOCK_ROWS * BLOCK_UNITS; i += THREADS) {
-    let row = first_row + i / BLOCK_UNITS;
-    let column = first_column + i % BLOCK_UNITS;
-    if (row < sequence.length && column < params.row_units) {
-      let value = load_packed(params.packed_first + (batch * params.longest + row) * params.row_units + column);
-      store_out(params.out_first + (sequence.first_row + row) * params.row_units + column, value);
-    }
+  let first = (index % params.blocks) * LOADS * THREADS + thread;
+  let filled = sequence.length * params.row_units;
+  let packed_at = params.packed_first + batch * params.longest * params.row_units;
+  let out_at = params.out_first + sequence.first_row * params.row_units;
+  var units: array<Unit, LOADS>;
+  for (var i = 0u; i < LOADS; i++) { // unroll
+    let unit = first + i * THREADS;
+    if (unit < filled) { units[i] = load_packed(packed_at + unit); }
+  }
+  for (var i = 0u; i < LOADS; i++) { // unroll
+    let unit = first + i * THREADS;
+    if (unit < filled) { store_out(out_at + unit, units[i]); }
   }
 }

@@ -18,23 +18,23 @@ export function recordUnpackSeq(recorder: Recorder, args: UnpackSeqArgs): void {
   const outRegion = recorder.write(out);
   const regions = [packedRegion, outRegion];
   const blocks = sequenceBlocks(packed.dtype, elementCount(rest), longest, regions, args.blockT, args.blockD);
-  const { unitBytes, blockRows, blockUnits } = blocks;
+  const { unitBytes, loads } = blocks;
   const kernel = recorder.kernel({
-    key: `unpack-seq ${unitBytes}B rows${blockRows} units${blockUnits}`,
+    key: `unpack-seq ${unitBytes}B loads${loads}`,
     entryPoint: "unpack_seq",
     bindings: ["uniform", "read", "read", "write"],
     wgsl: () =>
-      assembleWgsl(SOURCE, { THREADS: SEQUENCE_THREADS, BLOCK_ROWS: blockRows, BLOCK_UNITS: blockUnits }, [
+      assembleWgsl(SOURCE, { THREADS: SEQUENCE_THREADS, LOADS: loads }, [
+        `alias Unit = ${unitBytes === 16 ? "vec4u" : "u32"};`,
         rawOperand("packed", 2, unitBytes, "read"),
         rawOperand("out", 3, unitBytes, "write"),
       ]),
   });
-  const workgroups = batch * blocks.rowBlocks * blocks.columnBlocks;
+  const workgroups = batch * blocks.blocks;
   const bytesPerElement = DTYPE_BYTES[packed.dtype];
   const params = recorder.uniform([
     workgroups,
-    blocks.rowBlocks,
-    blocks.columnBlocks,
+    blocks.blocks,
     blocks.rowUnits,
     longest,
     (packedRegion.first * bytesPerElement) / unitBytes,

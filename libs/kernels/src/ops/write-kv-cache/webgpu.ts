@@ -3,11 +3,23 @@ import type { Operand } from "../../operand.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import type { Region } from "../../webgpu/region.ts";
-import { assembleWgsl, bitsOperand, convertBits, type FloatDType, floatDType } from "../../webgpu/wgsl-operands.ts";
+import {
+  assembleWgsl,
+  bitsOperand,
+  convertBits,
+  type FloatDType,
+  floatDType,
+  rawOperand,
+  type Unit,
+  widestUnit,
+} from "../../webgpu/wgsl-operands.ts";
 import type { WriteKvCacheArgs } from "./index.ts";
 
 const SOURCE = readFileSync(new URL("./write-kv-cache.wgsl", import.meta.url), "utf8");
-const THREADS = 128;
+const THREADS = 256;
+/** Units in flight per thread, when there are enough for the whole chip. */
+const LOADS = 4;
+const WORKGROUPS_WANTED = 512;
 
 /** Records writeKvCache. `args` have been checked. */
 export function recordWriteKvCache(recorder: Recorder, args: WriteKvCacheArgs): void {
@@ -25,27 +37,23 @@ function scatterRows(recorder: Recorder, rows: Operand, slots: Region, cache: Op
   const cacheRegion = recorder.update(cache);
   const [blockStride = 0, slotStride = 0, headStride = 0] = cacheRegion.strides;
   const places = [dim, rowsRegion.first, cacheRegion.first, blockStride, slotStride, headStride];
-  const unit = places.every((place) => place % 4 === 0) ? 4 : 1;
   const [from, to] = [floatDType(rows.dtype), floatDType(cache.dtype)];
+  const unit = widestUnit([from, to], places);
+  const units = (tokens * heads * dim) / unit;
+  if (units === 0) return;
+  const loads = units >= LOADS * THREADS * WORKGROUPS_WANTED ? LOADS : 1;
+  const blockSize = cache.shape[1] ?? 1;
+  const constants = { THREADS, LOADS: loads, HEADS: heads, ROW_UNITS: dim / unit, BLOCK_SIZE: blockSize };
   const kernel = recorder.kernel({
-    key: `write-kv-cache ${from}->${to} unit${unit}`,
+    key: `write-kv-cache ${from}->${to} H${heads} D${dim} bs${blockSize} unit${unit} loads${loads}`,
     entryPoint: "write_kv_cache",
     bindings: ["uniform", "read", "read", "update"],
-    wgsl: () =>
-      assembleWgsl(SOURCE, { THREADS }, [
-        bitsOperand("rows", 2, from, unit, "read"),
-        bitsOperand("cache", 3, to, unit, "write"),
-        convertedFunction(from, to, unit),
-      ]),
+    wgsl: () => assembleWgsl(SOURCE, constants, from === to ? moved(from, unit) : rounded(from, to, unit)),
   });
-  const units = (tokens * heads * dim) / unit;
-  const workgroups = Math.ceil(units / THREADS);
+  const workgroups = Math.ceil(units / (loads * THREADS));
   const params = recorder.uniform([
     units,
     workgroups,
-    heads,
-    dim / unit,
-    cache.shape[1] ?? 1,
     rowsRegion.first / unit,
     cacheRegion.first / unit,
     blockStride / unit,
@@ -55,8 +63,35 @@ function scatterRows(recorder: Recorder, rows: Operand, slots: Region, cache: Op
   recorder.dispatch(kernel, [params, slots, rowsRegion, cacheRegion], workgroups);
 }
 
-function convertedFunction(from: FloatDType, to: FloatDType, unit: 1 | 4): string {
-  if (unit === 1) return `fn converted(bits: u32) -> u32 { return ${convertBits(from, to, "bits")}; }`;
-  const elements = ["x", "y", "z", "w"].map((element) => convertBits(from, to, `bits.${element}`));
-  return `fn converted(bits: vec4u) -> vec4u { return vec4u(${elements.join(", ")}); }`;
+/** Operands whose bits are copied. */
+function moved(dtype: FloatDType, unit: Unit): string[] {
+  const width = dtype === "f32" ? 4 : 2;
+  const bytes = unit === 1 ? width : unit * width === 16 ? 16 : undefined;
+  const type = unit === 1 ? "u32" : "vec4u";
+  const operand = (name: string, binding: number, access: "read" | "write"): string =>
+    bytes === undefined ? bitsOperand(name, binding, dtype, unit, access) : rawOperand(name, binding, bytes, access);
+  return [
+    `alias Loaded = ${type};`,
+    operand("rows", 2, "read"),
+    operand("cache", 3, "write"),
+    "fn converted(bits: Loaded) -> Loaded { return bits; }",
+  ];
+}
+
+/** Operands of different dtypes. */
+function rounded(from: FloatDType, to: FloatDType, unit: Unit): string[] {
+  const vector = (bits: string): string =>
+    `vec4u(${["x", "y", "z", "w"].map((element) => convertBits(from, to, `${bits}.${element}`)).join(", ")})`;
+  const types = { 1: "u32", 4: "vec4u", 8: "array<vec4u, 2>" };
+  const values = {
+    1: convertBits(from, to, "bits"),
+    4: vector("bits"),
+    8: `array(${vector("bits[0]")}, ${vector("bits[1]")})`,
+  };
+  return [
+    `alias Loaded = ${types[unit]};`,
+    bitsOperand("rows", 2, from, unit, "read"),
+    bitsOperand("cache", 3, to, unit, "write"),
+    `fn converted(bits: Loaded) -> Loaded { return ${values[unit]}; }`,
+  ];
 }

@@ -1,19 +1,18 @@
 // Scatters rows of new keys (or values) into a paged cache.
 //
-// Grid: one thread per unit of the rows [T, Hkv, D]; a unit is 4 elements, or 1 where rows are not aligned.
-// Ownership: a thread owns its unit of the cache; single 16-bit elements are stored by atomics that leave the other
+// Grid: one workgroup per LOADS * THREADS units of the rows [T, Hkv, D]; a unit is up to 16 bytes, or one element where
+// rows are not aligned.
+// Ownership: a thread owns LOADS units of the cache; single 16-bit elements are stored by atomics that leave the other
 // half of the word alone.
 // Memory traffic: every row that is stored here once in and once out, the slot mapping once in.
 // Numerical contract: bit for bit when the dtypes agree, else rounded to nearest, ties to even, in integers.
 //
-// Before this text come: THREADS; load_rows, store_cache (in units), converted.
+// Before this text come: THREADS, LOADS, HEADS, ROW_UNITS (units per head), BLOCK_SIZE; Loaded, load_rows, store_cache (in
+// units), converted. Loops marked `unroll` are written out.
 
 struct Params {
   units: u32,
   workgroups: u32,
-  heads: u32,
-  row_units: u32,
-  block_size: u32,
   rows_first: u32,
   cache_first: u32,
   block_stride: u32,
@@ -33,14 +32,25 @@ fn write_kv_cache(
   @builtin(local_invocation_index) thread: u32,
 ) {
   let index = workgroup.x + workgroup.y * grid.x;
-  let unit = index * THREADS + thread;
-  if (index >= params.workgroups || unit >= params.units) { return; }
-  let column = unit % params.row_units;
-  let head = (unit / params.row_units) % params.heads;
-  let slot = slots[unit / (params.row_units * params.heads)];
-  if (slot == NOT_STORED_HERE) { return; }
-  let row = (slot / params.block_size) * params.block_stride
-    + (slot % params.block_size) * params.slot_stride
-    + head * params.head_stride;
-  store_cache(params.cache_first + row + column, converted(load_rows(params.rows_first + unit)));
+  if (index >= params.workgroups) { return; }
+  var loaded: array<Loaded, LOADS>;
+  var slot_of: array<u32, LOADS>;
+  for (var i = 0u; i < LOADS; i++) { // unroll
+    let unit = (index * LOADS + i) * THREADS + thread;
+    slot_of[i] = NOT_STORED_HERE;
+    if (unit < params.units) {
+      slot_of[i] = slots[unit / (ROW_UNITS * HEADS)];
+      loaded[i] = load_rows(params.rows_first + unit);
+    }
+  }
+  for (var i = 0u; i < LOADS; i++) { // unroll
+    let slot = slot_of[i];
+    if (slot != NOT_STORED_HERE) {
+      let unit = (index * LOADS + i) * THREADS + thread;
+      let row = (slot / BLOCK_SIZE) * params.block_stride
+        + (slot % BLOCK_SIZE) * params.slot_stride
+        + ((unit / ROW_UNITS) % HEADS) * params.head_stride;
+      store_cache(params.cache_first + row + unit % ROW_UNITS, converted(loaded[i]));
+    }
+  }
 }
