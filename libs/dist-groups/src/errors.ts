@@ -1,4 +1,5 @@
 import { LockstepError } from "@lockstep/tensor";
+import type { FlightRecord } from "./flight-record.ts";
 
 /** `rank 2` or `ranks 0, 3` */
 export function formatRanks(ranks: readonly number[]): string {
@@ -38,6 +39,8 @@ export class CollectiveTimeout extends LockstepError {
   /** Global ranks that did not come: all of them. */
   readonly missing: readonly number[];
   readonly deadlineMs: number;
+  /** On the host: what every rank had done when the host learned of it. */
+  declare readonly flightRecord?: FlightRecord;
 
   constructor(group: string, op: string, sequence: number, missing: readonly number[], deadlineMs: number) {
     super(
@@ -120,6 +123,8 @@ export class CallTimeout extends LockstepError {
   /** Global ranks that had not returned: all of them. */
   readonly ranks: readonly number[];
   readonly deadlineMs: number;
+  /** What every rank had done when the deadline passed. */
+  declare readonly flightRecord?: FlightRecord;
 
   constructor(method: string, ranks: readonly number[], deadlineMs: number) {
     super(`${method} did not return from ${formatRanks(ranks)} within ${deadlineMs} ms.`);

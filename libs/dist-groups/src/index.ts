@@ -1,3 +1,4 @@
+export type { AsyncProcessGroup } from "./async-process-group.ts";
 export { chunkStart, type HeadRange, headRange } from "./chunk-rule.ts";
 export {
   CallInterrupted,
@@ -14,6 +15,13 @@ export {
   WorldClosed,
   WorldStartFailed,
 } from "./errors.ts";
+export {
+  type FlightOp,
+  type FlightRecord,
+  formatFlightRecord,
+  type GroupFlight,
+  type RankFlight,
+} from "./flight-record.ts";
 export { type ParallelGroups, type ParallelSizes, parallelGroups } from "./parallel-state.ts";
 export { fromPlainError, type PlainError, registerErrorClass, toPlainError } from "./plain-error.ts";
 export type { CollectiveOptions, GroupCounters, ProcessGroup } from "./process-group.ts";

@@ -1,14 +1,7 @@
 import type { SharedHeap, Tensor } from "@lockstep/tensor";
-import { AllGather } from "./collectives/all-gather.ts";
-import { AllReduce } from "./collectives/all-reduce.ts";
-import { AllToAll } from "./collectives/all-to-all.ts";
-import { checkDeadline } from "./collectives/arguments.ts";
-import { Barrier } from "./collectives/barrier.ts";
-import { Broadcast } from "./collectives/broadcast.ts";
-import { ReadPeers } from "./collectives/read-peers.ts";
-import { ReduceScatter } from "./collectives/reduce-scatter.ts";
-import type { GroupMember, Rounds } from "./collectives/rounds.ts";
-import { OperandTable } from "./reduction/operand-table.ts";
+import { type AsyncProcessGroup, SharedMemoryAsyncGroup } from "./async-process-group.ts";
+import { PreparedCollectives } from "./collectives/prepared.ts";
+import type { Rounds } from "./collectives/rounds.ts";
 import type { ReduceKernels } from "./reduction/reduce.ts";
 import type { GroupChannel } from "./transport/shared-memory/group-channel.ts";
 import type { Reduction } from "./transport/shared-memory/slot-header.ts";
@@ -49,6 +42,8 @@ export interface ProcessGroup {
   /** Global ranks, in group order. */
   readonly ranks: readonly number[];
   readonly counters: GroupCounters;
+  /** The same collectives for callers whose event loop must keep turning. */
+  readonly async: AsyncProcessGroup;
 
   /**
    * Gathers chunks along dimension `dim` (default 0; negative counts from the end). With L = output.shape[dim], rank r's
@@ -80,6 +75,20 @@ export interface ProcessGroup {
   /** Gives every rank the elements of rank `root` (a place in the group). Same shape and dtype everywhere. */
   broadcast(tensor: Tensor, root: number, options?: CollectiveOptions): void;
 
+  /**
+   * Sends `send` to rank `to` and receives `receive` from rank `from` (places in the group; `undefined` for nothing to send or to
+   * receive, whose rank is then ignored). Every rank of the group calls it, those that do neither too: make a group of two for
+   * a conversation of two. The two tensors of a transfer have the same shape and dtype, may be strided, and do not overlap.
+   * A rank that sends to one that does not expect it is a `CollectiveMismatch`.
+   */
+  sendRecv(
+    send: Tensor | undefined,
+    to: number,
+    receive: Tensor | undefined,
+    from: number,
+    options?: CollectiveOptions,
+  ): void;
+
   /** Returns when every rank has called it. */
   barrier(options?: CollectiveOptions): void;
 
@@ -103,14 +112,9 @@ export class SharedMemoryGroup implements ProcessGroup {
   readonly size: number;
   readonly ranks: readonly number[];
   readonly counters: GroupCounters;
+  readonly async: AsyncProcessGroup;
   readonly #channel: GroupChannel;
-  readonly #barrier: Barrier;
-  readonly #allGather: AllGather;
-  readonly #reduceScatter: ReduceScatter;
-  readonly #allReduce: AllReduce;
-  readonly #allToAll: AllToAll;
-  readonly #broadcast: Broadcast;
-  readonly #readPeers: ReadPeers;
+  readonly #prepared: PreparedCollectives;
 
   constructor(channel: GroupChannel, kernels: ReduceKernels, heap: SharedHeap) {
     this.#channel = channel;
@@ -119,52 +123,42 @@ export class SharedMemoryGroup implements ProcessGroup {
     this.size = channel.size;
     this.ranks = channel.ranks;
     this.counters = channel.counters;
-    const tableWord = channel.layout.operandTable(channel.rank);
-    const table = new OperandTable(kernels, channel.words, tableWord, channel.addressOf(tableWord));
-    const member: GroupMember = { channel, table, heap };
-    this.#barrier = new Barrier(member);
-    this.#allGather = new AllGather(member);
-    this.#reduceScatter = new ReduceScatter(member);
-    this.#allReduce = new AllReduce(member);
-    this.#allToAll = new AllToAll(member);
-    this.#broadcast = new Broadcast(member);
-    this.#readPeers = new ReadPeers(member);
+    this.#prepared = new PreparedCollectives(channel, kernels, heap);
+    this.async = new SharedMemoryAsyncGroup(channel, this.#prepared);
   }
 
   allGather(input: Tensor, output: Tensor, options?: Parameters<ProcessGroup["allGather"]>[2]): void {
-    checkDeadline("allGather", options?.deadlineMs);
-    this.#allGather.prepare(input, output, options?.dim ?? 0, options?.deadlineMs);
-    this.#run(this.#allGather);
+    this.#run(this.#prepared.allGather(input, output, options));
   }
 
   reduceScatter(input: Tensor, output: Tensor, options?: Parameters<ProcessGroup["reduceScatter"]>[2]): void {
-    checkDeadline("reduceScatter", options?.deadlineMs);
-    this.#reduceScatter.prepare(input, output, options?.dim ?? 0, options?.op ?? "sum", options?.deadlineMs);
-    this.#run(this.#reduceScatter);
+    this.#run(this.#prepared.reduceScatter(input, output, options));
   }
 
   allReduce(input: Tensor, output: Tensor, options?: Parameters<ProcessGroup["allReduce"]>[2]): void {
-    checkDeadline("allReduce", options?.deadlineMs);
-    this.#allReduce.prepare(input, output, options?.op ?? "sum", options?.deadlineMs);
-    this.#run(this.#allReduce);
+    this.#run(this.#prepared.allReduce(input, output, options));
   }
 
   allToAll(inputs: readonly Tensor[], outputs: readonly Tensor[], options?: CollectiveOptions): void {
-    checkDeadline("allToAll", options?.deadlineMs);
-    this.#allToAll.prepare(inputs, outputs, options?.deadlineMs);
-    this.#run(this.#allToAll);
+    this.#run(this.#prepared.allToAll(inputs, outputs, options));
   }
 
   broadcast(tensor: Tensor, root: number, options?: CollectiveOptions): void {
-    checkDeadline("broadcast", options?.deadlineMs);
-    this.#broadcast.prepare(tensor, root, options?.deadlineMs);
-    this.#run(this.#broadcast);
+    this.#run(this.#prepared.broadcast(tensor, root, options));
+  }
+
+  sendRecv(
+    send: Tensor | undefined,
+    to: number,
+    receive: Tensor | undefined,
+    from: number,
+    options?: CollectiveOptions,
+  ): void {
+    this.#run(this.#prepared.sendRecv(send, to, receive, from, options));
   }
 
   barrier(options?: CollectiveOptions): void {
-    checkDeadline("barrier", options?.deadlineMs);
-    this.#barrier.prepare(options?.deadlineMs);
-    this.#run(this.#barrier);
+    this.#run(this.#prepared.barrier(options));
   }
 
   readPeers<T>(
@@ -172,25 +166,24 @@ export class SharedMemoryGroup implements ProcessGroup {
     read: (tensors: readonly (readonly Tensor[])[]) => T,
     options?: Parameters<ProcessGroup["readPeers"]>[2],
   ): T {
-    checkDeadline("readPeers", options?.deadlineMs);
-    this.#readPeers.prepare(own, read, options?.bytesRead ?? 0, options?.deadlineMs);
-    this.#run(this.#readPeers);
-    const result = this.#readPeers.result as T;
-    this.#readPeers.result = undefined;
-    return result;
+    const rounds = this.#prepared.readPeers(own, read, options);
+    this.#run(rounds);
+    return rounds.takeResult() as T;
   }
 
   /** Blocks through the rounds of a prepared collective. */
   #run(rounds: Rounds): void {
     const channel = this.#channel;
     try {
-      channel.publish();
+      channel.announce(rounds.bytesReceived);
       channel.awaitPeers();
       channel.checkAgreement();
-      for (let round = 0; rounds.advance(round); round++) {
+      let round = 0;
+      for (; rounds.advance(round); round++) {
         channel.publish();
         channel.awaitPeers();
       }
+      if (round > 0) channel.throwIfAborted();
     } catch (error) {
       channel.fail(error);
       throw error;

@@ -15,6 +15,8 @@ export interface RankConfiguration {
   readonly heap: MemoryRange;
   /** Byte offset of the world's status block. */
   readonly statusOffset: number;
+  /** When the world opened, by the host's `Date.now()`. */
+  readonly openedAt: number;
   readonly reduceKernels: WebAssembly.Module;
   /** Groups that this rank belongs to. */
   readonly groups: readonly GroupDescriptor[];

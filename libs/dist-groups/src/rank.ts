@@ -40,10 +40,10 @@ class Rank {
     this.rank = rank;
     this.size = size;
     this.heap = SharedHeap.range(memoryId, memory, heap.start, heap.bytes);
-    this.#status = new RankStatus(memory.buffer, configuration.statusOffset, size);
+    this.#status = new RankStatus(memory.buffer, configuration.statusOffset, size, configuration.openedAt);
     this.#spins = new SpinBudget(size, configuration.cores);
     this.#kernels = instantiateReduceKernels(configuration.reduceKernels, memory);
-    for (const descriptor of configuration.groups) this.join(descriptor);
+    for (const descriptor of configuration.groups) this.#enter(descriptor);
     watchForDeath((error) => this.#die(error), rank);
     setInterval(() => this.#status.beat(rank), HEARTBEAT_MS);
   }
@@ -74,18 +74,23 @@ class Rank {
     return membership.group;
   }
 
-  join(descriptor: GroupDescriptor): void {
-    this.#memberships.get(descriptor.name)?.channel.retire();
+  async join(descriptor: GroupDescriptor): Promise<void> {
+    const replaced = this.#memberships.get(descriptor.name);
+    this.#enter(descriptor);
+    await replaced?.channel.retire();
+  }
+
+  #enter(descriptor: GroupDescriptor): void {
     const channel = new GroupChannel(descriptor, this.rank, this.heap.buffer, this.#status, this.#spins);
     const group = new SharedMemoryGroup(channel, this.#kernels, this.heap);
     this.#memberships.set(descriptor.name, { generation: descriptor.generation, channel, group });
   }
 
-  retire(generation: number): void {
+  async retire(generation: number): Promise<void> {
     for (const [name, membership] of this.#memberships) {
       if (membership.generation !== generation) continue;
-      membership.channel.retire();
       this.#memberships.delete(name);
+      await membership.channel.retire();
     }
   }
 

@@ -16,6 +16,7 @@ import type {
   WorldClosed,
   WorldStartFailed,
 } from "./errors.ts";
+import type { FlightRecord } from "./flight-record.ts";
 import type {
   MethodArguments,
   MethodName,
@@ -137,6 +138,14 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
     return asEffect<MethodResult<M, K>[]>(() => this.#host.call(method, [rank], args, options?.deadlineMs)).pipe(
       Effect.map(([result]) => result as MethodResult<M, K>),
     );
+  }
+
+  /**
+   * What every rank has done of late, per group: its last 256 collectives, the oldest first. Reads shared memory, so it works
+   * while ranks are stuck or gone, and nobody notices. `formatFlightRecord` makes a table of it.
+   */
+  flightRecord(): FlightRecord {
+    return this.#host.flightRecord();
   }
 
   /**

@@ -4,51 +4,47 @@
 // slots into its output.
 // Direct, two rounds: every rank publishes where its input lies; every rank copies straight from the peers' inputs, then
 // acknowledges, so that no input changes while a peer still reads it.
+// Contiguous chunks move through cached views; anything else through the strided copy kernel.
 // Both move (n - 1) / n of the output to each rank; staging adds one copy of the chunk and saves a round.
 
-import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
+import type { Tensor } from "@lockstep/tensor";
 import { chunkStart } from "../chunk-rule.ts";
-import { writeTensorRecord } from "../reduction/operand-table.ts";
+import { recordAddress, writeTensorRecord } from "../reduction/operand-table.ts";
 import { SLOT_HEADER_WORDS } from "../transport/shared-memory/control-block.ts";
-import { DIRECT, OP_CODES, DTYPE_CODES, NO_CODE, writeHeader } from "../transport/shared-memory/slot-header.ts";
-import { checkChunkShape, checkDim, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
-import { isViewAt, overlaps } from "./overlap.ts";
+import {
+  CONTIGUOUS,
+  DIRECT,
+  DTYPE_CODES,
+  headerFlags,
+  NO_CODE,
+  OP_CODES,
+  writeHeader,
+} from "../transport/shared-memory/slot-header.ts";
+import { AllGatherPlan } from "./all-gather-plan.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
 const OP = "allGather";
+/** Plans that are kept: a program that gathers into more pairs of tensors in turn makes them anew. */
+const MOST_PLANS = 8;
 
 export class AllGather implements Rounds {
   bytesReceived = 0;
   readonly #member: GroupMember;
-  #input: Tensor | undefined;
-  #output: Tensor | undefined;
-  #axis = 0;
-  #direct = false;
-  #inPlace = false;
+  readonly #plans: AllGatherPlan[] = [];
+  #nextPlan = 0;
+  #running: AllGatherPlan | undefined;
 
   constructor(member: GroupMember) {
     this.#member = member;
   }
 
   prepare(input: Tensor, output: Tensor, dim: number, deadlineMs: number | undefined): void {
-    const { channel, table, heap } = this.#member;
-    const { rank, size, words } = channel;
-    checkTensor(OP, "input", input, heap);
-    checkTensor(OP, "output", output, heap);
-    checkSameDType(OP, "input", input, output);
-    const axis = checkDim(OP, dim, output);
-    const length = output.shape[axis] ?? 0;
-    const start = chunkStart(length, rank, size);
-    const count = chunkStart(length, rank + 1, size) - start;
-    checkChunkShape(OP, "input", input, output.shape, axis, count);
-    const shared = overlaps(input, output);
-    if (shared && !isViewAt(input, output, start * (output.strides[axis] ?? 0), input.shape)) {
-      throw overlapError(OP, "output", "input");
-    }
-    const rowBytes = length === 0 ? 0 : (output.size / length) * DTYPE_BYTES[output.dtype];
-    const direct = Math.ceil(length / size) * rowBytes > channel.stagedLimit;
+    const { channel, table } = this.#member;
+    const { words } = channel;
+    const plan = this.#plan(input, output, dim);
+    const { axis, count, direct, moves } = plan;
     const slot = channel.begin(OP, deadlineMs);
-    const flags = direct ? DIRECT : 0;
+    const flags = (direct ? DIRECT : 0) | (input.isContiguous ? CONTIGUOUS : 0);
     writeHeader(
       words,
       slot,
@@ -61,40 +57,74 @@ export class AllGather implements Rounds {
       flags,
     );
     if (direct) writeTensorRecord(words, slot + SLOT_HEADER_WORDS, input);
-    else if (size > 1) {
-      table.begin(output.dtype, output.shape, axis, count);
-      table.packed(0, channel.stagingAddress(slot), axis, count, 0);
-      table.tensor(1, input, axis, 0);
-      table.copy();
+    else if (channel.size > 1) {
+      if (moves !== undefined) moves.stage[(channel.sequence & 1) as 0 | 1].run();
+      else {
+        table.begin(output.dtype, output.shape, axis, count);
+        table.packed(0, channel.stagingAddress(slot), axis, count, 0);
+        table.tensor(1, input, axis, 0);
+        table.copy();
+      }
     }
-    this.#input = input;
-    this.#output = output;
-    this.#axis = axis;
-    this.#direct = direct;
-    this.#inPlace = shared;
-    this.bytesReceived = (length - count) * rowBytes;
+    this.#running = plan;
+    this.bytesReceived = plan.bytesReceived;
+  }
+
+  #plan(input: Tensor, output: Tensor, dim: number): AllGatherPlan {
+    for (let at = 0; at < this.#plans.length; at++) {
+      const plan = this.#plans[at];
+      if (plan !== undefined && plan.input === input && plan.output === output && plan.dim === dim) return plan;
+    }
+    const plan = new AllGatherPlan(this.#member, input, output, dim);
+    this.#plans[this.#nextPlan] = plan;
+    this.#nextPlan = (this.#nextPlan + 1) % MOST_PLANS;
+    return plan;
   }
 
   advance(round: number): boolean {
-    const input = this.#input;
-    const output = this.#output;
-    if (round > 0 || input === undefined || output === undefined) return false;
+    const plan = this.#running;
+    if (round > 0 || plan === undefined) return false;
+    const { rank, size } = this.#member.channel;
+    for (let peer = 0; peer < size; peer++) {
+      if (peer === rank && plan.inPlace) continue;
+      if (plan.moves === undefined || !this.#moveBytes(plan, peer)) this.#copyStrided(plan, peer);
+    }
+    return plan.direct;
+  }
+
+  /** Moves a rank's chunk by cached views. False when that rank's tensor is not contiguous. */
+  #moveBytes(plan: AllGatherPlan, peer: number): boolean {
+    const { moves } = plan;
+    const { channel } = this.#member;
+    if (moves === undefined) return false;
+    if (peer === channel.rank) moves.own.run();
+    else if (!plan.direct) moves.unstage[(channel.sequence & 1) as 0 | 1][peer]?.run();
+    else {
+      const slot = channel.slot(peer);
+      if ((headerFlags(channel.words, slot) & CONTIGUOUS) === 0) return false;
+      const from = recordAddress(channel.words, slot + SLOT_HEADER_WORDS);
+      let move = moves.direct[peer];
+      if (move === undefined || move.from !== from) {
+        move = plan.moveFrom(channel, peer, from);
+        moves.direct[peer] = move;
+      }
+      move.run();
+    }
+    return true;
+  }
+
+  #copyStrided(plan: AllGatherPlan, peer: number): void {
     const { channel, table } = this.#member;
     const { rank, size } = channel;
-    const axis = this.#axis;
-    const length = output.shape[axis] ?? 0;
-    for (let peer = 0; peer < size; peer++) {
-      if (peer === rank && this.#inPlace) continue;
-      const start = chunkStart(length, peer, size);
-      const count = chunkStart(length, peer + 1, size) - start;
-      const slot = channel.slot(peer);
-      table.begin(output.dtype, output.shape, axis, count);
-      table.tensor(0, output, axis, start);
-      if (peer === rank) table.tensor(1, input, axis, 0);
-      else if (this.#direct) table.record(1, slot + SLOT_HEADER_WORDS, axis, 0);
-      else table.packed(1, channel.stagingAddress(slot), axis, count, 0);
-      table.copy();
-    }
-    return this.#direct;
+    const { input, output, axis, length } = plan;
+    const start = chunkStart(length, peer, size);
+    const count = chunkStart(length, peer + 1, size) - start;
+    const slot = channel.slot(peer);
+    table.begin(output.dtype, output.shape, axis, count);
+    table.tensor(0, output, axis, start);
+    if (peer === rank) table.tensor(1, input, axis, 0);
+    else if (plan.direct) table.record(1, slot + SLOT_HEADER_WORDS, axis, 0);
+    else table.packed(1, channel.stagingAddress(slot), axis, count, 0);
+    table.copy();
   }
 }

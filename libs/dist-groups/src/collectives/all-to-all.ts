@@ -6,12 +6,13 @@
 // and the slot is flagged direct. Receivers need not care. All ranks check all n * n pairs, so all report a mismatch. When
 // any slot is direct, a second round acknowledges.
 
-import { ArgumentError, DTYPES, formatShape, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, type Tensor } from "@lockstep/tensor";
 import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
-import { MAX_DIMS, SLOT_HEADER_WORDS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
+import { SLOT_HEADER_WORDS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
 import { DIRECT, headerFlags, OP_CODES, NO_CODE, writeHeader } from "../transport/shared-memory/slot-header.ts";
 import { checkTensor, overlapError } from "./arguments.ts";
 import { overlaps } from "./overlap.ts";
+import { describeRecord, recordsAgree } from "./record-agreement.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
 const OP = "allToAll";
@@ -120,7 +121,7 @@ export class AllToAll implements Rounds {
       for (let to = 0; to < size; to++) {
         const sent = recordWord(staging, to);
         const expected = recordWord(channel.slot(to) + SLOT_HEADER_WORDS, size + from);
-        if (!sameShape(words, sent, expected)) this.#disagree(from, to, sent, expected);
+        if (!recordsAgree(words, sent, expected)) this.#disagree(from, to, sent, expected);
       }
     }
   }
@@ -130,26 +131,15 @@ export class AllToAll implements Rounds {
     const sender = channel.ranks[from] ?? from;
     const receiver = channel.ranks[to] ?? to;
     channel.disagree([
-      { ranks: [sender], description: `allToAll sending ${describe(channel.words, sent)} to rank ${receiver}` },
-      { ranks: [receiver], description: `allToAll expecting ${describe(channel.words, expected)} from rank ${sender}` },
+      { ranks: [sender], description: `allToAll sending ${describeRecord(channel.words, sent)} to rank ${receiver}` },
+      {
+        ranks: [receiver],
+        description: `allToAll expecting ${describeRecord(channel.words, expected)} from rank ${sender}`,
+      },
     ]);
   }
 }
 
 function aligned(bytes: number): number {
   return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
-}
-
-function sameShape(words: Int32Array, a: number, b: number): boolean {
-  const head = words[a] ?? 0;
-  if (head !== words[b]) return false;
-  const end = 2 + (head >>> 8);
-  for (let at = 2; at < end; at++) if (words[a + at] !== words[b + at]) return false;
-  return true;
-}
-
-function describe(words: Int32Array, record: number): string {
-  const head = words[record] ?? 0;
-  const dims = Math.min(head >>> 8, MAX_DIMS);
-  return `${DTYPES[head & 0xff] ?? "?"} ${formatShape(Array.from({ length: dims }, (_, dim) => words[record + 2 + dim] ?? 0))}`;
 }

@@ -14,11 +14,11 @@ const OP = "readPeers";
 
 export class ReadPeers implements Rounds {
   bytesReceived = 0;
-  result: unknown;
   readonly #member: GroupMember;
   readonly #shape = [0];
   /** Views of the last call, taken again when a peer publishes the same tensors. */
   readonly #views: (readonly Tensor[])[];
+  #result: unknown;
   #own: readonly Tensor[] = [];
   #read: ((tensors: readonly (readonly Tensor[])[]) => unknown) | undefined;
 
@@ -60,8 +60,15 @@ export class ReadPeers implements Rounds {
     }
     const read = this.#read;
     this.#read = undefined;
-    this.result = read?.(this.#views);
+    this.#result = read?.(this.#views);
     return true;
+  }
+
+  /** What `read` returned, once. */
+  takeResult(): unknown {
+    const result = this.#result;
+    this.#result = undefined;
+    return result;
   }
 
   #viewsOf(peer: number): readonly Tensor[] {

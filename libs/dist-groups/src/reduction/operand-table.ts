@@ -105,6 +105,11 @@ export function writeTensorRecord(words: Int32Array, record: number, tensor: Ten
   }
 }
 
+/** Byte address of the tensor of a record. */
+export function recordAddress(words: Int32Array, record: number): number {
+  return (words[record + 1] ?? 0) >>> 0;
+}
+
 /** Like {@link writeTensorRecord}, for a row-major copy of `tensor` at byte address `address`. */
 export function writePackedRecord(words: Int32Array, record: number, tensor: Tensor, address: number): void {
   writeTensorRecord(words, record, tensor);

@@ -1,5 +1,6 @@
 import { ArgumentError, type SharedHeap } from "@lockstep/tensor";
 import { AllToAll } from "../collectives/all-to-all.ts";
+import { type FlightRecord, readGroupFlight } from "../flight-record.ts";
 import {
   type ControlBlockLayout,
   controlBlockLayout,
@@ -59,7 +60,10 @@ export class GroupRegistry {
     const words = new Int32Array(this.#heap.buffer, byteOffset, layout.totalWords);
     // The slots need no clearing, and stay out of resident memory until used.
     words.fill(0, 0, layout.slot(0, 0));
-    for (let rank = 0; rank < ranks.length; rank++) words[layout.progressWord(rank)] = this.#initialProgress;
+    for (let rank = 0; rank < ranks.length; rank++) {
+      words[layout.progressWord(rank)] = this.#initialProgress;
+      words[layout.flightRing(rank)] = 0;
+    }
     const descriptor: GroupDescriptor = {
       name,
       generation: this.#nextGeneration++,
@@ -93,6 +97,12 @@ export class GroupRegistry {
   /** Groups that `rank` belongs to. */
   of(rank: number): readonly GroupDescriptor[] {
     return [...this.#groups].map(({ descriptor }) => descriptor).filter(({ ranks }) => ranks.includes(rank));
+  }
+
+  /** What every group's ranks have done of late. */
+  flightRecord(takenAtMs: number): FlightRecord {
+    const groups = [...this.#groups].map(({ descriptor, layout, words }) => readGroupFlight(descriptor, words, layout));
+    return { takenAtMs, groups };
   }
 
   isAborted(descriptor: GroupDescriptor): boolean {

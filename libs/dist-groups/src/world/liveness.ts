@@ -3,6 +3,8 @@ import { fromPlainError } from "../plain-error.ts";
 import type { RankStatus } from "../transport/shared-memory/rank-status.ts";
 
 const CHECK_MS = 100;
+/** Resolution of the coarse clock that ranks record with. */
+const TICK_MS = 10;
 /** An idle rank beats four times a second; one that is silent for so long while it owes an answer is gone. */
 const SILENCE_MS = 8_000;
 
@@ -16,12 +18,14 @@ interface Watch {
  * Finds ranks that end without an event, as a worker that exits does in Deno. Looks only while answers are owed: at the exit
  * mark a dying rank leaves in shared memory, and at the heartbeat of a rank that has not begun what it was asked. A rank that
  * is busy cannot beat, so for it the deadline of the call is what counts.
+ * Meanwhile it raises the coarse clock.
  */
 export class Liveness {
   readonly #status: RankStatus;
   readonly #onDeath: (rank: number, error: RankCrashed) => void;
   readonly #watches = new Map<number, Watch>();
   #timer: ReturnType<typeof setInterval> | undefined;
+  #clock: ReturnType<typeof setInterval> | undefined;
 
   constructor(status: RankStatus, onDeath: (rank: number, error: RankCrashed) => void) {
     this.#status = status;
@@ -37,6 +41,8 @@ export class Liveness {
         this.#watches.set(rank, { calls: 1, heartbeat: this.#status.heartbeat(rank), since: performance.now() });
       }
     }
+    this.#status.tick();
+    this.#clock ??= setInterval(() => this.#status.tick(), TICK_MS);
     this.#timer ??= setInterval(() => this.#check(), CHECK_MS);
   }
 
@@ -46,7 +52,9 @@ export class Liveness {
     if (watch !== undefined && --watch.calls === 0) this.#watches.delete(rank);
     if (this.#watches.size > 0) return;
     clearInterval(this.#timer);
+    clearInterval(this.#clock);
     this.#timer = undefined;
+    this.#clock = undefined;
   }
 
   #check(): void {

@@ -7,16 +7,25 @@ import {
   GroupAborted,
   RankCrashed,
 } from "../errors.ts";
+import { attachFlightRecord, type FlightRecord } from "../flight-record.ts";
 import { fromPlainError } from "../plain-error.ts";
 import type { Reply } from "../rank-protocol.ts";
 
 /** Once a rank has failed, how long the others get to come out of the call, so that the cause can be told from its effects. */
 const GRACE_MS = 1_000;
 
+/** What a call needs of its world. */
+export interface CallOwner {
+  /** Frees ranks that have not answered from their collectives. */
+  abandon(ranks: readonly number[], cause: Error): void;
+  /** What the ranks have done of late. */
+  flightRecord(): FlightRecord;
+}
+
 /**
  * One call on some ranks. It settles when every rank has answered, when the deadline passes, when it is interrupted, or
- * {@link GRACE_MS} after the first failure. Ranks that have not answered by then are handed to `abandon`, which frees them
- * from their collectives.
+ * {@link GRACE_MS} after the first failure. Ranks that have not answered by then are handed to the owner's `abandon`, which frees
+ * them from their collectives. A timeout takes the flight record with it as it is when the host learns of it.
  */
 export class PendingCall {
   readonly promise: Promise<unknown[]>;
@@ -25,22 +34,19 @@ export class PendingCall {
   readonly #outstanding: Set<number>;
   readonly #values = new Map<number, unknown>();
   readonly #failures = new Map<number, Error>();
-  readonly #abandon: (ranks: readonly number[], cause: Error) => void;
+  readonly #owner: CallOwner;
   readonly #settle: PromiseWithResolvers<unknown[]>;
   readonly #deadline: ReturnType<typeof setTimeout>;
   #grace: ReturnType<typeof setTimeout> | undefined;
+  /** Taken when the first timeout became known. */
+  #record: FlightRecord | undefined;
   #settled = false;
 
-  constructor(
-    method: string,
-    ranks: readonly number[],
-    deadlineMs: number,
-    abandon: (ranks: readonly number[], cause: Error) => void,
-  ) {
+  constructor(method: string, ranks: readonly number[], deadlineMs: number, owner: CallOwner) {
     this.#method = method;
     this.#ranks = ranks;
     this.#outstanding = new Set(ranks);
-    this.#abandon = abandon;
+    this.#owner = owner;
     this.#settle = Promise.withResolvers<unknown[]>();
     this.promise = this.#settle.promise;
     this.#deadline = setTimeout(() => this.#giveUp(new CallTimeout(method, this.outstanding, deadlineMs)), deadlineMs);
@@ -66,6 +72,9 @@ export class PendingCall {
   /** A rank will not answer. */
   fail(rank: number, error: Error): void {
     if (!this.#outstanding.has(rank)) return;
+    if (!this.#settled && error instanceof CollectiveTimeout && this.#record === undefined) {
+      this.#record = this.#owner.flightRecord();
+    }
     this.#failures.set(rank, error);
     this.#answered(rank);
   }
@@ -90,7 +99,8 @@ export class PendingCall {
     if (this.#settled || error === undefined) return;
     // What a rank has reported already says more than that others did not return.
     const cause = error instanceof CallTimeout ? (this.#rootFailure() ?? error) : error;
-    this.#abandon(this.outstanding, cause);
+    if (cause instanceof CallTimeout) this.#record = this.#owner.flightRecord();
+    this.#owner.abandon(this.outstanding, cause);
     this.#finish(cause);
   }
 
@@ -98,6 +108,9 @@ export class PendingCall {
     this.#settled = true;
     clearTimeout(this.#deadline);
     clearTimeout(this.#grace);
+    if (this.#record !== undefined && (error instanceof CollectiveTimeout || error instanceof CallTimeout)) {
+      attachFlightRecord(error, this.#record, error instanceof CallTimeout ? error.ranks : error.missing);
+    }
     if (error !== undefined) this.#settle.reject(error);
     else this.#settle.resolve(this.#ranks.map((rank) => this.#values.get(rank)));
   }

@@ -1,5 +1,6 @@
 import { ArgumentError, SharedHeap } from "@lockstep/tensor";
 import { CallInterrupted, CallTimeout, CloseFailed, RankCrashed, WorldClosed, WorldStartFailed } from "../errors.ts";
+import type { FlightRecord } from "../flight-record.ts";
 import type { Reply } from "../rank-protocol.ts";
 import { compileReduceKernels } from "../reduction/reduce.ts";
 import type { GroupDescriptor } from "../transport/shared-memory/control-block.ts";
@@ -31,6 +32,8 @@ export class WorldHost {
   readonly #layout: MemoryLayout;
   readonly #groups: GroupRegistry;
   readonly #statusOffset: number;
+  /** By `Date.now()`. */
+  readonly #openedAt: number;
   readonly #status: RankStatus;
   readonly #liveness: Liveness;
   readonly #workers: RankWorker[] = [];
@@ -61,7 +64,8 @@ export class WorldHost {
     const controlHeap = SharedHeap.range(whole.id, whole.memory, control.start, control.bytes);
     this.heap = SharedHeap.range(whole.id, whole.memory, host.start, host.bytes);
     this.#statusOffset = controlHeap.allocate(RankStatus.totalWords(size) * 4);
-    this.#status = new RankStatus(whole.buffer, this.#statusOffset, size);
+    this.#openedAt = Date.now();
+    this.#status = new RankStatus(whole.buffer, this.#statusOffset, size, this.#openedAt);
     this.#status.nextEpoch();
     this.#groups = new GroupRegistry(
       controlHeap,
@@ -96,6 +100,7 @@ export class WorldHost {
         memoryId: this.heap.id,
         heap: this.#layout.ranks[worker.rank] ?? { start: 0, bytes: 0 },
         statusOffset: this.#statusOffset,
+        openedAt: this.#openedAt,
         reduceKernels,
         groups: this.#groups.of(worker.rank),
         program: String(program),
@@ -132,6 +137,11 @@ export class WorldHost {
     const deadline = deadlineMs ?? this.#settings.deadlineMs;
     checkMilliseconds("world.call", "deadlineMs", deadline);
     return this.#begin(method, ranks, deadline, (worker) => worker.invoke(method, args));
+  }
+
+  /** What every rank has done of late; see `World.flightRecord`. */
+  flightRecord(): FlightRecord {
+    return this.#groups.flightRecord(this.#status.worldTime());
   }
 
   /** Makes a new group; see `World.createGroup`. The call to follow, and what to do once it has succeeded. */
@@ -185,7 +195,10 @@ export class WorldHost {
     deadlineMs: number,
     invoke: (worker: RankWorker) => Promise<Reply>,
   ): PendingCall {
-    const call = new PendingCall(what, ranks, deadlineMs, (late, cause) => this.#groups.abort(late, cause));
+    const call = new PendingCall(what, ranks, deadlineMs, {
+      abandon: (late, cause) => this.#groups.abort(late, cause),
+      flightRecord: () => this.flightRecord(),
+    });
     const forget = (): void => {
       this.#calls.delete(call);
     };

@@ -6,6 +6,7 @@
 //   operand tables   one per rank: private scratch of the copy and fold kernels
 //   abort records    one per rank and one for the host: JSON, written once by its owner before it sets the abort word
 //   slots            two per rank (collectives alternate): a header that says what the rank is about to do, then staging
+//   flight rings     one per rank: what it has done of late; written by that rank only, read by anyone
 //
 // Every word has one writer, except the abort word (one compare-and-swap, never a loop) and the sleeper counts (add, sub).
 
@@ -15,6 +16,9 @@ export const LINE_WORDS = 32;
 export const RECORD_WORDS = 1024;
 /** Words of a slot before its staging area. */
 export const SLOT_HEADER_WORDS = 32;
+/** Collectives that a rank's flight ring holds, and words of each. */
+export const FLIGHT_ENTRIES = 256;
+export const FLIGHT_ENTRY_WORDS = 16;
 /** Most dimensions of a tensor in a collective. */
 export const MAX_DIMS = 8;
 /** Words of a tensor record: dtype and dims, byte address, shape, strides. */
@@ -34,6 +38,7 @@ export interface ControlBlockLayout {
   /** Record of writer `writer`: a rank, or `size` for the host. */
   readonly abortRecord: (writer: number) => number;
   readonly slot: (rank: number, parity: number) => number;
+  readonly flightRing: (rank: number) => number;
   readonly totalWords: number;
 }
 
@@ -50,6 +55,8 @@ export function controlBlockLayout(size: number, stagingBytes: number): ControlB
   const records = tables + size * tableWords;
   const slots = records + (size + 1) * RECORD_WORDS;
   const slotWords = wholeLines(SLOT_HEADER_WORDS + stagingBytes / 4);
+  const rings = slots + 2 * size * slotWords;
+  const ringWords = LINE_WORDS + FLIGHT_ENTRIES * FLIGHT_ENTRY_WORDS;
   return {
     size,
     stagingBytes,
@@ -59,7 +66,8 @@ export function controlBlockLayout(size: number, stagingBytes: number): ControlB
     operandTable: (rank) => tables + rank * tableWords,
     abortRecord: (writer) => records + writer * RECORD_WORDS,
     slot: (rank, parity) => slots + (2 * rank + parity) * slotWords,
-    totalWords: slots + 2 * size * slotWords,
+    flightRing: (rank) => rings + rank * ringWords,
+    totalWords: rings + size * ringWords,
   };
 }
 

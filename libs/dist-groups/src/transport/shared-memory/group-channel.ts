@@ -25,6 +25,7 @@ import {
   type GroupDescriptor,
   SLOT_HEADER_WORDS,
 } from "./control-block.ts";
+import { FlightRecorder } from "./flight-ring.ts";
 import { abortCause, abortGroup, isAborted } from "./group-abort.ts";
 import type { RankStatus } from "./rank-status.ts";
 import { type CollectiveName, describeHeader, headersAgree } from "./slot-header.ts";
@@ -49,6 +50,7 @@ export class GroupChannel {
   readonly counters = { ops: 0, bytesReceived: 0, waitMs: 0 };
   /** Number of the running collective. */
   sequence = -1;
+  readonly #flight: FlightRecorder;
   readonly #byteOffset: number;
   readonly #status: RankStatus;
   readonly #spins: SpinBudget;
@@ -82,6 +84,7 @@ export class GroupChannel {
     this.stagedLimit = descriptor.stagedLimit;
     this.#byteOffset = descriptor.byteOffset;
     this.#status = status;
+    this.#flight = new FlightRecorder(this.words, this.layout.flightRing(this.rank), status);
     this.#spins = spins;
     this.#defaultDeadlineMs = descriptor.deadlineMs;
     this.#progress = descriptor.initialProgress;
@@ -122,6 +125,12 @@ export class GroupChannel {
     return this.#byteOffset + word * 4;
   }
 
+  /** Publishes the slot of the running collective, which will bring `bytes` to this rank. */
+  announce(bytes: number): void {
+    this.#flight.start(this.sequence, this.slot(this.rank), bytes);
+    this.publish();
+  }
+
   /** Lets the peers read what this rank has written. */
   publish(): void {
     const words = this.words;
@@ -156,6 +165,7 @@ export class GroupChannel {
     } finally {
       const waited = performance.now() - parkedAt;
       this.counters.waitMs += waited;
+      this.#flight.lookAtClock();
       this.#spins.parkedFor(waited);
     }
   }
@@ -175,6 +185,53 @@ export class GroupChannel {
       Atomics.sub(words, sleepers, 1);
       if (((Atomics.load(words, word) - target) | 0) >= 0) return;
       this.#throwIfHopeless(peer, target);
+    }
+  }
+
+  /**
+   * Throws when the group is aborted. For the end of a collective that read its peers' tensors: a peer that waited for this
+   * rank's acknowledgement and was aborted meanwhile may have written to its tensor while this rank was still reading it.
+   */
+  throwIfAborted(): void {
+    if (isAborted(this.words, this.layout)) throw this.#abortError(this.#running ?? "barrier", this.sequence, true);
+  }
+
+  /** {@link awaitPeers} for event loops: parks in `Atomics.waitAsync`, in the same slices and with the same checks. */
+  async awaitPeersAsync(): Promise<void> {
+    const target = this.#progress;
+    for (let step = 1; step < this.size; step++) {
+      const peer = (this.rank + step) % this.size;
+      if (!this.#hasReached(peer, target)) await this.#awaitPeerAsync(peer, target);
+    }
+  }
+
+  async #awaitPeerAsync(peer: number, target: number): Promise<void> {
+    const words = this.words;
+    const word = this.#progressWords[peer] ?? 0;
+    const sleepers = this.layout.sleeperWord(peer);
+    const parkedAt = performance.now();
+    if (this.#deadlineAt === 0) this.#deadlineAt = parkedAt + this.#deadlineMs;
+    try {
+      for (;;) {
+        Atomics.add(words, sleepers, 1);
+        const seen = Atomics.load(words, word);
+        const left = this.#deadlineAt - performance.now();
+        if (((seen - target) | 0) < 0 && left > 0 && !isAborted(words, this.layout)) {
+          // The slice ends by a notify of its own: a waitAsync with a timeout keeps a core busy in Bun.
+          const wait = Atomics.waitAsync(words, word, seen);
+          if (wait.async) {
+            const slice = setTimeout(() => Atomics.notify(words, word), Math.min(left, LONGEST_PARK_MS));
+            await wait.value;
+            clearTimeout(slice);
+          }
+        }
+        Atomics.sub(words, sleepers, 1);
+        if (this.#hasReached(peer, target)) return;
+        this.#throwIfHopeless(peer, target);
+      }
+    } finally {
+      this.counters.waitMs += performance.now() - parkedAt;
+      this.#flight.lookAtClock();
     }
   }
 
@@ -204,6 +261,7 @@ export class GroupChannel {
 
   /** Throws {@link CollectiveMismatch} unless every rank announces the collective that this rank announces. */
   checkAgreement(): void {
+    this.#flight.moving();
     const mine = this.slot(this.rank);
     for (let rank = 0; rank < this.size; rank++) {
       if (rank === this.rank || headersAgree(this.words, mine, this.slot(rank))) continue;
@@ -235,6 +293,7 @@ export class GroupChannel {
   /** Ends the running collective. */
   end(bytesReceived: number): void {
     this.#running = undefined;
+    this.#flight.done();
     this.counters.ops++;
     this.counters.bytesReceived += bytesReceived;
   }
@@ -242,13 +301,18 @@ export class GroupChannel {
   /** Ends the running collective after an error: peers must not wait for a rank that gave up in the middle. */
   fail(error: unknown): void {
     this.#running = undefined;
+    this.#flight.failed();
     if (isAborted(this.words, this.layout)) return;
     const rank = this.ranks[this.rank] ?? this.rank;
     this.abort(new RankCrashed(rank, error instanceof Error ? error.message : String(error), error));
   }
 
-  /** Stops using the control block for good. Not within a collective. */
-  retire(): void {
+  /**
+   * Stops using the control block for good. An asynchronous collective that is under way comes out first: the group is
+   * aborted, so within one slice of its wait.
+   */
+  async retire(): Promise<void> {
+    while (this.#running !== undefined) await new Promise((resolve) => setTimeout(resolve, 2));
     this.#retiredBy ??= isAborted(this.words, this.layout)
       ? abortCause(this.words, this.layout)
       : new Error("a newer group of the same name took its place.");

@@ -1,6 +1,7 @@
 // How ranks and the host know about each other's health, one block per world:
 //
-//   header line    the epoch: written by the host, raised whenever no call is in flight
+//   header line    written by the host: the epoch, raised whenever no call is in flight; the coarse clock, in milliseconds
+//                  since the world opened
 //   rank lines     per rank: the epoch in which it left its call by a failure, whether it exited, its heartbeat, and how
 //                  many calls it is running
 //   records        two per rank: why it left, why it exited, as JSON
@@ -12,6 +13,8 @@
 import type { PlainError } from "../../plain-error.ts";
 import { LINE_WORDS, RECORD_WORDS } from "./control-block.ts";
 import { readErrorRecord, writeErrorRecord } from "./record-text.ts";
+
+const COARSE_CLOCK = 1;
 
 const LEFT = 0;
 const EXITED = 1;
@@ -25,11 +28,29 @@ export class RankStatus {
 
   readonly #words: Int32Array;
   readonly #size: number;
+  /** What to add to this thread's `performance.now()`, whose zero differs between threads. */
+  readonly #clockOffset: number;
 
-  /** `byteOffset`: where the block lies in the world's memory. */
-  constructor(buffer: ArrayBufferLike, byteOffset: number, size: number) {
+  /** `byteOffset`: where the block lies in the world's memory. `openedAt`: when the world opened, by `Date.now()`. */
+  constructor(buffer: ArrayBufferLike, byteOffset: number, size: number, openedAt: number) {
     this.#words = new Int32Array(buffer, byteOffset, RankStatus.totalWords(size));
     this.#size = size;
+    this.#clockOffset = Date.now() - openedAt - performance.now();
+  }
+
+  /** Whole milliseconds since the world opened, by the real clock. */
+  worldTime(): number {
+    return Math.max(0, Math.round(performance.now() + this.#clockOffset));
+  }
+
+  /** Host: sets the coarse clock. */
+  tick(): void {
+    Atomics.store(this.#words, COARSE_CLOCK, this.worldTime());
+  }
+
+  /** Whole milliseconds since the world opened, as of the host's last tick. A plain load: being late by one does no harm. */
+  coarseTime(): number {
+    return this.#words[COARSE_CLOCK] ?? 0;
   }
 
   #line(rank: number): number {

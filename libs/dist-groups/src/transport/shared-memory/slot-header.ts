@@ -17,6 +17,7 @@ const COLLECTIVES = [
   "allToAll",
   "broadcast",
   "readPeers",
+  "sendRecv",
 ] as const;
 export type CollectiveName = (typeof COLLECTIVES)[number];
 
@@ -26,7 +27,8 @@ export type Reduction = (typeof REDUCTIONS)[number];
 
 const SEQUENCE = 1;
 const FLAGS = 2;
-const SHAPE = 3;
+/** First word of the shape. */
+export const SHAPE = 3;
 
 /** Flag: this rank's data lies in its own tensors, which stay untouched until every rank has acknowledged. */
 export const DIRECT = 1;
@@ -42,6 +44,7 @@ export const OP_CODES: Readonly<Record<CollectiveName, number>> = {
   allToAll: 4,
   broadcast: 5,
   readPeers: 6,
+  sendRecv: 7,
 };
 export const DTYPE_CODES: Readonly<Record<DType, number>> = { f32: 0, f16: 1, bf16: 2, i32: 3, u32: 4, u8: 5 };
 export const REDUCTION_CODES: Readonly<Record<Reduction, number>> = { sum: 0, max: 1, min: 2 };
@@ -80,16 +83,28 @@ export function headerFlags(words: Int32Array, slot: number): number {
   return words[slot + FLAGS] ?? 0;
 }
 
+/** The parts of a signature. */
+export function decodeSignature(signature: number): {
+  readonly op: string;
+  readonly dtype: DType | undefined;
+  readonly reduction: Reduction | undefined;
+  readonly axis: number;
+} {
+  return {
+    op: COLLECTIVES[signature & 0xff] ?? `collective ${signature & 0xff}`,
+    dtype: DTYPES[(signature >>> 8) & 0xf],
+    reduction: REDUCTIONS[(signature >>> 12) & 0xf],
+    axis: (signature >>> 16) & 0xff,
+  };
+}
+
 /** What a slot announces, for people: `allReduce sum f32 [2, 3]`. */
 export function describeHeader(words: Int32Array, slot: number): string {
   const signature = words[slot] ?? 0;
-  const op = COLLECTIVES[signature & 0xff] ?? `collective ${signature & 0xff}`;
-  const dtype = DTYPES[(signature >>> 8) & 0xf];
-  const reduction = REDUCTIONS[(signature >>> 12) & 0xf];
-  const axis = (signature >>> 16) & 0xff;
   const dims = Math.min(signature >>> 24, MAX_DIMS);
   const shape = Array.from({ length: dims }, (_, dim) => words[slot + SHAPE + dim] ?? 0);
-  if (op === "barrier" || op === "allToAll") return op;
+  const { op, dtype, reduction, axis } = decodeSignature(signature);
+  if (op === "barrier" || op === "allToAll" || op === "sendRecv") return op;
   if (op === "readPeers") return `readPeers of ${shape[0]} tensors`;
   const what = [op, reduction, dtype, formatShape(shape)].filter((part) => part !== undefined).join(" ");
   if (op === "broadcast") return `${what} from root ${axis}`;

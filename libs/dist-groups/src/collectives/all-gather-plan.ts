@@ -1,0 +1,93 @@
+// What an all-gather of one input into one output needs, worked out and checked once: tensors never change their shape or
+// place, so a repeated call finds everything here, cached views included, and allocates nothing.
+
+import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
+import { chunkStart } from "../chunk-rule.ts";
+import { ByteMove } from "../reduction/byte-move.ts";
+import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
+import { checkChunkShape, checkDim, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
+import { isViewAt, overlaps } from "./overlap.ts";
+import type { GroupMember } from "./rounds.ts";
+
+const OP = "allGather";
+
+/** The moves of contiguous chunks that lie in one piece in the output. */
+export interface ContiguousMoves {
+  /** Input to this rank's slot, for even and for odd sequence numbers. */
+  readonly stage: readonly [ByteMove, ByteMove];
+  /** Input to its place in the output. */
+  readonly own: ByteMove;
+  /** From every rank's slot to the output, for even and for odd sequence numbers. */
+  readonly unstage: readonly [readonly ByteMove[], readonly ByteMove[]];
+  /** From the peers' own tensors; made again when a peer brings another tensor. */
+  readonly direct: (ByteMove | undefined)[];
+}
+
+export class AllGatherPlan {
+  readonly input: Tensor;
+  readonly output: Tensor;
+  readonly dim: number;
+  readonly axis: number;
+  readonly length: number;
+  /** Length of this rank's chunk. */
+  readonly count: number;
+  readonly rowBytes: number;
+  readonly inPlace: boolean;
+  readonly direct: boolean;
+  readonly bytesReceived: number;
+  readonly moves: ContiguousMoves | undefined;
+
+  /** Checks the arguments. */
+  constructor({ channel, heap }: GroupMember, input: Tensor, output: Tensor, dim: number) {
+    const { rank, size } = channel;
+    checkTensor(OP, "input", input, heap);
+    checkTensor(OP, "output", output, heap);
+    checkSameDType(OP, "input", input, output);
+    const axis = checkDim(OP, dim, output);
+    const length = output.shape[axis] ?? 0;
+    const start = chunkStart(length, rank, size);
+    const count = chunkStart(length, rank + 1, size) - start;
+    checkChunkShape(OP, "input", input, output.shape, axis, count);
+    const shared = overlaps(input, output);
+    if (shared && !isViewAt(input, output, start * (output.strides[axis] ?? 0), input.shape)) {
+      throw overlapError(OP, "output", "input");
+    }
+    this.input = input;
+    this.output = output;
+    this.dim = dim;
+    this.axis = axis;
+    this.length = length;
+    this.count = count;
+    this.rowBytes = length === 0 ? 0 : (output.size / length) * DTYPE_BYTES[output.dtype];
+    this.inPlace = shared;
+    this.direct = Math.ceil(length / size) * this.rowBytes > channel.stagedLimit;
+    this.bytesReceived = (length - count) * this.rowBytes;
+    const inOnePiece = output.isContiguous && input.isContiguous && output.shape.slice(0, axis).every((n) => n === 1);
+    this.moves = inOnePiece ? this.#contiguousMoves(channel) : undefined;
+  }
+
+  /** The move of a contiguous chunk from byte address `from` to its place in the output. */
+  moveFrom(channel: GroupChannel, peer: number, from: number): ByteMove {
+    const start = chunkStart(this.length, peer, channel.size);
+    const count = chunkStart(this.length, peer + 1, channel.size) - start;
+    const to = this.output.byteOffset + start * this.rowBytes;
+    return new ByteMove(channel.words.buffer, to, from, count * this.rowBytes);
+  }
+
+  #contiguousMoves(channel: GroupChannel): ContiguousMoves {
+    const { rank, ranks, layout } = channel;
+    const staging = (peer: number, parity: number): number => channel.stagingAddress(layout.slot(peer, parity));
+    // A direct call stages nothing: its chunk may not fit.
+    const bytes = this.direct ? 0 : this.count * this.rowBytes;
+    const stage = (parity: number): ByteMove =>
+      new ByteMove(channel.words.buffer, staging(rank, parity), this.input.byteOffset, bytes);
+    const unstage = (parity: number): ByteMove[] =>
+      this.direct ? [] : ranks.map((_, peer) => this.moveFrom(channel, peer, staging(peer, parity)));
+    return {
+      stage: [stage(0), stage(1)],
+      own: this.moveFrom(channel, rank, this.input.byteOffset),
+      unstage: [unstage(0), unstage(1)],
+      direct: ranks.map(() => undefined),
+    };
+  }
+}

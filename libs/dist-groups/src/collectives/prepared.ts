@@ -1,0 +1,102 @@
+import type { SharedHeap, Tensor } from "@lockstep/tensor";
+import type { CollectiveOptions, ProcessGroup } from "../process-group.ts";
+import { OperandTable } from "../reduction/operand-table.ts";
+import type { ReduceKernels } from "../reduction/reduce.ts";
+import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
+import { AllGather } from "./all-gather.ts";
+import { AllReduce } from "./all-reduce.ts";
+import { AllToAll } from "./all-to-all.ts";
+import { checkDeadline } from "./arguments.ts";
+import { Barrier } from "./barrier.ts";
+import { Broadcast } from "./broadcast.ts";
+import { ReadPeers } from "./read-peers.ts";
+import { ReduceScatter } from "./reduce-scatter.ts";
+import type { GroupMember, Rounds } from "./rounds.ts";
+import { SendRecv } from "./send-recv.ts";
+
+/**
+ * Every collective of one rank in one group, up to the point where its slot is filled: arguments are checked, the collective
+ * has begun on the channel, nothing is published. What comes back is driven by a blocking or an asynchronous caller.
+ */
+export class PreparedCollectives {
+  readonly #barrier: Barrier;
+  readonly #allGather: AllGather;
+  readonly #reduceScatter: ReduceScatter;
+  readonly #allReduce: AllReduce;
+  readonly #allToAll: AllToAll;
+  readonly #broadcast: Broadcast;
+  readonly #sendRecv: SendRecv;
+  readonly #readPeers: ReadPeers;
+
+  constructor(channel: GroupChannel, kernels: ReduceKernels, heap: SharedHeap) {
+    const tableWord = channel.layout.operandTable(channel.rank);
+    const table = new OperandTable(kernels, channel.words, tableWord, channel.addressOf(tableWord));
+    const member: GroupMember = { channel, table, heap };
+    this.#barrier = new Barrier(member);
+    this.#allGather = new AllGather(member);
+    this.#reduceScatter = new ReduceScatter(member);
+    this.#allReduce = new AllReduce(member);
+    this.#allToAll = new AllToAll(member);
+    this.#broadcast = new Broadcast(member);
+    this.#sendRecv = new SendRecv(member);
+    this.#readPeers = new ReadPeers(member);
+  }
+
+  allGather(input: Tensor, output: Tensor, options: Parameters<ProcessGroup["allGather"]>[2]): Rounds {
+    checkDeadline("allGather", options?.deadlineMs);
+    this.#allGather.prepare(input, output, options?.dim ?? 0, options?.deadlineMs);
+    return this.#allGather;
+  }
+
+  reduceScatter(input: Tensor, output: Tensor, options: Parameters<ProcessGroup["reduceScatter"]>[2]): Rounds {
+    checkDeadline("reduceScatter", options?.deadlineMs);
+    this.#reduceScatter.prepare(input, output, options?.dim ?? 0, options?.op ?? "sum", options?.deadlineMs);
+    return this.#reduceScatter;
+  }
+
+  allReduce(input: Tensor, output: Tensor, options: Parameters<ProcessGroup["allReduce"]>[2]): Rounds {
+    checkDeadline("allReduce", options?.deadlineMs);
+    this.#allReduce.prepare(input, output, options?.op ?? "sum", options?.deadlineMs);
+    return this.#allReduce;
+  }
+
+  allToAll(inputs: readonly Tensor[], outputs: readonly Tensor[], options: CollectiveOptions | undefined): Rounds {
+    checkDeadline("allToAll", options?.deadlineMs);
+    this.#allToAll.prepare(inputs, outputs, options?.deadlineMs);
+    return this.#allToAll;
+  }
+
+  broadcast(tensor: Tensor, root: number, options: CollectiveOptions | undefined): Rounds {
+    checkDeadline("broadcast", options?.deadlineMs);
+    this.#broadcast.prepare(tensor, root, options?.deadlineMs);
+    return this.#broadcast;
+  }
+
+  sendRecv(
+    send: Tensor | undefined,
+    to: number,
+    receive: Tensor | undefined,
+    from: number,
+    options: CollectiveOptions | undefined,
+  ): Rounds {
+    checkDeadline("sendRecv", options?.deadlineMs);
+    this.#sendRecv.prepare(send, to, receive, from, options?.deadlineMs);
+    return this.#sendRecv;
+  }
+
+  barrier(options: CollectiveOptions | undefined): Rounds {
+    checkDeadline("barrier", options?.deadlineMs);
+    this.#barrier.prepare(options?.deadlineMs);
+    return this.#barrier;
+  }
+
+  readPeers(
+    own: readonly Tensor[],
+    read: (tensors: readonly (readonly Tensor[])[]) => unknown,
+    options: Parameters<ProcessGroup["readPeers"]>[2],
+  ): ReadPeers {
+    checkDeadline("readPeers", options?.deadlineMs);
+    this.#readPeers.prepare(own, read, options?.bytesRead ?? 0, options?.deadlineMs);
+    return this.#readPeers;
+  }
+}

@@ -1,0 +1,138 @@
+// Send and receive: every rank may send one tensor to one rank of the group and receive one from one rank. All ranks of the
+// group call it together, those with nothing to send or to receive too; rings, halo exchanges and pipelines are made of it.
+//
+// Every slot says to whom its rank sends and from whom it expects something, with a tensor record of each. A small tensor is
+// packed into the slot and its record points there; else the record points at the tensor and the slot is flagged direct. All
+// ranks check all pairs, so all report a mismatch. One round; when any slot is direct, a second one acknowledges.
+
+import { ArgumentError, type Tensor } from "@lockstep/tensor";
+import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
+import { SLOT_HEADER_WORDS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
+import { DIRECT, headerFlags, NO_CODE, OP_CODES, writeHeader } from "../transport/shared-memory/slot-header.ts";
+import { checkTensor, overlapError } from "./arguments.ts";
+import { overlaps } from "./overlap.ts";
+import { describeRecord, recordsAgree } from "./record-agreement.ts";
+import type { GroupMember, Rounds } from "./rounds.ts";
+
+const OP = "sendRecv";
+const NO_SHAPE: readonly number[] = [];
+const NOBODY = -1;
+
+/** Words of a staging area: to whom, from whom, then a record of each tensor, then the packed one. */
+const TO = 0;
+const FROM = 1;
+const RECORDS = 2;
+const SENT = 0;
+const EXPECTED = 1;
+const ALIGNMENT = 16;
+const PACKED_BYTES = Math.ceil(((RECORDS + 2 * TENSOR_RECORD_WORDS) * 4) / ALIGNMENT) * ALIGNMENT;
+
+export class SendRecv implements Rounds {
+  bytesReceived = 0;
+  readonly #member: GroupMember;
+  #received: Tensor | undefined;
+  #from = NOBODY;
+
+  constructor(member: GroupMember) {
+    this.#member = member;
+  }
+
+  prepare(
+    sent: Tensor | undefined,
+    to: number,
+    received: Tensor | undefined,
+    from: number,
+    deadlineMs: number | undefined,
+  ): void {
+    const { channel, table } = this.#member;
+    const { rank, words, layout } = channel;
+    this.#check("send", "to", sent, to);
+    this.#check("receive", "from", received, from);
+    if (sent !== undefined && received !== undefined && overlaps(sent, received))
+      throw overlapError(OP, "receive", "send");
+    const room = Math.min(channel.stagedLimit, layout.stagingBytes - PACKED_BYTES);
+    const direct = sent !== undefined && sent.byteLength > room;
+    const slot = channel.begin(OP, deadlineMs);
+    writeHeader(words, slot, channel.sequence, OP_CODES[OP], NO_CODE, NO_CODE, 0, NO_SHAPE, direct ? DIRECT : 0);
+    const staging = slot + SLOT_HEADER_WORDS;
+    words[staging + TO] = sent === undefined ? NOBODY : to;
+    words[staging + FROM] = received === undefined ? NOBODY : from;
+    if (received !== undefined) writeTensorRecord(words, recordWord(staging + RECORDS, EXPECTED), received);
+    if (sent !== undefined) {
+      const record = recordWord(staging + RECORDS, SENT);
+      if (direct) writeTensorRecord(words, record, sent);
+      else {
+        writePackedRecord(words, record, sent, channel.stagingAddress(slot) + PACKED_BYTES);
+        table.begin(sent.dtype, sent.shape, -1, 0);
+        table.record(0, record, 0, 0);
+        table.tensor(1, sent, 0, 0);
+        table.copy();
+      }
+    }
+    this.#received = received;
+    this.#from = from;
+    this.bytesReceived = received === undefined || from === rank ? 0 : received.byteLength;
+  }
+
+  #check(argument: string, peerArgument: string, tensor: Tensor | undefined, peer: number): void {
+    if (tensor === undefined) return;
+    const { channel, heap } = this.#member;
+    checkTensor(OP, argument, tensor, heap);
+    if (Number.isInteger(peer) && peer >= 0 && peer < channel.size) return;
+    throw new ArgumentError(OP, peerArgument, `a rank of the group, from 0 to ${channel.size - 1}`, String(peer));
+  }
+
+  advance(round: number): boolean {
+    if (round > 0) return false;
+    const { channel, table } = this.#member;
+    const { size, words } = channel;
+    this.#checkPairs();
+    const received = this.#received;
+    this.#received = undefined;
+    if (received !== undefined) {
+      const staging = channel.slot(this.#from) + SLOT_HEADER_WORDS;
+      table.begin(received.dtype, received.shape, -1, 0);
+      table.tensor(0, received, 0, 0);
+      table.record(1, recordWord(staging + RECORDS, SENT), 0, 0);
+      table.copy();
+    }
+    for (let peer = 0; peer < size; peer++) if ((headerFlags(words, channel.slot(peer)) & DIRECT) !== 0) return true;
+    return false;
+  }
+
+  #checkPairs(): void {
+    const { channel } = this.#member;
+    const { size, words } = channel;
+    for (let rank = 0; rank < size; rank++) {
+      const staging = channel.slot(rank) + SLOT_HEADER_WORDS;
+      const to = words[staging + TO] ?? NOBODY;
+      if (to !== NOBODY) {
+        const peer = channel.slot(to) + SLOT_HEADER_WORDS;
+        const sent = recordWord(staging + RECORDS, SENT);
+        const expected = recordWord(peer + RECORDS, EXPECTED);
+        if (words[peer + FROM] !== rank || !recordsAgree(words, sent, expected)) this.#disagree(rank, to);
+      }
+      const from = words[staging + FROM] ?? NOBODY;
+      if (from !== NOBODY && words[channel.slot(from) + SLOT_HEADER_WORDS + TO] !== rank) this.#disagree(from, rank);
+    }
+  }
+
+  /** The two sides of a transfer from one rank to another that do not fit. */
+  #disagree(from: number, to: number): never {
+    const { channel } = this.#member;
+    return channel.disagree([
+      { ranks: [channel.ranks[from] ?? from], description: this.#describe(from, TO, SENT, "sending", "to") },
+      { ranks: [channel.ranks[to] ?? to], description: this.#describe(to, FROM, EXPECTED, "expecting", "from") },
+    ]);
+  }
+
+  #describe(rank: number, peerWord: number, record: number, verb: string, preposition: string): string {
+    const { channel } = this.#member;
+    const { words } = channel;
+    const staging = channel.slot(rank) + SLOT_HEADER_WORDS;
+    const peer = words[staging + peerWord] ?? NOBODY;
+    if (peer === NOBODY) return `${OP} ${verb} nothing`;
+    const what = describeRecord(words, recordWord(staging + RECORDS, record));
+    return `${OP} ${verb} ${what} ${preposition} rank ${channel.ranks[peer] ?? peer}`;
+  }
+}

@@ -1,0 +1,170 @@
+import { type DType, formatShape } from "@lockstep/tensor";
+import type { CallTimeout, CollectiveTimeout } from "./errors.ts";
+import type { ControlBlockLayout, GroupDescriptor } from "./transport/shared-memory/control-block.ts";
+import { type FlightState, readFlightRing } from "./transport/shared-memory/flight-ring.ts";
+import { decodeSignature, type Reduction } from "./transport/shared-memory/slot-header.ts";
+
+/** One collective of one rank. */
+export interface FlightOp {
+  /** How many collectives the rank had started in this group before. */
+  readonly sequence: number;
+  readonly op: string;
+  readonly dtype: DType | undefined;
+  readonly reduction: Reduction | undefined;
+  /** Of the whole tensor; empty for a barrier or an all-to-all. */
+  readonly shape: readonly number[];
+  /** Bytes it brings from peers. */
+  readonly bytes: number;
+  /**
+   * Milliseconds since the world opened, by a coarse clock: the host raises it every 10 ms while it waits for ranks and its
+   * event loop turns; a rank that parks reads the real clock afterwards.
+   */
+  readonly startMs: number;
+  /** Undefined while it is going on. */
+  readonly endMs: number | undefined;
+  /** `waiting` for peers to come; `moving` data, all have come; `done`; `failed`. */
+  readonly state: FlightState;
+}
+
+/** What one rank has done in one group of late. */
+export interface RankFlight {
+  /** Global rank. */
+  readonly rank: number;
+  /** Collectives it has started in this group since it was made. */
+  readonly started: number;
+  /** Its last collectives, at most 256, the oldest first. */
+  readonly ops: readonly FlightOp[];
+}
+
+export interface GroupFlight {
+  readonly group: string;
+  /** Tells groups of the same name apart: later ones have greater numbers. */
+  readonly generation: number;
+  /** In group order. */
+  readonly ranks: readonly RankFlight[];
+}
+
+/** What all ranks of a world have done of late. Plain data. */
+export interface FlightRecord {
+  /** Milliseconds since the world opened. */
+  readonly takenAtMs: number;
+  readonly groups: readonly GroupFlight[];
+}
+
+/** Reads the flight rings of a group. */
+export function readGroupFlight(
+  descriptor: GroupDescriptor,
+  words: Int32Array,
+  layout: ControlBlockLayout,
+): GroupFlight {
+  const ranks = descriptor.ranks.map((rank, place): RankFlight => {
+    const ops = readFlightRing(words, layout.flightRing(place)).map((entry): FlightOp => {
+      const { op, dtype, reduction } = decodeSignature(entry.signature);
+      const { sequence, shape, bytes, startMs, state } = entry;
+      const endMs = state === "done" || state === "failed" ? entry.endMs : undefined;
+      return { sequence, op, dtype, reduction, shape, bytes, startMs, endMs, state };
+    });
+    return { rank, started: (ops.at(-1)?.sequence ?? -1) + 1, ops };
+  });
+  return { group: descriptor.name, generation: descriptor.generation, ranks };
+}
+
+/** The ranks of a group that have started fewer collectives than others: those that the others wait for. */
+export function laggards({ ranks }: GroupFlight): readonly number[] {
+  const most = Math.max(...ranks.map(({ started }) => started));
+  return ranks.filter(({ started }) => started < most).map(({ rank }) => rank);
+}
+
+function describeOp({ op, dtype, reduction, shape, sequence }: FlightOp): string {
+  const parts = [op, reduction, dtype, shape.length > 0 ? formatShape(shape) : undefined, `#${sequence}`];
+  return parts.filter((part) => part !== undefined).join(" ");
+}
+
+/** What a rank was doing in one group, in words. */
+function describeFlight(group: string, { ops }: RankFlight, takenAtMs: number): string {
+  const last = ops.at(-1);
+  if (last === undefined) return `no collective of "${group}" yet`;
+  const what = `${describeOp(last)} of "${group}"`;
+  const ago = (time: number): string => `${Math.max(0, takenAtMs - time)} ms`;
+  if (last.state === "waiting") return `waiting in ${what} for ${ago(last.startMs)}`;
+  if (last.state === "moving") return `moving data in ${what}, begun ${ago(last.startMs)} before`;
+  if (last.state === "failed") return `came out of ${what} with an error, begun ${ago(last.startMs)} before`;
+  return `outside collectives, after ${what}, done ${ago(last.endMs ?? last.startMs)} before`;
+}
+
+/** Most ranks that an error message tells about. */
+const MOST_DESCRIBED = 8;
+
+/** What ranks were doing, one sentence each: where they are stuck, else where they were last. */
+export function summarizeFlight(record: FlightRecord, ranks: readonly number[]): string {
+  const told = ranks.slice(0, MOST_DESCRIBED).map((rank) => {
+    const flights = record.groups.flatMap(({ group, ranks: members }) =>
+      members.filter((member) => member.rank === rank).map((member) => ({ group, member })),
+    );
+    const lastTime = ({ member }: (typeof flights)[number]): number => {
+      const last = member.ops.at(-1);
+      if (last === undefined) return -1;
+      return last.endMs ?? Number.POSITIVE_INFINITY;
+    };
+    const latest = flights.toSorted((a, b) => lastTime(b) - lastTime(a))[0];
+    const doing = latest === undefined ? "in no group" : describeFlight(latest.group, latest.member, record.takenAtMs);
+    return `rank ${rank}: ${doing}.`;
+  });
+  if (ranks.length > MOST_DESCRIBED) told.push(`And ${ranks.length - MOST_DESCRIBED} more.`);
+  return told.join(" ");
+}
+
+/** Puts a record on a timeout, and what `ranks` and the others were doing into its message. */
+export function attachFlightRecord(
+  error: CollectiveTimeout | CallTimeout,
+  record: FlightRecord,
+  ranks: readonly number[],
+): void {
+  // Not enumerable: printing the error should not print thousands of operations.
+  Object.defineProperty(error, "flightRecord", { value: record, enumerable: false });
+  const others = record.groups
+    .flatMap((group) => group.ranks.map(({ rank }) => rank))
+    .filter((rank, index, all) => !ranks.includes(rank) && all.indexOf(rank) === index);
+  error.message += ` What they were doing: ${summarizeFlight(record, [...ranks, ...others])}`;
+}
+
+/**
+ * A flight record as a table: per group and rank its last `last` collectives (default 3), the latest last, and who is behind.
+ * Times are milliseconds since the world opened.
+ */
+export function formatFlightRecord(record: FlightRecord, last = 3): string {
+  const lines = [`flight record, ${record.takenAtMs} ms after the world opened`];
+  for (const group of record.groups) {
+    const behind = laggards(group);
+    lines.push("", `group "${group.group}" (generation ${group.generation})`);
+    const rows = [["rank", "seq", "op", "dtype", "shape", "bytes", "start", "end", "state"]];
+    for (const { rank, ops } of group.ranks) {
+      if (ops.length === 0) rows.push([String(rank), "-", "nothing yet", "", "", "", "", "", ""]);
+      for (const op of ops.slice(-last)) {
+        rows.push([
+          String(rank),
+          String(op.sequence),
+          [op.op, op.reduction].filter((part) => part !== undefined).join(" "),
+          op.dtype ?? "",
+          op.shape.length > 0 ? formatShape(op.shape) : "",
+          String(op.bytes),
+          String(op.startMs),
+          op.endMs === undefined ? "-" : String(op.endMs),
+          op.state,
+        ]);
+      }
+      const row = rows.at(-1);
+      if (behind.includes(rank) && row !== undefined)
+        row[8] = `${row[8]} <- behind: its peers have gone further`.trim();
+    }
+    const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
+    for (const row of rows)
+      lines.push(
+        row
+          .map((cell, column) => cell.padEnd(widths[column] ?? 0))
+          .join("  ")
+          .trimEnd(),
+      );
+  }
+  return lines.join("\n");
+}
