@@ -2,8 +2,9 @@ import { BackendUnavailable } from "../errors.ts";
 import { expectInteger } from "../operand.ts";
 import { type AdapterKind, describeAdapter, isSoftwareAdapter, requestAdapter } from "./adapter.ts";
 import { type DawnInstance, eventLoopTurns, openDawn } from "./dawn.ts";
-import { SOFTWARE_VULKAN_ADVICE } from "./swiftshader.ts";
+import { pinDriverLibraries } from "./pin-driver.ts";
 import { subgroupWidth } from "./subgroup-width.ts";
+import { SOFTWARE_VULKAN_ADVICE } from "./swiftshader.ts";
 import { addSoftwareVulkan, mayHaveVulkanDriver, setRuntimeFolder } from "./vulkan-drivers.ts";
 
 /** An open device and what kernels need to know of it. */
@@ -107,6 +108,7 @@ async function openOn(
       maxComputeWorkgroupSizeX: limits.maxComputeWorkgroupSizeX,
     },
   });
+  if (kind === "hardware") pinDriverLibraries();
   const release = async (): Promise<void> => {
     device.destroy();
     await device.lost;
