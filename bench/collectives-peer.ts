@@ -1,4 +1,4 @@
-// `bun run bench:collectives [--deno] [--repetitions 3]`: Lockstep's collectives beside OpenMPI's, called from C, in the
+// `bun run bench:collectives [--deno] [--repetitions 3] [--ranks 2,4] [--only TEXT]`: Lockstep's collectives beside OpenMPI's, called from C, in the
 // same run.
 //
 // Sizes count what one rank brings (see openmpi/cases.ts), f32. For an all-gather "in all" counts the gathered result
@@ -31,13 +31,15 @@ interface Row {
   readonly target: number | undefined;
 }
 
-function rowsFor(ranks: number): Row[] {
+/** The rows whose label contains `only`. */
+function rowsFor(ranks: number, only: string | undefined): Row[] {
   const rows: Row[] = [];
   const add = (name: CollectiveName, bytes: number, target: number | undefined, label: string): void => {
     // With more ranks than cores a call may take a hundred times as long.
-    const most = ranks > availableParallelism() ? 400 : 4000;
+    const most = ranks > availableParallelism() ? 4_000 : 40_000;
     const rounds = Math.max(40, Math.min(most, Math.floor((64 * MIB) / Math.max(1, bytes))));
-    rows.push({ label, timed: { name, bytes, rounds }, target: ranks === 2 ? target : 1 });
+    if (only === undefined || label.includes(only))
+      rows.push({ label, timed: { name, bytes, rounds }, target: ranks === 2 ? target : 1 });
   };
   add("barrier", 0, 0.25, "barrier");
   const gathers = [
@@ -75,8 +77,8 @@ function timeInDeno(ranks: number, cases: readonly Case[]): LockstepTime[] {
   return JSON.parse(stdout) as LockstepTime[];
 }
 
-async function compare(ranks: number, repetitions: number, withDeno: boolean): Promise<void> {
-  const rows = rowsFor(ranks);
+async function compare(ranks: number, repetitions: number, withDeno: boolean, only: string | undefined): Promise<void> {
+  const rows = rowsFor(ranks, only);
   const cases = rows.map(({ timed }) => timed);
   const ours: LockstepTime[][] = [];
   const peers: { readonly seconds: number }[][] = [];
@@ -110,11 +112,21 @@ async function compare(ranks: number, repetitions: number, withDeno: boolean): P
 }
 
 const { values } = parseArgs({
-  options: { deno: { type: "boolean", default: false }, repetitions: { type: "string", default: "3" } },
+  options: {
+    deno: { type: "boolean", default: false },
+    repetitions: { type: "string", default: "3" },
+    ranks: { type: "string", default: "2,4" },
+    only: { type: "string" },
+  },
 });
 const repetitions = Number(values.repetitions);
 if (!Number.isInteger(repetitions) || repetitions < 1) {
   console.error(`bench:collectives: --repetitions must be a whole number from 1, but is ${values.repetitions}`);
+  process.exit(2);
+}
+const counts = values.ranks.split(",").map(Number);
+if (counts.some((ranks) => !Number.isInteger(ranks) || ranks < 1)) {
+  console.error(`bench:collectives: --ranks must be whole numbers from 1, as in 2,4, but is ${values.ranks}`);
   process.exit(2);
 }
 try {
@@ -122,7 +134,7 @@ try {
   buildPeer();
   const processor = cpus()[0]?.model.trim() ?? "unknown processor";
   console.log(`${processor}, ${availableParallelism()} cores; OpenMPI ${version}`);
-  for (const ranks of [2, 4]) await compare(ranks, repetitions, values.deno);
+  for (const ranks of counts) await compare(ranks, repetitions, values.deno, values.only);
 } catch (error) {
   console.error(`bench:collectives: ${error instanceof Error ? error.message : error}`);
   process.exit(1);

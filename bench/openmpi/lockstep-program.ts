@@ -19,6 +19,8 @@ interface Prepared {
   readonly expected: (index: number, batch: number) => number;
 }
 
+const WARM_UP_MS = 400;
+
 /** Called by the world on every rank. */
 export function setup({ heap, world }: RankContext) {
   const { rank, size } = world;
@@ -27,15 +29,16 @@ export function setup({ heap, world }: RankContext) {
       const prepared = prepare(name, bytes / 4);
       const calls = Math.ceil(rounds / BATCHES);
       const seconds: number[] = [];
-      // Batch -1 warms up, with as many calls as all others have.
-      for (let batch = -1; batch < BATCHES; batch++) {
+      fill(name, prepared, 0);
+      warmUp(prepared.run, calls);
+      for (let batch = 0; batch < BATCHES; batch++) {
         fill(name, prepared, batch + 1);
         world.barrier();
         const started = performance.now();
-        for (let call = batch < 0 ? calls - rounds : 0; call < calls; call++) prepared.run();
+        for (let call = 0; call < calls; call++) prepared.run();
         const elapsed = performance.now() - started;
         world.barrier();
-        if (batch >= 0) seconds.push(elapsed / calls / 1e3);
+        seconds.push(elapsed / calls / 1e3);
         check(name, prepared, batch + 1);
       }
       world.barrier();
@@ -44,6 +47,18 @@ export function setup({ heap, world }: RankContext) {
       return { seconds, memcpySeconds };
     },
   };
+
+  /** Calls until the just-in-time compilers have done their work, beside which no rank has a core to itself. Rank 0 decides. */
+  function warmUp(run: () => void, calls: number): void {
+    const more = Tensor.zeros(heap, "i32", [1]);
+    const until = performance.now() + WARM_UP_MS;
+    do {
+      for (let call = 0; call < calls; call++) run();
+      more.i32[0] = performance.now() < until ? 1 : 0;
+      world.broadcast(more, 0);
+    } while (more.i32[0] === 1);
+    more.free();
+  }
 
   /** Bytes that a rank has to write for its result, or, where that is less, to read: what its memcpy copies. */
   function movedBytes(name: Case["name"], bytes: number): number {

@@ -13,7 +13,7 @@ import { instantiateReduceKernels, type ReduceKernels } from "./reduction/reduce
 import type { GroupDescriptor } from "./transport/shared-memory/control-block.ts";
 import { GroupChannel } from "./transport/shared-memory/group-channel.ts";
 import { RankStatus } from "./transport/shared-memory/rank-status.ts";
-import { SpinBudget } from "./transport/shared-memory/spin-budget.ts";
+import { openWaiting, type Waiting } from "./transport/shared-memory/waiting.ts";
 
 const HEARTBEAT_MS = 250;
 
@@ -29,7 +29,7 @@ class Rank {
   readonly size: number;
   readonly heap: SharedHeap;
   readonly #status: RankStatus;
-  readonly #spins: SpinBudget;
+  readonly #waiting: Waiting;
   readonly #kernels: ReduceKernels;
   readonly #memberships = new Map<string, Membership>();
   readonly #releases: (() => void | Promise<void>)[] = [];
@@ -41,7 +41,7 @@ class Rank {
     this.size = size;
     this.heap = SharedHeap.range(memoryId, memory, heap.start, heap.bytes);
     this.#status = new RankStatus(memory.buffer, configuration.statusOffset, size, configuration.openedAt);
-    this.#spins = new SpinBudget(size, configuration.cores);
+    this.#waiting = openWaiting(rank, size, configuration.cores, this.#status);
     this.#kernels = instantiateReduceKernels(configuration.reduceKernels, memory);
     for (const descriptor of configuration.groups) this.#enter(descriptor);
     watchForDeath((error) => this.#die(error), rank);
@@ -81,7 +81,7 @@ class Rank {
   }
 
   #enter(descriptor: GroupDescriptor): void {
-    const channel = new GroupChannel(descriptor, this.rank, this.heap.buffer, this.#status, this.#spins);
+    const channel = new GroupChannel(descriptor, this.rank, this.heap.buffer, this.#status, this.#waiting);
     const group = new SharedMemoryGroup(channel, this.#kernels, this.heap);
     this.#memberships.set(descriptor.name, { generation: descriptor.generation, channel, group });
   }

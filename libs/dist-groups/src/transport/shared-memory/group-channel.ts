@@ -29,7 +29,7 @@ import { FlightRecorder } from "./flight-ring.ts";
 import { abortCause, abortGroup, isAborted } from "./group-abort.ts";
 import type { RankStatus } from "./rank-status.ts";
 import { type CollectiveName, describeHeader, headersAgree } from "./slot-header.ts";
-import type { SpinBudget } from "./spin-budget.ts";
+import type { Waiting } from "./waiting.ts";
 
 const LONGEST_PARK_MS = 50;
 /** Spins between two looks at the abort word. */
@@ -53,7 +53,7 @@ export class GroupChannel {
   readonly #flight: FlightRecorder;
   readonly #byteOffset: number;
   readonly #status: RankStatus;
-  readonly #spins: SpinBudget;
+  readonly #waiting: Waiting;
   readonly #defaultDeadlineMs: number;
   readonly #progressWords: readonly number[];
   readonly #ownProgressWord: number;
@@ -73,7 +73,7 @@ export class GroupChannel {
     globalRank: number,
     buffer: ArrayBufferLike,
     status: RankStatus,
-    spins: SpinBudget,
+    waiting: Waiting,
   ) {
     this.name = descriptor.name;
     this.ranks = descriptor.ranks;
@@ -85,7 +85,7 @@ export class GroupChannel {
     this.#byteOffset = descriptor.byteOffset;
     this.#status = status;
     this.#flight = new FlightRecorder(this.words, this.layout.flightRing(this.rank), status);
-    this.#spins = spins;
+    this.#waiting = waiting;
     this.#defaultDeadlineMs = descriptor.deadlineMs;
     this.#progress = descriptor.initialProgress;
     this.#progressWords = descriptor.ranks.map((_, rank) => this.layout.progressWord(rank));
@@ -153,10 +153,18 @@ export class GroupChannel {
 
   #awaitPeer(peer: number, word: number, target: number): void {
     const words = this.words;
-    const spins = this.#spins.limit;
+    const { spins, yields } = this.#waiting.budget;
+    const { scheduler, spread } = this.#waiting;
     for (let spin = 0; spin < spins; spin++) {
       if (((Atomics.load(words, word) - target) | 0) >= 0) return;
       if ((spin & ABORT_CHECK_MASK) === ABORT_CHECK_MASK && isAborted(words, this.layout)) break;
+    }
+    if (scheduler !== undefined) {
+      spread?.waitedFor(this.ranks[peer] ?? 0);
+      for (let turn = 0; turn < yields && !isAborted(words, this.layout); turn++) {
+        scheduler.yieldCore();
+        if (((Atomics.load(words, word) - target) | 0) >= 0) return;
+      }
     }
     const parkedAt = performance.now();
     if (this.#deadlineAt === 0) this.#deadlineAt = parkedAt + this.#deadlineMs;
@@ -166,7 +174,7 @@ export class GroupChannel {
       const waited = performance.now() - parkedAt;
       this.counters.waitMs += waited;
       this.#flight.lookAtClock();
-      this.#spins.parkedFor(waited);
+      this.#waiting.budget.parkedFor(waited);
     }
   }
 

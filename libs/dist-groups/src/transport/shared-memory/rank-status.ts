@@ -2,8 +2,8 @@
 //
 //   header line    written by the host: the epoch, raised whenever no call is in flight; the coarse clock, in milliseconds
 //                  since the world opened
-//   rank lines     per rank: the epoch in which it left its call by a failure, whether it exited, its heartbeat, and how
-//                  many calls it is running
+//   rank lines     per rank: the epoch in which it left its call by a failure, whether it exited, its heartbeat, how many
+//                  calls it is running, and the core it last waited on
 //   records        two per rank: why it left, why it exited, as JSON
 //
 // A rank whose method throws does not abort its groups at once: every rank may have refused the same bad argument, and
@@ -20,6 +20,7 @@ const LEFT = 0;
 const EXITED = 1;
 const BEAT = 2;
 const RUNNING = 3;
+const CORE = 4;
 
 export class RankStatus {
   static totalWords(size: number): number {
@@ -110,5 +111,15 @@ export class RankStatus {
 
   running(rank: number): number {
     return Atomics.load(this.#words, this.#line(rank) + RUNNING);
+  }
+
+  /** Rank: the core it runs on, or -1. A plain store: an old answer does no harm. */
+  runsOn(rank: number, core: number): void {
+    this.#words[this.#line(rank) + CORE] = 1 + core;
+  }
+
+  /** The core on which a rank last waited in vain, or -1. */
+  core(rank: number): number {
+    return (this.#words[this.#line(rank) + CORE] ?? 0) - 1;
   }
 }

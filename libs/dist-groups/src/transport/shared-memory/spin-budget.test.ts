@@ -1,30 +1,47 @@
 import { expect, test } from "bun:test";
 import { SpinBudget } from "./spin-budget.ts";
 
-test("with a core per rank the budget adapts to how long parks last", () => {
-  const budget = new SpinBudget(2, 2);
-  const most = budget.limit;
+test("yields adapt to how long parks last, spins stay", () => {
+  const budget = new SpinBudget(2, 2, true);
+  const { spins, yields: most } = budget;
   for (let park = 0; park < 20; park++) budget.parkedFor(5);
-  expect(budget.limit).toBe(50);
+  expect(budget.yields).toBe(25);
   for (let park = 0; park < 10; park++) budget.parkedFor(0.02);
-  expect(budget.limit).toBe(most);
+  expect(budget.yields).toBe(most);
+  expect(budget.spins).toBe(spins);
 });
 
-test("when the largest budget does not help, the rank parks at once for a while, then tries again", () => {
-  const budget = new SpinBudget(2, 2);
-  const most = budget.limit;
+test("with more ranks than cores a rank yields at once", () => {
+  const budget = new SpinBudget(4, 2, true);
+  expect(budget.spins).toBeLessThan(50);
+  expect(budget.yields).toBe(new SpinBudget(2, 2, true).yields);
+});
+
+test("without yields and with a core per rank, spins adapt to how long parks last", () => {
+  const budget = new SpinBudget(2, 2, false);
+  const most = budget.spins;
+  for (let park = 0; park < 20; park++) budget.parkedFor(5);
+  expect(budget.spins).toBe(50);
+  for (let park = 0; park < 10; park++) budget.parkedFor(0.02);
+  expect(budget.spins).toBe(most);
+  expect(budget.yields).toBe(0);
+});
+
+test("without yields, when the most spins do not help, the rank parks at once for a while, then tries again", () => {
+  const budget = new SpinBudget(2, 2, false);
+  const most = budget.spins;
   budget.parkedFor(0.02);
-  for (let park = 0; park < 128; park++) {
-    expect(budget.limit).toBe(50);
+  for (let park = 0; park < 32; park++) {
+    expect(budget.spins).toBe(50);
     budget.parkedFor(0.02);
   }
   for (let park = 0; park < 10; park++) budget.parkedFor(0.02);
-  expect(budget.limit).toBe(most);
+  expect(budget.spins).toBe(most);
 });
 
-test("with more ranks than cores it stays small", () => {
-  const budget = new SpinBudget(4, 2);
-  expect(budget.limit).toBe(50);
+test("without yields and with more ranks than cores, spins stay few", () => {
+  const budget = new SpinBudget(4, 2, false);
+  expect(budget.spins).toBe(50);
   for (let park = 0; park < 20; park++) budget.parkedFor(0.02);
-  expect(budget.limit).toBe(50);
+  expect(budget.spins).toBe(50);
 });

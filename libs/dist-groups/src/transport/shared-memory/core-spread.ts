@@ -1,0 +1,35 @@
+import type { NativeScheduler } from "./native-scheduler.ts";
+import type { RankStatus } from "./rank-status.ts";
+
+/** A move costs some 40 us, and the scheduler may have good reasons to undo it: not more often than this. */
+const MOVE_EVERY_MS = 5;
+
+/**
+ * Keeps ranks that wait for each other off the same core while there are as many cores as ranks. Schedulers like to wake a thread
+ * on the core of the thread that woke it; two ranks that then only yield to each other stay there, at several microseconds a round
+ * instead of a fraction of one. A rank that has waited in vain says where it runs, and of two that find themselves on one core
+ * the later rank moves. Nothing is pinned: the scheduler may move both at any time.
+ */
+export class CoreSpread {
+  readonly #rank: number;
+  readonly #status: RankStatus;
+  readonly #scheduler: NativeScheduler;
+  #movedAt = 0;
+
+  constructor(rank: number, status: RankStatus, scheduler: NativeScheduler) {
+    this.#rank = rank;
+    this.#status = status;
+    this.#scheduler = scheduler;
+  }
+
+  /** This rank has spun for `peer` (a global rank) without success. */
+  waitedFor(peer: number): void {
+    const core = this.#scheduler.currentCore();
+    this.#status.runsOn(this.#rank, core);
+    if (core < 0 || this.#rank < peer || this.#status.core(peer) !== core) return;
+    const now = performance.now();
+    if (now - this.#movedAt < MOVE_EVERY_MS) return;
+    this.#movedAt = now;
+    this.#scheduler.leaveCore(core);
+  }
+}
