@@ -35,9 +35,10 @@ interface Row {
 function rowsFor(ranks: number, only: string | undefined): Row[] {
   const rows: Row[] = [];
   const add = (name: CollectiveName, bytes: number, target: number | undefined, label: string): void => {
-    // With more ranks than cores a call may take a hundred times as long.
-    const most = ranks > availableParallelism() ? 4_000 : 40_000;
-    const rounds = Math.max(40, Math.min(most, Math.floor((64 * MIB) / Math.max(1, bytes))));
+    // Batches of some milliseconds: filling and checking between them leaves ranks apart and caches cold. With more ranks than
+    // cores a call may take a hundred times as long.
+    const [most, allBytes] = ranks > availableParallelism() ? [4_000, 128 * MIB] : [40_000, 1024 * MIB];
+    const rounds = Math.max(40, Math.min(most, Math.floor(allBytes / Math.max(1, bytes))));
     if (only === undefined || label.includes(only))
       rows.push({ label, timed: { name, bytes, rounds }, target: ranks === 2 ? target : 1 });
   };

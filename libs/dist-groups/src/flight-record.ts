@@ -2,7 +2,7 @@ import { type DType, formatShape } from "@lockstep/tensor";
 import type { CallTimeout, CollectiveTimeout } from "./errors.ts";
 import type { ControlBlockLayout, GroupDescriptor } from "./transport/shared-memory/control-block.ts";
 import { type FlightState, readFlightRing } from "./transport/shared-memory/flight-ring.ts";
-import { decodeSignature, type Reduction } from "./transport/shared-memory/slot-header.ts";
+import { decodeSignature, type Reduction } from "./transport/shared-memory/collective-header.ts";
 
 /** One collective of one rank. */
 export interface FlightOp {

@@ -36,7 +36,7 @@ export type {
   UntypedProgram,
 } from "./rank-context.ts";
 export { KernelsNotBuilt } from "./reduction/reduce.ts";
-export type { Reduction } from "./transport/shared-memory/slot-header.ts";
+export type { Reduction } from "./transport/shared-memory/collective-header.ts";
 export {
   type CallOptions,
   makeWorld,

@@ -26,7 +26,13 @@ test.each([2, 3, 4, 8])(
     const digests: number[] = [];
     // Mostly direct, half and half, mostly staged; the second twice.
     for (const stagingBytes of [1280, 4096, 4096, 65_536]) {
-      await using world = await openWorld<LawProgram>({ size, program, stagingBytes, heapBytesPerRank: 16 << 20 });
+      await using world = await openWorld<LawProgram>({
+        size,
+        program,
+        stagingBytes,
+        stagedLimit: stagingBytes,
+        heapBytesPerRank: 16 << 20,
+      });
       digests.push(...(await world.call("laws", [cases])));
     }
     expect(digests.length).toBe(4 * size);
@@ -40,6 +46,7 @@ test("mixed collectives over interleaved groups, every result checked", async ()
     program,
     heapBytesPerRank: 16 << 20,
     stagingBytes: 16_384,
+    stagedLimit: 16_384,
     initialProgress: 2 ** 31 - 100,
     groups: {
       pairs: [

@@ -4,7 +4,7 @@ import { PreparedCollectives } from "./collectives/prepared.ts";
 import type { Rounds } from "./collectives/rounds.ts";
 import type { ReduceKernels } from "./reduction/reduce.ts";
 import type { GroupChannel } from "./transport/shared-memory/group-channel.ts";
-import type { Reduction } from "./transport/shared-memory/slot-header.ts";
+import type { Reduction } from "./transport/shared-memory/collective-header.ts";
 
 /** Options of every collective. */
 export interface CollectiveOptions {

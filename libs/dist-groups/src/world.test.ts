@@ -117,6 +117,7 @@ describe("options", () => {
     ["heapBytesPerRank", { heapBytesPerRank: 2 ** 31 }],
     ["heapBytesHost", { heapBytesHost: 1.5 }],
     ["stagingBytes", { stagingBytes: 100 }],
+    ["stagedLimit", { stagedLimit: 65_537 }],
     ["groups", { groups: { world: [[0, 1]] } }],
     ["groups.dcp", { groups: { dcp: [[0, 2]] } }],
     ["groups.dcp", { groups: { dcp: [[0, 1], [1]] } }],

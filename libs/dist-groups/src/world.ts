@@ -56,11 +56,14 @@ export interface WorldOptions<P extends Program = UntypedProgram> {
   readonly signal?: AbortSignal | undefined;
   /** How long closing waits for `onClose` callbacks. Default 5 000 ms. */
   readonly closeDeadlineMs?: number | undefined;
-  /**
-   * Largest message, in bytes per rank, that a collective stages in its control block. Default 16 384, or 65 536 with more
-   * ranks than cores. For tuning.
-   */
+  /** Bytes of a staging area in a group's control block; each rank of a group has two. Default 65 536. For tuning. */
   readonly stagingBytes?: number | undefined;
+  /**
+   * Largest message, in bytes that a rank brings, that a collective stages in its control block instead of letting peers read it
+   * where it lies; from 0 to `stagingBytes`. Default: 8 KiB (2 KiB of an all-reduce), or 64 KiB with more ranks than cores. For
+   * tuning: results are the same bits.
+   */
+  readonly stagedLimit?: number | undefined;
   /** Where progress words start counting. Default 0. For tests of their wrap-around. */
   readonly initialProgress?: number | undefined;
 }
@@ -296,6 +299,7 @@ function settingsOf<P extends Program>(options: WorldOptions<P>): ConstructorPar
     startDeadlineMs: options.startDeadlineMs ?? DEFAULT_START_DEADLINE_MS,
     closeDeadlineMs: options.closeDeadlineMs ?? DEFAULT_CLOSE_DEADLINE_MS,
     stagingBytes: options.stagingBytes,
+    stagedLimit: options.stagedLimit,
     initialProgress: options.initialProgress,
   };
 }

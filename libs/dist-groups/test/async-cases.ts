@@ -27,6 +27,7 @@ function openAsyncWorld(size: number): Promise<World<MethodsOf<AsyncProgram>>> {
     heapBytesPerRank: 8 << 20,
     deadlineMs: 20_000,
     stagingBytes: STAGING_BYTES,
+    stagedLimit: STAGING_BYTES,
   });
 }
 

@@ -90,6 +90,7 @@ export function describeCollective(op: string, cases: readonly CollectiveCase[])
             size,
             program: new URL("./collective-program.ts", import.meta.url),
             stagingBytes: STAGING_BYTES,
+            stagedLimit: STAGING_BYTES,
             heapBytesPerRank: 16 << 20,
           });
         });

@@ -4,6 +4,14 @@
 import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
 import { chunkStart } from "../chunk-rule.ts";
 import { ByteMove } from "../reduction/byte-move.ts";
+import {
+  CONTIGUOUS,
+  DIRECT,
+  DTYPE_CODES,
+  NO_CODE,
+  OP_CODES,
+  signatureOf,
+} from "../transport/shared-memory/collective-header.ts";
 import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
 import { checkChunkShape, checkDim, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
 import { isViewAt, overlaps } from "./overlap.ts";
@@ -13,11 +21,11 @@ const OP = "allGather";
 
 /** The moves of contiguous chunks that lie in one piece in the output. */
 export interface ContiguousMoves {
-  /** Input to this rank's slot, for even and for odd sequence numbers. */
+  /** Input to this rank's staging area, for even and for odd sequence numbers. */
   readonly stage: readonly [ByteMove, ByteMove];
   /** Input to its place in the output. */
   readonly own: ByteMove;
-  /** From every rank's slot to the output, for even and for odd sequence numbers. */
+  /** From every rank's staging area to the output, for even and for odd sequence numbers. */
   readonly unstage: readonly [readonly ByteMove[], readonly ByteMove[]];
   /** From the peers' own tensors; made again when a peer brings another tensor. */
   readonly direct: (ByteMove | undefined)[];
@@ -26,7 +34,8 @@ export interface ContiguousMoves {
 export class AllGatherPlan {
   readonly input: Tensor;
   readonly output: Tensor;
-  readonly dim: number;
+  /** The dimension as the caller names it. */
+  readonly variant: number;
   readonly axis: number;
   readonly length: number;
   /** Length of this rank's chunk. */
@@ -34,6 +43,8 @@ export class AllGatherPlan {
   readonly rowBytes: number;
   readonly inPlace: boolean;
   readonly direct: boolean;
+  readonly signature: number;
+  readonly flags: number;
   readonly bytesReceived: number;
   readonly moves: ContiguousMoves | undefined;
 
@@ -54,13 +65,15 @@ export class AllGatherPlan {
     }
     this.input = input;
     this.output = output;
-    this.dim = dim;
+    this.variant = dim;
     this.axis = axis;
     this.length = length;
     this.count = count;
     this.rowBytes = length === 0 ? 0 : (output.size / length) * DTYPE_BYTES[output.dtype];
     this.inPlace = shared;
     this.direct = Math.ceil(length / size) * this.rowBytes > channel.stagedLimit;
+    this.signature = signatureOf(OP_CODES[OP], DTYPE_CODES[output.dtype], NO_CODE, axis, output.shape.length);
+    this.flags = (this.direct ? DIRECT : 0) | (input.isContiguous ? CONTIGUOUS : 0);
     this.bytesReceived = (length - count) * this.rowBytes;
     const inOnePiece = output.isContiguous && input.isContiguous && output.shape.slice(0, axis).every((n) => n === 1);
     this.moves = inOnePiece ? this.#contiguousMoves(channel) : undefined;
@@ -76,7 +89,7 @@ export class AllGatherPlan {
 
   #contiguousMoves(channel: GroupChannel): ContiguousMoves {
     const { rank, ranks, layout } = channel;
-    const staging = (peer: number, parity: number): number => channel.stagingAddress(layout.slot(peer, parity));
+    const staging = (peer: number, parity: number): number => channel.addressOf(layout.staging(peer, parity));
     // A direct call stages nothing: its chunk may not fit.
     const bytes = this.direct ? 0 : this.count * this.rowBytes;
     const stage = (parity: number): ByteMove =>

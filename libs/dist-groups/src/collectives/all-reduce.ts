@@ -1,6 +1,6 @@
 // All-reduce: every rank gets the elementwise reduction of all inputs. The output may be the input.
 //
-// Staged (the input fits the staging area), one round: every rank folds all n slots. n times the arithmetic of a scatter,
+// Staged (the input fits the staging area), one round: every rank folds what all n staged. n times the arithmetic of a scatter,
 // but of a small message, and no second round.
 // Direct, three rounds: reduce-scatter, then all-gather, both straight from the peers' tensors. Rank r folds chunk r of all
 // inputs into chunk r of its output; then everyone copies chunk p from rank p's output; then all acknowledge. In place this
@@ -11,33 +11,43 @@
 import type { Tensor } from "@lockstep/tensor";
 import { chunkStart } from "../chunk-rule.ts";
 import { recordWord, writeTensorRecord } from "../reduction/operand-table.ts";
-import { SLOT_HEADER_WORDS } from "../transport/shared-memory/control-block.ts";
 import {
   CONTIGUOUS,
+  DIRECT,
   DTYPE_CODES,
+  headerFlags,
   OP_CODES,
   REDUCTION_CODES,
-  DIRECT,
-  headerFlags,
   type Reduction,
-  writeHeader,
-} from "../transport/shared-memory/slot-header.ts";
+  signatureOf,
+} from "../transport/shared-memory/collective-header.ts";
 import { checkChunkShape, checkReduction, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
 import { isSameView, overlaps } from "./overlap.ts";
+import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
 const OP = "allReduce";
 const INPUT = 0;
 const OUTPUT = 1;
 
+/** What an all-reduce of one input into one output needs, checked once. */
+interface AllReducePlan {
+  readonly input: Tensor;
+  readonly output: Tensor;
+  readonly variant: number;
+  readonly reduction: Reduction;
+  readonly direct: boolean;
+  readonly signature: number;
+  readonly flags: number;
+  readonly bytesReceived: number;
+}
+
 export class AllReduce implements Rounds {
   bytesReceived = 0;
   readonly #member: GroupMember;
+  readonly #plans = new PlanCache<AllReducePlan>();
   readonly #flatShape = [0];
-  #input: Tensor | undefined;
-  #output: Tensor | undefined;
-  #reduction: Reduction = "sum";
-  #direct = false;
+  #running: AllReducePlan | undefined;
   #shape: readonly number[] = [];
   /** Dimension of `#shape` that is cut into chunks. */
   #axis = 0;
@@ -47,8 +57,27 @@ export class AllReduce implements Rounds {
   }
 
   prepare(input: Tensor, output: Tensor, reduction: Reduction, deadlineMs: number | undefined): void {
-    const { channel, table, heap } = this.#member;
-    const { size, words } = channel;
+    const { channel, table } = this.#member;
+    const { rank, words } = channel;
+    const plan =
+      this.#plans.find(input, output, REDUCTION_CODES[reduction]) ??
+      this.#plans.keep(this.#plan(input, output, reduction));
+    channel.begin(OP, plan.signature, input.shape, plan.flags, deadlineMs);
+    if (plan.direct) {
+      writeTensorRecord(words, recordWord(channel.staging(rank), INPUT), input);
+      writeTensorRecord(words, recordWord(channel.staging(rank), OUTPUT), output);
+    } else {
+      table.begin(input.dtype, input.shape, -1, 0);
+      table.packed(0, channel.stagingAddress(rank), -1, 0, 0);
+      table.tensor(1, input, 0, 0);
+      table.copy();
+    }
+    this.#running = plan;
+    this.bytesReceived = plan.bytesReceived;
+  }
+
+  #plan(input: Tensor, output: Tensor, reduction: Reduction): AllReducePlan {
+    const { channel, heap } = this.#member;
     checkTensor(OP, "input", input, heap);
     checkTensor(OP, "output", output, heap);
     checkSameDType(OP, "output", output, input);
@@ -57,62 +86,50 @@ export class AllReduce implements Rounds {
     if (input !== output && overlaps(input, output) && !isSameView(input, output)) {
       throw overlapError(OP, "output", "input");
     }
-    const direct = input.byteLength > channel.stagedLimit;
-    const flags = (direct ? DIRECT : 0) | (input.isContiguous && output.isContiguous ? CONTIGUOUS : 0);
-    const slot = channel.begin(OP, deadlineMs);
-    writeHeader(
-      words,
-      slot,
-      channel.sequence,
-      OP_CODES.allReduce,
-      DTYPE_CODES[input.dtype],
-      REDUCTION_CODES[reduction],
-      0,
-      input.shape,
-      flags,
-    );
-    if (direct) {
-      writeTensorRecord(words, recordWord(slot + SLOT_HEADER_WORDS, INPUT), input);
-      writeTensorRecord(words, recordWord(slot + SLOT_HEADER_WORDS, OUTPUT), output);
-    } else {
-      table.begin(input.dtype, input.shape, -1, 0);
-      table.packed(0, channel.stagingAddress(slot), -1, 0, 0);
-      table.tensor(1, input, 0, 0);
-      table.copy();
-    }
-    this.#input = input;
-    this.#output = output;
-    this.#reduction = reduction;
-    this.#direct = direct;
-    this.bytesReceived = direct
-      ? Math.round((2 * (size - 1) * input.byteLength) / size)
-      : (size - 1) * input.byteLength;
+    const direct = input.byteLength > channel.stagedAllReduceLimit;
+    const others = channel.size - 1;
+    return {
+      input,
+      output,
+      variant: REDUCTION_CODES[reduction],
+      reduction,
+      direct,
+      signature: signatureOf(
+        OP_CODES.allReduce,
+        DTYPE_CODES[input.dtype],
+        REDUCTION_CODES[reduction],
+        0,
+        input.shape.length,
+      ),
+      flags: (direct ? DIRECT : 0) | (input.isContiguous && output.isContiguous ? CONTIGUOUS : 0),
+      bytesReceived: direct ? Math.round((2 * others * input.byteLength) / channel.size) : others * input.byteLength,
+    };
   }
 
   advance(round: number): boolean {
-    const input = this.#input;
-    const output = this.#output;
-    if (input === undefined || output === undefined) return false;
-    if (!this.#direct) {
-      this.#foldSlots(input, output);
+    const plan = this.#running;
+    if (plan === undefined) return false;
+    const { input, output, reduction } = plan;
+    if (!plan.direct) {
+      this.#foldStaged(input, output, reduction);
       return false;
     }
-    if (round === 0) this.#foldOwnChunk(input);
+    if (round === 0) this.#foldOwnChunk(input, reduction);
     else if (round === 1) this.#gatherChunks(output);
     return round < 2;
   }
 
-  #foldSlots(input: Tensor, output: Tensor): void {
+  #foldStaged(input: Tensor, output: Tensor, reduction: Reduction): void {
     const { channel, table } = this.#member;
     table.begin(input.dtype, input.shape, -1, 0);
     table.tensor(0, output, 0, 0);
     for (let peer = 0; peer < channel.size; peer++) {
-      table.packed(1 + peer, channel.stagingAddress(channel.slot(peer)), -1, 0, 0);
+      table.packed(1 + peer, channel.stagingAddress(peer), -1, 0, 0);
     }
-    table.fold(channel.size, this.#reduction);
+    table.fold(channel.size, reduction);
   }
 
-  #foldOwnChunk(input: Tensor): void {
+  #foldOwnChunk(input: Tensor, reduction: Reduction): void {
     const { channel } = this.#member;
     const { rank, size } = channel;
     this.#chooseChunks(input);
@@ -121,7 +138,7 @@ export class AllReduce implements Rounds {
     this.#beginChunk(input.dtype, chunkStart(length, rank + 1, size) - start);
     this.#operand(0, rank, OUTPUT, start);
     for (let peer = 0; peer < size; peer++) this.#operand(1 + peer, peer, INPUT, start);
-    this.#member.table.fold(size, this.#reduction);
+    this.#member.table.fold(size, reduction);
   }
 
   #gatherChunks(output: Tensor): void {
@@ -143,7 +160,7 @@ export class AllReduce implements Rounds {
     const { channel } = this.#member;
     let flat = true;
     for (let peer = 0; peer < channel.size; peer++) {
-      if ((headerFlags(channel.words, channel.slot(peer)) & CONTIGUOUS) === 0) flat = false;
+      if ((headerFlags(channel.words, channel.header(peer)) & CONTIGUOUS) === 0) flat = false;
     }
     this.#flatShape[0] = input.size;
     this.#shape = flat ? this.#flatShape : input.shape;
@@ -160,7 +177,7 @@ export class AllReduce implements Rounds {
   /** Operand `k` is a rank's input or output, from index `start` on. */
   #operand(k: number, rank: number, which: number, start: number): void {
     const { channel, table } = this.#member;
-    const record = recordWord(channel.slot(rank) + SLOT_HEADER_WORDS, which);
+    const record = recordWord(channel.staging(rank), which);
     if (this.#shape === this.#flatShape) table.flat(k, record, start);
     else table.record(k, record, this.#axis, start);
   }

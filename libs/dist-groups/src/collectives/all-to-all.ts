@@ -1,15 +1,15 @@
 // All-to-all: inputs[p] of this rank goes to outputs[this rank] of rank p. One tensor per peer, each of its own shape,
 // dtype and strides; a pair must agree on shape and dtype.
 //
-// Every slot holds 2n tensor records: what the rank sends to each peer and what it expects from each. When a rank's inputs
+// Every staging area holds 2n tensor records: what the rank sends to each peer and what it expects from each. When a rank's inputs
 // fit its staging area it packs them there and its records point at the copies; else they point at the inputs themselves
-// and the slot is flagged direct. Receivers need not care. All ranks check all n * n pairs, so all report a mismatch. When
-// any slot is direct, a second round acknowledges.
+// and the header is flagged direct. Receivers need not care. All ranks check all n * n pairs, so all report a mismatch. When
+// any header is, a second round acknowledges.
 
 import { ArgumentError, type Tensor } from "@lockstep/tensor";
 import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
-import { SLOT_HEADER_WORDS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
-import { DIRECT, headerFlags, OP_CODES, NO_CODE, writeHeader } from "../transport/shared-memory/slot-header.ts";
+import { TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
+import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
 import { checkTensor, overlapError } from "./arguments.ts";
 import { overlaps } from "./overlap.ts";
 import { describeRecord, recordsAgree } from "./record-agreement.ts";
@@ -17,50 +17,83 @@ import type { GroupMember, Rounds } from "./rounds.ts";
 
 const OP = "allToAll";
 const NO_SHAPE: readonly number[] = [];
-const NO_TENSORS: readonly Tensor[] = [];
+const SIGNATURE = signatureOf(OP_CODES.allToAll, NO_CODE, NO_CODE, 0, NO_SHAPE.length);
+/** Plans that are kept: a program that exchanges more sets of tensors in turn makes them anew. */
+const MOST_PLANS = 8;
 const ALIGNMENT = 16;
+
+/** What an all-to-all between these tensors needs, checked once. The caller's arrays may change: these are copies. */
+interface AllToAllPlan {
+  readonly inputs: readonly Tensor[];
+  readonly outputs: readonly Tensor[];
+  readonly direct: boolean;
+  readonly bytesReceived: number;
+}
 
 export class AllToAll implements Rounds {
   bytesReceived = 0;
   readonly #member: GroupMember;
-  #outputs = NO_TENSORS;
+  readonly #plans: AllToAllPlan[] = [];
+  #oldest = 0;
+  #running: AllToAllPlan | undefined;
 
   constructor(member: GroupMember) {
     this.#member = member;
   }
 
-  /** Bytes of the records at the start of a slot's staging area. */
+  /** Bytes of the records at the start of a staging area. */
   static recordBytes(size: number): number {
     return Math.ceil((2 * size * TENSOR_RECORD_WORDS * 4) / ALIGNMENT) * ALIGNMENT;
   }
 
   prepare(inputs: readonly Tensor[], outputs: readonly Tensor[], deadlineMs: number | undefined): void {
     const { channel } = this.#member;
-    const { rank, size, words, layout } = channel;
-    this.#check(inputs, outputs);
-    let packedBytes = 0;
-    for (const input of inputs) packedBytes += aligned(input.byteLength);
-    const direct = packedBytes > Math.min(channel.stagedLimit, layout.stagingBytes - AllToAll.recordBytes(size));
-    const slot = channel.begin(OP, deadlineMs);
-    writeHeader(words, slot, channel.sequence, OP_CODES.allToAll, NO_CODE, NO_CODE, 0, NO_SHAPE, direct ? DIRECT : 0);
-    const staging = slot + SLOT_HEADER_WORDS;
-    let address = channel.stagingAddress(slot) + AllToAll.recordBytes(size);
+    const { rank, size, words } = channel;
+    const plan = this.#find(inputs, outputs) ?? this.#keep(this.#plan(inputs, outputs));
+    channel.begin(OP, SIGNATURE, NO_SHAPE, plan.direct ? DIRECT : 0, deadlineMs);
+    const staging = channel.staging(rank);
+    let address = channel.stagingAddress(rank) + AllToAll.recordBytes(size);
     for (let peer = 0; peer < size; peer++) {
-      const input = inputs[peer];
-      const output = outputs[peer];
+      const input = plan.inputs[peer];
+      const output = plan.outputs[peer];
       if (input === undefined || output === undefined) continue;
       const record = recordWord(staging, peer);
       writeTensorRecord(words, recordWord(staging, size + peer), output);
-      if (direct || peer === rank) writeTensorRecord(words, record, input);
+      if (plan.direct || peer === rank) writeTensorRecord(words, record, input);
       else {
         writePackedRecord(words, record, input, address);
         this.#copy(record, input, 0);
         address += aligned(input.byteLength);
       }
     }
-    this.#outputs = outputs;
-    this.bytesReceived = 0;
-    for (let peer = 0; peer < size; peer++) if (peer !== rank) this.bytesReceived += outputs[peer]?.byteLength ?? 0;
+    this.#running = plan;
+    this.bytesReceived = plan.bytesReceived;
+  }
+
+  #find(inputs: readonly Tensor[], outputs: readonly Tensor[]): AllToAllPlan | undefined {
+    for (let at = 0; at < this.#plans.length; at++) {
+      const plan = this.#plans[at];
+      if (plan !== undefined && areSame(plan.inputs, inputs) && areSame(plan.outputs, outputs)) return plan;
+    }
+    return undefined;
+  }
+
+  #keep(plan: AllToAllPlan): AllToAllPlan {
+    this.#plans[this.#oldest] = plan;
+    this.#oldest = (this.#oldest + 1) % MOST_PLANS;
+    return plan;
+  }
+
+  #plan(inputs: readonly Tensor[], outputs: readonly Tensor[]): AllToAllPlan {
+    const { rank, size, layout, stagedLimit } = this.#member.channel;
+    this.#check(inputs, outputs);
+    const packedBytes = inputs.reduce((sum, input) => sum + aligned(input.byteLength), 0);
+    return {
+      inputs: [...inputs],
+      outputs: [...outputs],
+      direct: packedBytes > Math.min(stagedLimit, layout.stagingBytes - AllToAll.recordBytes(size)),
+      bytesReceived: outputs.reduce((sum, output, peer) => sum + (peer === rank ? 0 : output.byteLength), 0),
+    };
   }
 
   #check(inputs: readonly Tensor[], outputs: readonly Tensor[]): void {
@@ -88,19 +121,18 @@ export class AllToAll implements Rounds {
   }
 
   advance(round: number): boolean {
-    if (round > 0) return false;
+    const plan = this.#running;
+    if (round > 0 || plan === undefined) return false;
     const { channel } = this.#member;
     const { rank, size, words } = channel;
     this.#checkPairs();
     let acknowledge = false;
     for (let peer = 0; peer < size; peer++) {
-      const output = this.#outputs[peer];
+      const output = plan.outputs[peer];
       if (output === undefined) continue;
-      const slot = channel.slot(peer);
-      if ((headerFlags(words, slot) & DIRECT) !== 0) acknowledge = true;
-      this.#copy(recordWord(slot + SLOT_HEADER_WORDS, rank), output, 1);
+      if ((headerFlags(words, channel.header(peer)) & DIRECT) !== 0) acknowledge = true;
+      this.#copy(recordWord(channel.staging(peer), rank), output, 1);
     }
-    this.#outputs = NO_TENSORS;
     return acknowledge;
   }
 
@@ -117,10 +149,10 @@ export class AllToAll implements Rounds {
     const { channel } = this.#member;
     const { size, words } = channel;
     for (let from = 0; from < size; from++) {
-      const staging = channel.slot(from) + SLOT_HEADER_WORDS;
+      const staging = channel.staging(from);
       for (let to = 0; to < size; to++) {
         const sent = recordWord(staging, to);
-        const expected = recordWord(channel.slot(to) + SLOT_HEADER_WORDS, size + from);
+        const expected = recordWord(channel.staging(to), size + from);
         if (!recordsAgree(words, sent, expected)) this.#disagree(from, to, sent, expected);
       }
     }
@@ -142,4 +174,10 @@ export class AllToAll implements Rounds {
 
 function aligned(bytes: number): number {
   return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
+}
+
+function areSame(a: readonly Tensor[], b: readonly Tensor[]): boolean {
+  if (a.length !== b.length) return false;
+  for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return false;
+  return true;
 }

@@ -1,6 +1,6 @@
 import { ArgumentError, formatShape, type SharedHeap, type Tensor } from "@lockstep/tensor";
 import { MAX_DIMS } from "../transport/shared-memory/control-block.ts";
-import { REDUCTIONS, type Reduction } from "../transport/shared-memory/slot-header.ts";
+import { REDUCTIONS, type Reduction } from "../transport/shared-memory/collective-header.ts";
 
 /** Throws unless a tensor lies in the world's memory and has few enough dimensions. */
 export function checkTensor(op: string, argument: string, tensor: Tensor, heap: SharedHeap): void {

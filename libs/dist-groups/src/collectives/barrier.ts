@@ -1,9 +1,10 @@
 // Barrier: one round. A rank that leaves has seen every rank arrive.
 
 import type { GroupMember, Rounds } from "./rounds.ts";
-import { OP_CODES, NO_CODE, writeHeader } from "../transport/shared-memory/slot-header.ts";
+import { NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
 
 const NO_SHAPE: readonly number[] = [];
+const SIGNATURE = signatureOf(OP_CODES.barrier, NO_CODE, NO_CODE, 0, NO_SHAPE.length);
 
 export class Barrier implements Rounds {
   readonly bytesReceived = 0;
@@ -15,8 +16,7 @@ export class Barrier implements Rounds {
 
   prepare(deadlineMs: number | undefined): void {
     const { channel } = this.#member;
-    const slot = channel.begin("barrier", deadlineMs);
-    writeHeader(channel.words, slot, channel.sequence, OP_CODES.barrier, NO_CODE, NO_CODE, 0, NO_SHAPE, 0);
+    channel.begin("barrier", SIGNATURE, NO_SHAPE, 0, deadlineMs);
   }
 
   advance(): boolean {

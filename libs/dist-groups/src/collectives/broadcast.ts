@@ -1,12 +1,11 @@
 // Broadcast: every rank gets the root's elements.
 //
-// Staged, one round: the root packs its tensor into its slot, the others copy it out. Direct, two rounds: the others copy
+// Staged, one round: the root packs its tensor into its staging area, the others copy it out. Direct, two rounds: the others copy
 // straight from the root's tensor and acknowledge. Every rank waits for every rank, so a broadcast is also a barrier.
 
 import { ArgumentError, type Tensor } from "@lockstep/tensor";
 import { writeTensorRecord } from "../reduction/operand-table.ts";
-import { SLOT_HEADER_WORDS } from "../transport/shared-memory/control-block.ts";
-import { DIRECT, OP_CODES, DTYPE_CODES, NO_CODE, writeHeader } from "../transport/shared-memory/slot-header.ts";
+import { DIRECT, DTYPE_CODES, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
 import { checkTensor } from "./arguments.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
@@ -31,23 +30,12 @@ export class Broadcast implements Rounds {
       throw new ArgumentError(OP, "root", `a rank of the group, from 0 to ${size - 1}`, String(root));
     }
     const direct = tensor.byteLength > channel.stagedLimit;
-    const slot = channel.begin(OP, deadlineMs);
-    const flags = direct ? DIRECT : 0;
-    writeHeader(
-      words,
-      slot,
-      channel.sequence,
-      OP_CODES.broadcast,
-      DTYPE_CODES[tensor.dtype],
-      NO_CODE,
-      root,
-      tensor.shape,
-      flags,
-    );
-    if (rank === root && direct) writeTensorRecord(words, slot + SLOT_HEADER_WORDS, tensor);
+    const signature = signatureOf(OP_CODES.broadcast, DTYPE_CODES[tensor.dtype], NO_CODE, root, tensor.shape.length);
+    channel.begin(OP, signature, tensor.shape, direct ? DIRECT : 0, deadlineMs);
+    if (rank === root && direct) writeTensorRecord(words, channel.staging(rank), tensor);
     if (rank === root && !direct) {
       table.begin(tensor.dtype, tensor.shape, -1, 0);
-      table.packed(0, channel.stagingAddress(slot), -1, 0, 0);
+      table.packed(0, channel.stagingAddress(rank), -1, 0, 0);
       table.tensor(1, tensor, 0, 0);
       table.copy();
     }
@@ -62,11 +50,10 @@ export class Broadcast implements Rounds {
     if (round > 0 || tensor === undefined) return false;
     const { channel, table } = this.#member;
     if (channel.rank !== this.#root) {
-      const slot = channel.slot(this.#root);
       table.begin(tensor.dtype, tensor.shape, -1, 0);
       table.tensor(0, tensor, 0, 0);
-      if (this.#direct) table.record(1, slot + SLOT_HEADER_WORDS, 0, 0);
-      else table.packed(1, channel.stagingAddress(slot), -1, 0, 0);
+      if (this.#direct) table.record(1, channel.staging(this.#root), 0, 0);
+      else table.packed(1, channel.stagingAddress(this.#root), -1, 0, 0);
       table.copy();
     }
     return this.#direct;

@@ -15,7 +15,7 @@ import type { GroupMember, Rounds } from "./rounds.ts";
 import { SendRecv } from "./send-recv.ts";
 
 /**
- * Every collective of one rank in one group, up to the point where its slot is filled: arguments are checked, the collective
+ * Every collective of one rank in one group, up to the point where its header and staging area are filled: arguments are checked, the collective
  * has begun on the channel, nothing is published. What comes back is driven by a blocking or an asynchronous caller.
  */
 export class PreparedCollectives {

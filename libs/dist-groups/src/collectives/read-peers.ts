@@ -5,12 +5,13 @@
 
 import { ArgumentError, DTYPES, Tensor } from "@lockstep/tensor";
 import { recordWord, writeTensorRecord } from "../reduction/operand-table.ts";
-import { MAX_DIMS, SLOT_HEADER_WORDS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
-import { OP_CODES, NO_CODE, writeHeader } from "../transport/shared-memory/slot-header.ts";
+import { MAX_DIMS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
+import { NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
 import { checkTensor } from "./arguments.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
 const OP = "readPeers";
+const SIGNATURE = signatureOf(OP_CODES.readPeers, NO_CODE, NO_CODE, 0, 1);
 
 export class ReadPeers implements Rounds {
   bytesReceived = 0;
@@ -40,12 +41,11 @@ export class ReadPeers implements Rounds {
       throw new ArgumentError(OP, "own", `at most ${most} tensors`, `${own.length} tensors`);
     }
     for (const tensor of own) checkTensor(OP, "own", tensor, heap);
-    const slot = channel.begin(OP, deadlineMs);
     this.#shape[0] = own.length;
-    writeHeader(words, slot, channel.sequence, OP_CODES.readPeers, NO_CODE, NO_CODE, 0, this.#shape, 0);
+    channel.begin(OP, SIGNATURE, this.#shape, 0, deadlineMs);
     for (let at = 0; at < own.length; at++) {
       const tensor = own[at];
-      if (tensor !== undefined) writeTensorRecord(words, recordWord(slot + SLOT_HEADER_WORDS, at), tensor);
+      if (tensor !== undefined) writeTensorRecord(words, recordWord(channel.staging(channel.rank), at), tensor);
     }
     this.#own = own;
     this.#read = read;
@@ -74,7 +74,7 @@ export class ReadPeers implements Rounds {
   #viewsOf(peer: number): readonly Tensor[] {
     const { channel, heap } = this.#member;
     const { words } = channel;
-    const staging = channel.slot(peer) + SLOT_HEADER_WORDS;
+    const staging = channel.staging(peer);
     const before = this.#views[peer] ?? [];
     const count = this.#own.length;
     let same = before.length === count;

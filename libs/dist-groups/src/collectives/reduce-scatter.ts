@@ -8,37 +8,70 @@
 import type { Tensor } from "@lockstep/tensor";
 import { chunkStart } from "../chunk-rule.ts";
 import { writeTensorRecord } from "../reduction/operand-table.ts";
-import { SLOT_HEADER_WORDS } from "../transport/shared-memory/control-block.ts";
 import {
   DIRECT,
-  type Reduction,
-  OP_CODES,
   DTYPE_CODES,
+  OP_CODES,
   REDUCTION_CODES,
-  writeHeader,
-} from "../transport/shared-memory/slot-header.ts";
+  type Reduction,
+  signatureOf,
+} from "../transport/shared-memory/collective-header.ts";
+import { MAX_DIMS } from "../transport/shared-memory/control-block.ts";
 import { checkChunkShape, checkDim, checkReduction, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
 import { isViewAt, overlaps } from "./overlap.ts";
+import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
 const OP = "reduceScatter";
 
+/** What a reduce-scatter of one input into one output needs, worked out and checked once. */
+interface ReduceScatterPlan {
+  readonly input: Tensor;
+  readonly output: Tensor;
+  readonly variant: number;
+  readonly axis: number;
+  readonly reduction: Reduction;
+  readonly length: number;
+  /** This rank's chunk of the dimension. */
+  readonly start: number;
+  readonly count: number;
+  readonly direct: boolean;
+  readonly signature: number;
+  readonly bytesReceived: number;
+}
+
 export class ReduceScatter implements Rounds {
   bytesReceived = 0;
   readonly #member: GroupMember;
-  #input: Tensor | undefined;
-  #output: Tensor | undefined;
-  #axis = 0;
-  #reduction: Reduction = "sum";
-  #direct = false;
+  readonly #plans = new PlanCache<ReduceScatterPlan>();
+  #running: ReduceScatterPlan | undefined;
 
   constructor(member: GroupMember) {
     this.#member = member;
   }
 
   prepare(input: Tensor, output: Tensor, dim: number, reduction: Reduction, deadlineMs: number | undefined): void {
-    const { channel, table, heap } = this.#member;
-    const { rank, size, words } = channel;
+    const { channel, table } = this.#member;
+    const { rank, words } = channel;
+    const plan =
+      this.#plans.find(input, output, variantOf(dim, reduction)) ??
+      this.#plans.keep(this.#plan(input, output, dim, reduction));
+    const { axis, length, direct } = plan;
+    channel.begin(OP, plan.signature, input.shape, direct ? DIRECT : 0, deadlineMs);
+    if (direct) writeTensorRecord(words, channel.staging(rank), input);
+    else {
+      table.begin(input.dtype, input.shape, axis, length);
+      table.packed(0, channel.stagingAddress(rank), axis, length, 0);
+      table.tensor(1, input, axis, 0);
+      table.copy();
+    }
+    this.#running = plan;
+    this.bytesReceived = plan.bytesReceived;
+  }
+
+  #plan(input: Tensor, output: Tensor, dim: number, reduction: Reduction): ReduceScatterPlan {
+    const { channel, heap } = this.#member;
+    const { rank, size } = channel;
     checkTensor(OP, "input", input, heap);
     checkTensor(OP, "output", output, heap);
     checkSameDType(OP, "output", output, input);
@@ -51,53 +84,44 @@ export class ReduceScatter implements Rounds {
     if (overlaps(input, output) && !isViewAt(output, input, start * (input.strides[axis] ?? 0), output.shape)) {
       throw overlapError(OP, "output", "input");
     }
-    const direct = input.byteLength > channel.stagedLimit;
-    const slot = channel.begin(OP, deadlineMs);
-    const flags = direct ? DIRECT : 0;
-    writeHeader(
-      words,
-      slot,
-      channel.sequence,
-      OP_CODES.reduceScatter,
-      DTYPE_CODES[input.dtype],
-      REDUCTION_CODES[reduction],
+    return {
+      input,
+      output,
+      variant: variantOf(dim, reduction),
       axis,
-      input.shape,
-      flags,
-    );
-    if (direct) writeTensorRecord(words, slot + SLOT_HEADER_WORDS, input);
-    else {
-      table.begin(input.dtype, input.shape, axis, length);
-      table.packed(0, channel.stagingAddress(slot), axis, length, 0);
-      table.tensor(1, input, axis, 0);
-      table.copy();
-    }
-    this.#input = input;
-    this.#output = output;
-    this.#axis = axis;
-    this.#reduction = reduction;
-    this.#direct = direct;
-    this.bytesReceived = (size - 1) * output.byteLength;
+      reduction,
+      length,
+      start,
+      count,
+      signature: signatureOf(
+        OP_CODES.reduceScatter,
+        DTYPE_CODES[input.dtype],
+        REDUCTION_CODES[reduction],
+        axis,
+        input.shape.length,
+      ),
+      direct: input.byteLength > channel.stagedLimit,
+      bytesReceived: (size - 1) * output.byteLength,
+    };
   }
 
   advance(round: number): boolean {
-    const input = this.#input;
-    const output = this.#output;
-    if (round > 0 || input === undefined || output === undefined) return false;
+    const plan = this.#running;
+    if (round > 0 || plan === undefined) return false;
     const { channel, table } = this.#member;
-    const { rank, size } = channel;
-    const axis = this.#axis;
-    const length = input.shape[axis] ?? 0;
-    const start = chunkStart(length, rank, size);
-    const count = chunkStart(length, rank + 1, size) - start;
+    const { size } = channel;
+    const { input, output, axis, length, start, count, direct } = plan;
     table.begin(input.dtype, input.shape, axis, count);
     table.tensor(0, output, axis, 0);
     for (let peer = 0; peer < size; peer++) {
-      const slot = channel.slot(peer);
-      if (this.#direct) table.record(1 + peer, slot + SLOT_HEADER_WORDS, axis, start);
-      else table.packed(1 + peer, channel.stagingAddress(slot), axis, length, start);
+      if (direct) table.record(1 + peer, channel.staging(peer), axis, start);
+      else table.packed(1 + peer, channel.stagingAddress(peer), axis, length, start);
     }
-    table.fold(size, this.#reduction);
-    return this.#direct;
+    table.fold(size, plan.reduction);
+    return direct;
   }
+}
+
+function variantOf(dim: number, reduction: Reduction): number {
+  return dim + (REDUCTION_CODES[reduction] ?? Number.NaN) * 4 * MAX_DIMS;
 }

@@ -4,12 +4,12 @@ import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
 
 /**
  * A collective as its rounds. `prepare` (different for each) checks the arguments, starts the collective on the channel
- * and fills this rank's slot; the driver publishes it and waits for the peers; {@link Rounds.advance} then moves data.
+ * and fills this rank's header and staging area; the driver publishes it and waits for the peers; {@link Rounds.advance} then moves data.
  * The driver owns the waiting, so one description of an algorithm serves blocking and asynchronous callers.
  */
 export interface Rounds {
   /**
-   * Called when every rank has published round `round` (0 is the slot). Does this rank's work and returns true when its
+   * Called when every rank has published round `round` (0 is those two). Does this rank's work and returns true when its
    * peers need another round: to read what it wrote, or to know that it has read what they wrote.
    */
   advance(round: number): boolean;

@@ -1,14 +1,14 @@
 // Send and receive: every rank may send one tensor to one rank of the group and receive one from one rank. All ranks of the
 // group call it together, those with nothing to send or to receive too; rings, halo exchanges and pipelines are made of it.
 //
-// Every slot says to whom its rank sends and from whom it expects something, with a tensor record of each. A small tensor is
-// packed into the slot and its record points there; else the record points at the tensor and the slot is flagged direct. All
-// ranks check all pairs, so all report a mismatch. One round; when any slot is direct, a second one acknowledges.
+// Every staging area says to whom its rank sends and from whom it expects something, with a tensor record of each. A small tensor is
+// packed behind and its record points there; else the record points at the tensor and the header is flagged direct. All
+// ranks check all pairs, so all report a mismatch. One round; when any header is, a second one acknowledges.
 
 import { ArgumentError, type Tensor } from "@lockstep/tensor";
 import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
-import { SLOT_HEADER_WORDS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
-import { DIRECT, headerFlags, NO_CODE, OP_CODES, writeHeader } from "../transport/shared-memory/slot-header.ts";
+import { TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
+import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
 import { checkTensor, overlapError } from "./arguments.ts";
 import { overlaps } from "./overlap.ts";
 import { describeRecord, recordsAgree } from "./record-agreement.ts";
@@ -16,6 +16,7 @@ import type { GroupMember, Rounds } from "./rounds.ts";
 
 const OP = "sendRecv";
 const NO_SHAPE: readonly number[] = [];
+const SIGNATURE = signatureOf(OP_CODES.sendRecv, NO_CODE, NO_CODE, 0, NO_SHAPE.length);
 const NOBODY = -1;
 
 /** Words of a staging area: to whom, from whom, then a record of each tensor, then the packed one. */
@@ -52,9 +53,8 @@ export class SendRecv implements Rounds {
       throw overlapError(OP, "receive", "send");
     const room = Math.min(channel.stagedLimit, layout.stagingBytes - PACKED_BYTES);
     const direct = sent !== undefined && sent.byteLength > room;
-    const slot = channel.begin(OP, deadlineMs);
-    writeHeader(words, slot, channel.sequence, OP_CODES[OP], NO_CODE, NO_CODE, 0, NO_SHAPE, direct ? DIRECT : 0);
-    const staging = slot + SLOT_HEADER_WORDS;
+    channel.begin(OP, SIGNATURE, NO_SHAPE, direct ? DIRECT : 0, deadlineMs);
+    const staging = channel.staging(rank);
     words[staging + TO] = sent === undefined ? NOBODY : to;
     words[staging + FROM] = received === undefined ? NOBODY : from;
     if (received !== undefined) writeTensorRecord(words, recordWord(staging + RECORDS, EXPECTED), received);
@@ -62,7 +62,7 @@ export class SendRecv implements Rounds {
       const record = recordWord(staging + RECORDS, SENT);
       if (direct) writeTensorRecord(words, record, sent);
       else {
-        writePackedRecord(words, record, sent, channel.stagingAddress(slot) + PACKED_BYTES);
+        writePackedRecord(words, record, sent, channel.stagingAddress(rank) + PACKED_BYTES);
         table.begin(sent.dtype, sent.shape, -1, 0);
         table.record(0, record, 0, 0);
         table.tensor(1, sent, 0, 0);
@@ -90,13 +90,13 @@ export class SendRecv implements Rounds {
     const received = this.#received;
     this.#received = undefined;
     if (received !== undefined) {
-      const staging = channel.slot(this.#from) + SLOT_HEADER_WORDS;
+      const staging = channel.staging(this.#from);
       table.begin(received.dtype, received.shape, -1, 0);
       table.tensor(0, received, 0, 0);
       table.record(1, recordWord(staging + RECORDS, SENT), 0, 0);
       table.copy();
     }
-    for (let peer = 0; peer < size; peer++) if ((headerFlags(words, channel.slot(peer)) & DIRECT) !== 0) return true;
+    for (let peer = 0; peer < size; peer++) if ((headerFlags(words, channel.header(peer)) & DIRECT) !== 0) return true;
     return false;
   }
 
@@ -104,16 +104,16 @@ export class SendRecv implements Rounds {
     const { channel } = this.#member;
     const { size, words } = channel;
     for (let rank = 0; rank < size; rank++) {
-      const staging = channel.slot(rank) + SLOT_HEADER_WORDS;
+      const staging = channel.staging(rank);
       const to = words[staging + TO] ?? NOBODY;
       if (to !== NOBODY) {
-        const peer = channel.slot(to) + SLOT_HEADER_WORDS;
+        const peer = channel.staging(to);
         const sent = recordWord(staging + RECORDS, SENT);
         const expected = recordWord(peer + RECORDS, EXPECTED);
         if (words[peer + FROM] !== rank || !recordsAgree(words, sent, expected)) this.#disagree(rank, to);
       }
       const from = words[staging + FROM] ?? NOBODY;
-      if (from !== NOBODY && words[channel.slot(from) + SLOT_HEADER_WORDS + TO] !== rank) this.#disagree(from, rank);
+      if (from !== NOBODY && words[channel.staging(from) + TO] !== rank) this.#disagree(from, rank);
     }
   }
 
@@ -129,7 +129,7 @@ export class SendRecv implements Rounds {
   #describe(rank: number, peerWord: number, record: number, verb: string, preposition: string): string {
     const { channel } = this.#member;
     const { words } = channel;
-    const staging = channel.slot(rank) + SLOT_HEADER_WORDS;
+    const staging = channel.staging(rank);
     const peer = words[staging + peerWord] ?? NOBODY;
     if (peer === NOBODY) return `${OP} ${verb} nothing`;
     const what = describeRecord(words, recordWord(staging + RECORDS, record));

@@ -1,6 +1,11 @@
 import { DTYPE_BYTES, type DType, type Tensor } from "@lockstep/tensor";
 import { MAX_DIMS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
-import { DTYPE_CODES, type Reduction, REDUCTION_CODES } from "../transport/shared-memory/slot-header.ts";
+import {
+  DTYPE_CODES,
+  type Reduction,
+  REDUCTION_CODES,
+  writeIfNew,
+} from "../transport/shared-memory/collective-header.ts";
 import type { ReduceKernels } from "./reduce.ts";
 
 const OPERANDS = 2 * MAX_DIMS;
@@ -97,11 +102,11 @@ export class OperandTable {
 /** Describes a tensor to the peers: dtype and dimensions, byte address, shape, strides. */
 export function writeTensorRecord(words: Int32Array, record: number, tensor: Tensor): void {
   const { shape, strides } = tensor;
-  words[record] = DTYPE_CODES[tensor.dtype] | (shape.length << 8);
-  words[record + 1] = tensor.byteOffset;
+  writeIfNew(words, record, DTYPE_CODES[tensor.dtype] | (shape.length << 8));
+  writeIfNew(words, record + 1, tensor.byteOffset | 0);
   for (let dim = 0; dim < shape.length; dim++) {
-    words[record + 2 + dim] = shape[dim] ?? 0;
-    words[record + 2 + MAX_DIMS + dim] = strides[dim] ?? 0;
+    writeIfNew(words, record + 2 + dim, shape[dim] ?? 0);
+    writeIfNew(words, record + 2 + MAX_DIMS + dim, strides[dim] ?? 0);
   }
 }
 
@@ -112,12 +117,15 @@ export function recordAddress(words: Int32Array, record: number): number {
 
 /** Like {@link writeTensorRecord}, for a row-major copy of `tensor` at byte address `address`. */
 export function writePackedRecord(words: Int32Array, record: number, tensor: Tensor, address: number): void {
-  writeTensorRecord(words, record, tensor);
-  words[record + 1] = address;
+  const { shape } = tensor;
+  writeIfNew(words, record, DTYPE_CODES[tensor.dtype] | (shape.length << 8));
+  writeIfNew(words, record + 1, address | 0);
   let step = 1;
-  for (let dim = tensor.shape.length - 1; dim >= 0; dim--) {
-    words[record + 2 + MAX_DIMS + dim] = step;
-    step *= tensor.shape[dim] ?? 0;
+  for (let dim = shape.length - 1; dim >= 0; dim--) {
+    const size = shape[dim] ?? 0;
+    writeIfNew(words, record + 2 + dim, size);
+    writeIfNew(words, record + 2 + MAX_DIMS + dim, step);
+    step *= size;
   }
 }
 

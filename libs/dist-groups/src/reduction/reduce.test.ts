@@ -10,7 +10,7 @@ import {
   Tensor,
 } from "@lockstep/tensor";
 import { foldReference, place, rawOf, firstDifference, randomValues } from "../../test/collective-cases.ts";
-import { REDUCTIONS, type Reduction } from "../transport/shared-memory/slot-header.ts";
+import { REDUCTIONS, type Reduction } from "../transport/shared-memory/collective-header.ts";
 import { OperandTable } from "./operand-table.ts";
 import { compileReduceKernels, instantiateReduceKernels } from "./reduce.ts";
 

@@ -9,17 +9,22 @@ import {
 } from "../transport/shared-memory/control-block.ts";
 import { abortGroup, isAborted } from "../transport/shared-memory/group-abort.ts";
 
-/** Bytes of a slot's staging area. */
+/** Bytes of a staging area. */
 export const DEFAULT_STAGING_BYTES = 64 * 1024;
-/**
- * Largest staged message when every rank has a core. There a round costs well under a microsecond, so that beyond a few
- * KiB the extra copy costs more than the extra round; with more ranks than cores a round costs tens of microseconds.
- */
-const STAGED_LIMIT_WITH_CORES = 16 * 1024;
+/** Largest staged messages, in bytes that a rank brings. */
+export interface StagedLimits {
+  readonly stagedLimit: number;
+  /** Of an all-reduce, which stages n times the arithmetic of a direct one. */
+  readonly stagedAllReduceLimit: number;
+}
 
-/** Largest message that is staged by default. */
-export function defaultStagedLimit(ranks: number, cores: number): number {
-  return ranks <= cores ? STAGED_LIMIT_WITH_CORES : DEFAULT_STAGING_BYTES;
+/**
+ * The defaults, measured by `bun bench/staging.ts`. With a core per rank a round costs a tenth of a microsecond, and staging pays
+ * for itself only while copying is about as cheap; with more ranks than cores a round costs some switches of threads.
+ */
+function defaultStagedLimits(ranks: number, cores: number): StagedLimits {
+  if (ranks > cores) return { stagedLimit: DEFAULT_STAGING_BYTES, stagedAllReduceLimit: DEFAULT_STAGING_BYTES };
+  return { stagedLimit: 8 * 1024, stagedAllReduceLimit: 2 * 1024 };
 }
 
 interface RegisteredGroup {
@@ -33,7 +38,7 @@ export class GroupRegistry {
   readonly #heap: SharedHeap;
   readonly #deadlineMs: number;
   readonly #stagingBytes: number;
-  readonly #stagedLimit: number;
+  readonly #stagedLimits: StagedLimits;
   readonly #initialProgress: number;
   readonly #groups = new Set<RegisteredGroup>();
   #nextGeneration = 1;
@@ -43,13 +48,13 @@ export class GroupRegistry {
     heap: SharedHeap,
     deadlineMs: number,
     stagingBytes: number,
-    stagedLimit: number,
+    stagedLimits: StagedLimits,
     initialProgress: number,
   ) {
     this.#heap = heap;
     this.#deadlineMs = deadlineMs;
     this.#stagingBytes = stagingBytes;
-    this.#stagedLimit = stagedLimit;
+    this.#stagedLimits = stagedLimits;
     this.#initialProgress = initialProgress;
   }
 
@@ -58,8 +63,8 @@ export class GroupRegistry {
     const layout = controlBlockLayout(ranks.length, this.#stagingBytes);
     const byteOffset = this.#heap.allocate(layout.totalWords * 4);
     const words = new Int32Array(this.#heap.buffer, byteOffset, layout.totalWords);
-    // The slots need no clearing, and stay out of resident memory until used.
-    words.fill(0, 0, layout.slot(0, 0));
+    // Staging areas and flight rings need no clearing, and stay out of resident memory until used.
+    words.fill(0, 0, layout.staging(0, 0));
     for (let rank = 0; rank < ranks.length; rank++) {
       words[layout.progressWord(rank)] = this.#initialProgress;
       words[layout.flightRing(rank)] = 0;
@@ -70,7 +75,7 @@ export class GroupRegistry {
       ranks: [...ranks],
       byteOffset,
       stagingBytes: this.#stagingBytes,
-      stagedLimit: this.#stagedLimit,
+      ...this.#stagedLimits,
       initialProgress: this.#initialProgress,
       deadlineMs: this.#deadlineMs,
     };
@@ -124,6 +129,26 @@ export function checkStagingBytes(stagingBytes: number, size: number): void {
   const least = Math.ceil(AllToAll.recordBytes(size) / line) * line;
   if (Number.isInteger(stagingBytes) && stagingBytes % line === 0 && stagingBytes >= least) return;
   throw new ArgumentError("openWorld", "stagingBytes", `a multiple of ${line}, from ${least}`, String(stagingBytes));
+}
+
+/** The limits that `stagedLimit` asks for, or else the defaults, as far as they fit a staging area. */
+export function chooseStagedLimits(
+  stagedLimit: number | undefined,
+  stagingBytes: number,
+  ranks: number,
+  cores: number,
+): StagedLimits {
+  if (stagedLimit === undefined) {
+    const limits = defaultStagedLimits(ranks, cores);
+    return {
+      stagedLimit: Math.min(stagingBytes, limits.stagedLimit),
+      stagedAllReduceLimit: Math.min(stagingBytes, limits.stagedAllReduceLimit),
+    };
+  }
+  if (Number.isInteger(stagedLimit) && stagedLimit >= 0 && stagedLimit <= stagingBytes) {
+    return { stagedLimit, stagedAllReduceLimit: stagedLimit };
+  }
+  throw new ArgumentError("openWorld", "stagedLimit", `from 0 to stagingBytes (${stagingBytes})`, String(stagedLimit));
 }
 
 /** Throws unless `ranks` are distinct ranks of a world of `size`. */

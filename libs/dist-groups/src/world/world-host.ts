@@ -9,8 +9,8 @@ import {
   checkPartitions,
   checkRanks,
   checkStagingBytes,
+  chooseStagedLimits,
   DEFAULT_STAGING_BYTES,
-  defaultStagedLimit,
   GroupRegistry,
 } from "./group-registry.ts";
 import { Liveness } from "./liveness.ts";
@@ -55,6 +55,7 @@ export class WorldHost {
     checkPartitions(settings.groups, size);
     const stagingBytes = settings.stagingBytes ?? DEFAULT_STAGING_BYTES;
     checkStagingBytes(stagingBytes, size);
+    const stagedLimits = chooseStagedLimits(settings.stagedLimit, stagingBytes, size, navigator.hardwareConcurrency);
     this.size = size;
     this.ranks = Array.from({ length: size }, (_, rank) => rank);
     this.#settings = settings;
@@ -71,7 +72,7 @@ export class WorldHost {
       controlHeap,
       deadlineMs,
       stagingBytes,
-      settings.stagingBytes ?? defaultStagedLimit(size, navigator.hardwareConcurrency),
+      stagedLimits,
       settings.initialProgress ?? 0,
     );
     this.#liveness = new Liveness(this.#status, (rank, error) => this.#workers[rank]?.die(error));

@@ -9,8 +9,10 @@ export interface WorldSettings {
   readonly deadlineMs: number;
   readonly startDeadlineMs: number;
   readonly closeDeadlineMs: number;
-  /** Bytes of a slot's staging area. */
+  /** Bytes of a staging area. */
   readonly stagingBytes: number | undefined;
+  /** Largest message, in bytes that a rank brings, that is staged. */
+  readonly stagedLimit: number | undefined;
   /** Value of the progress words before the first collective. */
   readonly initialProgress: number | undefined;
 }

@@ -5,7 +5,9 @@
 //   sleeper lines    one line per rank: how many peers are parked on its progress word
 //   operand tables   one per rank: private scratch of the copy and fold kernels
 //   abort records    one per rank and one for the host: JSON, written once by its owner before it sets the abort word
-//   slots            two per rank (collectives alternate): a header that says what the rank is about to do, then staging
+//   headers          two per rank (collectives alternate), a line each: what the rank is about to do. Apart from the progress
+//                    word, so that a header that stays as it is stays in the peers' caches
+//   staging areas    two per rank, likewise: small messages, and records of the tensors of large ones
 //   flight rings     one per rank: what it has done of late; written by that rank only, read by anyone
 //
 // Every word has one writer, except the abort word (one compare-and-swap, never a loop) and the sleeper counts (add, sub).
@@ -14,8 +16,6 @@
 export const LINE_WORDS = 32;
 /** 4 KiB per abort record, with its length in the first word. */
 export const RECORD_WORDS = 1024;
-/** Words of a slot before its staging area. */
-export const SLOT_HEADER_WORDS = 32;
 /** Collectives that a rank's flight ring holds, and words of each. */
 export const FLIGHT_ENTRIES = 256;
 export const FLIGHT_ENTRY_WORDS = 16;
@@ -29,7 +29,7 @@ const OPERAND_WORDS = 1 + MAX_DIMS;
 /** Word offsets of a group's control block, relative to its start. The same on every rank. */
 export interface ControlBlockLayout {
   readonly size: number;
-  /** Bytes of a slot's staging area. */
+  /** Bytes of a staging area. */
   readonly stagingBytes: number;
   readonly abortWord: number;
   readonly progressWord: (rank: number) => number;
@@ -37,7 +37,9 @@ export interface ControlBlockLayout {
   readonly operandTable: (rank: number) => number;
   /** Record of writer `writer`: a rank, or `size` for the host. */
   readonly abortRecord: (writer: number) => number;
-  readonly slot: (rank: number, parity: number) => number;
+  /** First word of a rank's header for collectives with sequence numbers of a parity (0 even, 1 odd). */
+  readonly header: (rank: number, parity: number) => number;
+  readonly staging: (rank: number, parity: number) => number;
   readonly flightRing: (rank: number) => number;
   readonly totalWords: number;
 }
@@ -53,9 +55,10 @@ export function controlBlockLayout(size: number, stagingBytes: number): ControlB
   const tables = sleepers + size * LINE_WORDS;
   const tableWords = wholeLines(OPERAND_TABLE_HEADER_WORDS + (size + 1) * OPERAND_WORDS);
   const records = tables + size * tableWords;
-  const slots = records + (size + 1) * RECORD_WORDS;
-  const slotWords = wholeLines(SLOT_HEADER_WORDS + stagingBytes / 4);
-  const rings = slots + 2 * size * slotWords;
+  const headers = records + (size + 1) * RECORD_WORDS;
+  const staging = headers + 2 * size * LINE_WORDS;
+  const stagingWords = wholeLines(stagingBytes / 4);
+  const rings = staging + 2 * size * stagingWords;
   const ringWords = LINE_WORDS + FLIGHT_ENTRIES * FLIGHT_ENTRY_WORDS;
   return {
     size,
@@ -65,7 +68,8 @@ export function controlBlockLayout(size: number, stagingBytes: number): ControlB
     sleeperWord: (rank) => sleepers + rank * LINE_WORDS,
     operandTable: (rank) => tables + rank * tableWords,
     abortRecord: (writer) => records + writer * RECORD_WORDS,
-    slot: (rank, parity) => slots + (2 * rank + parity) * slotWords,
+    header: (rank, parity) => headers + (2 * rank + parity) * LINE_WORDS,
+    staging: (rank, parity) => staging + (2 * rank + parity) * stagingWords,
     flightRing: (rank) => rings + rank * ringWords,
     totalWords: rings + size * ringWords,
   };
@@ -81,8 +85,10 @@ export interface GroupDescriptor {
   /** Byte offset of the control block in the world's memory. */
   readonly byteOffset: number;
   readonly stagingBytes: number;
-  /** Largest message, in bytes per rank, that takes the staged protocol. */
+  /** Largest message, in bytes that a rank brings, that takes the staged protocol. */
   readonly stagedLimit: number;
+  /** The same for an all-reduce. */
+  readonly stagedAllReduceLimit: number;
   /** Value of every progress word before the first collective. */
   readonly initialProgress: number;
   /** Default deadline of a collective. */

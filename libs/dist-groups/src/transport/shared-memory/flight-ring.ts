@@ -11,7 +11,6 @@
 
 import { FLIGHT_ENTRIES, FLIGHT_ENTRY_WORDS, LINE_WORDS, MAX_DIMS } from "./control-block.ts";
 import type { RankStatus } from "./rank-status.ts";
-import { SHAPE } from "./slot-header.ts";
 
 const SIGNATURE = 1;
 const STATE = 2;
@@ -62,11 +61,10 @@ export class FlightRecorder {
     this.#status = status;
   }
 
-  /** A collective begins: its header is in `slot`; it will bring `bytes` to this rank. */
-  start(sequence: number, slot: number, bytes: number): void {
+  /** A collective begins, which will bring `bytes` to this rank. */
+  start(sequence: number, signature: number, shape: readonly number[], bytes: number): void {
     const words = this.#words;
     const entry = this.#ring + LINE_WORDS + (sequence & (FLIGHT_ENTRIES - 1)) * FLIGHT_ENTRY_WORDS;
-    const signature = words[slot] ?? 0;
     this.#entry = entry;
     if ((sequence & CLOCK_MASK) === CLOCK_MASK) this.lookAtClock();
     words[entry] = sequence;
@@ -74,8 +72,7 @@ export class FlightRecorder {
     words[entry + STATE] = WAITING;
     words[entry + BYTES] = bytes;
     words[entry + START] = this.#coarseNow();
-    const dims = signature >>> 24;
-    for (let dim = 0; dim < dims; dim++) words[entry + ENTRY_SHAPE + dim] = words[slot + SHAPE + dim] ?? 0;
+    for (let dim = 0; dim < shape.length; dim++) words[entry + ENTRY_SHAPE + dim] = shape[dim] ?? 0;
     Atomics.store(words, this.#ring, sequence + 1);
   }
 

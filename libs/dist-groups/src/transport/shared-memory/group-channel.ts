@@ -1,14 +1,14 @@
 // One rank's end of a process group in shared memory. Every collective is a series of rounds. In a round a rank
 //
-//   1. writes what its peers shall read (its slot; later, its own tensors) with plain stores,
+//   1. writes what its peers shall read (its header and staging area; later, its own tensors) with plain stores,
 //   2. publishes: raises its progress word by one (Atomics.store), and notifies it if a peer is parked on it,
 //   3. waits until every peer's progress word has come as far: spins briefly, then parks in slices of at most 50 ms.
 //
 // Arriving is wait-free. Waiting is bounded by the deadline and by the group's abort word. Progress words only grow and
 // are compared by (a - b) | 0, so they may wrap around.
 //
-// Slots alternate with the sequence number. A rank that is in collective s has seen every peer arrive at s, so every
-// peer has left s - 1; the slot it will write for s + 1 is the one of s - 1, which nobody reads any more.
+// Headers and staging areas alternate with the sequence number. A rank that is in collective s has seen every peer arrive at
+// s, so every peer has left s - 1; what it will write for s + 1 is what s - 1 used, which nobody reads any more.
 
 import {
   CollectiveMismatch,
@@ -19,16 +19,11 @@ import {
   ReentrantCollective,
 } from "../../errors.ts";
 import { fromPlainError } from "../../plain-error.ts";
-import {
-  type ControlBlockLayout,
-  controlBlockLayout,
-  type GroupDescriptor,
-  SLOT_HEADER_WORDS,
-} from "./control-block.ts";
+import { type ControlBlockLayout, controlBlockLayout, type GroupDescriptor } from "./control-block.ts";
 import { FlightRecorder } from "./flight-ring.ts";
 import { abortCause, abortGroup, isAborted } from "./group-abort.ts";
 import type { RankStatus } from "./rank-status.ts";
-import { type CollectiveName, describeHeader, headersAgree } from "./slot-header.ts";
+import { type CollectiveName, describeHeader, headersAgree, writeHeader } from "./collective-header.ts";
 import type { Waiting } from "./waiting.ts";
 
 const LONGEST_PARK_MS = 50;
@@ -45,8 +40,9 @@ export class GroupChannel {
   readonly layout: ControlBlockLayout;
   /** The control block. */
   readonly words: Int32Array;
-  /** Largest message, in bytes per rank, that takes the staged protocol. The same on every rank. */
+  /** Largest message, in bytes that a rank brings, that takes the staged protocol. The same on every rank. */
   readonly stagedLimit: number;
+  readonly stagedAllReduceLimit: number;
   readonly counters = { ops: 0, bytesReceived: 0, waitMs: 0 };
   /** Number of the running collective. */
   sequence = -1;
@@ -58,10 +54,13 @@ export class GroupChannel {
   readonly #progressWords: readonly number[];
   readonly #ownProgressWord: number;
   readonly #ownSleeperWord: number;
-  /** First words of all ranks' slots, for even and for odd sequence numbers. */
-  readonly #slots: readonly [readonly number[], readonly number[]];
+  /** First words of all ranks' headers and staging areas, for even and for odd sequence numbers. */
+  readonly #headers: readonly [readonly number[], readonly number[]];
+  readonly #stagings: readonly [readonly number[], readonly number[]];
   #progress: number;
   #running: CollectiveName | undefined;
+  #signature = 0;
+  #shape: readonly number[] = [];
   #deadlineMs = 0;
   /** 0 until the first wait of a collective looks at the clock. */
   #deadlineAt = 0;
@@ -82,6 +81,7 @@ export class GroupChannel {
     this.layout = controlBlockLayout(this.size, descriptor.stagingBytes);
     this.words = new Int32Array(buffer, descriptor.byteOffset, this.layout.totalWords);
     this.stagedLimit = descriptor.stagedLimit;
+    this.stagedAllReduceLimit = descriptor.stagedAllReduceLimit;
     this.#byteOffset = descriptor.byteOffset;
     this.#status = status;
     this.#flight = new FlightRecorder(this.words, this.layout.flightRing(this.rank), status);
@@ -91,14 +91,24 @@ export class GroupChannel {
     this.#progressWords = descriptor.ranks.map((_, rank) => this.layout.progressWord(rank));
     this.#ownProgressWord = this.layout.progressWord(this.rank);
     this.#ownSleeperWord = this.layout.sleeperWord(this.rank);
-    this.#slots = [
-      descriptor.ranks.map((_, rank) => this.layout.slot(rank, 0)),
-      descriptor.ranks.map((_, rank) => this.layout.slot(rank, 1)),
-    ];
+    const { header, staging } = this.layout;
+    const ofAll = (word: (rank: number, parity: number) => number, parity: number): number[] =>
+      descriptor.ranks.map((_, rank) => word(rank, parity));
+    this.#headers = [ofAll(header, 0), ofAll(header, 1)];
+    this.#stagings = [ofAll(staging, 0), ofAll(staging, 1)];
   }
 
-  /** Starts a collective and returns the first word of this rank's slot, to be filled before {@link publish}. */
-  begin(op: CollectiveName, deadlineMs: number | undefined): number {
+  /**
+   * Starts a collective, whose staging area may be filled from now on, before {@link announce}. `signature`, `shape` and `flags`
+   * make its header: see collective-header.ts.
+   */
+  begin(
+    op: CollectiveName,
+    signature: number,
+    shape: readonly number[],
+    flags: number,
+    deadlineMs: number | undefined,
+  ): void {
     if (this.#running !== undefined) throw new ReentrantCollective(this.name, op, this.#running);
     if (this.#retiredBy !== undefined) throw new GroupAborted(this.name, op, [], this.#retiredBy);
     const next = this.sequence + 1;
@@ -107,17 +117,24 @@ export class GroupChannel {
     this.#running = op;
     this.#deadlineMs = deadlineMs ?? this.#defaultDeadlineMs;
     this.#deadlineAt = 0;
-    return this.slot(this.rank);
+    this.#signature = signature;
+    this.#shape = shape;
+    writeHeader(this.words, this.header(this.rank), signature, flags, shape);
   }
 
-  /** First word of a rank's slot for the running collective. */
-  slot(rank: number): number {
-    return this.#slots[(this.sequence & 1) as 0 | 1][rank] ?? 0;
+  /** First word of a rank's header for the running collective. */
+  header(rank: number): number {
+    return this.#headers[(this.sequence & 1) as 0 | 1][rank] ?? 0;
   }
 
-  /** Byte address, in the world's memory, of the staging area of a slot. */
-  stagingAddress(slot: number): number {
-    return this.#byteOffset + (slot + SLOT_HEADER_WORDS) * 4;
+  /** First word of a rank's staging area for the running collective. */
+  staging(rank: number): number {
+    return this.#stagings[(this.sequence & 1) as 0 | 1][rank] ?? 0;
+  }
+
+  /** Byte address, in the world's memory, of a rank's staging area for the running collective. */
+  stagingAddress(rank: number): number {
+    return this.addressOf(this.staging(rank));
   }
 
   /** Byte address of a word of the control block. */
@@ -125,9 +142,9 @@ export class GroupChannel {
     return this.#byteOffset + word * 4;
   }
 
-  /** Publishes the slot of the running collective, which will bring `bytes` to this rank. */
+  /** Publishes the header and staging area of the running collective, which will bring `bytes` to this rank. */
   announce(bytes: number): void {
-    this.#flight.start(this.sequence, this.slot(this.rank), bytes);
+    this.#flight.start(this.sequence, this.#signature, this.#shape, bytes);
     this.publish();
   }
 
@@ -153,28 +170,29 @@ export class GroupChannel {
 
   #awaitPeer(peer: number, word: number, target: number): void {
     const words = this.words;
-    const { spins, yields } = this.#waiting.budget;
-    const { scheduler, spread } = this.#waiting;
-    for (let spin = 0; spin < spins; spin++) {
+    const { budget, scheduler, spread } = this.#waiting;
+    for (let spin = 0; spin < budget.spins; spin++) {
       if (((Atomics.load(words, word) - target) | 0) >= 0) return;
       if ((spin & ABORT_CHECK_MASK) === ABORT_CHECK_MASK && isAborted(words, this.layout)) break;
     }
+    const gaveUpAt = performance.now();
+    if (this.#deadlineAt === 0) this.#deadlineAt = gaveUpAt + this.#deadlineMs;
+    let parkedAt = gaveUpAt;
     if (scheduler !== undefined) {
       spread?.waitedFor(this.ranks[peer] ?? 0);
-      for (let turn = 0; turn < yields && !isAborted(words, this.layout); turn++) {
+      while (parkedAt - gaveUpAt < budget.yieldMs && !isAborted(words, this.layout)) {
         scheduler.yieldCore();
         if (((Atomics.load(words, word) - target) | 0) >= 0) return;
+        parkedAt = performance.now();
       }
     }
-    const parkedAt = performance.now();
-    if (this.#deadlineAt === 0) this.#deadlineAt = parkedAt + this.#deadlineMs;
     try {
       this.#park(peer, word, target);
     } finally {
       const waited = performance.now() - parkedAt;
       this.counters.waitMs += waited;
       this.#flight.lookAtClock();
-      this.#waiting.budget.parkedFor(waited);
+      budget.parkedFor(waited);
     }
   }
 
@@ -270,9 +288,9 @@ export class GroupChannel {
   /** Throws {@link CollectiveMismatch} unless every rank announces the collective that this rank announces. */
   checkAgreement(): void {
     this.#flight.moving();
-    const mine = this.slot(this.rank);
+    const mine = this.header(this.rank);
     for (let rank = 0; rank < this.size; rank++) {
-      if (rank === this.rank || headersAgree(this.words, mine, this.slot(rank))) continue;
+      if (rank === this.rank || headersAgree(this.words, mine, this.header(rank))) continue;
       this.disagree(this.#mismatch(() => true)?.sides ?? []);
     }
   }
@@ -285,16 +303,16 @@ export class GroupChannel {
 
   /** The sides of a disagreement among the ranks that have arrived, or undefined when they agree. */
   #mismatch(hasArrived: (rank: number) => boolean): CollectiveMismatch | undefined {
-    const sides: { slot: number; ranks: number[] }[] = [];
+    const sides: { header: number; ranks: number[] }[] = [];
     for (let rank = 0; rank < this.size; rank++) {
       if (!hasArrived(rank)) continue;
-      const slot = this.slot(rank);
-      const side = sides.find((candidate) => headersAgree(this.words, candidate.slot, slot));
-      if (side === undefined) sides.push({ slot, ranks: [this.ranks[rank] ?? rank] });
+      const header = this.header(rank);
+      const side = sides.find((candidate) => headersAgree(this.words, candidate.header, header));
+      if (side === undefined) sides.push({ header, ranks: [this.ranks[rank] ?? rank] });
       else side.ranks.push(this.ranks[rank] ?? rank);
     }
     if (sides.length < 2) return undefined;
-    const described = sides.map(({ slot, ranks }) => ({ ranks, description: describeHeader(this.words, slot) }));
+    const described = sides.map(({ header, ranks }) => ({ ranks, description: describeHeader(this.words, header) }));
     return new CollectiveMismatch(this.name, this.sequence, described);
   }
 

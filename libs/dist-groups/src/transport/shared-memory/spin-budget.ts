@@ -3,11 +3,11 @@ const SPINS_WITH_CORES = 2_000;
 /** With more ranks than cores the peer may be waiting for this very core. */
 const SPINS_WITHOUT_CORES = 20;
 /**
- * Yields before parking: 0.2 ms when nobody wants the core, ten times what parking and waking cost. The fewest keep a budget
- * that shrank able to see that waits have become short again.
+ * Milliseconds of yielding before parking: at most eight times what parking and waking cost; at least so many that a budget which
+ * shrank sees when waits have become short again. A time, not a count: beside a thread that computes, each yield lasts a slice.
  */
-const MOST_YIELDS = 400;
-const FEWEST_YIELDS = 25;
+const MOST_YIELD_MS = 0.2;
+const LEAST_YIELD_MS = 0.0125;
 
 /** Where the core cannot be given away. About 0.15 ms in Bun (3 ns a spin), 0.6 ms in Deno. */
 const MOST_SPINS = 50_000;
@@ -18,8 +18,8 @@ const HOLD_PARKS = 32;
 const SHORT_PARK_MS = 0.2;
 
 /**
- * How long a rank looks at a peer's word before it parks: first `spins` looks, then a look after each of `yields` yields,
- * which cost nobody anything when other ranks want the core. Parks that turn out short double the budget, long ones halve it.
+ * How long a rank looks at a peer's word before it parks: first `spins` looks, then `yieldMs` milliseconds of looks
+ * between yields, which cost nobody anything when other ranks want the core. Parks that turn out short double the budget, long ones halve it.
  *
  * Where the core cannot be given away a rank only spins, with more ranks than cores hardly at all, since that keeps the peer from
  * running. When even the largest budget ends in a short park, spinning does not help (something else has the peer's core):
@@ -27,7 +27,7 @@ const SHORT_PARK_MS = 0.2;
  */
 export class SpinBudget {
   spins: number;
-  yields: number;
+  yieldMs: number;
   readonly #mostSpins: number;
   readonly #canYield: boolean;
   #hold = 0;
@@ -35,7 +35,7 @@ export class SpinBudget {
   constructor(ranks: number, cores: number, canYield: boolean) {
     const scarce = ranks > cores;
     this.#canYield = canYield;
-    this.yields = canYield ? MOST_YIELDS : 0;
+    this.yieldMs = canYield ? MOST_YIELD_MS : 0;
     if (canYield) this.#mostSpins = scarce ? SPINS_WITHOUT_CORES : SPINS_WITH_CORES;
     else this.#mostSpins = scarce ? FEWEST_SPINS : MOST_SPINS;
     this.spins = this.#mostSpins;
@@ -45,7 +45,7 @@ export class SpinBudget {
   parkedFor(milliseconds: number): void {
     const long = milliseconds >= SHORT_PARK_MS;
     if (this.#canYield) {
-      this.yields = long ? Math.max(FEWEST_YIELDS, this.yields >> 1) : Math.min(MOST_YIELDS, this.yields * 2);
+      this.yieldMs = long ? Math.max(LEAST_YIELD_MS, this.yieldMs / 2) : Math.min(MOST_YIELD_MS, this.yieldMs * 2);
     } else if (long) this.spins = Math.max(FEWEST_SPINS, this.spins >> 1);
     else if (this.spins >= this.#mostSpins) {
       this.spins = FEWEST_SPINS;

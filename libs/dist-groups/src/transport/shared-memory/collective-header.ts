@@ -1,9 +1,12 @@
-// The first words of a slot say what its rank is about to do. Ranks compare them before they move data:
+// A header says what its rank is about to do. Ranks compare them before they move data:
 //
 //   0 signature: op | dtype << 8 | reduction << 12 | dim or root << 16 | dimensions << 24      compared
-//   1 sequence number of the collective                                                        compared
-//   2 flags: what this rank's data looks like                                                  not compared
-//   3 ...  shape, one word per dimension                                                       compared
+//   1 flags: what this rank's data looks like                                                  not compared
+//   2 ...  shape, one word per dimension                                                       compared
+//
+// A header is written where it differs from what is there: a program that repeats its collectives leaves the lines in its
+// peers' caches, and the comparison costs no traffic. The sequence number is not part of it: ranks whose progress words
+// agree, and who have agreed on every collective before, are at the same one.
 
 import { DTYPES, type DType, formatShape } from "@lockstep/tensor";
 import { MAX_DIMS } from "./control-block.ts";
@@ -25,10 +28,8 @@ export type CollectiveName = (typeof COLLECTIVES)[number];
 export const REDUCTIONS = ["sum", "max", "min"] as const;
 export type Reduction = (typeof REDUCTIONS)[number];
 
-const SEQUENCE = 1;
-const FLAGS = 2;
-/** First word of the shape. */
-export const SHAPE = 3;
+const FLAGS = 1;
+const SHAPE = 2;
 
 /** Flag: this rank's data lies in its own tensors, which stay untouched until every rank has acknowledged. */
 export const DIRECT = 1;
@@ -51,36 +52,46 @@ export const REDUCTION_CODES: Readonly<Record<Reduction, number>> = { sum: 0, ma
 /** For collectives without a dtype or without a reduction. */
 export const NO_CODE = 15;
 
-/** Writes what this rank is about to do. `axis` is the dimension of a gather or scatter, the root of a broadcast. */
-export function writeHeader(
-  words: Int32Array,
-  slot: number,
-  sequence: number,
+/** What a collective is, without its shape. `axis` is the dimension of a gather or scatter, the root of a broadcast. */
+export function signatureOf(
   opCode: number,
   dtypeCode: number,
   reductionCode: number,
   axis: number,
-  shape: readonly number[],
-  flags: number,
-): void {
-  const dims = shape.length;
-  words[slot] = opCode | (dtypeCode << 8) | (reductionCode << 12) | (axis << 16) | (dims << 24);
-  words[slot + SEQUENCE] = sequence;
-  words[slot + FLAGS] = flags;
-  for (let dim = 0; dim < dims; dim++) words[slot + SHAPE + dim] = shape[dim] ?? 0;
+  dims: number,
+): number {
+  return opCode | (dtypeCode << 8) | (reductionCode << 12) | (axis << 16) | (dims << 24);
 }
 
-/** True when two slots announce the same collective. */
+/** Writes what this rank is about to do. */
+export function writeHeader(
+  words: Int32Array,
+  header: number,
+  signature: number,
+  flags: number,
+  shape: readonly number[],
+): void {
+  writeIfNew(words, header, signature);
+  writeIfNew(words, header + FLAGS, flags);
+  for (let dim = 0; dim < shape.length; dim++) writeIfNew(words, header + SHAPE + dim, shape[dim] ?? 0);
+}
+
+/** Stores a value unless it is there already: a store would take the line out of the peers' caches. */
+export function writeIfNew(words: Int32Array, word: number, value: number): void {
+  if (words[word] !== value) words[word] = value;
+}
+
+/** True when two headers announce the same collective. */
 export function headersAgree(words: Int32Array, a: number, b: number): boolean {
   const signature = words[a] ?? 0;
-  if (signature !== words[b] || words[a + SEQUENCE] !== words[b + SEQUENCE]) return false;
+  if (signature !== words[b]) return false;
   const end = SHAPE + (signature >>> 24);
   for (let at = SHAPE; at < end; at++) if (words[a + at] !== words[b + at]) return false;
   return true;
 }
 
-export function headerFlags(words: Int32Array, slot: number): number {
-  return words[slot + FLAGS] ?? 0;
+export function headerFlags(words: Int32Array, header: number): number {
+  return words[header + FLAGS] ?? 0;
 }
 
 /** The parts of a signature. */
@@ -98,11 +109,11 @@ export function decodeSignature(signature: number): {
   };
 }
 
-/** What a slot announces, for people: `allReduce sum f32 [2, 3]`. */
-export function describeHeader(words: Int32Array, slot: number): string {
-  const signature = words[slot] ?? 0;
+/** What a header announces, for people: `allReduce sum f32 [2, 3]`. */
+export function describeHeader(words: Int32Array, header: number): string {
+  const signature = words[header] ?? 0;
   const dims = Math.min(signature >>> 24, MAX_DIMS);
-  const shape = Array.from({ length: dims }, (_, dim) => words[slot + SHAPE + dim] ?? 0);
+  const shape = Array.from({ length: dims }, (_, dim) => words[header + SHAPE + dim] ?? 0);
   const { op, dtype, reduction, axis } = decodeSignature(signature);
   if (op === "barrier" || op === "allToAll" || op === "sendRecv") return op;
   if (op === "readPeers") return `readPeers of ${shape[0]} tensors`;
