@@ -15,6 +15,7 @@ import type { GroupChannel } from "./transport/shared-memory/group-channel.ts";
  */
 export interface AsyncProcessGroup {
   allGather(...args: Parameters<ProcessGroup["allGather"]>): Promise<void>;
+  allGatherCoalesced(...args: Parameters<ProcessGroup["allGatherCoalesced"]>): Promise<void>;
   reduceScatter(...args: Parameters<ProcessGroup["reduceScatter"]>): Promise<void>;
   allReduce(...args: Parameters<ProcessGroup["allReduce"]>): Promise<void>;
   allToAll(...args: Parameters<ProcessGroup["allToAll"]>): Promise<void>;
@@ -41,6 +42,12 @@ export class SharedMemoryAsyncGroup implements AsyncProcessGroup {
 
   async allGather(...[input, output, options]: Parameters<ProcessGroup["allGather"]>): Promise<void> {
     await this.#run(this.#prepared.allGather(input, output, options));
+  }
+
+  async allGatherCoalesced(
+    ...[inputs, outputs, options]: Parameters<ProcessGroup["allGatherCoalesced"]>
+  ): Promise<void> {
+    await this.#run(this.#prepared.allGatherCoalesced(inputs, outputs, options));
   }
 
   async reduceScatter(...[input, output, options]: Parameters<ProcessGroup["reduceScatter"]>): Promise<void> {

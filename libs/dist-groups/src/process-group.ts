@@ -53,6 +53,17 @@ export interface ProcessGroup {
   allGather(input: Tensor, output: Tensor, options?: CollectiveOptions & { readonly dim?: number | undefined }): void;
 
   /**
+   * Several all-gathers in one synchronisation, such as of partial outputs and their LSEs: for every i what {@link allGather} of
+   * inputs[i] into outputs[i] along `dim` does. Pairs may differ in shape and dtype; an output overlaps no other tensor. Source:
+   * PyTorch's `all_gather_into_tensor_coalesced`.
+   */
+  allGatherCoalesced(
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+    options?: CollectiveOptions & { readonly dim?: number | undefined },
+  ): void;
+
+  /**
    * Reduces all inputs and leaves rank r with chunk [floor(L*r/n), floor(L*(r+1)/n)) of dimension `dim` (default 0), where
    * L = input.shape[dim]. The fold goes in rank order, seeded with rank 0's value; f16 and bf16 fold in f32 and round once;
    * integer sums wrap. `output` may be exactly this rank's chunk of `input`, and must not overlap it otherwise.
@@ -129,6 +140,14 @@ export class SharedMemoryGroup implements ProcessGroup {
 
   allGather(input: Tensor, output: Tensor, options?: Parameters<ProcessGroup["allGather"]>[2]): void {
     this.#run(this.#prepared.allGather(input, output, options));
+  }
+
+  allGatherCoalesced(
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+    options?: Parameters<ProcessGroup["allGatherCoalesced"]>[2],
+  ): void {
+    this.#run(this.#prepared.allGatherCoalesced(inputs, outputs, options));
   }
 
   reduceScatter(input: Tensor, output: Tensor, options?: Parameters<ProcessGroup["reduceScatter"]>[2]): void {

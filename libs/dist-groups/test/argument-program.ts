@@ -50,6 +50,29 @@ const BAD_CALLS: readonly BadCall[] = [
     call: (group, heap) => group.allGather(f32(SharedHeap.create(4096), 2), f32(heap, 4)),
   },
   {
+    name: "allGatherCoalesced: more outputs than inputs",
+    argument: "outputs",
+    call: (group, heap) => group.allGatherCoalesced([f32(heap, 2)], [f32(heap, 4), f32(heap, 4)]),
+  },
+  {
+    name: "allGatherCoalesced: nothing to gather",
+    argument: "outputs",
+    call: (group) => group.allGatherCoalesced([], []),
+  },
+  {
+    name: "allGatherCoalesced: one input of another chunk size",
+    argument: "inputs[1]",
+    call: (group, heap) => group.allGatherCoalesced([f32(heap, 2), f32(heap, 3)], [f32(heap, 4), f32(heap, 4)]),
+  },
+  {
+    name: "allGatherCoalesced: an output overlaps another",
+    argument: "outputs[0]",
+    call: (group, heap) => {
+      const output = f32(heap, 4);
+      group.allGatherCoalesced([f32(heap, 2), f32(heap, 2)], [output, output]);
+    },
+  },
+  {
     name: "allGather: nine dimensions",
     argument: "input",
     call: (group, heap) => {

@@ -50,6 +50,17 @@ export function setup(context: RankContext) {
         if (isAsync) await context.world.async.allGather(part, whole);
         else context.world.allGather(part, whole);
         expectValues("all-gather", whole, (index) => Math.floor(index / count) + round);
+        exchanged.fill(-1);
+        whole.fill(-1);
+        mine.fill(10 * rank);
+        const [inputs, outputs] = [
+          [part, mine],
+          [whole, exchanged],
+        ];
+        if (isAsync) await context.world.async.allGatherCoalesced(inputs, outputs);
+        else context.world.allGatherCoalesced(inputs, outputs);
+        expectValues("all-gather, first of two", whole, (index) => Math.floor(index / count) + round);
+        expectValues("all-gather, second of two", exchanged, (index) => 10 * Math.floor(index / count));
         if (isAsync) await context.world.async.allToAll(parts(whole), parts(exchanged));
         else context.world.allToAll(parts(whole), parts(exchanged));
         expectValues("all-to-all", exchanged, () => rank + round);

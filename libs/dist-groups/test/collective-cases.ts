@@ -22,7 +22,14 @@ import type { Reduction } from "../src/index.ts";
 export type Placement = "contiguous" | "sliced" | "transposed" | "stepped";
 
 export interface CollectiveCase {
-  readonly op: "allGather" | "reduceScatter" | "allReduce" | "allToAll" | "broadcast" | "readPeers";
+  readonly op:
+    | "allGather"
+    | "allGatherCoalesced"
+    | "reduceScatter"
+    | "allReduce"
+    | "allToAll"
+    | "broadcast"
+    | "readPeers";
   readonly dtype: DType;
   readonly shape: readonly number[];
   readonly dim: number;

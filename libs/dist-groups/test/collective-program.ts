@@ -66,6 +66,47 @@ export function setup(context: RankContext) {
       target.release();
     },
 
+    /** Two pairs: one of the case's shape and dtype, one as slim as an LSE beside it, in f32. */
+    allGatherCoalesced(testCase, seed, repeats) {
+      const { dtype, shape, dim, input, output, inPlace } = testCase;
+      const length = shape[dim] ?? 0;
+      const begin = chunkBegin(length, rank, size);
+      const end = chunkBegin(length, rank + 1, size);
+      const slim = shape.map((extent, at) => (at === dim ? extent : Math.min(extent, 1)));
+      const pairs = [
+        { dtype, shape },
+        { dtype: "f32" as const, shape: slim },
+      ].map((of, which) => {
+        const all = randomValues(of.dtype, elementCount(of.shape), seed + which);
+        const target = place(heap, of.dtype, of.shape, output);
+        const chunkShape = of.shape.map((extent, at) => (at === dim ? end - begin : extent));
+        const source = place(heap, of.dtype, chunkShape, input);
+        return {
+          own: rawOf(of.dtype, chunkOf(all, of.shape, dim, begin, end)),
+          expected: rawOf(of.dtype, all),
+          from: inPlace ? target.tensor.slice(dim, begin, end) : source.tensor,
+          target,
+          source,
+        };
+      });
+      for (let repeat = 0; repeat < repeats; repeat++) {
+        for (const { target, from, own } of pairs) {
+          target.tensor.fill(POISON);
+          writeRaw(from, own);
+        }
+        group.allGatherCoalesced(
+          pairs.map(({ from }) => from),
+          pairs.map(({ target }) => target.tensor),
+          { dim },
+        );
+        for (const { target, expected } of pairs) check(testCase, target.tensor, expected, repeat);
+      }
+      for (const { source, target } of pairs) {
+        source.release();
+        target.release();
+      }
+    },
+
     reduceScatter(testCase, seed, repeats) {
       const { dtype, shape, dim, input, output, inPlace, reduction } = testCase;
       const length = shape[dim] ?? 0;

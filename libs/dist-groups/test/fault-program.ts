@@ -79,6 +79,12 @@ const MISMATCHES: Readonly<Record<string, (group: ProcessGroup, heap: SharedHeap
     if (odd) inputs[0] = Tensor.zeros(heap, "f32", [5]);
     group.allToAll(inputs, tensors(4));
   },
+  coalesced: (group, heap, odd) => {
+    const lse = Tensor.zeros(heap, "f32", [1]);
+    const out = Tensor.zeros(heap, "f32", [1, odd ? 4 : 5]);
+    const outputs = [Tensor.zeros(heap, "f32", [group.size]), Tensor.zeros(heap, "f32", [group.size, odd ? 4 : 5])];
+    group.allGatherCoalesced([lse, out], outputs);
+  },
   published: (group, heap, odd) => {
     const tensor = Tensor.zeros(heap, "f32", [1]);
     group.readPeers(odd ? [tensor] : [tensor, tensor], () => undefined);

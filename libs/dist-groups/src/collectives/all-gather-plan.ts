@@ -13,8 +13,7 @@ import {
   signatureOf,
 } from "../transport/shared-memory/collective-header.ts";
 import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
-import { checkChunkShape, checkDim, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
-import { isViewAt, overlaps } from "./overlap.ts";
+import { checkAllGather } from "./all-gather-arguments.ts";
 import type { GroupMember } from "./rounds.ts";
 
 const OP = "allGather";
@@ -49,20 +48,10 @@ export class AllGatherPlan {
   readonly moves: ContiguousMoves | undefined;
 
   /** Checks the arguments. */
-  constructor({ channel, heap }: GroupMember, input: Tensor, output: Tensor, dim: number) {
-    const { rank, size } = channel;
-    checkTensor(OP, "input", input, heap);
-    checkTensor(OP, "output", output, heap);
-    checkSameDType(OP, "input", input, output);
-    const axis = checkDim(OP, dim, output);
-    const length = output.shape[axis] ?? 0;
-    const start = chunkStart(length, rank, size);
-    const count = chunkStart(length, rank + 1, size) - start;
-    checkChunkShape(OP, "input", input, output.shape, axis, count);
-    const shared = overlaps(input, output);
-    if (shared && !isViewAt(input, output, start * (output.strides[axis] ?? 0), input.shape)) {
-      throw overlapError(OP, "output", "input");
-    }
+  constructor(member: GroupMember, input: Tensor, output: Tensor, dim: number) {
+    const { channel } = member;
+    const { size } = channel;
+    const { axis, length, count, inPlace } = checkAllGather(OP, member, input, output, dim, "");
     this.input = input;
     this.output = output;
     this.variant = dim;
@@ -70,7 +59,7 @@ export class AllGatherPlan {
     this.length = length;
     this.count = count;
     this.rowBytes = length === 0 ? 0 : (output.size / length) * DTYPE_BYTES[output.dtype];
-    this.inPlace = shared;
+    this.inPlace = inPlace;
     this.direct = Math.ceil(length / size) * this.rowBytes > channel.stagedLimit;
     this.signature = signatureOf(OP_CODES[OP], DTYPE_CODES[output.dtype], NO_CODE, axis, output.shape.length);
     this.flags = (this.direct ? DIRECT : 0) | (input.isContiguous ? CONTIGUOUS : 0);

@@ -14,18 +14,15 @@ import { checkTensor, overlapError } from "./arguments.ts";
 import { overlaps } from "./overlap.ts";
 import { describeRecord, recordsAgree } from "./record-agreement.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
+import { type TensorListKey, TensorListPlans } from "./tensor-list-plans.ts";
 
 const OP = "allToAll";
 const NO_SHAPE: readonly number[] = [];
 const SIGNATURE = signatureOf(OP_CODES.allToAll, NO_CODE, NO_CODE, 0, NO_SHAPE.length);
-/** Plans that are kept: a program that exchanges more sets of tensors in turn makes them anew. */
-const MOST_PLANS = 8;
 const ALIGNMENT = 16;
 
-/** What an all-to-all between these tensors needs, checked once. The caller's arrays may change: these are copies. */
-interface AllToAllPlan {
-  readonly inputs: readonly Tensor[];
-  readonly outputs: readonly Tensor[];
+/** What an all-to-all between these tensors needs, checked once. */
+interface AllToAllPlan extends TensorListKey {
   readonly direct: boolean;
   readonly bytesReceived: number;
 }
@@ -33,8 +30,7 @@ interface AllToAllPlan {
 export class AllToAll implements Rounds {
   bytesReceived = 0;
   readonly #member: GroupMember;
-  readonly #plans: AllToAllPlan[] = [];
-  #oldest = 0;
+  readonly #plans = new TensorListPlans<AllToAllPlan>();
   #running: AllToAllPlan | undefined;
 
   constructor(member: GroupMember) {
@@ -49,7 +45,7 @@ export class AllToAll implements Rounds {
   prepare(inputs: readonly Tensor[], outputs: readonly Tensor[], deadlineMs: number | undefined): void {
     const { channel } = this.#member;
     const { rank, size, words } = channel;
-    const plan = this.#find(inputs, outputs) ?? this.#keep(this.#plan(inputs, outputs));
+    const plan = this.#plans.find(inputs, outputs, 0) ?? this.#plans.keep(this.#plan(inputs, outputs));
     channel.begin(OP, SIGNATURE, NO_SHAPE, plan.direct ? DIRECT : 0, deadlineMs);
     const staging = channel.staging(rank);
     let address = channel.stagingAddress(rank) + AllToAll.recordBytes(size);
@@ -70,20 +66,6 @@ export class AllToAll implements Rounds {
     this.bytesReceived = plan.bytesReceived;
   }
 
-  #find(inputs: readonly Tensor[], outputs: readonly Tensor[]): AllToAllPlan | undefined {
-    for (let at = 0; at < this.#plans.length; at++) {
-      const plan = this.#plans[at];
-      if (plan !== undefined && areSame(plan.inputs, inputs) && areSame(plan.outputs, outputs)) return plan;
-    }
-    return undefined;
-  }
-
-  #keep(plan: AllToAllPlan): AllToAllPlan {
-    this.#plans[this.#oldest] = plan;
-    this.#oldest = (this.#oldest + 1) % MOST_PLANS;
-    return plan;
-  }
-
   #plan(inputs: readonly Tensor[], outputs: readonly Tensor[]): AllToAllPlan {
     const { rank, size, layout, stagedLimit } = this.#member.channel;
     this.#check(inputs, outputs);
@@ -91,6 +73,7 @@ export class AllToAll implements Rounds {
     return {
       inputs: [...inputs],
       outputs: [...outputs],
+      variant: 0,
       direct: packedBytes > Math.min(stagedLimit, layout.stagingBytes - AllToAll.recordBytes(size)),
       bytesReceived: outputs.reduce((sum, output, peer) => sum + (peer === rank ? 0 : output.byteLength), 0),
     };
@@ -174,10 +157,4 @@ export class AllToAll implements Rounds {
 
 function aligned(bytes: number): number {
   return Math.ceil(bytes / ALIGNMENT) * ALIGNMENT;
-}
-
-function areSame(a: readonly Tensor[], b: readonly Tensor[]): boolean {
-  if (a.length !== b.length) return false;
-  for (let at = 0; at < a.length; at++) if (a[at] !== b[at]) return false;
-  return true;
 }

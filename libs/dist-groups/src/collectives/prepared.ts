@@ -4,6 +4,7 @@ import { OperandTable } from "../reduction/operand-table.ts";
 import type { ReduceKernels } from "../reduction/reduce.ts";
 import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
 import { AllGather } from "./all-gather.ts";
+import { AllGatherCoalesced } from "./all-gather-coalesced.ts";
 import { AllReduce } from "./all-reduce.ts";
 import { AllToAll } from "./all-to-all.ts";
 import { checkDeadline } from "./arguments.ts";
@@ -21,6 +22,7 @@ import { SendRecv } from "./send-recv.ts";
 export class PreparedCollectives {
   readonly #barrier: Barrier;
   readonly #allGather: AllGather;
+  readonly #allGatherCoalesced: AllGatherCoalesced;
   readonly #reduceScatter: ReduceScatter;
   readonly #allReduce: AllReduce;
   readonly #allToAll: AllToAll;
@@ -34,6 +36,7 @@ export class PreparedCollectives {
     const member: GroupMember = { channel, table, heap };
     this.#barrier = new Barrier(member);
     this.#allGather = new AllGather(member);
+    this.#allGatherCoalesced = new AllGatherCoalesced(member);
     this.#reduceScatter = new ReduceScatter(member);
     this.#allReduce = new AllReduce(member);
     this.#allToAll = new AllToAll(member);
@@ -46,6 +49,16 @@ export class PreparedCollectives {
     checkDeadline("allGather", options?.deadlineMs);
     this.#allGather.prepare(input, output, options?.dim ?? 0, options?.deadlineMs);
     return this.#allGather;
+  }
+
+  allGatherCoalesced(
+    inputs: readonly Tensor[],
+    outputs: readonly Tensor[],
+    options: Parameters<ProcessGroup["allGatherCoalesced"]>[2],
+  ): Rounds {
+    checkDeadline("allGatherCoalesced", options?.deadlineMs);
+    this.#allGatherCoalesced.prepare(inputs, outputs, options?.dim ?? 0, options?.deadlineMs);
+    return this.#allGatherCoalesced;
   }
 
   reduceScatter(input: Tensor, output: Tensor, options: Parameters<ProcessGroup["reduceScatter"]>[2]): Rounds {

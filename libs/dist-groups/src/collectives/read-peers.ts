@@ -40,7 +40,10 @@ export class ReadPeers implements Rounds {
     if (own.length > most) {
       throw new ArgumentError(OP, "own", `at most ${most} tensors`, `${own.length} tensors`);
     }
-    for (const tensor of own) checkTensor(OP, "own", tensor, heap);
+    for (let at = 0; at < own.length; at++) {
+      const tensor = own[at];
+      if (tensor !== undefined) checkTensor(OP, "own", tensor, heap);
+    }
     this.#shape[0] = own.length;
     channel.begin(OP, SIGNATURE, this.#shape, 0, deadlineMs);
     for (let at = 0; at < own.length; at++) {
@@ -72,7 +75,7 @@ export class ReadPeers implements Rounds {
   }
 
   #viewsOf(peer: number): readonly Tensor[] {
-    const { channel, heap } = this.#member;
+    const { channel } = this.#member;
     const { words } = channel;
     const staging = channel.staging(peer);
     const before = this.#views[peer] ?? [];
@@ -82,7 +85,13 @@ export class ReadPeers implements Rounds {
       const view = before[at];
       same = view !== undefined && isView(words, recordWord(staging, at), view);
     }
-    if (same) return before;
+    return same ? before : this.#makeViews(staging, count);
+  }
+
+  /** Apart from {@link #viewsOf}, whose every call would allocate what a closure captures. */
+  #makeViews(staging: number, count: number): readonly Tensor[] {
+    const { channel, heap } = this.#member;
+    const { words } = channel;
     return Array.from({ length: count }, (_, at) => {
       const record = recordWord(staging, at);
       const head = words[record] ?? 0;

@@ -31,6 +31,8 @@ const PACKED_BYTES = Math.ceil(((RECORDS + 2 * TENSOR_RECORD_WORDS) * 4) / ALIGN
 export class SendRecv implements Rounds {
   bytesReceived = 0;
   readonly #member: GroupMember;
+  /** The tensors of the last call, which do not overlap. */
+  #sent: Tensor | undefined;
   #received: Tensor | undefined;
   #from = NOBODY;
 
@@ -49,8 +51,13 @@ export class SendRecv implements Rounds {
     const { rank, words, layout } = channel;
     this.#check("send", "to", sent, to);
     this.#check("receive", "from", received, from);
-    if (sent !== undefined && received !== undefined && overlaps(sent, received))
-      throw overlapError(OP, "receive", "send");
+    if (sent !== this.#sent || received !== this.#received) {
+      if (sent !== undefined && received !== undefined && overlaps(sent, received)) {
+        throw overlapError(OP, "receive", "send");
+      }
+      this.#sent = sent;
+      this.#received = received;
+    }
     const room = Math.min(channel.stagedLimit, layout.stagingBytes - PACKED_BYTES);
     const direct = sent !== undefined && sent.byteLength > room;
     channel.begin(OP, SIGNATURE, NO_SHAPE, direct ? DIRECT : 0, deadlineMs);
@@ -69,7 +76,6 @@ export class SendRecv implements Rounds {
         table.copy();
       }
     }
-    this.#received = received;
     this.#from = from;
     this.bytesReceived = received === undefined || from === rank ? 0 : received.byteLength;
   }
@@ -88,7 +94,6 @@ export class SendRecv implements Rounds {
     const { size, words } = channel;
     this.#checkPairs();
     const received = this.#received;
-    this.#received = undefined;
     if (received !== undefined) {
       const staging = channel.staging(this.#from);
       table.begin(received.dtype, received.shape, -1, 0);

@@ -21,6 +21,7 @@ const COLLECTIVES = [
   "broadcast",
   "readPeers",
   "sendRecv",
+  "allGatherCoalesced",
 ] as const;
 export type CollectiveName = (typeof COLLECTIVES)[number];
 
@@ -46,6 +47,7 @@ export const OP_CODES: Readonly<Record<CollectiveName, number>> = {
   broadcast: 5,
   readPeers: 6,
   sendRecv: 7,
+  allGatherCoalesced: 8,
 };
 export const DTYPE_CODES: Readonly<Record<DType, number>> = { f32: 0, f16: 1, bf16: 2, i32: 3, u32: 4, u8: 5 };
 export const REDUCTION_CODES: Readonly<Record<Reduction, number>> = { sum: 0, max: 1, min: 2 };
@@ -117,6 +119,7 @@ export function describeHeader(words: Int32Array, header: number): string {
   const { op, dtype, reduction, axis } = decodeSignature(signature);
   if (op === "barrier" || op === "allToAll" || op === "sendRecv") return op;
   if (op === "readPeers") return `readPeers of ${shape[0]} tensors`;
+  if (op === "allGatherCoalesced") return `allGatherCoalesced of ${shape[0]} tensors along dim ${(axis << 24) >> 24}`;
   const what = [op, reduction, dtype, formatShape(shape)].filter((part) => part !== undefined).join(" ");
   if (op === "broadcast") return `${what} from root ${axis}`;
   return op === "allReduce" ? what : `${what} along dim ${axis}`;
