@@ -1,4 +1,5 @@
-// Runs the fault matrix outside a test runner, in any runtime: `deno run -A libs/dist-groups/test/run-faults.ts [filter]`.
+// Runs the fault matrix and the cases of the asynchronous forms outside a test runner, in any runtime: `bun run test:faults
+// [FILTER]`, `bun run test:faults:deno [FILTER]`. Exit code 1 when one fails.
 
 import process from "node:process";
 import { ASYNC_CASES } from "./async-cases.ts";
@@ -6,12 +7,14 @@ import { FAULTS } from "./fault-matrix.ts";
 
 const filter = process.argv[2] ?? "";
 let failures = 0;
+let passed = 0;
 for (const { name, sizes, run } of [...FAULTS, ...ASYNC_CASES]) {
   if (!name.includes(filter)) continue;
   for (const size of sizes) {
     const start = performance.now();
     try {
       await run(size);
+      passed++;
       console.log(`ok    ${name}, ${size} ranks, ${Math.round(performance.now() - start)} ms`);
     } catch (error) {
       failures++;
@@ -19,4 +22,5 @@ for (const { name, sizes, run } of [...FAULTS, ...ASYNC_CASES]) {
     }
   }
 }
+console.log(`${passed} passed, ${failures} failed`);
 process.exitCode = failures === 0 ? 0 : 1;
