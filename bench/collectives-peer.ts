@@ -5,7 +5,7 @@
 // instead, as nccl-tests does; for the other collectives the two are the same. Both sides poison and fill before each
 // batch of calls, check every element after it, and report the median over batches of the slowest rank; repetitions of the
 // two sides alternate, and the table shows medians over them. `memcpy` copies, on all ranks at once, as many bytes as the
-// collective leaves at each rank (for a reduce-scatter: as it reads). Wrong data end the bench with exit code 1; a missed
+// collective leaves at each rank (for a reduce-scatter: as it reads). The least a round can take is timed too. Wrong data end the bench with exit code 1; a missed
 // target is only marked.
 import { spawnSync } from "node:child_process";
 import { availableParallelism, cpus } from "node:os";
@@ -14,8 +14,9 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { denoBinary } from "../scripts/deno-binary.ts";
 import type { CollectiveName } from "./collectives-program.ts";
+import { flightRecorderSeconds } from "./flight-recorder.ts";
 import { type Case, median } from "./openmpi/cases.ts";
-import { type LockstepTime, timeLockstep } from "./openmpi/lockstep-side.ts";
+import { type LockstepTimes, timeLockstep } from "./openmpi/lockstep-side.ts";
 import { buildPeer, ensureOpenMpi, timeOpenMpi } from "./openmpi/open-mpi.ts";
 import { formatSeconds, printTable } from "./timing.ts";
 
@@ -67,7 +68,7 @@ function formatBytes(bytes: number): string {
   return bytes >= KIB ? `${bytes / KIB} KiB` : `${bytes} B`;
 }
 
-function timeInDeno(ranks: number, cases: readonly Case[]): LockstepTime[] {
+function timeInDeno(ranks: number, cases: readonly Case[]): LockstepTimes {
   const args = ["run", "--allow-all", "--no-check", "--quiet", SIDE, String(ranks), JSON.stringify(cases)];
   const { status, stdout, stderr } = spawnSync(denoBinary(), args, {
     cwd: dirname(SIDE),
@@ -75,25 +76,25 @@ function timeInDeno(ranks: number, cases: readonly Case[]): LockstepTime[] {
     timeout: 300_000,
   });
   if (status !== 0) throw new Error(`Deno ended with exit code ${status}:\n${stderr}`);
-  return JSON.parse(stdout) as LockstepTime[];
+  return JSON.parse(stdout) as LockstepTimes;
 }
 
 async function compare(ranks: number, repetitions: number, withDeno: boolean, only: string | undefined): Promise<void> {
   const rows = rowsFor(ranks, only);
   const cases = rows.map(({ timed }) => timed);
-  const ours: LockstepTime[][] = [];
-  const peers: { readonly seconds: number }[][] = [];
-  const inDeno: LockstepTime[][] = [];
+  const ours: LockstepTimes[] = [];
+  const peers: { readonly times: readonly { readonly seconds: number }[] }[] = [];
+  const inDeno: LockstepTimes[] = [];
   for (let repetition = 0; repetition < repetitions; repetition++) {
     ours.push(await timeLockstep(ranks, cases));
-    peers.push(timeOpenMpi(ranks, cases));
+    peers.push({ times: timeOpenMpi(ranks, cases) });
     if (withDeno) inDeno.push(timeInDeno(ranks, cases));
   }
   const table = rows.map(({ label, target }, row) => {
-    const at = (times: readonly (readonly { readonly seconds: number }[])[]): number =>
-      median(times.map((all) => all[row]?.seconds ?? Number.NaN));
+    const at = (runs: readonly { readonly times: readonly { readonly seconds: number }[] }[]): number =>
+      median(runs.map(({ times }) => times[row]?.seconds ?? Number.NaN));
     const [our, peer] = [at(ours), at(peers)];
-    const copies = ours.flatMap((all) => all[row]?.memcpySeconds ?? []);
+    const copies = ours.flatMap(({ times }) => times[row]?.memcpySeconds ?? []);
     const memcpy = copies.length > 0 ? median(copies) : undefined;
     const cells = [
       label,
@@ -109,6 +110,12 @@ async function compare(ranks: number, repetitions: number, withDeno: boolean, on
   });
   const header = ["collective", "lockstep", "openmpi", "ratio", "target", "", "memcpy", "memcpy / lockstep"];
   console.log(`\n${ranks} ranks, medians of ${repetitions} repetitions, every batch's data checked on both sides:`);
+  const handOvers = ours.flatMap(({ handOverSeconds }) => handOverSeconds ?? []);
+  if (handOvers.length > 0) {
+    console.log(
+      `  the least a round can take, a word stored and every peer's seen: ${formatSeconds(median(handOvers))}`,
+    );
+  }
   printTable(withDeno ? [...header, "in deno", "deno / bun"] : header, table);
 }
 
@@ -135,6 +142,9 @@ try {
   buildPeer();
   const processor = cpus()[0]?.model.trim() ?? "unknown processor";
   console.log(`${processor}, ${availableParallelism()} cores; OpenMPI ${version}`);
+  console.log(
+    `recording a collective in the flight recorder: ${(1e9 * (await flightRecorderSeconds())).toFixed(0)} ns`,
+  );
   for (const ranks of counts) await compare(ranks, repetitions, values.deno, values.only);
 } catch (error) {
   console.error(`bench:collectives: ${error instanceof Error ? error.message : error}`);

@@ -20,11 +20,39 @@ interface Prepared {
 }
 
 const WARM_UP_MS = 400;
+const HAND_OVERS = 20_000;
 
 /** Called by the world on every rank. */
 export function setup({ heap, world }: RankContext) {
   const { rank, size } = world;
   return {
+    /**
+     * Seconds of the least a barrier can do: every rank stores a word and waits until it sees every peer's, by spinning alone. Only
+     * with a core per rank.
+     */
+    timeHandOver(): number[] {
+      const { words, of } = sharedLines();
+      const own = of[rank] ?? 0;
+      let turn = 0;
+      const handOver = (): void => {
+        turn++;
+        Atomics.store(words, own, turn);
+        for (let peer = 0; peer < size; peer++) {
+          const word = of[peer] ?? 0;
+          while (Atomics.load(words, word) < turn);
+        }
+      };
+      warmUp(handOver, HAND_OVERS);
+      const seconds: number[] = [];
+      for (let batch = 0; batch < BATCHES; batch++) {
+        world.barrier();
+        const started = performance.now();
+        for (let call = 0; call < HAND_OVERS; call++) handOver();
+        seconds.push((performance.now() - started) / HAND_OVERS / 1e3);
+      }
+      world.barrier();
+      return seconds;
+    },
     time({ name, bytes, rounds }: Case): CaseSamples {
       const prepared = prepare(name, bytes / 4);
       const calls = Math.ceil(rounds / BATCHES);
@@ -42,11 +70,20 @@ export function setup({ heap, world }: RankContext) {
         check(name, prepared, batch + 1);
       }
       world.barrier();
-      const memcpySeconds = bytes < 64 << 10 ? [] : timeMemcpy(movedBytes(name, bytes), calls);
+      const memcpySeconds = bytes < 1 << 10 ? [] : timeMemcpy(movedBytes(name, bytes), calls);
       for (const tensor of prepared.tensors) tensor.free();
       return { seconds, memcpySeconds };
     },
   };
+
+  /** Word `at` of rank `peer`'s line, wherever the line lies. */
+  function sharedLines(): { readonly words: Int32Array; readonly of: readonly number[] } {
+    const line = Tensor.zeros(heap, "i32", [32]);
+    const places = Tensor.zeros(heap, "u32", [size]);
+    world.allGather(Tensor.from(heap, "u32", [1], [line.byteOffset]), places);
+    const words = new Int32Array(heap.buffer);
+    return { words, of: [...places.toNumbers()].map((byteOffset) => byteOffset / 4) };
+  }
 
   /** Calls until the just-in-time compilers have done their work, beside which no rank has a core to itself. Rank 0 decides. */
   function warmUp(run: () => void, calls: number): void {

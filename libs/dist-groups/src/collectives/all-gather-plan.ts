@@ -4,6 +4,7 @@
 import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
 import { chunkStart } from "../chunk-rule.ts";
 import { ByteMove } from "../reduction/byte-move.ts";
+import type { ReduceKernels } from "../reduction/reduce.ts";
 import {
   CONTIGUOUS,
   DIRECT,
@@ -46,10 +47,12 @@ export class AllGatherPlan {
   readonly flags: number;
   readonly bytesReceived: number;
   readonly moves: ContiguousMoves | undefined;
+  readonly #kernels: ReduceKernels;
 
   /** Checks the arguments. */
   constructor(member: GroupMember, input: Tensor, output: Tensor, dim: number) {
-    const { channel } = member;
+    const { channel, kernels } = member;
+    this.#kernels = kernels;
     const { size } = channel;
     const { axis, length, count, inPlace } = checkAllGather(OP, member, input, output, dim, "");
     this.input = input;
@@ -73,7 +76,7 @@ export class AllGatherPlan {
     const start = chunkStart(this.length, peer, channel.size);
     const count = chunkStart(this.length, peer + 1, channel.size) - start;
     const to = this.output.byteOffset + start * this.rowBytes;
-    return new ByteMove(channel.words.buffer, to, from, count * this.rowBytes);
+    return new ByteMove(this.#kernels, channel.words.buffer, to, from, count * this.rowBytes);
   }
 
   #contiguousMoves(channel: GroupChannel): ContiguousMoves {
@@ -82,7 +85,7 @@ export class AllGatherPlan {
     // A direct call stages nothing: its chunk may not fit.
     const bytes = this.direct ? 0 : this.count * this.rowBytes;
     const stage = (parity: number): ByteMove =>
-      new ByteMove(channel.words.buffer, staging(rank, parity), this.input.byteOffset, bytes);
+      new ByteMove(this.#kernels, channel.words.buffer, staging(rank, parity), this.input.byteOffset, bytes);
     const unstage = (parity: number): ByteMove[] =>
       this.direct ? [] : ranks.map((_, peer) => this.moveFrom(channel, peer, staging(peer, parity)));
     return {

@@ -33,7 +33,7 @@ export class PreparedCollectives {
   constructor(channel: GroupChannel, kernels: ReduceKernels, heap: SharedHeap) {
     const tableWord = channel.layout.operandTable(channel.rank);
     const table = new OperandTable(kernels, channel.words, tableWord, channel.addressOf(tableWord));
-    const member: GroupMember = { channel, table, heap };
+    const member: GroupMember = { channel, table, kernels, heap };
     this.#barrier = new Barrier(member);
     this.#allGather = new AllGather(member);
     this.#allGatherCoalesced = new AllGatherCoalesced(member);

@@ -1,5 +1,6 @@
 import type { SharedHeap } from "@lockstep/tensor";
 import type { OperandTable } from "../reduction/operand-table.ts";
+import type { ReduceKernels } from "../reduction/reduce.ts";
 import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
 
 /**
@@ -21,6 +22,7 @@ export interface Rounds {
 export interface GroupMember {
   readonly channel: GroupChannel;
   readonly table: OperandTable;
+  readonly kernels: ReduceKernels;
   /** Any range of the world's memory. */
   readonly heap: SharedHeap;
 }

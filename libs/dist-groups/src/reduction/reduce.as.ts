@@ -279,3 +279,8 @@ export function copy(table: usize, dims: i32, elementBytes: i32): void {
     }
   } while (advance(table, 2, left));
 }
+
+/** Copies `bytes` bytes from address `source` to address `target`. */
+export function move(target: usize, source: usize, bytes: usize): void {
+  memory.copy(target, source, bytes);
+}

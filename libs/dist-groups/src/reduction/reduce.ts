@@ -3,6 +3,8 @@ import { LockstepError } from "@lockstep/tensor";
 
 /** The exports of `reduce.as.ts`: see there for the operand table and the numerical contract. */
 export interface ReduceKernels {
+  /** Copies `bytes` bytes between byte addresses. */
+  move(target: number, source: number, bytes: number): void;
   /** Copies operand 1 to operand 0 of the table at byte address `table`. */
   copy(table: number, dims: number, elementBytes: number): void;
   /** Folds operands 1 to `sources` into operand 0, from left to right. */

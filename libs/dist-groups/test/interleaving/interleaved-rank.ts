@@ -59,6 +59,11 @@ class Interleaved {
     // Moves of data are steps too, so that they fall between the steps of the peers.
     const step = (): void => this.#thread.step(-1);
     this.#kernels = {
+      move(...args) {
+        step();
+        kernels.move(...args);
+        step();
+      },
       copy(...args) {
         step();
         kernels.copy(...args);
@@ -71,12 +76,6 @@ class Interleaved {
       },
     };
     this.#thread.install(memory.buffer);
-    const set = Uint8Array.prototype.set;
-    Uint8Array.prototype.set = function (this: Uint8Array, ...args) {
-      if (this.buffer === memory.buffer) step();
-      set.apply(this, args);
-      if (this.buffer === memory.buffer) step();
-    };
     mutate(job.mutation, this.#thread);
   }
 
