@@ -110,11 +110,14 @@ async function compare(ranks: number, repetitions: number, withDeno: boolean, on
   });
   const header = ["collective", "lockstep", "openmpi", "ratio", "target", "", "memcpy", "memcpy / lockstep"];
   console.log(`\n${ranks} ranks, medians of ${repetitions} repetitions, every batch's data checked on both sides:`);
-  const handOvers = ours.flatMap(({ handOverSeconds }) => handOverSeconds ?? []);
-  if (handOvers.length > 0) {
-    console.log(
-      `  the least a round can take, a word stored and every peer's seen: ${formatSeconds(median(handOvers))}`,
-    );
+  for (const [runs, where] of [
+    [ours, ""],
+    [inDeno, " (in Deno)"],
+  ] as const) {
+    const handOvers = runs.flatMap(({ handOverSeconds }) => handOverSeconds ?? []);
+    if (handOvers.length === 0) continue;
+    const least = formatSeconds(median(handOvers));
+    console.log(`  the least a round can take, a word stored and every peer's seen: ${least}${where}`);
   }
   printTable(withDeno ? [...header, "in deno", "deno / bun"] : header, table);
 }
