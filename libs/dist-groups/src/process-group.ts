@@ -18,7 +18,7 @@ export interface GroupCounters {
   readonly ops: number;
   /** Bytes that came from peers. */
   readonly bytesReceived: number;
-  /** Milliseconds spent parked, waiting for peers. Waits short enough to spin through are not counted. */
+  /** Milliseconds spent waiting for peers, parked or yielding. Waits short enough to spin through are not counted. */
   readonly waitMs: number;
 }
 

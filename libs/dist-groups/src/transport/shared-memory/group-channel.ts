@@ -177,22 +177,26 @@ export class GroupChannel {
     }
     const gaveUpAt = performance.now();
     if (this.#deadlineAt === 0) this.#deadlineAt = gaveUpAt + this.#deadlineMs;
-    let parkedAt = gaveUpAt;
-    if (scheduler !== undefined) {
-      spread?.waitedFor(this.ranks[peer] ?? 0);
-      while (parkedAt - gaveUpAt < budget.yieldMs && !isAborted(words, this.layout)) {
-        scheduler.yieldCore();
-        if (((Atomics.load(words, word) - target) | 0) >= 0) return;
-        parkedAt = performance.now();
-      }
-    }
+    let now = gaveUpAt;
     try {
-      this.#park(peer, word, target);
+      if (scheduler !== undefined) {
+        spread?.waitedFor(this.ranks[peer] ?? 0);
+        while (now - gaveUpAt < budget.yieldMs && !isAborted(words, this.layout)) {
+          scheduler.yieldCore();
+          if (((Atomics.load(words, word) - target) | 0) >= 0) return;
+          now = performance.now();
+        }
+      }
+      const parkedAt = now;
+      try {
+        this.#park(peer, word, target);
+      } finally {
+        now = performance.now();
+        this.#flight.lookAtClock();
+        budget.parkedFor(now - parkedAt);
+      }
     } finally {
-      const waited = performance.now() - parkedAt;
-      this.counters.waitMs += waited;
-      this.#flight.lookAtClock();
-      budget.parkedFor(waited);
+      this.counters.waitMs += now - gaveUpAt;
     }
   }
 
