@@ -24,6 +24,8 @@ export interface AttentionRow {
   readonly softcap?: number;
   readonly scale?: number;
   readonly headGroup?: { readonly size: number; readonly offset: number };
+  /** Sink of each query head. */
+  readonly sinks?: readonly number[];
   /** Values are the first columns of the keys. */
   readonly mla?: boolean;
   /** Of query, out and lse. */
@@ -108,6 +110,31 @@ export const ATTENTION_ROWS: readonly AttentionRow[] = [
   { lengths: [40], heads: [3, 2], keyDim: 16, blockSize: 8, headGroup: { size: 4, offset: 2 } },
   { lengths: [40], heads: [5, 4], keyDim: 16, blockSize: 8, headGroup: { size: 2, offset: 3 } },
   { lengths: [40], queries: [6], heads: [2, 3], keyDim: 16, blockSize: 8, headGroup: { size: 8, offset: 9 } },
+  // Sinks: the largest, the smallest or none of the scores; over empty shards, padding, splits and several tokens.
+  { lengths: [40], ...SMALL, blockSize: 8, sinks: [0.5, -3, 30, Number.NEGATIVE_INFINITY] },
+  { lengths: [5, 0], ...SMALL, blockSize: 16, sinks: [1, 2, -1, 0], shard: shardOf(7, 8, 1), padding: true },
+  { lengths: [300], ...GROUPED, blockSize: 16, sinks: [1, 2, 3, 4, -1, -2, -3, -4], shard: shardOf(1, 3, 4) },
+  {
+    lengths: [50, 9],
+    queries: [7, 2],
+    ...SMALL,
+    blockSize: 8,
+    sinks: [1, 2, -2, 0.25],
+    window: 12,
+    softcap: 5,
+    scale: 0.4,
+    shard: shardOf(0, 2, 4),
+  },
+  { lengths: [2048], heads: [2, 1], keyDim: 8, blockSize: 64, sinks: [8, -8] },
+  {
+    lengths: [40],
+    heads: [3, 2],
+    keyDim: 16,
+    blockSize: 8,
+    headGroup: { size: 4, offset: 2 },
+    sinks: [2, 1, 3],
+    queries: [2],
+  },
   // Dtypes of the query, and strides.
   { lengths: [40], ...SMALL, blockSize: 8, queryDType: "f16" },
   { lengths: [40], ...GROUPED, blockSize: 8, queryDType: "bf16" },
@@ -189,6 +216,7 @@ export function buildAttention(arena: Arena, row: AttentionRow, random: Random):
     ...(row.softcap === undefined ? {} : { softcap: row.softcap }),
     ...(row.window === undefined ? {} : { window: row.window }),
     ...(row.headGroup === undefined ? {} : { headGroup: row.headGroup }),
+    ...(row.sinks === undefined ? {} : { sinks: Tensor.from(arena, "f32", [queryHeads], row.sinks) }),
     out: emptyStrided(arena, "f32", [tokens.length, queryHeads, valueDim], layout),
     lse: emptyStrided(arena, "f32", [tokens.length, queryHeads], layout),
   };
@@ -229,6 +257,7 @@ function describeRow(row: AttentionRow): string {
   if (row.softcap !== undefined) parts.push(`softcap ${row.softcap}`);
   if (row.scale !== undefined) parts.push(`scale ${row.scale}`);
   if (row.headGroup !== undefined) parts.push(`group ${row.headGroup.size}+${row.headGroup.offset}`);
+  if (row.sinks !== undefined) parts.push(`sinks [${row.sinks}]`);
   if (row.mla) parts.push("MLA");
   if (row.layout !== undefined) parts.push(row.layout);
   if (row.stridedCache) parts.push("strided cache");

@@ -12,6 +12,9 @@ import { expectUnitStride } from "../write-kv-cache/index.ts";
  * out = sum_k exp(s_k - lse) * value_k. No visible key gives out 0 and lse -inf. Arithmetic in f32. Pages and slots
  * that no visible position maps to are never read into the result, whatever they hold.
  *
+ * An attention sink is a logit of its head that joins the denominator like a key whose value is 0: it counts in lse, for
+ * every token but padding (position -1). Of the shards of a context exactly one must be given the sinks.
+ *
  * Causal masking of several query tokens per sequence follows from their positions: tokens up to each position must
  * have been written before. Source: FlashAttention-2 / flash decoding; vLLM's paged attention for the cache layout.
  */
@@ -41,6 +44,8 @@ export interface PartialAttentionArgs {
    * offset 0. Given when `query` holds only some of the heads.
    */
   readonly headGroup?: { readonly size: number; readonly offset: number };
+  /** Attention sink of each query head [Hq], f32, in the units of a scaled score; -inf for none. Default: none. */
+  readonly sinks?: Tensor;
   /** [T, Hq, Dv], f32. Must not overlap the inputs. */
   readonly out: Operand;
   /** Natural-log LSE [T, Hq], f32. Must not overlap the inputs. */
@@ -61,9 +66,11 @@ export interface PartialAttentionPlan {
   readonly softcap: number;
   /** Row of the block table of each query token. */
   readonly sequences: Int32Array;
-  /** Visible local indexes [start, end) of each query token. */
+  /** Visible local indexes [start, end) of each query token; both -1 for padding, which sees not even a sink. */
   readonly starts: Int32Array;
   readonly ends: Int32Array;
+  /** Sinks of the query heads; undefined when there are none. */
+  readonly sinks: Float32Array | undefined;
 }
 
 /** Throws ArgumentError unless the arguments fit the contract; returns what to compute. */
@@ -88,6 +95,7 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
   expectDType(name, "out", out, ["f32"]);
   expectShape(name, "lse", lse, [tokens, queryHeads]);
   expectDType(name, "lse", lse, ["f32"]);
+  const sinks = args.sinks === undefined ? undefined : checkSinks(name, args.sinks, queryHeads);
   const headGroup = checkHeadGroup(name, args.headGroup, queryHeads, kvHeads);
   const scale = args.scale ?? 1 / Math.sqrt(Math.max(1, keyDim));
   if (!Number.isFinite(scale)) throw new ArgumentError(name, "scale", "a finite number", String(scale));
@@ -99,7 +107,13 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
   const shard = args.shard ?? UNSHARDED;
   checkKvShard(name, shard, blockSize);
   const ranges = checkRanges(name, args, shard, tokens, numBlocks, blockSize);
-  return { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup, scale, softcap, ...ranges };
+  return { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup, scale, softcap, ...ranges, sinks };
+}
+
+function checkSinks(name: string, sinks: Tensor, queryHeads: number): Float32Array {
+  expectShape(name, "sinks", sinks, [queryHeads]);
+  expectDType(name, "sinks", sinks, ["f32"]);
+  return Float32Array.from(sinks.toNumbers());
 }
 
 function checkHeadGroup(
@@ -183,8 +197,8 @@ function checkRanges(
     }
     if (args.window === undefined) checkedBlocks[sequence] = Math.max(checkedBlocks[sequence] ?? 0, blocks);
     sequences[token] = sequence;
-    starts[token] = start;
-    ends[token] = end;
+    starts[token] = position < 0 ? -1 : start;
+    ends[token] = position < 0 ? -1 : end;
   }
   return { sequences, starts, ends };
 }

@@ -6,7 +6,8 @@
 // Memory traffic: every split that the row's keys touch once in, out and LSE once out.
 // Numerical contract: f32, in an order that depends on the row's first and last split alone.
 //
-// Before this text come: THREADS, VALUE_DIM, COLUMNS, COLUMN_BLOCKS (of a row), GROUPS (THREADS / COLUMNS).
+// Before this text come: THREADS, VALUE_DIM, COLUMNS, COLUMN_BLOCKS (of a row), GROUPS (THREADS / COLUMNS), SINKS (rows have
+// sinks, in the plan as partial-attention.wgsl says).
 
 struct Params {
   workgroups: u32,
@@ -16,6 +17,7 @@ struct Params {
   tokens_at: u32,
   out_first: u32,
   lse_first: u32,
+  sinks_at: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -75,13 +77,17 @@ fn merge_splits(
   for (var split = first + thread; split < last; split += THREADS) {
     own_maximum = max(own_maximum, partial_states[row * params.splits + split].x);
   }
-  let maximum = workgroup_maximum(own_maximum, thread);
+  var sink = LOWEST;
+  // A token that ends at -1 is padding.
+  if (SINKS && end != 0xffffffffu) { sink = bitcast<f32>(plan[params.sinks_at + row % params.query_heads]); }
+  let maximum = max(workgroup_maximum(own_maximum, thread), sink);
   var own_sum = 0.0;
   for (var split = first + thread; split < last; split += THREADS) {
     let state = partial_states[row * params.splits + split];
     own_sum += state.y * exp2(state.x - maximum);
   }
-  let sum = workgroup_sum(own_sum, thread);
+  var sum = workgroup_sum(own_sum, thread);
+  if (SINKS && sink > LOWEST) { sum += exp2(sink - maximum); }
   let column = (index % COLUMN_BLOCKS) * COLUMNS + thread % COLUMNS;
   let group = thread / COLUMNS;
   var folded = 0.0;

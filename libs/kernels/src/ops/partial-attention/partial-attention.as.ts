@@ -45,6 +45,7 @@ const STATE: usize = 160; // maxRows x (max, sum, rescale, first visible key of 
 const POINTERS: usize = 164; // tileKeys pointers each to key rows, value rows and tile rows
 const TILE: usize = 168; // tileKeys x the larger padded dim: keys, later values, as f32
 const TOUCHED: usize = 172; // what touchRows read
+const SINKS: usize = 176; // one f32 per query head; 0 for none
 
 const STATE_BYTES: i32 = 20;
 
@@ -114,6 +115,7 @@ function pass<T>(
   const valueBytes = pad4(valueDim) * 4;
   const tileKeys = load<i32>(p, TILE_KEYS);
   const softcap = load<f32>(p, SOFTCAP);
+  const sinks: usize = load<u32>(p, SINKS);
   const qRows: usize = load<u32>(p, Q_ROWS);
   const oRows: usize = load<u32>(p, O_ROWS);
   const sRows: usize = load<u32>(p, S_ROWS);
@@ -140,8 +142,11 @@ function pass<T>(
       for (let next = row + heads; row < next; row++) {
         const scale = load<f32>(p, SCALE);
         loadQueryRow(at, load<u32>(p, QUERY + 12), load<i32>(p, QUERY + 16), qRows + row * keyBytes, keyDim, scale);
-        store<f32>(states + row * STATE_BYTES, -Infinity);
-        store<f32>(states + row * STATE_BYTES, 0, 4);
+        // A sink is a first key whose value is 0. (A token that ends at -1 is padding.)
+        const hasSink = sinks != 0 && load<i32>(load<u32>(p, ENDS) + (token + index) * 4) >= 0;
+        const sink: f32 = hasSink ? load<f32>(sinks + (from + row + heads - next) * 4) : -Infinity;
+        store<f32>(states + row * STATE_BYTES, sink);
+        store<f32>(states + row * STATE_BYTES, sink == -Infinity ? 0 : 1, 4);
         at += load<u32>(p, QUERY + 8);
       }
     }

@@ -48,6 +48,10 @@ test("the reference computes what can be worked out by hand", () => {
   partialAttentionReference({ ...args, softcap: 0.5 });
   const capped = 0.5 * Math.tanh(2 * Math.log(3));
   expect(args.lse.at(0, 0)).toBeCloseTo(Math.log(1 + Math.exp(capped)), 6);
+  partialAttentionReference({ ...args, sinks: Tensor.from(heap, "f32", [1], [Math.log(4)]) });
+  // A sink as heavy as both keys halves the output.
+  expectClose("out", args.out, Tensor.from(heap, "f32", [1, 1, 2], [1, 1.5]), F32_TOLERANCE);
+  expect(args.lse.at(0, 0)).toBeCloseTo(Math.log(8), 6);
   partialAttentionReference({ ...args, window: 1 });
   expectClose("out", args.out, Tensor.from(heap, "f32", [1, 1, 2], [0, 4]), F32_TOLERANCE);
   expect(args.lse.at(0, 0)).toBeCloseTo(Math.log(3), 6);
@@ -111,6 +115,8 @@ const BAD: readonly [what: string, changes: Partial<PartialAttentionArgs>, messa
     { keyCache: tensor("f32", 1, 2, 2, 2), valueCache: tensor("f32", 1, 2, 2, 2) },
     /multiple/,
   ],
+  ["sinks of another head count", { sinks: tensor("f32", 2) }, /`sinks` must be of shape \[1\], but is \[2\]/],
+  ["sinks in f16", { sinks: tensor("f16", 1) }, /`sinks` must be of dtype f32/],
   ["an out of another shape", { out: tensor("f32", 1, 1, 3) }, /`out` must be of shape \[1, 1, 2\]/],
   ["an f16 out", { out: tensor("f16", 1, 1, 2) }, /`out` must be of dtype f32/],
   ["an lse of another shape", { lse: tensor("f32", 1, 2) }, /`lse` must be of shape \[1, 1\]/],

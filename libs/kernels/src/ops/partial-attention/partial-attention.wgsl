@@ -19,7 +19,7 @@
 // Before this text come, as constants: THREADS, LANES, TEAMS, KEYS, TILE, ROWS, ROW_SLOTS (ROWS up to a power of two),
 // SCORES (KEYS * ROW_SLOTS), OWN, OWN_ROWS and OWN_KEYS (rows that a lane's own scores belong to, and keys of each), SPREAD (lanes that own the same),
 // ROW_LANES (lanes that own a row's scores), SPLIT (write partial results), SEVERAL_TOKENS (rows may see different
-// keys), SOFTCAP, KEY_DIM, VALUE_DIM, CHUNK (elements of a key that one load takes), CHUNK_VECTORS, KEY_CHUNKS and
+// keys), SOFTCAP, SINKS (rows have sinks, which join where the splits end), KEY_DIM, VALUE_DIM, CHUNK (elements of a key that one load takes), CHUNK_VECTORS, KEY_CHUNKS and
 // VALUE_CHUNKS (per row), KEY_ROUNDS and VALUE_ROUNDS (chunks per lane), KEY_VECTORS and VALUE_VECTORS (vec4f per lane),
 // BLOCK_SIZE;
 // as code: query_vector, fetch_key, decoded_key, fetch_value, decoded_value; own_scores, all_scores, all_rows,
@@ -50,10 +50,12 @@ struct Params {
   lse_first: u32,
   scale: f32,
   softcap: f32,
+  sinks_at: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// Items (first token, tokens, first key, end key), then tokens (sequence, start, end), then the block table.
+// Items (first token, tokens, first key, end key), then tokens (sequence, start, end), the block table, and the sinks of
+// the query heads (bits of f32, times log2(e), LOWEST for none).
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
 // [T, Hq, Dv], or the splits' unnormalised sums [T, Hq, splits, Dv].
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
@@ -286,7 +288,7 @@ fn partial_attention(
   }
   workgroupBarrier();
   for (var r = 0u; r < ROWS; r++) { // unroll
-    let state = folded_state(r);
+    let state = folded_state(r, min(first_row + r, rows.count - 1u), rows);
     for (var v = 0u; v < VALUE_VECTORS; v++) { // unroll
       team_values[v * THREADS + thread] = values[r * VALUE_VECTORS + v] * exp2(team_maxima[r * TEAMS + team] - state.x);
     }
@@ -296,12 +298,19 @@ fn partial_attention(
   }
 }
 
-// Maximum and sum of row `r` of the workgroup over its teams.
-fn folded_state(r: u32) -> vec2f {
-  var maximum = LOWEST;
+// Maximum and sum of row `r` of the workgroup, which is row `row` of its item, over its teams.
+fn folded_state(r: u32, row: u32, rows: Rows) -> vec2f {
+  var sink = LOWEST;
+  if (SINKS && !SPLIT) {
+    // A token that ends at -1 is padding.
+    let is_padding = plan[params.tokens_at + (rows.first_token + row / rows.heads) * 3u + 2u] == 0xffffffffu;
+    if (!is_padding) { sink = bitcast<f32>(plan[params.sinks_at + rows.first_head + row % rows.heads]); }
+  }
+  var maximum = sink;
   for (var t = 0u; t < TEAMS; t++) { maximum = max(maximum, team_maxima[r * TEAMS + t]); }
   var sum = 0.0;
   for (var t = 0u; t < TEAMS; t++) { sum += team_sums[r * TEAMS + t] * exp2(team_maxima[r * TEAMS + t] - maximum); }
+  if (SINKS && sink > LOWEST) { sum += exp2(sink - maximum); }
   return vec2f(maximum, sum);
 }
 

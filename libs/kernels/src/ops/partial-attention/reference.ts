@@ -5,7 +5,7 @@ import { type PartialAttentionArgs, planPartialAttention } from "./index.ts";
 export function partialAttentionReference(args: PartialAttentionArgs): void {
   const plan = planPartialAttention(args);
   const name = "partialAttention";
-  const { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup, scale, softcap } = plan;
+  const { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup, scale, softcap, sinks } = plan;
   const query = expectHeapTensor(name, "query", args.query).toNumbers();
   const keys = expectHeapTensor(name, "keyCache", args.keyCache).toNumbers();
   const values = expectHeapTensor(name, "valueCache", args.valueCache).toNumbers();
@@ -36,9 +36,10 @@ export function partialAttentionReference(args: PartialAttentionArgs): void {
         const scaled = dot * scale;
         scores.push(softcap === 0 ? scaled : softcap * Math.tanh(scaled / softcap));
       }
-      const max = scores.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+      const sink = end < 0 ? Number.NEGATIVE_INFINITY : (sinks?.[head] ?? Number.NEGATIVE_INFINITY);
+      const max = scores.reduce((a, b) => Math.max(a, b), sink);
       if (max === Number.NEGATIVE_INFINITY) continue;
-      const sum = scores.reduce((total, score) => total + Math.exp(score - max), 0);
+      const sum = scores.reduce((total, score) => total + Math.exp(score - max), Math.exp(sink - max));
       lses[row] = max + Math.log(sum);
       for (const [index, score] of scores.entries()) {
         const weight = Math.exp(score - max) / sum;

@@ -48,6 +48,8 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
   put(lse.byteOffset, ...byteStrides(lse));
   put(maxRows, tileKeys, pointer + offsets.query, pointer + offsets.out, pointer + offsets.scores);
   put(pointer + offsets.state, pointer + offsets.pointers, pointer + offsets.tile);
+  put(0, plan.sinks === undefined ? 0 : pointer + offsets.sinks);
+  if (plan.sinks !== undefined) floats.set(plan.sinks, offsets.sinks >> 2);
   ints.set(plan.sequences, offsets.sequences >> 2);
   ints.set(plan.starts, offsets.starts >> 2);
   ints.set(plan.ends, offsets.ends >> 2);
@@ -76,6 +78,7 @@ function layOutScratch(plan: PartialAttentionPlan) {
     sequences: take(plan.tokens * 4),
     starts: take(plan.tokens * 4),
     ends: take(plan.tokens * 4),
+    sinks: take(plan.sinks === undefined ? 0 : plan.queryHeads * 4),
     query: take(maxRows * keyColumns * 4),
     out: take(maxRows * valueColumns * 4),
     scores: take(maxRows * SCORE_STRIDE),

@@ -15,6 +15,8 @@ const MERGE_SOURCE = readFileSync(new URL("./merge-splits.wgsl", import.meta.url
 /** On a CPU every thread costs, and barriers most. */
 const MERGE_THREADS = { gpu: 256, cpu: 32 };
 const MERGE_COLUMNS = 32;
+/** What the kernels take for minus infinity. */
+const LOWEST = -1e30;
 
 /** Records partialAttention. `plan` is what the check of `args` returned. */
 export function recordPartialAttention(
@@ -59,7 +61,7 @@ export function recordPartialAttention(
   // Compiled before they are needed: a growing context must not stall when it gets its second split.
   if (splits === 1 && tableKeys > splitKeys) {
     attentionKernel(recorder, shape, true);
-    mergeKernel(recorder, valueDim);
+    mergeKernel(recorder, plan);
   }
 
   const planWords = encodePlan(args, plan, items);
@@ -93,6 +95,7 @@ export function recordPartialAttention(
     lseRegion.first,
     float32Bits(plan.scale),
     float32Bits(plan.softcap),
+    planWords.sinksAt,
   ]);
   recorder.dispatch(attend, [params, planRegion, sums, states, queryRegion, keyRegion, valueRegion], workgroups);
   if (splits === 1) return;
@@ -105,9 +108,10 @@ export function recordPartialAttention(
     planWords.tokensAt,
     outRegion.first,
     lseRegion.first,
+    planWords.sinksAt,
   ]);
   const mergeRegions = [mergeParams, planRegion, sums, states, outRegion, lseRegion];
-  recorder.dispatch(mergeKernel(recorder, valueDim), mergeRegions, mergeWorkgroups);
+  recorder.dispatch(mergeKernel(recorder, plan), mergeRegions, mergeWorkgroups);
 }
 
 /** Everything that a compiled kernel is made for. */
@@ -126,11 +130,13 @@ function attentionKernel(recorder: Recorder, special: Specialisation, split: boo
   const { threads, lanes, keys, rows } = special.threads;
   const { keyDim, valueDim, blockSize } = plan;
   const softcap = plan.softcap !== 0;
+  const sinks = plan.sinks !== undefined && !split;
   const useSubgroups = recorder.gpu.subgroupWidth > 0;
   const flags = [
     split ? "split" : "",
     severalTokens ? "several tokens" : "",
     softcap ? "softcap" : "",
+    sinks ? "sinks" : "",
     chunk.aligned ? "" : "unaligned",
     queryUnit === 4 ? "" : "unaligned query",
     useSubgroups ? "" : "no subgroups",
@@ -146,7 +152,7 @@ function attentionKernel(recorder: Recorder, special: Specialisation, split: boo
     wgsl: () =>
       assembleWgsl(
         placed(ATTENTION_SOURCE, useSubgroups),
-        { ...attentionConstants(special), SPLIT: split, SEVERAL_TOKENS: severalTokens, SOFTCAP: softcap },
+        { ...attentionConstants(special), SPLIT: split, SEVERAL_TOKENS: severalTokens, SOFTCAP: softcap, SINKS: sinks },
         [
           "alias KvChunk = array<vec4f, CHUNK_VECTORS>;",
           queryOperand(4, queryDType, queryUnit),
@@ -207,7 +213,7 @@ function mergeBlocks(valueDim: number): number {
   return Math.max(1, Math.ceil(valueDim / MERGE_COLUMNS));
 }
 
-function mergeKernel(recorder: Recorder, valueDim: number): CompiledKernel {
+function mergeKernel(recorder: Recorder, { valueDim, sinks }: PartialAttentionPlan): CompiledKernel {
   const threads = recorder.gpu.software ? MERGE_THREADS.cpu : MERGE_THREADS.gpu;
   const constants = {
     THREADS: threads,
@@ -215,21 +221,22 @@ function mergeKernel(recorder: Recorder, valueDim: number): CompiledKernel {
     COLUMN_BLOCKS: mergeBlocks(valueDim),
     COLUMNS: MERGE_COLUMNS,
     GROUPS: threads / MERGE_COLUMNS,
+    SINKS: sinks !== undefined,
   };
   return recorder.kernel({
-    key: `merge-splits Dv${valueDim}`,
+    key: `merge-splits Dv${valueDim}${sinks === undefined ? "" : " sinks"}`,
     entryPoint: "merge_splits",
     bindings: ["uniform", "read", "read", "read", "write", "write"],
     wgsl: () => assembleWgsl(MERGE_SOURCE, constants, []),
   });
 }
 
-/** Items, tokens and the block table's columns in use, as the kernels read them. */
+/** Items, tokens, the block table's columns in use and the sinks, as the kernels read them. */
 function encodePlan(
   args: PartialAttentionArgs,
   plan: PartialAttentionPlan,
   items: readonly WorkItem[],
-): { words: Uint32Array; tokensAt: number; tableAt: number; tableWidth: number } {
+): { words: Uint32Array; tokensAt: number; tableAt: number; tableWidth: number; sinksAt: number } {
   const { blockTable } = args;
   const [batch = 0] = blockTable.shape;
   const [rowStride = 0, columnStride = 0] = blockTable.strides;
@@ -237,7 +244,8 @@ function encodePlan(
   const tableWidth = Math.ceil(longest / plan.blockSize);
   const tokensAt = items.length * 4;
   const tableAt = tokensAt + plan.tokens * 3;
-  const words = new Uint32Array(tableAt + batch * tableWidth);
+  const sinksAt = tableAt + batch * tableWidth;
+  const words = new Uint32Array(sinksAt + (plan.sinks?.length ?? 0));
   for (const [index, item] of items.entries()) {
     words.set([item.firstToken, item.tokens, item.start, item.end], index * 4);
   }
@@ -252,5 +260,8 @@ function encodePlan(
       words[tableAt + row * tableWidth + column] = blocks[row * rowStride + column * columnStride] ?? 0;
     }
   }
-  return { words, tokensAt, tableAt, tableWidth };
+  for (const [head, sink] of (plan.sinks ?? []).entries()) {
+    words[sinksAt + head] = float32Bits(Math.max(sink * Math.LOG2E, LOWEST));
+  }
+  return { words, tokensAt, tableAt, tableWidth, sinksAt };
 }
