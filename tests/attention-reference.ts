@@ -9,6 +9,8 @@ export interface ReferenceVariant {
   readonly scale: number;
   readonly softcap?: number;
   readonly window?: number;
+  /** A logit per query head that joins the denominator. */
+  readonly sinks?: ArrayLike<number>;
   /** Query heads per KV head. */
   readonly headsPerKv: number;
 }
@@ -35,8 +37,9 @@ export function attendInFloat64(
   }
   const out = new Float64Array(valueDim);
   if (scores.length === 0) return { out, lse: Number.NEGATIVE_INFINITY };
-  const max = Math.max(...scores);
-  const sum = scores.reduce((total, score) => total + Math.exp(score - max), 0);
+  const sink = variant.sinks?.[head] ?? Number.NEGATIVE_INFINITY;
+  const max = Math.max(sink, ...scores);
+  const sum = scores.reduce((total, score) => total + Math.exp(score - max), Math.exp(sink - max));
   for (const [offset, score] of scores.entries()) {
     const weight = Math.exp(score - max) / sum;
     const value = sequence.values[first + offset]?.[kvHead] ?? out;

@@ -39,9 +39,7 @@ try {
           lse: lse.descriptor,
           kvDtype,
           blockSize: 8,
-          interleave: 2,
-          combine,
-          softcap: 20,
+          options: { interleave: 2, combine, softcap: 20 },
         },
       ]);
       const lengths = [48, 9];

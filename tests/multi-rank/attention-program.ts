@@ -1,5 +1,5 @@
 // The rank's side of the multi-rank attention tests: replays a list of steps over tensors in the host's heap.
-import { type Combine, DcpAttention } from "@lockstep/attention";
+import { DcpAttention, type DcpAttentionOptions } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { type BackendName, openBackend } from "@lockstep/kernels";
 import { type DType, Tensor, type TensorDescriptor } from "@lockstep/tensor";
@@ -7,20 +7,25 @@ import { type DType, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 /** New tokens of each sequence, step by step; every new token also attends. */
 export type Steps = readonly (readonly number[])[];
 
+/** Options of DcpAttention that can be sent to a rank. */
+export type SentOptions = Partial<
+  Omit<DcpAttentionOptions, "backend" | "mergeBackend" | "heap" | "sinks" | `${string}Group`>
+>;
+
 /** One replay. Rows of the tensors follow the steps, within a step the sequences. */
 export interface Replay {
   readonly steps: Steps;
   readonly query: TensorDescriptor;
   readonly key: TensorDescriptor;
-  readonly value: TensorDescriptor;
+  /** Left out for MLA. */
+  readonly value?: TensorDescriptor;
   readonly out: TensorDescriptor;
   readonly lse: TensorDescriptor;
   readonly kvDtype: DType;
   readonly blockSize: number;
-  readonly interleave: number;
-  readonly combine: Combine;
-  readonly softcap?: number;
-  readonly window?: number;
+  readonly options: SentOptions;
+  /** [1, queryHeads] */
+  readonly sinks?: TensorDescriptor;
 }
 
 /** Called by the world on every rank. */
@@ -36,14 +41,10 @@ export async function setup(context: RankContext, options: { backend: BackendNam
   return {
     async replay(replay: Replay): Promise<{ tokensHeld: number; bytesHeld: number }> {
       const tensor = (descriptor: TensorDescriptor): Tensor => Tensor.fromDescriptor(descriptor, heap);
-      const [query, key, value, out, lse] = [
-        tensor(replay.query),
-        tensor(replay.key),
-        tensor(replay.value),
-        tensor(replay.out),
-        tensor(replay.lse),
-      ];
-      const { steps, kvDtype, blockSize, interleave, combine, softcap, window } = replay;
+      const [query, key, out, lse] = [tensor(replay.query), tensor(replay.key), tensor(replay.out), tensor(replay.lse)];
+      const value = replay.value === undefined ? undefined : tensor(replay.value);
+      const sinks = replay.sinks === undefined ? undefined : tensor(replay.sinks);
+      const { steps, kvDtype, blockSize, options } = replay;
       const sequences = steps[0]?.length ?? 0;
       const attention = DcpAttention.open({
         backend,
@@ -54,15 +55,13 @@ export async function setup(context: RankContext, options: { backend: BackendNam
         queryHeads: query.dim(1),
         kvHeads: key.dim(1),
         headDim: key.dim(2),
-        valueDim: value.dim(2),
+        valueDim: out.dim(2),
         kvDtype,
         blockSize,
-        interleave,
-        combine,
         numBlocks: Math.ceil(key.dim(0) / (blockSize * world.size)) + sequences,
         maxStepQueries: key.dim(0) + 1,
-        ...(softcap === undefined ? {} : { softcap }),
-        ...(window === undefined ? {} : { window }),
+        ...options,
+        ...(sinks === undefined ? {} : { sinks }),
       });
       try {
         const ids = Array.from({ length: sequences }, () => attention.createSequence());
@@ -73,8 +72,9 @@ export async function setup(context: RankContext, options: { backend: BackendNam
           const rows = step.reduce((sum, tokens) => sum + tokens, 0);
           const take = (source: Tensor): Tensor => source.slice(0, row, row + rows);
           const mine = (source: Tensor): Tensor => take(source).slice(1, start, end);
-          await attention.write(0, take(key), take(value));
-          await attention.attend(0, mine(query), mine(out), mine(lse));
+          await attention.write(0, take(key), value === undefined ? undefined : take(value));
+          const asked = options.queryReplicated === true ? take(query) : mine(query);
+          await attention.attend(0, asked, mine(out), mine(lse));
           attention.endStep();
           row += rows;
         }

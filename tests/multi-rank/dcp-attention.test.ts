@@ -21,6 +21,10 @@ describe("DcpAttention refuses options that disagree", () => {
     ["no blocks", { numBlocks: 0 }, "numBlocks"],
     ["a cache in integers", { kvDtype: "i32" }, "kvDtype"],
     ["a window of 0", { window: 0 }, "window"],
+    ["windows for more layers than there are", { window: [3, null] }, "one for each of the 1 layers"],
+    ["MLA with two KV heads", { mla: true, kvHeads: 2 }, "kvHeads` must be 1 with mla"],
+    ["MLA values wider than the keys", { mla: true, valueDim: 5 }, "valueDim` must be at most headDim = 4"],
+    ["an LSE base of 10", { lseBase: "10" as "2" }, "lseBase"],
     ["a negative softcap", { softcap: -1 }, "softcap"],
     ["query heads that are no multiple of the KV heads", { queryHeads: 3, kvHeads: 2 }, "queryHeads"],
   ] as const)("%s", async (_, options, named) => {

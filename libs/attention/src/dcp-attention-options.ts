@@ -1,35 +1,46 @@
 import type { ProcessGroup } from "@lockstep/dist-groups";
-import { checkKvShard, type KernelBackend, type KvShard } from "@lockstep/kernels";
-import { ArgumentError, type DType, type SharedHeap } from "@lockstep/tensor";
+import { checkKvShard, type KernelBackend, type KvShard, type LseBase } from "@lockstep/kernels";
+import { ArgumentError, type DType, type SharedHeap, type Tensor } from "@lockstep/tensor";
+import { checkVariant } from "./attention-variant.ts";
 import type { Combine } from "./reduce-output.ts";
 
 /** Options of {@link DcpAttention.open}. */
 export interface DcpAttentionOptions {
-  /** Computes partial attention, stores the KV cache, and corrects outputs for `ag-rs`. */
+  /** Computes partial attention and stores the KV cache. */
   readonly backend: KernelBackend;
-  /** Merges partial outputs for `a2a` straight from the peers' memory. Default: `backend`; give a wasm one beside webgpu. */
+  /** Combines partial outputs in the shared heap. Default: `backend`; give a wasm one beside webgpu. */
   readonly mergeBackend?: KernelBackend;
   /** This rank's heap. */
   readonly heap: SharedHeap;
-  /** Ranks over which the tokens of these KV heads are sharded. */
+  /**
+   * Ranks over which the tokens of these KV heads are sharded, in the order of the shards. In the classic layout with
+   * PCP > 1 these are PCP * DCP ranks (`parallelGroups().kv`).
+   */
   readonly dcpGroup: ProcessGroup;
   /** Ranks whose query heads are gathered. Default: `dcpGroup`, as in the classic layout. */
   readonly queryGroup?: ProcessGroup;
   readonly layers: number;
   /** Query heads of the whole query group; each rank brings its chunk of them. */
   readonly queryHeads: number;
-  /** KV heads stored on this rank. */
+  /** KV heads stored on this rank; 1 for MLA. */
   readonly kvHeads: number;
   /** Size of a query or key row (Dk). */
   readonly headDim: number;
   /** Size of a value row (Dv). Default: headDim. */
   readonly valueDim?: number;
+  /**
+   * Multi-head latent attention with absorbed queries: one latent KV head, whose first valueDim columns are the values; no
+   * second copy is stored, and steps bring no values. Default false.
+   */
+  readonly mla?: boolean;
   /** Which query heads share a KV head, when the query group holds only some of the stored KV heads' query heads. */
   readonly headGroup?: { readonly size: number; readonly offset: number };
   /** Dtype of the stored keys and values: f32, f16 or bf16. */
   readonly kvDtype: DType;
   /** Dtype in which queries come and are gathered: f32, f16 or bf16. Default "f32". */
   readonly queryDtype?: DType;
+  /** Every rank brings the queries of all heads of the query group, and nothing is gathered. Default false. */
+  readonly queryReplicated?: boolean;
   /** Tokens per block. */
   readonly blockSize: number;
   /** Consecutive tokens a rank stores before the next rank's turn; divides blockSize. Default 1. */
@@ -40,55 +51,73 @@ export interface DcpAttentionOptions {
   readonly combine?: Combine | "auto";
   /** Factor on q.k. Default 1 / sqrt(headDim). */
   readonly scale?: number;
+  /** Scores become softcap * tanh(score / softcap). Default: none. */
   readonly softcap?: number;
-  readonly window?: number;
+  /** A query at position p sees positions (p - window, p]: one for all layers, or one for each (null: all positions). */
+  readonly window?: number | readonly (number | null)[];
+  /**
+   * Attention sinks [layers, queryHeads], f32: logits that join the denominator, once for the whole context. The same on every
+   * rank, read at every step. Default: none.
+   */
+  readonly sinks?: Tensor;
+  /** Base of the LSE that {@link DcpAttention.attend} returns. Default "e". */
+  readonly lseBase?: LseBase;
   /** Most query tokens of one step. Default 256. */
   readonly maxStepQueries?: number;
   /** Deadline of every collective. Default: the group's. */
   readonly deadlineMs?: number;
 }
 
+const NAME = "DcpAttention.open";
+
 /** Throws ArgumentError unless the options agree; returns the shard of the context that this rank holds. */
 export function checkOptions(options: DcpAttentionOptions): KvShard {
-  const name = "DcpAttention.open";
   const { dcpGroup, blockSize } = options;
   for (const field of ["layers", "queryHeads", "kvHeads", "headDim", "blockSize", "numBlocks"] as const) {
     if (!Number.isInteger(options[field]) || options[field] < 1) {
-      throw new ArgumentError(name, field, "a positive integer", String(options[field]));
+      throw new ArgumentError(NAME, field, "a positive integer", String(options[field]));
     }
   }
-  checkVariant(name, options);
+  checkDtypes(options);
+  checkHeads(options);
+  checkVariant(NAME, options);
+  if (options.lseBase !== undefined && options.lseBase !== "e" && options.lseBase !== "2") {
+    throw new ArgumentError(NAME, "lseBase", '"e" or "2"', String(options.lseBase));
+  }
   if (options.mergeBackend?.name === "webgpu") {
-    throw new ArgumentError(name, "mergeBackend", "a wasm or reference backend", "webgpu");
+    throw new ArgumentError(NAME, "mergeBackend", "a wasm or reference backend", "webgpu");
   }
   const shard = { index: dcpGroup.rank, count: dcpGroup.size, interleave: options.interleave ?? 1 };
-  checkKvShard(name, shard, blockSize);
+  checkKvShard(NAME, shard, blockSize);
   return shard;
 }
 
-/** Throws unless dtypes, head mapping and the attention variant are ones that the kernels can compute. */
-function checkVariant(name: string, options: DcpAttentionOptions): void {
+function checkDtypes(options: DcpAttentionOptions): void {
   const floats: readonly DType[] = ["f32", "f16", "bf16"];
   for (const field of ["kvDtype", "queryDtype"] as const) {
     const dtype = options[field] ?? "f32";
-    if (!floats.includes(dtype)) throw new ArgumentError(name, field, floats.join(", "), dtype);
+    if (!floats.includes(dtype)) throw new ArgumentError(NAME, field, floats.join(", "), dtype);
   }
-  const { queryHeads, kvHeads, headGroup, window, softcap, scale } = options;
+}
+
+function checkHeads(options: DcpAttentionOptions): void {
+  const { queryHeads, kvHeads, headGroup, headDim, valueDim = headDim, mla = false } = options;
+  if (!Number.isInteger(valueDim) || valueDim < 1) {
+    throw new ArgumentError(NAME, "valueDim", "a positive integer", String(valueDim));
+  }
+  if (mla && kvHeads !== 1) {
+    throw new ArgumentError(NAME, "kvHeads", "1 with mla, whose query heads share one latent head", String(kvHeads));
+  }
+  if (mla && valueDim > headDim) {
+    const expected = `at most headDim = ${headDim} with mla, whose values are columns of the keys`;
+    throw new ArgumentError(NAME, "valueDim", expected, String(valueDim));
+  }
   if (headGroup === undefined && queryHeads % kvHeads !== 0) {
     throw new ArgumentError(
-      name,
+      NAME,
       "queryHeads",
       `a multiple of kvHeads = ${kvHeads} (or give headGroup)`,
       `${queryHeads}`,
     );
-  }
-  if (window !== undefined && (!Number.isInteger(window) || window < 1)) {
-    throw new ArgumentError(name, "window", "a positive integer", String(window));
-  }
-  if (softcap !== undefined && !(softcap > 0 && Number.isFinite(softcap))) {
-    throw new ArgumentError(name, "softcap", "a positive finite number", String(softcap));
-  }
-  if (scale !== undefined && !Number.isFinite(scale)) {
-    throw new ArgumentError(name, "scale", "a finite number", String(scale));
   }
 }

@@ -1,9 +1,12 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import { type KvShard, localLength, type Operand } from "@lockstep/kernels";
 import { Arena, ArgumentError, type DType, formatShape, Tensor } from "@lockstep/tensor";
+import { type AttentionVariant, attentionVariants } from "./attention-variant.ts";
 import { BlockManager } from "./block-manager.ts";
 import { checkOptions, type DcpAttentionOptions } from "./dcp-attention-options.ts";
 import { StepOrderError } from "./errors.ts";
+import { KvCaches } from "./kv-caches.ts";
+import { convertLse } from "./lse-base.ts";
 import { dcpPrepareQuery } from "./prepare-query.ts";
 import { type Combine, dcpReduceOutput } from "./reduce-output.ts";
 import { checkStepItems, planStep, type StepItem, type StepPlan } from "./step-plan.ts";
@@ -50,8 +53,8 @@ export class DcpAttention {
   readonly #valueDim: number;
   readonly #ownHeads: number;
   readonly #manager: BlockManager;
-  readonly #keyCaches: Operand[] = [];
-  readonly #valueCaches: Operand[] = [];
+  readonly #caches: KvCaches;
+  readonly #variants: readonly AttentionVariant[];
   readonly #scratch: Arena;
   readonly #stepTensors = new Map<number, StepTensors>();
   readonly #fullTensors: StepTensors;
@@ -64,8 +67,10 @@ export class DcpAttention {
   #steps = 0;
   #closed = false;
 
-  private constructor(options: DcpAttentionOptions, shard: KvShard) {
+  private constructor(options: DcpAttentionOptions, shard: KvShard, caches: KvCaches) {
     const { dcpGroup, heap, numBlocks, blockSize, queryHeads, headDim } = options;
+    this.#caches = caches;
+    this.#variants = attentionVariants(options);
     this.#options = options;
     this.shard = shard;
     this.#queryGroup = options.queryGroup ?? dcpGroup;
@@ -90,29 +95,24 @@ export class DcpAttention {
   /** Allocates the caches. @throws ArgumentError for options that disagree, HeapExhausted when they do not fit */
   static open(options: DcpAttentionOptions): DcpAttention {
     const shard = checkOptions(options);
-    const { blockSize, layers, kvHeads, headDim, backend, kvDtype } = options;
-    const attention = new DcpAttention(options, shard);
+    const { headDim, valueDim = headDim, mla = false, kvDtype: dtype } = options;
+    const caches = KvCaches.open({ ...options, valueDim, mla, dtype });
     try {
-      for (let layer = 0; layer < layers; layer++) {
-        const shape = [options.numBlocks, blockSize, kvHeads];
-        attention.#keyCaches.push(backend.empty(kvDtype, [...shape, headDim]));
-        attention.#valueCaches.push(backend.empty(kvDtype, [...shape, attention.#valueDim]));
-      }
+      return new DcpAttention(options, shard, caches);
     } catch (error) {
-      attention.close();
+      caches.free();
       throw error;
     }
-    return attention;
   }
 
   /** Key cache of a layer [numBlocks, blockSize, kvHeads, headDim]. */
   keyCache(layer: number): Operand {
-    return this.#cache(this.#keyCaches, layer);
+    return this.#caches.key(layer);
   }
 
-  /** Value cache of a layer [numBlocks, blockSize, kvHeads, valueDim]. */
+  /** Value cache of a layer [numBlocks, blockSize, kvHeads, valueDim]; for MLA a view of the keys' first columns. */
   valueCache(layer: number): Operand {
-    return this.#cache(this.#valueCaches, layer);
+    return this.#caches.value(layer);
   }
 
   /** A new, empty sequence; returns its id. */
@@ -166,37 +166,32 @@ export class DcpAttention {
   /**
    * Stores this rank's share of the step's new keys and values.
    * @param key keys of all new tokens for all stored KV heads [T, kvHeads, headDim], f32, f16 or bf16
-   * @param value their values [T, kvHeads, valueDim] of key's dtype
+   * @param value their values [T, kvHeads, valueDim] of key's dtype; left out for MLA
    */
-  async write(layer: number, key: Tensor, value: Tensor): Promise<void> {
+  async write(layer: number, key: Tensor, value?: Tensor): Promise<void> {
     const plan = this.#during("write");
     const started = performance.now();
-    await this.#options.backend.writeKvCache({
-      key,
-      value,
-      slotMapping: plan.slotMapping,
-      keyCache: this.keyCache(layer),
-      valueCache: this.valueCache(layer),
-    });
+    await this.#caches.write(layer, key, value, plan.slotMapping);
     this.#attentionMs += performance.now() - started;
   }
 
   /**
    * Attends: query all-gather, partial attention over this rank's tokens, combine.
-   * @param query this rank's heads of the step's query tokens [Tq, h, headDim], of the queryDtype
+   * @param query this rank's heads of the step's query tokens [Tq, h, headDim], of the queryDtype; all heads of the query
+   *   group with queryReplicated
    * @param output where their attention goes [Tq, h, valueDim], f32 or the queryDtype (rounded once, at the end)
-   * @param lse where their LSE over the whole context goes [Tq, h], f32 (natural log); not computed when left out
+   * @param lse where their LSE over the whole context goes [Tq, h], f32, in the lseBase; not returned when left out
    */
   async attend(layer: number, query: Tensor, output: Tensor, lse?: Tensor): Promise<void> {
     const plan = this.#during("attend");
     const queryDtype = this.#options.queryDtype ?? "f32";
-    this.#checkOwn("query", query, [queryDtype], this.#options.headDim, plan);
-    this.#checkOwn("output", output, ["f32", queryDtype], this.#valueDim, plan);
-    const { backend, dcpGroup, queryHeads } = this.#options;
-    const { deadlineMs } = this.#options;
+    const { backend, dcpGroup, queryHeads, headDim, headGroup, lseBase = "e", deadlineMs } = this.#options;
+    const alone = this.#queryGroup.size === 1 || this.#options.queryReplicated === true;
+    this.#check("query", query, [queryDtype], [plan.queries, alone ? queryHeads : this.#ownHeads, headDim]);
+    this.#check("output", output, ["f32", queryDtype], [plan.queries, this.#ownHeads, this.#valueDim]);
+    if (lse !== undefined) this.#check("lse", lse, ["f32"], [plan.queries, this.#ownHeads]);
     const tensors = this.#tensorsFor(plan.queries);
-    const alone = this.#queryGroup.size === 1;
-    const direct = alone && dcpGroup.size === 1;
+    const direct = this.#queryGroup.size === 1 && dcpGroup.size === 1;
 
     const gatherStart = performance.now();
     const gathered = alone
@@ -208,7 +203,7 @@ export class DcpAttention {
     const result = output.dtype === "f32" || (this.combine === "a2a" && !direct) ? output : tensors.ownOut;
     const partialOut = direct ? result : tensors.partialOut;
     const partialLse = direct && lse !== undefined ? lse : tensors.partialLse;
-    const { scale, softcap, window, headGroup } = this.#options;
+    const { sinks, ...variant } = this.#variants[layer] ?? {};
     await backend.partialAttention({
       query: gathered,
       keyCache: this.keyCache(layer),
@@ -217,9 +212,9 @@ export class DcpAttention {
       sequences: plan.sequences,
       positions: plan.positions,
       shard: this.shard,
-      ...(scale === undefined ? {} : { scale }),
-      ...(softcap === undefined ? {} : { softcap }),
-      ...(window === undefined ? {} : { window }),
+      ...variant,
+      // Sinks join once: on the rank that holds the first tokens.
+      ...(sinks === undefined || this.shard.index !== 0 ? {} : { sinks }),
       ...(headGroup === undefined ? {} : { headGroup }),
       out: partialOut,
       lse: partialLse,
@@ -227,30 +222,35 @@ export class DcpAttention {
 
     const combineStart = performance.now();
     this.#attentionMs += combineStart - attentionStart;
-    if (direct) {
-      if (result !== output) output.copyFrom(result);
-      return;
-    }
-    await dcpReduceOutput({
-      backend: this.combine === "a2a" ? (this.#options.mergeBackend ?? backend) : backend,
-      dcpGroup,
-      queryGroup: this.#queryGroup,
-      attnOut: partialOut,
-      attnLse: partialLse,
-      combine: this.combine,
-      into: result,
-      ...(lse === undefined ? {} : { lseInto: lse }),
-      allocator: this.#options.heap,
-      deadlineMs,
-    });
+    if (!direct)
+      await dcpReduceOutput({
+        backend: this.combine === "a2a" ? (this.#options.mergeBackend ?? backend) : backend,
+        dcpGroup,
+        queryGroup: this.#queryGroup,
+        attnOut: partialOut,
+        attnLse: partialLse,
+        combine: this.combine,
+        into: result,
+        ...(lse === undefined ? {} : { lseInto: lse }),
+        allocator: this.#options.heap,
+        deadlineMs,
+      });
     if (result !== output) output.copyFrom(result);
+    if (lse !== undefined) convertLse(lse, "e", lseBase, lse);
     this.#combineMs += performance.now() - combineStart;
   }
 
-  /** {@link write}, then {@link attend}. */
-  async forward(layer: number, query: Tensor, key: Tensor, value: Tensor, output: Tensor): Promise<Tensor> {
+  /** {@link write}, then {@link attend}. `value` is left out (undefined) for MLA. */
+  async forward(
+    layer: number,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | undefined,
+    output: Tensor,
+    lse?: Tensor,
+  ): Promise<Tensor> {
     await this.write(layer, key, value);
-    await this.attend(layer, query, output);
+    await this.attend(layer, query, output, lse);
     return output;
   }
 
@@ -271,10 +271,9 @@ export class DcpAttention {
   }
 
   get metrics(): DcpAttentionMetrics {
-    const { dcpGroup, layers } = this.#options;
+    const { dcpGroup } = this.#options;
     let tokensHeld = 0;
     for (const sequence of this.#live) tokensHeld += localLength(this.shard, this.#manager.get(sequence).length);
-    const blockBytes = this.#blockBytes();
     const groups = new Set([dcpGroup, this.#queryGroup]);
     let bytesReceived = 0;
     for (const group of groups) bytesReceived += group.counters.bytesReceived;
@@ -284,7 +283,7 @@ export class DcpAttention {
       combineMs: this.#combineMs,
       steps: this.#steps,
       tokensHeld,
-      bytesHeld: (this.#manager.totalBlocks - this.#manager.freeBlocks) * blockBytes * layers,
+      bytesHeld: (this.#manager.totalBlocks - this.#manager.freeBlocks) * this.#caches.blockBytes,
       bytesReceived,
       combine: this.combine,
     };
@@ -294,7 +293,7 @@ export class DcpAttention {
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
-    for (const cache of [...this.#keyCaches, ...this.#valueCaches]) cache.free();
+    this.#caches.free();
     this.#plan?.blockTable.free();
     this.#scratch.close();
   }
@@ -303,20 +302,6 @@ export class DcpAttention {
     for (const { sequence, tokens } of items) {
       this.#manager.truncate(sequence, this.#manager.get(sequence).length - tokens);
     }
-  }
-
-  #blockBytes(): number {
-    const { numBlocks } = this.#options;
-    const [key, value] = [this.#keyCaches[0], this.#valueCaches[0]];
-    return ((key?.byteLength ?? 0) + (value?.byteLength ?? 0)) / numBlocks;
-  }
-
-  #cache(caches: readonly Operand[], layer: number): Operand {
-    const cache = caches[layer];
-    if (cache === undefined) {
-      throw new ArgumentError("DcpAttention", "layer", `from 0 to ${this.#options.layers - 1}`, String(layer));
-    }
-    return cache;
   }
 
   #tensorsFor(queries: number): StepTensors {
@@ -334,11 +319,10 @@ export class DcpAttention {
     return tensors;
   }
 
-  #checkOwn(argument: string, tensor: Tensor, dtypes: readonly DType[], width: number, plan: StepPlan): void {
-    const [queries, heads, size] = tensor.shape;
-    const agrees = tensor.rank === 3 && queries === plan.queries && heads === this.#ownHeads && size === width;
+  #check(argument: string, tensor: Tensor, dtypes: readonly DType[], shape: readonly number[]): void {
+    const agrees = tensor.rank === shape.length && shape.every((size, dim) => size === tensor.shape[dim]);
     if (!agrees || !dtypes.includes(tensor.dtype)) {
-      const expected = `${dtypes.join(" or ")} ${formatShape([plan.queries, this.#ownHeads, width])}`;
+      const expected = `${dtypes.join(" or ")} ${formatShape(shape)}`;
       throw new ArgumentError("DcpAttention.attend", argument, expected, tensor.toString());
     }
   }

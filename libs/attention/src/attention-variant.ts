@@ -1,0 +1,60 @@
+import { ArgumentError, type Tensor } from "@lockstep/tensor";
+import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
+
+/** What decides a layer's scores besides queries and keys, as `partialAttention` takes it. */
+export interface AttentionVariant {
+  readonly scale?: number;
+  readonly softcap?: number;
+  readonly window?: number;
+  readonly sinks?: Tensor;
+}
+
+/** The variant of every layer of a DcpAttention. */
+export function attentionVariants(options: DcpAttentionOptions): AttentionVariant[] {
+  const { layers, scale, softcap, sinks } = options;
+  return Array.from({ length: layers }, (_, layer) => {
+    const window = windowOf(options, layer);
+    return {
+      ...(scale === undefined ? {} : { scale }),
+      ...(softcap === undefined ? {} : { softcap }),
+      ...(window === undefined ? {} : { window }),
+      ...(sinks === undefined ? {} : { sinks: sinks.select(0, layer) }),
+    };
+  });
+}
+
+/** A layer's sliding window; undefined when it sees everything. */
+export function windowOf({ window }: DcpAttentionOptions, layer: number): number | undefined {
+  return typeof window === "object" ? (window[layer] ?? undefined) : window;
+}
+
+/** Throws ArgumentError unless the variant is one that the kernels can compute. */
+export function checkVariant(name: string, options: DcpAttentionOptions): void {
+  const { layers, queryHeads, window, softcap, scale, sinks } = options;
+  if (typeof window === "object" && window.length !== layers) {
+    throw new ArgumentError(name, "window", `a number, or one for each of the ${layers} layers`, `${window.length}`);
+  }
+  for (let layer = 0; layer < layers; layer++) {
+    const size = windowOf(options, layer);
+    if (size !== undefined && (!Number.isInteger(size) || size < 1)) {
+      throw new ArgumentError(name, "window", "a positive integer (it counts the query's own position)", String(size));
+    }
+  }
+  if (softcap !== undefined && !(softcap > 0 && Number.isFinite(softcap))) {
+    throw new ArgumentError(name, "softcap", "a positive finite number", String(softcap));
+  }
+  if (scale !== undefined && !Number.isFinite(scale)) {
+    throw new ArgumentError(name, "scale", "a finite number", String(scale));
+  }
+  if (sinks === undefined) return;
+  if (sinks.dtype !== "f32" || sinks.rank !== 2 || sinks.dim(0) !== layers || sinks.dim(1) !== queryHeads) {
+    throw new ArgumentError(
+      name,
+      "sinks",
+      `f32 [${layers}, ${queryHeads}], one for each of the ${layers} layers and ${queryHeads} query heads`,
+      sinks.toString(),
+    );
+  }
+  const wrong = sinks.toNumbers().find((sink) => !(sink < Number.POSITIVE_INFINITY));
+  if (wrong !== undefined) throw new ArgumentError(name, "sinks", "finite, or -inf for none", String(wrong));
+}

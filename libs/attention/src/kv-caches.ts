@@ -1,0 +1,95 @@
+import type { KernelBackend, Operand } from "@lockstep/kernels";
+import { ArgumentError, type DType, type Tensor } from "@lockstep/tensor";
+
+/** What the caches of a rank are made for. */
+export interface KvCacheShape {
+  readonly backend: KernelBackend;
+  readonly layers: number;
+  readonly numBlocks: number;
+  readonly blockSize: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly valueDim: number;
+  readonly dtype: DType;
+  /** The values are the first columns of the keys: one buffer holds both. */
+  readonly mla: boolean;
+}
+
+/**
+ * The paged KV caches of one rank, one pair of buffers for each layer, on the backend that attends: keys
+ * [numBlocks, blockSize, kvHeads, headDim] and values [numBlocks, blockSize, kvHeads, valueDim]. For MLA (multi-head latent
+ * attention) the values are a view of the keys' first columns and take no memory.
+ */
+export class KvCaches {
+  readonly #shape: KvCacheShape;
+  readonly #keys: Operand[] = [];
+  readonly #values: Operand[] = [];
+
+  private constructor(shape: KvCacheShape) {
+    this.#shape = shape;
+  }
+
+  /** Allocates zeroed caches: all of them or, when they do not fit, none. @throws HeapExhausted, DeviceError */
+  static open(shape: KvCacheShape): KvCaches {
+    const caches = new KvCaches(shape);
+    const { backend, dtype, mla } = shape;
+    const places = [shape.numBlocks, shape.blockSize, shape.kvHeads];
+    try {
+      for (let layer = 0; layer < shape.layers; layer++) {
+        const keys = backend.empty(dtype, [...places, shape.headDim]);
+        caches.#keys.push(keys);
+        caches.#values.push(mla ? keys.slice(3, 0, shape.valueDim) : backend.empty(dtype, [...places, shape.valueDim]));
+      }
+    } catch (error) {
+      caches.free();
+      throw error;
+    }
+    return caches;
+  }
+
+  /** Bytes of one block, keys and values, over all layers. */
+  get blockBytes(): number {
+    const { layers, numBlocks, mla } = this.#shape;
+    const bytes = (this.#keys[0]?.byteLength ?? 0) + (mla ? 0 : (this.#values[0]?.byteLength ?? 0));
+    return (bytes / numBlocks) * layers;
+  }
+
+  key(layer: number): Operand {
+    return this.#cache(this.#keys, layer);
+  }
+
+  value(layer: number): Operand {
+    return this.#cache(this.#values, layer);
+  }
+
+  /** Stores rows of new tokens at their slots. @throws ArgumentError when values are missing, or given for MLA */
+  async write(layer: number, key: Tensor, value: Tensor | undefined, slotMapping: Int32Array): Promise<void> {
+    const { backend, mla } = this.#shape;
+    if (mla !== (value === undefined)) {
+      throw new ArgumentError(
+        "DcpAttention.write",
+        "value",
+        mla ? "left out with mla, whose values are columns of the keys" : "given (only mla goes without values)",
+        value === undefined ? "left out" : value.toString(),
+      );
+    }
+    const keyCache = this.key(layer);
+    const values = value === undefined ? {} : { value, valueCache: this.value(layer) };
+    await backend.writeKvCache({ key, slotMapping, keyCache, ...values });
+  }
+
+  free(): void {
+    if (!this.#shape.mla) for (const cache of this.#values) cache.free();
+    for (const cache of this.#keys) cache.free();
+    this.#keys.length = 0;
+    this.#values.length = 0;
+  }
+
+  #cache(caches: readonly Operand[], layer: number): Operand {
+    const cache = caches[layer];
+    if (cache === undefined) {
+      throw new ArgumentError("DcpAttention", "layer", `from 0 to ${this.#shape.layers - 1}`, String(layer));
+    }
+    return cache;
+  }
+}

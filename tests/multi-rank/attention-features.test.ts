@@ -1,0 +1,104 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import type { Combine } from "@lockstep/attention";
+import { openWorld } from "@lockstep/dist-groups";
+import type { BackendName } from "@lockstep/kernels";
+import type * as program from "./attention-program.ts";
+import { expectNear, type FeatureCase, prepareCase } from "./feature-cases.ts";
+
+setDefaultTimeout(180_000);
+
+const CASES: readonly FeatureCase[] = [
+  {
+    name: "sinks with window, softcap, scale and several query tokens",
+    steps: [
+      [13, 0, 5],
+      [3, 1, 1],
+      [1, 4, 0],
+    ],
+    queryHeads: 8,
+    kvHeads: 2,
+    keyDim: 16,
+    blockSize: 4,
+    sinks: [0.5, -2, 3, 0, 1, -1, 8, -8],
+    options: { interleave: 2, window: 6, softcap: 4, scale: 0.5 },
+  },
+  {
+    name: "sinks over f16 keys, LSE in base 2",
+    steps: [[9], [1]],
+    queryHeads: 3,
+    kvHeads: 1,
+    keyDim: 7,
+    valueDim: 5,
+    kvDtype: "f16",
+    blockSize: 3,
+    sinks: [1, 0, -1],
+    options: { lseBase: "2" },
+  },
+  {
+    name: "MLA: 16 heads over one latent head of 576, values 512",
+    steps: [
+      [11, 2],
+      [2, 1],
+    ],
+    queryHeads: 16,
+    kvHeads: 1,
+    keyDim: 576,
+    valueDim: 512,
+    kvDtype: "bf16",
+    blockSize: 4,
+    options: { mla: true, interleave: 4 },
+  },
+  {
+    name: "MLA of odd sizes, query replicated",
+    steps: [
+      [7, 3],
+      [1, 1],
+    ],
+    queryHeads: 5,
+    kvHeads: 1,
+    keyDim: 19,
+    valueDim: 13,
+    blockSize: 2,
+    options: { mla: true, queryReplicated: true },
+  },
+];
+
+const COMBINES: readonly Combine[] = ["ag-rs", "a2a"];
+
+async function checkFeatures(size: number, backend: BackendName, repeats: number, chosen = /./): Promise<void> {
+  await using world = await openWorld<typeof program>({
+    size,
+    program: new URL("./attention-program.ts", import.meta.url),
+    options: { backend },
+    deadlineMs: 60_000,
+  });
+  for (const [index, item] of CASES.entries()) {
+    if (!chosen.test(item.name)) continue;
+    const prepared = prepareCase(item, world.heap, 100 + index);
+    const { replay, out, lse } = prepared;
+    const tolerance = item.kvDtype === undefined || item.kvDtype === "f32" ? 1e-5 : 1e-4;
+    for (const combine of COMBINES) {
+      let first: Buffer | undefined;
+      for (let repeat = 0; repeat < repeats; repeat++) {
+        out.fill(Number.NaN);
+        lse.fill(Number.NaN);
+        await world.call("replay", [{ ...replay, options: { ...replay.options, combine } }]);
+        const bits = Buffer.concat([out.bytes, lse.bytes]);
+        first ??= bits;
+        expect(Buffer.compare(bits, first)).toBe(0);
+      }
+      expectNear(`${item.name}, ${combine}, out`, out, prepared.expectedOut, tolerance);
+      expectNear(`${item.name}, ${combine}, lse`, lse, prepared.expectedLse, tolerance);
+    }
+    prepared.free();
+  }
+}
+
+/** On software Vulkan compiling takes seconds for each head size: the cases whose kernels differ in more than constants. */
+const ON_GPU = /sinks with window|MLA of odd sizes/;
+
+describe("attention features, every case and combine", () => {
+  test.each([1, 2, 3, 4, 8])("wasm, %d ranks", (size) => checkFeatures(size, "wasm", 3));
+  test.each([1, 3, 8])("reference, %d ranks", (size) => checkFeatures(size, "reference", 1));
+  test.each([2])("webgpu on software Vulkan, %d ranks", (size) => checkFeatures(size, "webgpu", 1, ON_GPU));
+});
