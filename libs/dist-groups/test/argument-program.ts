@@ -32,6 +32,16 @@ const BAD_CALLS: readonly BadCall[] = [
     call: (group, heap) => group.allGather(f32(heap, 2), f32(heap, 4), { dim: 1 }),
   },
   {
+    name: "allReduce: quantised elements, which have no sums",
+    argument: "input",
+    call: (group, heap) => group.allReduce(Tensor.zeros(heap, "f8e4m3", [4]), Tensor.zeros(heap, "f8e4m3", [4])),
+  },
+  {
+    name: "reduceScatter: quantised elements",
+    argument: "input",
+    call: (group, heap) => group.reduceScatter(Tensor.zeros(heap, "i8", [4]), Tensor.zeros(heap, "i8", [2])),
+  },
+  {
     name: "allGather: a scalar",
     argument: "dim",
     call: (group, heap) => group.allGather(f32(heap), f32(heap)),

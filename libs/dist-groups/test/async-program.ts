@@ -92,7 +92,7 @@ export function setup(context: RankContext) {
     },
     /** One transfer from `from` to `to`, of a dtype; all others do neither. */
     transfer(from: number, to: number, dtype: Tensor["dtype"], count: number): void {
-      const values = (index: number): number => (index * 7) % 100;
+      const values = (index: number): number => (index * 7) % 16;
       const send = Tensor.empty(heap, dtype, [count]).set(Array.from({ length: count }, (_, index) => values(index)));
       const receive = Tensor.zeros(heap, dtype, [count]);
       context.world.sendRecv(rank === from ? send : undefined, to, rank === to ? receive : undefined, from);

@@ -6,6 +6,7 @@ import {
   bfloat16ToNumber,
   contiguousStrides,
   DTYPE_BYTES,
+  DTYPES,
   type DType,
   type ElementArray,
   elementArray,
@@ -17,6 +18,9 @@ import {
   Tensor,
 } from "@lockstep/tensor";
 import type { Reduction } from "../src/index.ts";
+
+/** Every dtype that can be reduced; f8e4m3 and i8 are only moved. */
+export const SUMMED_DTYPES: readonly DType[] = DTYPES.filter((dtype) => dtype !== "f8e4m3" && dtype !== "i8");
 
 /** How a tensor lies in memory. */
 export type Placement = "contiguous" | "sliced" | "transposed" | "stepped";

@@ -1,6 +1,6 @@
-import { DTYPES, type DType, elementCount, Tensor } from "@lockstep/tensor";
+import { type DType, elementCount, Tensor } from "@lockstep/tensor";
 import { chunkStart, type ProcessGroup, type RankContext, type Reduction } from "../src/index.ts";
-import { firstDifference, randomValues, randomWords, rawOf, writeRaw } from "./collective-cases.ts";
+import { firstDifference, randomValues, randomWords, rawOf, SUMMED_DTYPES, writeRaw } from "./collective-cases.ts";
 
 /** A case of the laws. */
 export interface LawCase {
@@ -86,7 +86,7 @@ export function setup(context: RankContext) {
       const own = randomWords(seed + 7 * rank + 1);
       for (let op = 0; op < ops; op++) {
         const group = context.group(groups[next() % groups.length] ?? "world");
-        const dtype = DTYPES[next() % DTYPES.length] ?? "f32";
+        const dtype = SUMMED_DTYPES[next() % SUMMED_DTYPES.length] ?? "f32";
         const length = next() % 16 === 0 ? next() % 30_000 : next() % 600;
         pause(own);
         soakOne(group, next() % 7, dtype, length, op);

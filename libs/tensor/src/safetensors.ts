@@ -12,17 +12,17 @@ const DTYPE_OF_NAME: ReadonlyMap<string, DType> = new Map([
   ["I32", "i32"],
   ["U32", "u32"],
   ["U8", "u8"],
+  ["F8_E4M3", "f8e4m3"],
+  ["I8", "i8"],
 ]);
 /** Bytes per element of the format's other dtypes: known, but without a tensor dtype of ours. */
 const OTHER_BYTES: ReadonlyMap<string, number> = new Map([
   ["BOOL", 1],
-  ["I8", 1],
   ["I16", 2],
   ["U16", 2],
   ["I64", 8],
   ["U64", 8],
   ["F64", 8],
-  ["F8_E4M3", 1],
   ["F8_E5M2", 1],
 ]);
 const NAME_OF_DTYPE = new Map([...DTYPE_OF_NAME].map(([name, dtype]) => [dtype, name]));

@@ -1,6 +1,7 @@
 import { DTYPE_BYTES, type DType, type ElementArray, elementArray } from "./dtype.ts";
 import { ArgumentError, InvalidFree } from "./errors.ts";
 import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from "./float16.ts";
+import { float8ToNumber, numberToFloat8 } from "./float8.ts";
 import {
   checkShape,
   contiguousStrides,
@@ -404,6 +405,7 @@ function replaced(list: readonly number[], at: number, value: number): number[] 
 function decoder(dtype: DType): (raw: number) => number {
   if (dtype === "f16") return float16ToNumber;
   if (dtype === "bf16") return bfloat16ToNumber;
+  if (dtype === "f8e4m3") return float8ToNumber;
   return (raw) => raw;
 }
 
@@ -411,5 +413,6 @@ function decoder(dtype: DType): (raw: number) => number {
 function encoder(dtype: DType): (value: number) => number {
   if (dtype === "f16") return numberToFloat16;
   if (dtype === "bf16") return numberToBfloat16;
+  if (dtype === "f8e4m3") return numberToFloat8;
   return (value) => value;
 }

@@ -87,7 +87,7 @@ export class AllReduce implements Rounds {
     checkTensor(OP, "output", output, heap);
     checkSameDType(OP, "output", output, input);
     checkChunkShape(OP, "output", output, input.shape, -1, 0);
-    checkReduction(OP, reduction);
+    checkReduction(OP, reduction, input);
     const inPlace = input === output || overlaps(input, output);
     if (inPlace && input !== output && !isSameView(input, output)) throw overlapError(OP, "output", "input");
     const direct = input.byteLength > channel.stagedAllReduceLimit;

@@ -51,7 +51,16 @@ export function checkDim(op: string, dim: number, tensor: Tensor): number {
   return at;
 }
 
-export function checkReduction(op: string, reduction: Reduction): void {
+export function checkReduction(op: string, reduction: Reduction, { dtype }: Tensor): void {
+  if (dtype === "f8e4m3" || dtype === "i8") {
+    throw new ArgumentError(
+      op,
+      "input",
+      "of a dtype that has sums",
+      dtype,
+      "Quantised rows can be moved, not reduced.",
+    );
+  }
   if (!REDUCTIONS.includes(reduction)) {
     throw new ArgumentError(op, "op", `one of ${REDUCTIONS.join(", ")}`, String(reduction));
   }

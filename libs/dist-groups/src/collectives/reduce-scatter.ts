@@ -75,7 +75,7 @@ export class ReduceScatter implements Rounds {
     checkTensor(OP, "input", input, heap);
     checkTensor(OP, "output", output, heap);
     checkSameDType(OP, "output", output, input);
-    checkReduction(OP, reduction);
+    checkReduction(OP, reduction, input);
     const axis = checkDim(OP, dim, input);
     const length = input.shape[axis] ?? 0;
     const start = chunkStart(length, rank, size);

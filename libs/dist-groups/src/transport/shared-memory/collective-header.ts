@@ -51,7 +51,16 @@ export const OP_CODES: Readonly<Record<CollectiveName, number>> = {
   sendRecv: 7,
   allGatherCoalesced: 8,
 };
-export const DTYPE_CODES: Readonly<Record<DType, number>> = { f32: 0, f16: 1, bf16: 2, i32: 3, u32: 4, u8: 5 };
+export const DTYPE_CODES: Readonly<Record<DType, number>> = {
+  f32: 0,
+  f16: 1,
+  bf16: 2,
+  i32: 3,
+  u32: 4,
+  u8: 5,
+  f8e4m3: 6,
+  i8: 7,
+};
 export const REDUCTION_CODES: Readonly<Record<Reduction, number>> = { sum: 0, max: 1, min: 2 };
 /** For collectives without a dtype or without a reduction. */
 export const NO_CODE = 15;

@@ -1,4 +1,4 @@
-import { ArgumentError, formatShape, isFloatDType } from "@lockstep/tensor";
+import { ArgumentError, type DType, formatShape, isFloatDType } from "@lockstep/tensor";
 import { expectDType, expectInteger, expectShape, type Operand } from "../../operand.ts";
 import { checkLengths } from "./lengths.ts";
 
@@ -12,7 +12,7 @@ export interface PackSeqArgs {
   readonly x: Operand;
   /** Length of each of the B sequences, each 0 or more; their sum is at most T. */
   readonly lengths: ArrayLike<number>;
-  /** Rounded to x's dtype. Default -inf for floats, 0 for integers; a u8 takes 0 to 255. */
+  /** Rounded to x's dtype. Default -inf for floats, 0 for integers and f8e4m3; a u8 takes 0 to 255. */
   readonly padValue?: number;
   /** [B, Lmax, ...] of x's dtype with Lmax = max(lengths); must not overlap x. */
   readonly out: Operand;
@@ -39,10 +39,21 @@ export function checkPackSeq(args: PackSeqArgs): number {
   return checkPadValue(name, x, args.padValue);
 }
 
+const INTEGER_RANGES: Partial<Record<DType, readonly [low: number, high: number]>> = {
+  u8: [0, 255],
+  i8: [-128, 127],
+  i32: [-(2 ** 31), 2 ** 31 - 1],
+};
+
 function checkPadValue(name: string, x: Operand, padValue: number | undefined): number {
   if (isFloatDType(x.dtype)) return padValue ?? Number.NEGATIVE_INFINITY;
   const value = padValue ?? 0;
-  const [low, high] = x.dtype === "u8" ? [0, 255] : x.dtype === "i32" ? [-(2 ** 31), 2 ** 31 - 1] : [0, 2 ** 32 - 1];
+  if (x.dtype === "f8e4m3") {
+    if (Math.abs(value) > 448)
+      throw new ArgumentError(name, "padValue", "from -448 to 448, or NaN, for f8e4m3", `${value}`);
+    return value;
+  }
+  const [low, high] = INTEGER_RANGES[x.dtype] ?? [0, 2 ** 32 - 1];
   if (!Number.isInteger(value) || value < low || value > high) {
     throw new ArgumentError(name, "padValue", `an integer from ${low} to ${high} for ${x.dtype}`, String(value));
   }

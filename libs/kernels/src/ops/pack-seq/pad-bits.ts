@@ -1,4 +1,4 @@
-import { type DType, numberToBfloat16, numberToFloat16 } from "@lockstep/tensor";
+import { type DType, numberToBfloat16, numberToFloat8, numberToFloat16 } from "@lockstep/tensor";
 
 const scratch = new DataView(new ArrayBuffer(4));
 
@@ -15,7 +15,10 @@ export function padBits(dtype: DType, value: number): number {
     case "i32":
     case "u32":
       return value >>> 0;
+    case "f8e4m3":
+      return numberToFloat8(value);
     case "u8":
+    case "i8":
       return value & 0xff;
   }
 }
