@@ -1,5 +1,5 @@
-import { type KernelBackend, openBackend } from "@lockstep/kernels";
-import { type DType, SharedHeap, Tensor } from "@lockstep/tensor";
+import { isQuantised, type KernelBackend, openBackend } from "@lockstep/kernels";
+import { DTYPE_BYTES, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
 import { copyBandwidth } from "./memory-ceiling.ts";
 import { formatSeconds, medianSeconds, printTable } from "./timing.ts";
 
@@ -64,13 +64,11 @@ function random(heap: SharedHeap, dtype: DType, shape: readonly number[]): Tenso
   tensor.set(
     Float64Array.from({ length: tensor.size }, () => {
       state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-      return state / 2 ** 31 - 1;
+      return (dtype === "i8" ? 100 : 1) * (state / 2 ** 31 - 1);
     }),
   );
   return tensor;
 }
-
-const ELEMENT_BYTES: Readonly<Record<string, number>> = { f32: 4, f16: 2, bf16: 2 };
 
 function correct(dtype: DType): (heap: SharedHeap) => OpBench {
   return (heap) => {
@@ -150,11 +148,17 @@ function write(kvDtype: DType): (heap: SharedHeap) => OpBench {
     return {
       name: `write-kv-cache T4096 Hkv8 D128 f32 to ${kvDtype}`,
       bytes: 2 * (key.byteLength + keyCache.byteLength),
-      run: (backend) => void backend.writeKvCache({ key, value, slotMapping, keyCache, valueCache: result }),
+      run: (backend) =>
+        void backend.writeKvCache({ key, value, slotMapping, keyCache, valueCache: result, ...scales(kvDtype) }),
       result,
       tolerance: 0,
     };
   };
+}
+
+/** Scales of a quantised cache. */
+function scales(dtype: DType): { keyScale?: number[]; valueScale?: number[] } {
+  return isQuantised(dtype) ? { keyScale: [0.01], valueScale: [0.01] } : {};
 }
 
 function attention(
@@ -179,13 +183,14 @@ function attention(
     const pairs = positions.reduce((sum, position) => sum + position + 1, 0);
     return {
       name: `partial-attention ${queries === 1 ? "decode" : `prefill T${queries}`} Hq${queryHeads} Hkv${kvHeads} L${tokens} D${dim} ${kvDtype}`,
-      bytes: 2 * tokens * kvHeads * dim * (ELEMENT_BYTES[kvDtype] ?? 4),
+      bytes: 2 * tokens * kvHeads * dim * DTYPE_BYTES[kvDtype],
       flops: 4 * pairs * queryHeads * dim,
       run: (backend) =>
         void backend.partialAttention({
           query,
           keyCache,
           valueCache,
+          ...scales(kvDtype),
           blockTable,
           sequences: new Int32Array(queries),
           positions,
@@ -209,7 +214,11 @@ const OPS: readonly ((heap: SharedHeap) => OpBench)[] = [
   merge(4),
   write("f32"),
   write("f16"),
+  write("f8e4m3"),
+  write("i8"),
   attention("f16", 64, 8, 64, 7680, 1),
+  attention("f8e4m3", 64, 8, 64, 7680, 1),
+  attention("i8", 64, 8, 64, 7680, 1),
   attention("f32", 32, 8, 128, 32768, 1),
   attention("f32", 8, 2, 64, 1024, 256),
 ];

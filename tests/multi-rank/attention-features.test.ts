@@ -61,6 +61,53 @@ const CASES: readonly FeatureCase[] = [
     blockSize: 2,
     options: { mla: true, queryReplicated: true },
   },
+  {
+    name: "f8e4m3 KV with a scale per head, f8 gathered queries, sinks, window",
+    steps: [
+      [10, 3],
+      [2, 1],
+    ],
+    queryHeads: 6,
+    kvHeads: 2,
+    keyDim: 20,
+    valueDim: 12,
+    kvDtype: "f8e4m3",
+    blockSize: 4,
+    sinks: [0, 1, 2, -1, -2, 0.5],
+    options: {
+      kvScales: { key: [0.02, 0.05], value: [0.01, 3] },
+      gatherDtype: "f8e4m3",
+      queryScale: 0.3,
+      window: 7,
+    },
+  },
+  {
+    name: "i8 KV with one scale, softcap",
+    steps: [
+      [9, 4],
+      [1, 1],
+    ],
+    queryHeads: 8,
+    kvHeads: 8,
+    keyDim: 16,
+    kvDtype: "i8",
+    blockSize: 2,
+    options: { kvScales: [{ key: 0.03, value: 0.025 }], softcap: 5, interleave: 2 },
+  },
+  {
+    name: "MLA in f8e4m3",
+    steps: [
+      [9, 4],
+      [1, 2],
+    ],
+    queryHeads: 4,
+    kvHeads: 1,
+    keyDim: 36,
+    valueDim: 32,
+    kvDtype: "f8e4m3",
+    blockSize: 2,
+    options: { kvScales: { key: 0.01 }, mla: true },
+  },
 ];
 
 const COMBINES: readonly Combine[] = ["ag-rs", "a2a"];
@@ -95,7 +142,7 @@ async function checkFeatures(size: number, backend: BackendName, repeats: number
 }
 
 /** On software Vulkan compiling takes seconds for each head size: the cases whose kernels differ in more than constants. */
-const ON_GPU = /sinks with window|MLA of odd sizes/;
+const ON_GPU = /sinks with window|MLA of odd sizes|f8 gathered/;
 
 describe("attention features, every case and combine", () => {
   test.each([1, 2, 3, 4, 8])("wasm, %d ranks", (size) => checkFeatures(size, "wasm", 3));

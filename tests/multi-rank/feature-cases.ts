@@ -1,6 +1,14 @@
 // What a replay of the feature tests stores and asks, and what float64 makes of it.
-import type { SharedHeap, TensorDescriptor } from "@lockstep/tensor";
-import { type DType, Tensor } from "@lockstep/tensor";
+import type { KvScales } from "@lockstep/attention";
+import { isQuantised } from "@lockstep/kernels";
+import {
+  type DType,
+  float8ToNumber,
+  numberToFloat8,
+  type SharedHeap,
+  Tensor,
+  type TensorDescriptor,
+} from "@lockstep/tensor";
 import { attendInFloat64, type ReferenceVariant } from "../attention-reference.ts";
 import { RandomStream } from "../random.ts";
 import type { Replay, SentOptions, Steps } from "./attention-program.ts";
@@ -14,8 +22,10 @@ export interface FeatureCase {
   readonly keyDim: number;
   /** Default: keyDim. With `mla` the first so many columns of the keys. */
   readonly valueDim?: number;
-  /** Of the keys and values that come, and of the cache. Default "f32". */
+  /** Of the cache, and of the keys and values that come unless it is quantised: then they come in f32. Default "f32". */
   readonly kvDtype?: DType;
+  /** Of the results, beside f32 arithmetic on what is stored. */
+  readonly tolerance?: number;
   readonly blockSize: number;
   readonly sinks?: readonly number[];
   readonly options: SentOptions & { readonly window?: number };
@@ -38,13 +48,18 @@ export function prepareCase(item: FeatureCase, heap: SharedHeap, seed: number): 
   const filled = (heads: number, dim: number, dtype: DType): Tensor =>
     Tensor.from(heap, dtype, [rows, heads, dim], random.normals(rows * heads * dim));
   const query = filled(queryHeads, keyDim, "f32");
-  const key = filled(kvHeads, keyDim, kvDtype);
-  const value = options.mla === true ? undefined : filled(kvHeads, valueDim, kvDtype);
+  const comes = isQuantised(kvDtype) ? "f32" : kvDtype;
+  const key = filled(kvHeads, keyDim, comes);
+  const value = options.mla === true ? undefined : filled(kvHeads, valueDim, comes);
   const out = Tensor.empty(heap, "f32", [rows, queryHeads, valueDim]);
   const lse = Tensor.empty(heap, "f32", [rows, queryHeads]);
   const sinkTensor = sinks === undefined ? undefined : Tensor.from(heap, "f32", [1, queryHeads], sinks);
   const tensors = [query, key, out, lse, ...(value === undefined ? [] : [value]), ...(sinkTensor ? [sinkTensor] : [])];
-  const values = value ?? key.slice(2, 0, valueDim);
+  const scales = Array.isArray(options.kvScales) ? options.kvScales[0] : (options.kvScales as KvScales | undefined);
+  const storedKey = stored(key, kvDtype, scales?.key, heap);
+  const storedValue =
+    value === undefined ? storedKey.slice(2, 0, valueDim) : stored(value, kvDtype, scales?.value, heap);
+  const asked = options.gatherDtype === undefined ? query : stored(query, "f8e4m3", options.queryScale ?? 1, heap);
   const { softcap, window, scale = 1 / Math.sqrt(keyDim) } = options;
   const variant: ReferenceVariant = {
     scale,
@@ -54,7 +69,7 @@ export function prepareCase(item: FeatureCase, heap: SharedHeap, seed: number): 
     ...(sinks === undefined ? {} : { sinks }),
   };
   const lseUnit = options.lseBase === "2" ? Math.LOG2E : 1;
-  const expected = expectedResults(steps, query, key, values, variant);
+  const expected = expectedResults(steps, asked, storedKey, storedValue, variant);
   const descriptors: { value?: TensorDescriptor; sinks?: TensorDescriptor } = {
     ...(value === undefined ? {} : { value: value.descriptor }),
     ...(sinkTensor === undefined ? {} : { sinks: sinkTensor.descriptor }),
@@ -77,8 +92,31 @@ export function prepareCase(item: FeatureCase, heap: SharedHeap, seed: number): 
     expectedLse: expected.lse.map((natural) => natural * lseUnit),
     free: () => {
       for (const tensor of tensors) tensor.free();
+      for (const tensor of [asked, storedKey, ...(value === undefined ? [] : [storedValue])]) {
+        if (!tensors.includes(tensor)) tensor.free();
+      }
     },
   };
+}
+
+/** What a cache of `dtype` holds of rows, as numbers: themselves unless it is quantised. */
+function stored(rows: Tensor, dtype: DType, scale: number | readonly number[] | undefined, heap: SharedHeap): Tensor {
+  if (!isQuantised(dtype)) return rows;
+  const heads = rows.dim(1);
+  const numbers = rows.toNumbers().map((value, at) => {
+    const head = Math.floor(at / rows.dim(2)) % heads;
+    const unit = Math.fround(typeof scale === "number" ? scale : (scale?.[head] ?? Number.NaN));
+    const scaled = Math.fround(value * Math.fround(1 / unit));
+    return unit * (dtype === "i8" ? nearestByte(scaled) : float8ToNumber(numberToFloat8(scaled)));
+  });
+  // In float64 terms: f32 holds a product of an 8-bit number and a scale to 1 part in 2^24.
+  return Tensor.from(heap, "f32", rows.shape, numbers);
+}
+
+/** Nearest integer, ties to even, from -128 to 127. */
+function nearestByte(value: number): number {
+  const rounded = Math.abs(value % 1) === 0.5 ? 2 * Math.round(value / 2) : Math.round(value);
+  return Math.min(127, Math.max(-128, rounded));
 }
 
 function expectedResults(

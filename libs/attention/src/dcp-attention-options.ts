@@ -1,7 +1,8 @@
 import type { ProcessGroup } from "@lockstep/dist-groups";
-import { checkKvShard, type KernelBackend, type KvShard, type LseBase } from "@lockstep/kernels";
+import { checkKvShard, KV_DTYPES, type KernelBackend, type KvShard, type LseBase } from "@lockstep/kernels";
 import { ArgumentError, type DType, type SharedHeap, type Tensor } from "@lockstep/tensor";
 import { checkVariant } from "./attention-variant.ts";
+import { checkKvScales, type KvScales } from "./kv-scales.ts";
 import type { Combine } from "./reduce-output.ts";
 
 /** Options of {@link DcpAttention.open}. */
@@ -35,10 +36,16 @@ export interface DcpAttentionOptions {
   readonly mla?: boolean;
   /** Which query heads share a KV head, when the query group holds only some of the stored KV heads' query heads. */
   readonly headGroup?: { readonly size: number; readonly offset: number };
-  /** Dtype of the stored keys and values: f32, f16 or bf16. */
+  /** Dtype of the stored keys and values: f32, f16, bf16, or quantised f8e4m3 or i8. */
   readonly kvDtype: DType;
-  /** Dtype in which queries come and are gathered: f32, f16 or bf16. Default "f32". */
+  /** Scales of a quantised cache, for all layers or for each. Required for f8e4m3 and i8, left out for others. */
+  readonly kvScales?: KvScales | readonly KvScales[];
+  /** Dtype in which queries come: f32, f16 or bf16. Default "f32". */
   readonly queryDtype?: DType;
+  /** "f8e4m3": queries are rounded to 8 bits before they are gathered. Default: the queryDtype. */
+  readonly gatherDtype?: DType;
+  /** What queries are divided by before they are rounded to f8e4m3, so that they lie within +-448. Default 1. */
+  readonly queryScale?: number;
   /** Every rank brings the queries of all heads of the query group, and nothing is gathered. Default false. */
   readonly queryReplicated?: boolean;
   /** Tokens per block. */
@@ -94,10 +101,27 @@ export function checkOptions(options: DcpAttentionOptions): KvShard {
 
 function checkDtypes(options: DcpAttentionOptions): void {
   const floats: readonly DType[] = ["f32", "f16", "bf16"];
-  for (const field of ["kvDtype", "queryDtype"] as const) {
-    const dtype = options[field] ?? "f32";
-    if (!floats.includes(dtype)) throw new ArgumentError(NAME, field, floats.join(", "), dtype);
+  const { kvDtype, queryDtype = "f32", gatherDtype = queryDtype, queryScale, queryReplicated = false } = options;
+  if (!KV_DTYPES.includes(kvDtype)) throw new ArgumentError(NAME, "kvDtype", KV_DTYPES.join(", "), kvDtype);
+  if (!floats.includes(queryDtype)) throw new ArgumentError(NAME, "queryDtype", floats.join(", "), queryDtype);
+  if (gatherDtype !== queryDtype && gatherDtype !== "f8e4m3") {
+    throw new ArgumentError(NAME, "gatherDtype", `the queryDtype ${queryDtype}, or f8e4m3`, gatherDtype);
   }
+  if (gatherDtype === "f8e4m3" && queryReplicated) {
+    throw new ArgumentError(NAME, "gatherDtype", "left out with queryReplicated, which gathers nothing", gatherDtype);
+  }
+  if (queryScale !== undefined && gatherDtype !== "f8e4m3") {
+    throw new ArgumentError(
+      NAME,
+      "queryScale",
+      `left out unless gatherDtype is f8e4m3 (it is ${gatherDtype})`,
+      `${queryScale}`,
+    );
+  }
+  if (queryScale !== undefined && !(queryScale >= 2 ** -100 && queryScale <= 2 ** 100)) {
+    throw new ArgumentError(NAME, "queryScale", "from 2^-100 to 2^100", String(queryScale));
+  }
+  checkKvScales(NAME, options.kvScales, options);
 }
 
 function checkHeads(options: DcpAttentionOptions): void {

@@ -7,7 +7,7 @@ import { checkOptions, type DcpAttentionOptions } from "./dcp-attention-options.
 import { StepOrderError } from "./errors.ts";
 import { KvCaches } from "./kv-caches.ts";
 import { convertLse } from "./lse-base.ts";
-import { dcpPrepareQuery } from "./prepare-query.ts";
+import { QueryGather, queryGatherBytes } from "./query-gather.ts";
 import { type Combine, dcpReduceOutput } from "./reduce-output.ts";
 import { checkStepItems, planStep, type StepItem, type StepPlan } from "./step-plan.ts";
 
@@ -30,7 +30,6 @@ export interface DcpAttentionMetrics {
 
 /** Results and scratch for one number of query tokens: views that are made once and used again. */
 interface StepTensors {
-  readonly query: Tensor;
   readonly partialOut: Tensor;
   readonly partialLse: Tensor;
   /** This rank's heads in f32, for results that are rounded to 16 bits after a reduction in f32. */
@@ -58,6 +57,8 @@ export class DcpAttention {
   readonly #scratch: Arena;
   readonly #stepTensors = new Map<number, StepTensors>();
   readonly #fullTensors: StepTensors;
+  readonly #gather: QueryGather;
+  readonly #maxStepQueries: number;
   readonly #live = new Set<number>();
   #plan: StepPlan | undefined;
   #items: readonly StepItem[] = [];
@@ -82,10 +83,23 @@ export class DcpAttention {
     const rows = options.maxStepQueries ?? 256;
     const queryDtype = options.queryDtype ?? "f32";
     const ownRows = queryDtype === "f32" ? 0 : rows;
-    const elements = rows * queryHeads * (headDim + this.#valueDim + 1) + ownRows * this.#ownHeads * this.#valueDim;
-    this.#scratch = new Arena(heap, elements * 4 + 1024);
+    const gather = {
+      group: this.#queryGroup,
+      heads: queryHeads,
+      ownHeads: this.#ownHeads,
+      headDim,
+      rows,
+      dtype: options.gatherDtype ?? queryDtype,
+      scale: options.queryScale ?? 1,
+      replicated: options.queryReplicated === true,
+      backend: options.mergeBackend ?? options.backend,
+      deadlineMs: options.deadlineMs,
+    };
+    const elements = rows * queryHeads * (this.#valueDim + 1) + ownRows * this.#ownHeads * this.#valueDim;
+    this.#scratch = new Arena(heap, elements * 4 + 1024 + queryGatherBytes(gather));
+    this.#gather = new QueryGather(gather, this.#scratch);
+    this.#maxStepQueries = rows;
     this.#fullTensors = {
-      query: Tensor.empty(this.#scratch, queryDtype, [rows, queryHeads, headDim]),
       partialOut: Tensor.empty(this.#scratch, "f32", [rows, queryHeads, this.#valueDim]),
       partialLse: Tensor.empty(this.#scratch, "f32", [rows, queryHeads]),
       ownOut: Tensor.empty(this.#scratch, "f32", [ownRows, this.#ownHeads, this.#valueDim]),
@@ -148,9 +162,10 @@ export class DcpAttention {
     this.#between("beginStep");
     checkStepItems(items);
     const queries = items.reduce((sum, item) => sum + (item.queries ?? item.tokens), 0);
-    const most = this.#fullTensors.query.dim(0);
+    const most = this.#maxStepQueries;
     if (queries > most) {
-      throw new ArgumentError("DcpAttention.beginStep", "items", `at most ${most} query tokens`, `${queries}`);
+      const expected = `at most ${most} query tokens, the maxStepQueries`;
+      throw new ArgumentError("DcpAttention.beginStep", "items", expected, `${queries}`);
     }
     this.#manager.extend(items);
     try {
@@ -186,24 +201,22 @@ export class DcpAttention {
     const plan = this.#during("attend");
     const queryDtype = this.#options.queryDtype ?? "f32";
     const { backend, dcpGroup, queryHeads, headDim, headGroup, lseBase = "e", deadlineMs } = this.#options;
-    const alone = this.#queryGroup.size === 1 || this.#options.queryReplicated === true;
-    this.#check("query", query, [queryDtype], [plan.queries, alone ? queryHeads : this.#ownHeads, headDim]);
+    const broughtHeads = this.#gather.isLocal ? queryHeads : this.#ownHeads;
+    this.#check("query", query, [queryDtype], [plan.queries, broughtHeads, headDim]);
     this.#check("output", output, ["f32", queryDtype], [plan.queries, this.#ownHeads, this.#valueDim]);
     if (lse !== undefined) this.#check("lse", lse, ["f32"], [plan.queries, this.#ownHeads]);
     const tensors = this.#tensorsFor(plan.queries);
     const direct = this.#queryGroup.size === 1 && dcpGroup.size === 1;
 
     const gatherStart = performance.now();
-    const gathered = alone
-      ? query
-      : dcpPrepareQuery(query, this.#queryGroup, { heads: queryHeads, into: tensors.query, deadlineMs });
+    const gathered = await this.#gather.gather(query);
 
     const attentionStart = performance.now();
     this.#gatherMs += attentionStart - gatherStart;
     const result = output.dtype === "f32" || (this.combine === "a2a" && !direct) ? output : tensors.ownOut;
     const partialOut = direct ? result : tensors.partialOut;
     const partialLse = direct && lse !== undefined ? lse : tensors.partialLse;
-    const { sinks, ...variant } = this.#variants[layer] ?? {};
+    const { sinks, scale = 1 / Math.sqrt(headDim), ...variant } = this.#variants[layer] ?? {};
     await backend.partialAttention({
       query: gathered,
       keyCache: this.keyCache(layer),
@@ -212,6 +225,8 @@ export class DcpAttention {
       sequences: plan.sequences,
       positions: plan.positions,
       shard: this.shard,
+      ...this.#caches.scales(layer),
+      scale: scale * this.#gather.scoreFactor,
       ...variant,
       // Sinks join once: on the rank that holds the first tokens.
       ...(sinks === undefined || this.shard.index !== 0 ? {} : { sinks }),
@@ -307,9 +322,8 @@ export class DcpAttention {
   #tensorsFor(queries: number): StepTensors {
     let tensors = this.#stepTensors.get(queries);
     if (tensors === undefined) {
-      const { query, partialOut, partialLse, ownOut } = this.#fullTensors;
+      const { partialOut, partialLse, ownOut } = this.#fullTensors;
       tensors = {
-        query: query.slice(0, 0, queries),
         partialOut: partialOut.slice(0, 0, queries),
         partialLse: partialLse.slice(0, 0, queries),
         ownOut: ownOut.slice(0, 0, Math.min(queries, ownOut.dim(0))),

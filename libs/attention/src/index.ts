@@ -11,6 +11,7 @@ export { type CorrectOptions, dcpCorrectAttnOut } from "./correct-attn-out.ts";
 export { DcpAttention, type DcpAttentionMetrics } from "./dcp-attention.ts";
 export type { DcpAttentionOptions } from "./dcp-attention-options.ts";
 export { OutOfBlocks, StepOrderError } from "./errors.ts";
+export type { KvScales } from "./kv-scales.ts";
 export { convertLse } from "./lse-base.ts";
 export { type Lengths, type PackOptions, packSeq, unpackSeq } from "./pack-seq.ts";
 export { dcpPrepareQuery, type PrepareQueryOptions } from "./prepare-query.ts";

@@ -1,4 +1,5 @@
 import type { KernelBackend, Operand } from "@lockstep/kernels";
+import { type LayerScales, layerScales, type KvScales } from "./kv-scales.ts";
 import { ArgumentError, type DType, type Tensor } from "@lockstep/tensor";
 
 /** What the caches of a rank are made for. */
@@ -13,6 +14,8 @@ export interface KvCacheShape {
   readonly dtype: DType;
   /** The values are the first columns of the keys: one buffer holds both. */
   readonly mla: boolean;
+  /** Of quantised caches. */
+  readonly kvScales?: KvScales | readonly KvScales[];
 }
 
 /**
@@ -24,9 +27,11 @@ export class KvCaches {
   readonly #shape: KvCacheShape;
   readonly #keys: Operand[] = [];
   readonly #values: Operand[] = [];
+  readonly #scales: readonly LayerScales[];
 
   private constructor(shape: KvCacheShape) {
     this.#shape = shape;
+    this.#scales = layerScales(shape.kvScales, shape.layers, shape.mla);
   }
 
   /** Allocates zeroed caches: all of them or, when they do not fit, none. @throws HeapExhausted, DeviceError */
@@ -62,6 +67,11 @@ export class KvCaches {
     return this.#cache(this.#values, layer);
   }
 
+  /** Scales of a layer's caches, as `partialAttention` takes them; empty when they are not quantised. */
+  scales(layer: number): LayerScales {
+    return this.#scales[layer] ?? {};
+  }
+
   /** Stores rows of new tokens at their slots. @throws ArgumentError when values are missing, or given for MLA */
   async write(layer: number, key: Tensor, value: Tensor | undefined, slotMapping: Int32Array): Promise<void> {
     const { backend, mla } = this.#shape;
@@ -74,8 +84,15 @@ export class KvCaches {
       );
     }
     const keyCache = this.key(layer);
-    const values = value === undefined ? {} : { value, valueCache: this.value(layer) };
-    await backend.writeKvCache({ key, slotMapping, keyCache, ...values });
+    const { keyScale, valueScale } = this.scales(layer);
+    await backend.writeKvCache({
+      key,
+      slotMapping,
+      keyCache,
+      ...(keyScale === undefined ? {} : { keyScale }),
+      ...(value === undefined ? {} : { value, valueCache: this.value(layer) }),
+      ...(value === undefined || valueScale === undefined ? {} : { valueScale }),
+    });
   }
 
   free(): void {

@@ -2,6 +2,7 @@ import type { DType, Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "./context.ts";
 import type { Operand } from "./operand.ts";
 import type { CorrectAttnOutArgs } from "./ops/correct-attn-out/index.ts";
+import type { GatherKvCacheArgs } from "./ops/gather-kv-cache/index.ts";
 import type { MergeAttnStatesArgs } from "./ops/merge-attn-states/index.ts";
 import type { PackSeqArgs } from "./ops/pack-seq/index.ts";
 import type { PartialAttentionArgs } from "./ops/partial-attention/index.ts";
@@ -29,6 +30,7 @@ export interface KernelBackend extends AsyncDisposable {
   unpackSeq(args: UnpackSeqArgs): Completion;
   mergeAttnStates(args: MergeAttnStatesArgs): Completion;
   writeKvCache(args: WriteKvCacheArgs): Completion;
+  gatherKvCache(args: GatherKvCacheArgs): Completion;
   partialAttention(args: PartialAttentionArgs): Completion;
 
   /** Zeroed memory where this backend computes: its GPU, or the heap it was opened over. Freed by `free()`. */

@@ -5,6 +5,8 @@ import { BackendClosed } from "../errors.ts";
 import { expectDType, expectHeapTensor, expectShape, type Operand } from "../operand.ts";
 import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
 import { correctAttnOutReference } from "../ops/correct-attn-out/reference.ts";
+import type { GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
+import { gatherKvCacheReference } from "../ops/gather-kv-cache/reference.ts";
 import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
 import { mergeAttnStatesReference } from "../ops/merge-attn-states/reference.ts";
 import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
@@ -51,6 +53,10 @@ class ReferenceBackend implements KernelBackend {
 
   writeKvCache(args: WriteKvCacheArgs): Completion {
     return this.#run(() => writeKvCacheReference(args));
+  }
+
+  gatherKvCache(args: GatherKvCacheArgs): Completion {
+    return this.#run(() => gatherKvCacheReference(args));
   }
 
   partialAttention(args: PartialAttentionArgs): Completion {

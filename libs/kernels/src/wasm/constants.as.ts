@@ -5,6 +5,8 @@
 export let F16_MASK: v128 = i32x4.splat(0);
 export let F16_SHIFT: v128 = i32x4.splat(0);
 export let TWO_112: v128 = i32x4.splat(0);
+export let F8_MASK: v128 = i32x4.splat(0);
+export let TWO_120: v128 = i32x4.splat(0);
 export let LOG2_E: v128 = i32x4.splat(0);
 export let ROUNDER: v128 = i32x4.splat(0);
 export let LN2_HIGH: v128 = i32x4.splat(0);
@@ -22,6 +24,8 @@ export function initialise(): void {
   F16_MASK = i32x4.splat(0x8fffe000);
   F16_SHIFT = i32x4.splat(0x2000);
   TWO_112 = f32x4.splat(reinterpret<f32>(0x77800000));
+  F8_MASK = i32x4.splat(0x87f00000);
+  TWO_120 = f32x4.splat(reinterpret<f32>(0x7b800000));
   LOG2_E = f32x4.splat(1.44269504088896341);
   ROUNDER = f32x4.splat(12583039);
   LN2_HIGH = f32x4.splat(0.693359375);

@@ -2,6 +2,7 @@
 // No static data, so that instances cannot disturb one another.
 
 export { correctAttnOut_bf16, correctAttnOut_f16, correctAttnOut_f32 } from "../ops/correct-attn-out/correct-attn-out.as";
+export { gatherKvCache } from "../ops/gather-kv-cache/gather-kv-cache.as";
 export {
   mergeAttnStates_bf16_bf16,
   mergeAttnStates_bf16_f16,
@@ -15,19 +16,29 @@ export {
 } from "../ops/merge-attn-states/merge-attn-states.as";
 export {
   partialAttention_bf16,
+  partialAttention_f8e4m3,
   partialAttention_f16,
   partialAttention_f32,
+  partialAttention_i8,
 } from "../ops/partial-attention/partial-attention.as";
 export {
   writeKvCache_bf16_bf16,
   writeKvCache_bf16_f16,
   writeKvCache_bf16_f32,
+  writeKvCache_bf16_f8e4m3,
+  writeKvCache_bf16_i8,
   writeKvCache_f16_bf16,
   writeKvCache_f16_f16,
   writeKvCache_f16_f32,
+  writeKvCache_f16_f8e4m3,
+  writeKvCache_f16_i8,
   writeKvCache_f32_bf16,
   writeKvCache_f32_f16,
   writeKvCache_f32_f32,
+  writeKvCache_f32_f8e4m3,
+  writeKvCache_f32_i8,
+  writeKvCache_f8e4m3_f8e4m3,
+  writeKvCache_i8_i8,
 } from "../ops/write-kv-cache/write-kv-cache.as";
 export { initialise } from "./constants.as";
 export { copyStrided, fillStrided } from "./strided-copy.as";

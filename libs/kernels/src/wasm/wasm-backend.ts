@@ -5,6 +5,8 @@ import { BackendClosed } from "../errors.ts";
 import { expectDType, expectHeapTensor, expectShape, type Operand } from "../operand.ts";
 import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
 import { correctAttnOutWasm } from "../ops/correct-attn-out/wasm.ts";
+import type { GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
+import { gatherKvCacheWasm } from "../ops/gather-kv-cache/wasm.ts";
 import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
 import { mergeAttnStatesWasm } from "../ops/merge-attn-states/wasm.ts";
 import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
@@ -60,6 +62,11 @@ class WasmBackend implements KernelBackend {
 
   writeKvCache(args: WriteKvCacheArgs): Completion {
     writeKvCacheWasm(this.#open, this.context, args);
+    return undefined;
+  }
+
+  gatherKvCache(args: GatherKvCacheArgs): Completion {
+    gatherKvCacheWasm(this.#open, args);
     return undefined;
   }
 

@@ -87,7 +87,7 @@ export interface Scratch {
   readonly floats: Float32Array;
 }
 
-const CODES: Partial<Record<DType, number>> = { f32: 0, f16: 1, bf16: 2 };
+const CODES: Partial<Record<DType, number>> = { f32: 0, f16: 1, bf16: 2, f8e4m3: 3 };
 
 /** How kernels are told a float dtype at run time. */
 export function dtypeCode(tensor: Tensor): number {

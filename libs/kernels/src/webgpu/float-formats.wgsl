@@ -41,3 +41,45 @@ fn is_finite_bits(bits: u32) -> bool {
 }
 
 const NEGATIVE_INFINITY_BITS = 0xff800000u;
+
+// e4m3 pattern of the f32 with these bits times `factor`, ties to even, saturating at 448.
+fn f8_of_scaled(bits: u32, factor: f32) -> u32 {
+  let source = bits & 0x7fffffffu;
+  let sign = (bits >> 24u) & 0x80u;
+  if (source > 0x7f800000u) { return sign | 0x7fu; }
+  if (source == 0x7f800000u) { return sign | 0x7eu; }
+  let held = min(bitcast<u32>(bitcast<f32>(source) * factor), 0x43e00000u);
+  let normal = (held + 0x7ffffu + ((held >> 20u) & 1u) - 0x3c000000u) >> 20u;
+  let fraction = (held & 0x7fffffu) | 0x800000u;
+  let shift = min(141u - (held >> 23u), 31u);
+  let subnormal = (fraction + (1u << (shift - 1u)) - 1u + ((fraction >> shift) & 1u)) >> shift;
+  return sign | select(normal, subnormal, held < 0x3c800000u);
+}
+
+// The f32 with these bits times `factor` as the nearest i8, ties to even, saturating; NaN gives 0.
+fn i8_of_scaled(bits: u32, factor: f32) -> u32 {
+  let source = bits & 0x7fffffffu;
+  if (source > 0x7f800000u) { return 0u; }
+  let size = select(round(min(bitcast<f32>(source) * factor, 128.0)), 128.0, source == 0x7f800000u);
+  let value = select(min(size, 127.0), -size, (bits & 0x80000000u) != 0u);
+  return bitcast<u32>(i32(value)) & 0xffu;
+}
+
+// The four e4m3 numbers of a word, divided by 256: as binary16 patterns, whose exponents are biased by 8 more.
+fn f8_vector(word: u32) -> vec4f {
+  let even = f16_pair_of_f8(word & 0x00ff00ffu);
+  let odd = f16_pair_of_f8((word >> 8u) & 0x00ff00ffu);
+  return vec4f(even.x, odd.x, even.y, odd.y);
+}
+
+fn f16_pair_of_f8(bytes: u32) -> vec2f {
+  let magnitudes = bytes & 0x007f007fu;
+  // NaN is 0x7f: it gets the exponent of a NaN.
+  let nans = (magnitudes + 0x00010001u) & 0x00800080u;
+  return unpack2x16float(((bytes & 0x00800080u) << 8u) | (magnitudes << 7u) | (nans << 7u));
+}
+
+// The four i8 of a word.
+fn i8_vector(word: u32) -> vec4f {
+  return vec4f((vec4i(bitcast<i32>(word)) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u));
+}

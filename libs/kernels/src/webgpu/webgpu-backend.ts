@@ -8,6 +8,8 @@ import { GpuTensor } from "../gpu-tensor.ts";
 import { expectDType, expectShape, type Operand } from "../operand.ts";
 import { type CorrectAttnOutArgs, checkCorrectAttnOut } from "../ops/correct-attn-out/index.ts";
 import { recordCorrectAttnOut } from "../ops/correct-attn-out/webgpu.ts";
+import { checkGatherKvCache, type GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
+import { recordGatherKvCache } from "../ops/gather-kv-cache/webgpu.ts";
 import { checkMergeAttnStates, type MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
 import { recordMergeAttnStates } from "../ops/merge-attn-states/webgpu.ts";
 import { checkPackSeq, type PackSeqArgs } from "../ops/pack-seq/index.ts";
@@ -105,8 +107,13 @@ class WebgpuBackend implements KernelBackend {
   }
 
   writeKvCache(args: WriteKvCacheArgs): Completion {
-    checkWriteKvCache(args);
-    return this.#run(() => recordWriteKvCache(this.#recorder, args));
+    const plan = checkWriteKvCache(args);
+    return this.#run(() => recordWriteKvCache(this.#recorder, args, plan));
+  }
+
+  gatherKvCache(args: GatherKvCacheArgs): Completion {
+    checkGatherKvCache(args);
+    return this.#run(() => recordGatherKvCache(this.#recorder, args));
   }
 
   partialAttention(args: PartialAttentionArgs): Completion {

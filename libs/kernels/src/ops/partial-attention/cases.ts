@@ -1,6 +1,7 @@
 import { type Arena, type DType, Tensor } from "@lockstep/tensor";
 import { type KvShard, kvOwner, kvSlot, localLength, UNSHARDED } from "../../kv-ownership.ts";
 import { F32_TOLERANCE, HALF_INPUT_TOLERANCE } from "../../testing/close.ts";
+import { isQuantised } from "../../quantised-kv.ts";
 import type { OpCase } from "../../testing/op-case.ts";
 import { Random } from "../../testing/random.ts";
 import { emptyStrided, type Layout, strided } from "../../testing/strided.ts";
@@ -16,8 +17,10 @@ export interface AttentionRow {
   readonly keyDim: number;
   readonly valueDim?: number;
   readonly blockSize: number;
-  /** Of the cache. */
+  /** Of the cache; random scales for each KV head if it is quantised. */
   readonly dtype?: DType;
+  /** One scale for the whole cache instead. */
+  readonly tensorScale?: boolean;
   readonly queryDType?: DType;
   readonly shard?: KvShard;
   readonly window?: number;
@@ -135,6 +138,31 @@ export const ATTENTION_ROWS: readonly AttentionRow[] = [
     sinks: [2, 1, 3],
     queries: [2],
   },
+  // Quantised caches: aligned and odd rows, several KV heads, MLA, with everything else; an f8 query.
+  { lengths: [70, 9], heads: [8, 2], keyDim: 64, blockSize: 16, dtype: "f8e4m3" },
+  { lengths: [70, 9], heads: [8, 2], keyDim: 64, blockSize: 16, dtype: "i8", queryDType: "f8e4m3" },
+  { lengths: [37], queries: [3], heads: [4, 2], keyDim: 19, valueDim: 5, blockSize: 4, dtype: "f8e4m3", window: 9 },
+  { lengths: [37], heads: [3, 1], keyDim: 7, valueDim: 18, blockSize: 5, dtype: "i8", tensorScale: true, softcap: 3 },
+  {
+    lengths: [30],
+    heads: [6, 1],
+    keyDim: 48,
+    valueDim: 32,
+    blockSize: 8,
+    dtype: "f8e4m3",
+    mla: true,
+    tensorScale: true,
+  },
+  {
+    lengths: [600, 3],
+    ...SMALL,
+    blockSize: 16,
+    dtype: "f8e4m3",
+    queryDType: "f8e4m3",
+    shard: shardOf(1, 2, 4),
+    sinks: [1, 2, 3, 4],
+  },
+  { lengths: [40], queries: [2], heads: [3, 1], keyDim: 5, blockSize: 8, queryDType: "f8e4m3" },
   // Dtypes of the query, and strides.
   { lengths: [40], ...SMALL, blockSize: 8, queryDType: "f16" },
   { lengths: [40], ...GROUPED, blockSize: 8, queryDType: "bf16" },
@@ -176,13 +204,11 @@ export function buildAttention(arena: Arena, row: AttentionRow, random: Random):
   const order = random.permutation(numBlocks);
   const maxBlocks = Math.max(1, ...blocksOf);
 
+  const poison = dtype === "i8" ? -128 : Number.NaN;
   const emptyCache = (dim: number): Tensor =>
     stridedCache
-      ? Tensor.empty(arena, dtype, [kvHeads, numBlocks, blockSize, dim])
-          .fill(Number.NaN)
-          .transpose(0, 1)
-          .transpose(1, 2)
-      : Tensor.empty(arena, dtype, [numBlocks, blockSize, kvHeads, dim]).fill(Number.NaN);
+      ? Tensor.empty(arena, dtype, [kvHeads, numBlocks, blockSize, dim]).fill(poison).transpose(0, 1).transpose(1, 2)
+      : Tensor.empty(arena, dtype, [numBlocks, blockSize, kvHeads, dim]).fill(poison);
   const keyCache = emptyCache(keyDim);
   const valueCache = mla ? keyCache.slice(3, 0, valueDim) : emptyCache(valueDim);
   const blockTable = Tensor.empty(arena, "i32", [lengths.length, maxBlocks]).fill(-1);
@@ -199,10 +225,15 @@ export function buildAttention(arena: Arena, row: AttentionRow, random: Random):
       blockTable.i32[sequence * maxBlocks + blocks.indexOf(block)] = block;
       for (const cache of mla ? [keyCache] : [keyCache, valueCache]) {
         const place = cache.select(0, block).select(0, slot % blockSize);
-        place.set(random.normals(place.size));
+        place.set(dtype === "i8" ? random.normals(place.size).map((x) => 40 * x) : random.normals(place.size));
       }
     }
   }
+  const scaleCount = row.tensorScale ? 1 : kvHeads;
+  const randomScales = (): number[] =>
+    Array.from({ length: scaleCount }, () => (0.7 + 0.3 * random.uniform()) * (dtype === "i8" ? 0.03 : 1));
+  const keyScale = randomScales();
+  const scales = isQuantised(dtype) ? { keyScale, valueScale: mla ? keyScale : randomScales() } : {};
   const shape = [tokens.length, queryHeads, keyDim];
   return {
     query: strided(arena, queryDType, shape, random.normals(tokens.length * queryHeads * keyDim), layout),
@@ -211,6 +242,7 @@ export function buildAttention(arena: Arena, row: AttentionRow, random: Random):
     blockTable,
     sequences: tokens.map(({ sequence }) => sequence),
     positions: tokens.map(({ position }) => position),
+    ...scales,
     ...(row.shard === undefined ? {} : { shard }),
     ...(row.scale === undefined ? {} : { scale: row.scale }),
     ...(row.softcap === undefined ? {} : { softcap: row.softcap }),
@@ -257,6 +289,7 @@ function describeRow(row: AttentionRow): string {
   if (row.softcap !== undefined) parts.push(`softcap ${row.softcap}`);
   if (row.scale !== undefined) parts.push(`scale ${row.scale}`);
   if (row.headGroup !== undefined) parts.push(`group ${row.headGroup.size}+${row.headGroup.offset}`);
+  if (row.tensorScale) parts.push("one scale");
   if (row.sinks !== undefined) parts.push(`sinks [${row.sinks}]`);
   if (row.mla) parts.push("MLA");
   if (row.layout !== undefined) parts.push(row.layout);

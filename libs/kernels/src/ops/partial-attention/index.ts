@@ -1,6 +1,7 @@
-import { ArgumentError, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, type DType, type Tensor } from "@lockstep/tensor";
 import { checkKvShard, type KvShard, UNSHARDED, visibleRange } from "../../kv-ownership.ts";
 import { expectDType, expectInteger, expectShape, FLOATS, type Operand } from "../../operand.ts";
+import { checkScale, KV_DTYPES, type KvScale } from "../../quantised-kv.ts";
 import { expectUnitStride } from "../write-kv-cache/index.ts";
 
 /**
@@ -19,12 +20,16 @@ import { expectUnitStride } from "../write-kv-cache/index.ts";
  * have been written before. Source: FlashAttention-2 / flash decoding; vLLM's paged attention for the cache layout.
  */
 export interface PartialAttentionArgs {
-  /** [T, Hq, Dk], f32, f16 or bf16, any strides. */
+  /** [T, Hq, Dk], f32, f16, bf16 or f8e4m3 (whose scale is to be part of `scale`), any strides. */
   readonly query: Operand;
-  /** [numBlocks, blockSize, Hkv, Dk], f32, f16 or bf16; any strides but 1 in the last dimension. */
+  /** [numBlocks, blockSize, Hkv, Dk], f32, f16, bf16, f8e4m3 or i8; any strides but 1 in the last dimension. */
   readonly keyCache: Operand;
   /** [numBlocks, blockSize, Hkv, Dv] of keyCache's dtype; for MLA a view of keyCache's first Dv columns. */
   readonly valueCache: Operand;
+  /** What an element of a quantised keyCache (f8e4m3, i8) is worth: one scale, or one per KV head. Left out for others. */
+  readonly keyScale?: KvScale;
+  /** The same of valueCache; for MLA the keys' scale again. */
+  readonly valueScale?: KvScale;
   /** Blocks of each sequence [B, maxBlocks], i32: entry i of row b holds local indexes [i*blockSize, (i+1)*blockSize). */
   readonly blockTable: Tensor;
   /** Row of `blockTable` of each of the T query tokens. */
@@ -71,17 +76,22 @@ export interface PartialAttentionPlan {
   readonly ends: Int32Array;
   /** Sinks of the query heads; undefined when there are none. */
   readonly sinks: Float32Array | undefined;
+  /** Scale of each KV head; undefined when the caches are not quantised. */
+  readonly keyScales: Float32Array | undefined;
+  readonly valueScales: Float32Array | undefined;
 }
+
+const QUERY_DTYPES: readonly DType[] = [...FLOATS, "f8e4m3"];
 
 /** Throws ArgumentError unless the arguments fit the contract; returns what to compute. */
 export function planPartialAttention(args: PartialAttentionArgs): PartialAttentionPlan {
   const name = "partialAttention";
   const { query, keyCache, valueCache, blockTable, out, lse } = args;
   expectShape(name, "query", query, [null, null, null]);
-  expectDType(name, "query", query, FLOATS);
+  expectDType(name, "query", query, QUERY_DTYPES);
   const [tokens = 0, queryHeads = 0, keyDim = 0] = query.shape;
   expectShape(name, "keyCache", keyCache, [null, null, null, keyDim]);
-  expectDType(name, "keyCache", keyCache, FLOATS);
+  expectDType(name, "keyCache", keyCache, KV_DTYPES);
   expectUnitStride(name, "keyCache", keyCache);
   const [numBlocks = 0, blockSize = 0, kvHeads = 0] = keyCache.shape;
   expectInteger(name, "keyCache.shape[1] (block size)", blockSize, 1, 2 ** 20);
@@ -95,6 +105,8 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
   expectDType(name, "out", out, ["f32"]);
   expectShape(name, "lse", lse, [tokens, queryHeads]);
   expectDType(name, "lse", lse, ["f32"]);
+  const keyScales = checkScale(name, "keyScale", args.keyScale, "keyCache", keyCache);
+  const valueScales = checkScale(name, "valueScale", args.valueScale, "valueCache", valueCache);
   const sinks = args.sinks === undefined ? undefined : checkSinks(name, args.sinks, queryHeads);
   const headGroup = checkHeadGroup(name, args.headGroup, queryHeads, kvHeads);
   const scale = args.scale ?? 1 / Math.sqrt(Math.max(1, keyDim));
@@ -107,7 +119,8 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
   const shard = args.shard ?? UNSHARDED;
   checkKvShard(name, shard, blockSize);
   const ranges = checkRanges(name, args, shard, tokens, numBlocks, blockSize);
-  return { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup, scale, softcap, ...ranges, sinks };
+  const sizes = { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup };
+  return { ...sizes, scale, softcap, ...ranges, sinks, keyScales, valueScales };
 }
 
 function checkSinks(name: string, sinks: Tensor, queryHeads: number): Float32Array {

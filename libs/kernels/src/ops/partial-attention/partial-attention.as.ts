@@ -10,7 +10,7 @@
 //
 // Parameters are u32 in a table, in the order of the constants below; strides in bytes.
 
-import { BF16, F16 } from "../../wasm/dtype.as";
+import { BF16, F16, F8, I8 } from "../../wasm/dtype.as";
 import { log4 } from "../../wasm/math.as";
 import { convertRow, loadQueryRow } from "./rows.as";
 import { SCORE_STRIDE, scores } from "./scores.as";
@@ -18,7 +18,7 @@ import { softmaxRow } from "./softmax.as";
 import { touchRows } from "./touch.as";
 import { weightedSum } from "./weighted-sum.as";
 
-const QUERY: usize = 0; // pointer, token stride, head stride, column stride, dtype (0 f32, 1 f16, 2 bf16)
+const QUERY: usize = 0; // pointer, token stride, head stride, column stride, dtype (0 f32, 1 f16, 2 bf16, 3 f8e4m3)
 const KEY: usize = 20; // pointer, block stride, offset stride, head stride
 const VALUE: usize = 36;
 const TABLE: usize = 52; // block table: pointer, row stride, column stride
@@ -46,6 +46,8 @@ const POINTERS: usize = 164; // tileKeys pointers each to key rows, value rows a
 const TILE: usize = 168; // tileKeys x the larger padded dim: keys, later values, as f32
 const TOUCHED: usize = 172; // what touchRows read
 const SINKS: usize = 176; // one f32 per query head; 0 for none
+const KEY_SCALES: usize = 180; // one f32 per KV head; 0 for none
+const VALUE_SCALES: usize = 184;
 
 const STATE_BYTES: i32 = 20;
 
@@ -140,7 +142,7 @@ function pass<T>(
     for (let index = 0; index < tokenCount; index++) {
       let at: usize = load<u32>(p, QUERY) + (token + index) * load<u32>(p, QUERY + 4) + from * load<u32>(p, QUERY + 8);
       for (let next = row + heads; row < next; row++) {
-        const scale = load<f32>(p, SCALE);
+        const scale = load<f32>(p, SCALE) * headScale(p, KEY_SCALES, kvHead);
         loadQueryRow(at, load<u32>(p, QUERY + 12), load<i32>(p, QUERY + 16), qRows + row * keyBytes, keyDim, scale);
         // A sink is a first key whose value is 0. (A token that ends at -1 is padding.)
         const hasSink = sinks != 0 && load<i32>(load<u32>(p, ENDS) + (token + index) * 4) >= 0;
@@ -206,13 +208,22 @@ function pass<T>(
     const from = max(head, kvHead * size - groupOffset);
     const heads = min(stop, (kvHead + 1) * size - groupOffset) - from;
     let row = (from - head) * tokenCount;
+    const scale = headScale(p, VALUE_SCALES, kvHead);
     for (let index = token; index < token + tokenCount; index++) {
       for (let rowHead = from; rowHead < from + heads; rowHead++) {
-        writeRow(p, index, rowHead, oRows + row * valueBytes, states + row * STATE_BYTES, valueDim);
+        writeRow(p, index, rowHead, oRows + row * valueBytes, states + row * STATE_BYTES, valueDim, scale);
         row++;
       }
     }
   }
+}
+
+/** What an element of a KV head stands for, by KEY_SCALES or VALUE_SCALES; 1 when there are no scales. */
+// @ts-ignore: decorator
+@inline
+function headScale(p: usize, scales: usize, kvHead: i32): f32 {
+  const table: usize = load<u32>(p + scales);
+  return table == 0 ? 1 : load<f32>(table + kvHead * 4);
 }
 
 /** Pointers to KV head 0 of `count` rows of a cache (KEY or VALUE) from local index `first` on. */
@@ -267,18 +278,18 @@ function writeVisible(
   }
 }
 
-/** The row's LSE, and its output: the sums over the total weight, 0 when nothing was seen. */
-function writeRow(p: usize, token: i32, head: i32, row: usize, state: usize, dim: i32): void {
+/** The row's LSE, and its output: the sums over the total weight, times the values' scale; 0 when nothing was seen. */
+function writeRow(p: usize, token: i32, head: i32, row: usize, state: usize, dim: i32, scale: f32): void {
   const sum = load<f32>(state, 4);
   const lse = load<f32>(state) + f32x4.extract_lane(log4(f32x4.splat(sum)), 0);
   const lseAt: usize = load<u32>(p, LSE) + token * load<u32>(p, LSE + 4) + head * load<u32>(p, LSE + 8);
   store<f32>(lseAt, sum == 0 ? -Infinity : lse);
   const out: usize = load<u32>(p, OUT) + token * load<u32>(p, OUT + 4) + head * load<u32>(p, OUT + 8);
-  storeOut(row, sum, out, load<u32>(p, OUT + 12), dim);
+  storeOut(row, sum, out, load<u32>(p, OUT + 12), dim, scale);
 }
 
-/** out = row / sum, 0 when the sum is 0. */
-function storeOut(row: usize, sum: f32, out: usize, stride: u32, dim: i32): void {
+/** out = row / sum * scale, 0 when the sum is 0. */
+function storeOut(row: usize, sum: f32, out: usize, stride: u32, dim: i32, scale: f32): void {
   let column = 0;
   if (sum == 0) {
     for (; column < dim; column++) store<f32>(out + column * stride, 0);
@@ -286,11 +297,12 @@ function storeOut(row: usize, sum: f32, out: usize, stride: u32, dim: i32): void
   }
   if (stride == 4) {
     const divisor = f32x4.splat(sum);
+    const factor = f32x4.splat(scale);
     for (; column + 4 <= dim; column += 4) {
-      v128.store(out + column * 4, f32x4.div(v128.load(row + column * 4), divisor));
+      v128.store(out + column * 4, f32x4.mul(f32x4.div(v128.load(row + column * 4), divisor), factor));
     }
   }
-  for (; column < dim; column++) store<f32>(out + column * stride, load<f32>(row + column * 4) / sum);
+  for (; column < dim; column++) store<f32>(out + column * stride, load<f32>(row + column * 4) / sum * scale);
 }
 
 export function partialAttention_f32(p: usize): void {
@@ -299,6 +311,14 @@ export function partialAttention_f32(p: usize): void {
 
 export function partialAttention_f16(p: usize): void {
   attend<F16>(p);
+}
+
+export function partialAttention_f8e4m3(p: usize): void {
+  attend<F8>(p);
+}
+
+export function partialAttention_i8(p: usize): void {
+  attend<I8>(p);
 }
 
 export function partialAttention_bf16(p: usize): void {

@@ -59,9 +59,10 @@ test("the reference computes what can be worked out by hand", () => {
 
 const good = twoTokens();
 const tensor = (dtype: "f32" | "f16" | "i32", ...shape: number[]): Tensor => Tensor.empty(heap, dtype, shape).fill(0);
+const quantised = Tensor.zeros(heap, "f8e4m3", [1, 2, 1, 2]);
 const BAD: readonly [what: string, changes: Partial<PartialAttentionArgs>, message: RegExp][] = [
   ["a query of two dimensions", { query: tensor("f32", 1, 2) }, /`query` must be of shape \[any, any, any\]/],
-  ["an integer query", { query: tensor("i32", 1, 1, 2) }, /`query` must be of dtype f32, f16, bf16/],
+  ["an integer query", { query: tensor("i32", 1, 1, 2) }, /`query` must be of dtype f32, f16, bf16, f8e4m3/],
   ["keys of another head dim", { keyCache: tensor("f32", 1, 2, 1, 3) }, /`keyCache` must be of shape/],
   [
     "values of another cache shape",
@@ -117,6 +118,27 @@ const BAD: readonly [what: string, changes: Partial<PartialAttentionArgs>, messa
   ],
   ["sinks of another head count", { sinks: tensor("f32", 2) }, /`sinks` must be of shape \[1\], but is \[2\]/],
   ["sinks in f16", { sinks: tensor("f16", 1) }, /`sinks` must be of dtype f32/],
+  [
+    "a quantised cache without scales",
+    { keyCache: quantised, valueCache: quantised },
+    /`keyScale` must be 1 scale, or 1 for the KV heads, because `keyCache` is f8e4m3, but is left out/,
+  ],
+  [
+    "a quantised cache without a scale of the values",
+    { keyCache: quantised, valueCache: quantised, keyScale: [1] },
+    /`valueScale` must be 1 scale, or 1 for the KV heads, because `valueCache` is f8e4m3, but is left out/,
+  ],
+  ["a scale for floats", { keyScale: [1] }, /`keyScale` must be left out for a `keyCache` of f32, but is \[1\]/],
+  [
+    "too many scales",
+    { keyCache: quantised, valueCache: quantised, keyScale: [1, 2], valueScale: [1] },
+    /`keyScale` must be 1 scale.*but is \[1, 2\]/,
+  ],
+  [
+    "a scale of 0",
+    { keyCache: quantised, valueCache: quantised, keyScale: [0], valueScale: [1] },
+    /`keyScale` must be from 2\^-120 to 2\^120, but is 0/,
+  ],
   ["an out of another shape", { out: tensor("f32", 1, 1, 3) }, /`out` must be of shape \[1, 1, 2\]/],
   ["an f16 out", { out: tensor("f16", 1, 1, 2) }, /`out` must be of dtype f32/],
   ["an lse of another shape", { lse: tensor("f32", 1, 2) }, /`lse` must be of shape \[1, 1\]/],
@@ -249,13 +271,18 @@ for (const backend of backends.filter(({ name }) => name !== "webgpu")) {
 
   test(`a NaN key makes NaN of the rows that see it on ${backend.name}`, async () => {
     const arena = new Arena(heap, 8 << 20);
-    const row: AttentionRow = { lengths: [10], queries: [10], heads: [2, 1], keyDim: 5, blockSize: 4, dtype: "bf16" };
-    const args = buildAttention(arena, row, new Random(4));
-    args.keyCache.select(0, args.blockTable.at(0, 1)).select(0, 3).fill(Number.NaN);
-    await backend.partialAttention(args);
-    for (let token = 0; token < 10; token++) {
-      expect(Number.isNaN(args.lse.at(token, 0))).toBe(token >= 7);
-      expect(Number.isNaN(args.out.at(token, 1, 2))).toBe(token >= 7);
+    for (const [dtype, keyDim] of [
+      ["bf16", 5],
+      ["f8e4m3", 35],
+    ] as const) {
+      const row: AttentionRow = { lengths: [10], queries: [10], heads: [2, 1], keyDim, blockSize: 4, dtype };
+      const args = buildAttention(arena, row, new Random(4));
+      args.keyCache.select(0, args.blockTable.at(0, 1)).select(0, 3).fill(Number.NaN);
+      await backend.partialAttention(args);
+      for (let token = 0; token < 10; token++) {
+        expect(Number.isNaN(args.lse.at(token, 0))).toBe(token >= 7);
+        expect(Number.isNaN(args.out.at(token, 1, 2))).toBe(token >= 7);
+      }
     }
     arena.close();
   });

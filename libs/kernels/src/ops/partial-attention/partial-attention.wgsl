@@ -19,7 +19,7 @@
 // Before this text come, as constants: THREADS, LANES, TEAMS, KEYS, TILE, ROWS, ROW_SLOTS (ROWS up to a power of two),
 // SCORES (KEYS * ROW_SLOTS), OWN, OWN_ROWS and OWN_KEYS (rows that a lane's own scores belong to, and keys of each), SPREAD (lanes that own the same),
 // ROW_LANES (lanes that own a row's scores), SPLIT (write partial results), SEVERAL_TOKENS (rows may see different
-// keys), SOFTCAP, SINKS (rows have sinks, which join where the splits end), KEY_DIM, VALUE_DIM, CHUNK (elements of a key that one load takes), CHUNK_VECTORS, KEY_CHUNKS and
+// keys), SOFTCAP, SINKS (rows have sinks, which join where the splits end), QUANTISED (KV heads have scales), KEY_DIM, VALUE_DIM, CHUNK (elements of a key that one load takes), CHUNK_VECTORS, KEY_CHUNKS and
 // VALUE_CHUNKS (per row), KEY_ROUNDS and VALUE_ROUNDS (chunks per lane), KEY_VECTORS and VALUE_VECTORS (vec4f per lane),
 // BLOCK_SIZE;
 // as code: query_vector, fetch_key, decoded_key, fetch_value, decoded_value; own_scores, all_scores, all_rows,
@@ -51,11 +51,12 @@ struct Params {
   scale: f32,
   softcap: f32,
   sinks_at: u32,
+  scales_at: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// Items (first token, tokens, first key, end key), then tokens (sequence, start, end), the block table, and the sinks of
-// the query heads (bits of f32, times log2(e), LOWEST for none).
+// Items (first token, tokens, first key, end key), then tokens (sequence, start, end), the block table, the sinks of
+// the query heads (bits of f32, times log2(e), LOWEST for none), and the scales of the KV heads' keys, then values (bits of f32).
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
 // [T, Hq, Dv], or the splits' unnormalised sums [T, Hq, splits, Dv].
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;
@@ -132,6 +133,13 @@ fn partial_attention(
   let lane = thread % LANES;
   let team = thread / LANES;
 
+  var scale = params.scale;
+  var value_scale = 1.0;
+  if (QUANTISED) {
+    scale *= bitcast<f32>(plan[params.scales_at + kv_head]);
+    value_scale = bitcast<f32>(plan[params.scales_at + params.kv_heads + kv_head]);
+  }
+
   // Query rows, scaled, in registers: lane l holds chunks l, l + LANES, ...
   var query: array<vec4f, ROWS * KEY_VECTORS>;
   for (var r = 0u; r < ROWS; r++) { // unroll
@@ -139,7 +147,7 @@ fn partial_attention(
     let row_at = params.query_first + place_of(rows, row) * KEY_DIM;
     for (var v = 0u; v < KEY_VECTORS; v++) { // unroll
       let column = (lane + LANES * (v / CHUNK_VECTORS)) * CHUNK + 4u * (v % CHUNK_VECTORS);
-      query[r * KEY_VECTORS + v] = params.scale * query_vector(row_at, column);
+      query[r * KEY_VECTORS + v] = scale * query_vector(row_at, column);
     }
   }
 
@@ -290,7 +298,8 @@ fn partial_attention(
   for (var r = 0u; r < ROWS; r++) { // unroll
     let state = folded_state(r, min(first_row + r, rows.count - 1u), rows);
     for (var v = 0u; v < VALUE_VECTORS; v++) { // unroll
-      team_values[v * THREADS + thread] = values[r * VALUE_VECTORS + v] * exp2(team_maxima[r * TEAMS + team] - state.x);
+      let factor = value_scale * exp2(team_maxima[r * TEAMS + team] - state.x);
+      team_values[v * THREADS + thread] = values[r * VALUE_VECTORS + v] * factor;
     }
     workgroupBarrier();
     if (first_row + r < rows.count) { store_row(place_of(rows, first_row + r), split, state, thread); }

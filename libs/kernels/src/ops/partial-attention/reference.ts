@@ -5,7 +5,20 @@ import { type PartialAttentionArgs, planPartialAttention } from "./index.ts";
 export function partialAttentionReference(args: PartialAttentionArgs): void {
   const plan = planPartialAttention(args);
   const name = "partialAttention";
-  const { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup, scale, softcap, sinks } = plan;
+  const {
+    tokens,
+    queryHeads,
+    kvHeads,
+    keyDim,
+    valueDim,
+    blockSize,
+    headGroup,
+    scale,
+    softcap,
+    sinks,
+    keyScales,
+    valueScales,
+  } = plan;
   const query = expectHeapTensor(name, "query", args.query).toNumbers();
   const keys = expectHeapTensor(name, "keyCache", args.keyCache).toNumbers();
   const values = expectHeapTensor(name, "valueCache", args.valueCache).toNumbers();
@@ -33,7 +46,7 @@ export function partialAttentionReference(args: PartialAttentionArgs): void {
         const at = cacheRow(local, kvHead) * keyDim;
         let dot = 0;
         for (let dim = 0; dim < keyDim; dim++) dot += (query[row * keyDim + dim] ?? 0) * (keys[at + dim] ?? 0);
-        const scaled = dot * scale;
+        const scaled = dot * scale * (keyScales?.[kvHead] ?? 1);
         scores.push(softcap === 0 ? scaled : softcap * Math.tanh(scaled / softcap));
       }
       const sink = end < 0 ? Number.NEGATIVE_INFINITY : (sinks?.[head] ?? Number.NEGATIVE_INFINITY);
@@ -42,7 +55,7 @@ export function partialAttentionReference(args: PartialAttentionArgs): void {
       const sum = scores.reduce((total, score) => total + Math.exp(score - max), Math.exp(sink - max));
       lses[row] = max + Math.log(sum);
       for (const [index, score] of scores.entries()) {
-        const weight = Math.exp(score - max) / sum;
+        const weight = (Math.exp(score - max) / sum) * (valueScales?.[kvHead] ?? 1);
         const at = cacheRow(start + index, kvHead) * valueDim;
         for (let dim = 0; dim < valueDim; dim++) {
           outs[row * valueDim + dim] = (outs[row * valueDim + dim] ?? 0) + weight * (values[at + dim] ?? 0);

@@ -1,6 +1,6 @@
 // Rows of queries, keys and values as f32, padded with zeros to a multiple of four columns.
 
-import { BF16, F16, f16ToF32Finite, load1, load4 } from "../../wasm/dtype.as";
+import { BF16, F16, f16ToF32Finite, F8, f8ToF32Finite, load1, load4 } from "../../wasm/dtype.as";
 
 // @ts-ignore: decorator
 @inline
@@ -12,7 +12,28 @@ function twice(bits: v128): v128 {
 export function convertRow<T>(source: usize, target: usize, dim: i32): void {
   const end = source + dim * sizeof<T>();
   const unrolled = source + (dim & ~15) * sizeof<T>();
-  if (isFloat<T>() || isSigned<T>()) {
+  if (sizeof<T>() == 1) {
+    let special = i32x4.splat(0);
+    const start = source;
+    while (source < unrolled) {
+      const bytes = v128.load(source);
+      const low = i16x8.extend_low_i8x16_s(bytes);
+      const high = i16x8.extend_high_i8x16_s(bytes);
+      v128.store(target, widened<T>(i32x4.extend_low_i16x8_s(low)));
+      v128.store(target, widened<T>(i32x4.extend_high_i16x8_s(low)), 16);
+      v128.store(target, widened<T>(i32x4.extend_low_i16x8_s(high)), 32);
+      v128.store(target, widened<T>(i32x4.extend_high_i16x8_s(high)), 48);
+      if (!isSigned<T>()) {
+        special = v128.or(special, i8x16.eq(v128.or(bytes, i8x16.splat(-128)), i8x16.splat(-1)));
+      }
+      source += 16;
+      target += 64;
+    }
+    if (!isSigned<T>() && v128.any_true(special)) {
+      target -= (source - start) * 4;
+      source = start;
+    }
+  } else if (isFloat<T>() || isSigned<T>()) {
     while (source < unrolled) {
       v128.store(target, load4<T>(source));
       v128.store(target, load4<T>(source + 4 * sizeof<T>()), 16);
@@ -55,10 +76,18 @@ export function convertRow<T>(source: usize, target: usize, dim: i32): void {
   }
 }
 
-/** A query row times `scale`; dtype 0 f32, 1 f16, 2 bf16. */
+/** Four 8-bit elements, sign-extended, none of them NaN, as f32. */
+// @ts-ignore: decorator
+@inline
+function widened<T>(bytes: v128): v128 {
+  return isSigned<T>() ? f32x4.convert_i32x4_s(bytes) : f8ToF32Finite(bytes);
+}
+
+/** A query row times `scale`; dtype 0 f32, 1 f16, 2 bf16, 3 f8e4m3. */
 export function loadQueryRow(source: usize, stride: u32, dtype: i32, target: usize, dim: i32, scale: f32): void {
   if (dtype == 0) scaledRow<f32>(source, stride, target, dim, scale);
   else if (dtype == 1) scaledRow<F16>(source, stride, target, dim, scale);
+  else if (dtype == 3) scaledRow<F8>(source, stride, target, dim, scale);
   else scaledRow<BF16>(source, stride, target, dim, scale);
 }
 

@@ -50,6 +50,13 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
   put(pointer + offsets.state, pointer + offsets.pointers, pointer + offsets.tile);
   put(0, plan.sinks === undefined ? 0 : pointer + offsets.sinks);
   if (plan.sinks !== undefined) floats.set(plan.sinks, offsets.sinks >> 2);
+  for (const [scales, offset] of [
+    [plan.keyScales, offsets.keyScales],
+    [plan.valueScales, offsets.valueScales],
+  ] as const) {
+    put(scales === undefined ? 0 : pointer + offset);
+    if (scales !== undefined) floats.set(scales, offset >> 2);
+  }
   ints.set(plan.sequences, offsets.sequences >> 2);
   ints.set(plan.starts, offsets.starts >> 2);
   ints.set(plan.ends, offsets.ends >> 2);
@@ -78,6 +85,8 @@ function layOutScratch(plan: PartialAttentionPlan) {
     sequences: take(plan.tokens * 4),
     starts: take(plan.tokens * 4),
     ends: take(plan.tokens * 4),
+    keyScales: take((plan.keyScales?.length ?? 0) * 4),
+    valueScales: take((plan.valueScales?.length ?? 0) * 4),
     sinks: take(plan.sinks === undefined ? 0 : plan.queryHeads * 4),
     query: take(maxRows * keyColumns * 4),
     out: take(maxRows * valueColumns * 4),

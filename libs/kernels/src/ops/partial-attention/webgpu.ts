@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import type { DType } from "@lockstep/tensor";
 import type { CompiledKernel } from "../../webgpu/compiled-kernel.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import { float32Bits } from "../../webgpu/float-bits.ts";
@@ -6,7 +7,7 @@ import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, type FloatDType, floatDType } from "../../webgpu/wgsl-operands.ts";
 import type { PartialAttentionArgs, PartialAttentionPlan } from "./index.ts";
 import { type AttentionKernelShape, attentionKernelShape, keysPerSplit, lanesAndRows } from "./kernel-shape.ts";
-import { type KvChunkShape, kvChunkShape, kvOperand, queryOperand } from "./kv-operand.ts";
+import { type KvChunkShape, type KvElement, kvChunkShape, kvOperand, queryOperand } from "./kv-operand.ts";
 import { scoreOwnership, teamExchange } from "./team-exchange.ts";
 import { type WorkItem, workItems } from "./work-items.ts";
 
@@ -33,7 +34,7 @@ export function recordPartialAttention(
   const queryRegion = recorder.read(query);
   const keyRegion = recorder.read(keyCache);
   const valueRegion = recorder.read(valueCache);
-  const kvDType = floatDType(keyCache.dtype);
+  const kvDType = kvElement(keyCache.dtype);
   const rowPlaces = [keyRegion, valueRegion].flatMap(({ first, strides }) => [first, ...strides.slice(0, 3)]);
   const chunk = kvChunkShape(kvDType, [keyDim, valueDim, ...rowPlaces]);
   const { lanes, mostRows } = lanesAndRows(recorder.gpu, keyDim, valueDim, chunk);
@@ -50,7 +51,7 @@ export function recordPartialAttention(
 
   const shape: Specialisation = {
     plan,
-    queryDType: floatDType(query.dtype),
+    queryDType: query.dtype === "f8e4m3" ? query.dtype : floatDType(query.dtype),
     queryUnit: keyDim % 4 === 0 && queryRegion.first % 4 === 0 ? 4 : 1,
     kvDType,
     chunk,
@@ -96,6 +97,7 @@ export function recordPartialAttention(
     float32Bits(plan.scale),
     float32Bits(plan.softcap),
     planWords.sinksAt,
+    planWords.scalesAt,
   ]);
   recorder.dispatch(attend, [params, planRegion, sums, states, queryRegion, keyRegion, valueRegion], workgroups);
   if (splits === 1) return;
@@ -117,9 +119,9 @@ export function recordPartialAttention(
 /** Everything that a compiled kernel is made for. */
 interface Specialisation {
   readonly plan: PartialAttentionPlan;
-  readonly queryDType: FloatDType;
+  readonly queryDType: FloatDType | "f8e4m3";
   readonly queryUnit: 1 | 4;
-  readonly kvDType: FloatDType;
+  readonly kvDType: KvElement;
   readonly chunk: KvChunkShape;
   readonly threads: AttentionKernelShape;
   readonly severalTokens: boolean;
@@ -152,7 +154,14 @@ function attentionKernel(recorder: Recorder, special: Specialisation, split: boo
     wgsl: () =>
       assembleWgsl(
         placed(ATTENTION_SOURCE, useSubgroups),
-        { ...attentionConstants(special), SPLIT: split, SEVERAL_TOKENS: severalTokens, SOFTCAP: softcap, SINKS: sinks },
+        {
+          ...attentionConstants(special),
+          SPLIT: split,
+          SEVERAL_TOKENS: severalTokens,
+          SOFTCAP: softcap,
+          SINKS: sinks,
+          QUANTISED: plan.keyScales !== undefined,
+        },
         [
           "alias KvChunk = array<vec4f, CHUNK_VECTORS>;",
           queryOperand(4, queryDType, queryUnit),
@@ -231,12 +240,16 @@ function mergeKernel(recorder: Recorder, { valueDim, sinks }: PartialAttentionPl
   });
 }
 
-/** Items, tokens, the block table's columns in use and the sinks, as the kernels read them. */
+function kvElement(dtype: DType): KvElement {
+  return dtype === "f8e4m3" || dtype === "i8" ? dtype : floatDType(dtype);
+}
+
+/** Items, tokens, the block table's columns in use, the sinks and the scales, as the kernels read them. */
 function encodePlan(
   args: PartialAttentionArgs,
   plan: PartialAttentionPlan,
   items: readonly WorkItem[],
-): { words: Uint32Array; tokensAt: number; tableAt: number; tableWidth: number; sinksAt: number } {
+): { words: Uint32Array; tokensAt: number; tableAt: number; tableWidth: number; sinksAt: number; scalesAt: number } {
   const { blockTable } = args;
   const [batch = 0] = blockTable.shape;
   const [rowStride = 0, columnStride = 0] = blockTable.strides;
@@ -245,7 +258,9 @@ function encodePlan(
   const tokensAt = items.length * 4;
   const tableAt = tokensAt + plan.tokens * 3;
   const sinksAt = tableAt + batch * tableWidth;
-  const words = new Uint32Array(sinksAt + (plan.sinks?.length ?? 0));
+  const scalesAt = sinksAt + (plan.sinks?.length ?? 0);
+  const scales = [...(plan.keyScales ?? []), ...(plan.valueScales ?? [])];
+  const words = new Uint32Array(scalesAt + scales.length);
   for (const [index, item] of items.entries()) {
     words.set([item.firstToken, item.tokens, item.start, item.end], index * 4);
   }
@@ -263,5 +278,7 @@ function encodePlan(
   for (const [head, sink] of (plan.sinks ?? []).entries()) {
     words[sinksAt + head] = float32Bits(Math.max(sink * Math.LOG2E, LOWEST));
   }
-  return { words, tokensAt, tableAt, tableWidth, sinksAt };
+  const worth = args.keyCache.dtype === "f8e4m3" ? 256 : 1;
+  for (const [index, scale] of scales.entries()) words[scalesAt + index] = float32Bits(scale * worth);
+  return { words, tokensAt, tableAt, tableWidth, sinksAt, scalesAt };
 }

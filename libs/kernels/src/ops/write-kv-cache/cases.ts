@@ -20,6 +20,8 @@ interface Row {
   readonly mla?: boolean;
   /** Cache with the block and head dimensions exchanged in memory. */
   readonly stridedCache?: boolean;
+  /** Of a quantised cache, for keys; values have them doubled. */
+  readonly scales?: readonly number[];
   /** Every n-th token belongs to another shard. */
   readonly skipEvery?: number;
 }
@@ -48,6 +50,33 @@ const ROWS: readonly Row[] = [
   { tokens: 3, heads: 2, keyDim: 1, blocks: 3, blockSize: 5, skipEvery: 1 },
   { tokens: 0, heads: 2, keyDim: 8, blocks: 3, blockSize: 5 },
   { tokens: 3, heads: 2, keyDim: 0, valueDim: 4, blocks: 3, blockSize: 5 },
+  { tokens: 9, heads: 2, keyDim: 64, blocks: 4, blockSize: 16, cacheDType: "f8e4m3", scales: [0.013, 3] },
+  { tokens: 9, heads: 2, keyDim: 64, blocks: 4, blockSize: 16, cacheDType: "i8", scales: [0.02], skipEvery: 2 },
+  { tokens: 7, heads: 3, keyDim: 19, valueDim: 5, blocks: 3, blockSize: 3, cacheDType: "f8e4m3", scales: [1, 2, 0.5] },
+  {
+    tokens: 7,
+    heads: 3,
+    keyDim: 19,
+    blocks: 3,
+    blockSize: 3,
+    dtype: "bf16",
+    cacheDType: "i8",
+    scales: [0.1],
+    mla: true,
+  },
+  {
+    tokens: 6,
+    heads: 4,
+    keyDim: 17,
+    blocks: 3,
+    blockSize: 8,
+    dtype: "f16",
+    cacheDType: "f8e4m3",
+    scales: [0.7],
+    layout: "every-second",
+  },
+  { tokens: 6, heads: 4, keyDim: 16, blocks: 3, blockSize: 8, dtype: "f8e4m3", stridedCache: true },
+  { tokens: 6, heads: 2, keyDim: 7, blocks: 3, blockSize: 8, dtype: "i8", layout: "gaps" },
   { tokens: 40, heads: 8, keyDim: 128, blocks: 8, blockSize: 16, cacheDType: "f16" },
 ];
 
@@ -80,9 +109,11 @@ export const WRITE_KV_CACHE_CASES: readonly OpCase<HeapWriteKvCacheArgs>[] = ROW
     const { layout = "contiguous", mla = false, stridedCache = false, skipEvery = 0 } = row;
     const random = new Random(4000 + index);
     const draw = (count: number): Float64Array =>
-      Float64Array.from({ length: count }, () =>
-        random.integer(4) === 0 ? (SPECIAL[random.integer(SPECIAL.length)] ?? 0) : random.normal(),
-      );
+      dtype === "i8"
+        ? Float64Array.from({ length: count }, () => random.integer(256) - 128)
+        : Float64Array.from({ length: count }, () =>
+            random.integer(4) === 0 ? (SPECIAL[random.integer(SPECIAL.length)] ?? 0) : random.normal(),
+          );
     const tensor = (dim: number): Tensor =>
       strided(arena, dtype, [tokens, heads, dim], draw(tokens * heads * dim), layout);
     const cache = (dim: number): Tensor =>
@@ -92,8 +123,11 @@ export const WRITE_KV_CACHE_CASES: readonly OpCase<HeapWriteKvCacheArgs>[] = ROW
     const slots = random.permutation(blocks * blockSize).slice(0, tokens);
     const key = tensor(keyDim);
     const slotMapping = slots.map((slot, at) => (skipEvery > 0 && at % skipEvery === 0 ? -1 : slot));
-    if (mla) return { key, slotMapping, keyCache: cache(keyDim) };
-    return { key, value: tensor(valueDim), slotMapping, keyCache: cache(keyDim), valueCache: cache(valueDim) };
+    const keyScale = row.scales === undefined ? {} : { keyScale: row.scales };
+    const valueScale = row.scales === undefined ? {} : { valueScale: row.scales.map((scale) => 2 * scale) };
+    if (mla) return { key, slotMapping, keyCache: cache(keyDim), ...keyScale };
+    const caches = { keyCache: cache(keyDim), valueCache: cache(valueDim), ...keyScale, ...valueScale };
+    return { key, value: tensor(valueDim), slotMapping, ...caches };
   },
 }));
 
@@ -101,6 +135,7 @@ function describeRow(row: Row): string {
   const { tokens, heads, keyDim, valueDim = keyDim, blocks, blockSize, dtype = "f32", cacheDType = dtype } = row;
   const dims = row.mla ? `Dk${keyDim}` : `Dk${keyDim} Dv${valueDim}`;
   const parts = [`T${tokens} Hkv${heads} ${dims} in ${blocks}x${blockSize} slots, ${dtype} -> ${cacheDType}`];
+  if (row.scales !== undefined) parts.push(`scales [${row.scales}]`);
   if (row.layout !== undefined) parts.push(row.layout);
   if (row.stridedCache) parts.push("strided cache");
   if (row.skipEvery !== undefined) parts.push(`1 of ${row.skipEvery} tokens stored elsewhere`);

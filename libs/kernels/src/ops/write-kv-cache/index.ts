@@ -1,34 +1,51 @@
 import { ArgumentError, formatShape } from "@lockstep/tensor";
 import { expectDType, expectShape, FLOATS, type Operand } from "../../operand.ts";
+import { checkScale, isQuantised, KV_DTYPES, type KvScale } from "../../quantised-kv.ts";
 
 /**
  * Scatters the keys and values of new tokens into a paged KV cache. Token t goes to block
  * floor(slot / blockSize), offset slot mod blockSize; slot -1 means "not stored here" and is skipped. Values are
  * rounded to the cache's dtype, to nearest, ties to even. Nothing else in the cache changes.
+ *
+ * A quantised cache (f8e4m3, i8) stores x times the f32 number nearest to 1 / scale, the product rounded to f32 and then to
+ * the cache's dtype, to nearest, ties to even, saturating (infinities too); NaN becomes NaN in f8e4m3 and 0 in i8. Rows that
+ * come in the cache's own dtype are moved as they are, bit for bit, and take no scales.
  * Source: `reshape_and_cache` of vLLM.
  */
 export interface WriteKvCacheArgs {
-  /** Keys [T, Hkv, Dk], f32, f16 or bf16, any strides. */
+  /** Keys [T, Hkv, Dk], f32, f16, bf16 or of keyCache's dtype, any strides. */
   readonly key: Operand;
   /** Values [T, Hkv, Dv] of key's dtype. Left out for MLA, whose values are columns of the keys. */
   readonly value?: Operand;
   /** Slot of each of the T tokens, or -1. No slot may occur twice. */
   readonly slotMapping: ArrayLike<number>;
-  /** Key cache [numBlocks, blockSize, Hkv, Dk], f32, f16 or bf16; the last dimension has stride 1. */
+  /** Key cache [numBlocks, blockSize, Hkv, Dk], f32, f16, bf16, f8e4m3 or i8; the last dimension has stride 1. */
   readonly keyCache: Operand;
   /** Value cache [numBlocks, blockSize, Hkv, Dv] of keyCache's dtype. Left out together with `value`. */
   readonly valueCache?: Operand;
+  /** What an element of a quantised keyCache is worth: one scale, or one per KV head. Left out for others. */
+  readonly keyScale?: KvScale;
+  /** The same of valueCache. */
+  readonly valueScale?: KvScale;
 }
 
-/** Throws ArgumentError unless the arguments fit the contract. */
-export function checkWriteKvCache(args: WriteKvCacheArgs): void {
+/** What every backend needs to know besides the arguments, after the checks. */
+export interface WriteKvCachePlan {
+  /** Factor on each head's keys and values before they are rounded; undefined when they are only moved or rounded. */
+  readonly keyFactors: Float32Array | undefined;
+  readonly valueFactors: Float32Array | undefined;
+}
+
+/** Throws ArgumentError unless the arguments fit the contract; returns what to compute. */
+export function checkWriteKvCache(args: WriteKvCacheArgs): WriteKvCachePlan {
   const name = "writeKvCache";
   const { key, value, slotMapping, keyCache, valueCache } = args;
   expectShape(name, "key", key, [null, null, null]);
-  expectDType(name, "key", key, FLOATS);
+  const { dtype } = keyCache;
+  expectDType(name, "keyCache", keyCache, KV_DTYPES);
+  expectDType(name, "key", key, isQuantised(dtype) ? [...FLOATS, dtype] : FLOATS);
   const [tokens = 0, heads = 0, keyDim = 0] = key.shape;
   expectShape(name, "keyCache", keyCache, [null, null, heads, keyDim]);
-  expectDType(name, "keyCache", keyCache, FLOATS);
   expectUnitStride(name, "keyCache", keyCache);
   const [numBlocks = 0, blockSize = 0] = keyCache.shape;
   if ((value === undefined) !== (valueCache === undefined)) {
@@ -42,6 +59,28 @@ export function checkWriteKvCache(args: WriteKvCacheArgs): void {
     expectUnitStride(name, "valueCache", valueCache);
   }
   checkSlots(name, slotMapping, tokens, numBlocks * blockSize);
+  return {
+    keyFactors: factors(name, "keyScale", args.keyScale, key, "keyCache", keyCache),
+    valueFactors:
+      value === undefined || valueCache === undefined
+        ? undefined
+        : factors(name, "valueScale", args.valueScale, value, "valueCache", valueCache),
+  };
+}
+
+function factors(
+  name: string,
+  argument: string,
+  scale: KvScale | undefined,
+  rows: Operand,
+  cacheName: string,
+  cache: Operand,
+): Float32Array | undefined {
+  if (isQuantised(cache.dtype) && rows.dtype === cache.dtype) {
+    if (scale === undefined) return undefined;
+    throw new ArgumentError(name, argument, `left out for rows that are ${rows.dtype} already`, "given");
+  }
+  return checkScale(name, argument, scale, cacheName, cache)?.map((value) => 1 / value);
 }
 
 function checkSlots(name: string, slotMapping: ArrayLike<number>, tokens: number, slots: number): void {

@@ -1,25 +1,41 @@
 import type { Tensor } from "@lockstep/tensor";
 import { expectHeapTensor } from "../../operand.ts";
+import { copyRaw } from "../../reference/raw-elements.ts";
 import { checkWriteKvCache, type WriteKvCacheArgs } from "./index.ts";
 
 /** writeKvCache, token by token. */
 export function writeKvCacheReference(args: WriteKvCacheArgs): void {
-  checkWriteKvCache(args);
+  const { keyFactors, valueFactors } = checkWriteKvCache(args);
   const name = "writeKvCache";
   const key = expectHeapTensor(name, "key", args.key);
   const keyCache = expectHeapTensor(name, "keyCache", args.keyCache);
   const value = args.value === undefined ? undefined : expectHeapTensor(name, "value", args.value);
   const valueCache = args.valueCache === undefined ? undefined : expectHeapTensor(name, "valueCache", args.valueCache);
-  scatter(key, args.slotMapping, keyCache);
-  if (value !== undefined && valueCache !== undefined) scatter(value, args.slotMapping, valueCache);
+  scatter(key, args.slotMapping, keyCache, keyFactors);
+  if (value !== undefined && valueCache !== undefined) scatter(value, args.slotMapping, valueCache, valueFactors);
 }
 
-function scatter(rows: Tensor, slotMapping: ArrayLike<number>, cache: Tensor): void {
+function scatter(rows: Tensor, slotMapping: ArrayLike<number>, cache: Tensor, factors: Float32Array | undefined): void {
   const blockSize = cache.dim(1);
   for (let token = 0; token < rows.dim(0); token++) {
     const slot = slotMapping[token] ?? -1;
     if (slot < 0) continue;
     const place = cache.select(0, Math.floor(slot / blockSize)).select(0, slot % blockSize);
-    place.set(rows.select(0, token).toNumbers());
+    const row = rows.select(0, token);
+    if (factors === undefined) {
+      if (row.dtype === place.dtype) copyRaw(row, place);
+      else place.set(row.toNumbers());
+      continue;
+    }
+    const scaled = row.toNumbers().map((x, at) => Math.fround(x * (factors[Math.floor(at / row.dim(1))] ?? 0)));
+    place.set(cache.dtype === "i8" ? scaled.map(roundedToI8) : scaled);
   }
+}
+
+/** Nearest integer from -128 to 127, ties to even; 0 for NaN. */
+function roundedToI8(value: number): number {
+  if (Number.isNaN(value)) return 0;
+  const floor = Math.floor(value);
+  const isUp = value - floor > 0.5 || (value - floor === 0.5 && floor % 2 !== 0);
+  return Math.min(127, Math.max(-128, isUp ? floor + 1 : floor));
 }

@@ -4,11 +4,11 @@ import { expectHeapTensor } from "../../operand.ts";
 import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
 import { checkWriteKvCache, type WriteKvCacheArgs } from "./index.ts";
 
-const VIEW_WORDS = 12;
+const VIEW_WORDS = 13;
 
 /** writeKvCache by `write-kv-cache.as.ts`: keys, then values. */
 export function writeKvCacheWasm(kernels: WasmKernels, context: KernelContext, args: WriteKvCacheArgs): void {
-  checkWriteKvCache(args);
+  const { keyFactors, valueFactors } = checkWriteKvCache(args);
   const name = "writeKvCache";
   const { heap } = kernels;
   const key = expectHeapTensor(name, "key", args.key, heap);
@@ -18,12 +18,17 @@ export function writeKvCacheWasm(kernels: WasmKernels, context: KernelContext, a
     args.valueCache === undefined ? undefined : expectHeapTensor(name, "valueCache", args.valueCache, heap);
   const dtypes = `${key.dtype}_${keyCache.dtype}`;
   const kernel = context.get(`${name} ${key.dtype} ${keyCache.dtype}`, () => kernels.kernel(`${name}_${dtypes}`));
-  const { pointer, ints } = kernels.reserve((VIEW_WORDS + key.dim(0)) * 4);
+  const [tokens = 0, heads = 0] = key.shape;
+  const { pointer, ints, floats } = kernels.reserve((VIEW_WORDS + tokens + heads) * 4);
+  const factorsAt = VIEW_WORDS + tokens;
   ints.set(args.slotMapping, VIEW_WORDS);
   writeView(ints, key, keyCache);
+  ints[VIEW_WORDS - 1] = pointer + factorsAt * 4;
+  if (keyFactors !== undefined) floats.set(keyFactors, factorsAt);
   kernel(pointer, pointer + VIEW_WORDS * 4);
   if (value === undefined || valueCache === undefined) return;
   writeView(ints, value, valueCache);
+  if (valueFactors !== undefined) floats.set(valueFactors, factorsAt);
   kernel(pointer, pointer + VIEW_WORDS * 4);
 }
 

@@ -1,6 +1,8 @@
 import { readFileSync } from "node:fs";
+import { DTYPE_BYTES } from "@lockstep/tensor";
 import type { Operand } from "../../operand.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
+import { float32Bits } from "../../webgpu/float-bits.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import type { Region } from "../../webgpu/region.ts";
 import {
@@ -9,26 +11,88 @@ import {
   convertBits,
   type FloatDType,
   floatDType,
+  type RawBytes,
   rawOperand,
   type Unit,
   widestUnit,
 } from "../../webgpu/wgsl-operands.ts";
-import type { WriteKvCacheArgs } from "./index.ts";
+import { widestMove } from "../gather-kv-cache/webgpu.ts";
+import type { WriteKvCacheArgs, WriteKvCachePlan } from "./index.ts";
 
 const SOURCE = readFileSync(new URL("./write-kv-cache.wgsl", import.meta.url), "utf8");
+const QUANTISE_SOURCE = readFileSync(new URL("./quantise-kv.wgsl", import.meta.url), "utf8");
 const THREADS = 256;
 /** Units in flight per thread, when there are enough for the whole chip. */
 const LOADS = 4;
 const WORKGROUPS_WANTED = 512;
 
 /** Records writeKvCache. `args` have been checked. */
-export function recordWriteKvCache(recorder: Recorder, args: WriteKvCacheArgs): void {
+export function recordWriteKvCache(recorder: Recorder, args: WriteKvCacheArgs, plan: WriteKvCachePlan): void {
   const { key, value, slotMapping, keyCache, valueCache } = args;
   expectContiguousOnGpu("writeKvCache", "key", key);
   if (value !== undefined) expectContiguousOnGpu("writeKvCache", "value", value);
   const slots = recorder.words(slotMapping);
-  scatterRows(recorder, key, slots, keyCache);
-  if (value !== undefined && valueCache !== undefined) scatterRows(recorder, value, slots, valueCache);
+  const scatter = (rows: Operand, cache: Operand, factors: Float32Array | undefined): void => {
+    if (factors !== undefined) quantiseRows(recorder, rows, slotMapping, cache, factors);
+    else scatterRows(recorder, rows, slots, cache);
+  };
+  scatter(key, keyCache, plan.keyFactors);
+  if (value !== undefined && valueCache !== undefined) scatter(value, valueCache, plan.valueFactors);
+}
+
+/** Scatters rows into an 8-bit cache. The slots are followed by the heads' factors. */
+function quantiseRows(
+  recorder: Recorder,
+  rows: Operand,
+  slotMapping: ArrayLike<number>,
+  cache: Operand,
+  factors: Float32Array,
+): void {
+  const [tokens = 0, heads = 0, dim = 0] = rows.shape;
+  if (tokens * heads * dim === 0) return;
+  const words = recorder.words([...Array.from(slotMapping), ...Array.from(factors, float32Bits)]);
+  const rowsRegion = recorder.read(rows);
+  const cacheRegion = recorder.update(cache);
+  const [blockStride = 0, slotStride = 0, headStride = 0] = cacheRegion.strides;
+  const places = [dim, rowsRegion.first, cacheRegion.first, blockStride, slotStride, headStride];
+  const unit = places.every((place) => place % 4 === 0) ? 4 : 1;
+  const from = floatDType(rows.dtype);
+  const blockSize = cache.shape[1] ?? 1;
+  const constants = { THREADS, HEADS: heads, ROW_UNITS: dim / unit, BLOCK_SIZE: blockSize };
+  const kernel = recorder.kernel({
+    key: `write-kv-cache ${from}->${cache.dtype} H${heads} D${dim} bs${blockSize} unit${unit}`,
+    entryPoint: "quantise_kv",
+    bindings: ["uniform", "read", "read", "update"],
+    wgsl: () => assembleWgsl(QUANTISE_SOURCE, constants, quantised(from, cache.dtype === "i8" ? "i8" : "f8", unit)),
+  });
+  const units = (tokens * heads * dim) / unit;
+  const workgroups = Math.ceil(units / THREADS);
+  const params = recorder.uniform([
+    units,
+    workgroups,
+    rowsRegion.first / unit,
+    cacheRegion.first / unit,
+    blockStride / unit,
+    slotStride / unit,
+    headStride / unit,
+    tokens,
+  ]);
+  recorder.dispatch(kernel, [params, words, rowsRegion, cacheRegion], workgroups);
+}
+
+/** Operands of floats and of bytes, and `packed(bits, factor)`: a unit's elements times `factor`, as one word. */
+function quantised(from: FloatDType, to: "f8" | "i8", unit: 1 | 4): string[] {
+  const element = (bits: string): string => `${to}_of_scaled(${convertBits(from, "f32", bits)}, factor)`;
+  const word = unit === 1 ? element("bits") : packBytes(["x", "y", "z", "w"].map((lane) => element(`bits.${lane}`)));
+  return [
+    bitsOperand("rows", 2, from, unit, "read"),
+    rawOperand("cache", 3, unit, "write"),
+    `fn packed(bits: ${unit === 1 ? "u32" : "vec4u"}, factor: f32) -> u32 { return ${word}; }`,
+  ];
+}
+
+function packBytes(bytes: readonly string[]): string {
+  return bytes.map((byte, at) => `(${byte} << ${8 * at}u)`).join(" | ");
 }
 
 function scatterRows(recorder: Recorder, rows: Operand, slots: Region, cache: Operand): void {
@@ -37,18 +101,20 @@ function scatterRows(recorder: Recorder, rows: Operand, slots: Region, cache: Op
   const cacheRegion = recorder.update(cache);
   const [blockStride = 0, slotStride = 0, headStride = 0] = cacheRegion.strides;
   const places = [dim, rowsRegion.first, cacheRegion.first, blockStride, slotStride, headStride];
-  const [from, to] = [floatDType(rows.dtype), floatDType(cache.dtype)];
-  const unit = widestUnit([from, to], places);
+  const width = DTYPE_BYTES[cache.dtype];
+  const bytes = rows.dtype === cache.dtype ? widestMove(places.map((place) => place * width)) : undefined;
+  const unit =
+    bytes === undefined ? widestUnit([floatDType(rows.dtype), floatDType(cache.dtype)], places) : bytes / width;
   const units = (tokens * heads * dim) / unit;
   if (units === 0) return;
   const loads = units >= LOADS * THREADS * WORKGROUPS_WANTED ? LOADS : 1;
   const blockSize = cache.shape[1] ?? 1;
   const constants = { THREADS, LOADS: loads, HEADS: heads, ROW_UNITS: dim / unit, BLOCK_SIZE: blockSize };
   const kernel = recorder.kernel({
-    key: `write-kv-cache ${from}->${to} H${heads} D${dim} bs${blockSize} unit${unit} loads${loads}`,
+    key: `write-kv-cache ${rows.dtype}->${cache.dtype} H${heads} D${dim} bs${blockSize} unit${unit} loads${loads}`,
     entryPoint: "write_kv_cache",
     bindings: ["uniform", "read", "read", "update"],
-    wgsl: () => assembleWgsl(SOURCE, constants, from === to ? moved(from, unit) : rounded(from, to, unit)),
+    wgsl: () => assembleWgsl(SOURCE, constants, bytes === undefined ? rounded(rows, cache, unit) : moved(bytes)),
   });
   const workgroups = Math.ceil(units / (loads * THREADS));
   const params = recorder.uniform([
@@ -63,23 +129,19 @@ function scatterRows(recorder: Recorder, rows: Operand, slots: Region, cache: Op
   recorder.dispatch(kernel, [params, slots, rowsRegion, cacheRegion], workgroups);
 }
 
-/** Operands whose bits are copied. */
-function moved(dtype: FloatDType, unit: Unit): string[] {
-  const width = dtype === "f32" ? 4 : 2;
-  const bytes = unit === 1 ? width : unit * width === 16 ? 16 : undefined;
-  const type = unit === 1 ? "u32" : "vec4u";
-  const operand = (name: string, binding: number, access: "read" | "write"): string =>
-    bytes === undefined ? bitsOperand(name, binding, dtype, unit, access) : rawOperand(name, binding, bytes, access);
+/** Operands whose bytes are copied, so many at once. */
+function moved(bytes: RawBytes): string[] {
   return [
-    `alias Loaded = ${type};`,
-    operand("rows", 2, "read"),
-    operand("cache", 3, "write"),
+    `alias Loaded = ${bytes === 16 ? "vec4u" : "u32"};`,
+    rawOperand("rows", 2, bytes, "read"),
+    rawOperand("cache", 3, bytes, "write"),
     "fn converted(bits: Loaded) -> Loaded { return bits; }",
   ];
 }
 
 /** Operands of different dtypes. */
-function rounded(from: FloatDType, to: FloatDType, unit: Unit): string[] {
+function rounded(rows: Operand, cache: Operand, unit: number): string[] {
+  const [from, to] = [floatDType(rows.dtype), floatDType(cache.dtype)];
   const vector = (bits: string): string =>
     `vec4u(${["x", "y", "z", "w"].map((element) => convertBits(from, to, `${bits}.${element}`)).join(", ")})`;
   const types = { 1: "u32", 4: "vec4u", 8: "array<vec4u, 2>" };
@@ -88,10 +150,11 @@ function rounded(from: FloatDType, to: FloatDType, unit: Unit): string[] {
     4: vector("bits"),
     8: `array(${vector("bits[0]")}, ${vector("bits[1]")})`,
   };
+  const size: Unit = unit === 8 ? 8 : unit === 4 ? 4 : 1;
   return [
-    `alias Loaded = ${types[unit]};`,
-    bitsOperand("rows", 2, from, unit, "read"),
-    bitsOperand("cache", 3, to, unit, "write"),
-    `fn converted(bits: Loaded) -> Loaded { return ${values[unit]}; }`,
+    `alias Loaded = ${types[size]};`,
+    bitsOperand("rows", 2, from, size, "read"),
+    bitsOperand("cache", 3, to, size, "write"),
+    `fn converted(bits: Loaded) -> Loaded { return ${values[size]}; }`,
   ];
 }

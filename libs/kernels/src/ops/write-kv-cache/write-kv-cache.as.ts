@@ -1,12 +1,14 @@
 // writeKvCache on the shared heap, for keys or for values.
 //
 // Grid: one thread walks tokens, then KV heads. Traffic: reads every stored row once, writes it once.
-// Numerics: rounds to the cache's dtype, to nearest, ties to even; equal dtypes move bit for bit.
+// Numerics: rounds to the cache's dtype, to nearest, ties to even; equal dtypes move bit for bit. 8-bit caches saturate, and
+// elements are multiplied by their head's factor first.
 //
-// `view` is 12 u32: source pointer, its token, head and column strides, cache pointer, its block, offset and head
-// strides (strides in bytes), tokens, heads, columns, block size. `slots` holds one i32 per token.
+// `view` is 13 u32: source pointer, its token, head and column strides, cache pointer, its block, offset and head
+// strides (strides in bytes), tokens, heads, columns, block size, pointer to the heads' factors. `slots` holds one i32 per
+// token.
 
-import { BF16, F16, load1, load4, store1, store4, store8 } from "../../wasm/dtype.as";
+import { BF16, F16, F8, I8, load1, load4, store1, store4, store8 } from "../../wasm/dtype.as";
 
 // @ts-ignore: decorator
 @inline
@@ -24,7 +26,10 @@ function write<S, T>(view: usize, slots: usize): void {
     const offset: u32 = slot % blockSize;
     let target: usize = load<u32>(view, 16) + block * load<u32>(view, 20) + offset * load<u32>(view, 24);
     for (let head = 0; head < heads; head++) {
-      convertRow<S, T>(source, columnStride, target, columns);
+      if (sizeof<T>() == 1 && sizeof<S>() != 1) {
+        const factor = load<f32>(<usize>load<u32>(view, 48) + head * 4);
+        quantiseRow<S, T>(source, columnStride, target, columns, factor);
+      } else convertRow<S, T>(source, columnStride, target, columns);
       source += load<u32>(view, 8);
       target += load<u32>(view, 28);
     }
@@ -34,7 +39,7 @@ function write<S, T>(view: usize, slots: usize): void {
 function convertRow<S, T>(source: usize, stride: u32, target: usize, columns: i32): void {
   let column = 0;
   if (stride == sizeof<S>()) {
-    if (isFloat<S>() == isFloat<T>() && isSigned<S>() == isSigned<T>()) {
+    if (sizeof<S>() == sizeof<T>() && isSigned<S>() == isSigned<T>()) {
       memory.copy(target, source, columns * sizeof<T>());
       return;
     }
@@ -47,6 +52,18 @@ function convertRow<S, T>(source: usize, stride: u32, target: usize, columns: i3
     }
   }
   for (; column < columns; column++) store1<T>(target + column * sizeof<T>(), load1<S>(source + column * stride));
+}
+
+/** A row times `factor`, in an 8-bit dtype. */
+function quantiseRow<S, T>(source: usize, stride: u32, target: usize, columns: i32, factor: f32): void {
+  const factors = f32x4.splat(factor);
+  let column = 0;
+  if (stride == sizeof<S>()) {
+    for (; column + 4 <= columns; column += 4) {
+      store4<T>(target + column, f32x4.mul(load4<S>(source + column * sizeof<S>()), factors));
+    }
+  }
+  for (; column < columns; column++) store1<T>(target + column, load1<S>(source + column * stride) * factor);
 }
 
 export function writeKvCache_f32_f32(view: usize, slots: usize): void {
@@ -83,4 +100,36 @@ export function writeKvCache_bf16_f16(view: usize, slots: usize): void {
 
 export function writeKvCache_bf16_bf16(view: usize, slots: usize): void {
   write<BF16, BF16>(view, slots);
+}
+
+export function writeKvCache_f32_f8e4m3(view: usize, slots: usize): void {
+  write<f32, F8>(view, slots);
+}
+
+export function writeKvCache_f32_i8(view: usize, slots: usize): void {
+  write<f32, I8>(view, slots);
+}
+
+export function writeKvCache_f16_f8e4m3(view: usize, slots: usize): void {
+  write<F16, F8>(view, slots);
+}
+
+export function writeKvCache_f16_i8(view: usize, slots: usize): void {
+  write<F16, I8>(view, slots);
+}
+
+export function writeKvCache_bf16_f8e4m3(view: usize, slots: usize): void {
+  write<BF16, F8>(view, slots);
+}
+
+export function writeKvCache_bf16_i8(view: usize, slots: usize): void {
+  write<BF16, I8>(view, slots);
+}
+
+export function writeKvCache_f8e4m3_f8e4m3(view: usize, slots: usize): void {
+  write<F8, F8>(view, slots);
+}
+
+export function writeKvCache_i8_i8(view: usize, slots: usize): void {
+  write<I8, I8>(view, slots);
 }

@@ -1,5 +1,5 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
+import { ArgumentError, float8ToNumber, numberToFloat8, SharedHeap, Tensor } from "@lockstep/tensor";
 import { expectSameBits } from "../../testing/close.ts";
 import { expectRejected, TEST_TIMEOUT_MS, testCases } from "../../testing/op-case.ts";
 import { openTestBackends } from "../../testing/test-backends.ts";
@@ -27,6 +27,7 @@ testCases(heap, backends, {
 });
 
 const f32 = (...shape: number[]): Tensor => Tensor.empty(heap, "f32", shape).fill(1);
+const f8 = (...shape: number[]): Tensor => Tensor.zeros(heap, "f8e4m3", shape);
 const good = {
   key: f32(3, 2, 4),
   value: f32(3, 2, 5),
@@ -49,6 +50,17 @@ const BAD: readonly [what: string, changes: Partial<WriteKvCacheArgs>, message: 
     /`valueCache` must be of dtype f32/,
   ],
   ["a cache of gaps between columns", { keyCache: columns }, /`keyCache` must be of stride 1 in its last dimension/],
+  [
+    "an f8 cache without scales",
+    { keyCache: f8(3, 2, 2, 4), valueCache: f8(3, 2, 2, 5) },
+    /`keyScale` must be 1 scale, or 2 for the KV heads, because `keyCache` is f8e4m3, but is left out/,
+  ],
+  [
+    "scales for rows that are quantised already",
+    { key: f8(3, 2, 4), value: f8(3, 2, 5), keyCache: f8(3, 2, 2, 4), valueCache: f8(3, 2, 2, 5), keyScale: [1] },
+    /`keyScale` must be left out for rows that are f8e4m3 already/,
+  ],
+  ["f8 rows for a cache of floats", { key: f8(3, 2, 4) }, /`key` must be of dtype f32, f16, bf16, but is f8e4m3/],
   ["too few slots", { slotMapping: [0, 1] }, /`slotMapping` must be 3 slots, one per token of key, but is 2/],
   [
     "a slot beyond the cache",
@@ -101,6 +113,40 @@ for (const backend of backends) {
         expect(wrong).toEqual([]);
         for (const tensor of [patterns, wide, narrow]) tensor.free();
       }
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    `f32 rounds to 8 bits as the reference does, around every number and midpoint, on ${backend.name}`,
+    async () => {
+      const numbers: number[] = [];
+      const around = (x: number): void => {
+        for (const y of [x, x * (1 + 2 ** -20), x * (1 - 2 ** -20), x + 2 ** -30]) numbers.push(y, -y);
+      };
+      for (let bits = 0; bits < 127; bits++) {
+        around(float8ToNumber(bits));
+        if (bits < 126) around((float8ToNumber(bits) + float8ToNumber(bits + 1)) / 2);
+      }
+      for (let half = 0; half <= 260; half++) around(half / 2);
+      const { NaN: nan, POSITIVE_INFINITY: inf } = Number;
+      numbers.push(nan, inf, -inf, 1e38, -1e38, 1e-38, 464, 465, 127.5, -128.5, -129);
+      const key = Tensor.from(heap, "f32", [1, 1, numbers.length], numbers);
+      for (const dtype of ["f8e4m3", "i8"] as const) {
+        for (const scale of [1, 0.7]) {
+          const actual = Tensor.zeros(heap, dtype, [1, 1, 1, numbers.length]);
+          const expected = Tensor.zeros(heap, dtype, [1, 1, 1, numbers.length]);
+          await backend.writeKvCache({ key, slotMapping: [0], keyCache: actual, keyScale: [scale] });
+          writeKvCacheReference({ key, slotMapping: [0], keyCache: expected, keyScale: [scale] });
+          expectSameBits(`${dtype}, scale ${scale}`, actual, expected);
+          if (dtype === "f8e4m3" && scale === 1) {
+            expect([...expected.elements]).toEqual(numbers.map((x) => numberToFloat8(x)));
+          }
+          actual.free();
+          expected.free();
+        }
+      }
+      key.free();
     },
     TEST_TIMEOUT_MS,
   );

@@ -1,0 +1,29 @@
+import { DTYPE_BYTES } from "@lockstep/tensor";
+import { expectHeapTensor } from "../../operand.ts";
+import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
+import { checkGatherKvCache, type GatherKvCacheArgs } from "./index.ts";
+
+/** gatherKvCache by `gather-kv-cache.as.ts`. */
+export function gatherKvCacheWasm(kernels: WasmKernels, args: GatherKvCacheArgs): void {
+  checkGatherKvCache(args);
+  const cache = expectHeapTensor("gatherKvCache", "cache", args.cache, kernels.heap);
+  const rows = expectHeapTensor("gatherKvCache", "rows", args.rows, kernels.heap);
+  const count = args.slots.length;
+  const { pointer, ints } = kernels.reserve(count * 4);
+  ints.set(args.slots);
+  const width = DTYPE_BYTES[cache.dtype];
+  const [blockStride = 0, offsetStride = 0, headStride = 0] = cache.strides.map((stride) => stride * width);
+  const [, blockSize = 1, heads = 0, dim = 0] = cache.shape;
+  kernels.kernel("gatherKvCache")(
+    cache.byteOffset,
+    blockStride,
+    offsetStride,
+    headStride,
+    blockSize,
+    heads,
+    dim * width,
+    pointer,
+    count,
+    rows.byteOffset,
+  );
+}
