@@ -2,7 +2,7 @@ import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import { type KvShard, localLength, type Operand } from "@lockstep/kernels";
 import { Arena, ArgumentError, type DType, formatShape, Tensor } from "@lockstep/tensor";
 import { type AttentionVariant, attentionVariants } from "./attention-variant.ts";
-import { BlockManager } from "./block-manager.ts";
+import { BlockManager, type Reservation } from "./block-manager.ts";
 import { checkOptions, type DcpAttentionOptions } from "./dcp-attention-options.ts";
 import { StepOrderError } from "./errors.ts";
 import { KvCaches } from "./kv-caches.ts";
@@ -61,7 +61,9 @@ export class DcpAttention {
   readonly #maxStepQueries: number;
   readonly #live = new Set<number>();
   #plan: StepPlan | undefined;
-  #items: readonly StepItem[] = [];
+  #reservation: Reservation | undefined;
+  /** Copies of shared blocks that the backend has not completed yet. */
+  #copying: Promise<void> | undefined;
   #gatherMs = 0;
   #attentionMs = 0;
   #combineMs = 0;
@@ -136,6 +138,17 @@ export class DcpAttention {
     return sequence;
   }
 
+  /**
+   * A new sequence that begins with the tokens of another: beam search, several answers to one prompt. It shares the blocks of
+   * the other; the first of the two to append to a block that is not full gets a copy of it. Takes no block now.
+   */
+  forkSequence(sequence: number): number {
+    this.#between("forkSequence");
+    const fork = this.#manager.fork(sequence);
+    this.#live.add(fork);
+    return fork;
+  }
+
   /** Tokens of a sequence that are stored, over all ranks. */
   sequenceLength(sequence: number): number {
     return this.#manager.get(sequence).length;
@@ -155,8 +168,8 @@ export class DcpAttention {
   }
 
   /**
-   * Reserves the slots of a step's new tokens and plans what its queries see.
-   * @throws OutOfBlocks, ArgumentError: nothing is reserved then
+   * Reserves the slots of a step's new tokens, copies shared blocks that they go to, and plans what the step's queries see.
+   * @throws OutOfBlocks, ArgumentError, HeapExhausted: nothing is reserved then
    */
   beginStep(items: readonly StepItem[]): StepPlan {
     this.#between("beginStep");
@@ -167,15 +180,21 @@ export class DcpAttention {
       const expected = `at most ${most} query tokens, the maxStepQueries`;
       throw new ArgumentError("DcpAttention.beginStep", "items", expected, `${queries}`);
     }
-    this.#manager.extend(items);
+    const reservation = this.#manager.extend(items);
+    let plan: StepPlan | undefined;
     try {
-      this.#plan = planStep(items, this.#manager, this.shard, this.#options.blockSize, this.#options.heap);
+      plan = planStep(items, this.#manager, this.shard, this.#options.blockSize, this.#options.heap);
+      this.#copying = this.#caches.copyBlocks(reservation.copies);
+      // Whoever uses the caches next awaits it; until then a failure must not count as unhandled.
+      this.#copying?.catch(() => {});
     } catch (error) {
-      this.#takeBack(items);
+      plan?.blockTable.free();
+      reservation.undo();
       throw error;
     }
-    this.#items = items;
-    return this.#plan;
+    this.#reservation = reservation;
+    this.#plan = plan;
+    return plan;
   }
 
   /**
@@ -186,6 +205,7 @@ export class DcpAttention {
   async write(layer: number, key: Tensor, value?: Tensor): Promise<void> {
     const plan = this.#during("write");
     const started = performance.now();
+    await this.#copied();
     await this.#caches.write(layer, key, value, plan.slotMapping);
     this.#attentionMs += performance.now() - started;
   }
@@ -209,6 +229,7 @@ export class DcpAttention {
     const direct = this.#queryGroup.size === 1 && dcpGroup.size === 1;
 
     const gatherStart = performance.now();
+    await this.#copied();
     const gathered = await this.#gather.gather(query);
 
     const attentionStart = performance.now();
@@ -282,7 +303,7 @@ export class DcpAttention {
     const plan = this.#during("cancelStep");
     plan.blockTable.free();
     this.#plan = undefined;
-    this.#takeBack(this.#items);
+    this.#reservation?.undo();
   }
 
   get metrics(): DcpAttentionMetrics {
@@ -313,10 +334,10 @@ export class DcpAttention {
     this.#scratch.close();
   }
 
-  #takeBack(items: readonly StepItem[]): void {
-    for (const { sequence, tokens } of items) {
-      this.#manager.truncate(sequence, this.#manager.get(sequence).length - tokens);
-    }
+  async #copied(): Promise<void> {
+    if (this.#copying === undefined) return;
+    await this.#copying;
+    this.#copying = undefined;
   }
 
   #tensorsFor(queries: number): StepTensors {

@@ -6,7 +6,7 @@ export {
   localLength,
   visibleRange,
 } from "@lockstep/kernels";
-export { BlockManager, type SequenceBlocks } from "./block-manager.ts";
+export { type BlockCopy, BlockManager, type Reservation, type SequenceBlocks } from "./block-manager.ts";
 export { type CorrectOptions, dcpCorrectAttnOut } from "./correct-attn-out.ts";
 export { DcpAttention, type DcpAttentionMetrics } from "./dcp-attention.ts";
 export type { DcpAttentionOptions } from "./dcp-attention-options.ts";

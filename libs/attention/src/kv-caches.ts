@@ -1,6 +1,7 @@
 import type { KernelBackend, Operand } from "@lockstep/kernels";
 import { type LayerScales, layerScales, type KvScales } from "./kv-scales.ts";
-import { ArgumentError, type DType, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, type DType, Tensor } from "@lockstep/tensor";
+import type { BlockCopy } from "./block-manager.ts";
 
 /** What the caches of a rank are made for. */
 export interface KvCacheShape {
@@ -93,6 +94,39 @@ export class KvCaches {
       ...(value === undefined ? {} : { value, valueCache: this.value(layer) }),
       ...(value === undefined || valueScale === undefined ? {} : { valueScale }),
     });
+  }
+
+  /**
+   * Copies whole blocks in the caches of every layer, where they lie. Returns a promise when that has not completed yet; later
+   * ops of the same backend see the copies all the same.
+   */
+  copyBlocks(copies: readonly BlockCopy[]): Promise<void> | undefined {
+    const pending: Promise<void>[] = [];
+    const caches = this.#shape.mla ? this.#keys : [...this.#keys, ...this.#values];
+    for (const cache of caches) {
+      for (const copy of copies) {
+        const done = this.#copyBlock(cache, copy);
+        if (done !== undefined) pending.push(done);
+      }
+    }
+    return pending.length === 0 ? undefined : Promise.all(pending).then(() => undefined);
+  }
+
+  #copyBlock(cache: Operand, { from, to }: BlockCopy): Promise<void> | undefined {
+    if (cache instanceof Tensor) {
+      cache.select(0, to).copyFrom(cache.select(0, from));
+      return undefined;
+    }
+    const { backend, blockSize } = this.#shape;
+    const slots = (block: number): number[] => Array.from({ length: blockSize }, (_, at) => block * blockSize + at);
+    const rows = backend.empty(cache.dtype, [blockSize, ...cache.shape.slice(2)]);
+    const pending = [
+      backend.gatherKvCache({ cache, slots: slots(from), rows }),
+      backend.writeKvCache({ key: rows, slotMapping: slots(to), keyCache: cache }),
+    ].filter((done) => done !== undefined);
+    if (pending.length > 0) return Promise.all(pending).then(() => rows.free());
+    rows.free();
+    return undefined;
   }
 
   free(): void {
