@@ -106,9 +106,14 @@ describe("parallelGroups, known answers", () => {
     const classic = parallelGroups({ layout: "classic", tp: 4, pcp: 2, dcp: 2 });
     expect(classic.kvShards).toBe(4);
     expect(classic.kvShard).toEqual([0, 1, 0, 1, 2, 3, 2, 3]);
+    expect(classic.kv).toEqual([
+      [0, 1, 4, 5],
+      [2, 3, 6, 7],
+    ]);
     const orthogonal = parallelGroups({ layout: "orthogonal", tp: 2, pcp: 2, dcp: 4 });
     expect(orthogonal.kvShards).toBe(4);
     expect(orthogonal.kvShard).toEqual([0, 2, 1, 3]);
+    expect(orthogonal.kv).toEqual([[0, 2, 1, 3]]);
   });
 });
 
@@ -138,6 +143,12 @@ test("every kind of group holds every rank once, with the right size", () => {
         ] as const) {
           expect(groups[kind].every((group) => group.length === length)).toBe(true);
           expect(groups[kind].flat().toSorted((a, b) => a - b)).toEqual(all);
+        }
+        // A KV group lists the holders of the W shards in their order.
+        expect(groups.kv.flat().toSorted((a, b) => a - b)).toEqual(all);
+        for (const group of groups.kv) {
+          const shards = Array.from({ length: groups.kvShards }, (_, index) => index);
+          expect(group.map((rank) => groups.kvShard[rank])).toEqual(shards);
         }
         expect(groups.query.flat().toSorted((a, b) => a - b)).toEqual(all);
         // In every DCP group the ranks hold different shards of the same W.

@@ -34,6 +34,11 @@ export interface ParallelGroups {
   /** Ranks that split the KV cache by token. */
   readonly dcp: number[][];
   /**
+   * Ranks that hold a sequence's whole KV cache between them, in the order of the shards: the DCP group, or in the classic
+   * layout with PCP > 1 the DCP groups of all PCP ranks, PCP outermost.
+   */
+  readonly kv: number[][];
+  /**
    * Ranks whose query heads are gathered before attention: those among which the heads of a DCP group are split. Classic: the
    * DCP group. Orthogonal with dcp = tp * pcp: the TP group. Orthogonal with dcp = pcp: each rank alone, because its DCP
    * peers hold the same query heads.
@@ -77,8 +82,11 @@ export function parallelGroups(sizes: ParallelSizes): ParallelGroups {
       kvShard[rank] = layout === "classic" ? pcpRank * dcp + index : index;
     });
   }
+  const pcpSpan = pcp * tp;
+  const kv = layout === "classic" ? acrossPcp(dcpGroups, tp, pcpSpan) : dcpGroups;
   return {
     worldSize,
+    kv,
     tp: tpGroups,
     pcp: groupsAlong(shape, [2]),
     pp: groupsAlong(shape, [1]),
@@ -88,6 +96,13 @@ export function parallelGroups(sizes: ParallelSizes): ParallelGroups {
     kvShards: layout === "classic" ? classicShards : dcp,
     kvShard,
   };
+}
+
+/** For each DCP group of the first PCP rank: it and its counterparts on the other PCP ranks, one after another. */
+function acrossPcp(dcpGroups: readonly number[][], tp: number, pcpSpan: number): number[][] {
+  const isFirst = ([rank = 0]: readonly number[]): boolean => rank % pcpSpan < tp;
+  const steps = Array.from({ length: pcpSpan / tp }, (_, pcpRank) => pcpRank * tp);
+  return dcpGroups.filter(isFirst).map((group) => steps.flatMap((step) => group.map((rank) => rank + step)));
 }
 
 function checkDcp(layout: ParallelSizes["layout"], pcp: number, tp: number, dcp: number): void {
