@@ -69,8 +69,15 @@ export interface DcpAttentionOptions {
   readonly sinks?: Tensor;
   /** Base of the LSE that {@link DcpAttention.attend} returns. Default "e". */
   readonly lseBase?: LseBase;
-  /** Most query tokens of one step. Default 256. */
+  /** Most query tokens of one step on this rank. Default 256. */
   readonly maxStepQueries?: number;
+  /**
+   * Opens {@link DcpAttention.beginPrefill}: how many tokens of the context, over all shards, are gathered into a workspace at a
+   * time (rounded up to whole blocks). Larger chunks take more memory and fewer exchanges. Default: no prefill.
+   */
+  readonly prefillChunk?: number;
+  /** Ranks that split the new tokens of a prefill step (prefill context parallelism). Default: this rank brings all of them. */
+  readonly pcpGroup?: ProcessGroup;
   /** Deadline of every collective. Default: the group's. */
   readonly deadlineMs?: number;
 }
@@ -84,6 +91,13 @@ export function checkOptions(options: DcpAttentionOptions): KvShard {
     if (!Number.isInteger(options[field]) || options[field] < 1) {
       throw new ArgumentError(NAME, field, "a positive integer", String(options[field]));
     }
+  }
+  const { prefillChunk } = options;
+  if (prefillChunk !== undefined && (!Number.isInteger(prefillChunk) || prefillChunk < 1)) {
+    throw new ArgumentError(NAME, "prefillChunk", "a positive integer", String(prefillChunk));
+  }
+  if (options.pcpGroup !== undefined && prefillChunk === undefined) {
+    throw new ArgumentError(NAME, "prefillChunk", "given with a pcpGroup, which only prefill uses", "left out");
   }
   checkDtypes(options);
   checkHeads(options);

@@ -7,6 +7,9 @@ import { checkOptions, type DcpAttentionOptions } from "./dcp-attention-options.
 import { StepOrderError } from "./errors.ts";
 import { KvCaches } from "./kv-caches.ts";
 import { convertLse } from "./lse-base.ts";
+import { Prefill } from "./prefill.ts";
+import { pcpRows } from "./pcp-rows.ts";
+import { type PrefillPlan, planPrefill } from "./prefill-plan.ts";
 import { QueryGather, queryGatherBytes } from "./query-gather.ts";
 import { type Combine, dcpReduceOutput } from "./reduce-output.ts";
 import { checkStepItems, planStep, type StepItem, type StepPlan } from "./step-plan.ts";
@@ -60,7 +63,10 @@ export class DcpAttention {
   readonly #gather: QueryGather;
   readonly #maxStepQueries: number;
   readonly #live = new Set<number>();
+  readonly #prefill: Prefill | undefined;
   #plan: StepPlan | undefined;
+  /** The plan of a step begun by beginPrefill. */
+  #prefillPlan: PrefillPlan | undefined;
   #reservation: Reservation | undefined;
   /** Copies of shared blocks that the backend has not completed yet. */
   #copying: Promise<void> | undefined;
@@ -106,6 +112,35 @@ export class DcpAttention {
       partialLse: Tensor.empty(this.#scratch, "f32", [rows, queryHeads]),
       ownOut: Tensor.empty(this.#scratch, "f32", [ownRows, this.#ownHeads, this.#valueDim]),
     };
+    try {
+      this.#prefill = this.#openPrefill(start);
+    } catch (error) {
+      this.#scratch.close();
+      throw error;
+    }
+  }
+
+  /** @param firstHead this rank's first query head within its query group */
+  #openPrefill(firstHead: number): Prefill | undefined {
+    const options = this.#options;
+    const { prefillChunk: chunkTokens, queryHeads, kvHeads, backend } = options;
+    if (chunkTokens === undefined) return undefined;
+    const { size, offset } = options.headGroup ?? { size: queryHeads / kvHeads, offset: 0 };
+    return new Prefill({
+      ...options,
+      mergeBackend: options.mergeBackend ?? backend,
+      caches: this.#caches,
+      shard: this.shard,
+      kvGroup: options.dcpGroup,
+      pcpGroup: options.pcpGroup,
+      chunkTokens,
+      rows: this.#maxStepQueries,
+      ownHeads: this.#ownHeads,
+      valueDim: this.#valueDim,
+      mla: options.mla === true,
+      headGroup: { size, offset: offset + firstHead },
+      deadlineMs: options.deadlineMs,
+    });
   }
 
   /** Allocates the caches. @throws ArgumentError for options that disagree, HeapExhausted when they do not fit */
@@ -174,12 +209,40 @@ export class DcpAttention {
   beginStep(items: readonly StepItem[]): StepPlan {
     this.#between("beginStep");
     checkStepItems(items);
-    const queries = items.reduce((sum, item) => sum + (item.queries ?? item.tokens), 0);
-    const most = this.#maxStepQueries;
-    if (queries > most) {
-      const expected = `at most ${most} query tokens, the maxStepQueries`;
-      throw new ArgumentError("DcpAttention.beginStep", "items", expected, `${queries}`);
+    this.#checkQueries(
+      "beginStep",
+      items.reduce((sum, item) => sum + (item.queries ?? item.tokens), 0),
+    );
+    return this.#reserve(items);
+  }
+
+  /**
+   * Begins a step whose new tokens all attend, by {@link prefill}: for many tokens at once. With a pcpGroup each rank brings
+   * some of them: `rows` of the plan.
+   * @throws as beginStep; StepOrderError unless DcpAttention was opened with a prefillChunk
+   */
+  beginPrefill(items: readonly { readonly sequence: number; readonly tokens: number }[]): PrefillPlan {
+    this.#between("beginPrefill");
+    if (this.#prefill === undefined) {
+      throw new StepOrderError("beginPrefill", "open DcpAttention with a prefillChunk first");
     }
+    checkStepItems(items);
+    const { rank = 0, size = 1 } = this.#options.pcpGroup ?? {};
+    const tokens = items.map((item) => item.tokens);
+    this.#checkQueries("beginPrefill", Math.max(...pcpRows(tokens, size).map(({ length }) => length)));
+    const step = this.#reserve(items.map(({ sequence, tokens: count }) => ({ sequence, tokens: count })));
+    this.#prefillPlan = planPrefill(step, tokens, rank, size);
+    return this.#prefillPlan;
+  }
+
+  #checkQueries(method: string, queries: number): void {
+    const most = this.#maxStepQueries;
+    if (queries <= most) return;
+    const expected = `at most ${most} query tokens, the maxStepQueries`;
+    throw new ArgumentError(`DcpAttention.${method}`, "items", expected, `${queries}`);
+  }
+
+  #reserve(items: readonly StepItem[]): StepPlan {
     const reservation = this.#manager.extend(items);
     let plan: StepPlan | undefined;
     try {
@@ -204,6 +267,7 @@ export class DcpAttention {
    */
   async write(layer: number, key: Tensor, value?: Tensor): Promise<void> {
     const plan = this.#during("write");
+    this.#notInPrefill("write");
     const started = performance.now();
     await this.#copied();
     await this.#caches.write(layer, key, value, plan.slotMapping);
@@ -219,6 +283,7 @@ export class DcpAttention {
    */
   async attend(layer: number, query: Tensor, output: Tensor, lse?: Tensor): Promise<void> {
     const plan = this.#during("attend");
+    this.#notInPrefill("attend");
     const queryDtype = this.#options.queryDtype ?? "f32";
     const { backend, dcpGroup, queryHeads, headDim, headGroup, lseBase = "e", deadlineMs } = this.#options;
     const broughtHeads = this.#gather.isLocal ? queryHeads : this.#ownHeads;
@@ -290,19 +355,63 @@ export class DcpAttention {
     return output;
   }
 
+  /**
+   * Stores and attends in a step begun by {@link beginPrefill}: this rank's tokens and its own heads, over the whole context,
+   * which is gathered chunk by chunk. Queries are not gathered, so neither gatherDtype nor queryReplicated matters.
+   * @param query this rank's heads of its tokens [T, h, headDim], of the queryDtype; T is the plan's rows
+   * @param key keys of its tokens for all stored KV heads [T, kvHeads, headDim], f32, f16 or bf16
+   * @param value their values [T, kvHeads, valueDim] of key's dtype; undefined for MLA
+   * @param output where the attention goes [T, h, valueDim], f32 or the queryDtype
+   * @param lse where the LSE over the whole context goes [T, h], f32, in the lseBase; not returned when left out
+   */
+  async prefill(
+    layer: number,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor | undefined,
+    output: Tensor,
+    lse?: Tensor,
+  ): Promise<void> {
+    const plan = this.#prefillPlan;
+    if (plan === undefined || this.#prefill === undefined) {
+      throw new StepOrderError("prefill", "call beginPrefill first");
+    }
+    const { queryDtype = "f32", headDim, kvHeads, lseBase = "e" } = this.#options;
+    const rows = plan.rows.length;
+    this.#check("query", query, [queryDtype], [rows, this.#ownHeads, headDim]);
+    this.#check("key", key, ["f32", "f16", "bf16"], [rows, kvHeads, headDim]);
+    if (value !== undefined) this.#check("value", value, [key.dtype], [rows, kvHeads, this.#valueDim]);
+    this.#check("output", output, ["f32", queryDtype], [rows, this.#ownHeads, this.#valueDim]);
+    if (lse !== undefined) this.#check("lse", lse, ["f32"], [rows, this.#ownHeads]);
+    const started = performance.now();
+    await this.#copied();
+    await this.#prefill.write(layer, plan, key, value);
+    const { sinks, ...variant } = this.#variants[layer] ?? {};
+    const own = headRange(this.#options.queryHeads, this.#queryGroup.rank, this.#queryGroup.size);
+    const ownSinks = sinks?.slice(0, own.start, own.end);
+    await this.#prefill.attend(layer, plan, query, variant, ownSinks, output, lse);
+    if (lse !== undefined) convertLse(lse, "e", lseBase, lse);
+    this.#attentionMs += performance.now() - started;
+  }
+
   /** Ends the step. */
   endStep(): void {
-    const plan = this.#during("endStep");
-    plan.blockTable.free();
-    this.#plan = undefined;
+    this.#during("endStep");
+    this.#leaveStep();
     this.#steps++;
+  }
+
+  #leaveStep(): void {
+    this.#plan?.blockTable.free();
+    this.#plan = undefined;
+    this.#prefillPlan = undefined;
+    this.#prefill?.endStep();
   }
 
   /** Abandons the step: its new tokens are forgotten, as after a collective that failed in the middle of it. */
   cancelStep(): void {
-    const plan = this.#during("cancelStep");
-    plan.blockTable.free();
-    this.#plan = undefined;
+    this.#during("cancelStep");
+    this.#leaveStep();
     this.#reservation?.undo();
   }
 
@@ -330,7 +439,8 @@ export class DcpAttention {
     if (this.#closed) return;
     this.#closed = true;
     this.#caches.free();
-    this.#plan?.blockTable.free();
+    this.#leaveStep();
+    this.#prefill?.close();
     this.#scratch.close();
   }
 
@@ -358,13 +468,17 @@ export class DcpAttention {
     const agrees = tensor.rank === shape.length && shape.every((size, dim) => size === tensor.shape[dim]);
     if (!agrees || !dtypes.includes(tensor.dtype)) {
       const expected = `${dtypes.join(" or ")} ${formatShape(shape)}`;
-      throw new ArgumentError("DcpAttention.attend", argument, expected, tensor.toString());
+      throw new ArgumentError("DcpAttention", argument, expected, tensor.toString());
     }
   }
 
   #during(method: string): StepPlan {
     if (this.#plan === undefined) throw new StepOrderError(method, "call beginStep first");
     return this.#plan;
+  }
+
+  #notInPrefill(method: string): void {
+    if (this.#prefillPlan !== undefined) throw new StepOrderError(method, "a step begun by beginPrefill takes prefill");
   }
 
   #between(method: string): void {

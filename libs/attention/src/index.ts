@@ -14,6 +14,7 @@ export { OutOfBlocks, StepOrderError } from "./errors.ts";
 export type { KvScales } from "./kv-scales.ts";
 export { convertLse } from "./lse-base.ts";
 export { type Lengths, type PackOptions, packSeq, unpackSeq } from "./pack-seq.ts";
+export type { PrefillPlan } from "./prefill-plan.ts";
 export { dcpPrepareQuery, type PrepareQueryOptions } from "./prepare-query.ts";
 export { type Combine, dcpReduceOutput, type ReduceOutputArgs } from "./reduce-output.ts";
 export type { StepItem, StepPlan } from "./step-plan.ts";

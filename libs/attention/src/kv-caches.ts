@@ -75,15 +75,8 @@ export class KvCaches {
 
   /** Stores rows of new tokens at their slots. @throws ArgumentError when values are missing, or given for MLA */
   async write(layer: number, key: Tensor, value: Tensor | undefined, slotMapping: Int32Array): Promise<void> {
-    const { backend, mla } = this.#shape;
-    if (mla !== (value === undefined)) {
-      throw new ArgumentError(
-        "DcpAttention.write",
-        "value",
-        mla ? "left out with mla, whose values are columns of the keys" : "given (only mla goes without values)",
-        value === undefined ? "left out" : value.toString(),
-      );
-    }
+    this.checkValue(value);
+    const { backend } = this.#shape;
     const keyCache = this.key(layer);
     const { keyScale, valueScale } = this.scales(layer);
     await backend.writeKvCache({
@@ -94,6 +87,18 @@ export class KvCaches {
       ...(value === undefined ? {} : { value, valueCache: this.value(layer) }),
       ...(value === undefined || valueScale === undefined ? {} : { valueScale }),
     });
+  }
+
+  /** @throws ArgumentError unless values are given, or left out for MLA */
+  checkValue(value: Tensor | undefined): void {
+    const { mla } = this.#shape;
+    if (mla === (value === undefined)) return;
+    throw new ArgumentError(
+      "DcpAttention",
+      "value",
+      mla ? "left out with mla, whose values are columns of the keys" : "given (only mla goes without values)",
+      value === undefined ? "left out" : value.toString(),
+    );
   }
 
   /**

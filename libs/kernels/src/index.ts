@@ -19,7 +19,7 @@ export type { GatherKvCacheArgs } from "./ops/gather-kv-cache/index.ts";
 export type { MergeAttnStatesArgs } from "./ops/merge-attn-states/index.ts";
 export type { PackSeqArgs } from "./ops/pack-seq/index.ts";
 export { checkLengths } from "./ops/pack-seq/lengths.ts";
-export type { PartialAttentionArgs } from "./ops/partial-attention/index.ts";
+export type { KvSegment, PartialAttentionArgs } from "./ops/partial-attention/index.ts";
 export type { UnpackSeqArgs } from "./ops/unpack-seq/index.ts";
 export type { WriteKvCacheArgs } from "./ops/write-kv-cache/index.ts";
 export { checkScale, isQuantised, KV_DTYPES, type KvScale } from "./quantised-kv.ts";

@@ -38,6 +38,11 @@ export interface PartialAttentionArgs {
   readonly positions: ArrayLike<number>;
   /** Which tokens the cache holds. Default: all of them. */
   readonly shard?: KvShard;
+  /**
+   * Which positions the cache holds of the sequence of each row of `blockTable`, when not all of them: local index 0 stands for
+   * position `first`. For workspaces that hold a chunk of a context; not together with a shard. Default: all from 0 on.
+   */
+  readonly segments?: readonly KvSegment[];
   /** Factor on q.k. Default 1 / sqrt(Dk). */
   readonly scale?: number;
   /** Bounds the scaled scores to (-softcap, softcap). Default: none. */
@@ -55,6 +60,12 @@ export interface PartialAttentionArgs {
   readonly out: Operand;
   /** Natural-log LSE [T, Hq], f32. Must not overlap the inputs. */
   readonly lse: Operand;
+}
+
+/** Positions [first, first + count) of a sequence. */
+export interface KvSegment {
+  readonly first: number;
+  readonly count: number;
 }
 
 /** What every backend computes from, after the checks. */
@@ -118,6 +129,7 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
   if (args.window !== undefined) expectInteger(name, "window", args.window, 1, 2 ** 31 - 1);
   const shard = args.shard ?? UNSHARDED;
   checkKvShard(name, shard, blockSize);
+  checkSegments(name, args);
   const ranges = checkRanges(name, args, shard, tokens, numBlocks, blockSize);
   const sizes = { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup };
   return { ...sizes, scale, softcap, ...ranges, sinks, keyScales, valueScales };
@@ -160,6 +172,27 @@ function checkHeadGroup(
   return { size, offset };
 }
 
+function checkSegments(name: string, { segments, shard, blockTable }: PartialAttentionArgs): void {
+  if (segments === undefined) return;
+  if (shard !== undefined && shard.count > 1) {
+    throw new ArgumentError(name, "segments", `left out for shard ${shard.index} of ${shard.count}`, "given");
+  }
+  const rows = blockTable.shape[0] ?? 0;
+  if (segments.length !== rows) {
+    throw new ArgumentError(name, "segments", `${rows}, one per row of blockTable`, String(segments.length));
+  }
+  for (const [row, { first, count }] of segments.entries()) {
+    expectInteger(name, `segments[${row}].first`, first, 0, 2 ** 31 - 2);
+    expectInteger(name, `segments[${row}].count`, count, 0, 2 ** 31 - 2);
+  }
+}
+
+/** The part of [start, end) that a segment holds, relative to its first position. */
+function withinSegment(start: number, end: number, { first, count }: KvSegment): { start: number; end: number } {
+  const stop = Math.min(Math.max(end - first, 0), count);
+  return { start: Math.min(Math.max(start - first, 0), stop), end: stop };
+}
+
 function checkRanges(
   name: string,
   args: PartialAttentionArgs,
@@ -186,7 +219,9 @@ function checkRanges(
     expectInteger(name, `sequences[${token}]`, sequence, 0, batch - 1);
     const position = positions[token] ?? -2;
     expectInteger(name, `positions[${token}]`, position, -1, 2 ** 31 - 2);
-    const { start, end } = visibleRange(shard, position, args.window);
+    const visible = visibleRange(shard, position, args.window);
+    const segment = args.segments?.[sequence];
+    const { start, end } = segment === undefined ? visible : withinSegment(visible.start, visible.end, segment);
     const blocks = Math.ceil(end / blockSize);
     if (blocks > maxBlocks) {
       throw new ArgumentError(

@@ -116,6 +116,13 @@ const BAD: readonly [what: string, changes: Partial<PartialAttentionArgs>, messa
     { keyCache: tensor("f32", 1, 2, 2, 2), valueCache: tensor("f32", 1, 2, 2, 2) },
     /multiple/,
   ],
+  [
+    "segments of a sharded cache",
+    { segments: [{ first: 0, count: 1 }], shard: { index: 0, count: 2, interleave: 1 } },
+    /`segments` must be left out for shard 0 of 2/,
+  ],
+  ["too few segments", { segments: [] }, /`segments` must be 1, one per row of blockTable, but is 0/],
+  ["a segment before the first position", { segments: [{ first: -1, count: 1 }] }, /`segments\[0\].first`/],
   ["sinks of another head count", { sinks: tensor("f32", 2) }, /`sinks` must be of shape \[1\], but is \[2\]/],
   ["sinks in f16", { sinks: tensor("f16", 1) }, /`sinks` must be of dtype f32/],
   [
@@ -194,6 +201,49 @@ for (const backend of backends) {
       }
     }
   });
+
+  test(
+    `partialAttention over segments of a context merges to the whole on ${backend.name}`,
+    async () => {
+      const arena = new Arena(heap, 8 << 20);
+      for (const window of [undefined, 9]) {
+        const row: AttentionRow = { lengths: [33, 20], queries: [5, 3], heads: [4, 2], keyDim: 16, blockSize: 8 };
+        const whole = buildAttention(arena, { ...row, ...(window === undefined ? {} : { window }) }, new Random(78));
+        await backend.partialAttention(whole);
+        const states: HeapPartialAttentionArgs[] = [];
+        // Blocks of 8: segments begin at blocks, so that the whole cache serves as the workspace of each.
+        for (const [first, count] of [
+          [0, 8],
+          [8, 16],
+          [24, 9],
+        ] as const) {
+          const blockTable = Tensor.from(arena, "i32", [2, 2], [0, 0, 0, 0]);
+          for (const sequence of [0, 1]) {
+            for (const column of [0, 1]) {
+              const block =
+                first / 8 + column < whole.blockTable.dim(1) ? whole.blockTable.at(sequence, first / 8 + column) : 0;
+              blockTable.i32[sequence * 2 + column] = Math.max(0, block);
+            }
+          }
+          const segments = [33, 20].map((length) => ({ first, count: Math.max(0, Math.min(count, length - first)) }));
+          const out = Tensor.empty(arena, "f32", whole.out.shape).fill(Number.NaN);
+          const lse = Tensor.empty(arena, "f32", whole.lse.shape).fill(Number.NaN);
+          const part = { ...whole, blockTable, segments, out, lse };
+          await backend.partialAttention(part);
+          states.push(part);
+        }
+        const out = Tensor.empty(arena, "f32", whole.out.shape);
+        const lse = Tensor.empty(arena, "f32", whole.lse.shape);
+        const outs = states.map((state) => state.out);
+        await backend.mergeAttnStates({ outs, lses: states.map((state) => state.lse), out, lse });
+        expectClose("out", out, whole.out, F32_TOLERANCE);
+        expectClose("lse", lse, whole.lse, F32_TOLERANCE);
+        arena.reset();
+      }
+      arena.close();
+    },
+    TEST_TIMEOUT_MS,
+  );
 
   test(
     `partialAttention gives the same bits every time on ${backend.name}`,

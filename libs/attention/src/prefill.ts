@@ -1,0 +1,235 @@
+import type { ProcessGroup } from "@lockstep/dist-groups";
+import type { KernelBackend, KvShard, Operand } from "@lockstep/kernels";
+import { Arena, type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
+import type { AttentionVariant } from "./attention-variant.ts";
+import type { KvCaches } from "./kv-caches.ts";
+import { type PrefillChunk, type PrefillPlan, prefillChunks } from "./prefill-plan.ts";
+
+/** What prefill on one rank is made for. */
+export interface PrefillOptions {
+  readonly backend: KernelBackend;
+  /** Merges partial outputs in the heap. */
+  readonly mergeBackend: KernelBackend;
+  readonly heap: SharedHeap;
+  readonly caches: KvCaches;
+  readonly shard: KvShard;
+  /** Ranks that hold the KV cache between them, in the order of the shards. */
+  readonly kvGroup: ProcessGroup;
+  /** Ranks that split the new tokens; undefined when every rank brings all of them. */
+  readonly pcpGroup: ProcessGroup | undefined;
+  /** Most tokens of a chunk, over all shards. */
+  readonly chunkTokens: number;
+  /** Most tokens that this rank brings in a step. */
+  readonly rows: number;
+  readonly blockSize: number;
+  readonly ownHeads: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly valueDim: number;
+  readonly kvDtype: DType;
+  readonly mla: boolean;
+  /** Of this rank's own query heads. */
+  readonly headGroup: { readonly size: number; readonly offset: number };
+  readonly deadlineMs: number | undefined;
+}
+
+/**
+ * Prefill over a sharded KV cache: every rank attends for its own query heads and its own tokens over the whole context, which
+ * comes to it chunk by chunk. A chunk's keys and values, wherever they are stored, are gathered into a workspace of bounded
+ * size and put in the order of their positions; each chunk's attention is merged with what came before by LSE.
+ *
+ * With many query tokens this moves less than gathering queries and combining outputs: KV rows of a context, once for each
+ * rank, instead of queries and f32 outputs of all heads for every token.
+ */
+export class Prefill {
+  readonly #options: PrefillOptions;
+  readonly #workspaceBlocks: number;
+  readonly #keys: Operand;
+  readonly #values: Operand | undefined;
+  readonly #scratch: Arena;
+  readonly #ownKeys: Tensor;
+  readonly #ownValues: Tensor | undefined;
+  readonly #partial: { readonly out: Tensor; readonly lse: Tensor };
+  readonly #merged: { readonly out: Tensor; readonly lse: Tensor };
+  readonly #sum: { readonly out: Tensor; readonly lse: Tensor };
+  /** Chunks of the step under way, by the window they were cut for. */
+  readonly #chunks = new Map<number | undefined, readonly PrefillChunk[]>();
+
+  /** Allocates the workspace. @throws HeapExhausted, DeviceError: nothing stays allocated then */
+  constructor(options: PrefillOptions) {
+    const { backend, heap, shard, blockSize, kvHeads, headDim, valueDim, kvDtype, mla, rows, ownHeads } = options;
+    this.#options = options;
+    const blocks = Math.ceil(options.chunkTokens / blockSize);
+    this.#workspaceBlocks = blocks;
+    const tokens = blocks * blockSize;
+    // A segment adds at most an interleave to a shard's even share, and begins at a block.
+    const localRows = Math.min(tokens, Math.ceil(tokens / shard.count) + blocks * shard.interleave);
+    const own = localRows * kvHeads * (headDim + (mla ? 0 : valueDim)) * 4;
+    const states = 3 * rows * ownHeads * (valueDim + 1) * 4;
+    this.#scratch = new Arena(heap, own + states + 2048);
+    try {
+      this.#ownKeys = Tensor.empty(this.#scratch, kvDtype, [localRows, kvHeads, headDim]);
+      if (!mla) this.#ownValues = Tensor.empty(this.#scratch, kvDtype, [localRows, kvHeads, valueDim]);
+      const state = (): { out: Tensor; lse: Tensor } => ({
+        out: Tensor.empty(this.#scratch, "f32", [rows, ownHeads, valueDim]),
+        lse: Tensor.empty(this.#scratch, "f32", [rows, ownHeads]),
+      });
+      this.#partial = state();
+      this.#merged = state();
+      this.#sum = state();
+      this.#keys = backend.empty(kvDtype, [blocks, blockSize, kvHeads, headDim]);
+    } catch (error) {
+      this.#scratch.close();
+      throw error;
+    }
+    try {
+      if (!mla) this.#values = backend.empty(kvDtype, [blocks, blockSize, kvHeads, valueDim]);
+    } catch (error) {
+      this.#keys.free();
+      this.#scratch.close();
+      throw error;
+    }
+  }
+
+  /** Stores this rank's shard of the step's keys and values, which the PCP ranks bring between them. */
+  async write(layer: number, plan: PrefillPlan, key: Tensor, value: Tensor | undefined): Promise<void> {
+    const { caches, pcpGroup, deadlineMs } = this.#options;
+    if (pcpGroup === undefined) return caches.write(layer, key, value, plan.step.slotMapping);
+    caches.checkValue(value);
+    const own = value === undefined ? [key] : [key, value];
+    const bytesRead =
+      plan.step.tokens * (own.reduce((sum, rows) => sum + rows.byteLength, 0) / Math.max(1, key.dim(0)));
+    const writes = pcpGroup.readPeers(
+      own,
+      (peers) =>
+        peers.map(([peerKey = key, peerValue], rank) => {
+          const slots = plan.rowsOf[rank]?.map((row) => plan.step.slotMapping[row] ?? -1) ?? new Int32Array();
+          return caches.write(layer, peerKey, peerValue, slots);
+        }),
+      { deadlineMs, bytesRead: Math.round(bytesRead) },
+    );
+    await Promise.all(writes);
+  }
+
+  /**
+   * Attention of this rank's tokens and heads over everything stored, the step's tokens included.
+   * @param query [rows, ownHeads, headDim]
+   * @param out where it goes [rows, ownHeads, valueDim], any float dtype; `lse` [rows, ownHeads], f32, natural
+   * @param sinks of this rank's heads
+   */
+  async attend(
+    layer: number,
+    plan: PrefillPlan,
+    query: Tensor,
+    variant: AttentionVariant,
+    sinks: Tensor | undefined,
+    out: Tensor,
+    lse: Tensor | undefined,
+  ): Promise<void> {
+    const { mergeBackend } = this.#options;
+    const rows = plan.rows.length;
+    const [sum, partial, merged] = [this.#sum, this.#partial, this.#merged].map((state) => cut(state, 0, rows)) as [
+      State,
+      State,
+      State,
+    ];
+    sum.out.fill(0);
+    sum.lse.fill(Number.NEGATIVE_INFINITY);
+    // A sink is a state of its own, whose output is 0.
+    if (sinks !== undefined) for (let row = 0; row < rows; row++) sum.lse.select(0, row).copyFrom(sinks);
+    for (const chunk of this.#chunksFor(plan, variant.window)) {
+      await this.#gather(layer, chunk);
+      const { from, to } = chunk;
+      if (from === to) continue;
+      const [before, now, after] = [sum, partial, merged].map((state) => cut(state, from, to)) as [State, State, State];
+      await this.#attendChunk(layer, chunk, query.slice(0, from, to), variant, now);
+      const outs = [before.out, now.out];
+      await mergeBackend.mergeAttnStates({ outs, lses: [before.lse, now.lse], out: after.out, lse: after.lse });
+      before.out.copyFrom(after.out);
+      before.lse.copyFrom(after.lse);
+    }
+    out.copyFrom(sum.out);
+    lse?.copyFrom(sum.lse);
+  }
+
+  /** To be called when a step ends. */
+  endStep(): void {
+    for (const chunks of this.#chunks.values()) for (const { blockTable } of chunks) blockTable.free();
+    this.#chunks.clear();
+  }
+
+  close(): void {
+    this.endStep();
+    this.#keys.free();
+    this.#values?.free();
+    this.#scratch.close();
+  }
+
+  #chunksFor(plan: PrefillPlan, window: number | undefined): readonly PrefillChunk[] {
+    const known = this.#chunks.get(window);
+    if (known !== undefined) return known;
+    const { shard, blockSize, heap } = this.#options;
+    const chunks = prefillChunks(plan, { shard, blockSize, blocks: this.#workspaceBlocks, window }, heap);
+    this.#chunks.set(window, chunks);
+    return chunks;
+  }
+
+  /** Fills the workspace with a chunk. Every rank of the KV group calls it for every chunk, whether or not it attends to it. */
+  async #gather(layer: number, { ownSlots, workspaceSlots }: PrefillChunk): Promise<void> {
+    const { backend, caches, kvGroup, deadlineMs } = this.#options;
+    const keyRows = this.#ownKeys.slice(0, 0, ownSlots.length);
+    const valueRows = this.#ownValues?.slice(0, 0, ownSlots.length);
+    await backend.gatherKvCache({ cache: caches.key(layer), slots: ownSlots, rows: keyRows });
+    if (valueRows !== undefined) {
+      await backend.gatherKvCache({ cache: caches.value(layer), slots: ownSlots, rows: valueRows });
+    }
+    const own = valueRows === undefined ? [keyRows] : [keyRows, valueRows];
+    const rowBytes = own.reduce((sum, rows) => sum + rows.byteLength, 0) / Math.max(1, ownSlots.length);
+    const foreign = workspaceSlots.reduce((sum, { length }, rank) => sum + (rank === kvGroup.rank ? 0 : length), 0);
+    const values = this.#values;
+    const writes = kvGroup.readPeers(
+      own,
+      (peers) =>
+        peers.map(([key = keyRows, value], rank) => {
+          const slotMapping = workspaceSlots[rank] ?? new Int32Array();
+          const valueArgs = value === undefined || values === undefined ? {} : { value, valueCache: values };
+          return backend.writeKvCache({ key, slotMapping, keyCache: this.#keys, ...valueArgs });
+        }),
+      { deadlineMs, bytesRead: Math.round(foreign * rowBytes) },
+    );
+    await Promise.all(writes);
+  }
+
+  async #attendChunk(
+    layer: number,
+    chunk: PrefillChunk,
+    query: Tensor,
+    variant: AttentionVariant,
+    into: State,
+  ): Promise<void> {
+    const { backend, caches, headGroup, valueDim } = this.#options;
+    await backend.partialAttention({
+      query,
+      keyCache: this.#keys,
+      valueCache: this.#values ?? this.#keys.slice(3, 0, valueDim),
+      ...caches.scales(layer),
+      blockTable: chunk.blockTable,
+      sequences: chunk.sequences,
+      positions: chunk.positions,
+      segments: chunk.segments,
+      headGroup,
+      ...variant,
+      out: into.out,
+      lse: into.lse,
+    });
+  }
+}
+
+interface State {
+  readonly out: Tensor;
+  readonly lse: Tensor;
+}
+
+function cut({ out, lse }: State, from: number, to: number): State {
+  return { out: out.slice(0, from, to), lse: lse.slice(0, from, to) };
+}

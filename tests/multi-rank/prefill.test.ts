@@ -1,0 +1,135 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { openWorld, type ParallelSizes, parallelGroups } from "@lockstep/dist-groups";
+import type { BackendName } from "@lockstep/kernels";
+import { expectNear, type FeatureCase, prepareCase } from "./feature-cases.ts";
+import type * as program from "./prefill-program.ts";
+
+setDefaultTimeout(180_000);
+
+/** Steps: prompts, more of some of them, then a token each. */
+const STEPS = [
+  [23, 0, 9, 1],
+  [6, 17, 0, 3],
+  [1, 1, 2, 1],
+];
+
+const CASES: readonly FeatureCase[] = [
+  {
+    name: "GQA with window, sinks and softcap",
+    steps: STEPS,
+    queryHeads: 8,
+    kvHeads: 2,
+    keyDim: 12,
+    valueDim: 10,
+    blockSize: 4,
+    sinks: [0.5, -2, 3, 0, 1, -1, 2, -8],
+    options: { interleave: 2, window: 9, softcap: 4 },
+  },
+  {
+    name: "MLA in f16",
+    steps: STEPS,
+    queryHeads: 8,
+    kvHeads: 1,
+    keyDim: 12,
+    valueDim: 10,
+    kvDtype: "f16",
+    blockSize: 4,
+    options: { mla: true },
+  },
+  {
+    name: "f8e4m3 KV with a scale per head",
+    steps: STEPS,
+    queryHeads: 8,
+    kvHeads: 2,
+    keyDim: 12,
+    valueDim: 10,
+    kvDtype: "f8e4m3",
+    blockSize: 4,
+    options: { kvScales: { key: [0.02, 0.05], value: [0.01, 3] }, interleave: 4 },
+  },
+];
+
+async function checkPrefill(
+  sizes: ParallelSizes,
+  backend: BackendName,
+  chunkSizes: readonly number[],
+  cases = CASES,
+): Promise<void> {
+  const { worldSize, kv, query, pcp, kvShards } = parallelGroups(sizes);
+  await using world = await openWorld<typeof program>({
+    size: worldSize,
+    program: new URL("./prefill-program.ts", import.meta.url),
+    options: { backend },
+    groups: { kv, query, pcp },
+    deadlineMs: 60_000,
+  });
+  for (const [index, item] of cases.entries()) {
+    const prepared = prepareCase(item, world.heap, 300 + index);
+    const { replay, out, lse } = prepared;
+    const rows = STEPS.flat().reduce((sum, tokens) => sum + tokens, 0);
+    for (const prefillChunk of chunkSizes) {
+      const results: Buffer[] = [];
+      for (let repeat = 0; repeat < 2; repeat++) {
+        out.fill(Number.NaN);
+        lse.fill(Number.NaN);
+        const { options: sent, ...run } = replay;
+        const { interleave = 1, window, softcap, mla, kvScales } = sent;
+        const options = {
+          interleave,
+          ...(window === undefined ? {} : { window }),
+          ...(softcap === undefined ? {} : { softcap }),
+          ...(mla === undefined ? {} : { mla }),
+          ...(kvScales === undefined ? {} : { kvScales }),
+        };
+        const held = await world.call("run", [{ ...run, prefills: 2, prefillChunk, tp: sizes.tp, options }]);
+        results.push(Buffer.concat([out.bytes, lse.bytes]));
+        // A backend keeps its scratch memory, which may grow in the first run.
+        if (repeat > 0) expect(held.every(({ leaked }) => leaked === 0)).toBe(true);
+        for (const group of kv) {
+          expect(group.length).toBe(kvShards);
+          expect(group.reduce((sum, rank) => sum + (held[rank]?.tokensHeld ?? 0), 0)).toBe(rows);
+        }
+      }
+      expect(Buffer.compare(results[0] ?? Buffer.alloc(0), results[1] ?? Buffer.alloc(0))).toBe(0);
+      const tolerance = item.kvDtype === undefined ? 1e-5 : 1e-4;
+      expectNear(`${item.name}, chunks of ${prefillChunk}, out`, out, prepared.expectedOut, tolerance);
+      expectNear(`${item.name}, chunks of ${prefillChunk}, lse`, lse, prepared.expectedLse, tolerance);
+    }
+    prepared.free();
+  }
+}
+
+const classic = (tp: number, dcp: number, pcp = 1): ParallelSizes => ({ layout: "classic", tp, pcp, dcp });
+const orthogonal = (tp: number, pcp: number, dcp: number): ParallelSizes => ({ layout: "orthogonal", tp, pcp, dcp });
+const nameOf = ({ layout, tp, pcp, dcp }: ParallelSizes): string => `${layout} TP${tp} PCP${pcp ?? 1} DCP${dcp}`;
+
+describe("prefill over a sharded KV cache, then decoding, any chunk size", () => {
+  const sizes = [classic(1, 1), classic(2, 2), classic(3, 3), classic(4, 4), classic(4, 2), classic(8, 8)];
+  test.each(sizes.map((each) => [nameOf(each), each] as const))("wasm, %s", (_, each) =>
+    checkPrefill(each, "wasm", [1, 9, 16, 1000]),
+  );
+  test("reference, classic TP2 DCP2", () => checkPrefill(classic(2, 2), "reference", [8]));
+  test("webgpu on software Vulkan, classic TP2 DCP2", () =>
+    checkPrefill(classic(2, 2), "webgpu", [16], CASES.slice(0, 1)));
+});
+
+describe("prefill context parallelism, with DCP inside and beside it", () => {
+  const sizes = [
+    classic(1, 1, 2),
+    classic(2, 2, 2),
+    classic(2, 1, 2),
+    classic(4, 2, 2),
+    classic(1, 1, 3),
+    orthogonal(2, 2, 1),
+    orthogonal(2, 2, 2),
+    orthogonal(2, 2, 4),
+    orthogonal(1, 3, 3),
+    orthogonal(4, 2, 8),
+    orthogonal(4, 2, 2),
+  ];
+  test.each(sizes.map((each) => [nameOf(each), each] as const))("wasm, %s", (_, each) =>
+    checkPrefill(each, "wasm", [7, 1000]),
+  );
+  test("webgpu on software Vulkan, classic TP1 PCP2 DCP1", () =>
+    checkPrefill(classic(1, 1, 2), "webgpu", [16], CASES.slice(1, 2)));
+});
