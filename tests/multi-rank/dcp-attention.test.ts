@@ -37,6 +37,8 @@ describe("DcpAttention refuses options that disagree", () => {
       "gatherDtype` must be left out with queryReplicated",
     ],
     ["a query scale for f32 queries", { queryScale: 2 }, "queryScale` must be left out unless gatherDtype is f8e4m3"],
+    ["an unknown combine", { combine: "ring" as "a2a" }, "combine"],
+    ["chunks of nothing", { prefillChunk: 0 }, "prefillChunk"],
     ["an LSE base of 10", { lseBase: "10" as "2" }, "lseBase"],
     ["a negative softcap", { softcap: -1 }, "softcap"],
     ["query heads that are no multiple of the KV heads", { queryHeads: 3, kvHeads: 2 }, "queryHeads"],
@@ -75,6 +77,26 @@ test("a query of the wrong shape is refused before anything is exchanged", async
   for (const { tag, message } of await world.call("wrongQuery", [])) {
     expect(tag).toBe("ArgumentError");
     expect(message).toContain("query");
+  }
+});
+
+test("auto times every combine, agrees on one on every rank, and shows what it measured", async () => {
+  const [first, ...others] = await world.call("decode", ["auto"]);
+  const [choice] = first?.combineChoices ?? [];
+  expect(first?.combineChoices.length).toBe(1);
+  expect(choice?.queries).toBe(1);
+  const measured = Object.entries(choice?.microseconds ?? {});
+  expect(measured.map(([name]) => name).sort()).toEqual(["a2a", "ag-rs", "one-shot"]);
+  const least = measured.reduce((best, entry) => (entry[1] < best[1] ? entry : best));
+  expect(choice?.combine).toBe(least[0] as "a2a");
+  for (const other of others) expect(other.combineChoices).toEqual(first?.combineChoices ?? []);
+  for (const result of [first, ...others]) expect(result?.used).toBe(choice?.combine ?? "a2a");
+  // Every combine gives the same numbers; the reference backend rounds those of ag-rs more than once.
+  for (const combine of ["a2a", "one-shot", "ag-rs"] as const) {
+    for (const [rank, { results }] of (await world.call("decode", [combine])).entries()) {
+      const auto = rank === 0 ? first?.results : others[rank - 1]?.results;
+      for (const [index, value] of results.entries()) expect(value).toBeCloseTo(auto?.[index] ?? Number.NaN, 6);
+    }
   }
 });
 

@@ -34,6 +34,7 @@ test("a row per rank", () => {
     bytesHeld: 65536,
     bytesReceived: 2048,
     combine: "a2a",
+    combineChoices: [],
   } as const;
   const rank = { backend: "wasm", device: "SIMD", attention, tensorParallelBytes: 512 } as const;
   const lines = formatRanks([

@@ -2,8 +2,8 @@ import type { ProcessGroup } from "@lockstep/dist-groups";
 import { checkKvShard, KV_DTYPES, type KernelBackend, type KvShard, type LseBase } from "@lockstep/kernels";
 import { ArgumentError, type DType, type SharedHeap, type Tensor } from "@lockstep/tensor";
 import { checkVariant } from "./attention-variant.ts";
+import { type Combine, COMBINES } from "./combine.ts";
 import { checkKvScales, type KvScales } from "./kv-scales.ts";
-import type { Combine } from "./reduce-output.ts";
 
 /** Options of {@link DcpAttention.open}. */
 export interface DcpAttentionOptions {
@@ -54,7 +54,7 @@ export interface DcpAttentionOptions {
   readonly interleave?: number;
   /** Blocks on this rank, shared by all layers' tables: blockSize * dcpGroup.size tokens each. */
   readonly numBlocks: number;
-  /** `auto` chooses a2a, which needs one collective less. Default "auto". */
+  /** `auto` times every way in the first steps of each size and keeps the fastest: see `metrics.combineChoices`. Default "auto". */
   readonly combine?: Combine | "auto";
   /** Factor on q.k. Default 1 / sqrt(headDim). */
   readonly scale?: number;
@@ -104,6 +104,10 @@ export function checkOptions(options: DcpAttentionOptions): KvShard {
   checkVariant(NAME, options);
   if (options.lseBase !== undefined && options.lseBase !== "e" && options.lseBase !== "2") {
     throw new ArgumentError(NAME, "lseBase", '"e" or "2"', String(options.lseBase));
+  }
+  const { combine = "auto" } = options;
+  if (combine !== "auto" && !COMBINES.includes(combine)) {
+    throw new ArgumentError(NAME, "combine", '"ag-rs", "a2a", "one-shot" or "auto"', String(combine));
   }
   if (options.mergeBackend?.name === "webgpu") {
     throw new ArgumentError(NAME, "mergeBackend", "a wasm or reference backend", "webgpu");

@@ -1,42 +1,38 @@
-import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
+import { headRange } from "@lockstep/dist-groups";
 import { type KvShard, localLength, type Operand } from "@lockstep/kernels";
-import { Arena, ArgumentError, type DType, formatShape, Tensor } from "@lockstep/tensor";
+import { ArgumentError, type Tensor } from "@lockstep/tensor";
 import { type AttentionVariant, attentionVariants } from "./attention-variant.ts";
 import { BlockManager, type Reservation } from "./block-manager.ts";
+import type { Combine } from "./combine.ts";
+import type { CombineChoiceMetrics } from "./combine-choice.ts";
 import { checkOptions, type DcpAttentionOptions } from "./dcp-attention-options.ts";
+import { DecodeAttention } from "./decode-attention.ts";
 import { StepOrderError } from "./errors.ts";
+import { expectTensor } from "./expect-tensor.ts";
 import { KvCaches } from "./kv-caches.ts";
 import { convertLse } from "./lse-base.ts";
-import { Prefill } from "./prefill.ts";
 import { pcpRows } from "./pcp-rows.ts";
+import { Prefill } from "./prefill.ts";
 import { type PrefillPlan, planPrefill } from "./prefill-plan.ts";
-import { QueryGather, queryGatherBytes } from "./query-gather.ts";
-import { type Combine, dcpReduceOutput } from "./reduce-output.ts";
 import { checkStepItems, planStep, type StepItem, type StepPlan } from "./step-plan.ts";
 
 /** What a DcpAttention has done and holds. */
 export interface DcpAttentionMetrics {
-  /** Milliseconds in the query all-gather, in writing keys and attending, and in the combine, over all steps. */
+  /** Milliseconds in the query all-gather, in writing keys, attending and prefill, and in the combine, over all steps. */
   readonly gatherMs: number;
   readonly attentionMs: number;
   readonly combineMs: number;
   readonly steps: number;
-  /** Tokens whose keys and values this rank stores, over all sequences. */
+  /** Tokens whose keys and values this rank stores, over all sequences; one that is shared counts for each. */
   readonly tokensHeld: number;
-  /** Bytes of the KV cache blocks in use on this rank, over all layers. */
+  /** Bytes of the KV cache blocks in use on this rank, over all layers; shared ones count once. */
   readonly bytesHeld: number;
-  /** Bytes this rank received from its peers in the query and DCP groups' collectives. */
+  /** Bytes this rank received from its peers in the query, DCP and PCP groups' collectives. */
   readonly bytesReceived: number;
-  /** The combine in use. */
+  /** The combine of the last step. */
   readonly combine: Combine;
-}
-
-/** Results and scratch for one number of query tokens: views that are made once and used again. */
-interface StepTensors {
-  readonly partialOut: Tensor;
-  readonly partialLse: Tensor;
-  /** This rank's heads in f32, for results that are rounded to 16 bits after a reduction in f32. */
-  readonly ownOut: Tensor;
+  /** What `auto` has measured and chosen, for each size of step. */
+  readonly combineChoices: readonly CombineChoiceMetrics[];
 }
 
 /**
@@ -49,79 +45,45 @@ interface StepTensors {
  */
 export class DcpAttention {
   readonly shard: KvShard;
-  readonly combine: Combine;
   readonly #options: DcpAttentionOptions;
-  readonly #queryGroup: ProcessGroup;
   readonly #valueDim: number;
-  readonly #ownHeads: number;
+  readonly #ownHeads: { readonly start: number; readonly end: number; readonly count: number };
+  readonly #maxStepQueries: number;
   readonly #manager: BlockManager;
   readonly #caches: KvCaches;
   readonly #variants: readonly AttentionVariant[];
-  readonly #scratch: Arena;
-  readonly #stepTensors = new Map<number, StepTensors>();
-  readonly #fullTensors: StepTensors;
-  readonly #gather: QueryGather;
-  readonly #maxStepQueries: number;
-  readonly #live = new Set<number>();
+  readonly #decode: DecodeAttention;
   readonly #prefill: Prefill | undefined;
+  readonly #live = new Set<number>();
   #plan: StepPlan | undefined;
   /** The plan of a step begun by beginPrefill. */
   #prefillPlan: PrefillPlan | undefined;
   #reservation: Reservation | undefined;
   /** Copies of shared blocks that the backend has not completed yet. */
   #copying: Promise<void> | undefined;
-  #gatherMs = 0;
-  #attentionMs = 0;
-  #combineMs = 0;
   #steps = 0;
   #closed = false;
 
   private constructor(options: DcpAttentionOptions, shard: KvShard, caches: KvCaches) {
-    const { dcpGroup, heap, numBlocks, blockSize, queryHeads, headDim } = options;
-    this.#caches = caches;
-    this.#variants = attentionVariants(options);
+    const { dcpGroup, queryGroup = dcpGroup, numBlocks, blockSize, queryHeads, headDim } = options;
     this.#options = options;
     this.shard = shard;
-    this.#queryGroup = options.queryGroup ?? dcpGroup;
+    this.#caches = caches;
+    this.#variants = attentionVariants(options);
     this.#valueDim = options.valueDim ?? headDim;
-    this.combine = options.combine === "ag-rs" ? "ag-rs" : "a2a";
-    const { start, end } = headRange(queryHeads, this.#queryGroup.rank, this.#queryGroup.size);
-    this.#ownHeads = end - start;
+    this.#ownHeads = headRange(queryHeads, queryGroup.rank, queryGroup.size);
     this.#manager = new BlockManager(numBlocks, blockSize * shard.count);
-    const rows = options.maxStepQueries ?? 256;
-    const queryDtype = options.queryDtype ?? "f32";
-    const ownRows = queryDtype === "f32" ? 0 : rows;
-    const gather = {
-      group: this.#queryGroup,
-      heads: queryHeads,
-      ownHeads: this.#ownHeads,
-      headDim,
-      rows,
-      dtype: options.gatherDtype ?? queryDtype,
-      scale: options.queryScale ?? 1,
-      replicated: options.queryReplicated === true,
-      backend: options.mergeBackend ?? options.backend,
-      deadlineMs: options.deadlineMs,
-    };
-    const elements = rows * queryHeads * (this.#valueDim + 1) + ownRows * this.#ownHeads * this.#valueDim;
-    this.#scratch = new Arena(heap, elements * 4 + 1024 + queryGatherBytes(gather));
-    this.#gather = new QueryGather(gather, this.#scratch);
-    this.#maxStepQueries = rows;
-    this.#fullTensors = {
-      partialOut: Tensor.empty(this.#scratch, "f32", [rows, queryHeads, this.#valueDim]),
-      partialLse: Tensor.empty(this.#scratch, "f32", [rows, queryHeads]),
-      ownOut: Tensor.empty(this.#scratch, "f32", [ownRows, this.#ownHeads, this.#valueDim]),
-    };
+    this.#maxStepQueries = options.maxStepQueries ?? 256;
+    this.#decode = new DecodeAttention(options, shard, caches, this.#variants, this.#maxStepQueries);
     try {
-      this.#prefill = this.#openPrefill(start);
+      this.#prefill = this.#openPrefill();
     } catch (error) {
-      this.#scratch.close();
+      this.#decode.close();
       throw error;
     }
   }
 
-  /** @param firstHead this rank's first query head within its query group */
-  #openPrefill(firstHead: number): Prefill | undefined {
+  #openPrefill(): Prefill | undefined {
     const options = this.#options;
     const { prefillChunk: chunkTokens, queryHeads, kvHeads, backend } = options;
     if (chunkTokens === undefined) return undefined;
@@ -135,10 +97,10 @@ export class DcpAttention {
       pcpGroup: options.pcpGroup,
       chunkTokens,
       rows: this.#maxStepQueries,
-      ownHeads: this.#ownHeads,
+      ownHeads: this.#ownHeads.count,
       valueDim: this.#valueDim,
       mla: options.mla === true,
-      headGroup: { size, offset: offset + firstHead },
+      headGroup: { size, offset: offset + this.#ownHeads.start },
       deadlineMs: options.deadlineMs,
     });
   }
@@ -271,7 +233,7 @@ export class DcpAttention {
     const started = performance.now();
     await this.#copied();
     await this.#caches.write(layer, key, value, plan.slotMapping);
-    this.#attentionMs += performance.now() - started;
+    this.#decode.times.attentionMs += performance.now() - started;
   }
 
   /**
@@ -284,61 +246,8 @@ export class DcpAttention {
   async attend(layer: number, query: Tensor, output: Tensor, lse?: Tensor): Promise<void> {
     const plan = this.#during("attend");
     this.#notInPrefill("attend");
-    const queryDtype = this.#options.queryDtype ?? "f32";
-    const { backend, dcpGroup, queryHeads, headDim, headGroup, lseBase = "e", deadlineMs } = this.#options;
-    const broughtHeads = this.#gather.isLocal ? queryHeads : this.#ownHeads;
-    this.#check("query", query, [queryDtype], [plan.queries, broughtHeads, headDim]);
-    this.#check("output", output, ["f32", queryDtype], [plan.queries, this.#ownHeads, this.#valueDim]);
-    if (lse !== undefined) this.#check("lse", lse, ["f32"], [plan.queries, this.#ownHeads]);
-    const tensors = this.#tensorsFor(plan.queries);
-    const direct = this.#queryGroup.size === 1 && dcpGroup.size === 1;
-
-    const gatherStart = performance.now();
     await this.#copied();
-    const gathered = await this.#gather.gather(query);
-
-    const attentionStart = performance.now();
-    this.#gatherMs += attentionStart - gatherStart;
-    const result = output.dtype === "f32" || (this.combine === "a2a" && !direct) ? output : tensors.ownOut;
-    const partialOut = direct ? result : tensors.partialOut;
-    const partialLse = direct && lse !== undefined ? lse : tensors.partialLse;
-    const { sinks, scale = 1 / Math.sqrt(headDim), ...variant } = this.#variants[layer] ?? {};
-    await backend.partialAttention({
-      query: gathered,
-      keyCache: this.keyCache(layer),
-      valueCache: this.valueCache(layer),
-      blockTable: plan.blockTable,
-      sequences: plan.sequences,
-      positions: plan.positions,
-      shard: this.shard,
-      ...this.#caches.scales(layer),
-      scale: scale * this.#gather.scoreFactor,
-      ...variant,
-      // Sinks join once: on the rank that holds the first tokens.
-      ...(sinks === undefined || this.shard.index !== 0 ? {} : { sinks }),
-      ...(headGroup === undefined ? {} : { headGroup }),
-      out: partialOut,
-      lse: partialLse,
-    });
-
-    const combineStart = performance.now();
-    this.#attentionMs += combineStart - attentionStart;
-    if (!direct)
-      await dcpReduceOutput({
-        backend: this.combine === "a2a" ? (this.#options.mergeBackend ?? backend) : backend,
-        dcpGroup,
-        queryGroup: this.#queryGroup,
-        attnOut: partialOut,
-        attnLse: partialLse,
-        combine: this.combine,
-        into: result,
-        ...(lse === undefined ? {} : { lseInto: lse }),
-        allocator: this.#options.heap,
-        deadlineMs,
-      });
-    if (result !== output) output.copyFrom(result);
-    if (lse !== undefined) convertLse(lse, "e", lseBase, lse);
-    this.#combineMs += performance.now() - combineStart;
+    await this.#decode.attend(layer, plan, query, output, lse);
   }
 
   /** {@link write}, then {@link attend}. `value` is left out (undefined) for MLA. */
@@ -378,20 +287,20 @@ export class DcpAttention {
     }
     const { queryDtype = "f32", headDim, kvHeads, lseBase = "e" } = this.#options;
     const rows = plan.rows.length;
-    this.#check("query", query, [queryDtype], [rows, this.#ownHeads, headDim]);
-    this.#check("key", key, ["f32", "f16", "bf16"], [rows, kvHeads, headDim]);
-    if (value !== undefined) this.#check("value", value, [key.dtype], [rows, kvHeads, this.#valueDim]);
-    this.#check("output", output, ["f32", queryDtype], [rows, this.#ownHeads, this.#valueDim]);
-    if (lse !== undefined) this.#check("lse", lse, ["f32"], [rows, this.#ownHeads]);
+    const { start, end, count } = this.#ownHeads;
+    const name = "DcpAttention.prefill";
+    expectTensor(name, "query", query, [queryDtype], [rows, count, headDim]);
+    expectTensor(name, "key", key, ["f32", "f16", "bf16"], [rows, kvHeads, headDim]);
+    if (value !== undefined) expectTensor(name, "value", value, [key.dtype], [rows, kvHeads, this.#valueDim]);
+    expectTensor(name, "output", output, ["f32", queryDtype], [rows, count, this.#valueDim]);
+    if (lse !== undefined) expectTensor(name, "lse", lse, ["f32"], [rows, count]);
     const started = performance.now();
     await this.#copied();
     await this.#prefill.write(layer, plan, key, value);
     const { sinks, ...variant } = this.#variants[layer] ?? {};
-    const own = headRange(this.#options.queryHeads, this.#queryGroup.rank, this.#queryGroup.size);
-    const ownSinks = sinks?.slice(0, own.start, own.end);
-    await this.#prefill.attend(layer, plan, query, variant, ownSinks, output, lse);
+    await this.#prefill.attend(layer, plan, query, variant, sinks?.slice(0, start, end), output, lse);
     if (lse !== undefined) convertLse(lse, "e", lseBase, lse);
-    this.#attentionMs += performance.now() - started;
+    this.#decode.times.attentionMs += performance.now() - started;
   }
 
   /** Ends the step. */
@@ -416,21 +325,20 @@ export class DcpAttention {
   }
 
   get metrics(): DcpAttentionMetrics {
-    const { dcpGroup } = this.#options;
+    const { dcpGroup, queryGroup = dcpGroup, pcpGroup } = this.#options;
     let tokensHeld = 0;
     for (const sequence of this.#live) tokensHeld += localLength(this.shard, this.#manager.get(sequence).length);
-    const groups = new Set([dcpGroup, this.#queryGroup]);
+    const groups = new Set([dcpGroup, queryGroup, ...(pcpGroup === undefined ? [] : [pcpGroup])]);
     let bytesReceived = 0;
     for (const group of groups) bytesReceived += group.counters.bytesReceived;
     return {
-      gatherMs: this.#gatherMs,
-      attentionMs: this.#attentionMs,
-      combineMs: this.#combineMs,
+      ...this.#decode.times,
       steps: this.#steps,
       tokensHeld,
       bytesHeld: (this.#manager.totalBlocks - this.#manager.freeBlocks) * this.#caches.blockBytes,
       bytesReceived,
-      combine: this.combine,
+      combine: this.#decode.combine,
+      combineChoices: this.#decode.combineChoices,
     };
   }
 
@@ -441,35 +349,13 @@ export class DcpAttention {
     this.#caches.free();
     this.#leaveStep();
     this.#prefill?.close();
-    this.#scratch.close();
+    this.#decode.close();
   }
 
   async #copied(): Promise<void> {
     if (this.#copying === undefined) return;
     await this.#copying;
     this.#copying = undefined;
-  }
-
-  #tensorsFor(queries: number): StepTensors {
-    let tensors = this.#stepTensors.get(queries);
-    if (tensors === undefined) {
-      const { partialOut, partialLse, ownOut } = this.#fullTensors;
-      tensors = {
-        partialOut: partialOut.slice(0, 0, queries),
-        partialLse: partialLse.slice(0, 0, queries),
-        ownOut: ownOut.slice(0, 0, Math.min(queries, ownOut.dim(0))),
-      };
-      this.#stepTensors.set(queries, tensors);
-    }
-    return tensors;
-  }
-
-  #check(argument: string, tensor: Tensor, dtypes: readonly DType[], shape: readonly number[]): void {
-    const agrees = tensor.rank === shape.length && shape.every((size, dim) => size === tensor.shape[dim]);
-    if (!agrees || !dtypes.includes(tensor.dtype)) {
-      const expected = `${dtypes.join(" or ")} ${formatShape(shape)}`;
-      throw new ArgumentError("DcpAttention", argument, expected, tensor.toString());
-    }
   }
 
   #during(method: string): StepPlan {

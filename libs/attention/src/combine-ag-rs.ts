@@ -1,0 +1,27 @@
+import { Tensor } from "@lockstep/tensor";
+import { type CombineArgs, sameRanks } from "./combine.ts";
+import { dcpCorrectAttnOut } from "./correct-attn-out.ts";
+
+/**
+ * LSE all-gather, correction, then a reduce-scatter along the heads when the DCP group and the query group are the same
+ * ranks in the same order, else an all-reduce and this rank's slice. Overwrites the partial output.
+ */
+export async function combineGatherReduce(args: CombineArgs): Promise<void> {
+  const { backend, dcpGroup, queryGroup, attnOut, attnLse, base, own, out, lse, allocator, deadlineMs } = args;
+  const [batch = 0, heads = 0] = attnOut.shape;
+  const lses = Tensor.empty(allocator, "f32", [dcpGroup.size, batch, heads]);
+  const globalLse = Tensor.empty(allocator, "f32", [batch, heads]);
+  try {
+    dcpGroup.allGather(attnLse.unsqueeze(0), lses, { dim: 0, deadlineMs });
+    await dcpCorrectAttnOut(backend, attnOut, lses, dcpGroup.rank, { base, lseInto: globalLse });
+    if (sameRanks(dcpGroup, queryGroup)) dcpGroup.reduceScatter(attnOut, out, { dim: 1, deadlineMs });
+    else {
+      dcpGroup.allReduce(attnOut, attnOut, { deadlineMs });
+      out.copyFrom(attnOut.slice(1, own.start, own.end));
+    }
+    lse?.copyFrom(globalLse.slice(1, own.start, own.end));
+  } finally {
+    globalLse.free();
+    lses.free();
+  }
+}

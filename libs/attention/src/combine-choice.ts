@@ -1,0 +1,93 @@
+import type { ProcessGroup } from "@lockstep/dist-groups";
+import { type Allocator, Tensor } from "@lockstep/tensor";
+import type { Combine } from "./combine.ts";
+
+/** What `auto` chose for steps of one size, and what it measured. */
+export interface CombineChoiceMetrics {
+  /** Steps of at most so many query tokens, and more than half of it. */
+  readonly queries: number;
+  /** The combine in use; undefined while they are still being timed. */
+  readonly combine: Combine | undefined;
+  /** Median microseconds of each candidate, the same on every rank; empty while they are still being timed. */
+  readonly microseconds: Partial<Record<Combine, number>>;
+}
+
+interface SizeClass {
+  readonly queries: number;
+  readonly candidates: readonly Combine[];
+  /** Milliseconds, candidates in turn. */
+  readonly trials: number[];
+  chosen: Combine | undefined;
+  readonly microseconds: Partial<Record<Combine, number>>;
+}
+
+/** Each candidate is timed so often before the ranks agree. */
+const TRIALS = 5;
+
+/**
+ * Chooses a combine by what it costs here, for each size of step: the first steps of a size run every candidate in turn, on real
+ * work, since all give the same bits; then the ranks agree. A trial counts by the rank on which it was shortest: the others
+ * waited for it. Every rank makes the same calls, so all try and choose alike.
+ */
+export class CombineChoice {
+  readonly #group: ProcessGroup;
+  readonly #allocator: Allocator;
+  readonly #deadlineMs: number | undefined;
+  readonly #classes = new Map<string, SizeClass>();
+
+  constructor(group: ProcessGroup, allocator: Allocator, deadlineMs: number | undefined) {
+    this.#group = group;
+    this.#allocator = allocator;
+    this.#deadlineMs = deadlineMs;
+  }
+
+  /** What was chosen so far, smallest steps first. */
+  get metrics(): CombineChoiceMetrics[] {
+    return [...this.#classes.values()]
+      .map(({ queries, chosen: combine, microseconds }) => ({ queries, combine, microseconds }))
+      .sort((a, b) => a.queries - b.queries);
+  }
+
+  /** The combine for a step of `queries` query tokens; the first candidate wins a tie. */
+  next(queries: number, candidates: readonly Combine[]): Combine {
+    const size = this.#classOf(queries, candidates);
+    if (size.chosen === undefined && size.trials.length === TRIALS * candidates.length) this.#agree(size);
+    return size.chosen ?? candidates[size.trials.length % candidates.length] ?? "a2a";
+  }
+
+  /** Records what the combine that `next` named took. */
+  record(queries: number, candidates: readonly Combine[], milliseconds: number): void {
+    const size = this.#classOf(queries, candidates);
+    if (size.chosen === undefined) size.trials.push(milliseconds);
+  }
+
+  #classOf(queries: number, candidates: readonly Combine[]): SizeClass {
+    const most = 2 ** Math.ceil(Math.log2(Math.max(1, queries)));
+    const key = `${most} ${candidates.length}`;
+    let size = this.#classes.get(key);
+    if (size === undefined) {
+      size = { queries: most, candidates, trials: [], chosen: undefined, microseconds: {} };
+      this.#classes.set(key, size);
+    }
+    return size;
+  }
+
+  #agree(size: SizeClass): void {
+    const shared = Tensor.from(this.#allocator, "f32", [size.trials.length], size.trials);
+    try {
+      this.#group.allReduce(shared, shared, { op: "min", deadlineMs: this.#deadlineMs });
+      const costs = shared.toNumbers();
+      let best = Number.POSITIVE_INFINITY;
+      for (const [index, candidate] of size.candidates.entries()) {
+        const own = costs.filter((_, trial) => trial % size.candidates.length === index).sort();
+        const median = own[Math.floor(own.length / 2)] ?? 0;
+        size.microseconds[candidate] = median * 1000;
+        if (median >= best) continue;
+        best = median;
+        size.chosen = candidate;
+      }
+    } finally {
+      shared.free();
+    }
+  }
+}

@@ -1,0 +1,242 @@
+import { type HeadRange, headRange, type ProcessGroup } from "@lockstep/dist-groups";
+import type { KvShard } from "@lockstep/kernels";
+import { Arena, Tensor } from "@lockstep/tensor";
+import type { AttentionVariant } from "./attention-variant.ts";
+import { type Combine, COMBINES } from "./combine.ts";
+import { CombineChoice, type CombineChoiceMetrics } from "./combine-choice.ts";
+import { OneShotExchange } from "./combine-one-shot.ts";
+import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
+import { expectTensor } from "./expect-tensor.ts";
+import type { KvCaches } from "./kv-caches.ts";
+import { convertLse } from "./lse-base.ts";
+import { QueryGather, queryGatherBytes } from "./query-gather.ts";
+import { dcpReduceOutput } from "./reduce-output.ts";
+import type { StepPlan } from "./step-plan.ts";
+
+/** `auto` tries one-shot exchanges up to this size of a rank's packed partial output: what staging memory holds. */
+const ONE_SHOT_BYTES = 65536;
+const NAME = "DcpAttention.attend";
+
+/** Partial results of one number of query tokens: views that are made once and used again. */
+interface StepTensors {
+  /** [T, H, Dv] and [T, H]. */
+  readonly out: Tensor;
+  readonly lse: Tensor;
+  /** The same memory as rows with their LSE behind them, where one-shot exchanges are possible. */
+  readonly oneShot: OneShotExchange | undefined;
+  /** This rank's heads in f32, for results that are rounded to 16 bits after a reduction in f32. */
+  readonly ownOut: Tensor;
+}
+
+/** Milliseconds spent in the parts of a step so far. */
+export interface DecodeTimes {
+  gatherMs: number;
+  attentionMs: number;
+  combineMs: number;
+}
+
+/**
+ * Decoding over a sharded KV cache: all-gather of the queries, partial attention of all heads over this rank's tokens, combine
+ * by LSE, which leaves the rank its own heads.
+ */
+export class DecodeAttention {
+  readonly times: DecodeTimes = { gatherMs: 0, attentionMs: 0, combineMs: 0 };
+  readonly #options: DcpAttentionOptions;
+  readonly #queryGroup: ProcessGroup;
+  readonly #shard: KvShard;
+  readonly #caches: KvCaches;
+  readonly #variants: readonly AttentionVariant[];
+  readonly #own: HeadRange;
+  readonly #valueDim: number;
+  readonly #scratch: Arena;
+  readonly #partial: Tensor;
+  readonly #received: Tensor;
+  readonly #ownOut: Tensor;
+  readonly #oneShotRows: number;
+  readonly #gather: QueryGather;
+  readonly #choice: CombineChoice;
+  readonly #stepTensors = new Map<number, StepTensors>();
+  #combine: Combine;
+
+  /** Allocates scratch memory. @throws HeapExhausted */
+  constructor(
+    options: DcpAttentionOptions,
+    shard: KvShard,
+    caches: KvCaches,
+    variants: readonly AttentionVariant[],
+    rows: number,
+  ) {
+    const { dcpGroup, queryGroup = dcpGroup, heap, queryHeads, headDim, valueDim = headDim, deadlineMs } = options;
+    const { queryDtype = "f32", combine = "auto" } = options;
+    this.#options = options;
+    this.#queryGroup = queryGroup;
+    this.#shard = shard;
+    this.#caches = caches;
+    this.#variants = variants;
+    this.#valueDim = valueDim;
+    this.#own = headRange(queryHeads, queryGroup.rank, queryGroup.size);
+    this.#combine = combine === "auto" ? "a2a" : combine;
+    const width = valueDim + 1;
+    const affordable = Math.floor(ONE_SHOT_BYTES / (4 * queryHeads * width));
+    this.#oneShotRows = combine === "one-shot" ? rows : combine === "auto" ? Math.min(rows, affordable) : 0;
+    const received = OneShotExchange.receivedElements(this.#oneShotRows, queryHeads, width, dcpGroup, queryGroup);
+    const ownElements = queryDtype === "f32" ? 0 : rows * this.#own.count * valueDim;
+    const gather = {
+      group: queryGroup,
+      heads: queryHeads,
+      ownHeads: this.#own.count,
+      headDim,
+      rows,
+      dtype: options.gatherDtype ?? queryDtype,
+      scale: options.queryScale ?? 1,
+      replicated: options.queryReplicated === true,
+      backend: options.mergeBackend ?? options.backend,
+      deadlineMs,
+    };
+    const elements = rows * queryHeads * width + received + ownElements;
+    this.#scratch = new Arena(heap, elements * 4 + 1024 + queryGatherBytes(gather));
+    this.#gather = new QueryGather(gather, this.#scratch);
+    this.#partial = Tensor.empty(this.#scratch, "f32", [rows * queryHeads * width]);
+    this.#received = Tensor.empty(this.#scratch, "f32", [received]);
+    this.#ownOut = Tensor.empty(this.#scratch, "f32", [ownElements]);
+    this.#choice = new CombineChoice(dcpGroup, heap, deadlineMs);
+  }
+
+  /** The combine of the last step. */
+  get combine(): Combine {
+    return this.#combine;
+  }
+
+  /** What `auto` has measured and chosen. */
+  get combineChoices(): CombineChoiceMetrics[] {
+    return this.#choice.metrics;
+  }
+
+  /** Arguments as of {@link DcpAttention.attend}. */
+  async attend(layer: number, plan: StepPlan, query: Tensor, output: Tensor, lse: Tensor | undefined): Promise<void> {
+    const { queryHeads, headDim, queryDtype = "f32", dcpGroup, lseBase = "e" } = this.#options;
+    const { queries } = plan;
+    const own = this.#own.count;
+    expectTensor(NAME, "query", query, [queryDtype], [queries, this.#gather.isLocal ? queryHeads : own, headDim]);
+    expectTensor(NAME, "output", output, ["f32", queryDtype], [queries, own, this.#valueDim]);
+    if (lse !== undefined) expectTensor(NAME, "lse", lse, ["f32"], [queries, own]);
+
+    const started = performance.now();
+    const gathered = await this.#gather.gather(query);
+    const gatherEnd = performance.now();
+    this.times.gatherMs += gatherEnd - started;
+    const tensors = this.#tensorsFor(queries);
+    if (this.#queryGroup.size === 1 && dcpGroup.size === 1) {
+      // Alone: the partial result is the result.
+      const result = output.dtype === "f32" ? output : tensors.ownOut;
+      await this.#attendLocally(layer, plan, gathered, result, lse ?? tensors.lse);
+      this.times.attentionMs += performance.now() - gatherEnd;
+      if (result !== output) output.copyFrom(result);
+    } else {
+      const { combine: configured = "auto" } = this.#options;
+      const candidates = COMBINES.filter((each) => each !== "one-shot" || tensors.oneShot !== undefined);
+      const combine = configured === "auto" ? this.#choice.next(queries, candidates) : configured;
+      const partial = combine === "one-shot" && tensors.oneShot !== undefined ? tensors.oneShot : tensors;
+      await this.#attendLocally(layer, plan, gathered, partial.out, partial.lse);
+      const combineStart = performance.now();
+      this.times.attentionMs += combineStart - gatherEnd;
+      await this.#combineBy(combine, tensors, output, lse);
+      const took = performance.now() - combineStart;
+      this.times.combineMs += took;
+      if (configured === "auto") this.#choice.record(queries, candidates, took);
+      this.#combine = combine;
+    }
+    if (lse !== undefined) convertLse(lse, "e", lseBase, lse);
+  }
+
+  close(): void {
+    this.#scratch.close();
+  }
+
+  async #attendLocally(layer: number, plan: StepPlan, query: Tensor, out: Tensor, lse: Tensor): Promise<void> {
+    const { backend, headDim, headGroup } = this.#options;
+    const { sinks, scale = 1 / Math.sqrt(headDim), ...variant } = this.#variants[layer] ?? {};
+    await backend.partialAttention({
+      query,
+      keyCache: this.#caches.key(layer),
+      valueCache: this.#caches.value(layer),
+      ...this.#caches.scales(layer),
+      blockTable: plan.blockTable,
+      sequences: plan.sequences,
+      positions: plan.positions,
+      shard: this.#shard,
+      scale: scale * this.#gather.scoreFactor,
+      ...variant,
+      // Sinks join once: on the rank that holds the first tokens.
+      ...(sinks === undefined || this.#shard.index !== 0 ? {} : { sinks }),
+      ...(headGroup === undefined ? {} : { headGroup }),
+      out,
+      lse,
+    });
+  }
+
+  async #combineBy(combine: Combine, tensors: StepTensors, output: Tensor, lse: Tensor | undefined): Promise<void> {
+    const { backend, mergeBackend = backend, dcpGroup, heap: allocator, deadlineMs } = this.#options;
+    const queryGroup = this.#queryGroup;
+    const { out: attnOut, lse: attnLse, oneShot } = tensors;
+    if (combine === "one-shot" && oneShot !== undefined) {
+      const { out: partialOut, lse: partialLse } = oneShot;
+      const groups = { dcpGroup, queryGroup, own: this.#own };
+      const rest = {
+        attnOut: partialOut,
+        attnLse: partialLse,
+        base: "e",
+        out: output,
+        lse,
+        allocator,
+        deadlineMs,
+      } as const;
+      await oneShot.combine({ backend: mergeBackend, ...groups, ...rest });
+      return;
+    }
+    // The sums of ag-rs are made in f32 and rounded afterwards.
+    const result = combine === "ag-rs" && output.dtype !== "f32" ? tensors.ownOut : output;
+    await dcpReduceOutput({
+      backend: mergeBackend,
+      dcpGroup,
+      queryGroup,
+      attnOut,
+      attnLse,
+      combine,
+      into: result,
+      ...(lse === undefined ? {} : { lseInto: lse }),
+      allocator,
+      deadlineMs,
+    });
+    if (result !== output) output.copyFrom(result);
+  }
+
+  #tensorsFor(queries: number): StepTensors {
+    const known = this.#stepTensors.get(queries);
+    if (known !== undefined) return known;
+    const { queryHeads, dcpGroup } = this.#options;
+    const valueDim = this.#valueDim;
+    const rows = queries * queryHeads;
+    const ownElements = Math.min(queries * this.#own.count * valueDim, this.#ownOut.size);
+    const packed = this.#partial.slice(0, 0, rows * (valueDim + 1));
+    const tensors: StepTensors = {
+      out: packed.slice(0, 0, rows * valueDim).reshape([queries, queryHeads, valueDim]),
+      lse: packed.slice(0, rows * valueDim, rows * (valueDim + 1)).reshape([queries, queryHeads]),
+      oneShot:
+        queries > this.#oneShotRows
+          ? undefined
+          : new OneShotExchange(
+              packed.reshape([queries, queryHeads, valueDim + 1]),
+              this.#received,
+              dcpGroup,
+              this.#queryGroup,
+            ),
+      ownOut:
+        this.#ownOut.size === 0
+          ? this.#ownOut
+          : this.#ownOut.slice(0, 0, ownElements).reshape([queries, this.#own.count, valueDim]),
+    };
+    this.#stepTensors.set(queries, tensors);
+    return tensors;
+  }
+}
