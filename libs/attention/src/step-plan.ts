@@ -64,7 +64,8 @@ export function planStep(
   const slotMapping = new Int32Array(tokens);
   const sequences = new Int32Array(queries);
   const positions = new Int32Array(queries);
-  const blockTable = Tensor.zeros(allocator, "i32", [items.length, widest]);
+  // Not cleared: a step costs what its sequences hold, not the longest times their number.
+  const blockTable = Tensor.empty(allocator, "i32", [items.length, widest]);
   const table = blockTable.i32;
   let token = 0;
   let query = 0;

@@ -81,12 +81,28 @@ export function attentionKernelShape(
 }
 
 /**
- * Keys per split: enough splits for WORKGROUPS_WANTED workgroups when all block tables are full, so none when there are
- * many tokens. It depends on shapes alone (never on how full the cache is), so that a result does not change when other
- * sequences grow.
+ * Keys that an item has on average, rounded up to three significant bits: what a step has to do, whether it is spread evenly or
+ * lies in one long sequence. Rounded, so that results change seldom when other sequences grow.
  */
-export function keysPerSplit(workgroupsPerSplit: number, tableKeys: number): number {
-  const wanted = (tableKeys * workgroupsPerSplit) / WORKGROUPS_WANTED;
+export function averageKeys(items: readonly { readonly start: number; readonly end: number }[]): number {
+  const total = items.reduce((sum, { start, end }) => sum + end - start, 0);
+  if (total === 0) return 0;
+  const average = total / items.length;
+  const step = 2 ** Math.max(0, Math.floor(Math.log2(average)) - 2);
+  return Math.ceil(average / step) * step;
+}
+
+/**
+ * Keys per split: enough splits for WORKGROUPS_WANTED workgroups over all items, of `itemKeys` keys on average, so none when
+ * there are many; but at most `mostSplits` splits of the longest.
+ */
+export function keysPerSplit(
+  workgroupsPerSplit: number,
+  itemKeys: number,
+  longestKeys: number,
+  mostSplits: number,
+): number {
+  const wanted = Math.max((itemKeys * workgroupsPerSplit) / WORKGROUPS_WANTED, longestKeys / mostSplits);
   const steps = Math.ceil(Math.max(FEWEST_SPLIT_KEYS, wanted) / SPLIT_STEP);
   return Math.min(2 ** 30, SPLIT_STEP * steps);
 }

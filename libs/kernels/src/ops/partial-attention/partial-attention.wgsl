@@ -55,7 +55,8 @@ struct Params {
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-// Items (first token, tokens, first key, end key), then tokens (sequence, start, end), the block table, the sinks of
+// Items (first token, tokens, first key, end key), then tokens (place of the row of the block table in units of
+// table_width, start, end), the block table, the sinks of
 // the query heads (bits of f32, times log2(e), LOWEST for none), and the scales of the KV heads' keys, then values (bits of f32).
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
 // [T, Hq, Dv], or the splits' unnormalised sums [T, Hq, splits, Dv].
@@ -128,8 +129,7 @@ fn partial_attention(
     high = min(high, (split + 1u) * params.split_keys);
     if (low >= high) { return; }
   }
-  let sequence = plan[params.tokens_at + rows.first_token * 3u];
-  let table_row = params.table_at + sequence * params.table_width;
+  let table_row = params.table_at + plan[params.tokens_at + rows.first_token * 3u] * params.table_width;
   let lane = thread % LANES;
   let team = thread / LANES;
 

@@ -6,7 +6,13 @@ import { float32Bits } from "../../webgpu/float-bits.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, type FloatDType, floatDType } from "../../webgpu/wgsl-operands.ts";
 import type { PartialAttentionArgs, PartialAttentionPlan } from "./index.ts";
-import { type AttentionKernelShape, attentionKernelShape, keysPerSplit, lanesAndRows } from "./kernel-shape.ts";
+import {
+  type AttentionKernelShape,
+  attentionKernelShape,
+  averageKeys,
+  keysPerSplit,
+  lanesAndRows,
+} from "./kernel-shape.ts";
 import { type KvChunkShape, type KvElement, kvChunkShape, kvOperand, queryOperand } from "./kv-operand.ts";
 import { scoreOwnership, teamExchange } from "./team-exchange.ts";
 import { type WorkItem, workItems } from "./work-items.ts";
@@ -16,6 +22,8 @@ const MERGE_SOURCE = readFileSync(new URL("./merge-splits.wgsl", import.meta.url
 /** On a CPU every thread costs, and barriers most. */
 const MERGE_THREADS = { gpu: 256, cpu: 32 };
 const MERGE_COLUMNS = 32;
+/** Memory for the partial results of all splits, every token having as many as the longest. */
+const MOST_SPLIT_BYTES = 1 << 27;
 /** What the kernels take for minus infinity. */
 const LOWEST = -1e30;
 
@@ -45,8 +53,10 @@ export function recordPartialAttention(
   const rowGroups = Math.ceil((headsTogether * itemTokens) / mostRows);
   const rows = Math.ceil((headsTogether * itemTokens) / rowGroups);
   const tableKeys = (args.blockTable.shape[1] ?? 0) * plan.blockSize;
-  const splitKeys = keysPerSplit(tokens * kvHeads * rowGroups, tableKeys);
   const longest = items.reduce((most, item) => Math.max(most, item.end), 0);
+  const splitBytes = tokens * queryHeads * (valueDim + 2) * 4;
+  const mostSplits = Math.max(1, Math.floor(MOST_SPLIT_BYTES / splitBytes));
+  const splitKeys = keysPerSplit(items.length * kvHeads * rowGroups, averageKeys(items), longest, mostSplits);
   const splits = Math.max(1, Math.ceil(longest / splitKeys));
 
   const shape: Specialisation = {
@@ -244,7 +254,10 @@ function kvElement(dtype: DType): KvElement {
   return dtype === "f8e4m3" || dtype === "i8" ? dtype : floatDType(dtype);
 }
 
-/** Items, tokens, the block table's columns in use, the sinks and the scales, as the kernels read them. */
+/**
+ * Items, tokens, the block table's columns in use, the sinks and the scales, as the kernels read them. `tableWidth` is the unit in
+ * which a token's words give the place of its row of the table.
+ */
 function encodePlan(
   args: PartialAttentionArgs,
   plan: PartialAttentionPlan,
@@ -253,11 +266,18 @@ function encodePlan(
   const { blockTable } = args;
   const [batch = 0] = blockTable.shape;
   const [rowStride = 0, columnStride = 0] = blockTable.strides;
-  const longest = items.reduce((most, item) => Math.max(most, item.end), 0);
-  const tableWidth = Math.ceil(longest / plan.blockSize);
+  // Of each sequence only the blocks that its tokens see: a batch costs what it holds, not its longest times its size.
+  const rowBlocks = new Int32Array(batch);
+  for (let token = 0; token < plan.tokens; token++) {
+    const sequence = plan.sequences[token] ?? 0;
+    const blocks = Math.ceil(Math.max(0, plan.ends[token] ?? 0) / plan.blockSize);
+    rowBlocks[sequence] = Math.max(rowBlocks[sequence] ?? 0, blocks);
+  }
+  const rowAt = new Int32Array(batch + 1);
+  for (let row = 0; row < batch; row++) rowAt[row + 1] = (rowAt[row] ?? 0) + (rowBlocks[row] ?? 0);
   const tokensAt = items.length * 4;
   const tableAt = tokensAt + plan.tokens * 3;
-  const sinksAt = tableAt + batch * tableWidth;
+  const sinksAt = tableAt + (rowAt[batch] ?? 0);
   const scalesAt = sinksAt + (plan.sinks?.length ?? 0);
   const scales = [...(plan.keyScales ?? []), ...(plan.valueScales ?? [])];
   const words = new Uint32Array(scalesAt + scales.length);
@@ -265,14 +285,14 @@ function encodePlan(
     words.set([item.firstToken, item.tokens, item.start, item.end], index * 4);
   }
   for (let token = 0; token < plan.tokens; token++) {
-    words[tokensAt + token * 3] = plan.sequences[token] ?? 0;
+    words[tokensAt + token * 3] = rowAt[plan.sequences[token] ?? 0] ?? 0;
     words[tokensAt + token * 3 + 1] = plan.starts[token] ?? 0;
     words[tokensAt + token * 3 + 2] = plan.ends[token] ?? 0;
   }
   const blocks = blockTable.elements;
   for (let row = 0; row < batch; row++) {
-    for (let column = 0; column < tableWidth; column++) {
-      words[tableAt + row * tableWidth + column] = blocks[row * rowStride + column * columnStride] ?? 0;
+    for (let column = 0; column < (rowBlocks[row] ?? 0); column++) {
+      words[tableAt + (rowAt[row] ?? 0) + column] = blocks[row * rowStride + column * columnStride] ?? 0;
     }
   }
   for (const [head, sink] of (plan.sinks ?? []).entries()) {
@@ -280,5 +300,5 @@ function encodePlan(
   }
   const worth = args.keyCache.dtype === "f8e4m3" ? 256 : 1;
   for (const [index, scale] of scales.entries()) words[scalesAt + index] = float32Bits(scale * worth);
-  return { words, tokensAt, tableAt, tableWidth, sinksAt, scalesAt };
+  return { words, tokensAt, tableAt, tableWidth: 1, sinksAt, scalesAt };
 }
