@@ -15,6 +15,8 @@ export type SentOptions = Partial<
 /** One replay. Rows of the tensors follow the steps, within a step the sequences. */
 export interface Replay {
   readonly steps: Steps;
+  /** So many steps at the start only store. Default 0. */
+  readonly fills?: number;
   readonly query: TensorDescriptor;
   readonly key: TensorDescriptor;
   /** Left out for MLA. */
@@ -67,14 +69,16 @@ export async function setup(context: RankContext, options: { backend: BackendNam
         const ids = Array.from({ length: sequences }, () => attention.createSequence());
         const { start, end } = headRange(query.dim(1), world.rank, world.size);
         let row = 0;
-        for (const step of steps) {
-          attention.beginStep(step.map((tokens, index) => ({ sequence: ids[index] ?? -1, tokens })));
+        for (const [at, step] of steps.entries()) {
+          const isFill = at < (replay.fills ?? 0);
+          const queries = isFill ? { queries: 0 } : {};
+          attention.beginStep(step.map((tokens, index) => ({ sequence: ids[index] ?? -1, tokens, ...queries })));
           const rows = step.reduce((sum, tokens) => sum + tokens, 0);
           const take = (source: Tensor): Tensor => source.slice(0, row, row + rows);
           const mine = (source: Tensor): Tensor => take(source).slice(1, start, end);
           await attention.write(0, take(key), value === undefined ? undefined : take(value));
           const asked = options.queryReplicated === true ? take(query) : mine(query);
-          await attention.attend(0, asked, mine(out), mine(lse));
+          if (!isFill) await attention.attend(0, asked, mine(out), mine(lse));
           attention.endStep();
           row += rows;
         }

@@ -17,6 +17,8 @@ import type { Replay, SentOptions, Steps } from "./attention-program.ts";
 export interface FeatureCase {
   readonly name: string;
   readonly steps: Steps;
+  /** So many steps at the start only store; their results stay NaN. Default 0. */
+  readonly fills?: number;
   readonly queryHeads: number;
   readonly kvHeads: number;
   readonly keyDim: number;
@@ -69,7 +71,7 @@ export function prepareCase(item: FeatureCase, heap: SharedHeap, seed: number): 
     ...(sinks === undefined ? {} : { sinks }),
   };
   const lseUnit = options.lseBase === "2" ? Math.LOG2E : 1;
-  const expected = expectedResults(steps, asked, storedKey, storedValue, variant);
+  const expected = expectedResults(item, asked, storedKey, storedValue, variant);
   const descriptors: { value?: TensorDescriptor; sinks?: TensorDescriptor } = {
     ...(value === undefined ? {} : { value: value.descriptor }),
     ...(sinkTensor === undefined ? {} : { sinks: sinkTensor.descriptor }),
@@ -77,6 +79,7 @@ export function prepareCase(item: FeatureCase, heap: SharedHeap, seed: number): 
   return {
     replay: {
       steps,
+      fills: item.fills ?? 0,
       query: query.descriptor,
       key: key.descriptor,
       out: out.descriptor,
@@ -120,7 +123,7 @@ function nearestByte(value: number): number {
 }
 
 function expectedResults(
-  steps: Steps,
+  { steps, fills = 0 }: FeatureCase,
   query: Tensor,
   key: Tensor,
   value: Tensor,
@@ -132,12 +135,17 @@ function expectedResults(
   const out: number[] = [];
   const lse: number[] = [];
   let row = 0;
-  for (const step of steps) {
+  for (const [at, step] of steps.entries()) {
     for (const [index, sequence] of sequences.entries()) {
       for (let token = 0; token < (step[index] ?? 0); token++, row++) {
         sequence.keys.push(heads(key, row));
         sequence.values.push(heads(value, row));
         for (const [head, queryRow] of heads(query, row).entries()) {
+          if (at < fills) {
+            for (let dim = 0; dim < value.dim(2); dim++) out.push(Number.NaN);
+            lse.push(Number.NaN);
+            continue;
+          }
           const result = attendInFloat64(queryRow, head, sequence.keys.length - 1, sequence, variant);
           out.push(...result.out);
           lse.push(result.lse);
@@ -155,7 +163,12 @@ export function expectNear(what: string, actual: Tensor, expected: readonly numb
     throw new Error(`${what}: ${numbers.length} elements, not ${expected.length}`);
   for (const [index, want] of expected.entries()) {
     const got = numbers[index] ?? Number.NaN;
-    if (got === want || Math.abs(got - want) <= tolerance + tolerance * Math.abs(want)) continue;
+    if (
+      got === want ||
+      (Number.isNaN(got) && Number.isNaN(want)) ||
+      Math.abs(got - want) <= tolerance + tolerance * Math.abs(want)
+    )
+      continue;
     throw new Error(`${what}: element ${index} is ${got} instead of ${want}`);
   }
 }
