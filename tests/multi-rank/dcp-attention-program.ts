@@ -41,6 +41,47 @@ export async function setup({ heap, world, onClose }: RankContext) {
       return { ...refused, usedBytes: heap.usedBytes - before };
     },
 
+    /** Sinks of a shape, all of one value. */
+    async refusedSinks(shape: readonly number[], sink: number) {
+      const sinks = Tensor.empty(heap, "f32", shape).fill(sink);
+      const refused = await failure(() => DcpAttention.open({ ...defaults, sinks }).close());
+      sinks.free();
+      return { ...refused, usedBytes: heap.usedBytes - before };
+    },
+
+    /** A draft that needs more blocks than are left, of a sequence that holds all but the last. */
+    async draftBeyondBlocks() {
+      const attention = DcpAttention.open({ ...defaults, maxStepQueries: 20 });
+      const sequence = attention.createSequence();
+      attention.beginStep([{ sequence, tokens: 10, queries: 0 }]);
+      await attention.write(0, rows(10, 1), rows(10, 1));
+      attention.endStep();
+      const refused = await failure(() => attention.beginStep([{ sequence, tokens: 7 }]));
+      const length = attention.sequenceLength(sequence);
+      attention.beginStep([{ sequence, tokens: 6 }]);
+      attention.cancelStep();
+      attention.close();
+      return { ...refused, length };
+    },
+
+    async prefillOutOfOrder() {
+      const plain = DcpAttention.open(defaults);
+      const tags = [(await failure(() => plain.beginPrefill([{ sequence: plain.createSequence(), tokens: 1 }]))).tag];
+      plain.close();
+      const attention = DcpAttention.open({ ...defaults, prefillChunk: 4, maxStepQueries: 5 });
+      const sequence = attention.createSequence();
+      tags.push((await failure(() => attention.prefill(0, rows(1, 1), rows(1, 1), rows(1, 1), rows(1, 1)))).tag);
+      tags.push((await failure(() => attention.beginPrefill([{ sequence, tokens: 6 }]))).tag);
+      attention.beginPrefill([{ sequence, tokens: 2 }]);
+      tags.push((await failure(() => attention.attend(0, rows(2, 1), rows(2, 1)))).tag);
+      tags.push((await failure(() => attention.write(0, rows(2, 1), rows(2, 1)))).tag);
+      tags.push((await failure(() => attention.prefill(0, rows(1, 1), rows(2, 1), rows(2, 1), rows(2, 1)))).tag);
+      attention.cancelStep();
+      const length = attention.sequenceLength(sequence);
+      attention.close();
+      return { tags, length };
+    },
+
     async outOfBlocks() {
       const attention = DcpAttention.open(defaults);
       const sequence = attention.createSequence();

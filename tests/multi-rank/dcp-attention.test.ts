@@ -41,6 +41,11 @@ describe("DcpAttention refuses options that disagree", () => {
     ["chunks of nothing", { prefillChunk: 0 }, "prefillChunk"],
     ["an LSE base of 10", { lseBase: "10" as "2" }, "lseBase"],
     ["a negative softcap", { softcap: -1 }, "softcap"],
+    [
+      "a head group that maps beyond the stored KV heads",
+      { headGroup: { size: 1, offset: 0 } },
+      "headGroup` must be one that maps 2 query heads to the 1 stored KV heads",
+    ],
     ["query heads that are no multiple of the KV heads", { queryHeads: 3, kvHeads: 2 }, "queryHeads"],
   ] as const)("%s", async (_, options, named) => {
     for (const { tag, message, usedBytes } of await world.call("refusal", [options])) {
@@ -49,6 +54,36 @@ describe("DcpAttention refuses options that disagree", () => {
       expect(usedBytes).toBe(0);
     }
   });
+});
+
+test.each([
+  [[1, 3], 0, "f32 [1, 2], one for each of the 1 layers and 2 query heads"],
+  [[2], 0, "f32 [1, 2]"],
+  [[1, 2], Number.NaN, "finite, or -inf for none"],
+  [[1, 2], Number.POSITIVE_INFINITY, "finite, or -inf for none"],
+])("sinks of shape %p and value %p are refused", async (shape, sink, says) => {
+  for (const { tag, message, usedBytes } of await world.call("refusedSinks", [shape, sink])) {
+    expect(tag).toBe("ArgumentError");
+    expect(message).toContain("`sinks` must be");
+    expect(message).toContain(says);
+    expect(usedBytes).toBe(0);
+  }
+});
+
+test("a draft longer than the blocks left is refused, naming both, and nothing is lost", async () => {
+  for (const { tag, message, length } of await world.call("draftBeyondBlocks", [])) {
+    expect(tag).toBe("OutOfBlocks");
+    expect(message).toContain("the step needs 1 more, 0 of 2 are free");
+    expect(length).toBe(10);
+  }
+});
+
+test("prefill methods out of order, and queries beyond the most, are refused", async () => {
+  for (const { tags, length } of await world.call("prefillOutOfOrder", [])) {
+    const order = "StepOrderError";
+    expect(tags).toEqual([order, order, "ArgumentError", order, order, "ArgumentError"]);
+    expect(length).toBe(0);
+  }
 });
 
 test("running out of blocks reserves nothing and loses nothing", async () => {

@@ -1,6 +1,6 @@
 // The rank's side of the prefill tests: prompts by prefill, then a step of decoding, in any parallel layout.
-import { DcpAttention, type DcpAttentionOptions } from "@lockstep/attention";
-import { headRange, type RankContext } from "@lockstep/dist-groups";
+import { DcpAttention, type DcpAttentionOptions, type HeadLayoutOptions, headLayout } from "@lockstep/attention";
+import type { ParallelSizes, RankContext } from "@lockstep/dist-groups";
 import { type BackendName, openBackend } from "@lockstep/kernels";
 import { type DType, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 
@@ -20,8 +20,8 @@ export interface PrefillRun {
   readonly kvDtype: DType;
   readonly blockSize: number;
   readonly prefillChunk: number;
-  /** Tensor-parallel size: this rank's query heads are chunk (rank mod tp) of tp. */
-  readonly tp: number;
+  readonly sizes: ParallelSizes;
+  readonly kv: HeadLayoutOptions["kv"];
   readonly options: Partial<
     Pick<DcpAttentionOptions, "interleave" | "window" | "softcap" | "scale" | "mla" | "kvScales">
   >;
@@ -44,12 +44,11 @@ export async function setup(context: RankContext, options: { backend: BackendNam
       const [query, key, out, lse] = [tensor(run.query), tensor(run.key), tensor(run.out), tensor(run.lse)];
       const value = run.value === undefined ? undefined : tensor(run.value);
       const queryGroup = context.group("query");
-      const heads = query.dim(1);
-      // Own heads by TP rank; the query group's are those of its TP ranks.
-      const own = headRange(heads, rank % run.tp, run.tp);
-      const first = headRange(heads, (queryGroup.ranks[0] ?? 0) % run.tp, run.tp);
-      const last = headRange(heads, (queryGroup.ranks.at(-1) ?? 0) % run.tp, run.tp);
-      const sinks = run.sinks === undefined ? undefined : tensor(run.sinks).slice(1, first.start, last.end);
+      const heads = { queryHeads: query.dim(1), kvHeads: key.dim(1) };
+      const layout = headLayout({ sizes: run.sizes, kv: run.kv, ...heads }, rank);
+      const { ownQueryHeads: own, groupQueryHeads: group, kvHeads: stored, headGroup } = layout;
+      const storedRows = (source: Tensor): Tensor => source.slice(1, stored.start, stored.end);
+      const sinks = run.sinks === undefined ? undefined : tensor(run.sinks).slice(1, group.start, group.end);
       const sequences = run.steps[0]?.length ?? 0;
       const attention = DcpAttention.open({
         backend,
@@ -59,11 +58,11 @@ export async function setup(context: RankContext, options: { backend: BackendNam
         queryGroup,
         pcpGroup: context.group("pcp"),
         layers: 1,
-        queryHeads: last.end - first.start,
-        kvHeads: key.dim(1),
+        queryHeads: group.count,
+        kvHeads: stored.count,
         headDim: key.dim(2),
         valueDim: out.dim(2),
-        headGroup: { size: heads / key.dim(1), offset: first.start },
+        headGroup,
         kvDtype: run.kvDtype,
         blockSize: run.blockSize,
         numBlocks: Math.ceil(key.dim(0) / (run.blockSize * context.group("kv").size)) + sequences,
@@ -80,8 +79,8 @@ export async function setup(context: RankContext, options: { backend: BackendNam
         if (index < run.prefills) {
           const plan = attention.beginPrefill(items);
           const take = (source: Tensor): Tensor => rowsOf(source, plan.rows, row);
-          const [q, k, o, l] = [take(query.slice(1, own.start, own.end)), take(key), take(out), take(lse)];
-          const v = value === undefined ? undefined : take(value);
+          const [q, k, o, l] = [take(query.slice(1, own.start, own.end)), take(storedRows(key)), take(out), take(lse)];
+          const v = value === undefined ? undefined : take(storedRows(value));
           const [ownOut, ownLse] = [o.slice(1, own.start, own.end), l.slice(1, own.start, own.end)];
           await attention.prefill(0, q, k, v, ownOut, ownLse);
           for (const [at, from] of plan.rows.entries()) {
@@ -99,7 +98,7 @@ export async function setup(context: RankContext, options: { backend: BackendNam
           attention.beginStep(items);
           const take = (source: Tensor): Tensor => source.slice(0, row, row + rows);
           const mine = (source: Tensor): Tensor => take(source).slice(1, own.start, own.end);
-          await attention.write(0, take(key), value === undefined ? undefined : take(value));
+          await attention.write(0, take(storedRows(key)), value === undefined ? undefined : take(storedRows(value)));
           // Ranks that compute the same heads must not write one place at once.
           const [o, l] = [mine(out).clone(heap), mine(lse).clone(heap)];
           await attention.attend(0, mine(query), o, l);

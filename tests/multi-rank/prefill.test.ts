@@ -54,6 +54,7 @@ async function checkPrefill(
   backend: BackendName,
   chunkSizes: readonly number[],
   cases = CASES,
+  kvHeads: "head-sharded" | "replicated" = "replicated",
 ): Promise<void> {
   const { worldSize, kv, query, pcp, kvShards } = parallelGroups(sizes);
   await using world = await openWorld<typeof program>({
@@ -81,7 +82,7 @@ async function checkPrefill(
           ...(mla === undefined ? {} : { mla }),
           ...(kvScales === undefined ? {} : { kvScales }),
         };
-        const held = await world.call("run", [{ ...run, prefills: 2, prefillChunk, tp: sizes.tp, options }]);
+        const held = await world.call("run", [{ ...run, prefills: 2, prefillChunk, sizes, kv: kvHeads, options }]);
         results.push(Buffer.concat([out.bytes, lse.bytes]));
         // A backend keeps its scratch memory, which may grow in the first run.
         if (repeat > 0) expect(held.every(({ leaked }) => leaked === 0)).toBe(true);
@@ -111,6 +112,14 @@ describe("prefill over a sharded KV cache, then decoding, any chunk size", () =>
   test("reference, classic TP2 DCP2", () => checkPrefill(classic(2, 2), "reference", [8]));
   test("webgpu on software Vulkan, classic TP2 DCP2", () =>
     checkPrefill(classic(2, 2), "webgpu", [16], CASES.slice(0, 1)));
+});
+
+describe("head-sharded KV heads", () => {
+  // 8 query heads over 2 KV heads: the ranks of a DCP group share one, or each rank stores its own.
+  const sizes = [classic(4, 2), classic(8, 4), classic(8, 2), classic(2, 1), classic(4, 2, 2), orthogonal(2, 2, 2)];
+  test.each(sizes.map((each) => [nameOf(each), each] as const))("wasm, %s", (_, each) =>
+    checkPrefill(each, "wasm", [10], CASES.slice(0, 1), "head-sharded"),
+  );
 });
 
 describe("prefill context parallelism, with DCP inside and beside it", () => {

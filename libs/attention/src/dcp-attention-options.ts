@@ -154,6 +154,14 @@ function checkHeads(options: DcpAttentionOptions): void {
     const expected = `at most headDim = ${headDim} with mla, whose values are columns of the keys`;
     throw new ArgumentError(NAME, "valueDim", expected, String(valueDim));
   }
+  if (headGroup !== undefined) {
+    const last = Math.floor((queryHeads - 1 + headGroup.offset) / headGroup.size);
+    const isWhole = Number.isInteger(headGroup.size) && headGroup.size > 0 && headGroup.offset >= 0;
+    if (!isWhole || last >= kvHeads) {
+      const expected = `one that maps ${queryHeads} query heads to the ${kvHeads} stored KV heads`;
+      throw new ArgumentError(NAME, "headGroup", expected, `size ${headGroup.size}, offset ${headGroup.offset}`);
+    }
+  }
   if (headGroup === undefined && queryHeads % kvHeads !== 0) {
     throw new ArgumentError(
       NAME,

@@ -1,0 +1,72 @@
+import { type HeadRange, headRange, type ParallelSizes } from "@lockstep/dist-groups";
+import { ArgumentError } from "@lockstep/tensor";
+
+/** A model's heads and how they are spread. */
+export interface HeadLayoutOptions {
+  readonly sizes: ParallelSizes;
+  /**
+   * Where KV heads live. `replicated`: every rank stores its tokens for all KV heads (always so for MLA). `head-sharded`: every
+   * rank stores those that its own query heads read; the ranks of a DCP group must then read the same.
+   */
+  readonly kv: "head-sharded" | "replicated";
+  readonly queryHeads: number;
+  readonly kvHeads: number;
+}
+
+/** Which heads one rank computes, gathers and stores: what {@link DcpAttentionOptions} asks for. */
+export interface HeadLayout {
+  /** Query heads that this rank brings, and whose attention it gets. */
+  readonly ownQueryHeads: HeadRange;
+  /** Query heads of its query group, which it attends for. */
+  readonly groupQueryHeads: HeadRange;
+  /** KV heads that it stores. */
+  readonly kvHeads: HeadRange;
+  /** How the group's query heads share the stored KV heads. */
+  readonly headGroup: { readonly size: number; readonly offset: number };
+}
+
+const NAME = "headLayout";
+
+/**
+ * The heads of a rank. Query heads are split by the chunk rule over query groups, then over each group's ranks, so that 3 ranks
+ * serve 8 heads.
+ * @param rank global rank
+ * @throws ArgumentError for query heads that are no multiple of the KV heads, and for head-sharded KV whose heads the ranks of a
+ *   DCP group do not share: kvHeads must divide tp and dcp divide tp / kvHeads (or no two TP ranks share a KV cache)
+ */
+export function headLayout({ sizes, kv, queryHeads, kvHeads }: HeadLayoutOptions, rank: number): HeadLayout {
+  const { layout, pcp = 1, tp, dcp } = sizes;
+  for (const [name, value] of Object.entries({ queryHeads, kvHeads })) {
+    if (!Number.isInteger(value) || value < 1) throw new ArgumentError(NAME, name, "a positive integer", `${value}`);
+  }
+  if (queryHeads % kvHeads !== 0) {
+    throw new ArgumentError(NAME, "queryHeads", `a multiple of kvHeads = ${kvHeads}`, String(queryHeads));
+  }
+  // TP ranks among which a KV cache, and the query heads that read it, are split.
+  const sharers = layout === "classic" ? dcp : dcp === tp * pcp ? tp : 1;
+  if (kv === "head-sharded") checkHeadSharded(tp, dcp, kvHeads, sharers);
+  const tpRank = rank % tp;
+  const group = headRange(queryHeads, Math.floor(tpRank / sharers), tp / sharers);
+  const own = headRange(group.count, tpRank % sharers, sharers);
+  const size = queryHeads / kvHeads;
+  const first = kv === "replicated" ? 0 : Math.floor(group.start / size);
+  const end = kv === "replicated" ? kvHeads : Math.ceil(group.end / size);
+  return {
+    ownQueryHeads: { start: group.start + own.start, end: group.start + own.end, count: own.count },
+    groupQueryHeads: group,
+    kvHeads: { start: first, end, count: end - first },
+    headGroup: { size, offset: group.start - first * size },
+  };
+}
+
+function checkHeadSharded(tp: number, dcp: number, kvHeads: number, sharers: number): void {
+  if (sharers === 1 && (kvHeads % tp === 0 || tp % kvHeads === 0)) return;
+  const advice = "Store all KV heads on every rank (replicated) to shard further.";
+  if (tp % kvHeads !== 0) {
+    const expected = `a divisor of tp = ${tp} for head-sharded KV`;
+    throw new ArgumentError(NAME, "kvHeads", expected, String(kvHeads), advice);
+  }
+  if ((tp / kvHeads) % sharers === 0) return;
+  const expected = `such that the TP ranks of a DCP group divide tp / kvHeads = ${tp / kvHeads} for head-sharded KV`;
+  throw new ArgumentError(NAME, "dcp", expected, `${dcp} with tp ${tp} and ${kvHeads} KV heads`, advice);
+}
