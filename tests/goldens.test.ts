@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { checkFiles } from "@lockstep/goldens";
 import { SafetensorsFile, SharedHeap, Tensor, writeSafetensors } from "@lockstep/tensor";
+import { writeVariants } from "./golden-variants.ts";
 
 setDefaultTimeout(300_000);
 
@@ -56,6 +57,43 @@ test.each([
   ["a file that is no reference file", [command], "main.ts"],
 ])("%s: one clear line and exit code 2", (_, args, named) => {
   const { status, stderr } = run(args);
+  expect(stderr).toContain(named);
+  expect(stderr.trim().split("\n").length).toBe(1);
+  expect(status).toBe(2);
+});
+
+test("attention cases with every variant agree with float64", async () => {
+  const scratch = mkdtempSync(join(tmpdir(), "lockstep-"));
+  const path = join(scratch, "variants.safetensors");
+  const cases = writeVariants(path);
+  const results = await checkFiles([path], { backends: ["wasm", "reference"], worlds: [1, 3], adapter: "software" });
+  const { status, stdout } = run([path, "--backend", "wasm", "--world", "2"]);
+  rmSync(scratch, { recursive: true });
+  expect(results.length).toBe(4 * cases);
+  for (const { id, world, fields, deviation } of results) {
+    if (!(deviation.worst <= 1))
+      throw new Error(`${id} ${JSON.stringify(fields)}, ${world}: ${JSON.stringify(deviation)}`);
+  }
+  expect(stdout).toContain(`${cases} passed, 0 failed`);
+  expect(status).toBe(0);
+});
+
+test.each([
+  ["scales missing for a quantised cache", { lens: [3], kv_dtype: "fp8" }, "k_scale"],
+  ["an unknown cache dtype", { lens: [3], kv_dtype: "int4" }, "kv_dtype"],
+  ["sinks of other heads", { lens: [3], sinks: [1] }, "sinks"],
+  ["an unknown base", { lens: [3], lse_base: "10" }, "lse_base"],
+])("%s: one clear line and exit code 2", (_, fields, named) => {
+  const scratch = mkdtempSync(join(tmpdir(), "lockstep-"));
+  const heap = SharedHeap.create(1 << 20);
+  const path = join(scratch, "bad.safetensors");
+  const shapes = { q: [1, 2, 4], k: [3, 1, 4], v: [3, 1, 4], out: [1, 2, 4], lse: [1, 2] };
+  const tensors = Object.entries(shapes).map(
+    ([name, shape]) => [`a0.${name}`, Tensor.zeros(heap, "f32", shape)] as const,
+  );
+  writeSafetensors(path, tensors, { cases: JSON.stringify([fields]) });
+  const { status, stderr } = run([path, "--backend", "wasm", "--world", "1"]);
+  rmSync(scratch, { recursive: true });
   expect(stderr).toContain(named);
   expect(stderr.trim().split("\n").length).toBe(1);
   expect(status).toBe(2);

@@ -1,7 +1,7 @@
 // What each rank of a world does for the attention cases: stores its share of the keys and attends for all heads.
-import { type Combine, DcpAttention } from "@lockstep/attention";
+import { type Combine, DcpAttention, type KvScales } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
-import { type BackendName, openBackend } from "@lockstep/kernels";
+import { type BackendName, type LseBase, openBackend } from "@lockstep/kernels";
 import { type DType, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 
 /** Options of the program. */
@@ -12,12 +12,22 @@ export interface AttentionProgramOptions {
 
 /** One attention case, its tensors in the host's heap. */
 export interface AttentionRun {
-  /** [B, Hq, Dk]: one query token per sequence, at its last position. */
+  /** [sum(queries), Hq, Dk]: query tokens of each sequence, at its last positions. */
   readonly query: TensorDescriptor;
-  /** [sum(lengths), Hkv, Dk] and [sum(lengths), Hkv, Dv], sequences one after another. */
+  /** [sum(lengths), Hkv, Dk] and [sum(lengths), Hkv, Dv], sequences one after another; no values for MLA. */
   readonly key: TensorDescriptor;
-  readonly value: TensorDescriptor;
+  readonly value?: TensorDescriptor;
   readonly lengths: readonly number[];
+  /** Query tokens of each sequence. */
+  readonly queries: readonly number[];
+  /** Of the cache. */
+  readonly kvDtype: DType;
+  readonly kvScales?: KvScales;
+  /** Queries are gathered in f8e4m3, divided by it. */
+  readonly queryScale?: number;
+  /** [1, Hq] */
+  readonly sinks?: TensorDescriptor;
+  readonly lseBase: LseBase;
   readonly scale: number;
   readonly softcap?: number;
   readonly window?: number;
@@ -43,9 +53,9 @@ export async function setup(context: RankContext, options: AttentionProgramOptio
     device: (): string => backend.device,
 
     async run(run: AttentionRun): Promise<void> {
-      const [query, key, value, out, lse] = [run.query, run.key, run.value, run.out, run.lse].map((descriptor) =>
-        Tensor.fromDescriptor(descriptor, heap),
-      ) as [Tensor, Tensor, Tensor, Tensor, Tensor];
+      const tensor = (descriptor: TensorDescriptor): Tensor => Tensor.fromDescriptor(descriptor, heap);
+      const [query, key, out, lse] = [tensor(run.query), tensor(run.key), tensor(run.out), tensor(run.lse)];
+      const value = run.value === undefined ? undefined : tensor(run.value);
       const virtualBlock = run.blockSize * world.size;
       const blocks = run.lengths.reduce((sum, length) => sum + Math.ceil(length / virtualBlock), 0);
       const attention = DcpAttention.open({
@@ -57,9 +67,14 @@ export async function setup(context: RankContext, options: AttentionProgramOptio
         queryHeads: query.dim(1),
         kvHeads: key.dim(1),
         headDim: query.dim(2),
-        valueDim: value.dim(2),
-        kvDtype: key.dtype,
+        valueDim: out.dim(2),
+        mla: value === undefined,
+        kvDtype: run.kvDtype,
+        ...(run.kvScales === undefined ? {} : { kvScales: run.kvScales }),
         queryDtype: query.dtype,
+        ...(run.queryScale === undefined ? {} : { gatherDtype: "f8e4m3", queryScale: run.queryScale }),
+        ...(run.sinks === undefined ? {} : { sinks: tensor(run.sinks) }),
+        lseBase: run.lseBase,
         blockSize: run.blockSize,
         interleave: run.interleave,
         numBlocks: blocks + 1,
@@ -70,9 +85,11 @@ export async function setup(context: RankContext, options: AttentionProgramOptio
         maxStepQueries: Math.max(1, query.dim(0)),
       });
       try {
-        await poison(attention, key.dtype, blocks + 1, run.blockSize, [key, value]);
+        await poison(attention, value !== undefined);
         attention.beginStep(
-          run.lengths.map((length) => ({ sequence: attention.createSequence(), tokens: length, queries: 1 })),
+          run.lengths.map((tokens, index) => {
+            return { sequence: attention.createSequence(), tokens, queries: run.queries[index] ?? 1 };
+          }),
         );
         await attention.write(0, key, value);
         const { start, end } = headRange(query.dim(1), world.rank, world.size);
@@ -84,20 +101,10 @@ export async function setup(context: RankContext, options: AttentionProgramOptio
     },
   };
 
-  /** Fills the caches with NaN: whatever is read beyond what was stored shows. */
-  async function poison(
-    attention: DcpAttention,
-    dtype: DType,
-    blocks: number,
-    blockSize: number,
-    [key, value]: readonly [Tensor, Tensor],
-  ): Promise<void> {
-    const sides = [
-      [attention.keyCache(0), key],
-      [attention.valueCache(0), value],
-    ] as const;
-    for (const [cache, { shape }] of sides) {
-      const poisoned = Tensor.empty(heap, dtype, [blocks, blockSize, ...shape.slice(1)]).fill(Number.NaN);
+  /** Fills the caches with NaN (-128 in i8): whatever is read beyond what was stored shows. */
+  async function poison(attention: DcpAttention, hasValues: boolean): Promise<void> {
+    for (const cache of [attention.keyCache(0), ...(hasValues ? [attention.valueCache(0)] : [])]) {
+      const poisoned = Tensor.empty(heap, cache.dtype, cache.shape).fill(cache.dtype === "i8" ? -128 : Number.NaN);
       await backend.upload(poisoned, cache);
       poisoned.free();
     }

@@ -1,8 +1,10 @@
-import type { Combine } from "@lockstep/attention";
+import type { Combine, KvScales } from "@lockstep/attention";
 import type { MethodsOf, World } from "@lockstep/dist-groups";
-import { Arena, Tensor } from "@lockstep/tensor";
+import { type LseBase, isQuantised } from "@lockstep/kernels";
+import { Arena, type DType, Tensor } from "@lockstep/tensor";
 import type * as program from "./attention-program.ts";
-import { numberField, numberList, type ReferenceCase } from "./reference-file.ts";
+import type { AttentionRun } from "./attention-program.ts";
+import { numberField, numberList, type ReferenceCase, ReferenceFileError } from "./reference-file.ts";
 import { compare, type Deviation, F32_TOLERANCE, HALF_INPUT_TOLERANCE, NO_DEVIATION, worse } from "./tolerance.ts";
 
 /** A world whose ranks run the attention program. */
@@ -11,46 +13,23 @@ export type AttentionWorld = World<MethodsOf<typeof program>>;
 /** Tokens a block holds in every run: the interleaves 1 and 16 divide it. */
 const BLOCK_SIZE = 16;
 const INTERLEAVES = [1, 16] as const;
-const COMBINES: readonly Combine[] = ["ag-rs", "a2a"];
+const COMBINES: readonly Combine[] = ["ag-rs", "a2a", "one-shot"];
 
-/** Runs an `attention` case sharded over the ranks of a world, with interleave 1 and 16 and both combines. */
+/** Runs an `attention` case sharded over the ranks of a world, with interleave 1 and 16 and every combine. */
 export async function checkAttention(reference: ReferenceCase, world: AttentionWorld): Promise<Deviation> {
   const { file, id } = reference;
   const arena = new Arena(world.heap, Math.min(world.heap.largestFreeBytes, 64 << 20));
   try {
-    const query = file.read(`${id}.q`, arena);
-    const key = file.read(`${id}.k`, arena);
-    const value = file.read(`${id}.v`, arena);
     const expectedOut = file.readNumbers(`${id}.out`);
     const expectedLse = file.readNumbers(`${id}.lse`);
-    const lengths = numberList(reference, "lens");
-    const scale = numberField(reference, "scale") ?? 1 / Math.sqrt(query.dim(2));
-    const softcap = numberField(reference, "softcap");
-    const window = numberField(reference, "window");
-    const out = Tensor.empty(arena, "f32", [query.dim(0), query.dim(1), value.dim(2)]);
-    const lse = Tensor.empty(arena, "f32", [query.dim(0), query.dim(1)]);
-    const tolerance = key.dtype === "f32" && query.dtype === "f32" ? F32_TOLERANCE : HALF_INPUT_TOLERANCE;
+    const { run, out, lse, isExact } = readCase(reference, expectedOut.length, arena);
+    const tolerance = isExact ? F32_TOLERANCE : HALF_INPUT_TOLERANCE;
     let deviation = NO_DEVIATION;
     for (const interleave of INTERLEAVES) {
       for (const combine of COMBINES) {
         out.fill(Number.NaN);
         lse.fill(Number.NaN);
-        await world.call("run", [
-          {
-            query: query.descriptor,
-            key: key.descriptor,
-            value: value.descriptor,
-            lengths,
-            scale,
-            ...(softcap === undefined ? {} : { softcap }),
-            ...(window === undefined ? {} : { window }),
-            interleave,
-            blockSize: BLOCK_SIZE,
-            combine,
-            out: out.descriptor,
-            lse: lse.descriptor,
-          },
-        ]);
+        await world.call("run", [{ ...run, interleave, combine }]);
         deviation = worse(deviation, compare(out.toNumbers(), expectedOut, tolerance));
         deviation = worse(deviation, compare(lse.toNumbers(), expectedLse, tolerance));
       }
@@ -59,4 +38,117 @@ export async function checkAttention(reference: ReferenceCase, world: AttentionW
   } finally {
     arena.close();
   }
+}
+
+/** What the ranks are told of a case, but for interleave and combine, and where they write. */
+function readCase(
+  reference: ReferenceCase,
+  outputs: number,
+  arena: Arena,
+): {
+  readonly run: Omit<AttentionRun, "interleave" | "combine">;
+  readonly out: Tensor;
+  readonly lse: Tensor;
+  /** Inputs in f32. */
+  readonly isExact: boolean;
+} {
+  const { file, id } = reference;
+  const key = file.read(`${id}.k`, arena);
+  const value = file.has(`${id}.v`) ? file.read(`${id}.v`, arena) : undefined;
+  const lengths = numberList(reference, "lens");
+  const queries =
+    (reference.fields.queries ?? undefined) === undefined ? lengths.map(() => 1) : numberList(reference, "queries");
+  const kvDtype = cacheDtype(reference, key.dtype);
+  const { query, queryScale } = readQuery(reference, arena);
+  const valueDim = value?.dim(2) ?? outputs / Math.max(1, query.dim(0) * query.dim(1));
+  const softcap = numberField(reference, "softcap");
+  const window = numberField(reference, "window");
+  const sinks = readSinks(reference, query.dim(1), arena);
+  const out = Tensor.empty(arena, "f32", [query.dim(0), query.dim(1), valueDim]);
+  const lse = Tensor.empty(arena, "f32", [query.dim(0), query.dim(1)]);
+  return {
+    run: {
+      query: query.descriptor,
+      key: key.descriptor,
+      ...(value === undefined ? {} : { value: value.descriptor }),
+      lengths,
+      queries,
+      kvDtype,
+      ...(isQuantised(kvDtype) ? { kvScales: kvScales(reference, value !== undefined) } : {}),
+      ...(queryScale === undefined ? {} : { queryScale }),
+      scale: numberField(reference, "scale") ?? 1 / Math.sqrt(query.dim(2)),
+      ...(softcap === undefined ? {} : { softcap }),
+      ...(window === undefined ? {} : { window }),
+      ...(sinks === undefined ? {} : { sinks: sinks.descriptor }),
+      lseBase: lseBase(reference),
+      blockSize: BLOCK_SIZE,
+      out: out.descriptor,
+      lse: lse.descriptor,
+    },
+    out,
+    lse,
+    isExact: kvDtype === "f32" && query.dtype === "f32" && queryScale === undefined,
+  };
+}
+
+/** Queries in a float dtype; 8-bit ones as the numbers they stand for, to be rounded to the same bits before the gather. */
+function readQuery(reference: ReferenceCase, arena: Arena): { query: Tensor; queryScale?: number } {
+  const { file, id } = reference;
+  const query = file.read(`${id}.q`, arena);
+  const scale = numberField(reference, "q_scale");
+  if (query.dtype !== "f8e4m3") return scale === undefined ? { query } : { query, queryScale: scale };
+  const queryScale = scale ?? 1;
+  const numbers = query.toNumbers().map((number) => number * queryScale);
+  return { query: Tensor.from(arena, "f32", query.shape, numbers), queryScale };
+}
+
+/** The cache's dtype: the field `kv_dtype`, else what the keys come in. */
+function cacheDtype(reference: ReferenceCase, keys: DType): DType {
+  const field = reference.fields.kv_dtype ?? keys;
+  const names: Readonly<Record<string, DType>> = {
+    f32: "f32",
+    float32: "f32",
+    f16: "f16",
+    float16: "f16",
+    bf16: "bf16",
+    bfloat16: "bf16",
+    f8e4m3: "f8e4m3",
+    fp8: "f8e4m3",
+    fp8_e4m3: "f8e4m3",
+    float8_e4m3fn: "f8e4m3",
+    i8: "i8",
+    int8: "i8",
+  };
+  const dtype = typeof field === "string" ? names[field] : undefined;
+  if (dtype !== undefined) return dtype;
+  const known = Object.keys(names).join(", ");
+  throw new ReferenceFileError(reference.file.path, `expected \`kv_dtype\` of ${reference.id} to be one of ${known}`);
+}
+
+function kvScales(reference: ReferenceCase, hasValues: boolean): KvScales {
+  const read = (name: string): number | readonly number[] => {
+    const given = reference.fields[name];
+    if (given !== undefined) return typeof given === "number" ? given : numberList(reference, name);
+    throw new ReferenceFileError(
+      reference.file.path,
+      `expected ${reference.id}, whose cache is quantised, to have \`${name}\``,
+    );
+  };
+  return hasValues ? { key: read("k_scale"), value: read("v_scale") } : { key: read("k_scale") };
+}
+
+/** Sinks [1, Hq] from the tensor or the field of that name. */
+function readSinks(reference: ReferenceCase, heads: number, arena: Arena): Tensor | undefined {
+  const { file, id, fields } = reference;
+  const fromFile = file.has(`${id}.sinks`);
+  if (!fromFile && (fields.sinks ?? undefined) === undefined) return undefined;
+  const numbers = fromFile ? [...file.readNumbers(`${id}.sinks`)] : numberList(reference, "sinks");
+  if (numbers.length === heads) return Tensor.from(arena, "f32", [1, heads], numbers);
+  throw new ReferenceFileError(file.path, `expected ${heads} \`sinks\` of ${id}, one per query head`);
+}
+
+function lseBase(reference: ReferenceCase): LseBase {
+  const base = reference.fields.lse_base ?? "e";
+  if (base === "e" || base === "2") return base;
+  throw new ReferenceFileError(reference.file.path, `expected \`lse_base\` of ${reference.id} to be "e" or "2"`);
 }

@@ -224,7 +224,8 @@ export class DcpAttention {
 
   /**
    * Stores this rank's share of the step's new keys and values.
-   * @param key keys of all new tokens for all stored KV heads [T, kvHeads, headDim], f32, f16 or bf16
+   * @param key keys of all new tokens for all stored KV heads [T, kvHeads, headDim], f32, f16, bf16, or quantised already
+   *   in the kvDtype
    * @param value their values [T, kvHeads, valueDim] of key's dtype; left out for MLA
    */
   async write(layer: number, key: Tensor, value?: Tensor): Promise<void> {
@@ -290,7 +291,7 @@ export class DcpAttention {
     const { start, end, count } = this.#ownHeads;
     const name = "DcpAttention.prefill";
     expectTensor(name, "query", query, [queryDtype], [rows, count, headDim]);
-    expectTensor(name, "key", key, ["f32", "f16", "bf16"], [rows, kvHeads, headDim]);
+    expectTensor(name, "key", key, ["f32", "f16", "bf16", this.#options.kvDtype], [rows, kvHeads, headDim]);
     if (value !== undefined) expectTensor(name, "value", value, [key.dtype], [rows, kvHeads, this.#valueDim]);
     expectTensor(name, "output", output, ["f32", queryDtype], [rows, count, this.#valueDim]);
     if (lse !== undefined) expectTensor(name, "lse", lse, ["f32"], [rows, count]);

@@ -78,7 +78,8 @@ export class KvCaches {
     this.checkValue(value);
     const { backend } = this.#shape;
     const keyCache = this.key(layer);
-    const { keyScale, valueScale } = this.scales(layer);
+    // Rows that are quantised already are moved as they are.
+    const { keyScale, valueScale }: LayerScales = key.dtype === keyCache.dtype ? {} : this.scales(layer);
     await backend.writeKvCache({
       key,
       slotMapping,
