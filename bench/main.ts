@@ -1,8 +1,9 @@
-// `bun run bench`: ops on wasm, collectives and decoding, each with its ceiling or peer timed in the same run.
+// `bun run bench`: ops on wasm, collectives, long contexts and decoding, each with its ceiling or peer timed in the same run.
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { benchCollectives } from "./collectives.ts";
 import { benchDecode } from "./decode.ts";
+import { benchLongContext } from "./long-context.ts";
 import { benchWasmOps } from "./wasm-ops.ts";
 
 const { values } = parseArgs({ options: { only: { type: "string" } } });
@@ -14,6 +15,7 @@ const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
       for (const ranks of [2, 4]) await benchCollectives(ranks);
     },
   ],
+  ["long-context", benchLongContext],
   ["decode", benchDecode],
 ]);
 
