@@ -65,19 +65,30 @@ export async function setup({ heap, world, onClose }: RankContext, context: Long
   const newValue = random(1, kvHeads);
 
   return {
-    /** Median milliseconds of `steps` steps that append a token to the first sequence and attend, and the last output. */
-    async decode(steps: number): Promise<{ milliseconds: number; out: number[]; combine: string }> {
+    /**
+     * Median milliseconds of `steps` steps that append a token to the first sequence and attend, and of their part that needs no
+     * peer; the last output.
+     */
+    async decode(steps: number): Promise<{ milliseconds: number; computing: number; out: number[]; combine: string }> {
       const [query, target] = [queries.slice(0, 0, 1), out.slice(0, 0, 1)];
       const times: number[] = [];
+      const computing: number[] = [];
       for (let step = 0; step < steps; step++) {
+        const before = attention.metrics.attentionMs;
         world.barrier();
         const started = performance.now();
         attention.beginStep([{ sequence: sequences[0] ?? -1, tokens: 1 }]);
         await attention.forward(0, query, newKey, newValue, target);
         attention.endStep();
         times.push(performance.now() - started);
+        computing.push(attention.metrics.attentionMs - before);
       }
-      return { milliseconds: median(times), out: [...target.toNumbers()], combine: attention.metrics.combine };
+      return {
+        milliseconds: median(times),
+        computing: median(computing),
+        out: [...target.toNumbers()],
+        combine: attention.metrics.combine,
+      };
     },
 
     /** Median milliseconds of a step of all sequences and of one of the last alone, taken in turn; the last one's outputs. */

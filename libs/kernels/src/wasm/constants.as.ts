@@ -7,6 +7,9 @@ export let F16_SHIFT: v128 = i32x4.splat(0);
 export let TWO_112: v128 = i32x4.splat(0);
 export let F8_MASK: v128 = i32x4.splat(0);
 export let TWO_120: v128 = i32x4.splat(0);
+/** The two upper bytes of the f32 that equals each of the sixteen smallest e4m3 magnitudes. */
+export let F8_UPPER: v128 = i32x4.splat(0);
+export let F8_LOWER: v128 = i32x4.splat(0);
 export let LOG2_E: v128 = i32x4.splat(0);
 export let ROUNDER: v128 = i32x4.splat(0);
 export let LN2_HIGH: v128 = i32x4.splat(0);
@@ -26,6 +29,8 @@ export function initialise(): void {
   TWO_112 = f32x4.splat(reinterpret<f32>(0x77800000));
   F8_MASK = i32x4.splat(0x87f00000);
   TWO_120 = f32x4.splat(reinterpret<f32>(0x7b800000));
+  F8_UPPER = i8x16(0, 59, 59, 59, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60, 60);
+  F8_LOWER = i8x16(0, 0, -128, -64, 0, 32, 64, 96, -128, -112, -96, -80, -64, -48, -32, -16);
   LOG2_E = f32x4.splat(1.44269504088896341);
   ROUNDER = f32x4.splat(12583039);
   LN2_HIGH = f32x4.splat(0.693359375);

@@ -170,16 +170,9 @@ function quantised4<T>(value: v128): v128 {
 // @ts-ignore: decorator
 @inline
 export function f8ToF32(bits: v128): v128 {
-  const scaled = f8ToF32Finite(bits);
+  const scaled = f32x4.mul(v128.and(i32x4.shl(bits, 20), F8_MASK), TWO_120);
   const special = f32x4.ge(f32x4.abs(scaled), f32x4.splat(480));
   return v128.or(scaled, v128.and(special, i32x4.splat(0x7f800000)));
-}
-
-/** As f8ToF32 for patterns that are not NaN. */
-// @ts-ignore: decorator
-@inline
-export function f8ToF32Finite(bits: v128): v128 {
-  return f32x4.mul(v128.and(i32x4.shl(bits, 20), F8_MASK), TWO_120);
 }
 
 /** e4m3 patterns in 32-bit lanes, saturating at 448. */

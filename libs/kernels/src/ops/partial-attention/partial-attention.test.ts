@@ -203,6 +203,41 @@ for (const backend of backends) {
   });
 
   test(
+    `every 8-bit pattern stands for its number on ${backend.name}`,
+    async () => {
+      const arena = new Arena(heap, 1 << 20);
+      for (const dtype of ["f8e4m3", "i8"] as const) {
+        // One key, whose value is the result: every pattern, in every place of a vector.
+        const keyCache = Tensor.zeros(arena, dtype, [1, 1, 1, 16]);
+        const valueCache = Tensor.empty(arena, dtype, [1, 1, 1, 256]);
+        for (let bits = 0; bits < 256; bits++) valueCache.elements[bits] = (bits * 5) & 0xff;
+        const out = Tensor.empty(arena, "f32", [1, 1, 256]);
+        await backend.partialAttention({
+          query: Tensor.zeros(arena, "f32", [1, 1, 16]),
+          keyCache,
+          valueCache,
+          keyScale: [1],
+          valueScale: [2],
+          blockTable: Tensor.from(arena, "i32", [1, 1], [0]),
+          sequences: [0],
+          positions: [0],
+          out,
+          lse: Tensor.empty(arena, "f32", [1, 1]),
+        });
+        const expected = [...valueCache.toNumbers()].map((number) => 2 * number);
+        const got = [...out.toNumbers()];
+        // GPUs do not promise NaN.
+        const isKept = (number: number): boolean => backend.name !== "webgpu" || !Number.isNaN(number);
+        expect(got.filter((_, at) => isKept(expected[at] ?? 0)).map((number) => number + 0)).toEqual(
+          expected.filter(isKept).map((number) => number + 0),
+        );
+      }
+      arena.close();
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
     `partialAttention over segments of a context merges to the whole on ${backend.name}`,
     async () => {
       const arena = new Arena(heap, 8 << 20);

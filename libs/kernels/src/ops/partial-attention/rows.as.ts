@@ -1,6 +1,7 @@
 // Rows of queries, keys and values as f32, padded with zeros to a multiple of four columns.
 
-import { BF16, F16, f16ToF32Finite, F8, f8ToF32Finite, load1, load4 } from "../../wasm/dtype.as";
+import { F8_LOWER, F8_UPPER } from "../../wasm/constants.as";
+import { BF16, F16, f16ToF32Finite, F8, load1, load4 } from "../../wasm/dtype.as";
 
 // @ts-ignore: decorator
 @inline
@@ -13,25 +14,11 @@ export function convertRow<T>(source: usize, target: usize, dim: i32): void {
   const end = source + dim * sizeof<T>();
   const unrolled = source + (dim & ~15) * sizeof<T>();
   if (sizeof<T>() == 1) {
-    let special = i32x4.splat(0);
-    const start = source;
     while (source < unrolled) {
-      const bytes = v128.load(source);
-      const low = i16x8.extend_low_i8x16_s(bytes);
-      const high = i16x8.extend_high_i8x16_s(bytes);
-      v128.store(target, widened<T>(i32x4.extend_low_i16x8_s(low)));
-      v128.store(target, widened<T>(i32x4.extend_high_i16x8_s(low)), 16);
-      v128.store(target, widened<T>(i32x4.extend_low_i16x8_s(high)), 32);
-      v128.store(target, widened<T>(i32x4.extend_high_i16x8_s(high)), 48);
-      if (!isSigned<T>()) {
-        special = v128.or(special, i8x16.eq(v128.or(bytes, i8x16.splat(-128)), i8x16.splat(-1)));
-      }
+      if (isSigned<T>()) storeI8(v128.load(source), target);
+      else storeF8(v128.load(source), target);
       source += 16;
       target += 64;
-    }
-    if (!isSigned<T>() && v128.any_true(special)) {
-      target -= (source - start) * 4;
-      source = start;
     }
   } else if (isFloat<T>() || isSigned<T>()) {
     while (source < unrolled) {
@@ -76,11 +63,42 @@ export function convertRow<T>(source: usize, target: usize, dim: i32): void {
   }
 }
 
-/** Four 8-bit elements, sign-extended, none of them NaN, as f32. */
+/** Sixteen i8 as f32. */
 // @ts-ignore: decorator
 @inline
-function widened<T>(bytes: v128): v128 {
-  return isSigned<T>() ? f32x4.convert_i32x4_s(bytes) : f8ToF32Finite(bytes);
+function storeI8(bytes: v128, target: usize): void {
+  const low = i16x8.extend_low_i8x16_s(bytes);
+  const high = i16x8.extend_high_i8x16_s(bytes);
+  v128.store(target, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(low)));
+  v128.store(target, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(low)), 16);
+  v128.store(target, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(high)), 32);
+  v128.store(target, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(high)), 48);
+}
+
+/**
+ * Sixteen e4m3 as f32. The upper 16 bits of such an f32 are all it has: both their bytes are found by shifts, or for the
+ * sixteen smallest magnitudes, some of them subnormal, in a table. (Multiplying shifted bits is shorter, but slow where they
+ * make subnormal f32 numbers.)
+ */
+// @ts-ignore: decorator
+@inline
+function storeF8(bytes: v128, target: usize): void {
+  const magnitudes = v128.and(bytes, i8x16.splat(0x7f));
+  const isSmall = i8x16.lt_s(magnitudes, i8x16.splat(16));
+  const nan = v128.and(i8x16.eq(magnitudes, i8x16.splat(0x7f)), i8x16.splat(0x7f));
+  // Bytes are shifted in 16-bit lanes; what comes from the neighbour is masked away.
+  const upperShifted = i8x16.add(v128.and(i16x8.shr_u(magnitudes, 4), i8x16.splat(0x07)), i8x16.splat(0x3c));
+  const lowerShifted = v128.and(i16x8.shl(magnitudes, 4), i8x16.splat(-16));
+  const upperMagnitude = v128.bitselect(i8x16.swizzle(F8_UPPER, magnitudes), upperShifted, isSmall);
+  const lower = v128.bitselect(i8x16.swizzle(F8_LOWER, magnitudes), lowerShifted, isSmall);
+  const upper = v128.or(v128.or(upperMagnitude, nan), v128.and(bytes, i8x16.splat(-128)));
+  const zero = i32x4.splat(0);
+  const low = v128.shuffle<u8>(lower, upper, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+  const high = v128.shuffle<u8>(lower, upper, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
+  v128.store(target, v128.shuffle<u16>(zero, low, 0, 8, 0, 9, 0, 10, 0, 11));
+  v128.store(target, v128.shuffle<u16>(zero, low, 0, 12, 0, 13, 0, 14, 0, 15), 16);
+  v128.store(target, v128.shuffle<u16>(zero, high, 0, 8, 0, 9, 0, 10, 0, 11), 32);
+  v128.store(target, v128.shuffle<u16>(zero, high, 0, 12, 0, 13, 0, 14, 0, 15), 48);
 }
 
 /** A query row times `scale`; dtype 0 f32, 1 f16, 2 bf16, 3 f8e4m3. */
