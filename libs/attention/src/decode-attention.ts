@@ -24,8 +24,8 @@ interface StepTensors {
   readonly lse: Tensor;
   /** The same memory as rows with their LSE behind them, where one-shot exchanges are possible. */
   readonly oneShot: OneShotExchange | undefined;
-  /** This rank's heads in f32, for results that are rounded to 16 bits after a reduction in f32. */
-  readonly ownOut: Tensor;
+  /** This rank's heads in f32, for results that are rounded to 16 bits after a reduction in f32; undefined without such. */
+  readonly ownOut: Tensor | undefined;
 }
 
 /** Milliseconds spent in the parts of a step so far. */
@@ -128,7 +128,7 @@ export class DecodeAttention {
     const tensors = this.#tensorsFor(queries);
     if (this.#queryGroup.size === 1 && dcpGroup.size === 1) {
       // Alone: the partial result is the result.
-      const result = output.dtype === "f32" ? output : tensors.ownOut;
+      const result = output.dtype === "f32" ? output : (tensors.ownOut ?? output);
       await this.#attendLocally(layer, plan, gathered, result, lse ?? tensors.lse);
       this.times.attentionMs += performance.now() - gatherEnd;
       if (result !== output) output.copyFrom(result);
@@ -195,7 +195,8 @@ export class DecodeAttention {
       return;
     }
     // The sums of ag-rs are made in f32 and rounded afterwards.
-    const result = combine === "ag-rs" && output.dtype !== "f32" ? tensors.ownOut : output;
+    const isRounded = combine === "ag-rs" && output.dtype !== "f32";
+    const result = isRounded ? (tensors.ownOut ?? output) : output;
     await dcpReduceOutput({
       backend: mergeBackend,
       dcpGroup,
@@ -217,7 +218,8 @@ export class DecodeAttention {
     const { queryHeads, dcpGroup } = this.#options;
     const valueDim = this.#valueDim;
     const rows = queries * queryHeads;
-    const ownElements = Math.min(queries * this.#own.count * valueDim, this.#ownOut.size);
+    const ownShape = [queries, this.#own.count, valueDim];
+    const isHalf = (this.#options.queryDtype ?? "f32") !== "f32";
     const packed = this.#partial.slice(0, 0, rows * (valueDim + 1));
     const tensors: StepTensors = {
       out: packed.slice(0, 0, rows * valueDim).reshape([queries, queryHeads, valueDim]),
@@ -231,10 +233,7 @@ export class DecodeAttention {
               dcpGroup,
               this.#queryGroup,
             ),
-      ownOut:
-        this.#ownOut.size === 0
-          ? this.#ownOut
-          : this.#ownOut.slice(0, 0, ownElements).reshape([queries, this.#own.count, valueDim]),
+      ownOut: isHalf ? this.#ownOut.slice(0, 0, queries * this.#own.count * valueDim).reshape(ownShape) : undefined,
     };
     this.#stepTensors.set(queries, tensors);
     return tensors;

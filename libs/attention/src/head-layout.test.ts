@@ -27,17 +27,28 @@ test("replicated KV: DCP up to TP, and 3 ranks serve 8 heads", () => {
 });
 
 test.each([
-  [classic(8, 4), 32, 4, "dcp", "tp / kvHeads = 2", "4 with tp 8 and 4 KV heads"],
-  [classic(4, 2), 32, 8, "kvHeads", "divisor of tp = 4", "8"],
-  [classic(6, 3), 32, 4, "kvHeads", "divisor of tp = 6", "4"],
-  [{ layout: "orthogonal", tp: 2, pcp: 2, dcp: 4 }, 8, 2, "dcp", "tp / kvHeads = 1", "4 with tp 2 and 2 KV heads"],
-] as const)("head-sharded KV over %p is refused beyond its limit", (sizes, queryHeads, kvHeads, argument, ...says) => {
-  const make = (): unknown => headLayout({ sizes, kv: "head-sharded", queryHeads, kvHeads }, 0);
-  expect(make).toThrow(ArgumentError);
-  for (const text of [argument, ...says]) expect(make).toThrow(text);
-  // The same sizes with all KV heads on every rank are legal.
-  expect(() => headLayout({ sizes, kv: "replicated", queryHeads, kvHeads }, 0)).not.toThrow();
-});
+  ["TP8 DCP4 with 4 KV heads", classic(8, 4), 32, 4, "dcp", "tp / kvHeads = 2", "4 with tp 8 and 4 KV heads"],
+  ["TP4 DCP2 with 8 KV heads", classic(4, 2), 32, 8, "kvHeads", "divisor of tp = 4", "8"],
+  ["TP6 DCP3 with 4 KV heads", classic(6, 3), 32, 4, "kvHeads", "divisor of tp = 6", "4"],
+  [
+    "orthogonal TP2 PCP2 DCP4 with 2 KV heads",
+    { layout: "orthogonal", tp: 2, pcp: 2, dcp: 4 },
+    8,
+    2,
+    "dcp",
+    "tp / kvHeads = 1",
+    "4 with tp 2 and 2 KV heads",
+  ],
+] as const)(
+  "head-sharded KV over %s is refused beyond its limit",
+  (_, sizes, queryHeads, kvHeads, argument, ...says) => {
+    const make = (): unknown => headLayout({ sizes, kv: "head-sharded", queryHeads, kvHeads }, 0);
+    expect(make).toThrow(ArgumentError);
+    for (const text of [argument, ...says]) expect(make).toThrow(text);
+    // The same sizes with all KV heads on every rank are legal.
+    expect(() => headLayout({ sizes, kv: "replicated", queryHeads, kvHeads }, 0)).not.toThrow();
+  },
+);
 
 test("query heads that are no multiple of the KV heads are refused", () => {
   expect(() => headLayout({ sizes: classic(1, 1), kv: "replicated", queryHeads: 7, kvHeads: 2 }, 0)).toThrow(
