@@ -1,8 +1,7 @@
-import { headRange } from "@lockstep/dist-groups";
-import { type KvShard, localLength, type Operand } from "@lockstep/kernels";
+import { type HeadRange, headRange } from "@lockstep/dist-groups";
+import type { KvShard, Operand } from "@lockstep/kernels";
 import { ArgumentError, type Tensor } from "@lockstep/tensor";
 import { type AttentionVariant, attentionVariants } from "./attention-variant.ts";
-import { BlockManager, type Reservation } from "./block-manager.ts";
 import type { Combine } from "./combine.ts";
 import type { CombineChoiceMetrics } from "./combine-choice.ts";
 import { checkOptions, type DcpAttentionOptions } from "./dcp-attention-options.ts";
@@ -10,11 +9,12 @@ import { DecodeAttention } from "./decode-attention.ts";
 import { StepOrderError } from "./errors.ts";
 import { expectTensor } from "./expect-tensor.ts";
 import { KvCaches } from "./kv-caches.ts";
+import { KvSequences } from "./kv-sequences.ts";
 import { convertLse } from "./lse-base.ts";
 import { pcpRows } from "./pcp-rows.ts";
-import { Prefill } from "./prefill.ts";
+import { openPrefill, type Prefill } from "./prefill.ts";
 import { type PrefillPlan, planPrefill } from "./prefill-plan.ts";
-import { checkStepItems, planStep, type StepItem, type StepPlan } from "./step-plan.ts";
+import { checkStepItems, type StepItem, type StepPlan } from "./step-plan.ts";
 
 /** What a DcpAttention has done and holds. */
 export interface DcpAttentionMetrics {
@@ -47,20 +47,15 @@ export class DcpAttention {
   readonly shard: KvShard;
   readonly #options: DcpAttentionOptions;
   readonly #valueDim: number;
-  readonly #ownHeads: { readonly start: number; readonly end: number; readonly count: number };
+  readonly #ownHeads: HeadRange;
   readonly #maxStepQueries: number;
-  readonly #manager: BlockManager;
+  readonly #sequences: KvSequences;
   readonly #caches: KvCaches;
   readonly #variants: readonly AttentionVariant[];
   readonly #decode: DecodeAttention;
   readonly #prefill: Prefill | undefined;
-  readonly #live = new Set<number>();
-  #plan: StepPlan | undefined;
   /** The plan of a step begun by beginPrefill. */
   #prefillPlan: PrefillPlan | undefined;
-  #reservation: Reservation | undefined;
-  /** Copies of shared blocks that the backend has not completed yet. */
-  #copying: Promise<void> | undefined;
   #steps = 0;
   #closed = false;
 
@@ -72,37 +67,15 @@ export class DcpAttention {
     this.#variants = attentionVariants(options);
     this.#valueDim = options.valueDim ?? headDim;
     this.#ownHeads = headRange(queryHeads, queryGroup.rank, queryGroup.size);
-    this.#manager = new BlockManager(numBlocks, blockSize * shard.count);
+    this.#sequences = new KvSequences(shard, caches, numBlocks, blockSize, options.heap);
     this.#maxStepQueries = options.maxStepQueries ?? 256;
     this.#decode = new DecodeAttention(options, shard, caches, this.#variants, this.#maxStepQueries);
     try {
-      this.#prefill = this.#openPrefill();
+      this.#prefill = openPrefill(options, shard, caches, this.#ownHeads, this.#maxStepQueries);
     } catch (error) {
       this.#decode.close();
       throw error;
     }
-  }
-
-  #openPrefill(): Prefill | undefined {
-    const options = this.#options;
-    const { prefillChunk: chunkTokens, queryHeads, kvHeads, backend } = options;
-    if (chunkTokens === undefined) return undefined;
-    const { size, offset } = options.headGroup ?? { size: queryHeads / kvHeads, offset: 0 };
-    return new Prefill({
-      ...options,
-      mergeBackend: options.mergeBackend ?? backend,
-      caches: this.#caches,
-      shard: this.shard,
-      kvGroup: options.dcpGroup,
-      pcpGroup: options.pcpGroup,
-      chunkTokens,
-      rows: this.#maxStepQueries,
-      ownHeads: this.#ownHeads.count,
-      valueDim: this.#valueDim,
-      mla: options.mla === true,
-      headGroup: { size, offset: offset + this.#ownHeads.start },
-      deadlineMs: options.deadlineMs,
-    });
   }
 
   /** Allocates the caches. @throws ArgumentError for options that disagree, HeapExhausted when they do not fit */
@@ -130,9 +103,7 @@ export class DcpAttention {
 
   /** A new, empty sequence; returns its id. */
   createSequence(): number {
-    const sequence = this.#manager.createSequence();
-    this.#live.add(sequence);
-    return sequence;
+    return this.#sequences.create();
   }
 
   /**
@@ -141,27 +112,24 @@ export class DcpAttention {
    */
   forkSequence(sequence: number): number {
     this.#between("forkSequence");
-    const fork = this.#manager.fork(sequence);
-    this.#live.add(fork);
-    return fork;
+    return this.#sequences.fork(sequence);
   }
 
   /** Tokens of a sequence that are stored, over all ranks. */
   sequenceLength(sequence: number): number {
-    return this.#manager.get(sequence).length;
+    return this.#sequences.length(sequence);
   }
 
   /** Keeps the first `length` tokens of a sequence and frees the blocks of the others. */
   truncateSequence(sequence: number, length: number): void {
     this.#between("truncateSequence");
-    this.#manager.truncate(sequence, length);
+    this.#sequences.truncate(sequence, length);
   }
 
   /** Forgets a sequence and frees its blocks. */
   freeSequence(sequence: number): void {
     this.#between("freeSequence");
-    this.#manager.free(sequence);
-    this.#live.delete(sequence);
+    this.#sequences.free(sequence);
   }
 
   /**
@@ -175,7 +143,7 @@ export class DcpAttention {
       "beginStep",
       items.reduce((sum, item) => sum + (item.queries ?? item.tokens), 0),
     );
-    return this.#reserve(items);
+    return this.#sequences.begin(items);
   }
 
   /**
@@ -192,7 +160,7 @@ export class DcpAttention {
     const { rank = 0, size = 1 } = this.#options.pcpGroup ?? {};
     const tokens = items.map((item) => item.tokens);
     this.#checkQueries("beginPrefill", Math.max(...pcpRows(tokens, size).map(({ length }) => length)));
-    const step = this.#reserve(items.map(({ sequence, tokens: count }) => ({ sequence, tokens: count })));
+    const step = this.#sequences.begin(items.map(({ sequence, tokens: count }) => ({ sequence, tokens: count })));
     this.#prefillPlan = planPrefill(step, tokens, rank, size);
     return this.#prefillPlan;
   }
@@ -202,24 +170,6 @@ export class DcpAttention {
     if (queries <= most) return;
     const expected = `at most ${most} query tokens, the maxStepQueries`;
     throw new ArgumentError(`DcpAttention.${method}`, "items", expected, `${queries}`);
-  }
-
-  #reserve(items: readonly StepItem[]): StepPlan {
-    const reservation = this.#manager.extend(items);
-    let plan: StepPlan | undefined;
-    try {
-      plan = planStep(items, this.#manager, this.shard, this.#options.blockSize, this.#options.heap);
-      this.#copying = this.#caches.copyBlocks(reservation.copies);
-      // Whoever uses the caches next awaits it; until then a failure must not count as unhandled.
-      this.#copying?.catch(() => {});
-    } catch (error) {
-      plan?.blockTable.free();
-      reservation.undo();
-      throw error;
-    }
-    this.#reservation = reservation;
-    this.#plan = plan;
-    return plan;
   }
 
   /**
@@ -232,7 +182,7 @@ export class DcpAttention {
     const plan = this.#during("write");
     this.#notInPrefill("write");
     const started = performance.now();
-    await this.#copied();
+    await this.#sequences.copied();
     await this.#caches.write(layer, key, value, plan.slotMapping);
     this.#decode.times.attentionMs += performance.now() - started;
   }
@@ -247,7 +197,7 @@ export class DcpAttention {
   async attend(layer: number, query: Tensor, output: Tensor, lse?: Tensor): Promise<void> {
     const plan = this.#during("attend");
     this.#notInPrefill("attend");
-    await this.#copied();
+    await this.#sequences.copied();
     await this.#decode.attend(layer, plan, query, output, lse);
   }
 
@@ -296,7 +246,7 @@ export class DcpAttention {
     expectTensor(name, "output", output, ["f32", queryDtype], [rows, count, this.#valueDim]);
     if (lse !== undefined) expectTensor(name, "lse", lse, ["f32"], [rows, count]);
     const started = performance.now();
-    await this.#copied();
+    await this.#sequences.copied();
     await this.#prefill.write(layer, plan, key, value);
     const { sinks, ...variant } = this.#variants[layer] ?? {};
     await this.#prefill.attend(layer, plan, query, variant, sinks?.slice(0, start, end), output, lse);
@@ -307,36 +257,28 @@ export class DcpAttention {
   /** Ends the step. */
   endStep(): void {
     this.#during("endStep");
-    this.#leaveStep();
+    this.#leavePrefill();
+    this.#sequences.end();
     this.#steps++;
-  }
-
-  #leaveStep(): void {
-    this.#plan?.blockTable.free();
-    this.#plan = undefined;
-    this.#prefillPlan = undefined;
-    this.#prefill?.endStep();
   }
 
   /** Abandons the step: its new tokens are forgotten, as after a collective that failed in the middle of it. */
   cancelStep(): void {
     this.#during("cancelStep");
-    this.#leaveStep();
-    this.#reservation?.undo();
+    this.#leavePrefill();
+    this.#sequences.cancel();
   }
 
   get metrics(): DcpAttentionMetrics {
     const { dcpGroup, queryGroup = dcpGroup, pcpGroup } = this.#options;
-    let tokensHeld = 0;
-    for (const sequence of this.#live) tokensHeld += localLength(this.shard, this.#manager.get(sequence).length);
     const groups = new Set([dcpGroup, queryGroup, ...(pcpGroup === undefined ? [] : [pcpGroup])]);
     let bytesReceived = 0;
     for (const group of groups) bytesReceived += group.counters.bytesReceived;
     return {
       ...this.#decode.times,
       steps: this.#steps,
-      tokensHeld,
-      bytesHeld: (this.#manager.totalBlocks - this.#manager.freeBlocks) * this.#caches.blockBytes,
+      tokensHeld: this.#sequences.tokensHeld,
+      bytesHeld: this.#sequences.bytesHeld,
       bytesReceived,
       combine: this.#decode.combine,
       combineChoices: this.#decode.combineChoices,
@@ -348,20 +290,20 @@ export class DcpAttention {
     if (this.#closed) return;
     this.#closed = true;
     this.#caches.free();
-    this.#leaveStep();
+    this.#sequences.end();
     this.#prefill?.close();
     this.#decode.close();
   }
 
-  async #copied(): Promise<void> {
-    if (this.#copying === undefined) return;
-    await this.#copying;
-    this.#copying = undefined;
+  #leavePrefill(): void {
+    this.#prefillPlan = undefined;
+    this.#prefill?.endStep();
   }
 
   #during(method: string): StepPlan {
-    if (this.#plan === undefined) throw new StepOrderError(method, "call beginStep first");
-    return this.#plan;
+    const { plan } = this.#sequences;
+    if (plan === undefined) throw new StepOrderError(method, "call beginStep first");
+    return plan;
   }
 
   #notInPrefill(method: string): void {
@@ -369,6 +311,6 @@ export class DcpAttention {
   }
 
   #between(method: string): void {
-    if (this.#plan !== undefined) throw new StepOrderError(method, "end the step with endStep first");
+    if (this.#sequences.plan !== undefined) throw new StepOrderError(method, "end the step with endStep first");
   }
 }

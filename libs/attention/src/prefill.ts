@@ -1,7 +1,8 @@
-import type { ProcessGroup } from "@lockstep/dist-groups";
+import type { HeadRange, ProcessGroup } from "@lockstep/dist-groups";
 import type { KernelBackend, KvShard, Operand } from "@lockstep/kernels";
 import { Arena, type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { AttentionVariant } from "./attention-variant.ts";
+import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
 import type { KvCaches } from "./kv-caches.ts";
 import { type PrefillChunk, type PrefillPlan, prefillChunks } from "./prefill-plan.ts";
 
@@ -31,6 +32,38 @@ export interface PrefillOptions {
   /** Of this rank's own query heads. */
   readonly headGroup: { readonly size: number; readonly offset: number };
   readonly deadlineMs: number | undefined;
+}
+
+/**
+ * The prefill of a DcpAttention; undefined when it was opened without one.
+ * @param own this rank's query heads within its query group
+ * @param rows most tokens that it brings in a step
+ */
+export function openPrefill(
+  options: DcpAttentionOptions,
+  shard: KvShard,
+  caches: KvCaches,
+  own: HeadRange,
+  rows: number,
+): Prefill | undefined {
+  const { prefillChunk: chunkTokens, backend, mergeBackend = backend, queryHeads, kvHeads, headDim } = options;
+  if (chunkTokens === undefined) return undefined;
+  const { size, offset } = options.headGroup ?? { size: queryHeads / kvHeads, offset: 0 };
+  return new Prefill({
+    ...options,
+    mergeBackend,
+    caches,
+    shard,
+    kvGroup: options.dcpGroup,
+    pcpGroup: options.pcpGroup,
+    chunkTokens,
+    rows,
+    ownHeads: own.count,
+    valueDim: options.valueDim ?? headDim,
+    mla: options.mla === true,
+    headGroup: { size, offset: offset + own.start },
+    deadlineMs: options.deadlineMs,
+  });
 }
 
 /**

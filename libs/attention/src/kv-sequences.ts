@@ -1,0 +1,114 @@
+import { type KvShard, localLength } from "@lockstep/kernels";
+import type { SharedHeap } from "@lockstep/tensor";
+import { BlockManager, type Reservation } from "./block-manager.ts";
+import type { KvCaches } from "./kv-caches.ts";
+import { planStep, type StepItem, type StepPlan } from "./step-plan.ts";
+
+/** The sequences stored on one rank, and what the step under way has reserved for them. */
+export class KvSequences {
+  readonly #shard: KvShard;
+  readonly #caches: KvCaches;
+  readonly #blockSize: number;
+  readonly #heap: SharedHeap;
+  readonly #manager: BlockManager;
+  readonly #live = new Set<number>();
+  #plan: StepPlan | undefined;
+  #reservation: Reservation | undefined;
+  /** Copies of shared blocks that the backend has not completed yet. */
+  #copying: Promise<void> | undefined;
+
+  /** Block tables are allocated from `heap`. */
+  constructor(shard: KvShard, caches: KvCaches, numBlocks: number, blockSize: number, heap: SharedHeap) {
+    this.#shard = shard;
+    this.#caches = caches;
+    this.#blockSize = blockSize;
+    this.#heap = heap;
+    this.#manager = new BlockManager(numBlocks, blockSize * shard.count);
+  }
+
+  /** The step under way. */
+  get plan(): StepPlan | undefined {
+    return this.#plan;
+  }
+
+  /** Tokens that this rank stores, over all sequences. */
+  get tokensHeld(): number {
+    let tokens = 0;
+    for (const sequence of this.#live) tokens += localLength(this.#shard, this.length(sequence));
+    return tokens;
+  }
+
+  /** Bytes of the blocks in use, over all layers. */
+  get bytesHeld(): number {
+    return (this.#manager.totalBlocks - this.#manager.freeBlocks) * this.#caches.blockBytes;
+  }
+
+  create(): number {
+    const sequence = this.#manager.createSequence();
+    this.#live.add(sequence);
+    return sequence;
+  }
+
+  fork(sequence: number): number {
+    const fork = this.#manager.fork(sequence);
+    this.#live.add(fork);
+    return fork;
+  }
+
+  /** Tokens stored over all ranks. */
+  length(sequence: number): number {
+    return this.#manager.get(sequence).length;
+  }
+
+  truncate(sequence: number, length: number): void {
+    this.#manager.truncate(sequence, length);
+  }
+
+  free(sequence: number): void {
+    this.#manager.free(sequence);
+    this.#live.delete(sequence);
+  }
+
+  /**
+   * Reserves the slots of a step's new tokens, copies shared blocks that they go to, and plans what its queries see.
+   * @throws OutOfBlocks, ArgumentError, HeapExhausted: nothing is reserved then
+   */
+  begin(items: readonly StepItem[]): StepPlan {
+    const reservation = this.#manager.extend(items);
+    let plan: StepPlan | undefined;
+    try {
+      plan = planStep(items, this.#manager, this.#shard, this.#blockSize, this.#heap);
+      this.#copying = this.#caches.copyBlocks(reservation.copies);
+      // Whoever uses the caches next awaits it; until then a failure must not count as unhandled.
+      this.#copying?.catch(() => {});
+    } catch (error) {
+      plan?.blockTable.free();
+      reservation.undo();
+      throw error;
+    }
+    this.#reservation = reservation;
+    this.#plan = plan;
+    return plan;
+  }
+
+  /** To be awaited before the caches are used in a step. */
+  async copied(): Promise<void> {
+    if (this.#copying === undefined) return;
+    await this.#copying;
+    this.#copying = undefined;
+  }
+
+  /** Ends the step, if there is one. */
+  end(): void {
+    this.#plan?.blockTable.free();
+    this.#plan = undefined;
+    this.#reservation = undefined;
+  }
+
+  /** Ends the step and takes back what it reserved. */
+  cancel(): void {
+    const reservation = this.#reservation;
+    this.end();
+    reservation?.undo();
+  }
+}
