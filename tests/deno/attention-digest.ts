@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import { localLength } from "@lockstep/attention";
 import { openWorld } from "@lockstep/dist-groups";
+import { isQuantised } from "@lockstep/kernels";
 import { Tensor } from "@lockstep/tensor";
 import type * as program from "../multi-rank/attention-program.ts";
 import { RandomStream } from "../random.ts";
@@ -26,8 +27,8 @@ try {
   const out = Tensor.empty(world.heap, "f32", [rows, 8, 48]);
   const lse = Tensor.empty(world.heap, "f32", [rows, 8]);
   const digest = createHash("sha256");
-  for (const combine of ["ag-rs", "a2a"] as const) {
-    for (const kvDtype of ["f32", "f16", "bf16"] as const) {
+  for (const combine of ["ag-rs", "a2a", "one-shot"] as const) {
+    for (const kvDtype of ["f32", "f16", "bf16", "f8e4m3", "i8"] as const) {
       out.fill(Number.NaN);
       const held = await world.call("replay", [
         {
@@ -39,7 +40,13 @@ try {
           lse: lse.descriptor,
           kvDtype,
           blockSize: 8,
-          options: { interleave: 2, combine, softcap: 20 },
+          options: {
+            interleave: 2,
+            combine,
+            softcap: 20,
+            window: 30,
+            ...(isQuantised(kvDtype) ? { kvScales: { key: 0.02, value: 0.03 } } : {}),
+          },
         },
       ]);
       const lengths = [48, 9];
