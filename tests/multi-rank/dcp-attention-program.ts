@@ -138,13 +138,13 @@ export async function setup({ heap, world, onClose }: RankContext) {
       return refused;
     },
 
-    /** 40 tokens, one a step, by a combine; what was computed, and what `auto` made of it. */
+    /** 80 tokens, one a step, by a combine; what was computed, and what `auto` made of it. */
     async decode(combine: "auto" | "ag-rs" | "a2a" | "one-shot") {
       const attention = DcpAttention.open({ ...defaults, numBlocks: 20, combine });
       const sequence = attention.createSequence();
       const out = rows(1, 1);
       const results: number[] = [];
-      for (let step = 0; step < 40; step++) {
+      for (let step = 0; step < 80; step++) {
         attention.beginStep([{ sequence, tokens: 1 }]);
         await attention.forward(0, rows(1, 1), rows(1, 1), rows(1, 1), out);
         attention.endStep();

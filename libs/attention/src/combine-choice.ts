@@ -12,7 +12,8 @@ export interface CombineChoiceMetrics {
   readonly microseconds: Partial<Record<Combine, number>>;
 }
 
-interface SizeClass {
+/** Steps of about one size: what is known of them. */
+export interface SizeClass {
   readonly queries: number;
   readonly candidates: readonly Combine[];
   /** Milliseconds, candidates in turn. */
@@ -21,8 +22,8 @@ interface SizeClass {
   readonly microseconds: Partial<Record<Combine, number>>;
 }
 
-/** Each candidate is timed so often before the ranks agree. */
-const TRIALS = 5;
+/** Each candidate is timed so often before the ranks agree; the first half only warms up. */
+const TRIALS = 24;
 
 /**
  * Chooses a combine by what it costs here, for each size of step: the first steps of a size run every candidate in turn, on real
@@ -48,20 +49,8 @@ export class CombineChoice {
       .sort((a, b) => a.queries - b.queries);
   }
 
-  /** The combine for a step of `queries` query tokens; the first candidate wins a tie. */
-  next(queries: number, candidates: readonly Combine[]): Combine {
-    const size = this.#classOf(queries, candidates);
-    if (size.chosen === undefined && size.trials.length === TRIALS * candidates.length) this.#agree(size);
-    return size.chosen ?? candidates[size.trials.length % candidates.length] ?? "a2a";
-  }
-
-  /** Records what the combine that `next` named took. */
-  record(queries: number, candidates: readonly Combine[], milliseconds: number): void {
-    const size = this.#classOf(queries, candidates);
-    if (size.chosen === undefined) size.trials.push(milliseconds);
-  }
-
-  #classOf(queries: number, candidates: readonly Combine[]): SizeClass {
+  /** The class of steps of `queries` query tokens; the first candidate wins a tie. */
+  sizeClass(queries: number, candidates: readonly Combine[]): SizeClass {
     const most = 2 ** Math.ceil(Math.log2(Math.max(1, queries)));
     const key = `${most} ${candidates.length}`;
     let size = this.#classes.get(key);
@@ -72,6 +61,17 @@ export class CombineChoice {
     return size;
   }
 
+  /** The combine for the next step of a class. */
+  next(size: SizeClass): Combine {
+    if (size.chosen === undefined && size.trials.length === TRIALS * size.candidates.length) this.#agree(size);
+    return size.chosen ?? size.candidates[size.trials.length % size.candidates.length] ?? "a2a";
+  }
+
+  /** Records what the combine that `next` named took. */
+  record(size: SizeClass, milliseconds: number): void {
+    if (size.chosen === undefined) size.trials.push(milliseconds);
+  }
+
   #agree(size: SizeClass): void {
     const shared = Tensor.from(this.#allocator, "f32", [size.trials.length], size.trials);
     try {
@@ -79,7 +79,10 @@ export class CombineChoice {
       const costs = shared.toNumbers();
       let best = Number.POSITIVE_INFINITY;
       for (const [index, candidate] of size.candidates.entries()) {
-        const own = costs.filter((_, trial) => trial % size.candidates.length === index).sort();
+        const own = costs
+          .filter((_, trial) => trial % size.candidates.length === index)
+          .slice(TRIALS / 2)
+          .sort();
         const median = own[Math.floor(own.length / 2)] ?? 0;
         size.microseconds[candidate] = median * 1000;
         if (median >= best) continue;

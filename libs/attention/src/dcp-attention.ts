@@ -182,8 +182,9 @@ export class DcpAttention {
     const plan = this.#during("write");
     this.#notInPrefill("write");
     const started = performance.now();
-    await this.#sequences.copied();
-    await this.#caches.write(layer, key, value, plan.slotMapping);
+    if (this.#sequences.copying !== undefined) await this.#sequences.copying;
+    const written = this.#caches.write(layer, key, value, plan.slotMapping);
+    if (written !== undefined) await written;
     this.#decode.times.attentionMs += performance.now() - started;
   }
 
@@ -197,7 +198,7 @@ export class DcpAttention {
   async attend(layer: number, query: Tensor, output: Tensor, lse?: Tensor): Promise<void> {
     const plan = this.#during("attend");
     this.#notInPrefill("attend");
-    await this.#sequences.copied();
+    if (this.#sequences.copying !== undefined) await this.#sequences.copying;
     await this.#decode.attend(layer, plan, query, output, lse);
   }
 
@@ -246,7 +247,7 @@ export class DcpAttention {
     expectTensor(name, "output", output, ["f32", queryDtype], [rows, count, this.#valueDim]);
     if (lse !== undefined) expectTensor(name, "lse", lse, ["f32"], [rows, count]);
     const started = performance.now();
-    await this.#sequences.copied();
+    if (this.#sequences.copying !== undefined) await this.#sequences.copying;
     await this.#prefill.write(layer, plan, key, value);
     const { sinks, ...variant } = this.#variants[layer] ?? {};
     await this.#prefill.attend(layer, plan, query, variant, sinks?.slice(0, start, end), output, lse);

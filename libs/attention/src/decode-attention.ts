@@ -1,9 +1,9 @@
 import { type HeadRange, headRange, type ProcessGroup } from "@lockstep/dist-groups";
-import type { KvShard } from "@lockstep/kernels";
+import type { Completion, KvShard, PartialAttentionArgs } from "@lockstep/kernels";
 import { Arena, Tensor } from "@lockstep/tensor";
 import type { AttentionVariant } from "./attention-variant.ts";
 import { type Combine, COMBINES } from "./combine.ts";
-import { CombineChoice, type CombineChoiceMetrics } from "./combine-choice.ts";
+import { CombineChoice, type CombineChoiceMetrics, type SizeClass } from "./combine-choice.ts";
 import { OneShotExchange } from "./combine-one-shot.ts";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
 import { expectTensor } from "./expect-tensor.ts";
@@ -26,7 +26,11 @@ interface StepTensors {
   readonly oneShot: OneShotExchange | undefined;
   /** This rank's heads in f32, for results that are rounded to 16 bits after a reduction in f32; undefined without such. */
   readonly ownOut: Tensor | undefined;
+  /** Of steps of this size, for `auto`. */
+  readonly sizeClass: SizeClass;
 }
+
+type LayerArgs = Omit<PartialAttentionArgs, "query" | "blockTable" | "sequences" | "positions" | "out" | "lse">;
 
 /** Milliseconds spent in the parts of a step so far. */
 export interface DecodeTimes {
@@ -56,6 +60,7 @@ export class DecodeAttention {
   readonly #gather: QueryGather;
   readonly #choice: CombineChoice;
   readonly #stepTensors = new Map<number, StepTensors>();
+  readonly #layerArgs: LayerArgs[] = [];
   #combine: Combine;
 
   /** Allocates scratch memory. @throws HeapExhausted */
@@ -122,28 +127,30 @@ export class DecodeAttention {
     if (lse !== undefined) expectTensor(NAME, "lse", lse, ["f32"], [queries, own]);
 
     const started = performance.now();
-    const gathered = await this.#gather.gather(query);
+    const gathering = this.#gather.gather(query);
+    const gathered = gathering instanceof Tensor ? gathering : await gathering;
     const gatherEnd = performance.now();
     this.times.gatherMs += gatherEnd - started;
     const tensors = this.#tensorsFor(queries);
     if (this.#queryGroup.size === 1 && dcpGroup.size === 1) {
       // Alone: the partial result is the result.
       const result = output.dtype === "f32" ? output : (tensors.ownOut ?? output);
-      await this.#attendLocally(layer, plan, gathered, result, lse ?? tensors.lse);
+      const attended = this.#attendLocally(layer, plan, gathered, result, lse ?? tensors.lse);
+      if (attended !== undefined) await attended;
       this.times.attentionMs += performance.now() - gatherEnd;
       if (result !== output) output.copyFrom(result);
     } else {
       const { combine: configured = "auto" } = this.#options;
-      const candidates = COMBINES.filter((each) => each !== "one-shot" || tensors.oneShot !== undefined);
-      const combine = configured === "auto" ? this.#choice.next(queries, candidates) : configured;
+      const combine = configured === "auto" ? this.#choice.next(tensors.sizeClass) : configured;
       const partial = combine === "one-shot" && tensors.oneShot !== undefined ? tensors.oneShot : tensors;
-      await this.#attendLocally(layer, plan, gathered, partial.out, partial.lse);
+      const attended = this.#attendLocally(layer, plan, gathered, partial.out, partial.lse);
+      if (attended !== undefined) await attended;
       const combineStart = performance.now();
       this.times.attentionMs += combineStart - gatherEnd;
       await this.#combineBy(combine, tensors, output, lse);
       const took = performance.now() - combineStart;
       this.times.combineMs += took;
-      if (configured === "auto") this.#choice.record(queries, candidates, took);
+      if (configured === "auto") this.#choice.record(tensors.sizeClass, took);
       this.#combine = combine;
     }
     if (lse !== undefined) convertLse(lse, "e", lseBase, lse);
@@ -153,26 +160,29 @@ export class DecodeAttention {
     this.#scratch.close();
   }
 
-  async #attendLocally(layer: number, plan: StepPlan, query: Tensor, out: Tensor, lse: Tensor): Promise<void> {
-    const { backend, headDim, headGroup } = this.#options;
+  #attendLocally(layer: number, plan: StepPlan, query: Tensor, out: Tensor, lse: Tensor): Completion {
+    const { blockTable, sequences, positions } = plan;
+    const layerArgs = this.#layerArgs[layer] ?? this.#argsOf(layer);
+    return this.#options.backend.partialAttention({ ...layerArgs, query, blockTable, sequences, positions, out, lse });
+  }
+
+  /** What a layer's attention takes at every step; kept. */
+  #argsOf(layer: number): LayerArgs {
+    const { headDim, headGroup } = this.#options;
     const { sinks, scale = 1 / Math.sqrt(headDim), ...variant } = this.#variants[layer] ?? {};
-    await backend.partialAttention({
-      query,
+    const args: LayerArgs = {
       keyCache: this.#caches.key(layer),
       valueCache: this.#caches.value(layer),
       ...this.#caches.scales(layer),
-      blockTable: plan.blockTable,
-      sequences: plan.sequences,
-      positions: plan.positions,
       shard: this.#shard,
       scale: scale * this.#gather.scoreFactor,
       ...variant,
       // Sinks join once: on the rank that holds the first tokens.
       ...(sinks === undefined || this.#shard.index !== 0 ? {} : { sinks }),
       ...(headGroup === undefined ? {} : { headGroup }),
-      out,
-      lse,
-    });
+    };
+    this.#layerArgs[layer] = args;
+    return args;
   }
 
   async #combineBy(combine: Combine, tensors: StepTensors, output: Tensor, lse: Tensor | undefined): Promise<void> {
@@ -221,18 +231,22 @@ export class DecodeAttention {
     const ownShape = [queries, this.#own.count, valueDim];
     const isHalf = (this.#options.queryDtype ?? "f32") !== "f32";
     const packed = this.#partial.slice(0, 0, rows * (valueDim + 1));
+    const isOneShot = queries <= this.#oneShotRows;
     const tensors: StepTensors = {
       out: packed.slice(0, 0, rows * valueDim).reshape([queries, queryHeads, valueDim]),
       lse: packed.slice(0, rows * valueDim, rows * (valueDim + 1)).reshape([queries, queryHeads]),
-      oneShot:
-        queries > this.#oneShotRows
-          ? undefined
-          : new OneShotExchange(
-              packed.reshape([queries, queryHeads, valueDim + 1]),
-              this.#received,
-              dcpGroup,
-              this.#queryGroup,
-            ),
+      oneShot: isOneShot
+        ? new OneShotExchange(
+            packed.reshape([queries, queryHeads, valueDim + 1]),
+            this.#received,
+            dcpGroup,
+            this.#queryGroup,
+          )
+        : undefined,
+      sizeClass: this.#choice.sizeClass(
+        queries,
+        isOneShot ? COMBINES : COMBINES.filter((combine) => combine !== "one-shot"),
+      ),
       ownOut: isHalf ? this.#ownOut.slice(0, 0, queries * this.#own.count * valueDim).reshape(ownShape) : undefined,
     };
     this.#stepTensors.set(queries, tensors);

@@ -1,4 +1,4 @@
-import type { KernelBackend, Operand } from "@lockstep/kernels";
+import type { Completion, KernelBackend, Operand } from "@lockstep/kernels";
 import { type LayerScales, layerScales, type KvScales } from "./kv-scales.ts";
 import { ArgumentError, type DType, Tensor } from "@lockstep/tensor";
 import type { BlockCopy } from "./block-manager.ts";
@@ -74,20 +74,18 @@ export class KvCaches {
   }
 
   /** Stores rows of new tokens at their slots. @throws ArgumentError when values are missing, or given for MLA */
-  async write(layer: number, key: Tensor, value: Tensor | undefined, slotMapping: Int32Array): Promise<void> {
+  write(layer: number, key: Tensor, value: Tensor | undefined, slotMapping: Int32Array): Completion {
     this.checkValue(value);
     const { backend } = this.#shape;
     const keyCache = this.key(layer);
+    const { keyScale, valueScale } = this.scales(layer);
     // Rows that are quantised already are moved as they are.
-    const { keyScale, valueScale }: LayerScales = key.dtype === keyCache.dtype ? {} : this.scales(layer);
-    await backend.writeKvCache({
-      key,
-      slotMapping,
-      keyCache,
-      ...(keyScale === undefined ? {} : { keyScale }),
-      ...(value === undefined ? {} : { value, valueCache: this.value(layer) }),
-      ...(value === undefined || valueScale === undefined ? {} : { valueScale }),
-    });
+    const isScaled = keyScale !== undefined && key.dtype !== keyCache.dtype;
+    const keys = isScaled ? { key, slotMapping, keyCache, keyScale } : { key, slotMapping, keyCache };
+    if (value === undefined) return backend.writeKvCache(keys);
+    const valueCache = this.value(layer);
+    if (!isScaled || valueScale === undefined) return backend.writeKvCache({ ...keys, value, valueCache });
+    return backend.writeKvCache({ ...keys, value, valueCache, valueScale });
   }
 
   /** @throws ArgumentError unless values are given, or left out for MLA */

@@ -91,11 +91,9 @@ export class KvSequences {
     return plan;
   }
 
-  /** To be awaited before the caches are used in a step. */
-  async copied(): Promise<void> {
-    if (this.#copying === undefined) return;
-    await this.#copying;
-    this.#copying = undefined;
+  /** To be awaited, if there is anything to await, before the caches are used in a step. */
+  get copying(): Promise<void> | undefined {
+    return this.#copying;
   }
 
   /** Ends the step, if there is one. */
@@ -103,6 +101,7 @@ export class KvSequences {
     this.#plan?.blockTable.free();
     this.#plan = undefined;
     this.#reservation = undefined;
+    this.#copying = undefined;
   }
 
   /** Ends the step and takes back what it reserved. */

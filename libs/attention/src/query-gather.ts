@@ -38,6 +38,7 @@ export class QueryGather {
   readonly #options: QueryGatherOptions;
   readonly #gathered: Tensor;
   readonly #rounded: Tensor | undefined;
+  readonly #views = new Map<number, Tensor>();
 
   constructor(options: QueryGatherOptions, allocator: Allocator) {
     this.#options = options;
@@ -57,16 +58,30 @@ export class QueryGather {
   }
 
   /** Queries of all heads [T, heads, headDim] from this rank's [T, ownHeads, headDim] (all heads when replicated). */
-  async gather(query: Tensor): Promise<Tensor> {
-    const { group, heads, dtype, backend, scale, deadlineMs } = this.#options;
+  gather(query: Tensor): Tensor | Promise<Tensor> {
+    const { dtype, backend, scale } = this.#options;
+    if (this.#rounded === undefined || query.dtype === dtype) return this.#gather(query);
     const tokens = query.dim(0);
-    let own = query;
-    if (this.#rounded !== undefined && query.dtype !== dtype) {
-      own = (this.isLocal ? this.#gathered : this.#rounded).slice(0, 0, tokens);
-      const slotMapping = Int32Array.from({ length: tokens }, (_, token) => token);
-      await backend.writeKvCache({ key: query, slotMapping, keyCache: own.unsqueeze(1), keyScale: [scale] });
-    }
+    const rounded = (this.isLocal ? this.#gathered : this.#rounded).slice(0, 0, tokens);
+    const slotMapping = Int32Array.from({ length: tokens }, (_, token) => token);
+    const keyCache = rounded.unsqueeze(1);
+    const done = backend.writeKvCache({ key: query, slotMapping, keyCache, keyScale: [scale] });
+    return done === undefined ? this.#gather(rounded) : done.then(() => this.#gather(rounded));
+  }
+
+  #gather(own: Tensor): Tensor {
     if (this.isLocal) return own;
-    return dcpPrepareQuery(own, group, { heads, into: this.#gathered.slice(0, 0, tokens), deadlineMs });
+    const { group, heads, deadlineMs } = this.#options;
+    return dcpPrepareQuery(own, group, { heads, into: this.#into(own.dim(0)), deadlineMs });
+  }
+
+  /** The first rows of the gathered queries: a view that is made once for each number of them. */
+  #into(tokens: number): Tensor {
+    let view = this.#views.get(tokens);
+    if (view === undefined) {
+      view = this.#gathered.slice(0, 0, tokens);
+      this.#views.set(tokens, view);
+    }
+    return view;
   }
 }
