@@ -8,6 +8,8 @@ import { LockstepError, Tensor } from "@lockstep/tensor";
 export async function setup({ heap, world, onClose }: RankContext) {
   const backend = await openBackend("reference", { heap });
   onClose(() => backend.close());
+  const wasm = await openBackend("wasm", { heap });
+  onClose(() => wasm.close());
   const before = heap.usedBytes;
   const defaults: DcpAttentionOptions = {
     backend,
@@ -139,8 +141,13 @@ export async function setup({ heap, world, onClose }: RankContext) {
     },
 
     /** 80 tokens, one a step, by a combine; what was computed, and what `auto` made of it. */
-    async decode(combine: "auto" | "ag-rs" | "a2a" | "one-shot") {
-      const attention = DcpAttention.open({ ...defaults, numBlocks: 20, combine });
+    async decode(combine: "auto" | "ag-rs" | "a2a" | "one-shot", on: "reference" | "wasm") {
+      const attention = DcpAttention.open({
+        ...defaults,
+        ...(on === "wasm" ? { backend: wasm } : {}),
+        numBlocks: 20,
+        combine,
+      });
       const sequence = attention.createSequence();
       const out = rows(1, 1);
       const results: number[] = [];

@@ -1,4 +1,4 @@
-import { Tensor } from "@lockstep/tensor";
+import { forEachOffset, Tensor } from "@lockstep/tensor";
 import { type CombineArgs, sameRanks } from "./combine.ts";
 import { dcpCorrectAttnOut } from "./correct-attn-out.ts";
 
@@ -19,9 +19,25 @@ export async function combineGatherReduce(args: CombineArgs): Promise<void> {
       dcpGroup.allReduce(attnOut, attnOut, { deadlineMs });
       out.copyFrom(attnOut.slice(1, own.start, own.end));
     }
+    if (out.dtype === "f32") clearNegativeZeros(out);
     lse?.copyFrom(globalLse.slice(1, own.start, own.end));
   } finally {
     globalLse.free();
     lses.free();
   }
+}
+
+const NEGATIVE_ZERO_BITS = 1 << 31;
+
+/** -0 becomes 0, as in a merge, whose sums start from 0: so that the ways to combine agree in every bit. */
+function clearNegativeZeros(out: Tensor): void {
+  const { buffer, byteOffset, length } = out.elements;
+  const bits = new Int32Array(buffer, byteOffset, length);
+  if (out.isContiguous) {
+    for (let at = 0; at < bits.length; at++) if (bits[at] === NEGATIVE_ZERO_BITS) bits[at] = 0;
+    return;
+  }
+  forEachOffset(out.shape, out.strides, (at) => {
+    if (bits[at] === NEGATIVE_ZERO_BITS) bits[at] = 0;
+  });
 }

@@ -9,9 +9,9 @@ import type { Allocator, Tensor } from "@lockstep/tensor";
  * - `one-shot`: every output row goes out with its LSE behind it, in one message per peer through the group's staging memory; the
  *   receiver merges. One round without acknowledgement: for small sizes.
  *
- * All fold in rank order in f32: on the wasm backend the same f32 partial outputs give the same bits by each, but for the sign
- * of a zero. ag-rs alone rounds once more where corrected outputs are narrower than the arithmetic: partial outputs in f16 or
- * bf16, or the float64 of the reference backend.
+ * All fold in rank order in f32: on the wasm backend the same f32 partial outputs give the same bits by each. ag-rs alone rounds
+ * once more where corrected outputs are narrower than the arithmetic: partial outputs in f16 or bf16, or the float64 of the
+ * reference backend. On webgpu the compiler decides how products and sums are fused, so ag-rs may differ in the last bit.
  */
 export type Combine = "ag-rs" | "a2a" | "one-shot";
 

@@ -231,6 +231,9 @@ export class DecodeAttention {
     const ownShape = [queries, this.#own.count, valueDim];
     const isHalf = (this.#options.queryDtype ?? "f32") !== "f32";
     const packed = this.#partial.slice(0, 0, rows * (valueDim + 1));
+    // Choosing by time must not change a bit: only on wasm does ag-rs give those of the others.
+    const { backend, mergeBackend = backend } = this.#options;
+    const candidates = COMBINES.filter((combine) => combine !== "ag-rs" || mergeBackend.name === "wasm");
     const isOneShot = queries <= this.#oneShotRows;
     const tensors: StepTensors = {
       out: packed.slice(0, 0, rows * valueDim).reshape([queries, queryHeads, valueDim]),
@@ -245,7 +248,7 @@ export class DecodeAttention {
         : undefined,
       sizeClass: this.#choice.sizeClass(
         queries,
-        isOneShot ? COMBINES : COMBINES.filter((combine) => combine !== "one-shot"),
+        isOneShot ? candidates : candidates.filter((combine) => combine !== "one-shot"),
       ),
       ownOut: isHalf ? this.#ownOut.slice(0, 0, queries * this.#own.count * valueDim).reshape(ownShape) : undefined,
     };
