@@ -2,9 +2,7 @@
 //
 // Staged (the input fits the staging area), one round: every rank folds what all n staged. n times the arithmetic of a scatter,
 // but of a small message, and no second round.
-// Direct, two ranks, none in place, two rounds: every rank folds both inputs where they lie, then acknowledges. As many bytes cross
-// between the ranks as below, and a round less.
-// Direct otherwise, three rounds: reduce-scatter, then all-gather, both straight from the peers' tensors. Rank r folds chunk r of all
+// Direct, three rounds: reduce-scatter, then all-gather, both straight from the peers' tensors. Rank r folds chunk r of all
 // inputs into chunk r of its output; then everyone copies chunk p from rank p's output; then all acknowledge. In place this
 // is safe: in round 0 rank r writes only chunk r of its own tensor, which no peer reads before round 1.
 // Chunks cut the flat elements when all tensors are contiguous, else the largest dimension. Cutting does not change a bit:
@@ -18,7 +16,6 @@ import {
   DIRECT,
   DTYPE_CODES,
   headerFlags,
-  IN_PLACE,
   OP_CODES,
   REDUCTION_CODES,
   type Reduction,
@@ -50,8 +47,6 @@ export class AllReduce implements Rounds {
   readonly #member: GroupMember;
   readonly #plans = new PlanCache<AllReducePlan>();
   readonly #flatShape = [0];
-  /** Rounds of the running collective after its first, when it is direct. */
-  #rounds = 0;
   #running: AllReducePlan | undefined;
   #shape: readonly number[] = [];
   /** Dimension of `#shape` that is cut into chunks. */
@@ -88,8 +83,9 @@ export class AllReduce implements Rounds {
     checkSameDType(OP, "output", output, input);
     checkChunkShape(OP, "output", output, input.shape, -1, 0);
     checkReduction(OP, reduction, input);
-    const inPlace = input === output || overlaps(input, output);
-    if (inPlace && input !== output && !isSameView(input, output)) throw overlapError(OP, "output", "input");
+    if (input !== output && overlaps(input, output) && !isSameView(input, output)) {
+      throw overlapError(OP, "output", "input");
+    }
     const direct = input.byteLength > channel.stagedAllReduceLimit;
     const others = channel.size - 1;
     return {
@@ -105,8 +101,7 @@ export class AllReduce implements Rounds {
         0,
         input.shape.length,
       ),
-      flags:
-        (direct ? DIRECT : 0) | (input.isContiguous && output.isContiguous ? CONTIGUOUS : 0) | (inPlace ? IN_PLACE : 0),
+      flags: (direct ? DIRECT : 0) | (input.isContiguous && output.isContiguous ? CONTIGUOUS : 0),
       bytesReceived: direct ? Math.round((2 * others * input.byteLength) / channel.size) : others * input.byteLength,
     };
   }
@@ -119,14 +114,9 @@ export class AllReduce implements Rounds {
       this.#foldStaged(input, output, reduction);
       return false;
     }
-    if (round === 0 && this.#foldsAll()) {
-      this.#foldAll(input, output, reduction);
-      this.#rounds = 1;
-    } else if (round === 0) {
-      this.#foldOwnChunk(input, reduction);
-      this.#rounds = 2;
-    } else if (round === 1 && this.#rounds === 2) this.#gatherChunks(output);
-    return round < this.#rounds;
+    if (round === 0) this.#foldOwnChunk(input, reduction);
+    else if (round === 1) this.#gatherChunks(output);
+    return round < 2;
   }
 
   #foldStaged(input: Tensor, output: Tensor, reduction: Reduction): void {
@@ -135,24 +125,6 @@ export class AllReduce implements Rounds {
     table.tensor(0, output, 0, 0);
     for (let peer = 0; peer < channel.size; peer++) {
       table.packed(1 + peer, channel.stagingAddress(peer), -1, 0, 0);
-    }
-    table.fold(channel.size, reduction);
-  }
-
-  /** Two ranks, neither of which overwrites what the other still reads. Both see the same flags. */
-  #foldsAll(): boolean {
-    const { channel } = this.#member;
-    if (channel.size !== 2) return false;
-    const flags = headerFlags(channel.words, channel.header(0)) | headerFlags(channel.words, channel.header(1));
-    return (flags & IN_PLACE) === 0;
-  }
-
-  #foldAll(input: Tensor, output: Tensor, reduction: Reduction): void {
-    const { channel, table } = this.#member;
-    table.begin(input.dtype, input.shape, -1, 0);
-    table.tensor(0, output, 0, 0);
-    for (let peer = 0; peer < channel.size; peer++) {
-      table.record(1 + peer, recordWord(channel.staging(peer), INPUT), 0, 0);
     }
     table.fold(channel.size, reduction);
   }

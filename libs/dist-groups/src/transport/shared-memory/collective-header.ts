@@ -36,8 +36,6 @@ const SHAPE = 2;
 export const DIRECT = 1;
 /** Flag: this rank's tensors are contiguous. */
 export const CONTIGUOUS = 2;
-/** Flag: this rank's result takes the place of its input. */
-export const IN_PLACE = 4;
 
 /** Codes of what a header names. */
 export const OP_CODES: Readonly<Record<CollectiveName, number>> = {
