@@ -14,6 +14,11 @@ export interface OpenBackendOptions {
   readonly device?: GPUDevice;
   /** Which GPU, from 0, where there are several. Ranks that outnumber GPUs share them round-robin. Default 0. */
   readonly index?: number;
+  /**
+   * "native": attention over an f16 cache uses a GPU's matrix units where it has them, which rounds the softmax weights
+   * to f16. "off": always f32 arithmetic. Default "native".
+   */
+  readonly matrices?: "native" | "off";
 }
 
 /**

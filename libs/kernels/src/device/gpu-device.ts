@@ -1,7 +1,10 @@
 import { BackendUnavailable } from "../errors.ts";
 import { expectInteger } from "../operand.ts";
+import type { MatrixUnits } from "../ops/partial-attention/subgroup-matrix.ts";
 import { type AdapterKind, describeAdapter, isSoftwareAdapter, requestAdapter } from "./adapter.ts";
 import { type DawnInstance, eventLoopTurns, openDawn } from "./dawn.ts";
+import { packsHalvesExactly } from "./f16-packing.ts";
+import { hasMatrixUnits, MATRIX_FEATURES } from "./matrix-units.ts";
 import { pinDriverLibraries } from "./pin-driver.ts";
 import { subgroupWidth } from "./subgroup-width.ts";
 import { SOFTWARE_VULKAN_ADVICE } from "./swiftshader.ts";
@@ -19,6 +22,13 @@ export interface GpuDevice {
    * two. 0: kernels must go through workgroup memory instead.
    */
   readonly subgroupWidth: number;
+  /**
+   * How kernels multiply 16-bit matrices: "native" by matrix units (f16 times f16 into f32, subgroups of 32 threads),
+   * "emulated" in plain arithmetic, for tests; undefined: not at all.
+   */
+  readonly matrixUnits: MatrixUnits | undefined;
+  /** True when WGSL's pack2x16float is known to round to the nearest f16, ties to even, here. */
+  readonly packsHalves: boolean;
   /** True when this project opened the device, so that nobody else submits work to it. */
   readonly owned: boolean;
   /** For benches: where the next compute pass writes its timestamps, if anywhere. */
@@ -43,6 +53,11 @@ export interface GpuDeviceOptions {
   readonly index?: number;
   /** false: kernels use workgroup memory even where there are subgroups. Default true. */
   readonly subgroups?: boolean;
+  /**
+   * "native": kernels use matrix units where the device has them. "emulated": they compute as if it had, slowly, for
+   * tests. "off": never. Default "native".
+   */
+  readonly matrices?: MatrixUnits | "off";
   /** Features to request beside those that kernels use, such as "timestamp-query". */
   readonly features?: readonly GPUFeatureName[];
   /** Dawn's own options, such as "disable-dawn-features=timestamp_quantization"; a name set here replaces ours. */
@@ -51,9 +66,12 @@ export interface GpuDeviceOptions {
 
 /** Opens a GPU device, or wraps the caller's. Throws BackendUnavailable, with what to install, when there is none. */
 export async function openGpuDevice(options: GpuDeviceOptions = {}): Promise<GpuDevice> {
-  const { device, adapter = "hardware", index = 0, subgroups = true } = options;
+  const { device, adapter = "hardware", index = 0 } = options;
   expectInteger("openGpuDevice", "index", index, 0, 2 ** 16);
-  if (device !== undefined) return wrapDevice(device, false, subgroups, eventLoopTurnsOnce);
+  if (device !== undefined) {
+    const info = device.adapterInfo as GPUAdapterInfo | undefined;
+    return wrapDevice(device, false, hasMatrixUnits(device.features, info), options, eventLoopTurnsOnce);
+  }
   if (adapter !== "any") return openAdapter(adapter, options);
   try {
     return await openAdapter("hardware", options);
@@ -67,9 +85,10 @@ export async function openGpuDevice(options: GpuDeviceOptions = {}): Promise<Gpu
  * Dawn's toggles. Kernels here write workgroup memory before they read it; zeroing it first costs time, and software
  * compilers seconds. On hardware accesses are not clamped either (up to a quarter of a kernel's time): every index
  * follows from shapes, lengths, slots and block tables that the ops have checked. Software Vulkan keeps the clamps.
+ * Matrix units are an unsafe API to Dawn as long as WGSL for them may change, and f16 needs asking for on NVIDIA.
  */
 export const DAWN_TOGGLES = {
-  hardware: ["disable_workgroup_init", "disable_robustness"],
+  hardware: ["disable_workgroup_init", "disable_robustness", "allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"],
   software: ["disable_workgroup_init"],
 } as const;
 
@@ -88,17 +107,15 @@ async function openAdapter(kind: "hardware" | "software", options: RequestOption
   }
 }
 
-async function openOn(
-  dawn: DawnInstance,
-  kind: "hardware" | "software",
-  { subgroups = true, features = [] }: RequestOptions,
-): Promise<GpuDevice> {
+async function openOn(dawn: DawnInstance, kind: "hardware" | "software", options: RequestOptions): Promise<GpuDevice> {
   const adapter = await requestAdapter(dawn.gpu, kind);
   if (adapter === undefined) throw noAdapter(kind);
   const { limits } = adapter;
+  const hasUnits = hasMatrixUnits(adapter.features, adapter.info);
+  const wanted = ["subgroups", ...(hasUnits ? MATRIX_FEATURES : [])] as GPUFeatureName[];
   const device = await adapter.requestDevice({
     label: "lockstep",
-    requiredFeatures: [...(adapter.features.has("subgroups") ? (["subgroups"] as const) : []), ...features],
+    requiredFeatures: [...wanted.filter((name) => adapter.features.has(name)), ...(options.features ?? [])],
     requiredLimits: {
       maxBufferSize: limits.maxBufferSize,
       maxStorageBufferBindingSize: limits.maxStorageBufferBindingSize,
@@ -115,7 +132,7 @@ async function openOn(
     await dawn.release();
   };
   try {
-    return await wrapDevice(device, true, subgroups, release);
+    return await wrapDevice(device, true, hasUnits, options, release);
   } catch (error) {
     device.destroy();
     throw error;
@@ -125,15 +142,20 @@ async function openOn(
 async function wrapDevice(
   device: GPUDevice,
   owned: boolean,
-  subgroups: boolean,
+  hasUnits: boolean,
+  { subgroups = true, matrices = "native" }: RequestOptions,
   release: () => Promise<void>,
 ): Promise<GpuDevice> {
   const info = device.adapterInfo as GPUAdapterInfo | undefined;
+  const software = info !== undefined && isSoftwareAdapter(info);
+  const isNative = hasUnits && subgroups && matrices === "native";
   return {
     device,
     name: info === undefined ? "GPU device of the caller" : describeAdapter(info),
-    software: info !== undefined && isSoftwareAdapter(info),
+    software,
     subgroupWidth: subgroups ? await subgroupWidth(device) : 0,
+    packsHalves: !software && (await packsHalvesExactly(device)),
+    matrixUnits: matrices === "emulated" ? "emulated" : isNative ? "native" : undefined,
     owned,
     release,
   };

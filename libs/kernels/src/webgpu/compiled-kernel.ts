@@ -1,3 +1,4 @@
+import type { GpuDevice } from "../device/gpu-device.ts";
 import type { Verdicts } from "./verdicts.ts";
 import type { Access } from "./wgsl-operands.ts";
 
@@ -26,11 +27,18 @@ export interface KernelSource {
 let nextId = 1;
 
 /** Compiles a kernel. If the device rejects it, `verdicts` will tell. */
-export function compileKernel(device: GPUDevice, source: KernelSource, verdicts: Verdicts): CompiledKernel {
+export function compileKernel(gpu: GpuDevice, source: KernelSource, verdicts: Verdicts): CompiledKernel {
   const { key, entryPoint, bindings } = source;
+  const { device, packsHalves } = gpu;
   return verdicts.guard(`rejected kernel ${key}`, () => {
-    const module = device.createShaderModule({ label: key, code: source.wgsl() });
-    const pipeline = device.createComputePipeline({ label: key, layout: "auto", compute: { module, entryPoint } });
+    const code = source.wgsl();
+    const module = device.createShaderModule({ label: key, code });
+    // See float-formats.wgsl, which not every kernel includes.
+    const constants: Record<string, number> = code.includes("override PACKS_HALVES")
+      ? { PACKS_HALVES: packsHalves ? 1 : 0 }
+      : {};
+    const compute = { module, entryPoint, constants };
+    const pipeline = device.createComputePipeline({ label: key, layout: "auto", compute });
     return { id: nextId++, pipeline, layout: pipeline.getBindGroupLayout(0), bindings };
   });
 }

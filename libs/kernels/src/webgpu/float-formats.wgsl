@@ -13,6 +13,16 @@ fn f16_of_f32_bits(bits: u32) -> u32 {
   return ((bits >> 16u) & 0x8000u) | select(finite, large, magnitude >= 0x477ff000u);
 }
 
+// Whether pack2x16float rounds like f16_of_f32_bits on this device; see device/f16-packing.ts.
+override PACKS_HALVES: bool = false;
+
+// Nearest binary16 of both, ties to even, the first in the low half.
+fn f16_pair(values: vec2f) -> u32 {
+  if (PACKS_HALVES) { return pack2x16float(values); }
+  let bits = bitcast<vec2u>(values);
+  return f16_of_f32_bits(bits.x) | (f16_of_f32_bits(bits.y) << 16u);
+}
+
 // Nearest bfloat16 of the f32 with these bits, ties to even.
 fn bf16_of_f32_bits(bits: u32) -> u32 {
   let rounded = (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;

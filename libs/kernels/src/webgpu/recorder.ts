@@ -63,7 +63,7 @@ export class Recorder {
 
   /** A kernel of the context, compiled when it is asked for the first time. */
   kernel(source: KernelSource): CompiledKernel {
-    return this.#context.get(source.key, () => compileKernel(this.gpu.device, source, this.verdicts));
+    return this.#context.get(source.key, () => compileKernel(this.gpu, source, this.verdicts));
   }
 
   /** 32-bit parameters of a kernel, to be bound as a uniform. */

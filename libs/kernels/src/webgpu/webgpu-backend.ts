@@ -14,6 +14,7 @@ import { checkMergeAttnStates, type MergeAttnStatesArgs } from "../ops/merge-att
 import { recordMergeAttnStates } from "../ops/merge-attn-states/webgpu.ts";
 import { checkPackSeq, type PackSeqArgs } from "../ops/pack-seq/index.ts";
 import { recordPackSeq } from "../ops/pack-seq/webgpu.ts";
+import type { MatrixUnits } from "../ops/partial-attention/subgroup-matrix.ts";
 import { type PartialAttentionArgs, planPartialAttention } from "../ops/partial-attention/index.ts";
 import { recordPartialAttention } from "../ops/partial-attention/webgpu.ts";
 import { checkUnpackSeq, type UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
@@ -37,6 +38,12 @@ export interface WebgpuBackendOptions {
   readonly index?: number;
   /** false: kernels use workgroup memory even where there are subgroups. Default true. */
   readonly subgroups?: boolean;
+  /**
+   * "native": attention over an f16 cache uses matrix units where the device has them, which rounds the softmax weights
+   * to f16. "off": always f32 arithmetic. "emulated", for tests: the kernels for matrix units in plain arithmetic, slowly.
+   * Default "native".
+   */
+  readonly matrices?: MatrixUnits | "off";
 }
 
 /**

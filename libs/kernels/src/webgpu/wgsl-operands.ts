@@ -105,6 +105,7 @@ const PLAIN = {
 
 function halfElements(dtype: "f16" | "bf16"): Readonly<Record<Unit, UnitElements>> {
   const packed = (vector: string): string => {
+    if (dtype === "f16") return `f16_pair(${vector}.xy), f16_pair(${vector}.zw)`;
     const bits = (element: string): string => `${dtype}_of_f32_bits(bitcast<u32>(${vector}.${element}))`;
     return `${bits("x")} | (${bits("y")} << 16u), ${bits("z")} | (${bits("w")} << 16u)`;
   };

@@ -32,7 +32,7 @@ const CPU: Limits = { threads: 32, mostRows: 4, vectorRegisters: 64, scores: 4, 
 const LANES_WITHOUT_SUBGROUPS = 8;
 const MOST_KEYS_PER_STEP = 4;
 /** Twice what an H200 holds at once (132 multiprocessors, 3 each): whole waves, without many splits to merge. */
-const WORKGROUPS_WANTED = 792;
+export const WORKGROUPS_WANTED = 792;
 const FEWEST_SPLIT_KEYS = 256;
 const SPLIT_STEP = 64;
 
@@ -93,16 +93,18 @@ export function averageKeys(items: readonly { readonly start: number; readonly e
 }
 
 /**
- * Keys per split: enough splits for WORKGROUPS_WANTED workgroups over all items, of `itemKeys` keys on average, so none when
- * there are many; but at most `mostSplits` splits of the longest.
+ * Keys per split, a multiple of `step`: for items of `itemKeys` keys on average, as many splits as fit into the workgroups
+ * wanted, so none when there are many items; but at most `mostSplits` splits of the longest.
  */
 export function keysPerSplit(
   workgroupsPerSplit: number,
   itemKeys: number,
   longestKeys: number,
   mostSplits: number,
+  workgroupsWanted = WORKGROUPS_WANTED,
+  step = SPLIT_STEP,
 ): number {
-  const wanted = Math.max((itemKeys * workgroupsPerSplit) / WORKGROUPS_WANTED, longestKeys / mostSplits);
-  const steps = Math.ceil(Math.max(FEWEST_SPLIT_KEYS, wanted) / SPLIT_STEP);
-  return Math.min(2 ** 30, SPLIT_STEP * steps);
+  const room = workgroupsWanted / Math.max(1, workgroupsPerSplit);
+  const wanted = Math.max(itemKeys / (room < 1 ? room : Math.floor(room)), longestKeys / mostSplits);
+  return Math.min(2 ** 30, step * Math.ceil(Math.max(FEWEST_SPLIT_KEYS, wanted) / step));
 }

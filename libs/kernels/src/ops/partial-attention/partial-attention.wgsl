@@ -267,11 +267,18 @@ fn partial_attention(
       }
     }
 
+    if (tile < low || tile + TILE > high) {
+      for (var k = 0u; k < KEYS; k++) { // unroll
+        let key = tile + k * TEAMS + team;
+        if (key < low || key >= high) {
+          for (var round = 0u; round < VALUE_ROUNDS; round++) { // unroll
+            fetched[k * VALUE_ROUNDS + round] = FetchedValue();
+          }
+        }
+      }
+    }
     for (var k = 0u; k < KEYS; k++) { // unroll
-      let key = tile + k * TEAMS + team;
-      let is_inside = key >= low && key < high;
       for (var round = 0u; round < VALUE_ROUNDS; round++) { // unroll
-        if (!is_inside) { fetched[k * VALUE_ROUNDS + round] = FetchedValue(); }
         let loaded = decoded_value(fetched[k * VALUE_ROUNDS + round]);
         for (var v = 0u; v < CHUNK_VECTORS; v++) { // unroll
           for (var r = 0u; r < ROWS; r++) { // unroll

@@ -4,6 +4,7 @@ import type { CompiledKernel } from "../../webgpu/compiled-kernel.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import { float32Bits } from "../../webgpu/float-bits.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
+import type { Region } from "../../webgpu/region.ts";
 import { assembleWgsl, type FloatDType, floatDType } from "../../webgpu/wgsl-operands.ts";
 import type { PartialAttentionArgs, PartialAttentionPlan } from "./index.ts";
 import {
@@ -12,16 +13,23 @@ import {
   averageKeys,
   keysPerSplit,
   lanesAndRows,
+  WORKGROUPS_WANTED,
 } from "./kernel-shape.ts";
 import { type KvChunkShape, type KvElement, kvChunkShape, kvOperand, queryOperand } from "./kv-operand.ts";
+import { chooseMatrixAttention, matrixAttentionKernel } from "./matrix-attention.ts";
 import { scoreOwnership, teamExchange } from "./team-exchange.ts";
 import { type WorkItem, workItems } from "./work-items.ts";
 
 const ATTENTION_SOURCE = readFileSync(new URL("./partial-attention.wgsl", import.meta.url), "utf8");
 const MERGE_SOURCE = readFileSync(new URL("./merge-splits.wgsl", import.meta.url), "utf8");
-/** On a CPU every thread costs, and barriers most. */
-const MERGE_THREADS = { gpu: 256, cpu: 32 };
-const MERGE_COLUMNS = 32;
+/** On a CPU every thread costs, and barriers most; on a GPU loads that wait for others: many splits, many groups. */
+const MERGE_SHAPES = {
+  cpu: { threads: 32, columns: 32 },
+  fewSplits: { threads: 256, columns: 32 },
+  manySplits: { threads: 256, columns: 8 },
+};
+/** Splits whose partial results a thread loads before it adds them. */
+const MERGE_TOGETHER = 4;
 /** Memory for the partial results of all splits, every token having as many as the longest. */
 const MOST_SPLIT_BYTES = 1 << 27;
 /** What the kernels take for minus infinity. */
@@ -45,34 +53,68 @@ export function recordPartialAttention(
   const kvDType = kvElement(keyCache.dtype);
   const rowPlaces = [keyRegion, valueRegion].flatMap(({ first, strides }) => [first, ...strides.slice(0, 3)]);
   const chunk = kvChunkShape(kvDType, [keyDim, valueDim, ...rowPlaces]);
-  const { lanes, mostRows } = lanesAndRows(recorder.gpu, keyDim, valueDim, chunk);
-
   const headsTogether = Math.min(headGroup.size, queryHeads);
-  const items = workItems(plan, Math.max(1, Math.floor(mostRows / headsTogether)));
+  const tableKeys = (args.blockTable.shape[1] ?? 0) * plan.blockSize;
+  const queryDType = query.dtype === "f8e4m3" ? query.dtype : floatDType(query.dtype);
+  const queryUnit = keyDim % 4 === 0 && queryRegion.first % 4 === 0 ? 4 : 1;
+  const matrices =
+    kvDType === "f16" && queryDType !== "f8e4m3" && chunk.aligned && plan.sinks === undefined
+      ? chooseMatrixAttention(
+          recorder.gpu,
+          {
+            keyDim,
+            valueDim,
+            heads: headsTogether,
+            sharedValues: sameMemory(keyRegion, valueRegion),
+            queryDType,
+            queryUnit,
+            blockSize: plan.blockSize,
+            softcap: plan.softcap !== 0,
+          },
+          tokens * kvHeads * tableKeys,
+        )
+      : undefined;
+  const { lanes, mostRows } =
+    matrices === undefined
+      ? lanesAndRows(recorder.gpu, keyDim, valueDim, chunk)
+      : { lanes: 1, mostRows: matrices.mostRows };
+
+  const items = workItems(plan, matrices === undefined ? Math.max(1, Math.floor(mostRows / headsTogether)) : 1);
   const itemTokens = items.reduce((most, item) => Math.max(most, item.tokens), 1);
   const rowGroups = Math.ceil((headsTogether * itemTokens) / mostRows);
   const rows = Math.ceil((headsTogether * itemTokens) / rowGroups);
-  const tableKeys = (args.blockTable.shape[1] ?? 0) * plan.blockSize;
   const longest = items.reduce((most, item) => Math.max(most, item.end), 0);
   const splitBytes = tokens * queryHeads * (valueDim + 2) * 4;
   const mostSplits = Math.max(1, Math.floor(MOST_SPLIT_BYTES / splitBytes));
-  const splitKeys = keysPerSplit(items.length * kvHeads * rowGroups, averageKeys(items), longest, mostSplits);
+  const workgroupsPerSplit = items.length * kvHeads * rowGroups;
+  const { workgroupsWanted = WORKGROUPS_WANTED, shape: matrixShape } = matrices ?? {};
+  const splitKeys = keysPerSplit(
+    workgroupsPerSplit,
+    averageKeys(items),
+    longest,
+    mostSplits,
+    workgroupsWanted,
+    matrixShape?.keys,
+  );
   const splits = Math.max(1, Math.ceil(longest / splitKeys));
+  const merging = mergeShape(recorder, workgroupsWanted / workgroupsPerSplit);
 
   const shape: Specialisation = {
     plan,
-    queryDType: query.dtype === "f8e4m3" ? query.dtype : floatDType(query.dtype),
-    queryUnit: keyDim % 4 === 0 && queryRegion.first % 4 === 0 ? 4 : 1,
+    queryDType,
+    queryUnit,
     kvDType,
     chunk,
     threads: attentionKernelShape(recorder.gpu, lanes, rows, keyDim, valueDim, chunk),
     severalTokens: itemTokens > 1,
   };
-  const attend = attentionKernel(recorder, shape, splits > 1);
+  const kernel = (split: boolean): CompiledKernel =>
+    matrices === undefined ? attentionKernel(recorder, shape, split) : matrixAttentionKernel(recorder, matrices, split);
+  const attend = kernel(splits > 1);
   // Compiled before they are needed: a growing context must not stall when it gets its second split.
   if (splits === 1 && tableKeys > splitKeys) {
-    attentionKernel(recorder, shape, true);
-    mergeKernel(recorder, plan);
+    kernel(true);
+    mergeKernel(recorder, plan, merging);
   }
 
   const planWords = encodePlan(args, plan, items);
@@ -109,9 +151,10 @@ export function recordPartialAttention(
     planWords.sinksAt,
     planWords.scalesAt,
   ]);
-  recorder.dispatch(attend, [params, planRegion, sums, states, queryRegion, keyRegion, valueRegion], workgroups);
+  const regions = [params, planRegion, sums, states, queryRegion, keyRegion, valueRegion];
+  recorder.dispatch(attend, regions.slice(0, attend.bindings.length), workgroups);
   if (splits === 1) return;
-  const mergeWorkgroups = tokens * queryHeads * mergeBlocks(valueDim);
+  const mergeWorkgroups = tokens * queryHeads * mergeBlocks(merging, valueDim);
   const mergeParams = recorder.uniform([
     mergeWorkgroups,
     splits,
@@ -123,7 +166,14 @@ export function recordPartialAttention(
     planWords.sinksAt,
   ]);
   const mergeRegions = [mergeParams, planRegion, sums, states, outRegion, lseRegion];
-  recorder.dispatch(mergeKernel(recorder, plan), mergeRegions, mergeWorkgroups);
+  recorder.dispatch(mergeKernel(recorder, plan, merging), mergeRegions, mergeWorkgroups);
+}
+
+/** True when rows of values are the first columns of the rows of keys. */
+function sameMemory(keys: Region, values: Region): boolean {
+  const place = ({ home, offset, first, strides }: Region): unknown[] => [offset, first, ...strides.slice(0, 3), home];
+  const other = place(values);
+  return typeof keys.home !== "string" && place(keys).every((part, index) => part === other[index]);
 }
 
 /** Everything that a compiled kernel is made for. */
@@ -227,23 +277,37 @@ function attentionConstants(special: Specialisation): Record<string, number> {
   };
 }
 
-/** Workgroups per row; one even when a row has no columns, for its LSE. */
-function mergeBlocks(valueDim: number): number {
-  return Math.max(1, Math.ceil(valueDim / MERGE_COLUMNS));
+interface MergeShape {
+  readonly threads: number;
+  readonly columns: number;
 }
 
-function mergeKernel(recorder: Recorder, { valueDim, sinks }: PartialAttentionPlan): CompiledKernel {
-  const threads = recorder.gpu.software ? MERGE_THREADS.cpu : MERGE_THREADS.gpu;
+/** By the splits that there is room for, so that it does not change as a context grows. */
+function mergeShape(recorder: Recorder, mostSplits: number): MergeShape {
+  if (recorder.gpu.software) return MERGE_SHAPES.cpu;
+  const { fewSplits, manySplits } = MERGE_SHAPES;
+  return mostSplits > (MERGE_TOGETHER * fewSplits.threads) / fewSplits.columns ? manySplits : fewSplits;
+}
+
+/** Workgroups per row; one even when a row has no columns, for its LSE. */
+function mergeBlocks({ columns }: MergeShape, valueDim: number): number {
+  return Math.max(1, Math.ceil(valueDim / columns));
+}
+
+function mergeKernel(recorder: Recorder, plan: PartialAttentionPlan, shape: MergeShape): CompiledKernel {
+  const { valueDim, sinks } = plan;
+  const { threads, columns } = shape;
   const constants = {
     THREADS: threads,
     VALUE_DIM: valueDim,
-    COLUMN_BLOCKS: mergeBlocks(valueDim),
-    COLUMNS: MERGE_COLUMNS,
-    GROUPS: threads / MERGE_COLUMNS,
+    COLUMN_BLOCKS: mergeBlocks(shape, valueDim),
+    COLUMNS: columns,
+    GROUPS: threads / columns,
+    TOGETHER: MERGE_TOGETHER,
     SINKS: sinks !== undefined,
   };
   return recorder.kernel({
-    key: `merge-splits Dv${valueDim}${sinks === undefined ? "" : " sinks"}`,
+    key: `merge-splits Dv${valueDim} columns${columns}${sinks === undefined ? "" : " sinks"}`,
     entryPoint: "merge_splits",
     bindings: ["uniform", "read", "read", "read", "write", "write"],
     wgsl: () => assembleWgsl(MERGE_SOURCE, constants, []),

@@ -1,0 +1,362 @@
+// Attention of a group of query heads over a split of one sequence's keys, on matrix units (split-KV flash decoding).
+//
+// Grid: (item, split, KV head, row group), row groups innermost, as in partial-attention.wgsl; an item has one query
+// token, and its rows are the query heads of the KV head.
+// Ownership: a workgroup takes ROWS rows and the local key indexes [split * split_keys, (split + 1) * split_keys), KEYS
+// at a time: a tile of keys, and one of values unless these are the keys' first columns (SHARED), go through registers
+// into workgroup memory, so that the next tile is on its way while this one is computed. Everything is transposed:
+// scores [KEYS, ROWS] = keys x query^T, sums [VALUE_DIM, ROWS] = values^T x weights^T. Subgroup s computes the scores of
+// row tile s % ROW_TILES, over the STEPS columns of its K group, of every KEY_SPLIT-th key tile; then the sums of
+// COLUMN_TILES tiles of columns, which stay in its registers. LANES_PER_ROW threads share a row's softmax.
+// Memory traffic: each visible key and value once per row group; queries, and out or the split's partial result, once.
+// Numerical contract: products of f16 values, sums in f32. A query row is divided by a power of two and, unless it is
+// 16-bit, split into two f16 parts; weights are exp2(score - reference), rounded to f16 and summed as rounded:
+// a relative error of at most 2^-11 each. A row's reference follows its maximum, SLACK below it at first, and is raised once a score exceeds it by more
+// than LIMIT, so that weights stay far from the largest f16 and small ones keep their digits. Places of a tile beyond
+// the split's keys load its nearest key, with weight and values 0. An order of additions that depends on sizes alone.
+//
+// Before this text come, as constants: THREADS, SUBGROUPS, KEYS, KEY_TILES (of 16), KEY_SPLIT, OWN_KEY_TILES, ROWS,
+// ROW_TILES, TILE_ROWS, K_GROUPS, STEPS (of 16 columns), COLUMN_TILES, ACCUMULATORS (COLUMN_TILES * ROW_TILES),
+// KEY_DIM, VALUE_DIM, KEY_CHUNKS and VALUE_CHUNKS (16-byte words of a row), KEY_LOADS and VALUE_LOADS (per thread and
+// tile; no VALUE_LOADS but one VALUE_REGISTERS if SHARED), KEY_PITCH, VALUE_PITCH, WEIGHT_PITCH (elements from row to row in workgroup memory), SCORE_PITCH, BUFFERS
+// (tiles of keys in workgroup memory), QUERY_PARTS, QUERY_CHUNKS and QUERY_VECTORS (of a
+// query row, per thread), QUERY_FRAGMENTS (QUERY_PARTS * STEPS), LANES_PER_ROW,
+// OWN and OWN_PAIRS (scores of a thread, and pairs of them), BLOCK_SIZE, ONE_BLOCK (a tile lies in one block), SHARED, SPLIT,
+// SOFTCAP; as code: query_vector (see kv-operand.ts), and the matrix operations of subgroup-matrix.ts.
+
+struct Params {
+  workgroups: u32,
+  splits: u32,
+  split_keys: u32,
+  row_groups: u32,
+  query_heads: u32,
+  kv_heads: u32,
+  group_size: u32,
+  group_offset: u32,
+  query_first: u32,
+  key_first: u32,
+  key_block_stride: u32,
+  key_slot_stride: u32,
+  key_head_stride: u32,
+  value_first: u32,
+  value_block_stride: u32,
+  value_slot_stride: u32,
+  value_head_stride: u32,
+  table_width: u32,
+  tokens_at: u32,
+  table_at: u32,
+  out_first: u32,
+  lse_first: u32,
+  scale: f32,
+  softcap: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+// As in partial-attention.wgsl.
+@group(0) @binding(1) var<storage, read> plan: array<u32>;
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+@group(0) @binding(3) var<storage, read_write> lse: array<u32>;
+@group(0) @binding(5) var<storage, read> key_data: array<vec4u>;
+@group(0) @binding(6) var<storage, read> value_data: array<vec4u>; // if not SHARED
+
+const LOWEST = -1e30;
+const LOG2_E = 1.4426950408889634;
+const LN_2 = 0.6931471805599453;
+const SLACK = 7.0;
+const LIMIT = 15.0;
+
+var<workgroup> row_factors: array<f32, ROWS>;
+var<workgroup> row_references: array<f32, ROWS>;
+var<workgroup> row_sums: array<f32, ROWS>;
+// The last tile whose scores raised a row's reference.
+var<workgroup> raised_tile: array<u32, 4>;
+
+// softcap * tanh(score / softcap). tanh itself may be wrong by 1e-5 in WGSL.
+fn capped(score: f32) -> f32 {
+  let x = score / params.softcap;
+  let square = x * x;
+  let near_zero = x * (945.0 + square * (105.0 + square)) / (945.0 + square * (420.0 + 15.0 * square));
+  let size = min(abs(x), 20.0);
+  let far = sign(x) * (1.0 - 2.0 / (exp2(2.0 * LOG2_E * size) + 1.0));
+  return params.softcap * select(far, near_zero, abs(x) < 0.5);
+}
+
+// Block and slot of a tile's row. In a block that holds the whole tile rows that the split does not have may be loaded:
+// they are memory of the cache, and are masked like the rest of an edge tile.
+fn block_and_slot(tile: u32, tile_block: u32, row: u32, table_row: u32, low: u32, last: u32) -> vec2u {
+  if (ONE_BLOCK) { return vec2u(tile_block, tile % BLOCK_SIZE + min(row, KEYS - 1u)); }
+  let key = clamp(tile + row, low, last);
+  return vec2u(plan[table_row + key / BLOCK_SIZE], key % BLOCK_SIZE);
+}
+
+fn key_place(base: u32, found: vec2u) -> u32 {
+  return base + found.x * params.key_block_stride + found.y * params.key_slot_stride;
+}
+
+fn value_place(base: u32, found: vec2u) -> u32 {
+  return base + found.x * params.value_block_stride + found.y * params.value_slot_stride;
+}
+
+fn store_state(place: u32, split: u32, reference: f32, sum: f32) {
+  if (SPLIT) {
+    lse[(place * params.splits + split) * 2u] = bitcast<u32>(reference);
+    lse[(place * params.splits + split) * 2u + 1u] = bitcast<u32>(sum);
+  } else {
+    let natural = (reference + log2(max(sum, 1e-30))) * LN_2;
+    lse[params.lse_first + place] = select(bitcast<u32>(natural), NEGATIVE_INFINITY_BITS, sum == 0.0);
+  }
+}
+
+@compute @workgroup_size(THREADS)
+fn matrix_attention(
+  @builtin(workgroup_id) workgroup: vec3u,
+  @builtin(num_workgroups) grid: vec3u,
+  @builtin(local_invocation_index) thread: u32,
+) {
+  let index = workgroup.x + workgroup.y * grid.x;
+  if (index >= params.workgroups) { return; }
+  let row_group = index % params.row_groups;
+  let kv_head = (index / params.row_groups) % params.kv_heads;
+  let split = (index / (params.row_groups * params.kv_heads)) % params.splits;
+  let item = index / (params.splits * params.row_groups * params.kv_heads);
+
+  // The query heads of the KV head, and this workgroup's rows of them.
+  let group_low = kv_head * params.group_size;
+  let group_high = group_low + params.group_size;
+  let first_head = select(0u, group_low - params.group_offset, group_low > params.group_offset);
+  let end_head = min(params.query_heads, select(0u, group_high - params.group_offset, group_high > params.group_offset));
+  let heads = select(0u, end_head - first_head, end_head > first_head);
+  let first_row = row_group * ROWS;
+  if (first_row >= heads) { return; }
+  let token_at = params.tokens_at + item * 3u;
+  let first_place = item * params.query_heads + first_head + first_row;
+  let row_count = min(ROWS, heads - first_row);
+
+  let low = max(plan[item * 4u + 2u], split * params.split_keys);
+  var high = plan[item * 4u + 3u];
+  if (SPLIT) { high = min(high, (split + 1u) * params.split_keys); }
+  if (low >= high) {
+    if (!SPLIT) {
+      for (var at = thread; at < row_count * VALUE_DIM; at += THREADS) {
+        out[params.out_first + first_place * VALUE_DIM + at] = 0.0;
+      }
+      if (thread < row_count) { store_state(first_place + thread, split, LOWEST, 0.0); }
+    }
+    return;
+  }
+  let table_row = params.table_at + plan[token_at] * params.table_width;
+  let subgroup = thread / 32u;
+  let row_tile = subgroup % ROW_TILES;
+  let k_group = (subgroup / ROW_TILES) % K_GROUPS;
+  let first_key_tile = subgroup / (ROW_TILES * K_GROUPS);
+
+  // The tiles of keys and values that are on their way.
+  let key_base = params.key_first + kv_head * params.key_head_stride;
+  let value_base = params.value_first + kv_head * params.value_head_stride;
+  let first_tile = (low / KEYS) * KEYS;
+  let last_tile = ((high - 1u) / KEYS) * KEYS;
+  var keys: array<vec4u, KEY_REGISTERS>;
+  var values: array<vec4u, VALUE_REGISTERS>;
+  for (var ahead = 0u; ahead < TILES_AHEAD; ahead++) { // unroll
+    let tile = min(first_tile + ahead * KEYS, last_tile);
+    let block = plan[table_row + tile / BLOCK_SIZE];
+    for (var i = 0u; i < KEY_LOADS; i++) { // unroll
+      let chunk = i * THREADS + thread;
+      let found = block_and_slot(tile, block, chunk / KEY_CHUNKS, table_row, low, high - 1u);
+      keys[ahead * KEY_LOADS + i] = key_data[key_place(key_base, found) + chunk % KEY_CHUNKS];
+    }
+    for (var i = 0u; i < VALUE_LOADS; i++) { // unroll
+      let chunk = i * THREADS + thread;
+      let found = block_and_slot(tile, block, chunk / VALUE_CHUNKS, table_row, low, high - 1u);
+      values[ahead * VALUE_LOADS + i] = value_data[value_place(value_base, found) + chunk % VALUE_CHUNKS];
+    }
+  }
+  var next_block = plan[table_row + min(first_tile + TILES_AHEAD * KEYS, last_tile) / BLOCK_SIZE];
+
+  // Query rows through the tiles' memory into registers.
+  let own_row = thread / LANES_PER_ROW;
+  let row_lane = thread % LANES_PER_ROW;
+  let query_at = params.query_first + (first_place + min(own_row, row_count - 1u)) * KEY_DIM;
+  var row_values: array<vec4f, QUERY_VECTORS>;
+  var largest = 0.0;
+  for (var i = 0u; i < QUERY_VECTORS; i++) { // unroll
+    row_values[i] = query_vector(query_at, (row_lane + LANES_PER_ROW * (i / 2u)) * 8u + 4u * (i % 2u));
+  }
+  for (var i = 0u; i < QUERY_VECTORS; i++) { // unroll
+    let size = abs(row_values[i]);
+    largest = max(largest, max(max(size.x, size.y), max(size.z, size.w)));
+  }
+  largest = row_maximum(largest, thread);
+  let exponent = clamp(bitcast<u32>(largest) & 0x7f800000u, 0x08000000u, 0x77000000u);
+  let inverse = bitcast<f32>(0x7f000000u - exponent);
+  var score_scale = params.scale * bitcast<f32>(exponent);
+  if (!SOFTCAP) { score_scale *= LOG2_E; }
+  var query: array<Right, QUERY_FRAGMENTS>;
+  for (var part = 0u; part < QUERY_PARTS; part++) { // unroll
+    for (var r = 0u; r < ROW_TILES; r++) { // unroll
+      for (var i = 0u; i < QUERY_CHUNKS; i++) { // unroll
+        var first = inverse * row_values[2u * i];
+        var second = inverse * row_values[2u * i + 1u];
+        if (part == 1u) {
+          first -= rounded4(first);
+          second -= rounded4(second);
+        }
+        let chunk = row_lane + LANES_PER_ROW * i;
+        if (own_row / TILE_ROWS == r && chunk < KEY_CHUNKS) {
+          let words = vec4u(packed(rounded4(first)), packed(rounded4(second)));
+          store_key_words((own_row % TILE_ROWS) * (KEY_PITCH / 8u) + chunk, words);
+        }
+      }
+      workgroupBarrier();
+      for (var step = 0u; step < STEPS; step++) { // unroll
+        if (row_tile == r) {
+          query[part * STEPS + step] = query_fragment((k_group * STEPS + step) * 16u, thread);
+        }
+      }
+      workgroupBarrier();
+    }
+  }
+
+  var sums: array<Result, ACCUMULATORS>;
+  var reference = LOWEST;
+  var own_sum = 0.0;
+  if (thread == 0u) { raised_tile[0] = 0xffffffffu; }
+
+  for (var several_tiles = first_tile; several_tiles <= last_tile; several_tiles += TILES_AHEAD * KEYS) {
+  for (var ahead = 0u; ahead < TILES_AHEAD; ahead++) { // unroll
+    let tile = several_tiles + ahead * KEYS;
+    if (tile > last_tile) { break; }
+    let is_edge = tile < low || tile + KEYS > high;
+    let next_tile = min(tile + TILES_AHEAD * KEYS, last_tile);
+    let later_block = plan[table_row + min(next_tile + KEYS, last_tile) / BLOCK_SIZE];
+    let buffer = ((tile / KEYS) % BUFFERS) * KEYS;
+    for (var i = 0u; i < KEY_LOADS; i++) { // unroll
+      let chunk = i * THREADS + thread;
+      let row = chunk / KEY_CHUNKS;
+      if (SHARED && is_edge && (tile + row < low || tile + row >= high)) { keys[ahead * KEY_LOADS + i] = vec4u(); }
+      if (!KEY_REST || row < KEYS) { store_key_words((buffer + row) * (KEY_PITCH / 8u) + chunk % KEY_CHUNKS, keys[ahead * KEY_LOADS + i]); }
+    }
+    workgroupBarrier();
+
+    // The next tile's keys; beyond the end, the last tile's again.
+    for (var i = 0u; i < KEY_LOADS; i++) { // unroll
+      let chunk = i * THREADS + thread;
+      let found = block_and_slot(next_tile, next_block, chunk / KEY_CHUNKS, table_row, low, high - 1u);
+      keys[ahead * KEY_LOADS + i] = key_data[key_place(key_base, found) + chunk % KEY_CHUNKS];
+    }
+
+    for (var k = 0u; k < OWN_KEY_TILES; k++) { // unroll
+      let key_tile = k * KEY_SPLIT + first_key_tile;
+      var scores = Result();
+      for (var step = 0u; step < STEPS; step++) { // unroll
+        let fragment = key_fragment((buffer + key_tile * 16u) * KEY_PITCH + (k_group * STEPS + step) * 16u, thread);
+        for (var part = 0u; part < QUERY_PARTS; part++) { // unroll
+          scores = multiply_add(fragment, query[part * STEPS + step], scores, thread);
+        }
+      }
+      store_result(((k_group * ROW_TILES + row_tile) * TILE_ROWS) * SCORE_PITCH + key_tile * 16u, SCORE_PITCH, scores, thread);
+    }
+    workgroupBarrier();
+
+    // Softmax. This thread's scores: OWN keys of row own_row.
+    var own: array<f32, OWN>;
+    var maximum = LOWEST;
+    for (var j = 0u; j < OWN; j++) { // unroll
+      var score = 0.0;
+      for (var g = 0u; g < K_GROUPS; g++) { // unroll
+        score += scratch[(g * ROWS + own_row) * SCORE_PITCH + row_lane * OWN + j];
+      }
+      score *= score_scale;
+      if (SOFTCAP) { score = capped(score) * LOG2_E; }
+      let key = tile + row_lane * OWN + j;
+      own[j] = select(LOWEST, score, key >= low && key < high);
+      maximum = max(maximum, own[j]);
+    }
+    maximum = row_maximum(maximum, thread);
+    if (maximum > reference + LIMIT) {
+      let raised = maximum - SLACK;
+      let factor = exp2(reference - raised);
+      own_sum *= factor;
+      reference = raised;
+      if (row_lane == 0u) { row_factors[own_row] = factor; }
+      raised_tile[0] = tile;
+    } else if (row_lane == 0u) {
+      row_factors[own_row] = 1.0;
+    }
+    for (var j = 0u; j < OWN_PAIRS; j++) { // unroll
+      var pair = exp2(vec2f(own[2u * j], own[2u * j + 1u]) - reference);
+      pair = select(pair, vec2f(), vec2f(own[2u * j], own[2u * j + 1u]) == vec2f(LOWEST));
+      let rounded = rounded2(pair);
+      store_weight_word((own_row * WEIGHT_PITCH + row_lane * OWN) / 2u + j, pack2x16float(rounded));
+      own_sum += rounded.x + rounded.y;
+    }
+    for (var i = 0u; i < VALUE_LOADS; i++) { // unroll
+      let chunk = i * THREADS + thread;
+      let row = chunk / VALUE_CHUNKS;
+      if (is_edge && (tile + row < low || tile + row >= high)) { values[ahead * VALUE_LOADS + i] = vec4u(); }
+      if (!VALUE_REST || row < KEYS) { store_value_words(row * (VALUE_PITCH / 8u) + chunk % VALUE_CHUNKS, values[ahead * VALUE_LOADS + i]); }
+    }
+    let raises = workgroupUniformLoad(&raised_tile[0]) == tile;
+
+    for (var i = 0u; i < VALUE_LOADS; i++) { // unroll
+      let chunk = i * THREADS + thread;
+      let found = block_and_slot(next_tile, next_block, chunk / VALUE_CHUNKS, table_row, low, high - 1u);
+      values[ahead * VALUE_LOADS + i] = value_data[value_place(value_base, found) + chunk % VALUE_CHUNKS];
+    }
+    next_block = later_block;
+
+    if (raises && tile != first_tile) {
+      for (var column_tile = 0u; column_tile < COLUMN_TILES; column_tile++) { // unroll
+        for (var r = 0u; r < ROW_TILES; r++) { // unroll
+          store_result(subgroup * TILE_ROWS * SUM_PITCH, SUM_PITCH, sums[column_tile * ROW_TILES + r], thread);
+          workgroupBarrier();
+          for (var at = thread % 32u; at < TILE_ROWS * 16u; at += 32u) {
+            scratch[(subgroup * TILE_ROWS + at / 16u) * SUM_PITCH + at % 16u] *= row_factors[r * TILE_ROWS + at / 16u];
+          }
+          workgroupBarrier();
+          sums[column_tile * ROW_TILES + r] = load_result(subgroup * TILE_ROWS * SUM_PITCH, SUM_PITCH, thread);
+          workgroupBarrier();
+        }
+      }
+    }
+
+    for (var k = 0u; k < KEY_TILES; k++) { // unroll
+      var weights: array<Right, ROW_TILES>;
+      for (var r = 0u; r < ROW_TILES; r++) { // unroll
+        weights[r] = weight_fragment(r * TILE_ROWS * WEIGHT_PITCH + k * 16u, thread);
+      }
+      for (var column_tile = 0u; column_tile < COLUMN_TILES; column_tile++) { // unroll
+        let column = (subgroup * COLUMN_TILES + column_tile) * 16u;
+        let fragment = value_fragment((select(0u, buffer, SHARED) + k * 16u) * VALUE_PITCH + column, thread);
+        for (var r = 0u; r < ROW_TILES; r++) { // unroll
+          sums[column_tile * ROW_TILES + r] =
+            multiply_add(fragment, weights[r], sums[column_tile * ROW_TILES + r], thread);
+        }
+      }
+    }
+    if (BUFFERS == 1u) { workgroupBarrier(); }
+  }
+  }
+
+  let sum = row_sum(own_sum, thread);
+  if (row_lane == 0u) {
+    row_references[own_row] = reference;
+    row_sums[own_row] = sum;
+    if (own_row < row_count) { store_state(first_place + own_row, split, reference, sum); }
+  }
+  for (var column_tile = 0u; column_tile < COLUMN_TILES; column_tile++) { // unroll
+    for (var r = 0u; r < ROW_TILES; r++) { // unroll
+      workgroupBarrier();
+      store_result(subgroup * TILE_ROWS * SUM_PITCH, SUM_PITCH, sums[column_tile * ROW_TILES + r], thread);
+      workgroupBarrier();
+      for (var at = thread % 32u; at < TILE_ROWS * 16u; at += 32u) {
+        let row = r * TILE_ROWS + at / 16u;
+        var value = scratch[(subgroup * TILE_ROWS + at / 16u) * SUM_PITCH + at % 16u];
+        if (!SPLIT) { value = select(value / row_sums[row], 0.0, row_sums[row] == 0.0); }
+        let place = first_place + row;
+        let out_at = select(params.out_first + place * VALUE_DIM, (place * params.splits + split) * VALUE_DIM, SPLIT);
+        if (row < row_count) { out[out_at + (subgroup * COLUMN_TILES + column_tile) * 16u + at % 16u] = value; }
+      }
+    }
+  }
+}
