@@ -14,13 +14,15 @@ export interface DecodeShape {
   /** Left out: keyDim. Given for MLA: the values are the first columns of the keys. */
   readonly latentValueDim?: number;
   readonly dtype: FloatDType;
+  /** Of the query. Default f32. */
+  readonly queryDType?: FloatDType;
   /** Left out: a sequence's keys lie in one block. */
   readonly blockSize?: number;
   /** cuDNN's GB/s. */
   readonly cudnn?: number;
 }
 
-const QUERY = { dtype: "f32", seed: 3, scale: 8 } as const;
+const queryValues = (shape: DecodeShape): RandomValues => ({ dtype: shape.queryDType ?? "f32", seed: 3, scale: 8 });
 /** Multiply-adds of a check in float64 on the CPU. */
 const MOST_CHECKED = 1 << 28;
 
@@ -31,11 +33,13 @@ export function decodeRow(shape: DecodeShape): BenchRow {
   const valueDim = latentValueDim ?? keyDim;
   const bytes = batch * kvHeads * length * rowElements * DTYPE_BYTES[dtype];
   const layout = blockSize === length ? "" : ` bs${blockSize}`;
+  const queryDType = shape.queryDType === undefined ? "" : ` q ${shape.queryDType}`;
   return {
     op: "partial-attention",
-    shape: `B${batch} Hq${queryHeads} Hkv${kvHeads} L${length} D${keyDim}${latentValueDim === undefined ? "" : `/${valueDim}`}${layout}`,
+    shape: `B${batch} Hq${queryHeads} Hkv${kvHeads} L${length} D${keyDim}${latentValueDim === undefined ? "" : `/${valueDim}`}${layout}${queryDType}`,
     dtype,
     bytes,
+    flops: 2 * batch * queryHeads * length * (keyDim + valueDim),
     ceiling: "read",
     ...(cudnn === undefined ? {} : { anchor: { name: "cuDNN", seconds: bytes / (cudnn * 1e9) } }),
     prepare: async (bench) => {
@@ -48,7 +52,7 @@ export function decodeRow(shape: DecodeShape): BenchRow {
         latentValueDim === undefined
           ? await bench.random(values, [blocks, blockSize, kvHeads, keyDim])
           : keyCache.slice(3, 0, valueDim);
-      const query = await bench.random(QUERY, [batch, queryHeads, keyDim]);
+      const query = await bench.random(queryValues(shape), [batch, queryHeads, keyDim]);
       const out = bench.empty("f32", [batch, queryHeads, valueDim]);
       const lse = bench.empty("f32", [batch, queryHeads]);
       const order = shuffled(blocks);
@@ -61,11 +65,13 @@ export function decodeRow(shape: DecodeShape): BenchRow {
         run: () => bench.backend.partialAttention(args),
         outputs: [out, lse],
         error: async () => {
+          const onMatrices = dtype === "f16" && bench.gpu.matrixUnits !== undefined;
+          const tolerance = TOLERANCE[onMatrices ? "f16" : "f32"];
           const heads = samples(batch * queryHeads, bytes > 1e9 ? 1 : 3);
           let worst = 0;
           for (const row of heads) {
             const expected = attend(problem, Math.floor(row / queryHeads), row % queryHeads);
-            worst = Math.max(worst, await rowError(bench, expected, out, lse, row));
+            worst = Math.max(worst, await rowError(bench, expected, out, lse, row, tolerance));
           }
           return worst;
         },
@@ -96,7 +102,7 @@ function attend(problem: Problem, sequence: number, head: number): { out: Float6
   const kvHead = Math.floor(head / (queryHeads / kvHeads));
   const scale = 1 / Math.sqrt(keyDim);
   const query = Float64Array.from({ length: keyDim }, (_, i) =>
-    randomValue(QUERY, (sequence * queryHeads + head) * keyDim + i),
+    randomValue(queryValues(shape), (sequence * queryHeads + head) * keyDim + i),
   );
   const scores = new Float64Array(length);
   const rowAt = (key: number): number => {
@@ -124,13 +130,17 @@ function attend(problem: Problem, sequence: number, head: number): { out: Float6
   return { out: out.map((value) => value / sum), lse: maximum + Math.log(sum) };
 }
 
-/** Distance by norm, in units of 2e-5. */
+/** Of a row's distance by norm: weights are rounded to f16 on matrix units. */
+const TOLERANCE = { f32: 2e-5, f16: 4e-4 } as const;
+
+/** Distance by norm, in units of the tolerance. */
 async function rowError(
   bench: GpuBench,
   expected: { out: Float64Array; lse: number } | undefined,
   out: Parameters<GpuBench["numbers"]>[0],
   lse: Parameters<GpuBench["numbers"]>[0],
   row: number,
+  tolerance: number,
 ): Promise<number> {
   if (expected === undefined) return 0;
   const heads = out.shape[1] ?? 1;
@@ -143,6 +153,6 @@ async function rowError(
     difference += ((actual[i] ?? Number.NaN) - want) ** 2;
     norm += want ** 2;
   }
-  const error = Math.sqrt(difference / norm) / 2e-5;
+  const error = Math.sqrt(difference / norm) / tolerance;
   return Number.isNaN(error) ? Number.POSITIVE_INFINITY : error;
 }

@@ -8,6 +8,8 @@ export interface BenchRow {
   readonly dtype: string;
   /** Bytes that must be moved at least once. */
   readonly bytes: number;
+  /** Floating-point operations, where arithmetic may bound it. */
+  readonly flops?: number;
   /** What bounds it. */
   readonly ceiling: "copy" | "read";
   /** What others reached on an H200. */

@@ -16,7 +16,7 @@ const REPEATS = 7;
 /** GPU time that a pass should last. */
 const PASS_SECONDS = 4e-3;
 /** The GPU is kept busy for so long before what counts. */
-const WARM_UP_MS = 300;
+const WARM_UP_MS = 1000;
 /** Below the number of commands after which the backend submits by itself, two dispatches a call. */
 const MOST_CALLS = 100;
 
@@ -39,11 +39,18 @@ export class GpuBench {
     this.#probeTarget = Tensor.empty(this.heap, "u32", [1]);
   }
 
-  static async open(adapter: AdapterKind, enable: readonly string[], disable: readonly string[]): Promise<GpuBench> {
+  /** `enable` and `disable`: Dawn's toggles beside ours. */
+  static async open(
+    adapter: AdapterKind,
+    matrices: "native" | "off",
+    enable: readonly string[],
+    disable: readonly string[],
+  ): Promise<GpuBench> {
     const ours = DAWN_TOGGLES[adapter === "software" ? "software" : "hardware"];
     const toggles = [...ours, "allow_unsafe_apis", ...enable];
     const gpu = await openGpuDevice({
       adapter,
+      matrices,
       features: ["timestamp-query"],
       dawnOptions: [
         `enable-dawn-features=${toggles.filter((name) => !disable.includes(name)).join(",")}`,

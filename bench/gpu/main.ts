@@ -1,29 +1,23 @@
 // `bun run bench:gpu`: GPU ops against the copy and read ceilings of the same run, and against recorded times of others.
+// --json: figures as JSON; --plot FILE: also a drawing of them (or, with --from FILE, of figures written earlier);
+// --only A|B: rows whose names contain one of these; --matrices off: no matrix units; --software: small shapes on
+// software Vulkan, to check the bench; --enable, --disable: Dawn's toggles, separated by commas.
+import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { drawShares } from "./draw-shares.ts";
 import { printTable } from "./print-table.ts";
 import type { BenchRow } from "./bench-row.ts";
 import { type Ceilings, copySeconds, measureCeilings } from "./ceilings.ts";
 import { GpuBench } from "./gpu-bench.ts";
+import type { Report, RowReport } from "./report.ts";
 import { ROWS, SMALL_ROWS } from "./rows.ts";
-
-/** A row's figures. */
-interface Result {
-  readonly op: string;
-  readonly shape: string;
-  readonly dtype: string;
-  readonly microseconds: number;
-  readonly gigabytesPerSecond: number;
-  readonly ceiling: "copy" | "read";
-  readonly shareOfCeiling: number;
-  /** For copies: against a copy that moves as many bytes in one dispatch. */
-  readonly shareOfCopyOfThatSize?: number;
-  readonly anchor?: { readonly name: string; readonly microseconds: number; readonly speedup: number };
-  readonly error: number;
-}
 
 const { values: options } = parseArgs({
   options: {
     json: { type: "boolean", default: false },
+    plot: { type: "string", default: "" },
+    from: { type: "string", default: "" },
+    matrices: { type: "string", default: "native" },
     only: { type: "string", default: "" },
     software: { type: "boolean", default: false },
     enable: { type: "string", default: "" },
@@ -32,35 +26,49 @@ const { values: options } = parseArgs({
 });
 const names = (list: string): string[] => list.split(",").filter((name) => name !== "");
 
-const bench = await GpuBench.open(
-  options.software ? "software" : "hardware",
-  names(options.enable),
-  names(options.disable),
-);
-try {
-  const ceilings = await measureCeilings(bench, options.software ? 1 << 20 : 1 << 30);
-  if (!options.json) {
-    console.log(`${bench.backend.device}, subgroups of ${bench.gpu.subgroupWidth}`);
-    console.log(`ceilings: copy ${gigabytes(ceilings.copy)} GB/s, read ${gigabytes(ceilings.read)} GB/s`);
-  }
-  const results: Result[] = [];
-  for (const row of options.software ? SMALL_ROWS : ROWS) {
-    const name = `${row.op} ${row.shape} ${row.dtype}`;
-    if (!options.only.split("|").some((part) => name.includes(part))) continue;
-    try {
-      results.push(await measure(row, ceilings));
-    } catch (error) {
-      console.error(`${row.op} ${row.shape} ${row.dtype}: ${error instanceof Error ? error.message : error}`);
-      process.exitCode = 1;
-    }
-  }
-  if (options.json) console.log(JSON.stringify({ device: bench.backend.device, ceilings, rows: results }, null, 1));
-  else print(results);
-} finally {
-  await bench.close();
+if (options.from === "") {
+  const report = await run();
+  if (options.json) console.log(JSON.stringify(report, null, 1));
+  else print(report.rows);
+  if (options.plot !== "") writeFileSync(options.plot, drawShares(report));
+} else {
+  writeFileSync(options.plot, drawShares(JSON.parse(readFileSync(options.from, "utf8")) as Report));
 }
 
-async function measure(row: BenchRow, ceilings: Ceilings): Promise<Result> {
+async function run(): Promise<Report> {
+  const bench = await GpuBench.open(
+    options.software ? "software" : "hardware",
+    options.matrices === "off" ? "off" : "native",
+    names(options.enable),
+    names(options.disable),
+  );
+  try {
+    const { device } = bench.backend;
+    const ceilings = await measureCeilings(bench, options.software ? 1 << 20 : 1 << 30);
+    if (!options.json) {
+      console.log(
+        `${device}, subgroups of ${bench.gpu.subgroupWidth}, matrix units: ${bench.gpu.matrixUnits ?? "none"}`,
+      );
+      console.log(`ceilings: copy ${gigabytes(ceilings.copy)} GB/s, read ${gigabytes(ceilings.read)} GB/s`);
+    }
+    const rows: RowReport[] = [];
+    for (const row of options.software ? SMALL_ROWS : ROWS) {
+      const name = `${row.op} ${row.shape} ${row.dtype}`;
+      if (!options.only.split("|").some((part) => name.includes(part))) continue;
+      try {
+        rows.push(await measure(bench, row, ceilings));
+      } catch (error) {
+        console.error(`${name}: ${error instanceof Error ? error.message : error}`);
+        process.exitCode = 1;
+      }
+    }
+    return { device, ceilings, rows };
+  } finally {
+    await bench.close();
+  }
+}
+
+async function measure(bench: GpuBench, row: BenchRow, ceilings: Ceilings): Promise<RowReport> {
   const prepared = await row.prepare(bench);
   try {
     for (const output of prepared.outputs) await bench.poison(output);
@@ -81,6 +89,7 @@ async function measure(row: BenchRow, ceilings: Ceilings): Promise<Result> {
       dtype: row.dtype,
       microseconds: seconds * 1e6,
       gigabytesPerSecond: row.bytes / seconds / 1e9,
+      ...(row.flops === undefined ? {} : { teraflopsPerSecond: row.flops / seconds / 1e12 }),
       ceiling: row.ceiling,
       shareOfCeiling: row.bytes / seconds / ceilings[row.ceiling],
       ...(share === undefined ? {} : { shareOfCopyOfThatSize: share }),
@@ -92,8 +101,8 @@ async function measure(row: BenchRow, ceilings: Ceilings): Promise<Result> {
   }
 }
 
-function print(results: readonly Result[]): void {
-  const header = ["op", "dtype", "us", "GB/s", "of ceiling", "of same size", "anchor us", "speed-up"];
+function print(results: readonly RowReport[]): void {
+  const header = ["op", "dtype", "us", "GB/s", "of ceiling", "of same size", "TFLOP/s", "anchor us", "speed-up"];
   const cells = results.map((result) => [
     `${result.op} ${result.shape}`,
     result.dtype,
@@ -101,6 +110,7 @@ function print(results: readonly Result[]): void {
     result.gigabytesPerSecond.toFixed(0),
     `${result.shareOfCeiling.toFixed(2)} ${result.ceiling}`,
     result.shareOfCopyOfThatSize?.toFixed(2) ?? "",
+    result.teraflopsPerSecond?.toFixed(0) ?? "",
     result.anchor === undefined ? "" : `${result.anchor.microseconds.toFixed(1)} ${result.anchor.name}`,
     result.anchor === undefined ? "" : result.anchor.speedup.toFixed(2),
   ]);

@@ -41,6 +41,8 @@ export const ROWS: readonly BenchRow[] = [
   decodeRow({ ...MANY, dtype: "f32" }),
   decodeRow({ ...GQA, batch: 1, length: 8192 }),
   decodeRow({ ...MLA, batch: 1, queryHeads: 16, length: 131072 }),
+  decodeRow({ ...MLA, batch: 1, queryHeads: 16, length: 131072, queryDType: "f16" }),
+  decodeRow({ ...MLA, batch: 64, queryHeads: 128, length: 8192, queryDType: "f16" }),
 ];
 
 /** The same ops at shapes that a software adapter can run: for checking the bench, never for speed. */
