@@ -10,6 +10,7 @@ export function drawShares({ device, ceilings, rows }: Report): string {
   const [copy, read] = [ceilings.copy, ceilings.read].map((bytes) => (bytes / 1e9).toFixed(0));
   const lines = [
     `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="11">`,
+    `<title>Share of the bandwidth ceiling by op</title>`,
     `<rect width="${width}" height="${height}" fill="white"/>`,
     text(8, 18, `Share of the bandwidth ceiling on ${device}`, 'font-size="14"'),
     text(

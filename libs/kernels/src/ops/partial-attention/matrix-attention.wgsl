@@ -68,7 +68,7 @@ const LIMIT = 15.0;
 var<workgroup> row_factors: array<f32, ROWS>;
 var<workgroup> row_references: array<f32, ROWS>;
 var<workgroup> row_sums: array<f32, ROWS>;
-// The last tile whose scores raised a row's reference.
+// The last tile whose scores raised a row's reference; padded, since matrices want memory aligned to 16 bytes.
 var<workgroup> raised_tile: array<u32, 4>;
 
 // softcap * tanh(score / softcap). tanh itself may be wrong by 1e-5 in WGSL.
