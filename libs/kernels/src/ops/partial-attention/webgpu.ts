@@ -17,23 +17,14 @@ import {
 } from "./kernel-shape.ts";
 import { type KvChunkShape, type KvElement, kvChunkShape, kvOperand, queryOperand } from "./kv-operand.ts";
 import { chooseMatrixAttention, matrixAttentionKernel } from "./matrix-attention.ts";
+import { encodePlan } from "./plan-words.ts";
+import { mergeBlocks, mergeKernel, mergeShape } from "./merge-splits.ts";
 import { scoreOwnership, teamExchange } from "./team-exchange.ts";
-import { type WorkItem, workItems } from "./work-items.ts";
+import { workItems } from "./work-items.ts";
 
 const ATTENTION_SOURCE = readFileSync(new URL("./partial-attention.wgsl", import.meta.url), "utf8");
-const MERGE_SOURCE = readFileSync(new URL("./merge-splits.wgsl", import.meta.url), "utf8");
-/** On a CPU every thread costs, and barriers most; on a GPU loads that wait for others: many splits, many groups. */
-const MERGE_SHAPES = {
-  cpu: { threads: 32, columns: 32 },
-  fewSplits: { threads: 256, columns: 32 },
-  manySplits: { threads: 256, columns: 8 },
-};
-/** Splits whose partial results a thread loads before it adds them. */
-const MERGE_TOGETHER = 4;
 /** Memory for the partial results of all splits, every token having as many as the longest. */
 const MOST_SPLIT_BYTES = 1 << 27;
-/** What the kernels take for minus infinity. */
-const LOWEST = -1e30;
 
 /** Records partialAttention. `plan` is what the check of `args` returned. */
 export function recordPartialAttention(
@@ -277,92 +268,6 @@ function attentionConstants(special: Specialisation): Record<string, number> {
   };
 }
 
-interface MergeShape {
-  readonly threads: number;
-  readonly columns: number;
-}
-
-/** By the splits that there is room for, so that it does not change as a context grows. */
-function mergeShape(recorder: Recorder, mostSplits: number): MergeShape {
-  if (recorder.gpu.software) return MERGE_SHAPES.cpu;
-  const { fewSplits, manySplits } = MERGE_SHAPES;
-  return mostSplits > (MERGE_TOGETHER * fewSplits.threads) / fewSplits.columns ? manySplits : fewSplits;
-}
-
-/** Workgroups per row; one even when a row has no columns, for its LSE. */
-function mergeBlocks({ columns }: MergeShape, valueDim: number): number {
-  return Math.max(1, Math.ceil(valueDim / columns));
-}
-
-function mergeKernel(recorder: Recorder, plan: PartialAttentionPlan, shape: MergeShape): CompiledKernel {
-  const { valueDim, sinks } = plan;
-  const { threads, columns } = shape;
-  const constants = {
-    THREADS: threads,
-    VALUE_DIM: valueDim,
-    COLUMN_BLOCKS: mergeBlocks(shape, valueDim),
-    COLUMNS: columns,
-    GROUPS: threads / columns,
-    TOGETHER: MERGE_TOGETHER,
-    SINKS: sinks !== undefined,
-  };
-  return recorder.kernel({
-    key: `merge-splits Dv${valueDim} columns${columns}${sinks === undefined ? "" : " sinks"}`,
-    entryPoint: "merge_splits",
-    bindings: ["uniform", "read", "read", "read", "write", "write"],
-    wgsl: () => assembleWgsl(MERGE_SOURCE, constants, []),
-  });
-}
-
 function kvElement(dtype: DType): KvElement {
   return dtype === "f8e4m3" || dtype === "i8" ? dtype : floatDType(dtype);
-}
-
-/**
- * Items, tokens, the block table's columns in use, the sinks and the scales, as the kernels read them. `tableWidth` is the unit in
- * which a token's words give the place of its row of the table.
- */
-function encodePlan(
-  args: PartialAttentionArgs,
-  plan: PartialAttentionPlan,
-  items: readonly WorkItem[],
-): { words: Uint32Array; tokensAt: number; tableAt: number; tableWidth: number; sinksAt: number; scalesAt: number } {
-  const { blockTable } = args;
-  const [batch = 0] = blockTable.shape;
-  const [rowStride = 0, columnStride = 0] = blockTable.strides;
-  // Of each sequence only the blocks that its tokens see: a batch costs what it holds, not its longest times its size.
-  const rowBlocks = new Int32Array(batch);
-  for (let token = 0; token < plan.tokens; token++) {
-    const sequence = plan.sequences[token] ?? 0;
-    const blocks = Math.ceil(Math.max(0, plan.ends[token] ?? 0) / plan.blockSize);
-    rowBlocks[sequence] = Math.max(rowBlocks[sequence] ?? 0, blocks);
-  }
-  const rowAt = new Int32Array(batch + 1);
-  for (let row = 0; row < batch; row++) rowAt[row + 1] = (rowAt[row] ?? 0) + (rowBlocks[row] ?? 0);
-  const tokensAt = items.length * 4;
-  const tableAt = tokensAt + plan.tokens * 3;
-  const sinksAt = tableAt + (rowAt[batch] ?? 0);
-  const scalesAt = sinksAt + (plan.sinks?.length ?? 0);
-  const scales = [...(plan.keyScales ?? []), ...(plan.valueScales ?? [])];
-  const words = new Uint32Array(scalesAt + scales.length);
-  for (const [index, item] of items.entries()) {
-    words.set([item.firstToken, item.tokens, item.start, item.end], index * 4);
-  }
-  for (let token = 0; token < plan.tokens; token++) {
-    words[tokensAt + token * 3] = rowAt[plan.sequences[token] ?? 0] ?? 0;
-    words[tokensAt + token * 3 + 1] = plan.starts[token] ?? 0;
-    words[tokensAt + token * 3 + 2] = plan.ends[token] ?? 0;
-  }
-  const blocks = blockTable.elements;
-  for (let row = 0; row < batch; row++) {
-    for (let column = 0; column < (rowBlocks[row] ?? 0); column++) {
-      words[tableAt + (rowAt[row] ?? 0) + column] = blocks[row * rowStride + column * columnStride] ?? 0;
-    }
-  }
-  for (const [head, sink] of (plan.sinks ?? []).entries()) {
-    words[sinksAt + head] = float32Bits(Math.max(sink * Math.LOG2E, LOWEST));
-  }
-  const worth = args.keyCache.dtype === "f8e4m3" ? 256 : 1;
-  for (const [index, scale] of scales.entries()) words[scalesAt + index] = float32Bits(scale * worth);
-  return { words, tokensAt, tableAt, tableWidth: 1, sinksAt, scalesAt };
 }
