@@ -112,7 +112,7 @@ async function openOn(dawn: DawnInstance, kind: "hardware" | "software", options
   if (adapter === undefined) throw noAdapter(kind);
   const { limits } = adapter;
   const hasUnits = hasMatrixUnits(adapter.features, adapter.info);
-  const wanted = ["subgroups", ...(hasUnits ? MATRIX_FEATURES : [])] as GPUFeatureName[];
+  const wanted: GPUFeatureName[] = ["subgroups", ...(hasUnits ? MATRIX_FEATURES : [])];
   const device = await adapter.requestDevice({
     label: "lockstep",
     requiredFeatures: [...wanted.filter((name) => adapter.features.has(name)), ...(options.features ?? [])],

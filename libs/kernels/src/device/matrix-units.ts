@@ -1,5 +1,9 @@
-/** What kernels that multiply matrices ask of a device. */
-export const MATRIX_FEATURES: readonly string[] = ["shader-f16", "subgroups", "chromium-experimental-subgroup-matrix"];
+/** What kernels that multiply matrices ask of a device. The types do not know Dawn's own features. */
+export const MATRIX_FEATURES = [
+  "shader-f16",
+  "subgroups",
+  "chromium-experimental-subgroup-matrix",
+] as readonly string[] as readonly GPUFeatureName[];
 
 /** One of the matrix products that an adapter offers, as Dawn describes it. */
 interface MatrixProduct {

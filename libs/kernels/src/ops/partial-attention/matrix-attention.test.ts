@@ -181,7 +181,7 @@ test("every variant is valid WGSL for a device with matrix units", async () => {
   const dawn = await openDawn(["backend=null", "enable-dawn-features=allow_unsafe_apis"]);
   const adapter = await dawn.gpu.requestAdapter();
   if (adapter === null) throw new Error("the null backend has an adapter");
-  const device = await adapter.requestDevice({ requiredFeatures: MATRIX_FEATURES as GPUFeatureName[] });
+  const device = await adapter.requestDevice({ requiredFeatures: [...MATRIX_FEATURES] });
   for (const item of PROBLEMS) {
     const shape = matrixAttentionShape(item, 2 ** 30, LIMITS);
     if (shape === undefined) throw new Error(JSON.stringify(item));
