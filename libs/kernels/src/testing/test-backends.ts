@@ -3,12 +3,16 @@ import type { SharedHeap } from "@lockstep/tensor";
 import type { KernelBackend } from "../backend.ts";
 import { openBackend } from "../open-backend.ts";
 
-/** Every backend, for tests that hold all of them to one table; `webgpu` on software Vulkan. Closed after the file. */
+/**
+ * Every backend, for tests that hold all of them to one table; `webgpu` on software Vulkan, or on a GPU with
+ * LOCKSTEP_TEST_ADAPTER=hardware. Closed after the file.
+ */
 export async function openTestBackends(heap: SharedHeap): Promise<KernelBackend[]> {
+  const onHardware = process.env.LOCKSTEP_TEST_ADAPTER === "hardware";
   const backends = [
     await openBackend("reference", { heap }),
     await openBackend("wasm", { heap }),
-    await openBackend("webgpu", { heap, adapter: "software" }),
+    await openBackend("webgpu", { heap, adapter: onHardware ? "hardware" : "software" }),
   ];
   afterAll(async () => {
     for (const backend of backends) await backend.close();
