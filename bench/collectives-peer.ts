@@ -18,7 +18,8 @@ import { flightRecorderSeconds } from "./flight-recorder.ts";
 import { type Case, median } from "./openmpi/cases.ts";
 import { type LockstepTimes, timeLockstep } from "./openmpi/lockstep-side.ts";
 import { buildPeer, ensureOpenMpi, timeOpenMpi } from "./openmpi/open-mpi.ts";
-import { formatSeconds, printTable } from "./timing.ts";
+import { printTable } from "./print-table.ts";
+import { formatSeconds } from "./timing.ts";
 
 const KIB = 1 << 10;
 const MIB = 1 << 20;

@@ -1,7 +1,8 @@
 import { openWorld } from "@lockstep/dist-groups";
 import type * as program from "./collectives-program.ts";
 import type { CollectiveName } from "./collectives-program.ts";
-import { formatSeconds, printTable } from "./timing.ts";
+import { printTable } from "./print-table.ts";
+import { formatSeconds } from "./timing.ts";
 
 const NAMES: readonly CollectiveName[] = ["all-gather", "reduce-scatter", "all-reduce", "all-to-all", "broadcast"];
 const SIZES = [4 << 10, 64 << 10, 1 << 20, 16 << 20] as const;

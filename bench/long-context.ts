@@ -1,7 +1,7 @@
 import { openWorld } from "@lockstep/dist-groups";
 import type * as program from "./long-context-program.ts";
 import type { LongContext } from "./long-context-program.ts";
-import { printTable } from "./timing.ts";
+import { printTable } from "./print-table.ts";
 
 const DECODE: LongContext = { queryHeads: 64, kvHeads: 8, headDim: 128, kvDtype: "f16", lengths: [16_384] };
 const RAGGED: LongContext = { queryHeads: 16, kvHeads: 4, headDim: 64, kvDtype: "f16", lengths: [0, 1, 7, 100_000] };

@@ -1,14 +1,13 @@
-// `bun run bench`: ops on wasm, collectives, long contexts and decoding, each with its ceiling or peer timed in the same run.
+// `bun run bench`: collectives, long contexts and decoding, each with its ceiling or peer timed in the same run. Ops have benches
+// of their own: `bun run bench:cpu` and `bun run bench:gpu`.
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { benchCollectives } from "./collectives.ts";
 import { benchDecode } from "./decode.ts";
 import { benchLongContext } from "./long-context.ts";
-import { benchWasmOps } from "./wasm-ops.ts";
 
 const { values } = parseArgs({ options: { only: { type: "string" } } });
 const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
-  ["ops", benchWasmOps],
   [
     "collectives",
     async () => {

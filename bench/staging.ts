@@ -9,7 +9,7 @@ import { openWorld } from "@lockstep/dist-groups";
 import { median } from "./openmpi/cases.ts";
 import type * as program from "./staging-program.ts";
 import { STAGED_COLLECTIVES } from "./staging-program.ts";
-import { printTable } from "./timing.ts";
+import { printTable } from "./print-table.ts";
 
 const SIZES = [64, 256, 512, 1024, 2048, 4096, 8192, 16_384, 32_768, 65_536] as const;
 const STAGING_BYTES = 128 << 10;

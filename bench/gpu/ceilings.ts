@@ -1,15 +1,9 @@
 import { readFileSync } from "node:fs";
+import type { Ceilings } from "../report.ts";
 import type { GpuBench } from "./gpu-bench.ts";
 
 const SOURCE = readFileSync(new URL("./ceilings.wgsl", import.meta.url), "utf8");
 const [THREADS, LOADS, READ_STEPS] = [256, 4, 4];
-
-/** Bytes per second that the device moves at best, as measured in this run. */
-export interface Ceilings {
-  /** Read plus written. */
-  readonly copy: number;
-  readonly read: number;
-}
 
 /** Measures the ceilings over buffers of `bytes` each, far larger than any cache. */
 export async function measureCeilings(bench: GpuBench, bytes: number): Promise<Ceilings> {

@@ -4,12 +4,12 @@
 // software Vulkan, to check the bench; --enable, --disable: Dawn's toggles, separated by commas.
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { drawShares } from "./draw-shares.ts";
-import { printTable } from "./print-table.ts";
+import { drawShares } from "../draw-shares.ts";
+import { printTable } from "../print-table.ts";
 import type { BenchRow } from "./bench-row.ts";
-import { type Ceilings, copySeconds, measureCeilings } from "./ceilings.ts";
+import { copySeconds, measureCeilings } from "./ceilings.ts";
 import { GpuBench } from "./gpu-bench.ts";
-import type { Report, RowReport } from "./report.ts";
+import type { Ceilings, Report, RowReport } from "../report.ts";
 import { ROWS, SMALL_ROWS } from "./rows.ts";
 
 const { values: options } = parseArgs({

@@ -1,8 +1,12 @@
-import type { Ceilings } from "./ceilings.ts";
+/** Bytes per second that a plain copy moves (read and written), and that are read when nothing is written. */
+export interface Ceilings {
+  readonly copy: number;
+  readonly read: number;
+}
 
-/** What `bench:gpu --json` prints. */
+/** What `bench:gpu --json` and `bench:cpu --json` print. */
 export interface Report {
-  /** The GPU's name. */
+  /** The name of the GPU or the processor. */
   readonly device: string;
   readonly ceilings: Ceilings;
   readonly rows: readonly RowReport[];
@@ -15,6 +19,7 @@ export interface RowReport {
   readonly dtype: string;
   readonly microseconds: number;
   readonly gigabytesPerSecond: number;
+  /** Where the op computes: multiply-adds count two. */
   readonly teraflopsPerSecond?: number;
   readonly ceiling: "copy" | "read";
   readonly shareOfCeiling: number;

@@ -1,28 +1,21 @@
 import { isQuantised, type KernelBackend, openBackend } from "@lockstep/kernels";
-import { DTYPE_BYTES, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
-import { copyBandwidth } from "./memory-ceiling.ts";
-import { formatSeconds, medianSeconds, printTable } from "./timing.ts";
+import { DTYPE_BYTES, type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
+import type { Ceilings, RowReport } from "../report.ts";
+import { medianSeconds } from "../timing.ts";
+import { type OpRow, rowReport } from "./row-report.ts";
 
-/** One op at one size: how to run it, what it must move, and where its result lies. */
-interface OpBench {
-  readonly name: string;
-  /** Bytes that must be read and written at least once. */
-  readonly bytes: number;
-  /** Multiply-adds count two. */
-  readonly flops?: number;
+/** One op at one size: how to run it, and where its result lies. */
+interface OpBench extends OpRow {
   readonly run: (backend: KernelBackend) => void;
   readonly result: Tensor;
   readonly tolerance: number;
 }
 
-/** Times each op on the wasm backend against the copy bandwidth of the same run; checks each against float64. */
-export async function benchWasmOps(): Promise<void> {
-  const heap = SharedHeap.create(1 << 30);
+/** Figures of each op on the wasm backend, on one core, checked against float64. */
+export async function measureOps(heap: SharedHeap, ceilings: Ceilings): Promise<RowReport[]> {
   const wasm = await openBackend("wasm", { heap });
   const reference = await openBackend("reference", { heap });
-  const ceiling = await copyBandwidth(heap, 32 << 20);
-  console.log(`\nOps on wasm, one core. Copy bandwidth (read + written), same run: ${(ceiling / 1e9).toFixed(1)} GB/s`);
-  const rows: string[][] = [];
+  const rows: RowReport[] = [];
   for (const make of OPS) {
     const bench = make(heap);
     bench.result.fill(Number.NaN);
@@ -30,31 +23,28 @@ export async function benchWasmOps(): Promise<void> {
     const expected = bench.result.toNumbers();
     bench.result.fill(Number.NaN);
     bench.run(wasm);
-    checkClose(bench.name, bench.result.toNumbers(), expected, bench.tolerance);
+    const error = errorOf(bench, expected);
     const seconds = await medianSeconds(() => bench.run(wasm));
-    checkClose(bench.name, bench.result.toNumbers(), expected, bench.tolerance);
-    const bandwidth = bench.bytes / seconds;
-    const gflops = bench.flops === undefined ? "" : (bench.flops / seconds / 1e9).toFixed(1);
-    rows.push([
-      bench.name,
-      formatSeconds(seconds),
-      (bandwidth / 1e9).toFixed(1),
-      (bandwidth / ceiling).toFixed(2),
-      gflops,
-    ]);
+    errorOf(bench, expected);
+    rows.push(rowReport(bench, seconds, error, ceilings));
   }
-  printTable(["op", "time", "GB/s", "of copy", "GFLOP/s"], rows);
   await wasm.close();
   await reference.close();
+  return rows;
 }
 
-function checkClose(name: string, actual: Float64Array, expected: Float64Array, tolerance: number): void {
+/** The largest error, in units of the tolerance. Throws when it is more than one. */
+function errorOf({ op, shape, dtype, result, tolerance }: OpBench, expected: Float64Array): number {
+  const actual = result.toNumbers();
+  let largest = 0;
   for (let index = 0; index < expected.length; index++) {
     const [got, want] = [actual[index] ?? Number.NaN, expected[index] ?? Number.NaN];
-    if (got !== want && !(Math.abs(got - want) <= tolerance * (1 + Math.abs(want)))) {
-      throw new Error(`${name}: element ${index} is ${got} instead of ${want}`);
-    }
+    if (got === want) continue;
+    const error = Math.abs(got - want) / (tolerance * (1 + Math.abs(want)));
+    if (!(error <= 1)) throw new Error(`${op} ${shape} ${dtype}: element ${index} is ${got} instead of ${want}`);
+    largest = Math.max(largest, error);
   }
+  return largest;
 }
 
 /** Repeatable values in [-1, 1). */
@@ -78,7 +68,10 @@ function correct(dtype: DType): (heap: SharedHeap) => OpBench {
     const result = Tensor.empty(heap, dtype, out.shape);
     const lse = Tensor.empty(heap, "f32", [batch, heads]);
     return {
-      name: `correct-attn-out N8 B64 H64 D512 ${dtype}`,
+      op: "correct-attn-out",
+      shape: "N8 B64 H64 D512",
+      dtype,
+      ceiling: "copy",
       bytes: 2 * out.byteLength + lses.byteLength + lse.byteLength,
       run: (backend) => void backend.correctAttnOut({ out, lses, rank: 1, correctedOut: result, lse }),
       result,
@@ -94,7 +87,10 @@ function pack(dtype: DType): (heap: SharedHeap) => OpBench {
     const x = random(heap, dtype, [total, 1024]);
     const result = Tensor.empty(heap, dtype, [16, 512, 1024]);
     return {
-      name: `pack-seq B16 Lmax512 D1024 ${dtype}`,
+      op: "pack-seq",
+      shape: "B16 Lmax512 D1024",
+      dtype,
+      ceiling: "copy",
       bytes: x.byteLength + result.byteLength,
       run: (backend) => void backend.packSeq({ x, lengths, padValue: 0, out: result }),
       result,
@@ -110,7 +106,10 @@ function unpack(dtype: DType): (heap: SharedHeap) => OpBench {
     const packed = random(heap, dtype, [16, 512, 1024]);
     const result = Tensor.empty(heap, dtype, [total, 1024]);
     return {
-      name: `unpack-seq B16 Lmax512 D1024 ${dtype}`,
+      op: "unpack-seq",
+      shape: "B16 Lmax512 D1024",
+      dtype,
+      ceiling: "copy",
       bytes: 2 * result.byteLength,
       run: (backend) => void backend.unpackSeq({ packed, lengths, out: result }),
       result,
@@ -127,7 +126,10 @@ function merge(states: number): (heap: SharedHeap) => OpBench {
     const result = Tensor.empty(heap, "f32", [tokens, heads, dim]);
     const lse = Tensor.empty(heap, "f32", [tokens, heads]);
     return {
-      name: `merge-attn-states N${states} T64 H64 D512 f32`,
+      op: "merge-attn-states",
+      shape: `N${states} T64 H64 D512`,
+      dtype: "f32",
+      ceiling: "copy",
       bytes: (states + 1) * (result.byteLength + lse.byteLength),
       run: (backend) => void backend.mergeAttnStates({ outs, lses, out: result, lse }),
       result,
@@ -146,7 +148,10 @@ function write(kvDtype: DType): (heap: SharedHeap) => OpBench {
     const result = Tensor.zeros(heap, kvDtype, shape);
     const slotMapping = Int32Array.from({ length: tokens }, (_, token) => (token * 2053) % tokens);
     return {
-      name: `write-kv-cache T4096 Hkv8 D128 f32 to ${kvDtype}`,
+      op: "write-kv-cache",
+      shape: "T4096 Hkv8 D128",
+      dtype: `f32 to ${kvDtype}`,
+      ceiling: "copy",
       bytes: 2 * (key.byteLength + keyCache.byteLength),
       run: (backend) =>
         void backend.writeKvCache({ key, value, slotMapping, keyCache, valueCache: result, ...scales(kvDtype) }),
@@ -182,7 +187,10 @@ function attention(
     const positions = Int32Array.from({ length: queries }, (_, index) => tokens - queries + index);
     const pairs = positions.reduce((sum, position) => sum + position + 1, 0);
     return {
-      name: `partial-attention ${queries === 1 ? "decode" : `prefill T${queries}`} Hq${queryHeads} Hkv${kvHeads} L${tokens} D${dim} ${kvDtype}`,
+      op: queries === 1 ? "decode" : `prefill T${queries}`,
+      shape: `Hq${queryHeads} Hkv${kvHeads} L${tokens} D${dim}`,
+      dtype: kvDtype,
+      ceiling: "read",
       bytes: 2 * tokens * kvHeads * dim * DTYPE_BYTES[kvDtype],
       flops: 4 * pairs * queryHeads * dim,
       run: (backend) =>
