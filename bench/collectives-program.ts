@@ -32,7 +32,9 @@ export function setup({ heap, world }: RankContext) {
   return {
     time({ name, bytes, rounds }: CollectiveRow): CollectiveTiming {
       const prepared = prepare(name, bytes);
-      for (let round = 0; round < Math.ceil(rounds / 5); round++) prepared.run();
+      // Enough for the just-in-time compilers to be done.
+      const warmUps = Math.max(20, Math.min(20_000, Math.floor((256 << 20) / Math.max(1, bytes))));
+      for (let round = 0; round < warmUps; round++) prepared.run();
       prepared.check();
       const batch = Math.max(1, Math.ceil(rounds / 20));
       const samples: number[] = [];

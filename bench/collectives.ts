@@ -20,14 +20,14 @@ export async function benchCollectives(ranks: number): Promise<void> {
     size: ranks,
     program: new URL("./collectives-program.ts", import.meta.url),
   });
-  const barrier = await world.call("time", [{ name: "barrier", bytes: 0, rounds: 2000 }]);
+  const barrier = await world.call("time", [{ name: "barrier", bytes: 0, rounds: 10_000 }]);
   const slowest = (timings: { readonly seconds: number }[]): number =>
     Math.max(...timings.map(({ seconds }) => seconds));
   console.log(`\nCollectives over ${ranks} ranks, data checked. Barrier: ${formatSeconds(slowest(barrier))}`);
   const rows: string[][] = [];
   for (const name of NAMES) {
     for (const bytes of SIZES) {
-      const rounds = Math.max(20, Math.min(1000, Math.floor((64 << 20) / bytes)));
+      const rounds = Math.max(20, Math.min(10_000, Math.floor((64 << 20) / bytes)));
       const timings = await world.call("time", [{ name, bytes, rounds }]);
       const seconds = slowest(timings);
       const memcpy = Math.max(...timings.map(({ memcpySeconds }) => memcpySeconds));

@@ -23,6 +23,19 @@ test("of two ranks that wait for each other on one core, the later moves, and no
   expect([first.left, second.left]).toEqual([[], [3]]);
 });
 
+test("a rank that was woken on the core of the rank that woke it moves, whichever it is", () => {
+  for (const [waker, woken] of [
+    [0, 1],
+    [1, 0],
+  ] as const) {
+    const status = openStatus();
+    const [first, second] = [threadOn(2), threadOn(2)];
+    new CoreSpread(waker, status, first).wakes();
+    new CoreSpread(woken, status, second).wokenBy(waker);
+    expect([first.left, second.left]).toEqual([[], [2]]);
+  }
+});
+
 test("ranks on different cores stay, and so do ranks whose core nobody tells", () => {
   for (const cores of [
     [0, 1],
@@ -31,7 +44,9 @@ test("ranks on different cores stay, and so do ranks whose core nobody tells", (
     const status = openStatus();
     const [first, second] = [threadOn(cores[0]), threadOn(cores[1])];
     new CoreSpread(0, status, first).waitedFor(1);
-    new CoreSpread(1, status, second).waitedFor(0);
+    const spread = new CoreSpread(1, status, second);
+    spread.waitedFor(0);
+    spread.wokenBy(0);
     expect([first.left, second.left]).toEqual([[], []]);
   }
 });

@@ -6,9 +6,10 @@ const MOVE_EVERY_MS = 5;
 
 /**
  * Keeps ranks that wait for each other off the same core while there are as many cores as ranks. Schedulers like to wake a thread
- * on the core of the thread that woke it; two ranks that then only yield to each other stay there, at several microseconds a round
- * instead of a fraction of one. A rank that has waited in vain says where it runs, and of two that find themselves on one core
- * the later rank moves. Nothing is pinned: the scheduler may move both at any time.
+ * on the core of the thread that woke it. Two ranks that then yield to each other stay there, at several microseconds a round
+ * instead of a fraction of one; two that compute take turns while another core idles. So a rank says where it runs when it has spun
+ * in vain and when it comes to a peer that is parked. Of two that wait for each other on one core, the later rank moves; of two of
+ * which one woke the other, the one that was woken. Nothing is pinned: the scheduler may move both at any time.
  */
 export class CoreSpread {
   readonly #rank: number;
@@ -22,11 +23,25 @@ export class CoreSpread {
     this.#scheduler = scheduler;
   }
 
+  /** This rank is about to wake a parked peer. */
+  wakes(): void {
+    this.#status.runsOn(this.#rank, this.#scheduler.currentCore());
+  }
+
   /** This rank has spun for `peer` (a global rank) without success. */
   waitedFor(peer: number): void {
     const core = this.#scheduler.currentCore();
     this.#status.runsOn(this.#rank, core);
-    if (core < 0 || this.#rank < peer || this.#status.core(peer) !== core) return;
+    if (this.#rank > peer) this.#leaveIfShared(peer, core);
+  }
+
+  /** This rank was parked until `peer` came. */
+  wokenBy(peer: number): void {
+    this.#leaveIfShared(peer, this.#scheduler.currentCore());
+  }
+
+  #leaveIfShared(peer: number, core: number): void {
+    if (core < 0 || this.#status.core(peer) !== core) return;
     const now = performance.now();
     if (now - this.#movedAt < MOVE_EVERY_MS) return;
     this.#movedAt = now;

@@ -153,7 +153,10 @@ export class GroupChannel {
     const words = this.words;
     this.#progress = (this.#progress + 1) | 0;
     Atomics.store(words, this.#ownProgressWord, this.#progress);
-    if (Atomics.load(words, this.#ownSleeperWord) !== 0) Atomics.notify(words, this.#ownProgressWord);
+    if (Atomics.load(words, this.#ownSleeperWord) !== 0) {
+      this.#waiting.spread?.wakes();
+      Atomics.notify(words, this.#ownProgressWord);
+    }
   }
 
   /** Waits until every peer has published as many rounds as this rank. Throws a typed error when one will not. */
@@ -194,6 +197,7 @@ export class GroupChannel {
         now = performance.now();
         this.#flight.lookAtClock();
         budget.parkedFor(now - parkedAt);
+        spread?.wokenBy(this.ranks[peer] ?? 0);
       }
     } finally {
       this.counters.waitMs += now - gaveUpAt;

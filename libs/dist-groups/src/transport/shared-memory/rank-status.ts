@@ -3,7 +3,7 @@
 //   header line    written by the host: the epoch, raised whenever no call is in flight; the coarse clock, in milliseconds
 //                  since the world opened
 //   rank lines     per rank: the epoch in which it left its call by a failure, whether it exited, its heartbeat, how many
-//                  calls it is running, and the core it last waited on
+//                  calls it is running, and a core it ran on
 //   records        two per rank: why it left, why it exited, as JSON
 //
 // A rank whose method throws does not abort its groups at once: every rank may have refused the same bad argument, and
@@ -118,7 +118,7 @@ export class RankStatus {
     this.#words[this.#line(rank) + CORE] = 1 + core;
   }
 
-  /** The core on which a rank last waited in vain, or -1. */
+  /** The core on which a rank last said that it ran, or -1. */
   core(rank: number): number {
     return (this.#words[this.#line(rank) + CORE] ?? 0) - 1;
   }
