@@ -183,11 +183,13 @@ export class GroupChannel {
     let now = gaveUpAt;
     try {
       if (scheduler !== undefined) {
-        spread?.waitedFor(this.ranks[peer] ?? 0);
+        if (!budget.isHeld) spread?.waitedFor(this.ranks[peer] ?? 0);
         while (now - gaveUpAt < budget.yieldMs && !isAborted(words, this.layout)) {
           scheduler.yieldCore();
-          if (((Atomics.load(words, word) - target) | 0) >= 0) return;
+          const before = now;
           now = performance.now();
+          budget.yieldedFor(now - before);
+          if (((Atomics.load(words, word) - target) | 0) >= 0) return;
         }
       }
       const parkedAt = now;
@@ -197,7 +199,7 @@ export class GroupChannel {
         now = performance.now();
         this.#flight.lookAtClock();
         budget.parkedFor(now - parkedAt);
-        spread?.wokenBy(this.ranks[peer] ?? 0);
+        if (!budget.isHeld) spread?.wokenBy(this.ranks[peer] ?? 0);
       }
     } finally {
       this.counters.waitMs += now - gaveUpAt;

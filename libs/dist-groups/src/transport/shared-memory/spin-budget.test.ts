@@ -17,6 +17,24 @@ test("with more ranks than cores a rank yields at once", () => {
   expect(budget.yieldMs).toBe(new SpinBudget(2, 2, true).yieldMs);
 });
 
+test("a yield that took a slice of somebody's makes the rank park at once for a while, then try again", () => {
+  const budget = new SpinBudget(2, 2, true);
+  budget.yieldedFor(0.01);
+  expect(budget.yieldMs).toBeGreaterThan(0.1);
+  const held = (): number => {
+    budget.yieldedFor(3);
+    let parks = 0;
+    for (; budget.yieldMs === 0; parks++) budget.parkedFor(0.03);
+    return parks;
+  };
+  expect([held(), held(), held()]).toEqual([128, 256, 512]);
+  expect(budget.isHeld).toBe(false);
+  for (let turn = 0; turn < 1024; turn++) budget.yieldedFor(0.001);
+  expect(held()).toBe(128);
+  for (let park = 0; park < 10; park++) budget.parkedFor(0.03);
+  expect(budget.yieldMs).toBeGreaterThan(0.1);
+});
+
 test("without yields and with a core per rank, spins adapt to how long parks last", () => {
   const budget = new SpinBudget(2, 2, false);
   const most = budget.spins;

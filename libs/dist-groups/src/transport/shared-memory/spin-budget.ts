@@ -9,6 +9,16 @@ const SPINS_WITHOUT_CORES = 20;
 const MOST_YIELD_MS = 0.2;
 const LEAST_YIELD_MS = 0.0125;
 
+/** A yield that took so long gave the core to a thread that computes: a park costs less, and its wake-up comes before that thread. */
+const LONG_YIELD_MS = 0.3;
+/**
+ * Waits that park at once after such a yield: at first about as many as cost what the yield did, twice as many each time it happens
+ * again, and back to the fewest after so many short yields in turn.
+ */
+const FEWEST_HELD_YIELDS = 128;
+const MOST_HELD_YIELDS = 8192;
+const SHORT_YIELDS_TO_FORGET = 1024;
+
 /** Where the core cannot be given away. About 0.15 ms in Bun (3 ns a spin), 0.6 ms in Deno. */
 const MOST_SPINS = 50_000;
 const FEWEST_SPINS = 50;
@@ -19,7 +29,8 @@ const SHORT_PARK_MS = 0.2;
 
 /**
  * How long a rank looks at a peer's word before it parks: first `spins` looks, then `yieldMs` milliseconds of looks
- * between yields, which cost nobody anything when other ranks want the core. Parks that turn out short double the budget, long ones halve it.
+ * between yields, which cost nobody anything when other ranks want the core. Beside threads that compute, a yield costs a slice of
+ * theirs, some milliseconds: after one such the rank parks at once for a while, the longer the more often it happens. Parks that turn out short double the budget, long ones halve it.
  *
  * Where the core cannot be given away a rank only spins, with more ranks than cores hardly at all, since that keeps the peer from
  * running. When even the largest budget ends in a short park, spinning does not help (something else has the peer's core):
@@ -31,6 +42,8 @@ export class SpinBudget {
   readonly #mostSpins: number;
   readonly #canYield: boolean;
   #hold = 0;
+  #nextHold = FEWEST_HELD_YIELDS;
+  #shortYields = 0;
 
   constructor(ranks: number, cores: number, canYield: boolean) {
     const scarce = ranks > cores;
@@ -41,10 +54,30 @@ export class SpinBudget {
     this.spins = this.#mostSpins;
   }
 
+  /** Threads that have nothing to do with this world want the cores: yielding to them, or moving away from them, is of no use. */
+  get isHeld(): boolean {
+    return this.#canYield && this.#hold > 0;
+  }
+
+  /** Tells how long a yield took. */
+  yieldedFor(milliseconds: number): void {
+    if (milliseconds < LONG_YIELD_MS) {
+      if (++this.#shortYields >= SHORT_YIELDS_TO_FORGET) this.#nextHold = FEWEST_HELD_YIELDS;
+      return;
+    }
+    this.yieldMs = 0;
+    this.#hold = this.#nextHold;
+    this.#nextHold = Math.min(MOST_HELD_YIELDS, this.#nextHold * 2);
+    this.#shortYields = 0;
+  }
+
   /** Tells how long a park lasted. */
   parkedFor(milliseconds: number): void {
     const long = milliseconds >= SHORT_PARK_MS;
-    if (this.#canYield) {
+    if (this.#canYield && this.#hold > 0) {
+      this.#hold--;
+      if (this.#hold === 0) this.yieldMs = LEAST_YIELD_MS;
+    } else if (this.#canYield) {
       this.yieldMs = long ? Math.max(LEAST_YIELD_MS, this.yieldMs / 2) : Math.min(MOST_YIELD_MS, this.yieldMs * 2);
     } else if (long) this.spins = Math.max(FEWEST_SPINS, this.spins >> 1);
     else if (this.spins >= this.#mostSpins) {
