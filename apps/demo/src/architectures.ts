@@ -1,20 +1,41 @@
-/** Names of a layer's tensors in the checkpoint. */
+/** Names of a layer's tensors in the checkpoint. Which of the optional ones a model has, its config says. */
 export interface LayerTensorNames {
   readonly attentionNorm: string;
   readonly query: string;
   readonly key: string;
   readonly value: string;
   readonly attentionOutput: string;
+  readonly queryBias: string;
+  readonly keyBias: string;
+  readonly valueBias: string;
+  readonly attentionOutputBias: string;
+  /** RMS normalisation of every head's query and key. */
+  readonly queryNorm: string;
+  readonly keyNorm: string;
   readonly mlpNorm: string;
   readonly gate: string;
   readonly up: string;
   readonly down: string;
 }
 
+/** Which projections of a layer's attention have a bias: none, those of queries, keys and values, or the output's as well. */
+export type AttentionBias = "none" | "qkv" | "qkvo";
+
 /** What tells one model family from another. */
 export interface Architecture {
   /** Its name in `architectures` of config.json. */
   readonly name: string;
+  /** Its attention bias; `configured`: all four projections have one where config.json sets `attention_bias`. */
+  readonly attentionBias: "none" | "qkv" | "configured";
+  /** Queries and keys are normalised head by head before they are rotated. */
+  readonly queryKeyNorm: boolean;
+  /**
+   * Where sliding windows come from. `all-layers`: `sliding_window` holds for every layer. `upper-layers`: it holds from layer
+   * `max_window_layers` on, where `use_sliding_window` is set, or for the layers that `layer_types` names.
+   */
+  readonly slidingWindow: "none" | "all-layers" | "upper-layers";
+  /** What the family's own code takes for `head_dim` when config.json leaves it out: hidden_size / num_attention_heads if undefined. */
+  readonly headDim: number | undefined;
   readonly embedding: string;
   readonly finalNorm: string;
   /** The output projection, absent from checkpoints with tied embeddings. */
@@ -22,27 +43,66 @@ export interface Architecture {
   layer(index: number): LayerTensorNames;
 }
 
+/** Tensor names that all these families share. */
+const TENSOR_NAMES = {
+  embedding: "model.embed_tokens.weight",
+  finalNorm: "model.norm.weight",
+  output: "lm_head.weight",
+  layer(index: number): LayerTensorNames {
+    const prefix = `model.layers.${index}`;
+    return {
+      attentionNorm: `${prefix}.input_layernorm.weight`,
+      query: `${prefix}.self_attn.q_proj.weight`,
+      key: `${prefix}.self_attn.k_proj.weight`,
+      value: `${prefix}.self_attn.v_proj.weight`,
+      attentionOutput: `${prefix}.self_attn.o_proj.weight`,
+      queryBias: `${prefix}.self_attn.q_proj.bias`,
+      keyBias: `${prefix}.self_attn.k_proj.bias`,
+      valueBias: `${prefix}.self_attn.v_proj.bias`,
+      attentionOutputBias: `${prefix}.self_attn.o_proj.bias`,
+      queryNorm: `${prefix}.self_attn.q_norm.weight`,
+      keyNorm: `${prefix}.self_attn.k_norm.weight`,
+      mlpNorm: `${prefix}.post_attention_layernorm.weight`,
+      gate: `${prefix}.mlp.gate_proj.weight`,
+      up: `${prefix}.mlp.up_proj.weight`,
+      down: `${prefix}.mlp.down_proj.weight`,
+    };
+  },
+} as const;
+
 /** Every architecture this app runs. */
 const ARCHITECTURES: readonly Architecture[] = [
   {
+    ...TENSOR_NAMES,
     name: "LlamaForCausalLM",
-    embedding: "model.embed_tokens.weight",
-    finalNorm: "model.norm.weight",
-    output: "lm_head.weight",
-    layer(index) {
-      const prefix = `model.layers.${index}`;
-      return {
-        attentionNorm: `${prefix}.input_layernorm.weight`,
-        query: `${prefix}.self_attn.q_proj.weight`,
-        key: `${prefix}.self_attn.k_proj.weight`,
-        value: `${prefix}.self_attn.v_proj.weight`,
-        attentionOutput: `${prefix}.self_attn.o_proj.weight`,
-        mlpNorm: `${prefix}.post_attention_layernorm.weight`,
-        gate: `${prefix}.mlp.gate_proj.weight`,
-        up: `${prefix}.mlp.up_proj.weight`,
-        down: `${prefix}.mlp.down_proj.weight`,
-      };
-    },
+    attentionBias: "configured",
+    queryKeyNorm: false,
+    slidingWindow: "none",
+    headDim: undefined,
+  },
+  {
+    ...TENSOR_NAMES,
+    name: "MistralForCausalLM",
+    attentionBias: "none",
+    queryKeyNorm: false,
+    slidingWindow: "all-layers",
+    headDim: undefined,
+  },
+  {
+    ...TENSOR_NAMES,
+    name: "Qwen2ForCausalLM",
+    attentionBias: "qkv",
+    queryKeyNorm: false,
+    slidingWindow: "upper-layers",
+    headDim: undefined,
+  },
+  {
+    ...TENSOR_NAMES,
+    name: "Qwen3ForCausalLM",
+    attentionBias: "configured",
+    queryKeyNorm: true,
+    slidingWindow: "upper-layers",
+    headDim: 128,
   },
 ];
 

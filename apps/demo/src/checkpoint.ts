@@ -106,6 +106,16 @@ export function expectedShapes(architecture: Architecture, config: ModelConfig):
     shapes.set(names.key, [kvRows, hiddenSize]);
     shapes.set(names.value, [kvRows, hiddenSize]);
     shapes.set(names.attentionOutput, [hiddenSize, queryRows]);
+    if (config.attentionBias !== "none") {
+      shapes.set(names.queryBias, [queryRows]);
+      shapes.set(names.keyBias, [kvRows]);
+      shapes.set(names.valueBias, [kvRows]);
+    }
+    if (config.attentionBias === "qkvo") shapes.set(names.attentionOutputBias, [hiddenSize]);
+    if (config.queryKeyNorm) {
+      shapes.set(names.queryNorm, [headDim]);
+      shapes.set(names.keyNorm, [headDim]);
+    }
     shapes.set(names.mlpNorm, [hiddenSize]);
     shapes.set(names.gate, [intermediateSize, hiddenSize]);
     shapes.set(names.up, [intermediateSize, hiddenSize]);

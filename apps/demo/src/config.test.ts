@@ -28,6 +28,9 @@ test("the shipped model", () => {
     headDim: 64,
     vocabularySize: 4096,
     normEpsilon: 1e-5,
+    attentionBias: "none",
+    queryKeyNorm: false,
+    windows: [null, null, null, null, null, null, null, null],
     ropeTheta: 100000,
     maxPositions: 16384,
     tiedEmbeddings: true,
@@ -54,15 +57,87 @@ test("values that older configs leave out or name differently", () => {
   expect(readWith({ rope_parameters: undefined }).ropeTheta).toBe(10000);
 });
 
+const qwen2 = {
+  architectures: ["Qwen2ForCausalLM"],
+  attention_bias: undefined,
+  use_sliding_window: true,
+  sliding_window: 32,
+} as const;
+
+describe("each architecture", () => {
+  test.each([
+    [{ attention_bias: true }, { attentionBias: "qkvo", queryKeyNorm: false }],
+    [
+      { ...qwen2, max_window_layers: 6 },
+      { attentionBias: "qkv", windows: [...Array(6).fill(null), 32, 32] },
+    ],
+    [{ ...qwen2, use_sliding_window: false }, { windows: Array(8).fill(null) }],
+    [
+      { ...qwen2, layer_types: ["sliding_attention", ...Array(7).fill("full_attention")] },
+      { windows: [32, ...Array(7).fill(null)] },
+    ],
+    [
+      { architectures: ["Qwen3ForCausalLM"], head_dim: undefined },
+      { attentionBias: "none", queryKeyNorm: true, headDim: 128 },
+    ],
+    [{ architectures: ["MistralForCausalLM"], sliding_window: 4096 }, { windows: Array(8).fill(4096) }],
+    [{ architectures: ["MistralForCausalLM"], sliding_window: null }, { windows: Array(8).fill(null) }],
+  ] as const)("%p", (changes, found) => {
+    expect(readWith(changes)).toMatchObject(found);
+  });
+
+  test("scaled rotary angles lengthen what the model is made for", () => {
+    const scaled = (rope: object) => readWith({ rope_parameters: { rope_theta: 1e4, ...rope } }).maxPositions;
+    expect(scaled({ rope_type: "linear", factor: 2 })).toBe(32768);
+    expect(scaled({ rope_type: "yarn", factor: 4, original_max_position_embeddings: 8192 })).toBe(32768);
+    expect(scaled({ rope_type: "llama3", factor: 8, low_freq_factor: 1, high_freq_factor: 4 })).toBe(16384);
+  });
+});
+
 describe("refused", () => {
   test.each([
-    [{ architectures: ["GPT2LMHeadModel"] }, "an architecture among LlamaForCausalLM, but found GPT2LMHeadModel"],
-    [{ architectures: undefined }, "an architecture among LlamaForCausalLM, but found none"],
-    [{ rope_parameters: { rope_type: "yarn", rope_theta: 10000 } }, "rope_type default (no scaling), but found yarn"],
-    [{ rope_parameters: undefined, rope_scaling: { type: "linear", factor: 2 } }, "but found linear"],
+    [
+      { architectures: ["GPT2LMHeadModel"] },
+      "an architecture among LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM, Qwen3ForCausalLM, but found GPT2LMHeadModel",
+    ],
+    [{ architectures: undefined }, "Qwen3ForCausalLM, but found none"],
+    [
+      { rope_parameters: { rope_type: "longrope", rope_theta: 10000 } },
+      'rope_parameters.rope_type default, linear, llama3 or yarn, but found "longrope"',
+    ],
+    [{ rope_parameters: undefined, rope_scaling: { type: "dynamic", factor: 2 } }, 'but found "dynamic"'],
+    [{ rope_parameters: { rope_type: "linear" } }, "rope_parameters.factor to be a positive number, but found nothing"],
+    [
+      { rope_parameters: { rope_type: "llama3", factor: 8, low_freq_factor: 4, high_freq_factor: 4 } },
+      "rope_parameters.low_freq_factor below high_freq_factor 4, but found 4",
+    ],
+    [{ rope_parameters: { rope_type: "yarn", factor: 4, mscale: 1 } }, "no rope_parameters.mscale, but found 1"],
+    [{ rope_parameters: { full_attention: {}, sliding_attention: {} } }, "but found one for full_attention"],
+    [{ rope_parameters: { rope_theta: 1e4, partial_rotary_factor: 0.5 } }, "partial_rotary_factor to be 1"],
+    [{ quantization_config: { quant_method: "fp8" } }, "quantization_config to be null"],
+    [{ mlp_bias: true }, "mlp_bias to be false, but found true"],
+    [
+      { architectures: ["MistralForCausalLM"], attention_bias: true },
+      "attention_bias to be false for MistralForCausalLM, but found true",
+    ],
+    [
+      { architectures: ["Qwen2ForCausalLM"], attention_bias: false },
+      "attention_bias to be true for Qwen2ForCausalLM, but found false",
+    ],
+    [{ architectures: ["MistralForCausalLM"], sliding_window: 0 }, "sliding_window to be a positive integer"],
+    [{ ...qwen2, max_window_layers: "all" }, "max_window_layers to be a non-negative integer"],
+    [{ ...qwen2, layer_types: ["full_attention"] }, "layer_types for each of num_hidden_layers 8"],
+    [
+      { ...qwen2, layer_types: Array(8).fill("chunked_attention") },
+      "layer_types[0] full_attention or sliding_attention",
+    ],
+    [
+      { ...qwen2, use_sliding_window: false, layer_types: Array(8).fill("sliding_attention") },
+      "a sliding_window for layer_types[0] sliding_attention, but found none in use",
+    ],
     [{ rope_parameters: { rope_theta: 1 } }, "rope_theta above 1"],
     [{ hidden_act: "gelu" }, 'hidden_act to be "silu", but found "gelu"'],
-    [{ attention_bias: true }, "attention_bias to be false, but found true"],
+    [{ attention_bias: "yes" }, 'attention_bias to be true or false, but found "yes"'],
     [{ hidden_size: undefined }, "hidden_size to be a positive integer, but found nothing"],
     [{ num_hidden_layers: 0 }, "num_hidden_layers to be a positive integer, but found 0"],
     [{ num_key_value_heads: 3 }, "num_key_value_heads to divide num_attention_heads, but found 3 and 8 heads"],

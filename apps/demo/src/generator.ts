@@ -88,7 +88,7 @@ export class Generator implements AsyncDisposable {
           "take a shorter --prompt or fewer --max-tokens.",
       );
     }
-    const cache = { sizes, kvDtype, blockSize, capacity, maxStepTokens };
+    const cache = { sizes, kvDtype, blockSize, capacity, maxStepTokens, maxLogitRows: 1 };
     const numBlocks = blocksPerRank(cache);
     const rankOptions: RankOptions = {
       modelFolder: model.folder,

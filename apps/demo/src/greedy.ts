@@ -2,41 +2,53 @@ import type { ProcessGroup } from "@lockstep/dist-groups";
 import { type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { Layers } from "./layers/layers.ts";
 
-/** Greedy sampling over a vocabulary split over ranks: every rank finds the same token. */
+/** Greedy sampling over a vocabulary split over ranks: every rank finds the same tokens. */
 export class GreedySampler {
   readonly #layers: Layers;
   readonly #world: ProcessGroup;
   readonly #firstId: number;
-  /** This rank's best logit and its token id [1, 2] f32 (ids are exact up to 2^24). */
+  /** For each row this rank's best logit and its token id [1, rows, 2] f32 (ids are exact up to 2^24). */
   readonly #own: Tensor;
-  /** Every rank's [n, 2]. */
+  /** Every rank's [n, rows, 2]. */
   readonly #all: Tensor;
 
-  /** `firstId` is the token id of the first of this rank's logits. */
-  constructor(layers: Layers, world: ProcessGroup, heap: SharedHeap, firstId: number) {
+  /** `firstId` is the token id of the first of this rank's logits; `maxRows` the most rows of one choice. */
+  constructor(layers: Layers, world: ProcessGroup, heap: SharedHeap, firstId: number, maxRows: number) {
     this.#layers = layers;
     this.#world = world;
     this.#firstId = firstId;
-    this.#own = Tensor.empty(heap, "f32", [1, 2]);
-    this.#all = Tensor.empty(heap, "f32", [world.size, 2]);
+    this.#own = Tensor.empty(heap, "f32", [maxRows * 2]);
+    this.#all = Tensor.empty(heap, "f32", [world.size * maxRows * 2]);
   }
 
-  /** The token id of the largest logit over all ranks, the lowest id among equals. */
-  choose(logits: Tensor): number {
-    const index = this.#layers.argmax(logits);
-    this.#own.f32.set([logits.f32[index] ?? Number.NaN, this.#firstId + index]);
-    this.#world.allGather(this.#own, this.#all, { dim: 0 });
-    const all = this.#all.f32;
-    let token = -1;
-    let most = Number.NEGATIVE_INFINITY;
-    for (let rank = 0; rank < this.#world.size; rank++) {
-      const logit = all[2 * rank] ?? Number.NaN;
-      if (logit > most) {
-        most = logit;
-        token = all[2 * rank + 1] ?? -1;
-      }
+  /** The token ids of the largest logits of each row over all ranks, the lowest id among equals. One exchange for all rows. */
+  choose(logits: Tensor): number[] {
+    const rows = logits.dim(0);
+    if (rows === 0) return [];
+    const { size } = this.#world;
+    const own = this.#own.slice(0, 0, rows * 2).reshape([1, rows, 2]);
+    const gathered = this.#all.slice(0, 0, size * rows * 2).reshape([size, rows, 2]);
+    for (let row = 0; row < rows; row++) {
+      const values = logits.select(0, row);
+      const index = this.#layers.argmax(values);
+      own.f32.set([values.f32[index] ?? Number.NaN, this.#firstId + index], 2 * row);
     }
-    if (token < 0) throw new Error("the model's logits are not finite numbers: its weights or KV cache are damaged");
-    return token;
+    this.#world.allGather(own, gathered, { dim: 0 });
+    return Array.from({ length: rows }, (_, row) => best(gathered.f32, row, rows, size));
   }
+}
+
+function best(all: Float32Array, row: number, rows: number, ranks: number): number {
+  let token = -1;
+  let most = Number.NEGATIVE_INFINITY;
+  for (let rank = 0; rank < ranks; rank++) {
+    const at = 2 * (rank * rows + row);
+    const logit = all[at] ?? Number.NaN;
+    if (logit > most) {
+      most = logit;
+      token = all[at + 1] ?? -1;
+    }
+  }
+  if (token < 0) throw new Error("the model's logits are not finite numbers: its weights or KV cache are damaged");
+  return token;
 }

@@ -28,3 +28,30 @@ export function readJsonObject(path: string): JsonObject {
 export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
+
+/** A positive integer of an object of a JSON file; `within` is the field that holds the object, for messages. */
+export function readCount(path: string, json: JsonObject, key: string, fallback?: number, within?: string): number {
+  const value = json[key] ?? fallback;
+  if (typeof value !== "number" || !Number.isInteger(value) || value < 1) {
+    throw new ModelError(path, `${fieldName(key, within)} to be a positive integer`, describeJson(value));
+  }
+  return value;
+}
+
+/** A positive number, as {@link readCount}. */
+export function readPositive(path: string, json: JsonObject, key: string, fallback?: number, within?: string): number {
+  const value = json[key] ?? fallback;
+  if (typeof value !== "number" || !Number.isFinite(value) || value <= 0) {
+    throw new ModelError(path, `${fieldName(key, within)} to be a positive number`, describeJson(value));
+  }
+  return value;
+}
+
+/** A value as messages show it. */
+export function describeJson(value: unknown): string {
+  return value === undefined ? "nothing" : JSON.stringify(value);
+}
+
+function fieldName(key: string, within: string | undefined): string {
+  return within === undefined ? key : `${within}.${key}`;
+}

@@ -11,6 +11,7 @@ const base = {
   blockSize: 16,
   capacity: 1000,
   maxStepTokens: 256,
+  maxLogitRows: 1,
 } as const;
 
 test.each([

@@ -22,6 +22,7 @@ export interface CacheShape {
   /** Most tokens of one text. */
   readonly capacity: number;
   readonly maxStepTokens: number;
+  readonly maxLogitRows: number;
 }
 
 /** KV blocks each rank needs for `capacity` tokens: a block on each of `dcp` ranks covers dcp * blockSize positions. */
@@ -34,7 +35,7 @@ export function blocksPerRank({ capacity, blockSize, sizes }: CacheShape): numbe
  * Throws {@link UsageError} when the ranks together would exceed what one shared memory holds.
  */
 export function heapBytesPerRank(config: ModelConfig, largestTensorBytes: number, cache: CacheShape): number {
-  const { sizes, maxStepTokens } = cache;
+  const { sizes, maxStepTokens, maxLogitRows } = cache;
   let most = 0;
   for (let rank = 0; rank < sizes.world; rank++) {
     const share = rankShare(sizes, rank, config);
@@ -43,7 +44,8 @@ export function heapBytesPerRank(config: ModelConfig, largestTensorBytes: number
     // Gathered query, partial outputs and LSE of every rank of the group, received copies of them, and their merge.
     const heads = lengthOf(share.groupQueryHeads);
     const scratch = 8 * 4 * maxStepTokens * heads * (config.headDim + 1) * (1 + 1 / sizes.dcp);
-    most = Math.max(most, weightBytes(config, share) + kv + scratch + activationBytes(config, share, maxStepTokens));
+    const activations = activationBytes(config, share, maxStepTokens, maxLogitRows);
+    most = Math.max(most, weightBytes(config, share) + kv + scratch + activations);
   }
   const bytes = Math.ceil((most + largestTensorBytes + SLACK_BYTES) / MEBI) * MEBI;
   if (bytes * sizes.world + HOST_BYTES > MEMORY_BYTES) {

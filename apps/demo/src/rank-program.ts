@@ -9,6 +9,7 @@ import { GreedySampler } from "./greedy.ts";
 import { Layers } from "./layers/layers.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "./tensor-parallel.ts";
 import { TokenStream } from "./token-stream.ts";
+import { decodeStep } from "./step-attention.ts";
 import { Transformer } from "./transformer.ts";
 import { loadWeights } from "./weights.ts";
 
@@ -58,6 +59,7 @@ export async function setup(context: RankContext, options: RankOptions) {
     queryHeads: lengthOf(share.groupQueryHeads),
     kvHeads: lengthOf(share.kvHeads),
     headDim: config.headDim,
+    ...(config.windows.some((window) => window !== null) ? { window: config.windows } : {}),
     headGroup: { size: headsPerKv, offset: share.groupQueryHeads.start - share.kvHeads.start * headsPerKv },
     kvDtype,
     blockSize,
@@ -67,12 +69,14 @@ export async function setup(context: RankContext, options: RankOptions) {
     maxStepQueries: maxStepTokens,
   });
   context.onClose(() => attention.close());
-  const transformer = new Transformer({ config, share, weights, layers, world, attention, heap, maxStepTokens });
-  const sampler = new GreedySampler(layers, world, heap, share.vocabulary.start);
+  const maxLogitRows = 1;
+  const transformer = new Transformer({ config, share, weights, layers, world, heap, maxStepTokens, maxLogitRows });
+  const sampler = new GreedySampler(layers, world, heap, share.vocabulary.start, maxLogitRows);
   let sequence = attention.createSequence();
+  let logits: Tensor | undefined;
   const step = async (ids: readonly number[]): Promise<number> => {
-    await transformer.forward(sequence, ids);
-    return sampler.choose(transformer.logits);
+    logits = await transformer.forward(decodeStep(attention), [{ sequence, ids, logits: 1 }]);
+    return sampler.choose(logits)[0] ?? -1;
   };
 
   return {
@@ -101,7 +105,7 @@ export async function setup(context: RankContext, options: RankOptions) {
 
     /** Logits of the last step for this rank's rows of the vocabulary. */
     logits(): Float32Array {
-      return Float32Array.from(transformer.logits.f32);
+      return Float32Array.from(logits?.f32 ?? []);
     },
 
     metrics(): RankMetrics {

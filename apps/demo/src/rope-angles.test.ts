@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
-import { cosine, fillRotations, inverseFrequencies, sine } from "./rope-angles.ts";
+import { cosine, fillRotations, inverseFrequencies, naturalLog, sine } from "./rope-angles.ts";
 
 test("sine and cosine agree with the engine's to within 1e-15 over long texts", () => {
   fc.assert(
@@ -33,11 +33,16 @@ test("rows follow the positions, whatever the step they belong to", () => {
   const frequencies = inverseFrequencies(10000, 4);
   const cosines = new Float32Array(40);
   const sines = new Float32Array(40);
-  fillRotations(cosines, sines, frequencies, 0, 10);
+  fillRotations(cosines, sines, frequencies, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
   expect([cosines[0], sines[0]]).toEqual([1, 0]);
   expect(cosines[9 * 4]).toBeCloseTo(Math.cos(9), 6);
   expect(sines[9 * 4 + 3]).toBeCloseTo(Math.sin(9 * 10000 ** (-3 / 4)), 6);
   const later = new Float32Array(8);
-  fillRotations(later, new Float32Array(8), frequencies, 8, 2);
+  fillRotations(later, new Float32Array(8), frequencies, [8, 9]);
   expect(later).toEqual(cosines.slice(32));
+});
+
+test.each([1, 1.5, 2, 0.1, 4, 10000, 1e6, 327.68, 1e-5])("the natural logarithm of %d", (value) => {
+  const exact = Math.log(value);
+  expect(Math.abs(naturalLog(value) - exact)).toBeLessThanOrEqual(1e-15 * Math.max(1, Math.abs(exact)));
 });

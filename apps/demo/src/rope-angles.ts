@@ -17,25 +17,38 @@ export function inverseFrequencies(theta: number, half: number): Float32Array {
 }
 
 /**
- * Cosines and sines of the angles position * frequency, for positions first, first + 1, ..., one row of
- * `frequencies.length` per position. The angle is rounded to f32 as the models' own code does.
+ * Cosines and sines of the angles position * frequency, times `amplitude`, one row of `frequencies.length` for each
+ * position. The angle is rounded to f32 as the models' own code does.
  */
 export function fillRotations(
   cosines: Float32Array,
   sines: Float32Array,
   frequencies: Float32Array,
-  first: number,
-  count: number,
+  positions: ArrayLike<number>,
+  amplitude = 1,
 ): void {
   const half = frequencies.length;
-  for (let row = 0; row < count; row++) {
+  for (let row = 0; row < positions.length; row++) {
     for (let index = 0; index < half; index++) {
-      const angle = Math.fround((first + row) * (frequencies[index] ?? 0));
+      const angle = Math.fround((positions[row] ?? 0) * (frequencies[index] ?? 0));
       const at = row * half + index;
-      cosines[at] = cosine(angle);
-      sines[at] = sine(angle);
+      cosines[at] = cosine(angle) * amplitude;
+      sines[at] = sine(angle) * amplitude;
     }
   }
+}
+
+/** ln(value), value above 0, to within 1e-15 of its size or of 1. */
+export function naturalLog(value: number): number {
+  let rest = value;
+  let twos = 0;
+  for (; rest > Math.SQRT2; rest /= 2) twos++;
+  for (; rest < Math.SQRT1_2; rest *= 2) twos--;
+  // ln(rest) = 2 artanh(t) = 2 (t + t^3 / 3 + t^5 / 5 + ...), |t| below 0.18.
+  const t = (rest - 1) / (rest + 1);
+  let sum = 0;
+  for (let power = 23; power >= 1; power -= 2) sum = sum * t * t + 1 / power;
+  return twos * Math.LN2 + 2 * t * sum;
 }
 
 /** The y with y^n = value, value above 1, by bisection down to neighbouring doubles. */

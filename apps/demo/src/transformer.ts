@@ -1,9 +1,10 @@
-import type { DcpAttention } from "@lockstep/attention";
 import type { ProcessGroup } from "@lockstep/dist-groups";
 import { type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { ModelConfig } from "./config.ts";
 import type { Layers } from "./layers/layers.ts";
-import { fillRotations, inverseFrequencies } from "./rope-angles.ts";
+import { fillRotations } from "./rope-angles.ts";
+import { type RopeTurns, ropeTurns } from "./rope-scaling.ts";
+import type { StepAttention, StepTokens } from "./step-attention.ts";
 import { lengthOf, type RankShare } from "./tensor-parallel.ts";
 import type { LayerWeights, ModelWeights } from "./weights.ts";
 
@@ -15,10 +16,11 @@ export interface TransformerParts {
   readonly layers: Layers;
   /** Every rank: the tensor-parallel group. */
   readonly world: ProcessGroup;
-  readonly attention: DcpAttention;
   readonly heap: SharedHeap;
   /** Most tokens of one forward pass. */
   readonly maxStepTokens: number;
+  /** Most tokens of one forward pass whose logits are wanted. */
+  readonly maxLogitRows: number;
 }
 
 /** Activations of T tokens; heads and columns are this rank's. */
@@ -50,16 +52,15 @@ interface Activations {
  */
 export class Transformer {
   readonly #parts: TransformerParts;
-  readonly #frequencies: Float32Array;
+  readonly #turns: RopeTurns;
   readonly #full: Activations;
   readonly #cut = new Map<number, Activations>();
-  /** Logits of the last token for this rank's rows of the vocabulary. */
-  readonly logits: Tensor;
+  readonly #logits: Tensor;
 
   constructor(parts: TransformerParts) {
-    const { config, share, heap, maxStepTokens } = parts;
+    const { config, share, heap, maxStepTokens, maxLogitRows } = parts;
     this.#parts = parts;
-    this.#frequencies = inverseFrequencies(config.ropeTheta, config.headDim / 2);
+    this.#turns = ropeTurns(config.ropeTheta, config.headDim / 2, config.ropeScaling);
     const rows = (...shape: number[]): Tensor => Tensor.empty(heap, "f32", [maxStepTokens, ...shape]);
     const heads = lengthOf(share.queryHeads);
     const kvHeads = lengthOf(share.kvHeads);
@@ -78,48 +79,64 @@ export class Transformer {
       cosines: rows(config.headDim / 2),
       sines: rows(config.headDim / 2),
     };
-    this.logits = Tensor.empty(heap, "f32", [1, lengthOf(share.vocabulary)]);
+    this.#logits = Tensor.empty(heap, "f32", [maxLogitRows, lengthOf(share.vocabulary)]);
   }
 
   /**
-   * Appends tokens to a sequence and computes {@link logits} of the last one.
-   * @param ids from 1 to maxStepTokens token ids
+   * Appends tokens to sequences, all in one pass, and computes the logits of those that are asked for.
+   * @param items from 1 to maxStepTokens token ids over all sequences
+   * @returns logits for this rank's rows of the vocabulary [rows, vocabulary rows], in the order of the items; valid until the
+   *   next pass
    */
-  async forward(sequence: number, ids: readonly number[]): Promise<void> {
-    const { config, weights, layers, attention, world } = this.#parts;
+  async forward(attention: StepAttention, items: readonly StepTokens[]): Promise<Tensor> {
+    const { config, weights, layers, world, share } = this.#parts;
+    const ids = items.flatMap((item) => item.ids);
     const step = this.#activations(ids.length);
-    const position = attention.sequenceLength(sequence);
+    const positions = attention.begin(items);
     step.ids.i32.set(ids);
-    fillRotations(step.cosines.f32, step.sines.f32, this.#frequencies, position, ids.length);
-    layers.embed(step.ids, weights.embedding, this.#parts.share.vocabulary.start, step.hidden);
+    fillRotations(step.cosines.f32, step.sines.f32, this.#turns.frequencies, positions, this.#turns.amplitude);
+    layers.embed(step.ids, weights.embedding, share.vocabulary.start, step.hidden);
     world.allReduce(step.hidden, step.hidden);
-
-    attention.beginStep([{ sequence, tokens: ids.length }]);
     for (const [index, layer] of weights.layers.entries()) {
-      await this.#attend(index, layer, step);
+      await this.#attend(attention, index, layer, step);
       this.#feedForward(layer, step);
     }
-    attention.endStep();
+    attention.end();
 
-    const last = step.hidden.slice(0, ids.length - 1, ids.length);
-    const normed = step.normed.slice(0, 0, 1);
-    layers.rmsNorm(last, weights.finalNorm, normed, config.normEpsilon);
-    layers.linear(normed, weights.output, this.logits);
+    const wanted = items.flatMap(({ ids: own, logits }) => own.map((_, at) => at >= own.length - logits));
+    let count = 0;
+    for (const [row, isWanted] of wanted.entries()) {
+      if (!isWanted) continue;
+      const normed = step.normed.slice(0, count, count + 1);
+      layers.rmsNorm(step.hidden.slice(0, row, row + 1), weights.finalNorm, normed, config.normEpsilon);
+      count++;
+    }
+    const logits = this.#logits.slice(0, 0, count);
+    if (count > 0) layers.linear(step.normed.slice(0, 0, count), weights.output, logits);
+    return logits;
   }
 
   /** hidden += O(attention(Q, K, V of the normalised hidden)). */
-  async #attend(index: number, weights: LayerWeights, step: Activations): Promise<void> {
-    const { config, layers, attention, world } = this.#parts;
+  async #attend(attention: StepAttention, index: number, weights: LayerWeights, step: Activations): Promise<void> {
+    const { config, layers, world } = this.#parts;
+    const { query, key, value, delta } = step;
     layers.rmsNorm(step.hidden, weights.attentionNorm, step.normed, config.normEpsilon);
-    layers.linear(step.normed, weights.query, step.query);
-    layers.linear(step.normed, weights.key, step.key);
-    layers.linear(step.normed, weights.value, step.value);
-    layers.rotate(step.query, step.cosines, step.sines);
-    layers.rotate(step.key, step.cosines, step.sines);
-    await attention.forward(index, step.query, step.key, step.value, step.attended);
-    layers.linear(step.attended, weights.attentionOutput, step.delta);
-    world.allReduce(step.delta, step.delta);
-    layers.addInto(step.hidden, step.delta);
+    layers.linear(step.normed, weights.query, query);
+    layers.linear(step.normed, weights.key, key);
+    layers.linear(step.normed, weights.value, value);
+    if (weights.queryBias !== undefined) layers.addBias(query, weights.queryBias);
+    if (weights.keyBias !== undefined) layers.addBias(key, weights.keyBias);
+    if (weights.valueBias !== undefined) layers.addBias(value, weights.valueBias);
+    if (weights.queryNorm !== undefined) layers.rmsNorm(query, weights.queryNorm, query, config.normEpsilon);
+    if (weights.keyNorm !== undefined) layers.rmsNorm(key, weights.keyNorm, key, config.normEpsilon);
+    layers.rotate(query, step.cosines, step.sines);
+    layers.rotate(key, step.cosines, step.sines);
+    await attention.forward(index, query, key, value, step.attended);
+    layers.linear(step.attended, weights.attentionOutput, delta);
+    world.allReduce(delta, delta);
+    // Once, after the sum: every rank adds the whole bias.
+    if (weights.attentionOutputBias !== undefined) layers.addBias(delta, weights.attentionOutputBias);
+    layers.addInto(step.hidden, delta);
   }
 
   /** hidden += down(silu(gate) * up of the normalised hidden). */
@@ -160,8 +177,13 @@ export class Transformer {
 }
 
 /** Bytes of the activations of one rank. */
-export function activationBytes(config: ModelConfig, share: RankShare, maxStepTokens: number): number {
+export function activationBytes(
+  config: ModelConfig,
+  share: RankShare,
+  maxStepTokens: number,
+  maxLogitRows: number,
+): number {
   const heads = 2 * lengthOf(share.queryHeads) + 2 * lengthOf(share.kvHeads) + 1;
   const row = 1 + 3 * config.hiddenSize + heads * config.headDim + 2 * lengthOf(share.intermediate);
-  return 4 * (maxStepTokens * row + lengthOf(share.vocabulary)) + 16 * 128;
+  return 4 * (maxStepTokens * row + maxLogitRows * lengthOf(share.vocabulary)) + 16 * 128;
 }

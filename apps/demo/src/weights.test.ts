@@ -20,6 +20,9 @@ const CONFIG: ModelConfig = {
   headDim: 6,
   vocabularySize: 17,
   normEpsilon: 1e-5,
+  attentionBias: "none",
+  queryKeyNorm: false,
+  windows: [null, null],
   ropeTheta: 10000,
   maxPositions: 64,
   tiedEmbeddings: false,
@@ -132,6 +135,31 @@ describe.each(["bf16", "f16", "f32"] as const)("a %s checkpoint", (dtype) => {
     expect(heap.usedBytes - before).toBeGreaterThanOrEqual(kept);
     expect(heap.usedBytes - before).toBeLessThan(kept + allocations * 128);
   });
+});
+
+test("biases are split as the rows of their weights are; what normalises heads is whole on every rank", () => {
+  const config: ModelConfig = { ...CONFIG, attentionBias: "qkvo", queryKeyNorm: true };
+  const all = tensors(config, "bf16");
+  write(all);
+  using checkpoint = Checkpoint.open(folder, config);
+  const sizes = { world: 3, dcp: 3, kvLayout: "replicated" } as const;
+  const shares = [0, 1, 2].map((rank) => rankShare(sizes, rank, config));
+  const before = heap.usedBytes;
+  const ranks = shares.map((share) => loadWeights(checkpoint, config, share, layers, heap));
+  const names = architecture.layer(1);
+  const numbers = (name: string): number[] => [...(all.get(name)?.toNumbers() ?? [])];
+  const found = (rank: number, field: keyof (typeof ranks)[0]["layers"][0]): number[] => [
+    ...(ranks[rank]?.layers[1]?.[field]?.toNumbers() ?? []),
+  ];
+  expect([0, 1, 2].flatMap((rank) => found(rank, "queryBias"))).toEqual(numbers(names.queryBias));
+  for (const rank of [0, 1, 2]) {
+    for (const field of ["keyBias", "valueBias", "attentionOutputBias", "queryNorm", "keyNorm"] as const) {
+      expect(found(rank, field)).toEqual(numbers(names[field]));
+    }
+  }
+  const kept = shares.reduce((sum, share) => sum + weightBytes(config, share), 0);
+  expect(heap.usedBytes - before).toBeGreaterThanOrEqual(kept);
+  expect(heap.usedBytes - before).toBeLessThan(kept + 3 * (15 * config.layers + 3) * 128);
 });
 
 test("tied embeddings are one tensor", () => {

@@ -16,6 +16,14 @@ export interface LayerWeights {
   readonly value: Tensor;
   /** [H, query heads * D] */
   readonly attentionOutput: Tensor;
+  /** [1, query heads * D], [1, KV heads * D] twice, [1, H]; undefined where the model has none. */
+  readonly queryBias: Tensor | undefined;
+  readonly keyBias: Tensor | undefined;
+  readonly valueBias: Tensor | undefined;
+  readonly attentionOutputBias: Tensor | undefined;
+  /** [1, D] each; undefined where the model has none. */
+  readonly queryNorm: Tensor | undefined;
+  readonly keyNorm: Tensor | undefined;
   /** [H] */
   readonly mlpNorm: Tensor;
   /** [intermediate, H] */
@@ -57,6 +65,9 @@ export function loadWeights(
     layers.widen(part, wide);
     return wide;
   };
+  const hasBias = config.attentionBias !== "none";
+  const loadIf = (has: boolean, name: string, columns?: Range): Tensor | undefined =>
+    has ? load(name, undefined, columns) : undefined;
   const embedding = load(architecture.embedding, share.vocabulary);
   return {
     embedding,
@@ -68,6 +79,12 @@ export function loadWeights(
         key: load(names.key, heads(share.kvHeads)),
         value: load(names.value, heads(share.kvHeads)),
         attentionOutput: load(names.attentionOutput, undefined, heads(share.queryHeads)),
+        queryBias: loadIf(hasBias, names.queryBias, heads(share.queryHeads)),
+        keyBias: loadIf(hasBias, names.keyBias, heads(share.kvHeads)),
+        valueBias: loadIf(hasBias, names.valueBias, heads(share.kvHeads)),
+        attentionOutputBias: loadIf(config.attentionBias === "qkvo", names.attentionOutputBias),
+        queryNorm: loadIf(config.queryKeyNorm, names.queryNorm),
+        keyNorm: loadIf(config.queryKeyNorm, names.keyNorm),
         mlpNorm: load(names.mlpNorm),
         gate: load(names.gate, share.intermediate),
         up: load(names.up, share.intermediate),
@@ -83,9 +100,13 @@ export function loadWeights(
 export function weightBytes(config: ModelConfig, share: RankShare): number {
   const { hiddenSize, headDim, layers, tiedEmbeddings } = config;
   const attention = 2 * (lengthOf(share.queryHeads) + lengthOf(share.kvHeads)) * headDim * hiddenSize;
+  const bias =
+    (config.attentionBias === "none" ? 0 : (lengthOf(share.queryHeads) + 2 * lengthOf(share.kvHeads)) * headDim) +
+    (config.attentionBias === "qkvo" ? hiddenSize : 0);
+  const norms = 2 * hiddenSize + (config.queryKeyNorm ? 2 * headDim : 0);
   const mlp = 3 * lengthOf(share.intermediate) * hiddenSize;
   const vocabulary = lengthOf(share.vocabulary) * hiddenSize * (tiedEmbeddings ? 1 : 2);
-  return 4 * (layers * (attention + mlp + 2 * hiddenSize) + vocabulary + hiddenSize);
+  return 4 * (layers * (attention + bias + mlp + norms) + vocabulary + hiddenSize);
 }
 
 /** Frees a tensor at the end of its block. */

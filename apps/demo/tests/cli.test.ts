@@ -124,7 +124,7 @@ describe("refused with exit code 2 and one line", () => {
     const path = join(copy, "config.json");
     const config = JSON.parse(readFileSync(path, "utf8"));
     writeFileSync(path, JSON.stringify({ ...config, architectures: ["FalconForCausalLM"] }));
-    refuse(["--model", copy], "expected an architecture among LlamaForCausalLM, but found FalconForCausalLM");
+    refuse(["--model", copy], "Qwen3ForCausalLM, but found FalconForCausalLM");
   });
 
   test("weights that disagree with the config", () => {

@@ -6,7 +6,7 @@ import { firstTop5, MODEL_FOLDER, model, shortPrompts } from "./shipped-model.ts
 
 setDefaultTimeout(120_000);
 
-const exact = shortPrompts.map(({ promptIds }) => float64Logits(MODEL_FOLDER, model.config, promptIds));
+const exact = shortPrompts.map(({ promptIds }) => float64Logits(MODEL_FOLDER, promptIds));
 
 test("the float64 forward pass is the model transformers runs", () => {
   for (const [entry, logits] of exact.entries()) {

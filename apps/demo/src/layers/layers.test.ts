@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { type DType, SharedHeap, Tensor } from "@lockstep/tensor";
+import { type DType, SharedHeap, Tensor, ArgumentError } from "@lockstep/tensor";
 import { Layers } from "./layers.ts";
 
 const heap = SharedHeap.create(32 << 20);
@@ -140,6 +140,15 @@ test("addInto adds every element", () => {
   const exact = x.toNumbers().map((value, index) => Math.fround(value + (y.toNumbers()[index] ?? 0)));
   layers.addInto(x, y);
   expect(x.toNumbers()).toEqual(exact);
+});
+
+test("addBias adds a row to every row", () => {
+  const x = random([5, 7], 14);
+  const bias = random([7], 15);
+  const exact = x.toNumbers().map((value, index) => Math.fround(value + (bias.toNumbers()[index % 7] ?? 0)));
+  layers.addBias(x, bias);
+  expect(x.toNumbers()).toEqual(exact);
+  expect(() => layers.addBias(x, random([6], 1))).toThrow(ArgumentError);
 });
 
 test("embed gives a rank's own rows, and zeros for the others'", () => {

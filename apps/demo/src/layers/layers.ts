@@ -77,6 +77,15 @@ export class Layers {
     this.#wasm.addInto(x.byteOffset, y.byteOffset, x.size);
   }
 
+  /** Adds `bias` [D] to every row of x [T, D]. */
+  addBias(x: Tensor, bias: Tensor): void {
+    const tokens = rows(x, bias.size, "addBias", "x");
+    expectRows(bias, bias.size, 1, "addBias", "bias");
+    for (let token = 0; token < tokens; token++) {
+      this.#wasm.addInto(x.byteOffset + 4 * token * bias.size, bias.byteOffset, bias.size);
+    }
+  }
+
   /** Rows of `table` [L, D], which holds token ids from `firstId` on, for ids [T] (i32); zeros for ids beyond it. */
   embed(ids: Tensor, table: Tensor, firstId: number, out: Tensor): void {
     const [length = 0, dim = 0] = table.shape;

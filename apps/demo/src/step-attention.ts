@@ -1,0 +1,36 @@
+import type { DcpAttention } from "@lockstep/attention";
+import type { Tensor } from "@lockstep/tensor";
+
+/** What one sequence brings to a step. */
+export interface StepTokens {
+  readonly sequence: number;
+  readonly ids: readonly number[];
+  /** Of how many of its last tokens the logits are wanted. */
+  readonly logits: number;
+}
+
+/** The attention of one step, as a transformer's layers call it: begin, forward for each layer in turn, end. */
+export interface StepAttention {
+  /** Makes room for the step's tokens; returns the position of each in its sequence. */
+  begin(items: readonly StepTokens[]): ArrayLike<number>;
+  /**
+   * Stores the step's keys and values and attends.
+   * @param query [T, this rank's query heads, D]
+   * @param key [T, stored KV heads, D]; `value` alike
+   * @param out where the attention goes, as query
+   */
+  forward(layer: number, query: Tensor, key: Tensor, value: Tensor, out: Tensor): Promise<void>;
+  end(): void;
+}
+
+/** Decoding: gathers the step's queries, attends where the keys are, combines the partial outputs. */
+export function decodeStep(attention: DcpAttention): StepAttention {
+  return {
+    begin: (items) =>
+      attention.beginStep(items.map(({ sequence, ids }) => ({ sequence, tokens: ids.length }))).positions,
+    forward: async (layer, query, key, value, out) => {
+      await attention.forward(layer, query, key, value, out);
+    },
+    end: () => attention.endStep(),
+  };
+}
