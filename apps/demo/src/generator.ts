@@ -2,11 +2,12 @@ import { type MethodsOf, openWorld, parallelGroups, type World } from "@lockstep
 import type { BackendName } from "@lockstep/kernels";
 import { ArgumentError } from "@lockstep/tensor";
 import { UsageError } from "./errors.ts";
+import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
 import { blocksPerRank, heapBytesPerRank } from "./memory-plan.ts";
 import type { Model } from "./model.ts";
 import type { RankMetrics, RankOptions } from "./rank-program.ts";
 import { checkParallelSizes, chooseKvLayout, type KvHeadLayout, type ParallelSizes } from "./tensor-parallel.ts";
-import { TokenStream } from "./token-stream.ts";
+import { type TextToken, TokenStream } from "./token-stream.ts";
 
 type Program = typeof import("./rank-program.ts");
 type RankWorld = World<MethodsOf<Program>>;
@@ -26,15 +27,29 @@ export interface GeneratorOptions {
   /** Default "auto". */
   readonly combine?: "ag-rs" | "a2a" | "auto";
   /** Default "f32". */
-  readonly kvDtype?: "f32" | "f16" | "bf16";
+  readonly kvDtype?: KvDtype;
+  /**
+   * Tokens like those of the texts to come, such as a prompt. The keys and values of the first 256 of them decide the scales of a
+   * quantised KV cache (kvDtype f8e4m3 or i8): one for each KV head of each layer.
+   */
+  readonly calibration?: readonly number[];
   /** Default 16. */
   readonly blockSize?: number;
   /** Default 1. */
   readonly interleave?: number;
   /** Most tokens of one text, prompt included: decides how many KV blocks each rank gets. */
   readonly capacity: number;
+  /** Most texts at once. Default 1. */
+  readonly texts?: number;
+  /** Most tokens drafted for a text at a time, found in the text itself and verified in one pass. Default 0: no speculation. */
+  readonly maxDraft?: number;
   /** Most tokens of one forward pass. Default 256. */
   readonly maxStepTokens?: number;
+  /**
+   * Prompts are computed so many tokens at a time, one prompt after another, over a context that is gathered so many tokens at a
+   * time. Default: in one go with what decodes, up to maxStepTokens, by gathering queries.
+   */
+  readonly prefillChunk?: number;
   /** Deadline of each step. Default 120 s. */
   readonly deadlineMs?: number;
 }
@@ -49,26 +64,34 @@ export interface GenerateOptions {
   readonly onPrefill?: (done: number) => void;
 }
 
-/** Tokens the ranks make between two answers to the host, which reads them as they come all the same. */
-const TOKENS_PER_CALL = 32;
+/** Steps the ranks make between two answers to the host, which reads their tokens as they come all the same. */
+const STEPS_PER_CALL = 32;
+/** Tokens of the sample that decides the scales of a quantised KV cache. */
+const CALIBRATION_TOKENS = 256;
 
-/** A model on a world of ranks that continues texts, one at a time. */
+/** A model on a world of ranks that continues texts. */
 export class Generator implements AsyncDisposable {
   readonly sizes: ParallelSizes;
   /** KV blocks of each rank. */
   readonly blocksPerRank: number;
   readonly #world: RankWorld;
   readonly #maxStepTokens: number;
+  readonly #prefillChunk: number | undefined;
   readonly #vocabularySize: number;
+  readonly #texts: number;
+  readonly #maxDraft: number;
   readonly #stream: TokenStream;
 
-  private constructor(world: RankWorld, options: RankOptions) {
+  private constructor(world: RankWorld, options: RankOptions, texts: number, maxDraft: number) {
     this.#world = world;
+    this.#texts = texts;
+    this.#maxDraft = maxDraft;
+    this.#prefillChunk = options.prefillChunk;
     this.sizes = options.sizes;
     this.blocksPerRank = options.numBlocks;
     this.#maxStepTokens = options.maxStepTokens;
     this.#vocabularySize = options.config.vocabularySize;
-    this.#stream = TokenStream.create(world.heap, TOKENS_PER_CALL);
+    this.#stream = TokenStream.create(world.heap, tokensPerCall(options.maxLogitRows));
   }
 
   /**
@@ -77,7 +100,11 @@ export class Generator implements AsyncDisposable {
    */
   static async open(model: Model, options: GeneratorOptions): Promise<Generator> {
     const { config } = model;
-    const { world: size, dcp = size, capacity, maxStepTokens = 256, blockSize = 16, kvDtype = "f32" } = options;
+    const { world: size, dcp = size, capacity, blockSize = 16, kvDtype = "f32", prefillChunk } = options;
+    const { texts = 1, maxDraft = 0 } = options;
+    checkCounts(options);
+    const maxLogitRows = texts * (maxDraft + 1);
+    const maxStepTokens = Math.max(options.maxStepTokens ?? 256, maxLogitRows);
     const wanted = options.kvHeads ?? "auto";
     const kvLayout = wanted === "auto" ? chooseKvLayout(size, dcp, config.kvHeads) : wanted;
     const sizes: ParallelSizes = { world: size, dcp, kvLayout };
@@ -88,7 +115,22 @@ export class Generator implements AsyncDisposable {
           "take a shorter --prompt or fewer --max-tokens.",
       );
     }
-    const cache = { sizes, kvDtype, blockSize, capacity, maxStepTokens, maxLogitRows: 1 };
+    const calibration = isQuantisedKv(kvDtype) ? (options.calibration ?? []).slice(0, CALIBRATION_TOKENS) : [];
+    if (isQuantisedKv(kvDtype) && calibration.length === 0) {
+      throw new UsageError(`a KV cache in ${kvDtype} needs calibration tokens for its scales, but there are none.`);
+    }
+    checkIds("Generator.open", "calibration", calibration, config.vocabularySize);
+    const cache = {
+      sizes,
+      kvDtype,
+      blockSize,
+      capacity,
+      texts,
+      maxStepTokens,
+      maxLogitRows,
+      calibrationTokens: calibration.length,
+      prefillChunk: prefillChunk ?? 0,
+    };
     const numBlocks = blocksPerRank(cache);
     const rankOptions: RankOptions = {
       modelFolder: model.folder,
@@ -98,10 +140,13 @@ export class Generator implements AsyncDisposable {
       softwareVulkan: options.softwareVulkan ?? false,
       combine: options.combine ?? "auto",
       kvDtype,
+      calibration,
       blockSize,
       interleave: options.interleave ?? 1,
       numBlocks,
       maxStepTokens,
+      maxLogitRows,
+      prefillChunk,
     };
     const world = await openWorld<Program>({
       size,
@@ -109,25 +154,61 @@ export class Generator implements AsyncDisposable {
       options: rankOptions,
       heapBytesPerRank: heapBytesPerRank(config, model.largestTensorBytes, cache),
       groups: { dcp: parallelGroups({ layout: "classic", tp: size, dcp }).dcp },
-      heapBytesHost: 1 << 20,
+      heapBytesHost: (1 << 20) + 8 * tokensPerCall(maxLogitRows),
       startDeadlineMs: 300_000,
       deadlineMs: options.deadlineMs ?? 120_000,
     });
-    return new Generator(world, rankOptions);
+    return new Generator(world, rankOptions, texts, maxDraft);
   }
 
   /** Continues a text greedily, yielding each token as soon as it is known. A new text: what came before is forgotten. */
   async *generate(prompt: readonly number[], options: GenerateOptions): AsyncGenerator<number, void> {
-    const { maxTokens, endTokens = [] } = options;
-    let token = await this.prefill(prompt, options.onPrefill);
-    if (endTokens.includes(token)) return;
-    yield token;
-    for (let made = 1; made < maxTokens; made += TOKENS_PER_CALL) {
-      const count = Math.min(maxTokens - made, TOKENS_PER_CALL);
-      for await (token of this.decode(token, count, endTokens)) {
-        if (endTokens.includes(token)) return;
-        yield token;
-      }
+    for await (const { token } of this.generateAll([prompt], options)) yield token;
+  }
+
+  /**
+   * Continues several texts at once, each as it would be alone: all those that are not done take part in every step. Yields each
+   * token, with the number of its text, as soon as it is known. What came before is forgotten.
+   */
+  async *generateAll(
+    prompts: readonly (readonly number[])[],
+    { maxTokens, endTokens = [], onPrefill }: GenerateOptions,
+  ): AsyncGenerator<TextToken, void> {
+    const name = "Generator.generateAll";
+    if (prompts.length < 1 || prompts.length > this.#texts) {
+      throw new ArgumentError(
+        name,
+        "prompts",
+        `from 1 to ${this.#texts}, the texts it was opened for`,
+        `${prompts.length}`,
+      );
+    }
+    for (const [index, prompt] of prompts.entries()) {
+      if (prompt.length === 0) throw new ArgumentError(name, `prompts[${index}]`, "at least one token", "none");
+      checkIds(name, `prompts[${index}]`, prompt, this.#vocabularySize);
+    }
+    if (!Number.isInteger(maxTokens) || maxTokens < 1) {
+      throw new ArgumentError(name, "maxTokens", "a positive integer", String(maxTokens));
+    }
+    const texts = prompts.map((prompt) => ({ prompt, maxTokens }));
+    const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
+    const batchOptions = {
+      endTokens,
+      maxStepTokens: this.#maxStepTokens,
+      prefillChunk: this.#prefillChunk,
+      maxDraft: this.#maxDraft,
+    };
+    await this.#world.call("begin", [texts, batchOptions]);
+    for (let isDone = false, promptDone = 0; !isDone; ) {
+      this.#stream.clear();
+      // Step by step at first, so that the caller hears of long prompts.
+      const steps = promptDone < promptTokens ? 1 : STEPS_PER_CALL;
+      const answer = this.#world.call("advance", [steps, this.#stream.descriptor]);
+      yield* this.#stream.read(answer);
+      const [state] = await answer;
+      isDone = state?.isDone ?? true;
+      if (promptDone < promptTokens) onPrefill?.(state?.promptTokensDone ?? 0);
+      promptDone = state?.promptTokensDone ?? 0;
     }
   }
 
@@ -137,10 +218,11 @@ export class Generator implements AsyncDisposable {
    */
   async prefill(prompt: readonly number[], onPrefill?: (done: number) => void): Promise<number> {
     await this.#world.call("restart", []);
+    const most = Math.min(this.#prefillChunk ?? this.#maxStepTokens, this.#maxStepTokens);
     let token = -1;
     for (let done = 0; done < prompt.length; ) {
-      const part = prompt.slice(done, done + this.#maxStepTokens);
-      token = await this.step(part);
+      const part = prompt.slice(done, done + most);
+      token = await this.#step(part, this.#prefillChunk !== undefined);
       done += part.length;
       onPrefill?.(done);
     }
@@ -148,32 +230,23 @@ export class Generator implements AsyncDisposable {
   }
 
   /**
-   * Appends a token and all that follow it, one call for all of them: yields `count` tokens, fewer when one of
-   * `endTokens` comes (which is the last one yielded). Leaving early waits for the ranks to finish.
-   */
-  async *decode(token: number, count: number, endTokens: readonly number[] = []): AsyncGenerator<number, void> {
-    this.#checkIds("Generator.decode", [token]);
-    if (!Number.isInteger(count) || count < 1 || count > TOKENS_PER_CALL) {
-      throw new ArgumentError("Generator.decode", "count", `from 1 to ${TOKENS_PER_CALL}`, String(count));
-    }
-    this.#stream.clear();
-    yield* this.#stream.read(this.#world.call("decode", [token, count, endTokens, this.#stream.descriptor]));
-  }
-
-  /**
    * Appends tokens to the current text; returns the token that follows.
    * @param ids from 1 to maxStepTokens ids of the vocabulary
    */
-  async step(ids: readonly number[]): Promise<number> {
-    this.#checkIds("Generator.step", ids);
+  step(ids: readonly number[]): Promise<number> {
+    return this.#step(ids, false);
+  }
+
+  async #step(ids: readonly number[], isPrefill: boolean): Promise<number> {
+    checkIds("Generator.step", "ids", ids, this.#vocabularySize);
     if (ids.length < 1 || ids.length > this.#maxStepTokens) {
       throw new ArgumentError("Generator.step", "ids", `from 1 to ${this.#maxStepTokens} tokens`, `${ids.length}`);
     }
-    const [token = -1] = await this.#world.call("step", [ids]);
+    const [token = -1] = await this.#world.call("step", [ids, isPrefill]);
     return token;
   }
 
-  /** Logits of the last step, of the whole vocabulary. */
+  /** Logits of the last {@link step}, of the whole vocabulary. */
   async logits(): Promise<Float32Array> {
     const parts = await this.#world.call("logits", []);
     const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
@@ -195,13 +268,6 @@ export class Generator implements AsyncDisposable {
     await this.#world.callRank(rank, "eraseCache", []);
   }
 
-  #checkIds(operation: string, ids: readonly number[]): void {
-    const unknown = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= this.#vocabularySize);
-    if (unknown !== undefined) {
-      throw new ArgumentError(operation, "ids", `from 0 to ${this.#vocabularySize - 1}`, String(unknown));
-    }
-  }
-
   close(): Promise<void> {
     return this.#world.close();
   }
@@ -209,4 +275,28 @@ export class Generator implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** Tokens that the ranks make at most between two answers. */
+function tokensPerCall(maxLogitRows: number): number {
+  return STEPS_PER_CALL * maxLogitRows;
+}
+
+function checkCounts(options: GeneratorOptions): void {
+  for (const [name, least] of [
+    ["texts", 1],
+    ["maxDraft", 0],
+    ["prefillChunk", 1],
+    ["maxStepTokens", 1],
+  ] as const) {
+    const value = options[name];
+    if (value === undefined || (Number.isInteger(value) && value >= least)) continue;
+    throw new ArgumentError("Generator.open", name, `an integer of at least ${least}`, String(value));
+  }
+}
+
+function checkIds(operation: string, argument: string, ids: readonly number[], vocabularySize: number): void {
+  const unknown = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabularySize);
+  if (unknown === undefined) return;
+  throw new ArgumentError(operation, argument, `from 0 to ${vocabularySize - 1}`, String(unknown));
 }

@@ -12,6 +12,9 @@ const base = {
   capacity: 1000,
   maxStepTokens: 256,
   maxLogitRows: 1,
+  texts: 1,
+  calibrationTokens: 0,
+  prefillChunk: 0,
 } as const;
 
 test.each([
@@ -31,6 +34,15 @@ test("more ranks need less each, longer texts and wider KV more", () => {
   // Keys and values of 2 heads of 64 in 8 layers, in f32, within rounding to a MiB.
   expect(Math.abs(longer - 8192 * 2 * 8 * 2 * 64 * 4)).toBeLessThanOrEqual(2 << 20);
   expect(bytes({ ...alone, capacity: 9192, kvDtype: "bf16" })).toBeLessThan(bytes({ ...alone, capacity: 9192 }));
+});
+
+test("texts have blocks of their own; a chunk of prefill and a sample to calibrate by take room", () => {
+  expect(blocksPerRank({ ...base, capacity: 65, texts: 3 })).toBe(6);
+  const bytes = (changes: object): number => heapBytesPerRank(config, 2 << 20, { ...base, ...changes });
+  expect(bytes({ prefillChunk: 4096 })).toBeGreaterThan(bytes({}));
+  expect(bytes({ kvDtype: "i8", capacity: 64, calibrationTokens: 8192 })).toBeGreaterThan(
+    bytes({ kvDtype: "i8", capacity: 64 }),
+  );
 });
 
 test("refuses what one shared memory cannot hold", () => {

@@ -1,6 +1,7 @@
 import { DTYPE_BYTES } from "@lockstep/tensor";
 import type { ModelConfig } from "./config.ts";
 import { UsageError } from "./errors.ts";
+import type { KvDtype } from "./kv-calibration.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "./tensor-parallel.ts";
 import { activationBytes } from "./transformer.ts";
 import { weightBytes } from "./weights.ts";
@@ -17,17 +18,31 @@ const HOST_BYTES = 64 * MEBI;
 /** What the memory plan depends on besides the model. */
 export interface CacheShape {
   readonly sizes: ParallelSizes;
-  readonly kvDtype: "f32" | "f16" | "bf16";
+  readonly kvDtype: KvDtype;
   readonly blockSize: number;
   /** Most tokens of one text. */
   readonly capacity: number;
+  /** Texts at a time. */
+  readonly texts: number;
+  /** Tokens that are cached in f32 at first, to find the scales of a quantised cache. */
+  readonly calibrationTokens: number;
+  /** Tokens of the context that prefill gathers at a time; 0 without prefill. */
+  readonly prefillChunk: number;
   readonly maxStepTokens: number;
   readonly maxLogitRows: number;
 }
 
-/** KV blocks each rank needs for `capacity` tokens: a block on each of `dcp` ranks covers dcp * blockSize positions. */
-export function blocksPerRank({ capacity, blockSize, sizes }: CacheShape): number {
-  return Math.max(1, Math.ceil(capacity / (blockSize * sizes.dcp)));
+/**
+ * KV blocks each rank needs for texts of `capacity` tokens: a block on each of `dcp` ranks covers dcp * blockSize positions of
+ * one text.
+ */
+export function blocksPerRank({ capacity, texts, blockSize, sizes }: Omit<CacheShape, "kvDtype">): number {
+  return texts * Math.max(1, Math.ceil(capacity / (blockSize * sizes.dcp)));
+}
+
+/** KV blocks each rank needs for a sample of so many tokens. */
+export function calibrationBlocks(tokens: number, blockSize: number, dcp: number): number {
+  return Math.ceil(tokens / (blockSize * dcp));
 }
 
 /**
@@ -39,13 +54,20 @@ export function heapBytesPerRank(config: ModelConfig, largestTensorBytes: number
   let most = 0;
   for (let rank = 0; rank < sizes.world; rank++) {
     const share = rankShare(sizes, rank, config);
-    const rows = blocksPerRank(cache) * cache.blockSize * lengthOf(share.kvHeads);
-    const kv = 2 * config.layers * rows * config.headDim * DTYPE_BYTES[cache.kvDtype];
+    const rowBytes = 2 * lengthOf(share.kvHeads) * config.headDim;
+    const cacheBytes = (blocks: number, bytes: number): number =>
+      config.layers * blocks * cache.blockSize * rowBytes * bytes;
+    const sample = calibrationBlocks(cache.calibrationTokens, cache.blockSize, sizes.dcp);
+    const kv = Math.max(cacheBytes(blocksPerRank(cache), DTYPE_BYTES[cache.kvDtype]), cacheBytes(sample, 4));
+    // The workspace, this rank's rows of a chunk, and three states of its own heads.
+    const chunkRows = cache.prefillChunk === 0 ? 0 : cache.prefillChunk + cache.blockSize;
+    const ownStates = 3 * 4 * maxStepTokens * lengthOf(share.queryHeads) * (config.headDim + 1);
+    const prefill = chunkRows === 0 ? 0 : 2 * chunkRows * rowBytes * 4 + ownStates;
     // Gathered query, partial outputs and LSE of every rank of the group, received copies of them, and their merge.
     const heads = lengthOf(share.groupQueryHeads);
     const scratch = 8 * 4 * maxStepTokens * heads * (config.headDim + 1) * (1 + 1 / sizes.dcp);
     const activations = activationBytes(config, share, maxStepTokens, maxLogitRows);
-    most = Math.max(most, weightBytes(config, share) + kv + scratch + activations);
+    most = Math.max(most, weightBytes(config, share) + kv + prefill + scratch + activations);
   }
   const bytes = Math.ceil((most + largestTensorBytes + SLACK_BYTES) / MEBI) * MEBI;
   if (bytes * sizes.world + HOST_BYTES > MEMORY_BYTES) {

@@ -1,15 +1,18 @@
 // What each rank of the demo's world runs.
-import { DcpAttention, type DcpAttentionMetrics } from "@lockstep/attention";
+import { DcpAttention, type DcpAttentionMetrics, type DcpAttentionOptions, type KvScales } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import { type BackendName, type KernelBackend, openBackend } from "@lockstep/kernels";
 import { Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import { Batch, type BatchOptions, type BatchProgress, type BatchText } from "./batch.ts";
 import { Checkpoint } from "./checkpoint.ts";
 import type { ModelConfig } from "./config.ts";
 import { GreedySampler } from "./greedy.ts";
+import { isQuantisedKv, KvCalibration, type KvDtype, type QuantisedKv } from "./kv-calibration.ts";
 import { Layers } from "./layers/layers.ts";
+import { calibrationBlocks } from "./memory-plan.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "./tensor-parallel.ts";
 import { TokenStream } from "./token-stream.ts";
-import { decodeStep } from "./step-attention.ts";
+import { decodeStep, prefillStep, type StepTokens } from "./step-attention.ts";
 import { Transformer } from "./transformer.ts";
 import { loadWeights } from "./weights.ts";
 
@@ -21,12 +24,16 @@ export interface RankOptions {
   readonly backend: BackendName | "auto";
   readonly softwareVulkan: boolean;
   readonly combine: "ag-rs" | "a2a" | "auto";
-  readonly kvDtype: "f32" | "f16" | "bf16";
+  readonly kvDtype: KvDtype;
+  /** Tokens whose keys and values decide the scales of a quantised KV cache; empty for others. */
+  readonly calibration: readonly number[];
   readonly blockSize: number;
   readonly interleave: number;
   /** KV blocks of one rank. */
   readonly numBlocks: number;
   readonly maxStepTokens: number;
+  readonly maxLogitRows: number;
+  readonly prefillChunk: number | undefined;
 }
 
 /** What one rank did and holds since the world was opened. */
@@ -37,20 +44,31 @@ export interface RankMetrics {
   readonly attention: DcpAttentionMetrics;
   /** Bytes received in the tensor-parallel collectives (all-reduce of layer outputs, choice of the token). */
   readonly tensorParallelBytes: number;
+  /** Tokens drafted, and those of them that were accepted, for the texts begun last. */
+  readonly drafted: number;
+  readonly accepted: number;
+}
+
+/** How far the texts of a batch are. */
+export interface BatchState {
+  readonly isDone: boolean;
+  readonly promptTokensDone: number;
 }
 
 /** Loads this rank's share of the model and opens its attention; returns what the host may call. */
 export async function setup(context: RankContext, options: RankOptions) {
-  const { config, sizes, kvDtype, blockSize, interleave, numBlocks, maxStepTokens, combine } = options;
+  const { config, sizes, kvDtype, blockSize, interleave, numBlocks, maxStepTokens, maxLogitRows, combine } = options;
   const { heap, world } = context;
   const share = rankShare(sizes, context.rank, config);
   const layers = Layers.open(heap);
   using checkpoint = Checkpoint.open(options.modelFolder, config);
   const weights = loadWeights(checkpoint, config, share, layers, heap);
+  const transformer = new Transformer({ config, share, weights, layers, world, heap, maxStepTokens, maxLogitRows });
+  const sampler = new GreedySampler(layers, world, heap, share.vocabulary.start, maxLogitRows);
 
   const backend = await openRankBackend(context, options);
   const headsPerKv = config.queryHeads / config.kvHeads;
-  const attention = DcpAttention.open({
+  const attentionOptions: DcpAttentionOptions = {
     backend: backend.attend,
     mergeBackend: backend.merge,
     heap,
@@ -61,57 +79,110 @@ export async function setup(context: RankContext, options: RankOptions) {
     headDim: config.headDim,
     ...(config.windows.some((window) => window !== null) ? { window: config.windows } : {}),
     headGroup: { size: headsPerKv, offset: share.groupQueryHeads.start - share.kvHeads.start * headsPerKv },
-    kvDtype,
+    kvDtype: "f32",
     blockSize,
     interleave,
     numBlocks,
     combine,
     maxStepQueries: maxStepTokens,
-  });
-  context.onClose(() => attention.close());
-  const maxLogitRows = 1;
-  const transformer = new Transformer({ config, share, weights, layers, world, heap, maxStepTokens, maxLogitRows });
-  const sampler = new GreedySampler(layers, world, heap, share.vocabulary.start, maxLogitRows);
-  let sequence = attention.createSequence();
-  let logits: Tensor | undefined;
-  const step = async (ids: readonly number[]): Promise<number> => {
-    logits = await transformer.forward(decodeStep(attention), [{ sequence, ids, logits: 1 }]);
-    return sampler.choose(logits)[0] ?? -1;
   };
 
+  /** Scales for a quantised cache, from the keys and values of a sample that an unquantised one holds for the time being. */
+  async function calibrate(dtype: QuantisedKv): Promise<KvScales[]> {
+    const calibration = new KvCalibration(config.layers, lengthOf(share.kvHeads));
+    const blocks = calibrationBlocks(options.calibration.length, blockSize, sizes.dcp);
+    const attention = DcpAttention.open({ ...attentionOptions, numBlocks: blocks });
+    try {
+      const sequence = attention.createSequence();
+      for (let done = 0; done < options.calibration.length; done += maxStepTokens) {
+        const ids = options.calibration.slice(done, done + maxStepTokens);
+        await transformer.forward(calibration.observe(decodeStep(attention)), [{ sequence, ids, logits: 0 }]);
+      }
+    } finally {
+      attention.close();
+    }
+    return calibration.scales(dtype);
+  }
+
+  const attention = DcpAttention.open({
+    ...attentionOptions,
+    kvDtype,
+    ...(isQuantisedKv(kvDtype) ? { kvScales: await calibrate(kvDtype) } : {}),
+    ...(options.prefillChunk === undefined ? {} : { prefillChunk: options.prefillChunk }),
+  });
+  context.onClose(() => attention.close());
+  let sequences: number[] = [];
+  let batch: Batch | undefined;
+  let logits: Tensor | undefined;
+
+  /** Tokens that follow those whose logits are asked for, the same on every rank. */
+  async function forward(items: readonly StepTokens[], isPrefill: boolean): Promise<number[]> {
+    logits = await transformer.forward(isPrefill ? prefillStep(attention) : decodeStep(attention), items);
+    return sampler.choose(logits);
+  }
+
+  function restart(count: number): void {
+    for (const sequence of sequences) attention.freeSequence(sequence);
+    sequences = Array.from({ length: count }, () => attention.createSequence());
+    batch = undefined;
+  }
+
+  async function advance(running: Batch): Promise<BatchProgress[]> {
+    const step = running.next();
+    const items = step.items.map(({ text, ids, logits: wanted }) => ({
+      sequence: sequences[text] ?? -1,
+      ids,
+      logits: wanted,
+    }));
+    const progress = running.accept(step, await forward(items, step.isPrefill));
+    for (const { text, stored } of progress) {
+      const sequence = sequences[text] ?? -1;
+      if (attention.sequenceLength(sequence) > stored) attention.truncateSequence(sequence, stored);
+    }
+    return progress;
+  }
+
   return {
-    /** Forgets the current text. */
+    /** Forgets all texts and begins a new, empty one. */
     restart(): void {
-      attention.freeSequence(sequence);
-      sequence = attention.createSequence();
+      restart(1);
     },
 
     /** Appends tokens (at most maxStepTokens) to the text; returns the token that follows, the same on every rank. */
-    step,
-
-    /**
-     * Appends `token`, then every token that follows, until `count` tokens were made or one of `endTokens` was. Rank 0
-     * writes them to `stream` as they come.
-     */
-    async decode(token: number, count: number, endTokens: readonly number[], stream: TensorDescriptor): Promise<void> {
-      const output = context.rank === 0 ? TokenStream.open(stream, heap) : undefined;
-      let next = token;
-      for (let made = 0; made < count; made++) {
-        next = await step([next]);
-        output?.push(next);
-        if (endTokens.includes(next)) return;
-      }
+    async step(ids: readonly number[], isPrefill: boolean): Promise<number> {
+      const [token = -1] = await forward([{ sequence: sequences[0] ?? -1, ids, logits: 1 }], isPrefill);
+      return token;
     },
 
-    /** Logits of the last step for this rank's rows of the vocabulary. */
+    /** Forgets all texts and begins new ones. */
+    begin(texts: readonly BatchText[], batchOptions: BatchOptions): void {
+      restart(texts.length);
+      batch = new Batch(texts, batchOptions);
+    },
+
+    /** Continues the texts by so many steps, or until all are done. Rank 0 writes their tokens to `stream` as they come. */
+    async advance(steps: number, stream: TensorDescriptor): Promise<BatchState> {
+      if (batch === undefined) throw new Error("call begin first");
+      const output = context.rank === 0 ? TokenStream.open(stream, heap) : undefined;
+      for (let step = 0; step < steps && !batch.isDone; step++) {
+        for (const { text, tokens } of await advance(batch)) {
+          for (const token of tokens) output?.push({ text, token });
+        }
+      }
+      return { isDone: batch.isDone, promptTokensDone: batch.promptTokensDone };
+    },
+
+    /** Logits of the last step's first row for this rank's rows of the vocabulary. */
     logits(): Float32Array {
-      return Float32Array.from(logits?.f32 ?? []);
+      return Float32Array.from(logits?.select(0, 0).f32 ?? []);
     },
 
     metrics(): RankMetrics {
       const { name, device } = backend.attend;
       const tensorParallelBytes = world.counters.bytesReceived;
-      return { rank: context.rank, backend: name, device, attention: attention.metrics, tensorParallelBytes };
+      const { drafted, accepted } = batch ?? { drafted: 0, accepted: 0 };
+      const { metrics } = attention;
+      return { rank: context.rank, backend: name, device, attention: metrics, tensorParallelBytes, drafted, accepted };
     },
 
     /** Overwrites everything this rank has cached with zeros: shows what the other ranks' shards are worth alone. */

@@ -36,7 +36,14 @@ test("a row per rank", () => {
     combine: "a2a",
     combineChoices: [],
   } as const;
-  const rank = { backend: "wasm", device: "SIMD", attention, tensorParallelBytes: 512 } as const;
+  const rank = {
+    backend: "wasm",
+    device: "SIMD",
+    attention,
+    tensorParallelBytes: 512,
+    drafted: 0,
+    accepted: 0,
+  } as const;
   const lines = formatRanks([
     { rank: 0, ...rank },
     { rank: 1, ...rank },

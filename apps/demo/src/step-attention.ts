@@ -34,3 +34,13 @@ export function decodeStep(attention: DcpAttention): StepAttention {
     end: () => attention.endStep(),
   };
 }
+
+/** Prefill: every rank attends for its own heads, over a context that is gathered chunk by chunk. Needs a prefillChunk. */
+export function prefillStep(attention: DcpAttention): StepAttention {
+  return {
+    begin: (items) =>
+      attention.beginPrefill(items.map(({ sequence, ids }) => ({ sequence, tokens: ids.length }))).positions,
+    forward: (layer, query, key, value, out) => attention.prefill(layer, query, key, value, out),
+    end: () => attention.endStep(),
+  };
+}

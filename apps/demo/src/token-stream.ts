@@ -1,8 +1,14 @@
 import { type SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 
+/** A token of one of the texts that are continued. */
+export interface TextToken {
+  readonly text: number;
+  readonly token: number;
+}
+
 /**
  * Tokens on their way from a rank to the host while the rank is still busy making more: shared words, the first of
- * which counts the tokens written behind it. One writer, one reader.
+ * which counts the tokens written behind it, each as its text and its id. One writer, one reader.
  */
 export class TokenStream {
   readonly #words: Int32Array;
@@ -15,7 +21,7 @@ export class TokenStream {
 
   /** A stream for up to `capacity` tokens at a time, in the reader's heap. */
   static create(heap: SharedHeap, capacity: number): TokenStream {
-    return new TokenStream(Tensor.zeros(heap, "i32", [1 + capacity]));
+    return new TokenStream(Tensor.zeros(heap, "i32", [1 + 2 * capacity]));
   }
 
   /** The stream that a {@link TokenStream.descriptor} describes, for the writer. */
@@ -33,15 +39,16 @@ export class TokenStream {
   }
 
   /** Writes a token. */
-  push(token: number): void {
+  push({ text, token }: TextToken): void {
     const count = Atomics.load(this.#words, 0);
-    this.#words[1 + count] = token;
+    this.#words[1 + 2 * count] = text;
+    this.#words[2 + 2 * count] = token;
     Atomics.store(this.#words, 0, count + 1);
     Atomics.notify(this.#words, 0);
   }
 
   /** Every token written until `writer` settles, each as soon as it is there. Rejects when `writer` does. */
-  async *read(writer: Promise<unknown>): AsyncGenerator<number, void> {
+  async *read(writer: Promise<unknown>): AsyncGenerator<TextToken, void> {
     let settled = false;
     const end = writer.then(
       () => {
@@ -56,7 +63,9 @@ export class TokenStream {
       for (;;) {
         const last = settled;
         const written = Atomics.load(this.#words, 0);
-        while (read < written) yield this.#words[1 + read++] ?? -1;
+        for (; read < written; read++) {
+          yield { text: this.#words[1 + 2 * read] ?? -1, token: this.#words[2 + 2 * read] ?? -1 };
+        }
         if (last) break;
         // Without a timeout: in Bun one that is pending keeps a core busy. The count is compared, so no token is missed.
         const change = Atomics.waitAsync(this.#words, 0, written);

@@ -49,8 +49,11 @@ describe("refused", () => {
     for (const ids of [[], [4096], [-1], [1.5], [1, 2, 3, 4, 5]]) {
       await expect(generator.step(ids)).rejects.toThrow(ArgumentError);
     }
-    await expect(generator.decode(4096, 1).next()).rejects.toThrow("`ids` must be from 0 to 4095, but is 4096");
-    await expect(generator.decode(1, 0).next()).rejects.toThrow("`count` must be from 1 to 32");
+    const all = (prompts: number[][], maxTokens: number) => generator.generateAll(prompts, { maxTokens }).next();
+    await expect(all([[4096]], 1)).rejects.toThrow("`prompts[0]` must be from 0 to 4095, but is 4096");
+    await expect(all([[]], 1)).rejects.toThrow("`prompts[0]` must be at least one token");
+    await expect(all([[1]], 0)).rejects.toThrow("`maxTokens` must be a positive integer");
+    await expect(all([[1], [2]], 1)).rejects.toThrow("`prompts` must be from 1 to 1, the texts it was opened for");
     const [rank] = await generator.metrics();
     expect(rank?.attention.steps).toBe(1);
   });

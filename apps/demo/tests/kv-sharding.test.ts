@@ -56,7 +56,7 @@ describe.each(LAYOUTS)("TP$world DCP$dcp, KV heads $kvHeads", ({ world, dcp, kvH
       const tokens = [await generator.prefill(promptIds)];
       while (tokens.length < 12) {
         await generator.eraseCache(rank);
-        for await (const token of generator.decode(tokens.at(-1) ?? 0, 1)) tokens.push(token);
+        tokens.push(await generator.step([tokens.at(-1) ?? 0]));
       }
       expect(tokens).not.toEqual(wanted);
     }
