@@ -66,6 +66,24 @@ export async function setup({ heap, world, onClose }: RankContext) {
       return { ...refused, length };
     },
 
+    /** Partial LSEs of both heads, and this rank's head's LSE, after one token at a time with keys of 0: a rank's share is its tokens'. */
+    async partialLses(tokens: number, combine: "ag-rs" | "a2a" | "one-shot") {
+      const told: { layer: number; shape: readonly number[]; partial: number[] }[] = [];
+      const onPartialLse = (layer: number, lse: Tensor): void => {
+        told.push({ layer, shape: [...lse.shape], partial: [...lse.toNumbers()] });
+      };
+      const attention = DcpAttention.open({ ...defaults, combine, lseBase: "2", onPartialLse });
+      const sequence = attention.createSequence();
+      const lse = Tensor.empty(heap, "f32", [1, 1]);
+      for (let token = 0; token < tokens; token++) {
+        attention.beginStep([{ sequence, tokens: 1 }]);
+        await attention.forward(0, rows(1, 1), rows(1, 1).fill(0), rows(1, 1), rows(1, 1), lse);
+        attention.endStep();
+      }
+      attention.close();
+      return { told, lse: lse.at(0, 0) };
+    },
+
     async prefillOutOfOrder() {
       const plain = DcpAttention.open(defaults);
       const tags = [(await failure(() => plain.beginPrefill([{ sequence: plain.createSequence(), tokens: 1 }]))).tag];

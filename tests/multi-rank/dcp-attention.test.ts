@@ -141,3 +141,17 @@ test.each([
 test("closing returns every byte", async () => {
   for (const usedBytes of await world.call("openAndClose", [])) expect(usedBytes).toBe(0);
 });
+
+test.each(["ag-rs", "a2a", "one-shot"] as const)("partial LSEs are told before %s combines them", async (combine) => {
+  const ranks = await world.call("partialLses", [5, combine]);
+  for (const [rank, { told, lse }] of ranks.entries()) {
+    expect(told.map(({ layer, shape }) => [layer, ...shape])).toEqual(Array(5).fill([0, 1, 2]));
+    // Keys of 0 weigh the same, so a rank's partial LSE is ln of its tokens; after one token rank 1 has none.
+    expect(told[0]?.partial).toEqual(rank === 0 ? [0, 0] : [-Infinity, -Infinity]);
+    const held = [3, 2][rank] ?? 0;
+    // What attend returns is in base 2 here; what is told is natural.
+    for (const partial of told[4]?.partial ?? []) {
+      expect(Math.exp(partial - lse * Math.LN2)).toBeCloseTo(held / 5, 6);
+    }
+  }
+});

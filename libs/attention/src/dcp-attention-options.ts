@@ -69,6 +69,12 @@ export interface DcpAttentionOptions {
   readonly sinks?: Tensor;
   /** Base of the LSE that {@link DcpAttention.attend} returns. Default "e". */
   readonly lseBase?: LseBase;
+  /**
+   * Told, in every {@link DcpAttention.attend}, the LSE of this rank's partial attention before it is combined: [Tq, queryHeads] of
+   * the query group, f32, natural, -inf where this rank holds nothing that the query sees. exp(partial - lse), with the LSE that
+   * attend returns, is this rank's share of the result. To be read within the call. Default: nobody is told.
+   */
+  readonly onPartialLse?: (layer: number, partialLse: Tensor) => void;
   /** Most query tokens of one step on this rank. Default 256. */
   readonly maxStepQueries?: number;
   /**

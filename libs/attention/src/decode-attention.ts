@@ -135,8 +135,10 @@ export class DecodeAttention {
     if (this.#queryGroup.size === 1 && dcpGroup.size === 1) {
       // Alone: the partial result is the result.
       const result = output.dtype === "f32" ? output : (tensors.ownOut ?? output);
-      const attended = this.#attendLocally(layer, plan, gathered, result, lse ?? tensors.lse);
+      const partialLse = lse ?? tensors.lse;
+      const attended = this.#attendLocally(layer, plan, gathered, result, partialLse);
       if (attended !== undefined) await attended;
+      this.#options.onPartialLse?.(layer, partialLse);
       this.times.attentionMs += performance.now() - gatherEnd;
       if (result !== output) output.copyFrom(result);
     } else {
@@ -145,6 +147,7 @@ export class DecodeAttention {
       const partial = combine === "one-shot" && tensors.oneShot !== undefined ? tensors.oneShot : tensors;
       const attended = this.#attendLocally(layer, plan, gathered, partial.out, partial.lse);
       if (attended !== undefined) await attended;
+      this.#options.onPartialLse?.(layer, partial.lse);
       const combineStart = performance.now();
       this.times.attentionMs += combineStart - gatherEnd;
       await this.#combineBy(combine, tensors, output, lse);
