@@ -2,6 +2,7 @@ import { type MethodsOf, openWorld, parallelGroups, type World } from "@lockstep
 import type { BackendName } from "@lockstep/kernels";
 import { ArgumentError } from "@lockstep/tensor";
 import { UsageError } from "./errors.ts";
+import { type Explanation, explainStep } from "./explanation.ts";
 import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
 import { blocksPerRank, heapBytesPerRank } from "./memory-plan.ts";
 import type { Model } from "./model.ts";
@@ -25,7 +26,7 @@ export interface GeneratorOptions {
   /** Accept a software adapter for webgpu. Default false. */
   readonly softwareVulkan?: boolean;
   /** Default "auto". */
-  readonly combine?: "ag-rs" | "a2a" | "auto";
+  readonly combine?: "ag-rs" | "a2a" | "one-shot" | "auto";
   /** Default "f32". */
   readonly kvDtype?: KvDtype;
   /**
@@ -62,6 +63,8 @@ export interface GenerateOptions {
   readonly endTokens?: readonly number[];
   /** Told how many tokens of the prompt have been computed. */
   readonly onPrefill?: (done: number) => void;
+  /** A step to be explained afterwards, counted from 1 with those of the prompts: see {@link Generator.explain}. */
+  readonly explain?: number | "last";
 }
 
 /** Steps the ranks make between two answers to the host, which reads their tokens as they come all the same. */
@@ -172,7 +175,7 @@ export class Generator implements AsyncDisposable {
    */
   async *generateAll(
     prompts: readonly (readonly number[])[],
-    { maxTokens, endTokens = [], onPrefill }: GenerateOptions,
+    { maxTokens, endTokens = [], onPrefill, explain }: GenerateOptions,
   ): AsyncGenerator<TextToken, void> {
     const name = "Generator.generateAll";
     if (prompts.length < 1 || prompts.length > this.#texts) {
@@ -198,7 +201,7 @@ export class Generator implements AsyncDisposable {
       prefillChunk: this.#prefillChunk,
       maxDraft: this.#maxDraft,
     };
-    await this.#world.call("begin", [texts, batchOptions]);
+    await this.#world.call("begin", [texts, batchOptions, explain]);
     for (let isDone = false, promptDone = 0; !isDone; ) {
       this.#stream.clear();
       // Step by step at first, so that the caller hears of long prompts.
@@ -256,6 +259,12 @@ export class Generator implements AsyncDisposable {
       at += part.length;
     }
     return all;
+  }
+
+  /** The step that generateAll was asked to explain; undefined when the texts ended before it. */
+  async explain(): Promise<Explanation | undefined> {
+    const traces = (await this.#world.call("trace", [])).filter((trace) => trace !== undefined);
+    return traces.length === 0 ? undefined : explainStep(traces, this.sizes.dcp);
   }
 
   /** What each rank did and holds. */

@@ -8,13 +8,17 @@ test("defaults", () => {
     world: 4,
     dcp: 4,
     kvHeads: "auto",
-    prompt: "Psa23:1 The LORD is",
+    prompts: ["Psa23:1 The LORD is"],
     maxTokens: 96,
     interleave: 1,
     blockSize: 16,
     backend: "auto",
     combine: "auto",
     kvDtype: "f32",
+    prefillChunk: undefined,
+    maxDraft: 0,
+    explain: undefined,
+    explainFile: undefined,
     verify: false,
     expectFile: undefined,
     softwareVulkan: false,
@@ -28,36 +32,58 @@ test("--dcp follows --world", () => {
 });
 
 test("every option is taken", () => {
-  const args = "--world 2 --dcp 1 --kv-heads sharded --max-tokens 7 --interleave 4 --block-size 8 --backend wasm".split(
-    " ",
-  );
+  const args =
+    "--world 2 --dcp 1 --kv-heads sharded --max-tokens 7 --interleave 4 --block-size 8 --backend webgpu".split(" ");
   const more = [
     "--combine",
     "ag-rs",
-    "--kv-dtype",
-    "bf16",
+    "--kv",
+    "int8",
+    "--prefill-chunk",
+    "32",
+    "--speculative",
+    "--draft=3",
+    "--explain=7",
+    "--explain-json=y",
     "--verify",
     "--model=x",
     "--software-vulkan",
     "--prompt=a b",
+    "--prompt",
+    "c",
   ];
   expect(parseOptions([...args, ...more])).toEqual({
     world: 2,
     dcp: 1,
     kvHeads: "sharded",
-    prompt: "a b",
+    prompts: ["a b", "c"],
     maxTokens: 7,
     interleave: 4,
     blockSize: 8,
-    backend: "wasm",
+    backend: "webgpu",
     combine: "ag-rs",
-    kvDtype: "bf16",
+    kvDtype: "i8",
+    prefillChunk: 32,
+    maxDraft: 3,
+    explain: 7,
+    explainFile: "y",
     verify: true,
     expectFile: undefined,
     modelFolder: "x",
     softwareVulkan: true,
     help: false,
   });
+});
+
+test("--explain takes a step or none, --explain-json implies it; drafts are cut to what --max-tokens leaves", () => {
+  expect(parseOptions(["--explain"]).explain).toBe("last");
+  expect(parseOptions(["--explain", "--verify"])).toMatchObject({ explain: "last", verify: true });
+  expect(parseOptions(["--explain", "12"]).explain).toBe(12);
+  expect(parseOptions(["--explain-json", "x"])).toMatchObject({ explain: "last", explainFile: "x" });
+  expect(parseOptions(["--speculative"]).maxDraft).toBe(4);
+  expect(parseOptions(["--speculative", "--max-tokens", "3"]).maxDraft).toBe(2);
+  expect(parseOptions(["--kv", "fp8"]).kvDtype).toBe("f8e4m3");
+  expect(parseOptions(["--kv-dtype", "bf16"]).kvDtype).toBe("bf16");
 });
 
 describe("refused, naming the option, what was expected and what came", () => {
@@ -83,6 +109,19 @@ describe("refused, naming the option, what was expected and what came", () => {
     [["--kv-dtype", "f64"], "--kv-dtype must be one of"],
     [["--prompt", ""], "--prompt must not be empty."],
     [["--expect", "x", "--kv-dtype", "f16"], "--expect compares with KV in f32, but --kv-dtype is f16."],
+    [["--kv", "fp4"], "--kv must be one of f32, f16, bf16, fp8, int8, but is fp4."],
+    [["--kv", "fp8", "--kv-dtype", "f16"], "--kv and --kv-dtype are the same option, but are fp8 and f16."],
+    [["--prefill-chunk", "0"], "--prefill-chunk must be a whole number from 1"],
+    [["--draft", "3"], "--draft says how much --speculative drafts, but that is left out."],
+    [["--speculative", "--draft", "9", "--max-tokens", "9"], "--draft must be below --max-tokens 9, since"],
+    [["--explain", "0"], "--explain must be a whole number from 1"],
+    [
+      ["--software-vulkan", "--backend", "wasm"],
+      "--software-vulkan accepts an adapter for webgpu, but --backend is wasm.",
+    ],
+    [["--prompt", "a", "--prompt", ""], "--prompt must not be empty."],
+    [["--expect", "x", "--kv", "int8"], "--expect compares with KV in f32, but --kv is int8."],
+    [["--expect", "x", "--explain"], "drop --explain."],
     [["--expect", "x", "--prompt", "y"], "drop --prompt."],
   ] as const)("%p", (args, message) => {
     expect(() => parseOptions(args)).toThrow(UsageError);

@@ -1,25 +1,42 @@
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { UsageError } from "./errors.ts";
+import type { KvDtype } from "./kv-calibration.ts";
+import { readPrompts } from "./prompt-file.ts";
 
 const BACKENDS = ["webgpu", "wasm", "reference", "auto"] as const;
-const COMBINES = ["ag-rs", "a2a", "auto"] as const;
-const KV_DTYPES = ["f32", "f16", "bf16"] as const;
+const COMBINES = ["ag-rs", "a2a", "one-shot", "auto"] as const;
+/** Names of the KV cache's types on the command line. */
+const KV_DTYPES: Readonly<Record<string, KvDtype>> = {
+  f32: "f32",
+  f16: "f16",
+  bf16: "bf16",
+  fp8: "f8e4m3",
+  int8: "i8",
+};
 const KV_LAYOUTS = ["replicated", "sharded", "auto"] as const;
 const MOST_RANKS = 64;
+const DEFAULT_DRAFT = 4;
 
 /** The command line, checked as far as it can be without the model. */
 export interface DemoOptions {
   readonly world: number;
   readonly dcp: number;
   readonly kvHeads: (typeof KV_LAYOUTS)[number];
-  readonly prompt: string;
+  /** At least one, none of them empty. */
+  readonly prompts: readonly string[];
   readonly maxTokens: number;
   readonly interleave: number;
   readonly blockSize: number;
   readonly backend: (typeof BACKENDS)[number];
   readonly combine: (typeof COMBINES)[number];
-  readonly kvDtype: (typeof KV_DTYPES)[number];
+  readonly kvDtype: KvDtype;
+  readonly prefillChunk: number | undefined;
+  /** Most tokens drafted at a time; 0 without speculation. */
+  readonly maxDraft: number;
+  /** The step to explain, from 1. */
+  readonly explain: number | "last" | undefined;
+  readonly explainFile: string | undefined;
   readonly verify: boolean;
   readonly expectFile: string | undefined;
   readonly modelFolder: string;
@@ -35,17 +52,28 @@ usage: bun run demo [options]
   --dcp N           ranks that split the tokens of a KV cache among them; divides --world (default: --world)
   --kv-heads L      replicated: every rank keeps its tokens for all KV heads; sharded: KV heads are split over the
                     ranks, and the tokens of a head over the ranks that share it; auto (default): sharded if possible
-  --prompt TEXT     text to continue (default: "Psa23:1 The LORD is")
-  --max-tokens N    tokens to generate (default 96)
+  --prompt TEXT     text to continue (default: "Psa23:1 The LORD is"); repeat it to continue several texts at once
+  --prompt-file F   texts to continue, one on each line that is not empty, after those of --prompt
+  --max-tokens N    tokens to generate for each text (default 96)
+  --speculative     draft tokens from what a text said before and verify them in one step: the same tokens in fewer steps
+  --draft N         most tokens drafted at a time, below --max-tokens (default 4); with --speculative
+  --prefill-chunk N compute prompts N tokens at a time, over a context gathered N tokens at a time (default: prompts
+                    join the other texts' steps, 256 tokens a step, and their queries are gathered)
   --interleave N    consecutive tokens a rank stores before the next rank's turn; divides --block-size (default 1)
   --block-size N    tokens per KV block (default 16)
   --backend B       webgpu, wasm, reference or auto (default: webgpu on a hardware GPU, else wasm)
-  --combine C       ag-rs, a2a or auto: how the ranks' partial results are combined (default auto)
-  --kv-dtype T      f32, f16 or bf16: type of the cached keys and values (default f32)
-  --verify          generate the same on one rank and compare; exit code 1 on a difference
+  --combine C       ag-rs, a2a, one-shot or auto: how the ranks' partial results are combined (default auto)
+  --kv T            f32, f16, bf16, fp8 (e4m3) or int8: type of the cached keys and values (default f32); the scales of
+                    fp8 and int8, one for each layer and KV head, come from the prompts' first 256 tokens
+  --kv-dtype T      another name for --kv
+  --explain [N]     explain step N (prompts' steps count; default: the last): who holds which tokens, each rank's share in
+                    the result, what was exchanged
+  --explain-json F  write the explanation to a file as JSON, all heads and layers
+  --verify          generate the same on one rank, one text after another, and compare; exit code 1 on a difference
   --expect FILE     generate for every entry of a JSON file of prompts and expected token ids, and compare; exit code 1
                     on a difference
-  --model DIR       folder of a Llama model in Hugging Face format (default: the one that comes with the demo)
+  --model DIR       folder of a Llama, Mistral, Qwen2 or Qwen3 model in Hugging Face format (default: the one that comes
+                    with the demo)
   --software-vulkan accept a software adapter for --backend webgpu (for tests: slow)
   --help            show this
 
@@ -65,51 +93,115 @@ export function parseOptions(args: readonly string[]): DemoOptions {
   if (blockSize % interleave !== 0) {
     throw new UsageError(`--interleave must divide --block-size ${blockSize}, but is ${interleave}.`);
   }
-  const kvDtype = choice("kv-dtype", values["kv-dtype"], KV_DTYPES, "f32");
+  const maxTokens = count("max-tokens", values["max-tokens"], 96, 1 << 20);
+  const backend = choice("backend", values.backend, BACKENDS, "auto");
+  const softwareVulkan = values["software-vulkan"] ?? false;
+  if (softwareVulkan && (backend === "wasm" || backend === "reference")) {
+    throw new UsageError(`--software-vulkan accepts an adapter for webgpu, but --backend is ${backend}.`);
+  }
+  const kvDtype = readKvDtype(values.kv, values["kv-dtype"]);
   if (values.expect !== undefined) {
-    if (kvDtype !== "f32") throw new UsageError(`--expect compares with KV in f32, but --kv-dtype is ${kvDtype}.`);
-    for (const name of ["prompt", "max-tokens", "verify"] as const) {
+    if (kvDtype !== "f32") {
+      const name = values.kv === undefined ? "kv-dtype" : "kv";
+      throw new UsageError(`--expect compares with KV in f32, but --${name} is ${values[name]}.`);
+    }
+    for (const name of ["prompt", "prompt-file", "max-tokens", "verify", "explain", "explain-json"] as const) {
       if (values[name] !== undefined) throw new UsageError(`--expect takes its prompts from a file: drop --${name}.`);
     }
   }
-  const prompt = values.prompt ?? "Psa23:1 The LORD is";
-  if (prompt === "") throw new UsageError("--prompt must not be empty.");
   return {
     world,
     dcp,
     kvHeads: choice("kv-heads", values["kv-heads"], KV_LAYOUTS, "auto"),
-    prompt,
-    maxTokens: count("max-tokens", values["max-tokens"], 96, 1 << 20),
+    prompts: readAllPrompts(values.prompt, values["prompt-file"]),
+    maxTokens,
     interleave,
     blockSize,
-    backend: choice("backend", values.backend, BACKENDS, "auto"),
+    backend,
     combine: choice("combine", values.combine, COMBINES, "auto"),
     kvDtype,
+    prefillChunk:
+      values["prefill-chunk"] === undefined ? undefined : count("prefill-chunk", values["prefill-chunk"], 1, 65536),
+    maxDraft: readMaxDraft(values.speculative ?? false, values.draft, maxTokens),
+    explain: readExplain(values.explain, values["explain-json"]),
+    explainFile: values["explain-json"],
     verify: values.verify ?? false,
     expectFile: values.expect,
     modelFolder: values.model ?? DEFAULT_MODEL,
-    softwareVulkan: values["software-vulkan"] ?? false,
+    softwareVulkan,
     help: values.help ?? false,
   };
+}
+
+/** The name that the command line has for a type of KV cache. */
+export function kvName(dtype: KvDtype): string {
+  return Object.keys(KV_DTYPES).find((name) => KV_DTYPES[name] === dtype) ?? dtype;
+}
+
+function readKvDtype(kv: string | undefined, kvDtype: string | undefined): KvDtype {
+  if (kv !== undefined && kvDtype !== undefined && kv !== kvDtype) {
+    throw new UsageError(`--kv and --kv-dtype are the same option, but are ${kv} and ${kvDtype}.`);
+  }
+  const name = kv === undefined ? "kv-dtype" : "kv";
+  return KV_DTYPES[choice(name, kv ?? kvDtype, Object.keys(KV_DTYPES), "f32")] ?? "f32";
+}
+
+function readAllPrompts(given: readonly string[] | undefined, file: string | undefined): readonly string[] {
+  const prompts = [...(given ?? []), ...(file === undefined ? [] : readPrompts(file))];
+  if (prompts.includes("")) throw new UsageError("--prompt must not be empty.");
+  return prompts.length === 0 ? ["Psa23:1 The LORD is"] : prompts;
+}
+
+function readMaxDraft(isSpeculative: boolean, text: string | undefined, maxTokens: number): number {
+  const draft = count("draft", text, DEFAULT_DRAFT, 64);
+  if (!isSpeculative) {
+    if (text !== undefined) throw new UsageError("--draft says how much --speculative drafts, but that is left out.");
+    return 0;
+  }
+  if (text !== undefined && draft >= maxTokens) {
+    throw new UsageError(
+      `--draft must be below --max-tokens ${maxTokens}, since a text has no blocks for more, but is ${draft}.`,
+    );
+  }
+  return Math.min(draft, maxTokens - 1);
+}
+
+function readExplain(text: string | undefined, file: string | undefined): number | "last" | undefined {
+  if (text === undefined) return file === undefined ? undefined : "last";
+  return text === "last" ? text : count("explain", text, 1, 1 << 24);
+}
+
+/** `--explain` alone asks for the last step. */
+function withStep(args: readonly string[]): string[] {
+  return args.map((arg, index) =>
+    arg === "--explain" && !/^(\d+|last)$/.test(args[index + 1] ?? "") ? "--explain=last" : arg,
+  );
 }
 
 function parse(args: readonly string[]) {
   try {
     return parseArgs({
-      args: [...args],
+      args: withStep(args),
       strict: true,
       allowPositionals: false,
       options: {
         world: { type: "string" },
         dcp: { type: "string" },
         "kv-heads": { type: "string" },
-        prompt: { type: "string" },
+        prompt: { type: "string", multiple: true },
+        "prompt-file": { type: "string" },
         "max-tokens": { type: "string" },
         interleave: { type: "string" },
         "block-size": { type: "string" },
         backend: { type: "string" },
         combine: { type: "string" },
+        kv: { type: "string" },
         "kv-dtype": { type: "string" },
+        "prefill-chunk": { type: "string" },
+        speculative: { type: "boolean" },
+        draft: { type: "string" },
+        explain: { type: "string" },
+        "explain-json": { type: "string" },
         verify: { type: "boolean" },
         expect: { type: "string" },
         model: { type: "string" },

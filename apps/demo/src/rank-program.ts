@@ -10,6 +10,7 @@ import { GreedySampler } from "./greedy.ts";
 import { isQuantisedKv, KvCalibration, type KvDtype, type QuantisedKv } from "./kv-calibration.ts";
 import { Layers } from "./layers/layers.ts";
 import { calibrationBlocks } from "./memory-plan.ts";
+import { StepTracer, type StepTrace } from "./step-trace.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "./tensor-parallel.ts";
 import { TokenStream } from "./token-stream.ts";
 import { decodeStep, prefillStep, type StepTokens } from "./step-attention.ts";
@@ -23,7 +24,7 @@ export interface RankOptions {
   readonly sizes: ParallelSizes;
   readonly backend: BackendName | "auto";
   readonly softwareVulkan: boolean;
-  readonly combine: "ag-rs" | "a2a" | "auto";
+  readonly combine: "ag-rs" | "a2a" | "one-shot" | "auto";
   readonly kvDtype: KvDtype;
   /** Tokens whose keys and values decide the scales of a quantised KV cache; empty for others. */
   readonly calibration: readonly number[];
@@ -104,8 +105,10 @@ export async function setup(context: RankContext, options: RankOptions) {
     return calibration.scales(dtype);
   }
 
+  let tracer: StepTracer | undefined;
   const attention = DcpAttention.open({
     ...attentionOptions,
+    onPartialLse: (layer, lse) => tracer?.takePartialLse(layer, lse),
     kvDtype,
     ...(isQuantisedKv(kvDtype) ? { kvScales: await calibrate(kvDtype) } : {}),
     ...(options.prefillChunk === undefined ? {} : { prefillChunk: options.prefillChunk }),
@@ -113,11 +116,16 @@ export async function setup(context: RankContext, options: RankOptions) {
   context.onClose(() => attention.close());
   let sequences: number[] = [];
   let batch: Batch | undefined;
+  /** Steps of the batch so far, which of them is to be traced, and the trace. */
+  let steps = 0;
+  let traced: number | "last" | undefined;
+  let trace: StepTrace | undefined;
   let logits: Tensor | undefined;
 
   /** Tokens that follow those whose logits are asked for, the same on every rank. */
   async function forward(items: readonly StepTokens[], isPrefill: boolean): Promise<number[]> {
-    logits = await transformer.forward(isPrefill ? prefillStep(attention) : decodeStep(attention), items);
+    const decoding = tracer === undefined ? decodeStep(attention) : tracer.observe(attention, decodeStep(attention));
+    logits = await transformer.forward(isPrefill ? prefillStep(attention) : decoding, items);
     return sampler.choose(logits);
   }
 
@@ -127,6 +135,19 @@ export async function setup(context: RankContext, options: RankOptions) {
     batch = undefined;
   }
 
+  function openTracer(): StepTracer {
+    const { queryHeads: ownHeads, groupQueryHeads: groupHeads } = share;
+    return new StepTracer({
+      attention,
+      dcpGroup: context.group("dcp"),
+      world,
+      heap,
+      rank: context.rank,
+      groupHeads,
+      ownHeads,
+    });
+  }
+
   async function advance(running: Batch): Promise<BatchProgress[]> {
     const step = running.next();
     const items = step.items.map(({ text, ids, logits: wanted }) => ({
@@ -134,7 +155,15 @@ export async function setup(context: RankContext, options: RankOptions) {
       ids,
       logits: wanted,
     }));
-    const progress = running.accept(step, await forward(items, step.isPrefill));
+    steps++;
+    tracer = traced === "last" || traced === steps ? openTracer() : undefined;
+    const choices = await forward(items, step.isPrefill);
+    if (tracer !== undefined) {
+      const sizes = step.items.map(({ text, ids }) => ({ text, sequence: sequences[text] ?? -1, tokens: ids.length }));
+      trace = tracer.finish(steps, step.isPrefill, sizes);
+      tracer = undefined;
+    }
+    const progress = running.accept(step, choices);
     for (const { text, stored } of progress) {
       const sequence = sequences[text] ?? -1;
       if (attention.sequenceLength(sequence) > stored) attention.truncateSequence(sequence, stored);
@@ -154,9 +183,12 @@ export async function setup(context: RankContext, options: RankOptions) {
       return token;
     },
 
-    /** Forgets all texts and begins new ones. */
-    begin(texts: readonly BatchText[], batchOptions: BatchOptions): void {
+    /** Forgets all texts and begins new ones; one of their steps can be traced. */
+    begin(texts: readonly BatchText[], batchOptions: BatchOptions, traceStep: number | "last" | undefined): void {
       restart(texts.length);
+      steps = 0;
+      traced = traceStep;
+      trace = undefined;
       batch = new Batch(texts, batchOptions);
     },
 
@@ -170,6 +202,11 @@ export async function setup(context: RankContext, options: RankOptions) {
         }
       }
       return { isDone: batch.isDone, promptTokensDone: batch.promptTokensDone };
+    },
+
+    /** What this rank did in the step that was to be traced; undefined when the texts ended before it. */
+    trace(): StepTrace | undefined {
+      return trace;
     },
 
     /** Logits of the last step's first row for this rank's rows of the vocabulary. */

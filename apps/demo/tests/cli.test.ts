@@ -48,6 +48,43 @@ test("generates text and closes with a table of every rank", () => {
   expect(lines[4]).toContain("10 generated");
 });
 
+test("several prompts come out numbered, in their order, each as one rank makes it alone", () => {
+  const file = join(folder, "prompts.txt");
+  writeFileSync(file, "Ge1:1\n\nJohn3:16\n");
+  const args = [
+    "--prompt",
+    "Psa23:1 The LORD is",
+    "--prompt-file",
+    file,
+    "--max-tokens",
+    "12",
+    "--speculative",
+    "--verify",
+  ];
+  const { code, out } = demo("--world", "2", "--backend", "wasm", ...args);
+  expect(code).toBe(0);
+  const [first, second, third, rest] = out.split("\n\n");
+  expect(first).toBe("[1] Psa23:1 The LORD is my shepherd; I shall not want.\nPsa23:");
+  expect(second).toStartWith("[2] Ge1:1 In the beginning God created");
+  expect(third?.trimStart()).toStartWith("[3] John3:16 For God so loved the world");
+  expect(rest).toContain("prompt tokens of 3 texts in ");
+  expect(rest).toMatch(/^speculation: \d+ of \d+ drafted tokens accepted$/m);
+  for (const text of [1, 2, 3]) expect(rest).toContain(`verify: [${text}] one rank generates the same 12 tokens\n`);
+});
+
+test.each(["fp8", "int8"])("--kv %s, --prefill-chunk and --explain, as a table and as JSON", (kv) => {
+  const file = join(folder, "step.json");
+  const args = ["--kv", kv, "--prefill-chunk", "3", "--max-tokens", "6", "--explain", "4", "--explain-json", file];
+  const { code, out } = demo("--world", "2", "--backend", "wasm", ...args);
+  expect(code).toBe(0);
+  expect(out).toStartWith("Psa23:1 The LORD is my shepherd; I shall");
+  expect(out).toContain(`, KV ${kv}\n`);
+  // Prompt tokens 1 to 3, 4 to 6, 7, then the first token that was generated.
+  expect(out).toContain("\nstep 4, decode, combine ");
+  const explanation = JSON.parse(readFileSync(file, "utf8"));
+  expect(explanation.ranks.map(({ texts }: { texts: { held: number }[] }) => texts[0]?.held)).toEqual([4, 4]);
+});
+
 test("--verify compares with one rank", () => {
   const { code, out } = demo("--world", "4", "--dcp", "2", "--max-tokens", "12", "--backend", "wasm", "--verify");
   expect(out).toContain("KV heads sharded");
@@ -92,7 +129,10 @@ test("--help lists every option", () => {
   const { code, out, err } = demo("--help");
   expect(code).toBe(0);
   expect(err).toBe("");
-  for (const option of ["--world", "--kv-heads", "--expect", "--software-vulkan"]) expect(out).toContain(option);
+  const source = readFileSync(fileURLToPath(new URL("../src/options.ts", import.meta.url)), "utf8");
+  const declared = [...source.matchAll(/^ {8}"?([a-z-]+)"?: \{ type: /gm)].map(([, name]) => `--${name}`);
+  expect(declared.length).toBeGreaterThan(20);
+  for (const option of declared) expect(out).toContain(`  ${option}`);
 });
 
 describe("refused with exit code 2 and one line", () => {
@@ -109,6 +149,30 @@ describe("refused with exit code 2 and one line", () => {
   test("a DCP that does not divide the world", () => refuse(["--dcp", "3"], "--dcp must divide --world 4"));
   test("more ranks than query heads", () => refuse(["--world", "16"], "at most the model's 8 query heads"));
   test("KV heads that cannot be sharded", () => refuse(["--kv-heads", "sharded"], "--kv-heads sharded is impossible"));
+  test("DCP beyond the ranks that share a KV head", () =>
+    refuse(
+      ["--kv-heads", "sharded", "--world", "4", "--dcp", "4"],
+      "--dcp 4 does not divide the 2 ranks that share a KV head. Use replicated.",
+    ));
+  test("a draft longer than what --max-tokens leaves", () =>
+    refuse(["--speculative", "--draft", "8", "--max-tokens", "8"], "--draft must be below --max-tokens 8"));
+  test("a step that cannot come", () =>
+    refuse(["--explain", "104"], "--explain 104 is beyond the steps that 7 prompt tokens and --max-tokens 96 take"));
+  test("an explanation that cannot be written", () =>
+    refuse(["--explain-json", join(folder, "none", "x")], "--explain-json must name a file that can be written to"));
+  test("a software adapter for wasm", () =>
+    refuse(["--software-vulkan", "--backend", "wasm"], "--software-vulkan accepts an adapter for webgpu"));
+  test("a file of prompts that is not there, or empty", () => {
+    refuse(["--prompt-file", join(folder, "none")], "a readable file");
+    const file = join(folder, "empty.txt");
+    writeFileSync(file, "\n \n");
+    refuse(["--prompt-file", file], "--prompt-file must hold a text");
+  });
+  test("more texts than one shared memory holds", () => {
+    const file = join(folder, "many.txt");
+    writeFileSync(file, "Ge1:1\n".repeat(2000));
+    refuse(["--prompt-file", file, "--max-tokens", "16000"], "beyond the 4095 MiB one shared memory holds");
+  });
   test("a text beyond the model's positions", () => refuse(["--max-tokens", "20000"], "was made for 16384"));
   test("a model folder that is not there", () => refuse(["--model", join(folder, "none")], "a readable file"));
   test("a file of expectations that is not there", () => refuse(["--expect", join(folder, "none")], "a readable file"));
