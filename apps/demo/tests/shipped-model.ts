@@ -30,13 +30,33 @@ export async function differences(
   entries: readonly Expectation[],
   count: number,
 ): Promise<string[]> {
-  const capacity = Math.max(...entries.map((entry) => entry.promptIds.length)) + count;
-  await using generator = await Generator.open(model, { ...options, capacity });
-  const found: string[] = [];
-  for (const { prompt, promptIds, greedyIds } of entries) {
-    const tokens = await continuation(generator, promptIds, count);
-    const wanted = greedyIds.slice(0, count);
-    if (tokens.join() !== wanted.join()) found.push(`${prompt.slice(0, 20)}: ${tokens.join()} for ${wanted.join()}`);
-  }
-  return found;
+  await using generator = await Generator.open(model, { ...options, capacity: capacityFor(entries, count) });
+  const found: number[][] = [];
+  for (const { promptIds } of entries) found.push(await continuation(generator, promptIds, count));
+  return differing(entries, found, count);
+}
+
+/** As {@link differences}, but all entries are continued at once. */
+export async function differencesTogether(
+  options: Omit<GeneratorOptions, "capacity" | "texts">,
+  entries: readonly Expectation[],
+  count: number,
+): Promise<string[]> {
+  const room = { texts: entries.length, capacity: capacityFor(entries, count) };
+  await using generator = await Generator.open(model, { ...options, ...room });
+  const found: number[][] = entries.map(() => []);
+  const prompts = entries.map(({ promptIds }) => promptIds);
+  for await (const { text, token } of generator.generateAll(prompts, { maxTokens: count })) found[text]?.push(token);
+  return differing(entries, found, count);
+}
+
+function capacityFor(entries: readonly Expectation[], count: number): number {
+  return Math.max(...entries.map((entry) => entry.promptIds.length)) + count;
+}
+
+function differing(entries: readonly Expectation[], found: readonly (readonly number[])[], count: number): string[] {
+  return entries.flatMap(({ prompt, greedyIds }, index) => {
+    const [tokens, wanted] = [found[index]?.join(), greedyIds.slice(0, count).join()];
+    return tokens === wanted ? [] : [`${prompt.slice(0, 20)}: ${tokens} for ${wanted}`];
+  });
 }
