@@ -114,7 +114,7 @@ export async function setup(context: RankContext, options: RankOptions) {
     ...(options.prefillChunk === undefined ? {} : { prefillChunk: options.prefillChunk }),
   });
   context.onClose(() => attention.close());
-  let sequences: number[] = [];
+  let sequences = [attention.createSequence()];
   let batch: Batch | undefined;
   /** Steps of the batch so far, which of them is to be traced, and the trace. */
   let steps = 0;
