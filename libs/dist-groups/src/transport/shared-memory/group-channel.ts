@@ -188,7 +188,7 @@ export class GroupChannel {
           scheduler.yieldCore();
           const before = now;
           now = performance.now();
-          budget.yieldedFor(now - before);
+          budget.yieldedFor(now - before, now);
           if (((Atomics.load(words, word) - target) | 0) >= 0) return;
         }
       }

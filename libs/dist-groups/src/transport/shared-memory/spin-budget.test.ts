@@ -17,20 +17,28 @@ test("with more ranks than cores a rank yields at once", () => {
   expect(budget.yieldMs).toBe(new SpinBudget(2, 2, true).yieldMs);
 });
 
-test("a yield that took a slice of somebody's makes the rank park at once for a while, then try again", () => {
+test("yields that take slices of others make the rank park at once for a while, then try again", () => {
   const budget = new SpinBudget(2, 2, true);
-  budget.yieldedFor(0.01);
-  expect(budget.yieldMs).toBeGreaterThan(0.1);
-  const held = (): number => {
-    budget.yieldedFor(3);
+  const parksHeld = (): number => {
     let parks = 0;
     for (; budget.yieldMs === 0; parks++) budget.parkedFor(0.03);
     return parks;
   };
-  expect([held(), held(), held()]).toEqual([128, 256, 512]);
+  // One long yield now and then, or some with many short ones between, are peers that compute.
+  for (let at = 0; at < 1000; at += 100) budget.yieldedFor(3, at);
+  for (let at = 2000; at < 2040; at += 4) {
+    budget.yieldedFor(3, at);
+    for (let turn = 0; turn < 32; turn++) budget.yieldedFor(0.001, at);
+  }
   expect(budget.isHeld).toBe(false);
-  for (let turn = 0; turn < 1024; turn++) budget.yieldedFor(0.001);
-  expect(held()).toBe(128);
+  for (const at of [3000, 3004, 3008]) budget.yieldedFor(3, at);
+  expect(budget.isHeld).toBe(true);
+  expect(parksHeld()).toBe(128);
+  budget.yieldedFor(3, 3100);
+  expect(parksHeld()).toBe(256);
+  for (let turn = 0; turn < 512; turn++) budget.yieldedFor(0.001, 3200);
+  budget.yieldedFor(3, 3300);
+  expect(budget.isHeld).toBe(false);
   for (let park = 0; park < 10; park++) budget.parkedFor(0.03);
   expect(budget.yieldMs).toBeGreaterThan(0.1);
 });

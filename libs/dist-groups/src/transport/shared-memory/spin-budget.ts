@@ -9,15 +9,19 @@ const SPINS_WITHOUT_CORES = 20;
 const MOST_YIELD_MS = 0.2;
 const LEAST_YIELD_MS = 0.0125;
 
-/** A yield that took so long gave the core to a thread that computes: a park costs less, and its wake-up comes before that thread. */
-const LONG_YIELD_MS = 0.3;
 /**
- * Waits that park at once after such a yield: at first about as many as cost what the yield did, twice as many each time it happens
- * again, and back to the fewest after so many short yields in turn.
+ * A yield that took so long gave the core to a thread that computes. Once that is a peer between two collectives; again and again
+ * it is somebody else, and then a park costs less: its wake-up comes before that thread.
  */
-const FEWEST_HELD_YIELDS = 128;
-const MOST_HELD_YIELDS = 8192;
-const SHORT_YIELDS_TO_FORGET = 1024;
+const LONG_YIELD_MS = 0.3;
+/** So many long yields within so many milliseconds and without so many short ones in turn are again and again. */
+const LONG_YIELDS = 3;
+const LONG_YIELDS_WITHIN_MS = 50;
+const SHORT_YIELDS_BETWEEN = 32;
+/** Waits that park at once then; twice as many each time it goes on, back to the fewest after so many short yields. */
+const FEWEST_HELD_WAITS = 128;
+const MOST_HELD_WAITS = 2048;
+const SHORT_YIELDS_TO_FORGET = 512;
 
 /** Where the core cannot be given away. About 0.15 ms in Bun (3 ns a spin), 0.6 ms in Deno. */
 const MOST_SPINS = 50_000;
@@ -30,7 +34,7 @@ const SHORT_PARK_MS = 0.2;
 /**
  * How long a rank looks at a peer's word before it parks: first `spins` looks, then `yieldMs` milliseconds of looks
  * between yields, which cost nobody anything when other ranks want the core. Beside threads that compute, a yield costs a slice of
- * theirs, some milliseconds: after one such the rank parks at once for a while, the longer the more often it happens. Parks that turn out short double the budget, long ones halve it.
+ * theirs, some milliseconds: after some such the rank parks at once for a while, the longer the more often it happens. Parks that turn out short double the budget, long ones halve it.
  *
  * Where the core cannot be given away a rank only spins, with more ranks than cores hardly at all, since that keeps the peer from
  * running. When even the largest budget ends in a short park, spinning does not help (something else has the peer's core):
@@ -42,8 +46,10 @@ export class SpinBudget {
   readonly #mostSpins: number;
   readonly #canYield: boolean;
   #hold = 0;
-  #nextHold = FEWEST_HELD_YIELDS;
+  #nextHold = FEWEST_HELD_WAITS;
   #shortYields = 0;
+  #longYields = 0;
+  #firstLongAt = 0;
 
   constructor(ranks: number, cores: number, canYield: boolean) {
     const scarce = ranks > cores;
@@ -59,16 +65,26 @@ export class SpinBudget {
     return this.#canYield && this.#hold > 0;
   }
 
-  /** Tells how long a yield took. */
-  yieldedFor(milliseconds: number): void {
+  /** Tells how long a yield took that ended at `now`, both in milliseconds. */
+  yieldedFor(milliseconds: number, now: number): void {
     if (milliseconds < LONG_YIELD_MS) {
-      if (++this.#shortYields >= SHORT_YIELDS_TO_FORGET) this.#nextHold = FEWEST_HELD_YIELDS;
+      this.#shortYields++;
+      if (this.#shortYields >= SHORT_YIELDS_BETWEEN) this.#longYields = 0;
+      if (this.#shortYields >= SHORT_YIELDS_TO_FORGET) this.#nextHold = FEWEST_HELD_WAITS;
       return;
     }
+    this.#shortYields = 0;
+    if (this.#longYields === 0 || now - this.#firstLongAt > LONG_YIELDS_WITHIN_MS) {
+      this.#longYields = 0;
+      this.#firstLongAt = now;
+    }
+    this.#longYields++;
+    // Just after a hold, one is enough to see that it goes on.
+    if (this.#longYields < LONG_YIELDS && this.#nextHold === FEWEST_HELD_WAITS) return;
     this.yieldMs = 0;
     this.#hold = this.#nextHold;
-    this.#nextHold = Math.min(MOST_HELD_YIELDS, this.#nextHold * 2);
-    this.#shortYields = 0;
+    this.#nextHold = Math.min(MOST_HELD_WAITS, this.#nextHold * 2);
+    this.#longYields = 0;
   }
 
   /** Tells how long a park lasted. */
