@@ -1,8 +1,8 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Combine } from "@lockstep/attention";
 import { openWorld } from "@lockstep/dist-groups";
-import type { BackendName } from "@lockstep/kernels";
 import type * as program from "./attention-program.ts";
+import type { TestBackend } from "./test-backend.ts";
 import { expectNear, type FeatureCase, prepareCase } from "./feature-cases.ts";
 
 setDefaultTimeout(180_000);
@@ -153,7 +153,7 @@ const CASES: readonly FeatureCase[] = [
 
 const COMBINES: readonly (Combine | "auto")[] = ["ag-rs", "a2a", "one-shot", "auto"];
 
-async function checkFeatures(size: number, backend: BackendName, repeats: number, chosen = /./): Promise<void> {
+async function checkFeatures(size: number, backend: TestBackend, repeats: number, chosen = /./): Promise<void> {
   await using world = await openWorld<typeof program>({
     size,
     program: new URL("./attention-program.ts", import.meta.url),
@@ -190,5 +190,7 @@ const ON_GPU = /sinks with window|MLA of odd sizes|f8 gathered|20000|interleave 
 describe("attention features, every case and combine", () => {
   test.each([1, 2, 3, 4, 8])("wasm, %d ranks", (size) => checkFeatures(size, "wasm", 3));
   test.each([1, 3, 8])("reference, %d ranks", (size) => checkFeatures(size, "reference", 1));
-  test.each([3])("webgpu on software Vulkan, %d ranks", (size) => checkFeatures(size, "webgpu", 1, ON_GPU));
+  test.each(["webgpu", "webgpu shared"] as const)("%s on software Vulkan, 3 ranks", (backend) =>
+    checkFeatures(3, backend, 1, ON_GPU),
+  );
 });

@@ -1,8 +1,9 @@
 // The rank's side of the multi-rank attention tests: replays a list of steps over tensors in the host's heap.
 import { DcpAttention, type DcpAttentionOptions } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
-import { type BackendName, openBackend } from "@lockstep/kernels";
+import { openBackend } from "@lockstep/kernels";
 import { type DType, Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
 /** New tokens of each sequence, step by step; every new token also attends. */
 export type Steps = readonly (readonly number[])[];
@@ -31,14 +32,11 @@ export interface Replay {
 }
 
 /** Called by the world on every rank. */
-export async function setup(context: RankContext, options: { backend: BackendName }) {
+export async function setup(context: RankContext, options: { backend: TestBackend }) {
   const { heap, world } = context;
-  const backend = await openBackend(options.backend, { heap, adapter: "software" });
+  const backend = await openTestBackend(context, options.backend);
   const mergeBackend = backend.name === "webgpu" ? await openBackend("wasm", { heap }) : backend;
-  context.onClose(async () => {
-    await backend.close();
-    await mergeBackend.close();
-  });
+  context.onClose(() => mergeBackend.close());
 
   return {
     async replay(replay: Replay): Promise<{ tokensHeld: number; bytesHeld: number }> {

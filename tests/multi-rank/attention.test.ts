@@ -1,10 +1,10 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { type MethodsOf, openWorld, type World } from "@lockstep/dist-groups";
-import type { BackendName } from "@lockstep/kernels";
 import { type DType, Tensor } from "@lockstep/tensor";
 import { attendInFloat64, type ReferenceSequence } from "../attention-reference.ts";
 import { RandomStream } from "../random.ts";
 import type * as program from "./attention-program.ts";
+import type { TestBackend } from "./test-backend.ts";
 import type { Steps } from "./attention-program.ts";
 
 setDefaultTimeout(180_000);
@@ -121,7 +121,9 @@ function expectClose(actual: Float64Array, expected: readonly number[]): void {
   }
 }
 
-async function replayAndCheck(size: number, backend: BackendName, shape: Shape, repeats: number): Promise<void> {
+/** Returns the bits of each combine. */
+async function replayAndCheck(size: number, backend: TestBackend, shape: Shape, repeats: number): Promise<Buffer[]> {
+  const bitsOf: Buffer[] = [];
   await using world = await openWorld<typeof program>({
     size,
     program: new URL("./attention-program.ts", import.meta.url),
@@ -165,7 +167,9 @@ async function replayAndCheck(size: number, backend: BackendName, shape: Shape, 
     }
     expectClose(out.toNumbers(), expectedOut);
     expectClose(lse.toNumbers(), expectedLse);
+    if (first !== undefined) bitsOf.push(first);
   }
+  return bitsOf;
 }
 
 describe.each([1, 2, 3, 4, 8])("DCP attention over %d ranks", (size) => {
@@ -180,6 +184,13 @@ describe.each([1, 2, 3, 4, 8])("DCP attention over %d ranks", (size) => {
 
 describe.each([1, 2, 3])("DCP attention over %d ranks on software Vulkan", (size) => {
   test.each(SHAPES.map((shape) => [shape.name, shape] as const))("webgpu: %s", async (_, shape) => {
-    await replayAndCheck(size, "webgpu", shape, 2);
+    const separate = await replayAndCheck(size, "webgpu", shape, 2);
+    expect(await replayAndCheck(size, "webgpu shared", shape, 2)).toEqual(separate);
+  });
+});
+
+describe.each([4, 8])("DCP attention over %d ranks of one device of software Vulkan", (size) => {
+  test.each(SHAPES.map((shape) => [shape.name, shape] as const))("webgpu shared: %s", async (_, shape) => {
+    await replayAndCheck(size, "webgpu shared", shape, 2);
   });
 });

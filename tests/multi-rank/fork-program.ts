@@ -1,17 +1,18 @@
 // The rank's side of the tests of forked sequences: the same steps with sequences that share blocks and with ones that do not.
 import { DcpAttention, OutOfBlocks } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
-import { type BackendName, openBackend } from "@lockstep/kernels";
+import { openBackend } from "@lockstep/kernels";
 import { type DType, Tensor } from "@lockstep/tensor";
 import { RandomStream } from "../random.ts";
+import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
 const LAYERS = 2;
 const [HEADS, KV_HEADS, KEY_DIM, VALUE_DIM] = [4, 2, 7, 5];
 
 /** Called by the world on every rank. */
-export async function setup({ heap, world, onClose }: RankContext, options: { backend: BackendName }) {
-  const backend = await openBackend(options.backend, { heap, adapter: "software" });
-  onClose(() => backend.close());
+export async function setup(context: RankContext, options: { backend: TestBackend }) {
+  const { heap, world, onClose } = context;
+  const backend = await openTestBackend(context, options.backend);
   const { start, end } = headRange(HEADS, world.rank, world.size);
 
   const open = (kvDtype: DType, numBlocks: number): DcpAttention =>

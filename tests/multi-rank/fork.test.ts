@@ -1,11 +1,11 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { openWorld } from "@lockstep/dist-groups";
-import type { BackendName } from "@lockstep/kernels";
 import type * as program from "./fork-program.ts";
+import type { TestBackend } from "./test-backend.ts";
 
 setDefaultTimeout(120_000);
 
-async function checkForks(size: number, backend: BackendName): Promise<void> {
+async function checkForks(size: number, backend: TestBackend): Promise<void> {
   await using world = await openWorld<typeof program>({
     size,
     program: new URL("./fork-program.ts", import.meta.url),
@@ -31,5 +31,7 @@ async function checkForks(size: number, backend: BackendName): Promise<void> {
 describe("forked sequences give the bits of separate ones, on every layer", () => {
   test.each([1, 2, 3, 4, 8])("wasm, %d ranks", (size) => checkForks(size, "wasm"));
   test("reference, 2 ranks", () => checkForks(2, "reference"));
-  test("webgpu on software Vulkan, 2 ranks", () => checkForks(2, "webgpu"));
+  test.each(["webgpu", "webgpu shared"] as const)("%s on software Vulkan, 2 ranks", (backend) =>
+    checkForks(2, backend),
+  );
 });

@@ -1,8 +1,9 @@
 // The rank's side of the prefill tests: prompts by prefill, then a step of decoding, in any parallel layout.
 import { DcpAttention, type DcpAttentionOptions, type HeadLayoutOptions, headLayout } from "@lockstep/attention";
 import type { ParallelSizes, RankContext } from "@lockstep/dist-groups";
-import { type BackendName, openBackend } from "@lockstep/kernels";
+import { openBackend } from "@lockstep/kernels";
 import { type DType, Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
 /** Prompts in one or more prefill steps, then decode steps; rows of the tensors follow the steps, in them the sequences. */
 export interface PrefillRun {
@@ -28,14 +29,11 @@ export interface PrefillRun {
 }
 
 /** Called by the world on every rank. Groups: kv, query, pcp. */
-export async function setup(context: RankContext, options: { backend: BackendName }) {
+export async function setup(context: RankContext, options: { backend: TestBackend }) {
   const { heap, rank } = context;
-  const backend = await openBackend(options.backend, { heap, adapter: "software" });
+  const backend = await openTestBackend(context, options.backend);
   const mergeBackend = backend.name === "webgpu" ? await openBackend("wasm", { heap }) : backend;
-  context.onClose(async () => {
-    await backend.close();
-    await mergeBackend.close();
-  });
+  context.onClose(() => mergeBackend.close());
 
   return {
     async run(run: PrefillRun): Promise<{ leaked: number; tokensHeld: number }> {

@@ -1,8 +1,8 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { openWorld, type ParallelSizes, parallelGroups } from "@lockstep/dist-groups";
-import type { BackendName } from "@lockstep/kernels";
 import { expectNear, type FeatureCase, prepareCase } from "./feature-cases.ts";
 import type * as program from "./prefill-program.ts";
+import type { TestBackend } from "./test-backend.ts";
 
 setDefaultTimeout(180_000);
 
@@ -51,7 +51,7 @@ const CASES: readonly FeatureCase[] = [
 
 async function checkPrefill(
   sizes: ParallelSizes,
-  backend: BackendName,
+  backend: TestBackend,
   chunkSizes: readonly number[],
   cases = CASES,
   kvHeads: "head-sharded" | "replicated" = "replicated",
@@ -110,8 +110,9 @@ describe("prefill over a sharded KV cache, then decoding, any chunk size", () =>
     checkPrefill(each, "wasm", [1, 9, 16, 1000]),
   );
   test("reference, classic TP2 DCP2", () => checkPrefill(classic(2, 2), "reference", [8]));
-  test("webgpu on software Vulkan, classic TP2 DCP2", () =>
-    checkPrefill(classic(2, 2), "webgpu", [16], CASES.slice(0, 1)));
+  test.each(["webgpu", "webgpu shared"] as const)("%s on software Vulkan, classic TP2 DCP2", (backend) =>
+    checkPrefill(classic(2, 2), backend, [16], CASES.slice(0, 1)),
+  );
 });
 
 describe("head-sharded KV heads", () => {
@@ -141,4 +142,6 @@ describe("prefill context parallelism, with DCP inside and beside it", () => {
   );
   test("webgpu on software Vulkan, classic TP1 PCP2 DCP1", () =>
     checkPrefill(classic(1, 1, 2), "webgpu", [16], CASES.slice(1, 2)));
+  test("webgpu shared on software Vulkan, orthogonal TP2 PCP2 DCP2", () =>
+    checkPrefill(orthogonal(2, 2, 2), "webgpu shared", [7], CASES.slice(1, 2)));
 });

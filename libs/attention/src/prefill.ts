@@ -173,9 +173,9 @@ export class Prefill {
     for (const chunk of this.#chunksFor(plan, variant.window)) {
       await this.#gather(layer, chunk);
       const { from, to } = chunk;
-      if (from === to) continue;
       const [before, now, after] = [sum, partial, merged].map((state) => cut(state, from, to)) as [State, State, State];
       await this.#attendChunk(layer, chunk, query.slice(0, from, to), variant, now);
+      if (from === to) continue;
       const outs = [before.out, now.out];
       await mergeBackend.mergeAttnStates({ outs, lses: [before.lse, now.lse], out: after.out, lse: after.lse });
       before.out.copyFrom(after.out);
@@ -233,6 +233,7 @@ export class Prefill {
     await Promise.all(writes);
   }
 
+  /** Also called for no rows: where ranks share a GPU, each takes part in every op. */
   async #attendChunk(
     layer: number,
     chunk: PrefillChunk,

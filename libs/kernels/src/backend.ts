@@ -40,6 +40,12 @@ export interface KernelBackend extends AsyncDisposable {
   /** Copies an operand into a heap tensor of the same dtype and shape. */
   download(source: Operand, target: Tensor): Completion;
 
+  /**
+   * Runs ops together: on a GPU in one submission, with one upload and one download. `run` calls ops of this backend and awaits
+   * none of them: all have completed when the returned promise resolves. When `run` throws, none of its ops is run on a GPU.
+   */
+  batch(run: () => void): Completion;
+
   /** Releases devices, pipelines and scratch memory. Idempotent; later calls of ops throw BackendClosed. */
   close(): Promise<void>;
 }

@@ -1,12 +1,22 @@
 import { ArgumentError, contiguousStrides, DTYPE_BYTES, type DType, elementCount, formatShape } from "@lockstep/tensor";
 
-/** A tensor whose bytes stay on a GPU, as a strided view of a GPUBuffer. Made by the `webgpu` backend's `empty`. */
+/** Memory on a GPU that another thread's backend holds, where it is known by this number. */
+export interface RemoteGpuMemory {
+  readonly remoteId: number;
+  /** In bytes. */
+  readonly size: number;
+}
+
+/**
+ * A tensor whose bytes stay on a GPU, as a strided view of a GPUBuffer. Made by the `webgpu` backend's `empty`; or by that of
+ * a backend that computes on another thread's GPU, and then usable with that backend alone.
+ */
 export class GpuTensor {
   readonly dtype: DType;
   readonly shape: readonly number[];
   /** In elements. */
   readonly strides: readonly number[];
-  readonly buffer: GPUBuffer;
+  readonly memory: GPUBuffer | RemoteGpuMemory;
   /** Element offset of the first element within the buffer. */
   readonly elementOffset: number;
   readonly size: number;
@@ -14,16 +24,16 @@ export class GpuTensor {
   readonly isContiguous: boolean;
   readonly #destroy: () => void;
 
-  /** A view of `buffer`. `destroy` is what {@link GpuTensor.free} does; default: it destroys the buffer. */
+  /** A view of `memory`. `destroy` is what {@link GpuTensor.free} does; default: it destroys a buffer. */
   constructor(
-    buffer: GPUBuffer,
+    memory: GPUBuffer | RemoteGpuMemory,
     dtype: DType,
     shape: readonly number[],
     strides: readonly number[] = contiguousStrides(shape),
     elementOffset = 0,
-    destroy: () => void = () => buffer.destroy(),
+    destroy: () => void = () => "destroy" in memory && memory.destroy(),
   ) {
-    this.buffer = buffer;
+    this.memory = memory;
     this.dtype = dtype;
     this.shape = shape;
     this.strides = strides;
@@ -33,6 +43,14 @@ export class GpuTensor {
     this.isContiguous =
       this.size === 0 || shape.every((size, dim) => size === 1 || strides[dim] === (rowMajor[dim] ?? 0));
     this.#destroy = destroy;
+  }
+
+  /** @throws ArgumentError when the bytes lie on another thread's GPU */
+  get buffer(): GPUBuffer {
+    const { memory } = this;
+    if (!("remoteId" in memory)) return memory;
+    const expected = "a GPU tensor of this backend's own device";
+    throw new ArgumentError("GpuTensor.buffer", "tensor", expected, "one of a GPU that another thread holds");
   }
 
   get byteLength(): number {
@@ -53,7 +71,7 @@ export class GpuTensor {
     }
     const shape = this.shape.map((old, index) => (index === at ? end - start : old));
     const offset = this.elementOffset + start * (this.strides[at] ?? 0);
-    return new GpuTensor(this.buffer, this.dtype, shape, this.strides, offset, this.#destroy);
+    return new GpuTensor(this.memory, this.dtype, shape, this.strides, offset, this.#destroy);
   }
 
   /** Destroys the buffer, with every view of it. */

@@ -1,7 +1,8 @@
 export type { BackendName, Completion, KernelBackend } from "./backend.ts";
+export { checkArguments, type OpArguments, type OpName } from "./check-arguments.ts";
 export { KernelContext } from "./context.ts";
 export { BackendClosed, BackendUnavailable, DeviceError } from "./errors.ts";
-export { GpuTensor } from "./gpu-tensor.ts";
+export { GpuTensor, type RemoteGpuMemory } from "./gpu-tensor.ts";
 export {
   checkKvShard,
   globalPosition,

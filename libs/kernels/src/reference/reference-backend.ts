@@ -76,6 +76,10 @@ class ReferenceBackend implements KernelBackend {
     return this.#run(() => copyRaw(checkCopy("download", "source", target, source), target));
   }
 
+  batch(run: () => void): Completion {
+    return this.#run(run);
+  }
+
   async close(): Promise<void> {
     this.#closed = true;
     this.context.clear();

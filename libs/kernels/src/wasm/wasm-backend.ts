@@ -91,6 +91,11 @@ class WasmBackend implements KernelBackend {
     return undefined;
   }
 
+  batch(run: () => void): Completion {
+    run();
+    return undefined;
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;

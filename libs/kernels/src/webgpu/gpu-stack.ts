@@ -8,14 +8,14 @@ import type { Operand } from "../operand.ts";
 export function gpuStack(operands: readonly Operand[]): GpuTensor | undefined {
   const [first, second] = operands;
   if (!(first instanceof GpuTensor)) return undefined;
-  const { buffer, dtype, size, elementOffset } = first;
+  const { memory, dtype, size, elementOffset } = first;
   const stride = second instanceof GpuTensor ? second.elementOffset - elementOffset : size;
   const isRegular = operands.every(
     (operand, index) =>
       operand instanceof GpuTensor &&
-      operand.buffer === buffer &&
+      operand.memory === memory &&
       operand.elementOffset === elementOffset + index * stride,
   );
   if (!isRegular || stride < 0) return undefined;
-  return new GpuTensor(buffer, dtype, [operands.length, size], [stride, 1], elementOffset);
+  return new GpuTensor(memory, dtype, [operands.length, size], [stride, 1], elementOffset);
 }

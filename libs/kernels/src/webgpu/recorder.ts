@@ -13,6 +13,7 @@ import { Verdicts } from "./verdicts.ts";
 import { workgroupGrid } from "./workgroup-grid.ts";
 
 const MOST_PENDING_COMMANDS = 256;
+const UNUSED: Readonly<PoolUse> = { upload: 0, result: 0, scratch: 0 };
 
 /**
  * Records what ops do, and submits it: one upload, one command buffer and, when heap tensors receive results, one
@@ -29,9 +30,12 @@ export class Recorder {
   readonly #context: KernelContext;
   readonly #submitter: Submitter;
   #staging = new ArrayBuffer(65536);
-  readonly #used: PoolUse = { upload: 0, result: 0, scratch: 0 };
+  readonly #used: PoolUse = { ...UNUSED };
+  #submissions = 0;
   #commands: Command[] = [];
   #downloads: Download[] = [];
+  /** Completions of what a batch under way had to submit early; undefined outside of a batch. */
+  #batch: Promise<void>[] | undefined;
 
   constructor(gpu: GpuDevice, context: KernelContext) {
     this.gpu = gpu;
@@ -46,19 +50,54 @@ export class Recorder {
    */
   run(record: () => void): Promise<void> | undefined {
     this.verdicts.throwFailure();
-    const commands = this.#commands.length;
+    this.#recordOrDrop(record);
+    if (this.#batch !== undefined) return undefined;
+    return this.#mayWait ? undefined : this.submit();
+  }
+
+  /**
+   * Runs `record`, which runs ops, and submits together what they recorded. All of it is dropped when `record` throws, but for
+   * what had to be submitted before a buffer could be written or destroyed. A batch within a batch is part of it.
+   */
+  batch(record: () => void): Promise<void> | undefined {
+    if (this.#batch !== undefined) {
+      this.#recordOrDrop(record);
+      return undefined;
+    }
+    const early: Promise<void>[] = [];
+    this.#batch = early;
+    try {
+      this.#recordOrDrop(record);
+    } catch (error) {
+      for (const done of early) done.catch(() => undefined);
+      throw error;
+    } finally {
+      this.#batch = undefined;
+    }
+    const last = this.#mayWait ? undefined : this.submit();
+    if (early.length === 0) return last;
+    return Promise.all([...early, last]).then(() => undefined);
+  }
+
+  /** True when nobody waits for what was recorded: it goes with what comes next. */
+  get #mayWait(): boolean {
+    return this.#downloads.length === 0 && this.gpu.owned && this.#commands.length < MOST_PENDING_COMMANDS;
+  }
+
+  #recordOrDrop(record: () => void): void {
+    const { length: commands } = this.#commands;
+    const { length: downloads } = this.#downloads;
     const used = { ...this.#used };
+    const submissions = this.#submissions;
     try {
       record();
     } catch (error) {
-      this.#commands.length = commands;
-      this.#downloads = [];
-      Object.assign(this.#used, used);
+      const isSubmitted = this.#submissions !== submissions;
+      this.#commands.length = isSubmitted ? 0 : commands;
+      this.#downloads.length = isSubmitted ? 0 : downloads;
+      Object.assign(this.#used, isSubmitted ? UNUSED : used);
       throw error;
     }
-    const mayWait = this.gpu.owned && this.#commands.length < MOST_PENDING_COMMANDS;
-    if (this.#downloads.length === 0 && mayWait) return undefined;
-    return this.submit();
   }
 
   /** A kernel of the context, compiled when it is asked for the first time. */
@@ -141,6 +180,12 @@ export class Recorder {
     this.#downloads.push({ region: to, tensor: target });
   }
 
+  /** Submits what was recorded before something that is not recorded happens. Results of a batch stay the batch's. */
+  flush(): void {
+    const done = this.submit();
+    if (done !== undefined) this.#batch?.push(done);
+  }
+
   /** Submits what was recorded. Returns a promise when heap tensors receive results. */
   submit(): Promise<void> | undefined {
     if (this.#commands.length === 0 && this.#downloads.length === 0) return undefined;
@@ -149,13 +194,14 @@ export class Recorder {
     } finally {
       this.#commands = [];
       this.#downloads = [];
-      Object.assign(this.#used, { upload: 0, result: 0, scratch: 0 });
+      Object.assign(this.#used, UNUSED);
+      this.#submissions++;
     }
   }
 
   /** To be called before a GPU tensor's buffer is destroyed: submits what may still use it. */
   releaseBuffers(): void {
-    void this.submit();
+    this.flush();
     this.#submitter.forgetBuffers();
   }
 

@@ -160,7 +160,7 @@ class WebgpuBackend implements KernelBackend {
     const isWhole = start === 0 && end > target.buffer.size - 16;
     if (start % 4 !== 0 || (end % 4 !== 0 && !isWhole)) return this.#uploadPartWords(source, target);
     this.#recorder.verdicts.throwFailure();
-    void this.#recorder.submit();
+    this.#recorder.flush();
     writeTensor(this.#gpu.device.queue, source, target.buffer, start);
     return undefined;
   }
@@ -174,6 +174,11 @@ class WebgpuBackend implements KernelBackend {
       return undefined;
     }
     return this.#run(() => this.#recorder.download(source, target));
+  }
+
+  batch(run: () => void): Completion {
+    this.#expectOpen();
+    return this.#track(this.#recorder.batch(run));
   }
 
   close(): Promise<void> {
@@ -198,7 +203,11 @@ class WebgpuBackend implements KernelBackend {
 
   #run(record: () => void): Completion {
     this.#expectOpen();
-    const completion = this.#recorder.run(record);
+    return this.#track(this.#recorder.run(record));
+  }
+
+  /** Notes an op that is under way, so that closing waits for it. */
+  #track(completion: Promise<void> | undefined): Completion {
     if (completion === undefined) return undefined;
     const running = completion.finally(() => this.#running.delete(running));
     this.#running.add(running);

@@ -83,7 +83,7 @@ function sharesBytes(out: Operand, correctedOut: Operand): boolean {
   return (
     out instanceof GpuTensor &&
     correctedOut instanceof GpuTensor &&
-    out.buffer === correctedOut.buffer &&
+    out.memory === correctedOut.memory &&
     out.elementOffset === correctedOut.elementOffset
   );
 }

@@ -1,0 +1,44 @@
+import type { Completion, KernelBackend, OpArguments, OpName, Operand } from "@lockstep/kernels";
+import { type DType, Tensor } from "@lockstep/tensor";
+
+/** An op to run, with its arguments. */
+export type OpCall = { readonly [Name in OpName]: readonly [name: Name, args: OpArguments[Name]] }[OpName];
+
+/** What else is asked of the rank that holds the device: memory of a number, and its contents. */
+export type MemoryCall =
+  | readonly [name: "empty", args: { readonly id: number; readonly dtype: DType; readonly shape: readonly number[] }]
+  | readonly [name: "free", args: { readonly id: number }]
+  | readonly [name: "upload", args: { readonly source: Tensor; readonly target: Operand }]
+  | readonly [name: "download", args: { readonly source: Operand; readonly target: Tensor }];
+
+export type Call = OpCall | MemoryCall;
+
+type Results<Name extends OpName> = (args: OpArguments[Name]) => readonly (Operand | undefined)[];
+
+/** Operands that an op writes. */
+const RESULTS: { readonly [Name in OpName]: Results<Name> } = {
+  correctAttnOut: ({ correctedOut, lse }) => [correctedOut, lse],
+  packSeq: ({ out }) => [out],
+  unpackSeq: ({ out }) => [out],
+  mergeAttnStates: ({ out, lse }) => [out, lse],
+  writeKvCache: ({ keyCache, valueCache }) => [keyCache, valueCache],
+  gatherKvCache: ({ rows }) => [rows],
+  partialAttention: ({ out, lse }) => [out, lse],
+};
+
+/** True when an op writes to a heap tensor, so that it is complete only when bytes have come from the GPU. */
+export function hasHeapResults<Name extends OpName>(name: Name, args: OpArguments[Name]): boolean {
+  const results: Results<Name> = RESULTS[name];
+  return results(args).some((operand) => operand instanceof Tensor);
+}
+
+type Ops = { readonly [Name in OpName]: (args: OpArguments[Name]) => Completion };
+
+/** Runs an op on a backend. */
+export function runOp<Name extends OpName>(
+  backend: KernelBackend,
+  ...[name, args]: readonly [Name, OpArguments[Name]]
+): Completion {
+  const ops: Ops = backend;
+  return ops[name](args);
+}

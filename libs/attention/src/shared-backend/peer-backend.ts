@@ -1,0 +1,186 @@
+import type { ProcessGroup } from "@lockstep/dist-groups";
+import {
+  BackendClosed,
+  checkArguments,
+  type Completion,
+  GpuTensor,
+  KernelContext,
+  type OpArguments,
+  type OpName,
+  type Operand,
+} from "@lockstep/kernels";
+import {
+  ArgumentError,
+  DTYPE_BYTES,
+  type DType,
+  elementCount,
+  formatShape,
+  type SharedHeap,
+  Tensor,
+} from "@lockstep/tensor";
+import { CollectiveBackend } from "./collective-backend.ts";
+import { type Call, hasHeapResults } from "./op-call.ts";
+import { encodeCalls } from "./op-message.ts";
+import { awaitVerdict } from "./verdicts.ts";
+
+/** The side of a rank that has its ops run by the owner of the device. */
+export function peerBackend(
+  device: string,
+  heap: SharedHeap,
+  group: ProcessGroup,
+  deadlineMs: number | undefined,
+): CollectiveBackend {
+  return new PeerBackend(device, heap, group, deadlineMs);
+}
+
+class PeerBackend extends CollectiveBackend {
+  readonly device: string;
+  readonly context = new KernelContext();
+  readonly #heap: SharedHeap;
+  readonly #group: ProcessGroup;
+  readonly #deadlineMs: number | undefined;
+  /** Where messages lie; grows. */
+  #message: Tensor;
+  /** What the owner has not been told yet. */
+  #calls: Call[] = [];
+  /** Heap operands of these calls, as they were when the calls were made. */
+  #copies: Tensor[] = [];
+  /** Within a batch: whether it has a call that is collective. */
+  #batch: { isCollective: boolean } | undefined;
+  #nextId = 1;
+  #closed = false;
+
+  constructor(device: string, heap: SharedHeap, group: ProcessGroup, deadlineMs: number | undefined) {
+    super();
+    this.device = device;
+    this.#heap = heap;
+    this.#group = group;
+    this.#deadlineMs = deadlineMs;
+    this.#message = Tensor.empty(heap, "u8", [4096]);
+  }
+
+  protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
+    this.#expectOpen();
+    if (hasHeapResults(name, args)) return this.#take([name, args] as unknown as Call);
+    checkArguments(name, args);
+    this.#calls.push([name, this.#withCopies(args)] as unknown as Call);
+    return undefined;
+  }
+
+  empty(dtype: DType, shape: readonly number[]): GpuTensor {
+    this.#expectOpen();
+    const id = this.#nextId++;
+    const memory = { remoteId: id, size: elementCount(shape) * DTYPE_BYTES[dtype] };
+    this.#calls.push(["empty", { id, dtype, shape: [...shape] }]);
+    let isFree = false;
+    return new GpuTensor(memory, dtype, [...shape], undefined, 0, () => {
+      if (!isFree && !this.#closed) this.#calls.push(["free", { id }]);
+      isFree = true;
+    });
+  }
+
+  upload(source: Tensor, target: Operand): Completion {
+    this.#expectOpen();
+    expectAlike("upload", "target", target, source);
+    if (target instanceof Tensor) target.copyFrom(source);
+    else this.#calls.push(["upload", this.#withCopies({ source, target })]);
+    return undefined;
+  }
+
+  download(source: Operand, target: Tensor): Completion {
+    this.#expectOpen();
+    expectAlike("download", "source", source, target);
+    if (!(source instanceof Tensor)) return this.#take(["download", { source, target }]);
+    target.copyFrom(source);
+    return undefined;
+  }
+
+  batch(run: () => void): Completion {
+    this.#expectOpen();
+    const outer = this.#batch;
+    const batch = outer ?? { isCollective: false };
+    const [calls, copies, { isCollective }] = [this.#calls.length, this.#copies.length, batch];
+    this.#batch = batch;
+    try {
+      run();
+    } catch (error) {
+      this.#calls.length = calls;
+      for (const copy of this.#copies.splice(copies)) copy.free();
+      batch.isCollective = isCollective;
+      throw error;
+    } finally {
+      this.#batch = outer;
+    }
+    if (outer === undefined && batch.isCollective) this.#run();
+    return undefined;
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#calls = [];
+    this.#freeCopies();
+    this.#message.free();
+  }
+
+  /** A collective call: runs with all that came before it, or when its batch ends. */
+  #take(call: Call): Completion {
+    this.#calls.push(call);
+    if (this.#batch === undefined) this.#run();
+    else this.#batch.isCollective = true;
+    return undefined;
+  }
+
+  /** Has the owner run what was called, together with what the other ranks called; waits until it has completed. */
+  #run(): void {
+    const deadlineMs = this.#deadlineMs;
+    try {
+      const message = this.#write(encodeCalls(this.#calls));
+      this.#group.readPeers([message], () => undefined, { deadlineMs });
+      awaitVerdict(this.#group, message.slice(0, 0, 0), deadlineMs);
+    } finally {
+      this.#calls = [];
+      this.#freeCopies();
+    }
+  }
+
+  #write(bytes: Uint8Array): Tensor {
+    if (bytes.length > this.#message.size) {
+      const larger = Tensor.empty(this.#heap, "u8", [2 ** Math.ceil(Math.log2(bytes.length))]);
+      this.#message.free();
+      this.#message = larger;
+    }
+    const message = this.#message.slice(0, 0, bytes.length);
+    message.bytes.set(bytes);
+    return message;
+  }
+
+  /** Arguments whose heap tensors the caller may change: as they are now. */
+  #withCopies<T>(value: T): T {
+    if (value instanceof Tensor) {
+      const copy = Tensor.empty(this.#heap, value.dtype, value.shape).copyFrom(value);
+      this.#copies.push(copy);
+      return copy as T;
+    }
+    if (value instanceof GpuTensor || ArrayBuffer.isView(value) || typeof value !== "object" || value === null) {
+      return value;
+    }
+    if (Array.isArray(value)) return value.map((part: unknown) => this.#withCopies(part)) as T;
+    return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, this.#withCopies(part)])) as T;
+  }
+
+  #freeCopies(): void {
+    for (const copy of this.#copies) copy.free();
+    this.#copies = [];
+  }
+
+  #expectOpen(): void {
+    if (this.#closed) throw new BackendClosed(this.name);
+  }
+}
+
+function expectAlike(operation: string, argument: string, operand: Operand, model: Tensor): void {
+  if (operand.dtype === model.dtype && formatShape(operand.shape) === formatShape(model.shape)) return;
+  const expected = `of dtype ${model.dtype} and shape ${formatShape(model.shape)}`;
+  throw new ArgumentError(operation, argument, expected, `${operand.dtype} ${formatShape(operand.shape)}`);
+}

@@ -1,0 +1,83 @@
+import {
+  fromPlainError,
+  type PlainError,
+  type ProcessGroup,
+  registerErrorClass,
+  toPlainError,
+} from "@lockstep/dist-groups";
+import {
+  BackendClosed,
+  BackendUnavailable,
+  DeviceError,
+  type KernelBackend,
+  openBackend,
+  type OpenBackendOptions,
+} from "@lockstep/kernels";
+import { type SharedHeap, Tensor } from "@lockstep/tensor";
+import { ownerBackend } from "./owner-backend.ts";
+import { peerBackend } from "./peer-backend.ts";
+import { textOf } from "./verdicts.ts";
+
+/** How ranks share a GPU. The fields of {@link OpenBackendOptions} count on the owner, rank 0 of the group. */
+export interface SharedBackendOptions extends Omit<OpenBackendOptions, "heap"> {
+  /** This rank's range of the world's memory. */
+  readonly heap: SharedHeap;
+  /** The ranks that share the GPU. */
+  readonly group: ProcessGroup;
+  /** Longest wait for the owner to open the device, in milliseconds. Default 120,000. */
+  readonly openDeadlineMs?: number;
+  /** Longest wait for the other ranks, and for the GPU, in an op, in milliseconds. Default: the group's. */
+  readonly deadlineMs?: number;
+}
+
+for (const [tag, errorClass] of Object.entries({ BackendClosed, BackendUnavailable, DeviceError })) {
+  registerErrorClass(tag, errorClass);
+}
+
+/**
+ * Opens a `webgpu` backend that all ranks of a group share: rank 0's worker holds the device and runs what the others ask for.
+ * Ranks with a device each make a GPU switch between their contexts, which costs more than a small op; here the same op of all
+ * ranks goes to the GPU in one submission, and all results come back in one map. Results have the same bits either way.
+ *
+ * Every rank of the group calls this together, and then:
+ * - Ops whose results lie in heap tensors, and `download` to one, are collective: every rank makes the same ones in the same
+ *   order, empty ones included. They run when all have come, and have completed everywhere when they return.
+ * - Other ops (`empty`, `upload`, cache writes, ops on GPU tensors alone) wait for nobody: they run before the next collective
+ *   op. What only the device can object to is thrown there.
+ * - An error of one rank's arguments is thrown on that rank alone; one of the device on all.
+ * - `close` is for each rank alone. Once the owner has closed, later ops fail on all.
+ *
+ * On ranks other than 0 collective ops block their thread.
+ *
+ * @throws BackendUnavailable on every rank when the device does not open; the group's errors when ranks do not come
+ */
+export async function openSharedBackend(options: SharedBackendOptions): Promise<KernelBackend> {
+  const { heap, group, openDeadlineMs = 120_000, deadlineMs, ...deviceOptions } = options;
+  if (group.size === 1) return openBackend("webgpu", { heap, ...deviceOptions });
+  const wait = { deadlineMs: openDeadlineMs };
+  if (group.rank !== 0) {
+    const said = group.readPeers([Tensor.empty(heap, "u8", [0])], ([owner]) => textOf(owner?.[0]), wait);
+    const opened = JSON.parse(said) as Opened;
+    if ("error" in opened) throw fromPlainError(opened.error);
+    return peerBackend(opened.device, heap, group, deadlineMs);
+  }
+  const { backend, failure } = await openBackend("webgpu", { heap, ...deviceOptions }).then(
+    (opened) => ({ backend: opened, failure: undefined }),
+    (error: unknown) => ({ backend: undefined, failure: { error } }),
+  );
+  const opened: Opened = failure === undefined ? { device: backend.device } : { error: toPlainError(failure.error) };
+  const bytes = new TextEncoder().encode(JSON.stringify(opened));
+  const told = Tensor.from(heap, "u8", [bytes.length], bytes);
+  try {
+    group.readPeers([told], () => undefined, wait);
+  } catch (error) {
+    await backend?.close();
+    throw error;
+  } finally {
+    told.free();
+  }
+  if (failure !== undefined) throw failure.error;
+  return ownerBackend(backend, heap, group, deadlineMs);
+}
+
+type Opened = { readonly device: string } | { readonly error: PlainError };
