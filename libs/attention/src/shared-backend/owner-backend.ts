@@ -1,5 +1,6 @@
 import type { ProcessGroup } from "@lockstep/dist-groups";
 import {
+  BackendClosed,
   type Completion,
   GpuTensor,
   type KernelBackend,
@@ -38,6 +39,7 @@ class OwnerBackend extends CollectiveBackend {
   /** The collective op under way. */
   #running: Promise<void> = Promise.resolve();
   #isRunning = false;
+  #closed = false;
 
   constructor(backend: KernelBackend, heap: SharedHeap, group: ProcessGroup, deadlineMs: number | undefined) {
     super();
@@ -52,6 +54,7 @@ class OwnerBackend extends CollectiveBackend {
   }
 
   protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
+    this.#expectOpen();
     if (!hasHeapResults(name, args)) return runOp(this.#backend, name, args);
     return this.#take([name, args] as unknown as Call);
   }
@@ -65,11 +68,13 @@ class OwnerBackend extends CollectiveBackend {
   }
 
   download(source: Operand, target: Tensor): Completion {
+    this.#expectOpen();
     if (source instanceof Tensor) return this.#backend.download(source, target);
     return this.#take(["download", { source, target }]);
   }
 
   batch(run: () => void): Completion {
+    this.#expectOpen();
     const outer = this.#batch;
     const batch = outer ?? [];
     const before = batch.length;
@@ -87,9 +92,17 @@ class OwnerBackend extends CollectiveBackend {
   }
 
   async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
     await this.#running.catch(() => undefined);
     await this.#backend.close();
     for (const memory of this.#memories) memory.forget();
+    this.#nothing.free();
+  }
+
+  /** Before other ranks are waited for. */
+  #expectOpen(): void {
+    if (this.#closed) throw new BackendClosed(this.name);
   }
 
   #take(call: Call): Completion {

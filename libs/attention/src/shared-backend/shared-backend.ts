@@ -45,7 +45,7 @@ for (const [tag, errorClass] of Object.entries({ BackendClosed, BackendUnavailab
  * - Other ops (`empty`, `upload`, cache writes, ops on GPU tensors alone) wait for nobody: they run before the next collective
  *   op. What only the device can object to is thrown there.
  * - An error of one rank's arguments is thrown on that rank alone; one of the device on all.
- * - `close` is for each rank alone. Once the owner has closed, later ops fail on all.
+ * - `close` is for each rank alone, after its last op. Once the owner has closed, the others' collective ops time out.
  *
  * On ranks other than 0 collective ops block their thread.
  *

@@ -172,6 +172,20 @@ export class Recorder {
     this.#commands.push({ kind: "dispatch", kernel, regions: separate, grid: workgroupGrid(workgroups) });
   }
 
+  /** True within a batch. */
+  get isBatching(): boolean {
+    return this.#batch !== undefined;
+  }
+
+  /** Records the upload of a heap tensor to a contiguous GPU tensor that begins and ends at whole words, or ends its buffer. */
+  upload(source: Tensor, target: GpuTensor): void {
+    const from = this.read(source);
+    const to = this.#regionOf(target);
+    const start = to.first * DTYPE_BYTES[target.dtype];
+    const bytes = Math.min(Math.ceil(source.byteLength / 4) * 4, to.size - start);
+    this.#commands.push({ kind: "copy", from, to: { ...to, offset: to.offset + start }, bytes });
+  }
+
   /** Records the download of a GPU tensor, whatever its strides. */
   download(source: GpuTensor, target: Tensor): void {
     const from = this.#regionOf(source);

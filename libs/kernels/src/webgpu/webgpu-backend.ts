@@ -160,6 +160,9 @@ class WebgpuBackend implements KernelBackend {
     const isWhole = start === 0 && end > target.buffer.size - 16;
     if (start % 4 !== 0 || (end % 4 !== 0 && !isWhole)) return this.#uploadPartWords(source, target);
     this.#recorder.verdicts.throwFailure();
+    if (this.#recorder.isBatching && source.byteLength <= MOST_BATCHED_BYTES) {
+      return this.#run(() => this.#recorder.upload(source, target));
+    }
     this.#recorder.flush();
     writeTensor(this.#gpu.device.queue, source, target.buffer, start);
     return undefined;
@@ -238,6 +241,8 @@ class WebgpuBackend implements KernelBackend {
 }
 
 const UPLOAD_BYTES = 1 << 26;
+/** Larger uploads within a batch go to the device by themselves, so that the staging memory need not hold them. */
+const MOST_BATCHED_BYTES = 1 << 20;
 
 /** Writes a heap tensor's bytes, padded to whole words, to a word-aligned place of a buffer. */
 function writeTensor(queue: GPUQueue, source: Tensor, buffer: GPUBuffer, start: number): void {
