@@ -1,6 +1,7 @@
 export type { BackendName, Completion, KernelBackend } from "./backend.ts";
 export { checkArguments, type OpArguments, type OpName } from "./check-arguments.ts";
 export { KernelContext } from "./context.ts";
+export { type InstalledGpu, installedGpus } from "./device/installed-gpus.ts";
 export { BackendClosed, BackendUnavailable, DeviceError } from "./errors.ts";
 export { GpuTensor, type RemoteGpuMemory } from "./gpu-tensor.ts";
 export {

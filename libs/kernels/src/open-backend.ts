@@ -12,7 +12,10 @@ export interface OpenBackendOptions {
   readonly adapter?: "hardware" | "software" | "any";
   /** A device to use instead of requesting one. It stays the caller's: closing the backend does not destroy it. */
   readonly device?: GPUDevice;
-  /** Which GPU, from 0, where there are several. Ranks that outnumber GPUs share them round-robin. Default 0. */
+  /**
+   * Which GPU, from 0 in the order of {@link installedGpus}, where there are several: give it the rank, and ranks that outnumber
+   * GPUs share them round-robin. Needs Mesa's device-select layer then. Default: the one that the system prefers.
+   */
   readonly index?: number;
   /**
    * "native": attention over an f16 cache uses a GPU's matrix units where it has them, which rounds the softmax weights

@@ -5,11 +5,13 @@ interface BunFfi {
     symbols: {
       setenv: { args: readonly ["cstring", "cstring", "i32"]; returns: "i32" };
       getenv: { args: readonly ["cstring"]; returns: "cstring" };
+      unsetenv: { args: readonly ["cstring"]; returns: "i32" };
     },
   ): {
     symbols: {
       setenv(name: Uint8Array, value: Uint8Array, overwrite: number): number;
       getenv(name: Uint8Array): { toString(): string } | null;
+      unsetenv(name: Uint8Array): number;
     };
   };
 }
@@ -17,6 +19,7 @@ interface BunFfi {
 interface CEnvironment {
   get(name: string): string | undefined;
   set(name: string, value: string): void;
+  unset(name: string): void;
 }
 
 const C_LIBRARIES: readonly string[] =
@@ -27,11 +30,23 @@ let environment: CEnvironment | undefined;
 /**
  * Sets a variable of the process's C environment, which is what the Vulkan loader reads. In Bun `process.env` does not
  * reach it; in Deno and Node it does. A variable that already has the value is left alone: setenv is not safe beside
- * another thread's getenv, and several workers of one process may set the same variables.
+ * another thread's getenv, and several workers of one process may set the same variables. Returns the value before.
  */
-export function setCEnvironment(name: string, value: string): void {
+export function setCEnvironment(name: string, value: string): string | undefined {
+  const variables = cEnvironment();
+  const before = variables.get(name);
+  if (before !== value) variables.set(name, value);
+  return before;
+}
+
+/** Removes a variable of the process's C environment. */
+export function unsetCEnvironment(name: string): void {
+  cEnvironment().unset(name);
+}
+
+function cEnvironment(): CEnvironment {
   environment ??= "Bun" in globalThis ? bunEnvironment() : processEnvironment();
-  if (environment.get(name) !== value) environment.set(name, value);
+  return environment;
 }
 
 function processEnvironment(): CEnvironment {
@@ -40,17 +55,23 @@ function processEnvironment(): CEnvironment {
     set: (name, value) => {
       process.env[name] = value;
     },
+    unset: (name) => {
+      delete process.env[name];
+    },
   };
 }
 
 function bunEnvironment(): CEnvironment {
   const ffi = process.getBuiltinModule("bun:ffi") as unknown as BunFfi;
-  const { setenv, getenv } = openLibc(ffi).symbols;
+  const { setenv, getenv, unsetenv } = openLibc(ffi).symbols;
   const cString = (text: string): Uint8Array => new TextEncoder().encode(`${text}\0`);
   return {
     get: (name) => getenv(cString(name))?.toString(),
     set: (name, value) => {
       setenv(cString(name), cString(value), 1);
+    },
+    unset: (name) => {
+      unsetenv(cString(name));
     },
   };
 }
@@ -62,6 +83,7 @@ function openLibc(ffi: BunFfi): ReturnType<BunFfi["dlopen"]> {
       return ffi.dlopen(library, {
         setenv: { args: ["cstring", "cstring", "i32"], returns: "i32" },
         getenv: { args: ["cstring"], returns: "cstring" },
+        unsetenv: { args: ["cstring"], returns: "i32" },
       });
     } catch (error) {
       last = error;

@@ -6,6 +6,7 @@ import { type DawnInstance, eventLoopTurns, openDawn } from "./dawn.ts";
 import { packsHalvesExactly } from "./f16-packing.ts";
 import { hasMatrixUnits, MATRIX_FEATURES } from "./matrix-units.ts";
 import { pinDriverLibraries } from "./pin-driver.ts";
+import { withGpuSelected } from "./select-gpu.ts";
 import { subgroupWidth } from "./subgroup-width.ts";
 import { SOFTWARE_VULKAN_ADVICE } from "./swiftshader.ts";
 import { addSoftwareVulkan, mayHaveVulkanDriver, setRuntimeFolder } from "./vulkan-drivers.ts";
@@ -47,8 +48,8 @@ export interface GpuDeviceOptions {
   /** A device of the caller's, used as it is and never destroyed. */
   readonly device?: GPUDevice;
   /**
-   * Which GPU, from 0, modulo their number. Only the one that the driver prefers is counted so far, so that every index
-   * means that one.
+   * Which of several GPUs, from 0 in the order of {@link installedGpus}, modulo their number. Default: the one that the system
+   * prefers. With one GPU, every index means that one.
    */
   readonly index?: number;
   /** false: kernels use workgroup memory even where there are subgroups. Default true. */
@@ -66,8 +67,8 @@ export interface GpuDeviceOptions {
 
 /** Opens a GPU device, or wraps the caller's. Throws BackendUnavailable, with what to install, when there is none. */
 export async function openGpuDevice(options: GpuDeviceOptions = {}): Promise<GpuDevice> {
-  const { device, adapter = "hardware", index = 0 } = options;
-  expectInteger("openGpuDevice", "index", index, 0, 2 ** 16);
+  const { device, adapter = "hardware", index } = options;
+  if (index !== undefined) expectInteger("openGpuDevice", "index", index, 0, 2 ** 16);
   if (device !== undefined) {
     const info = device.adapterInfo as GPUAdapterInfo | undefined;
     return wrapDevice(device, false, hasMatrixUnits(device.features, info), options, eventLoopTurnsOnce);
@@ -92,24 +93,38 @@ export const DAWN_TOGGLES = {
   software: ["disable_workgroup_init"],
 } as const;
 
-type RequestOptions = Omit<GpuDeviceOptions, "adapter" | "device" | "index">;
+type RequestOptions = Omit<GpuDeviceOptions, "adapter" | "device">;
 
 async function openAdapter(kind: "hardware" | "software", options: RequestOptions): Promise<GpuDevice> {
   if (kind === "software") addSoftwareVulkan();
   else if (!mayHaveVulkanDriver()) throw noAdapter(kind);
   setRuntimeFolder();
-  const dawn = await openDawn([...(options.dawnOptions ?? [`enable-dawn-features=${DAWN_TOGGLES[kind].join(",")}`])]);
+  const ask = async (): Promise<{ dawn: DawnInstance; adapter: GPUAdapter | undefined }> => {
+    const toggles = options.dawnOptions ?? [`enable-dawn-features=${DAWN_TOGGLES[kind].join(",")}`];
+    const dawn = await openDawn([...toggles]);
+    try {
+      return { dawn, adapter: await requestAdapter(dawn.gpu, kind) };
+    } catch (error) {
+      await dawn.release();
+      throw error;
+    }
+  };
+  const { dawn, adapter } = await (kind === "hardware" ? withGpuSelected(options.index, ask) : ask());
   try {
-    return await openOn(dawn, kind, options);
+    if (adapter === undefined) throw noAdapter(kind);
+    return await openOn(dawn, adapter, kind, options);
   } catch (error) {
     await dawn.release();
     throw error;
   }
 }
 
-async function openOn(dawn: DawnInstance, kind: "hardware" | "software", options: RequestOptions): Promise<GpuDevice> {
-  const adapter = await requestAdapter(dawn.gpu, kind);
-  if (adapter === undefined) throw noAdapter(kind);
+async function openOn(
+  dawn: DawnInstance,
+  adapter: GPUAdapter,
+  kind: "hardware" | "software",
+  options: RequestOptions,
+): Promise<GpuDevice> {
   const { limits } = adapter;
   const hasUnits = hasMatrixUnits(adapter.features, adapter.info);
   const wanted: GPUFeatureName[] = ["subgroups", ...(hasUnits ? MATRIX_FEATURES : [])];

@@ -9,8 +9,18 @@ import { findSwiftShader, SOFTWARE_VULKAN_ADVICE } from "./swiftshader.ts";
 const REPLACING = ["VK_DRIVER_FILES", "VK_ICD_FILENAMES"];
 const ADDING = "VK_ADD_DRIVER_FILES";
 
-/** The folders where the Vulkan loader looks for driver manifests. */
-function manifestFolders(): string[] {
+/** Manifests that the Vulkan loader finds by itself, of drivers (`icd.d`) or of layers: file names. */
+export function vulkanManifests(kind: "icd.d" | "implicit_layer.d"): string[] {
+  return manifestFolders(kind).flatMap((folder) => {
+    try {
+      return readdirSync(folder).filter((file) => file.endsWith(".json"));
+    } catch {
+      return [];
+    }
+  });
+}
+
+function manifestFolders(kind: string): string[] {
   const listed = (name: string, otherwise: string): string[] => (process.env[name] ?? otherwise).split(":");
   const home = homedir();
   return [
@@ -23,7 +33,7 @@ function manifestFolders(): string[] {
     "/usr/local/share",
     "/usr/share",
     "/run/opengl-driver/share",
-  ].map((folder) => join(folder, "vulkan/icd.d"));
+  ].map((folder) => join(folder, "vulkan", kind));
 }
 
 /**
@@ -33,13 +43,7 @@ function manifestFolders(): string[] {
 export function mayHaveVulkanDriver(): boolean {
   if (process.platform !== "linux") return true;
   if ([...REPLACING, ADDING].some((name) => (process.env[name] ?? "") !== "")) return true;
-  return manifestFolders().some((folder) => {
-    try {
-      return readdirSync(folder).some((file) => file.endsWith(".json"));
-    } catch {
-      return false;
-    }
-  });
+  return vulkanManifests("icd.d").length > 0;
 }
 
 /**

@@ -34,7 +34,7 @@ export interface WebgpuBackendOptions {
   readonly adapter?: AdapterKind;
   /** A device of the caller's, used as it is and never destroyed. */
   readonly device?: GPUDevice;
-  /** Which of several GPUs; see GpuDeviceOptions. Default 0. */
+  /** Which of several GPUs; see GpuDeviceOptions. Default: the one that the system prefers. */
   readonly index?: number;
   /** false: kernels use workgroup memory even where there are subgroups. Default true. */
   readonly subgroups?: boolean;
