@@ -1,0 +1,183 @@
+// `bun run bench:gpu-steps`: whole decode steps (query gather, attention over a short context, combine) of ranks that have a GPU
+// each, that open the same GPU, or that share one device, beside the same transfers alone and recorded times with NCCL.
+// --ranks 2,4: numbers of ranks; --gpus N: GPUs to use (default: all); --json: figures as JSON; --software: a small shape on
+// software Vulkan, to check the bench.
+import { parseArgs } from "node:util";
+import { openWorld } from "@lockstep/dist-groups";
+import { installedGpus } from "@lockstep/kernels";
+import { printTable } from "../print-table.ts";
+import type * as program from "./program.ts";
+import type { Sharing, StepFigures, StepOptions } from "./program.ts";
+import { SMALL_SHAPES, STEP_SHAPES, type StepShape, transferBytes } from "./step-shapes.ts";
+
+const { values: options } = parseArgs({
+  options: {
+    ranks: { type: "string", default: "2,4" },
+    gpus: { type: "string", default: "" },
+    json: { type: "boolean", default: false },
+    software: { type: "boolean", default: false },
+  },
+});
+
+/** How the ranks of a row have their GPUs. */
+interface Placement {
+  readonly ranks: number;
+  readonly sharing: Sharing;
+  readonly gpus: number | undefined;
+}
+
+interface StepReport {
+  readonly shape: string;
+  readonly ranks: number;
+  readonly placement: string;
+  readonly device: string;
+  readonly microseconds: number;
+  readonly gatherUs: number;
+  readonly attentionUs: number;
+  readonly combineUs: number;
+  readonly combine: string;
+  readonly transfersUs: number;
+  readonly megabytesUp: number;
+  readonly megabytesDown: number;
+  readonly ncclUs: number | undefined;
+}
+
+const gpus = options.gpus === "" ? Math.max(1, installedGpus().length) : Number(options.gpus);
+const shapes = options.software ? SMALL_SHAPES : STEP_SHAPES;
+const [samples, stepsPerSample] = options.software ? [3, 5] : [15, 20];
+const reports: StepReport[] = [];
+/** Outputs of a shape by a number of ranks: the same bits wherever the ranks compute. */
+const outputs = new Map<string, Float32Array>();
+
+for (const ranks of options.ranks.split(",").map(Number)) {
+  await expectedOnCpu(ranks);
+  const placements: Placement[] = [
+    ...(gpus > 1 ? [{ ranks, sharing: "own devices", gpus } as const] : []),
+    { ranks, sharing: "own devices", gpus: gpus > 1 ? 1 : undefined },
+    { ranks, sharing: "shared device", gpus: gpus > 1 ? 1 : undefined },
+  ];
+  for (const placement of placements) reports.push(...(await measure(placement)));
+}
+if (options.json) console.log(JSON.stringify({ gpus, reports }, null, 1));
+else print();
+
+function openBenchWorld(ranks: number, rankOptions: StepOptions) {
+  return openWorld<typeof program>({
+    size: ranks,
+    program: new URL("./program.ts", import.meta.url),
+    options: rankOptions,
+    heapBytesPerRank: Math.floor((3 * 2 ** 30) / ranks),
+    startDeadlineMs: 120_000,
+    deadlineMs: 120_000,
+  });
+}
+
+/** The steps of float arithmetic on the CPU, to check the others against. */
+async function expectedOnCpu(ranks: number): Promise<void> {
+  await using world = await openBenchWorld(ranks, {
+    sharing: "own devices",
+    gpus: undefined,
+    adapter: "hardware",
+    wasm: true,
+  });
+  for (const shape of shapes) {
+    outputs.set(`${shape.name} ${ranks} cpu`, gathered(shape, await world.call("steps", [shape, 1, 1])));
+  }
+}
+
+async function measure({ ranks, sharing, gpus: used }: Placement): Promise<StepReport[]> {
+  const adapter = options.software ? "software" : "hardware";
+  await using world = await openBenchWorld(ranks, { sharing, gpus: used, adapter, wasm: false });
+  const floors = await world.call("floor", [shapes, options.software ? 3 : 31]);
+  const [device = ""] = await world.call("open", []);
+  const placement =
+    sharing === "shared device" ? "one device" : (used ?? 1) > 1 ? "a GPU each" : "own devices, one GPU";
+  const found: StepReport[] = [];
+  for (const [index, shape] of shapes.entries()) {
+    const figures = await world.call("steps", [shape, samples, stepsPerSample]);
+    check(shape, ranks, placement, gathered(shape, figures));
+    const slowest = (value: (figure: StepFigures) => number): number => Math.max(...figures.map(value));
+    const { up, down } = transferBytes(shape);
+    found.push({
+      shape: shape.name,
+      ranks,
+      placement,
+      device,
+      microseconds: slowest(({ microseconds }) => microseconds),
+      gatherUs: slowest(({ gatherUs }) => gatherUs),
+      attentionUs: slowest(({ attentionUs }) => attentionUs),
+      combineUs: slowest(({ combineUs }) => combineUs),
+      combine: figures[0]?.combine ?? "",
+      transfersUs: Math.max(...floors.map((rank) => rank[index] ?? 0)),
+      megabytesUp: up / 1e6,
+      megabytesDown: down / 1e6,
+      ncclUs: ranks === 2 ? shape.nccl : undefined,
+    });
+  }
+  return found;
+}
+
+/** [batch, queryHeads, valueDim] from each rank's heads. */
+function gathered({ batch, valueDim }: StepShape, figures: readonly StepFigures[]): Float32Array {
+  const widths = figures.map(({ out }) => out.length / batch);
+  const all = new Float32Array(figures.reduce((sum, { out }) => sum + out.length, 0));
+  let at = 0;
+  for (let row = 0; row < batch; row++) {
+    for (const [rank, { out }] of figures.entries()) {
+      const width = widths[rank] ?? 0;
+      all.set(out.subarray(row * width, (row + 1) * width), at);
+      at += width;
+    }
+  }
+  if (at % valueDim !== 0) throw new Error("ranks returned parts of heads");
+  return all;
+}
+
+function check(shape: StepShape, ranks: number, placement: string, out: Float32Array): void {
+  const what = `${shape.name} on ${ranks} ranks, ${placement}`;
+  const cpu = outputs.get(`${shape.name} ${ranks} cpu`) ?? new Float32Array();
+  if (out.length !== cpu.length) throw new Error(`${what}: ${out.length} elements instead of ${cpu.length}`);
+  for (const [index, want] of cpu.entries()) {
+    const got = out[index] ?? Number.NaN;
+    if (!(Math.abs(got - want) <= 1e-3 * (1 + Math.abs(want)))) {
+      throw new Error(`${what}: element ${index} is ${got} instead of ${want}`);
+    }
+  }
+  const key = `${shape.name} ${ranks} gpu`;
+  const before = outputs.get(key);
+  if (before === undefined) outputs.set(key, out);
+  else if (Buffer.compare(Buffer.from(before.buffer), Buffer.from(out.buffer)) !== 0) {
+    throw new Error(`${what}: other bits than where the ranks compute elsewhere`);
+  }
+}
+
+function print(): void {
+  console.log(`${reports[0]?.device ?? "no GPU"}, ${gpus} of them; outputs checked, the same bits in every placement`);
+  const header = [
+    "step",
+    "ranks",
+    "devices",
+    "us",
+    "gather",
+    "attend",
+    "combine",
+    "by",
+    "transfers us",
+    "ratio",
+    "NCCL us",
+  ];
+  const cells = reports.map((report) => [
+    report.shape,
+    `${report.ranks}`,
+    report.placement,
+    report.microseconds.toFixed(0),
+    report.gatherUs.toFixed(0),
+    report.attentionUs.toFixed(0),
+    report.combineUs.toFixed(0),
+    report.combine,
+    report.transfersUs.toFixed(0),
+    (report.microseconds / report.transfersUs).toFixed(2),
+    report.ncclUs?.toFixed(0) ?? "",
+  ]);
+  printTable(header, cells);
+}

@@ -1,0 +1,145 @@
+// The rank's side of the step bench: whole decode steps on a GPU of its own, on one that all ranks open, or on a shared one.
+import { type Combine, DcpAttention, openSharedBackend } from "@lockstep/attention";
+import { headRange, type RankContext } from "@lockstep/dist-groups";
+import { type KernelBackend, openBackend } from "@lockstep/kernels";
+import { type DType, Tensor } from "@lockstep/tensor";
+import { openGpuDevice } from "../../libs/kernels/src/device/gpu-device.ts";
+import { type StepShape, transferBytes } from "./step-shapes.ts";
+import { transferSeconds } from "./transfer-floor.ts";
+
+/** Who holds a device: every rank, or rank 0 for all. */
+export type Sharing = "own devices" | "shared device";
+
+export interface StepOptions {
+  readonly sharing: Sharing;
+  /** GPUs to spread the ranks over; undefined: one, which the system prefers. */
+  readonly gpus: number | undefined;
+  readonly adapter: "hardware" | "software";
+  /** On the CPU instead, for comparison. */
+  readonly wasm: boolean;
+}
+
+/** A shape's figures on one rank. */
+export interface StepFigures {
+  /** Median microseconds of a step. */
+  readonly microseconds: number;
+  readonly gatherUs: number;
+  readonly attentionUs: number;
+  readonly combineUs: number;
+  readonly combine: Combine;
+  /** Its heads' outputs. */
+  readonly out: Float32Array;
+}
+
+const BLOCK_SIZE = 16;
+
+/** Called by the world on every rank. */
+export async function setup({ heap, world, rank, onClose }: RankContext, options: StepOptions) {
+  const { sharing, gpus, adapter } = options;
+  const device = gpus === undefined ? { adapter } : { adapter, index: rank % gpus };
+  const merge = await openBackend("wasm", { heap });
+  onClose(() => merge.close());
+  let backend: KernelBackend = merge;
+
+  function random(seed: number, dtype: DType, shape: readonly number[]): Tensor {
+    let state = seed;
+    const tensor = Tensor.empty(heap, dtype, shape);
+    return tensor.set(
+      Float64Array.from({ length: tensor.size }, () => {
+        state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+        return state / 2 ** 31 - 1;
+      }),
+    );
+  }
+
+  return {
+    /** Median microseconds of a shape's transfers alone, up and down, all ranks that open a device at once. */
+    async floor(shapes: readonly StepShape[], rounds: number): Promise<number[]> {
+      const gpu = sharing === "shared device" && rank > 0 ? undefined : await openGpuDevice(device);
+      const medians: number[] = [];
+      for (const shape of shapes) {
+        const { up, down } = transferBytes(shape);
+        // A shared device carries everybody's bytes.
+        const times = sharing === "shared device" ? world.size : 1;
+        const seconds = gpu === undefined ? 0 : await transferSeconds(gpu, heap, up * times, down * times, rounds);
+        medians.push(seconds * 1e6);
+        world.barrier();
+      }
+      await gpu?.release();
+      return medians;
+    },
+
+    async open(): Promise<string> {
+      if (!options.wasm) {
+        backend =
+          sharing === "shared device"
+            ? await openSharedBackend({ heap, group: world, ...device })
+            : await openBackend("webgpu", { heap, ...device });
+        const opened = backend;
+        onClose(() => opened.close());
+      }
+      return backend.device;
+    },
+
+    async steps(shape: StepShape, samples: number, stepsPerSample: number): Promise<StepFigures> {
+      const { batch, queryHeads, kvHeads, headDim, valueDim, dtype, length } = shape;
+      const mla = kvHeads === 1 && valueDim < headDim;
+      const attention = DcpAttention.open({
+        backend,
+        mergeBackend: merge,
+        heap,
+        dcpGroup: world,
+        layers: 1,
+        queryHeads,
+        kvHeads,
+        headDim,
+        valueDim,
+        mla,
+        kvDtype: dtype,
+        queryDtype: dtype,
+        blockSize: BLOCK_SIZE,
+        numBlocks: batch * (Math.ceil(length / (BLOCK_SIZE * world.size)) + 1),
+        maxStepQueries: batch,
+      });
+      const { start, end } = headRange(queryHeads, rank, world.size);
+      const key = random(1, dtype, [length, kvHeads, headDim]);
+      const value = mla ? undefined : random(2, dtype, [length, kvHeads, valueDim]);
+      const queries = random(3, dtype, [batch, queryHeads, headDim]);
+      const query = queries.slice(1, start, end).clone(heap);
+      const out = Tensor.empty(heap, "f32", [batch, end - start, valueDim]).fill(Number.NaN);
+      const sequences = Array.from({ length: batch }, () => attention.createSequence());
+      for (const sequence of sequences) {
+        attention.beginStep([{ sequence, tokens: length, queries: 0 }]);
+        await attention.write(0, key, value);
+        attention.endStep();
+      }
+      attention.beginStep(sequences.map((sequence) => ({ sequence, tokens: 0, queries: 1 })));
+      const run = async (): Promise<number> => {
+        world.barrier();
+        const started = performance.now();
+        for (let step = 0; step < stepsPerSample; step++) await attention.attend(0, query, out);
+        return ((performance.now() - started) / stepsPerSample) * 1e3;
+      };
+      for (let warm = 0; warm < 3 || warm * stepsPerSample < 60; warm++) await run();
+      const before = attention.metrics;
+      const times: number[] = [];
+      for (let sample = 0; sample < samples; sample++) times.push(await run());
+      const after = attention.metrics;
+      const part = (name: "gatherMs" | "attentionMs" | "combineMs"): number =>
+        ((after[name] - before[name]) / (samples * stepsPerSample)) * 1e3;
+      const figures: StepFigures = {
+        microseconds: times.toSorted((a, b) => a - b)[samples >> 1] ?? Number.NaN,
+        gatherUs: part("gatherMs"),
+        attentionUs: part("attentionMs"),
+        combineUs: part("combineMs"),
+        combine: after.combine,
+        out: out.f32.slice(),
+      };
+      attention.endStep();
+      attention.close();
+      for (const tensor of [key, queries, query, out]) tensor.free();
+      value?.free();
+      return figures;
+    },
+  };
+}
