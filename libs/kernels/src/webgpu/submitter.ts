@@ -9,6 +9,7 @@ import { ReadbackPool } from "./readback.ts";
 import type { Pool, Region } from "./region.ts";
 import { scatterTensor } from "./strided-copy.ts";
 import type { Verdicts } from "./verdicts.ts";
+import { UploadStaging } from "./upload-staging.ts";
 
 /** A dispatch whose regions have found their buffers. */
 interface ReadyDispatch {
@@ -26,6 +27,9 @@ interface ReadyCopy {
   readonly bytes: number;
 }
 
+/** From so many bytes on, uploads go by mapped buffers. */
+const STAGED_BYTES = 1 << 18;
+
 /**
  * Turns recorded commands into one upload, one command buffer and one mapped download. Owns the buffers of the pools,
  * and keeps them and the bind groups from one submission to the next.
@@ -36,6 +40,7 @@ export class Submitter {
   readonly #pools: Readonly<Record<Pool, PoolBuffer>>;
   readonly #readbacks: ReadbackPool;
   readonly #bindGroups: BindGroupCache;
+  readonly #staging: UploadStaging;
 
   constructor(gpu: GpuDevice, verdicts: Verdicts) {
     this.#gpu = gpu;
@@ -48,6 +53,7 @@ export class Submitter {
     };
     this.#readbacks = new ReadbackPool(device, gpu.name);
     this.#bindGroups = new BindGroupCache(device);
+    this.#staging = new UploadStaging(device);
   }
 
   /** Submits. Returns a promise when there are downloads: it resolves once they lie in their heap tensors. */
@@ -60,6 +66,7 @@ export class Submitter {
     const resultBytes = downloads.length === 0 ? 0 : used.result;
     const grows =
       this.#pools.upload.mustGrow(used.upload) ||
+      (used.upload >= STAGED_BYTES && this.#staging.mustGrow(used.upload)) ||
       this.#pools.result.mustGrow(used.result) ||
       this.#pools.scratch.mustGrow(used.scratch) ||
       (resultBytes > 0 && this.#readbacks.mustGrow(resultBytes));
@@ -82,6 +89,7 @@ export class Submitter {
   destroy(): void {
     for (const pool of Object.values(this.#pools)) pool.destroy();
     this.#readbacks.destroy();
+    this.#staging.destroy();
     this.#bindGroups.clear();
   }
 
@@ -113,8 +121,8 @@ export class Submitter {
     resultBytes: number,
   ): GPUBuffer | undefined {
     const { device } = this.#gpu;
-    if (uploadBytes > 0) device.queue.writeBuffer(this.#pools.upload.take(0), 0, staging, 0, uploadBytes);
     const encoder = device.createCommandEncoder();
+    const upload = this.#upload(encoder, staging, uploadBytes);
     let pass: GPUComputePassEncoder | undefined;
     for (const command of commands) {
       if (command.kind === "dispatch") {
@@ -135,7 +143,21 @@ export class Submitter {
       encoder.copyBufferToBuffer(this.#pools.result.take(0), 0, readback, 0, resultBytes);
     }
     device.queue.submit([encoder.finish()]);
+    if (upload !== undefined) this.#staging.release(upload);
     return readback;
+  }
+
+  /** Returns the mapped buffer that the bytes go by, if they are many. */
+  #upload(encoder: GPUCommandEncoder, staging: ArrayBuffer, bytes: number): GPUBuffer | undefined {
+    if (bytes === 0) return undefined;
+    const target = this.#pools.upload.take(0);
+    if (bytes < STAGED_BYTES) {
+      this.#gpu.device.queue.writeBuffer(target, 0, staging, 0, bytes);
+      return undefined;
+    }
+    const source = this.#staging.stage(staging, bytes);
+    encoder.copyBufferToBuffer(source, 0, target, 0, bytes);
+    return source;
   }
 
   #beginPass(encoder: GPUCommandEncoder): GPUComputePassEncoder {
