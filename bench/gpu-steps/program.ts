@@ -32,6 +32,7 @@ export interface StepFigures {
 }
 
 const BLOCK_SIZE = 16;
+const SAMPLES = 15;
 
 /** Called by the world on every rank. */
 export async function setup({ heap, world, rank, onClose }: RankContext, options: StepOptions) {
@@ -50,6 +51,15 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
         return state / 2 ** 31 - 1;
       }),
     );
+  }
+
+  /** The largest of all ranks' numbers: they must agree on how often they run. */
+  async function slowest(microseconds: number): Promise<number> {
+    const largest = Tensor.from(heap, "f32", [1], [microseconds]);
+    await world.async.allReduce(largest, largest, { op: "max" });
+    const value = largest.at(0);
+    largest.free();
+    return value;
   }
 
   return {
@@ -81,7 +91,8 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
       return backend.device;
     },
 
-    async steps(shape: StepShape, samples: number, stepsPerSample: number): Promise<StepFigures> {
+    /** Measures for about `seconds`, after a warm-up as long: compilers of JavaScript need a thousand steps. */
+    async steps(shape: StepShape, seconds: number): Promise<StepFigures> {
       const { batch, queryHeads, kvHeads, headDim, valueDim, dtype, length } = shape;
       const mla = kvHeads === 1 && valueDim < headDim;
       const attention = DcpAttention.open({
@@ -114,16 +125,23 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
         attention.endStep();
       }
       attention.beginStep(sequences.map((sequence) => ({ sequence, tokens: 0, queries: 1 })));
-      const run = async (): Promise<number> => {
+      const run = async (steps: number): Promise<number> => {
         world.barrier();
         const started = performance.now();
-        for (let step = 0; step < stepsPerSample; step++) await attention.attend(0, query, out);
-        return ((performance.now() - started) / stepsPerSample) * 1e3;
+        for (let step = 0; step < steps; step++) await attention.attend(0, query, out);
+        return ((performance.now() - started) / steps) * 1e3;
       };
-      for (let warm = 0; warm < 3 || warm * stepsPerSample < 60; warm++) await run();
+      // Enough for `auto` to have tried every combine.
+      await run(10);
+      const affordable = (wanted: number, microseconds: number): number =>
+        Math.max(1, Math.min(5000, Math.round((wanted * 1e6) / microseconds)));
+      await run(affordable(seconds, await slowest(await run(20))));
+      const estimate = await slowest(await run(2));
+      const samples = Math.min(SAMPLES, affordable(seconds, estimate));
+      const stepsPerSample = affordable(seconds / samples, estimate);
       const before = attention.metrics;
       const times: number[] = [];
-      for (let sample = 0; sample < samples; sample++) times.push(await run());
+      for (let sample = 0; sample < samples; sample++) times.push(await run(stepsPerSample));
       const after = attention.metrics;
       const part = (name: "gatherMs" | "attentionMs" | "combineMs"): number =>
         ((after[name] - before[name]) / (samples * stepsPerSample)) * 1e3;

@@ -1,8 +1,9 @@
 import { type MethodsOf, openWorld, parallelGroups, type World } from "@lockstep/dist-groups";
-import type { BackendName } from "@lockstep/kernels";
+import { type BackendName, installedGpus } from "@lockstep/kernels";
 import { ArgumentError } from "@lockstep/tensor";
 import { UsageError } from "./errors.ts";
 import { type Explanation, explainStep } from "./explanation.ts";
+import { gpuGroups } from "./rank-backend.ts";
 import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
 import { blocksPerRank, heapBytesPerRank } from "./memory-plan.ts";
 import type { Model } from "./model.ts";
@@ -25,6 +26,10 @@ export interface GeneratorOptions {
   readonly backend?: BackendName | "auto";
   /** Accept a software adapter for webgpu. Default false. */
   readonly softwareVulkan?: boolean;
+  /** GPUs to spread the ranks over, round-robin. Default: all there are. 1: the one that the system prefers. */
+  readonly gpus?: number;
+  /** One rank of those on a GPU holds the device and runs the others' attention with its own. Default false. */
+  readonly sharedGpu?: boolean;
   /** Default "auto". */
   readonly combine?: "ag-rs" | "a2a" | "one-shot" | "auto";
   /** Default "f32". */
@@ -135,12 +140,15 @@ export class Generator implements AsyncDisposable {
       prefillChunk: prefillChunk ?? 0,
     };
     const numBlocks = blocksPerRank(cache);
+    const gpus = options.gpus ?? Math.max(1, installedGpus().length);
     const rankOptions: RankOptions = {
       modelFolder: model.folder,
       config,
       sizes,
       backend: options.backend ?? "auto",
       softwareVulkan: options.softwareVulkan ?? false,
+      gpus,
+      sharedGpu: options.sharedGpu ?? false,
       combine: options.combine ?? "auto",
       kvDtype,
       calibration,
@@ -156,7 +164,7 @@ export class Generator implements AsyncDisposable {
       program: new URL("./rank-program.ts", import.meta.url),
       options: rankOptions,
       heapBytesPerRank: heapBytesPerRank(config, model.largestTensorBytes, cache),
-      groups: { dcp: parallelGroups({ layout: "classic", tp: size, dcp }).dcp },
+      groups: { dcp: parallelGroups({ layout: "classic", tp: size, dcp }).dcp, gpu: gpuGroups(size, gpus) },
       heapBytesHost: (1 << 20) + 8 * tokensPerCall(maxLogitRows),
       startDeadlineMs: 300_000,
       deadlineMs: options.deadlineMs ?? 120_000,

@@ -22,6 +22,8 @@ test("defaults", () => {
     verify: false,
     expectFile: undefined,
     softwareVulkan: false,
+    gpus: undefined,
+    sharedGpu: false,
     help: false,
   });
 });
@@ -48,6 +50,8 @@ test("every option is taken", () => {
     "--verify",
     "--model=x",
     "--software-vulkan",
+    "--gpus=3",
+    "--shared-gpu",
     "--prompt=a b",
     "--prompt",
     "c",
@@ -71,6 +75,8 @@ test("every option is taken", () => {
     expectFile: undefined,
     modelFolder: "x",
     softwareVulkan: true,
+    gpus: 3,
+    sharedGpu: true,
     help: false,
   });
 });
@@ -119,6 +125,10 @@ describe("refused, naming the option, what was expected and what came", () => {
       ["--software-vulkan", "--backend", "wasm"],
       "--software-vulkan accepts an adapter for webgpu, but --backend is wasm.",
     ],
+    [["--gpus", "0"], "--gpus must be a whole number from 1"],
+    [["--gpus", "64"], "--gpus must be at most "],
+    [["--gpus", "1", "--backend", "wasm"], "--gpus is for GPUs, but --backend is wasm."],
+    [["--shared-gpu", "--backend", "reference"], "--shared-gpu is for GPUs, but --backend is reference."],
     [["--prompt", "a", "--prompt", ""], "--prompt must not be empty."],
     [["--expect", "x", "--kv", "int8"], "--expect compares with KV in f32, but --kv is int8."],
     [["--expect", "x", "--explain"], "drop --explain."],

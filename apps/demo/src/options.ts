@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { installedGpus } from "@lockstep/kernels";
 import { UsageError } from "./errors.ts";
 import type { KvDtype } from "./kv-calibration.ts";
 import { readPrompts } from "./prompt-file.ts";
@@ -41,6 +42,9 @@ export interface DemoOptions {
   readonly expectFile: string | undefined;
   readonly modelFolder: string;
   readonly softwareVulkan: boolean;
+  /** GPUs to spread the ranks over; undefined: all. */
+  readonly gpus: number | undefined;
+  readonly sharedGpu: boolean;
   readonly help: boolean;
 }
 
@@ -75,6 +79,10 @@ usage: bun run demo [options]
   --model DIR       folder of a Llama, Mistral, Qwen2 or Qwen3 model in Hugging Face format (default: the one that comes
                     with the demo)
   --software-vulkan accept a software adapter for --backend webgpu (for tests: slow)
+  --gpus N          spread the ranks over N GPUs, round-robin (default: all there are; choosing among several needs
+                    Mesa's device-select layer, in Debian's package mesa-vulkan-drivers)
+  --shared-gpu      one rank of those on a GPU holds the device and runs the others' attention with its own: the same
+                    tokens, in fewer GPU context switches
   --help            show this
 
 exit codes: 0 done, 1 a difference or a failure, 2 bad options or an unusable model
@@ -129,6 +137,7 @@ export function parseOptions(args: readonly string[]): DemoOptions {
     expectFile: values.expect,
     modelFolder: values.model ?? DEFAULT_MODEL,
     softwareVulkan,
+    ...readGpus(values.gpus, values["shared-gpu"] ?? false, backend, softwareVulkan),
     help: values.help ?? false,
   };
 }
@@ -164,6 +173,25 @@ function readMaxDraft(isSpeculative: boolean, text: string | undefined, maxToken
     );
   }
   return Math.min(draft, maxTokens - 1);
+}
+
+function readGpus(
+  text: string | undefined,
+  sharedGpu: boolean,
+  backend: DemoOptions["backend"],
+  softwareVulkan: boolean,
+): { gpus: number | undefined; sharedGpu: boolean } {
+  const name = text === undefined ? "shared-gpu" : "gpus";
+  const isAsked = text !== undefined || sharedGpu;
+  if (isAsked && (backend === "wasm" || backend === "reference")) {
+    throw new UsageError(`--${name} is for GPUs, but --backend is ${backend}.`);
+  }
+  const gpus = text === undefined ? undefined : count("gpus", text, 1, MOST_RANKS);
+  const installed = Math.max(1, installedGpus().length);
+  if (gpus !== undefined && gpus > installed && !softwareVulkan) {
+    throw new UsageError(`--gpus must be at most ${installed}, the GPUs that were found, but is ${gpus}.`);
+  }
+  return { gpus, sharedGpu };
 }
 
 function readExplain(text: string | undefined, file: string | undefined): number | "last" | undefined {
@@ -206,6 +234,8 @@ function parse(args: readonly string[]) {
         expect: { type: "string" },
         model: { type: "string" },
         "software-vulkan": { type: "boolean" },
+        gpus: { type: "string" },
+        "shared-gpu": { type: "boolean" },
         help: { type: "boolean", short: "h" },
       },
     }).values;

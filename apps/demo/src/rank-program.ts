@@ -1,7 +1,7 @@
 // What each rank of the demo's world runs.
 import { DcpAttention, type DcpAttentionMetrics, type DcpAttentionOptions, type KvScales } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
-import { type BackendName, type KernelBackend, openBackend } from "@lockstep/kernels";
+import type { BackendName } from "@lockstep/kernels";
 import { Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import { Batch, type BatchOptions, type BatchProgress, type BatchText } from "./batch.ts";
 import { Checkpoint } from "./checkpoint.ts";
@@ -10,6 +10,7 @@ import { GreedySampler } from "./greedy.ts";
 import { isQuantisedKv, KvCalibration, type KvDtype, type QuantisedKv } from "./kv-calibration.ts";
 import { Layers } from "./layers/layers.ts";
 import { calibrationBlocks } from "./memory-plan.ts";
+import { openRankBackend } from "./rank-backend.ts";
 import { StepTracer, type StepTrace } from "./step-trace.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "./tensor-parallel.ts";
 import { TokenStream } from "./token-stream.ts";
@@ -24,6 +25,9 @@ export interface RankOptions {
   readonly sizes: ParallelSizes;
   readonly backend: BackendName | "auto";
   readonly softwareVulkan: boolean;
+  /** GPUs that the ranks are spread over. */
+  readonly gpus: number;
+  readonly sharedGpu: boolean;
   readonly combine: "ag-rs" | "a2a" | "one-shot" | "auto";
   readonly kvDtype: KvDtype;
   /** Tokens whose keys and values decide the scales of a quantised KV cache; empty for others. */
@@ -233,19 +237,4 @@ export async function setup(context: RankContext, options: RankOptions) {
       }
     },
   };
-}
-
-/** The backend that attends, and one that merges partial outputs where they lie: in the shared heap. */
-async function openRankBackend(
-  context: RankContext,
-  options: RankOptions,
-): Promise<{ attend: KernelBackend; merge: KernelBackend }> {
-  const open = async (name: BackendName | "auto"): Promise<KernelBackend> => {
-    const gpu = { index: context.rank, ...(options.softwareVulkan ? { adapter: "any" as const } : {}) };
-    const backend = await openBackend(name, { heap: context.heap, ...gpu });
-    context.onClose(() => backend.close());
-    return backend;
-  };
-  const attend = await open(options.backend);
-  return { attend, merge: attend.name === "webgpu" ? await open("wasm") : attend };
 }

@@ -126,8 +126,14 @@ async function verify(
 export function generatorOptions(options: DemoOptions): Omit<GeneratorOptions, "capacity"> {
   const { world, dcp, kvHeads, backend, softwareVulkan, combine, kvDtype, blockSize, interleave, prefillChunk } =
     options;
-  const spread = { world, dcp, kvHeads, backend, softwareVulkan, combine, kvDtype, blockSize, interleave };
-  return { ...spread, maxDraft: options.maxDraft, ...(prefillChunk === undefined ? {} : { prefillChunk }) };
+  const { gpus, sharedGpu, maxDraft } = options;
+  const spread = { world, dcp, kvHeads, backend, softwareVulkan, sharedGpu, combine, kvDtype, blockSize, interleave };
+  return {
+    ...spread,
+    maxDraft,
+    ...(gpus === undefined ? {} : { gpus }),
+    ...(prefillChunk === undefined ? {} : { prefillChunk }),
+  };
 }
 
 /** Room for the longest text, and the sample that decides the scales of a quantised cache: the prompts, one after another. */

@@ -30,6 +30,14 @@ describe("webgpu on software Vulkan", () => {
   });
 });
 
+test.each([
+  { world: 4, dcp: 4, gpus: 1 },
+  { world: 4, dcp: 2, gpus: 2 },
+  { world: 3, dcp: 1, gpus: 2 },
+] as const)("webgpu with a device for the ranks of each GPU: TP$world DCP$dcp on $gpus", async (size) => {
+  expect(await differencesTogether({ ...size, ...webgpu, sharedGpu: true }, shortPrompts, 2)).toEqual([]);
+});
+
 test("webgpu generates every short prompt, one by one", async () => {
   expect(await differences({ world: 2, ...webgpu }, shortPrompts, 8)).toEqual([]);
 });

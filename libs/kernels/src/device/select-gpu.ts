@@ -5,7 +5,8 @@ import { withProcessLock } from "./process-lock.ts";
 import { vulkanManifests } from "./vulkan-drivers.ts";
 
 const LAYER = /device_select.*\.json$/i;
-const LAYER_ADVICE = "Install Mesa's device-select layer (Debian: mesa-vulkan-drivers), or leave the index out.";
+const LAYER_ADVICE =
+  "Install Mesa's device-select layer (Debian: mesa-vulkan-drivers), or use one GPU, without an index.";
 
 /** What there is to choose from. */
 export interface GpuChoice {

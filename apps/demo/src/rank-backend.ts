@@ -1,0 +1,49 @@
+import { openSharedBackend } from "@lockstep/attention";
+import type { RankContext } from "@lockstep/dist-groups";
+import { type BackendName, BackendUnavailable, type KernelBackend, openBackend } from "@lockstep/kernels";
+
+/** Which backend the ranks have, and where. */
+export interface RankBackendOptions {
+  readonly backend: BackendName | "auto";
+  readonly softwareVulkan: boolean;
+  readonly gpus: number;
+  readonly sharedGpu: boolean;
+}
+
+/** The ranks of each GPU, dealt round-robin: the group "gpu" of a world. */
+export function gpuGroups(ranks: number, gpus: number): number[][] {
+  const used = Math.min(ranks, gpus);
+  return Array.from({ length: used }, (_, gpu) =>
+    Array.from({ length: Math.ceil((ranks - gpu) / gpus) }, (__, turn) => gpu + turn * gpus),
+  );
+}
+
+/** The backend that attends, and one that merges partial outputs where they lie: in the shared heap. Closed with the world. */
+export async function openRankBackend(
+  context: RankContext,
+  options: RankBackendOptions,
+): Promise<{ attend: KernelBackend; merge: KernelBackend }> {
+  const attend = await openAttending(context, options);
+  context.onClose(() => attend.close());
+  if (attend.name !== "webgpu") return { attend, merge: attend };
+  const merge = await openBackend("wasm", { heap: context.heap });
+  context.onClose(() => merge.close());
+  return { attend, merge };
+}
+
+async function openAttending(
+  { heap, rank, group }: RankContext,
+  { backend, softwareVulkan, gpus, sharedGpu }: RankBackendOptions,
+): Promise<KernelBackend> {
+  const gpu = {
+    ...(gpus > 1 ? { index: rank % gpus } : {}),
+    ...(softwareVulkan ? { adapter: "any" as const } : {}),
+  };
+  if (!sharedGpu) return openBackend(backend, { heap, ...gpu });
+  try {
+    return await openSharedBackend({ heap, group: group("gpu"), ...gpu });
+  } catch (error) {
+    if (backend !== "auto" || !(error instanceof BackendUnavailable)) throw error;
+    return openBackend("wasm", { heap });
+  }
+}
