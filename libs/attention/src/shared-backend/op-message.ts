@@ -17,31 +17,102 @@ type Marked =
   | { readonly $: "gpu"; readonly view: GpuView }
   | { readonly $: "number"; readonly text: string };
 
-/** Calls as bytes: a line of JSON for each, in which tensors are descriptors of where they lie, so that no data moves. */
-export function encodeCalls(calls: readonly Call[]): Uint8Array {
-  const lines = calls.map((call) => JSON.stringify(call, (_, value: unknown) => mark(value)));
-  return new TextEncoder().encode(lines.join("\n"));
-}
+/** Texts that are remembered; a step of a model repeats a few for each layer. */
+const MOST_REMEMBERED = 4096;
 
 /**
- * The calls that {@link encodeCalls} took apart, on another thread. Each is put together when it is asked for, so that it can
- * be about memory that the one before allocated.
- * @param heap any range of the memory that the tensors lie in
- * @param gpuTensor finds the tensor of a view
+ * Calls as bytes. A call is a line of its name, and of its arguments' names and values in turn, between tabs, which JSON does not
+ * contain. Tensors are descriptors of where they lie, so that no data moves. Values that come again, as most do in the steps of
+ * a model, are neither put into words nor understood twice.
  */
-export function decodeCalls(
-  bytes: Uint8Array,
-  heap: SharedHeap,
-  gpuTensor: (view: GpuView) => GpuTensor,
-): (() => Call)[] {
-  // A decoder takes no view of shared memory.
-  const text = new TextDecoder().decode(bytes.slice());
-  const revive = (_: string, value: unknown): unknown => {
-    if (!isMarked(value)) return value;
-    if (value.$ === "tensor") return Tensor.fromDescriptor(value.descriptor, heap);
-    return value.$ === "gpu" ? gpuTensor(value.view) : Number(value.text);
-  };
-  return text === "" ? [] : text.split("\n").map((line) => () => JSON.parse(line, revive) as Call);
+export class CallEncoder {
+  readonly #texts = new WeakMap<object, string>();
+
+  encode(calls: readonly Call[]): Uint8Array {
+    return new TextEncoder().encode(calls.map((call) => this.#line(call)).join("\n"));
+  }
+
+  #line([name, args]: Call): string {
+    let line: string = name;
+    for (const [key, value] of Object.entries(args as object)) {
+      if (value !== undefined) line += `\t${key}\t${this.#text(value)}`;
+    }
+    return line;
+  }
+
+  #text(value: unknown): string {
+    // Tensors do not change; arrays and objects may.
+    if (!(value instanceof Tensor || value instanceof GpuTensor)) return textOf(value);
+    const known = this.#texts.get(value);
+    if (known !== undefined) return known;
+    const text = textOf(value);
+    this.#texts.set(value, text);
+    return text;
+  }
+}
+
+/** Puts the calls together again, on another thread. */
+export class CallDecoder {
+  readonly #heap: SharedHeap;
+  readonly #gpuTensor: (view: GpuView) => GpuTensor;
+  readonly #values = new Map<string, unknown>();
+
+  /**
+   * @param heap any range of the memory that the tensors lie in
+   * @param gpuTensor finds the tensor of a view
+   */
+  constructor(heap: SharedHeap, gpuTensor: (view: GpuView) => GpuTensor) {
+    this.#heap = heap;
+    this.#gpuTensor = gpuTensor;
+  }
+
+  /** Each call is put together when it is asked for, so that it can be about memory that the one before allocated. */
+  decode(bytes: Uint8Array): (() => Call)[] {
+    // A decoder takes no view of shared memory.
+    const text = new TextDecoder().decode(bytes.slice());
+    return text === "" ? [] : text.split("\n").map((line) => () => this.#call(line));
+  }
+
+  /** To be called when memory is freed, which remembered views are of. */
+  forget(): void {
+    this.#values.clear();
+  }
+
+  #call(line: string): Call {
+    const [name, ...parts] = line.split("\t");
+    const args: Record<string, unknown> = {};
+    for (let at = 0; at + 1 < parts.length; at += 2) args[parts[at] ?? ""] = this.#value(parts[at + 1] ?? "");
+    return [name, args] as unknown as Call;
+  }
+
+  #value(text: string): unknown {
+    if (!text.startsWith("{")) return this.#parsed(text);
+    const known = this.#values.get(text);
+    if (known !== undefined) return known;
+    const value = this.#parsed(text);
+    if (this.#values.size >= MOST_REMEMBERED) this.#values.clear();
+    this.#values.set(text, value);
+    return value;
+  }
+
+  #parsed(text: string): unknown {
+    const value: unknown = JSON.parse(text);
+    return text.includes('"$"') ? this.#revived(value) : value;
+  }
+
+  #revived(value: unknown): unknown {
+    if (Array.isArray(value)) return value.map((part) => this.#revived(part));
+    if (typeof value !== "object" || value === null) return value;
+    if (!isMarked(value)) {
+      return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, this.#revived(part)]));
+    }
+    if (value.$ === "tensor") return Tensor.fromDescriptor(value.descriptor, this.#heap);
+    return value.$ === "gpu" ? this.#gpuTensor(value.view) : Number(value.text);
+  }
+}
+
+function textOf(value: unknown): string {
+  return JSON.stringify(value, (_, part: unknown) => mark(part));
 }
 
 function mark(value: unknown): unknown {
@@ -57,6 +128,6 @@ function viewOf({ memory, dtype, shape, strides, elementOffset }: GpuTensor): Gp
   return { id: "remoteId" in memory ? memory.remoteId : -1, dtype, shape, strides, elementOffset };
 }
 
-function isMarked(value: unknown): value is Marked {
-  return typeof value === "object" && value !== null && "$" in value;
+function isMarked(value: object): value is Marked {
+  return "$" in value;
 }

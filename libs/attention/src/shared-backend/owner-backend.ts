@@ -12,7 +12,7 @@ import {
 import { ArgumentError, type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
 import { CollectiveBackend } from "./collective-backend.ts";
 import { type Call, hasHeapResults, runOp } from "./op-call.ts";
-import { decodeCalls, type GpuView } from "./op-message.ts";
+import { CallDecoder, type GpuView } from "./op-message.ts";
 import { tellVerdicts } from "./verdicts.ts";
 
 /** The side of the rank that holds the device. Closing it closes `backend`. */
@@ -33,6 +33,7 @@ class OwnerBackend extends CollectiveBackend {
   readonly #group: ProcessGroup;
   readonly #deadlineMs: number | undefined;
   readonly #memories: readonly PeerMemory[];
+  readonly #decoders: readonly CallDecoder[];
   readonly #nothing: Tensor;
   /** Within a batch: its collective calls. */
   #batch: Call[] | undefined;
@@ -50,6 +51,7 @@ class OwnerBackend extends CollectiveBackend {
     this.#group = group;
     this.#deadlineMs = deadlineMs;
     this.#memories = group.ranks.map((rank) => new PeerMemory(backend, rank));
+    this.#decoders = this.#memories.map((memory) => new CallDecoder(heap, (view) => memory.view(view)));
     this.#nothing = Tensor.empty(heap, "u8", [0]);
   }
 
@@ -134,7 +136,10 @@ class OwnerBackend extends CollectiveBackend {
           completion = this.#backend.batch(() => {
             for (const [rank, [message]] of messages.entries()) {
               const isOwn = rank === this.#group.rank;
-              this.#record(rank, isOwn ? own.map((call) => () => call) : this.#decode(rank, message), verdicts);
+              const calls = isOwn
+                ? own.map((call) => () => call)
+                : message && this.#decoders[rank]?.decode(message.bytes);
+              this.#record(rank, calls ?? [], verdicts);
             }
           });
         } catch (error) {
@@ -168,19 +173,12 @@ class OwnerBackend extends CollectiveBackend {
   #recordCall(rank: number, call: Call): void {
     const [name, args] = call;
     if (name === "empty") this.#memories[rank]?.allocate(args.id, args.dtype, args.shape);
-    else if (name === "free") this.#memories[rank]?.free(args.id);
-    else if (name === "upload") void this.#backend.upload(args.source, args.target);
+    else if (name === "free") {
+      this.#memories[rank]?.free(args.id);
+      this.#decoders[rank]?.forget();
+    } else if (name === "upload") void this.#backend.upload(args.source, args.target);
     else if (name === "download") void this.#backend.download(args.source, args.target);
     else void runOp(this.#backend, ...(call as readonly [OpName, OpArguments[OpName]]));
-  }
-
-  #decode(rank: number, message: Tensor | undefined): (() => Call)[] {
-    if (message === undefined) return [];
-    return decodeCalls(message.bytes, this.#heap, (view) => {
-      const memory = this.#memories[rank];
-      if (memory === undefined) throw new RangeError(`no rank ${rank}`);
-      return memory.view(view);
-    });
   }
 
   /** The device failed, with everybody's ops; who was told of something else before keeps that. */

@@ -20,7 +20,7 @@ import {
 } from "@lockstep/tensor";
 import { CollectiveBackend } from "./collective-backend.ts";
 import { type Call, hasHeapResults } from "./op-call.ts";
-import { encodeCalls } from "./op-message.ts";
+import { CallEncoder } from "./op-message.ts";
 import { awaitVerdict } from "./verdicts.ts";
 
 /** The side of a rank that has its ops run by the owner of the device. */
@@ -39,6 +39,7 @@ class PeerBackend extends CollectiveBackend {
   readonly #heap: SharedHeap;
   readonly #group: ProcessGroup;
   readonly #deadlineMs: number | undefined;
+  readonly #encoder = new CallEncoder();
   /** Where messages lie; grows. */
   #message: Tensor;
   /** What the owner has not been told yet. */
@@ -135,7 +136,7 @@ class PeerBackend extends CollectiveBackend {
   #run(): void {
     const deadlineMs = this.#deadlineMs;
     try {
-      const message = this.#write(encodeCalls(this.#calls));
+      const message = this.#write(this.#encoder.encode(this.#calls));
       this.#group.readPeers([message], () => undefined, { deadlineMs });
       awaitVerdict(this.#group, message.slice(0, 0, 0), deadlineMs);
     } finally {
