@@ -28,7 +28,7 @@ interface ReadyCopy {
 }
 
 /** From so many bytes on, uploads go by mapped buffers. */
-const STAGED_BYTES = 1 << 18;
+export const STAGED_BYTES = 1 << 18;
 
 /**
  * Turns recorded commands into one upload, one command buffer and one mapped download. Owns the buffers of the pools,
