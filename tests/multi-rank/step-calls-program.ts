@@ -4,19 +4,17 @@ import type { RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { Tensor } from "@lockstep/tensor";
 import { type CallCounts, countCalls } from "../../libs/kernels/src/webgpu/count-calls.ts";
+import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
 const [HEADS, KV_HEADS, HEAD_DIM] = [8, 2, 32];
 const WARM_UP_STEPS = 4;
 
 /** Called by the world on every rank. */
-export async function setup(context: RankContext) {
+export async function setup(context: RankContext, options: { backend: TestBackend }) {
   const { heap, world } = context;
-  const backend = await openBackend("webgpu", { heap, adapter: "software" });
+  const backend = await openTestBackend(context, options.backend);
   const mergeBackend = await openBackend("wasm", { heap });
-  context.onClose(async () => {
-    await backend.close();
-    await mergeBackend.close();
-  });
+  context.onClose(() => mergeBackend.close());
   const tensor = (heads: number): Tensor => Tensor.zeros(heap, "f32", [1, heads, HEAD_DIM]).fill(0.5);
 
   return {

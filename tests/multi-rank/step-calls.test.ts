@@ -3,26 +3,37 @@ import { openWorld } from "@lockstep/dist-groups";
 
 setDefaultTimeout(120_000);
 
+const NONE = {
+  submit: 0,
+  writeBuffer: 0,
+  mapAsync: 0,
+  createBuffer: 0,
+  createBindGroup: 0,
+  createShaderModule: 0,
+  createComputePipeline: 0,
+  pushErrorScope: 0,
+};
+const ONE = { ...NONE, submit: 1, writeBuffer: 1, mapAsync: 1 };
+
 for (const combine of ["a2a", "ag-rs", "one-shot"] as const) {
-  test(`a warm step of two ranks with ${combine}: one upload, one submission, one map, and nothing is made`, async () => {
-    await using world = await openWorld<typeof import("./step-calls-program.ts")>({
-      size: 2,
-      program: new URL("./step-calls-program.ts", import.meta.url),
-    });
-    for (const { counts, out, kernels } of await world.call("step", [combine])) {
-      expect(counts).toEqual({
-        submit: 1,
-        writeBuffer: 1,
-        mapAsync: 1,
-        createBuffer: 0,
-        createBindGroup: 0,
-        createShaderModule: 0,
-        createComputePipeline: 0,
-        pushErrorScope: 0,
+  test.each([
+    ["two ranks", 2, "webgpu"],
+    ["four ranks of one device together", 4, "webgpu shared"],
+  ] as const)(
+    `a warm step with ${combine} of %s: one upload, one submission, one map, and nothing is made`,
+    async (_, size, backend) => {
+      await using world = await openWorld<typeof import("./step-calls-program.ts")>({
+        size,
+        program: new URL("./step-calls-program.ts", import.meta.url),
+        options: { backend },
       });
-      expect(kernels).toBe(0);
-      // All keys and values are alike.
-      expect(out).toEqual(out.map(() => 0.5));
-    }
-  });
+      for (const [rank, { counts, out, kernels }] of (await world.call("step", [combine])).entries()) {
+        expect(counts).toEqual(backend === "webgpu" || rank === 0 ? ONE : NONE);
+        expect(kernels).toBe(0);
+        // All keys and values are alike.
+        expect(out.length).toBeGreaterThan(0);
+        expect(Math.max(...out.map((value) => Math.abs(value - 0.5)))).toBeLessThan(1e-6);
+      }
+    },
+  );
 }
