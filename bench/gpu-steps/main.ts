@@ -28,6 +28,8 @@ interface Placement {
 
 interface StepReport {
   readonly shape: string;
+  /** Dtype of the partial outputs that are exchanged. */
+  readonly partials: string;
   readonly ranks: number;
   readonly placement: string;
   readonly device: string;
@@ -42,6 +44,7 @@ interface StepReport {
   readonly ncclUs: number | undefined;
 }
 
+const TOLERANCE = { f32: 1e-3, f16: 1e-3, bf16: 8e-3 } as const;
 const gpus = options.gpus === "" ? Math.max(1, installedGpus().length) : Number(options.gpus);
 const shapes = options.software ? SMALL_SHAPES : STEP_SHAPES;
 const seconds = options.software ? 0.2 : 0.7;
@@ -100,6 +103,7 @@ async function measure({ ranks, sharing, gpus: used }: Placement): Promise<StepR
     const { up, down } = transferBytes(shape);
     found.push({
       shape: shape.name,
+      partials: shape.partialDtype,
       ranks,
       placement,
       device,
@@ -139,7 +143,7 @@ function check(shape: StepShape, ranks: number, placement: string, out: Float32A
   if (out.length !== cpu.length) throw new Error(`${what}: ${out.length} elements instead of ${cpu.length}`);
   for (const [index, want] of cpu.entries()) {
     const got = out[index] ?? Number.NaN;
-    if (!(Math.abs(got - want) <= 1e-3 * (1 + Math.abs(want)))) {
+    if (!(Math.abs(got - want) <= TOLERANCE[shape.partialDtype] * (1 + Math.abs(want)))) {
       throw new Error(`${what}: element ${index} is ${got} instead of ${want}`);
     }
   }
@@ -155,6 +159,7 @@ function print(): void {
   console.log(`${reports[0]?.device ?? "no GPU"}, ${gpus} of them; outputs checked, the same bits in every placement`);
   const header = [
     "step",
+    "partials",
     "ranks",
     "devices",
     "us",
@@ -168,6 +173,7 @@ function print(): void {
   ];
   const cells = reports.map((report) => [
     report.shape,
+    report.partials,
     `${report.ranks}`,
     report.placement,
     report.microseconds.toFixed(0),

@@ -93,7 +93,7 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
 
     /** Measures for about `seconds`, after a warm-up as long: compilers of JavaScript need a thousand steps. */
     async steps(shape: StepShape, seconds: number): Promise<StepFigures> {
-      const { batch, queryHeads, kvHeads, headDim, valueDim, dtype, length } = shape;
+      const { batch, queryHeads, kvHeads, headDim, valueDim, dtype, partialDtype, length } = shape;
       const mla = kvHeads === 1 && valueDim < headDim;
       const attention = DcpAttention.open({
         backend,
@@ -108,6 +108,8 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
         mla,
         kvDtype: dtype,
         queryDtype: dtype,
+        // The CPU tells what is right: without rounding.
+        ...(options.wasm ? {} : { partialDtype }),
         blockSize: BLOCK_SIZE,
         numBlocks: batch * (Math.ceil(length / (BLOCK_SIZE * world.size)) + 1),
         maxStepQueries: batch,

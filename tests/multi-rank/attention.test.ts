@@ -111,18 +111,27 @@ function prepare(shape: Shape, world: World<MethodsOf<typeof program>>, seed: nu
   return { query, key, value, out, lse, expectedOut, expectedLse };
 }
 
-function expectClose(actual: Float64Array, expected: readonly number[]): void {
+function expectClose(actual: Float64Array, expected: readonly number[], tolerance = 1e-5): void {
   expect(actual.length).toBe(expected.length);
   for (const [index, want] of expected.entries()) {
     const got = actual[index] ?? Number.NaN;
-    if (!(got === want || Math.abs(got - want) <= 1e-5 + 1e-5 * Math.abs(want))) {
+    if (!(got === want || Math.abs(got - want) <= tolerance * (1 + Math.abs(want)))) {
       throw new Error(`element ${index}: ${got} instead of ${want}`);
     }
   }
 }
 
-/** Returns the bits of each combine. */
-async function replayAndCheck(size: number, backend: TestBackend, shape: Shape, repeats: number): Promise<Buffer[]> {
+/** Half of the last bit, of values up to 4. */
+const ROUNDING = { f32: 1e-5, f16: 1e-3, bf16: 8e-3 } as const;
+
+/** Returns the bits of each combine. Partial outputs in 16 bits are rounded before they are merged, LSEs never. */
+async function replayAndCheck(
+  size: number,
+  backend: TestBackend,
+  shape: Shape,
+  repeats: number,
+  partialDtype: keyof typeof ROUNDING = "f32",
+): Promise<Buffer[]> {
   const bitsOf: Buffer[] = [];
   await using world = await openWorld<typeof program>({
     size,
@@ -132,7 +141,7 @@ async function replayAndCheck(size: number, backend: TestBackend, shape: Shape, 
   });
   const { query, key, value, out, lse, expectedOut, expectedLse } = prepare(shape, world, 7);
   const rows = query.dim(0);
-  for (const combine of ["ag-rs", "a2a"] as const) {
+  for (const combine of partialDtype === "f32" ? (["ag-rs", "a2a"] as const) : (["a2a", "auto"] as const)) {
     let first: Buffer | undefined;
     for (let repeat = 0; repeat < repeats; repeat++) {
       out.fill(Number.NaN);
@@ -146,6 +155,7 @@ async function replayAndCheck(size: number, backend: TestBackend, shape: Shape, 
           options: {
             interleave,
             combine,
+            partialDtype,
             ...(softcap === undefined ? {} : { softcap }),
             ...(window === undefined ? {} : { window }),
           },
@@ -165,7 +175,7 @@ async function replayAndCheck(size: number, backend: TestBackend, shape: Shape, 
       first ??= bits;
       expect(Buffer.compare(bits, first)).toBe(0);
     }
-    expectClose(out.toNumbers(), expectedOut);
+    expectClose(out.toNumbers(), expectedOut, ROUNDING[partialDtype]);
     expectClose(lse.toNumbers(), expectedLse);
     if (first !== undefined) bitsOf.push(first);
   }
@@ -186,6 +196,27 @@ describe.each([1, 2, 3])("DCP attention over %d ranks on software Vulkan", (size
   test.each(SHAPES.map((shape) => [shape.name, shape] as const))("webgpu: %s", async (_, shape) => {
     const separate = await replayAndCheck(size, "webgpu", shape, 2);
     expect(await replayAndCheck(size, "webgpu shared", shape, 2)).toEqual(separate);
+  });
+});
+
+describe.each(["f16", "bf16"] as const)("partial outputs in %s", (partialDtype) => {
+  const [gqa, odd] = SHAPES as [Shape, Shape, ...Shape[]];
+
+  test.each([1, 2, 3, 4, 8])("wasm, %d ranks", async (size) => {
+    for (const shape of [gqa, odd]) {
+      const [chosen, auto] = await replayAndCheck(size, "wasm", shape, 5, partialDtype);
+      expect(auto).toEqual(chosen);
+    }
+  });
+
+  test("webgpu on software Vulkan, 3 ranks, apart and on one device", async () => {
+    const shape = partialDtype === "f16" ? gqa : odd;
+    const separate = await replayAndCheck(3, "webgpu", shape, 2, partialDtype);
+    expect(await replayAndCheck(3, "webgpu shared", shape, 2, partialDtype)).toEqual(separate);
+  });
+
+  test("reference, 2 ranks", async () => {
+    await replayAndCheck(2, "reference", gqa, 2, partialDtype);
   });
 });
 

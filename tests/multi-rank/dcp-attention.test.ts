@@ -37,6 +37,12 @@ describe("DcpAttention refuses options that disagree", () => {
       "gatherDtype` must be left out with queryReplicated",
     ],
     ["a query scale for f32 queries", { queryScale: 2 }, "queryScale` must be left out unless gatherDtype is f8e4m3"],
+    ["partial outputs in 8 bits", { partialDtype: "f8e4m3" }, "partialDtype` must be f32, f16, bf16"],
+    [
+      "partial outputs in 16 bits with a combine that packs f32",
+      { partialDtype: "f16", combine: "one-shot" },
+      'combine` must be "a2a" or "auto" with a partialDtype of f16',
+    ],
     ["an unknown combine", { combine: "ring" as "a2a" }, "combine"],
     ["chunks of nothing", { prefillChunk: 0 }, "prefillChunk"],
     ["an LSE base of 10", { lseBase: "10" as "2" }, "lseBase"],

@@ -46,6 +46,11 @@ export interface DcpAttentionOptions {
   readonly gatherDtype?: DType;
   /** What queries are divided by before they are rounded to f8e4m3, so that they lie within +-448. Default 1. */
   readonly queryScale?: number;
+  /**
+   * Dtype in which ranks exchange their partial outputs; LSEs stay f32. f16 and bf16 halve what leaves a GPU and what peers read,
+   * and round each partial output once; they go with the combine a2a. Default "f32".
+   */
+  readonly partialDtype?: DType;
   /** Every rank brings the queries of all heads of the query group, and nothing is gathered. Default false. */
   readonly queryReplicated?: boolean;
   /** Tokens per block. */
@@ -126,6 +131,11 @@ export function checkOptions(options: DcpAttentionOptions): KvShard {
 function checkDtypes(options: DcpAttentionOptions): void {
   const floats: readonly DType[] = ["f32", "f16", "bf16"];
   const { kvDtype, queryDtype = "f32", gatherDtype = queryDtype, queryScale, queryReplicated = false } = options;
+  const { partialDtype = "f32", combine = "auto" } = options;
+  if (!floats.includes(partialDtype)) throw new ArgumentError(NAME, "partialDtype", floats.join(", "), partialDtype);
+  if (partialDtype !== "f32" && combine !== "auto" && combine !== "a2a") {
+    throw new ArgumentError(NAME, "combine", `"a2a" or "auto" with a partialDtype of ${partialDtype}`, combine);
+  }
   if (!KV_DTYPES.includes(kvDtype)) throw new ArgumentError(NAME, "kvDtype", KV_DTYPES.join(", "), kvDtype);
   if (!floats.includes(queryDtype)) throw new ArgumentError(NAME, "queryDtype", floats.join(", "), queryDtype);
   if (gatherDtype !== queryDtype && gatherDtype !== "f8e4m3") {

@@ -1,5 +1,5 @@
 import { type HeadRange, headRange, type ProcessGroup } from "@lockstep/dist-groups";
-import type { Completion, KvShard, PartialAttentionArgs } from "@lockstep/kernels";
+import type { KvShard } from "@lockstep/kernels";
 import { Arena, Tensor } from "@lockstep/tensor";
 import type { AttentionVariant } from "./attention-variant.ts";
 import { type Combine, COMBINES } from "./combine.ts";
@@ -8,6 +8,7 @@ import { OneShotExchange } from "./combine-one-shot.ts";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
 import { expectTensor } from "./expect-tensor.ts";
 import type { KvCaches } from "./kv-caches.ts";
+import { LocalAttention } from "./local-attention.ts";
 import { convertLse } from "./lse-base.ts";
 import { QueryGather, queryGatherBytes } from "./query-gather.ts";
 import { dcpReduceOutput } from "./reduce-output.ts";
@@ -30,8 +31,6 @@ interface StepTensors {
   readonly sizeClass: SizeClass;
 }
 
-type LayerArgs = Omit<PartialAttentionArgs, "query" | "blockTable" | "sequences" | "positions" | "out" | "lse">;
-
 /** Milliseconds spent in the parts of a step so far. */
 export interface DecodeTimes {
   gatherMs: number;
@@ -47,20 +46,19 @@ export class DecodeAttention {
   readonly times: DecodeTimes = { gatherMs: 0, attentionMs: 0, combineMs: 0 };
   readonly #options: DcpAttentionOptions;
   readonly #queryGroup: ProcessGroup;
-  readonly #shard: KvShard;
-  readonly #caches: KvCaches;
-  readonly #variants: readonly AttentionVariant[];
+  readonly #local: LocalAttention;
   readonly #own: HeadRange;
   readonly #valueDim: number;
   readonly #scratch: Arena;
   readonly #partial: Tensor;
   readonly #received: Tensor;
+  /** Partial outputs in 16 bits; empty when they are f32. */
+  readonly #rounded: Tensor;
   readonly #ownOut: Tensor;
   readonly #oneShotRows: number;
   readonly #gather: QueryGather;
   readonly #choice: CombineChoice;
   readonly #stepTensors = new Map<number, StepTensors>();
-  readonly #layerArgs: LayerArgs[] = [];
   #combine: Combine;
 
   /** Allocates scratch memory. @throws HeapExhausted */
@@ -72,18 +70,17 @@ export class DecodeAttention {
     rows: number,
   ) {
     const { dcpGroup, queryGroup = dcpGroup, heap, queryHeads, headDim, valueDim = headDim, deadlineMs } = options;
-    const { queryDtype = "f32", combine = "auto" } = options;
+    const { queryDtype = "f32", partialDtype = "f32", combine = "auto" } = options;
     this.#options = options;
     this.#queryGroup = queryGroup;
-    this.#shard = shard;
-    this.#caches = caches;
-    this.#variants = variants;
     this.#valueDim = valueDim;
     this.#own = headRange(queryHeads, queryGroup.rank, queryGroup.size);
     this.#combine = combine === "auto" ? "a2a" : combine;
     const width = valueDim + 1;
     const affordable = Math.floor(ONE_SHOT_BYTES / (4 * queryHeads * width));
-    this.#oneShotRows = combine === "one-shot" ? rows : combine === "auto" ? Math.min(rows, affordable) : 0;
+    // Rows with their LSE behind them are all f32.
+    const mayGoOneShot = combine === "auto" && partialDtype === "f32";
+    this.#oneShotRows = combine === "one-shot" ? rows : mayGoOneShot ? Math.min(rows, affordable) : 0;
     const received = OneShotExchange.receivedElements(this.#oneShotRows, queryHeads, width, dcpGroup, queryGroup);
     const ownElements = queryDtype === "f32" ? 0 : rows * this.#own.count * valueDim;
     const gather = {
@@ -98,12 +95,15 @@ export class DecodeAttention {
       backend: options.mergeBackend ?? options.backend,
       deadlineMs,
     };
-    const elements = rows * queryHeads * width + received + ownElements;
+    const rounded = partialDtype === "f32" ? 0 : rows * queryHeads * valueDim;
+    const elements = rows * queryHeads * width + received + ownElements + rounded / 2;
     this.#scratch = new Arena(heap, elements * 4 + 1024 + queryGatherBytes(gather));
     this.#gather = new QueryGather(gather, this.#scratch);
     this.#partial = Tensor.empty(this.#scratch, "f32", [rows * queryHeads * width]);
     this.#received = Tensor.empty(this.#scratch, "f32", [received]);
     this.#ownOut = Tensor.empty(this.#scratch, "f32", [ownElements]);
+    this.#rounded = Tensor.empty(this.#scratch, partialDtype, [rounded]);
+    this.#local = this.#openLocal(shard, caches, variants, rows);
     this.#choice = new CombineChoice(dcpGroup, heap, deadlineMs);
   }
 
@@ -136,7 +136,7 @@ export class DecodeAttention {
       // Alone: the partial result is the result.
       const result = output.dtype === "f32" ? output : (tensors.ownOut ?? output);
       const partialLse = lse ?? tensors.lse;
-      const attended = this.#attendLocally(layer, plan, gathered, result, partialLse);
+      const attended = this.#local.attend(layer, plan, gathered, result, partialLse);
       if (attended !== undefined) await attended;
       this.#options.onPartialLse?.(layer, partialLse);
       this.times.attentionMs += performance.now() - gatherEnd;
@@ -145,7 +145,7 @@ export class DecodeAttention {
       const { combine: configured = "auto" } = this.#options;
       const combine = configured === "auto" ? this.#choice.next(tensors.sizeClass) : configured;
       const partial = combine === "one-shot" && tensors.oneShot !== undefined ? tensors.oneShot : tensors;
-      const attended = this.#attendLocally(layer, plan, gathered, partial.out, partial.lse);
+      const attended = this.#local.attend(layer, plan, gathered, partial.out, partial.lse);
       if (attended !== undefined) await attended;
       this.#options.onPartialLse?.(layer, partial.lse);
       const combineStart = performance.now();
@@ -160,32 +160,17 @@ export class DecodeAttention {
   }
 
   close(): void {
+    this.#local.close();
     this.#scratch.close();
   }
 
-  #attendLocally(layer: number, plan: StepPlan, query: Tensor, out: Tensor, lse: Tensor): Completion {
-    const { blockTable, sequences, positions } = plan;
-    const layerArgs = this.#layerArgs[layer] ?? this.#argsOf(layer);
-    return this.#options.backend.partialAttention({ ...layerArgs, query, blockTable, sequences, positions, out, lse });
-  }
-
-  /** What a layer's attention takes at every step; kept. */
-  #argsOf(layer: number): LayerArgs {
-    const { headDim, headGroup } = this.#options;
-    const { sinks, scale = 1 / Math.sqrt(headDim), ...variant } = this.#variants[layer] ?? {};
-    const args: LayerArgs = {
-      keyCache: this.#caches.key(layer),
-      valueCache: this.#caches.value(layer),
-      ...this.#caches.scales(layer),
-      shard: this.#shard,
-      scale: scale * this.#gather.scoreFactor,
-      ...variant,
-      // Sinks join once: on the rank that holds the first tokens.
-      ...(sinks === undefined || this.#shard.index !== 0 ? {} : { sinks }),
-      ...(headGroup === undefined ? {} : { headGroup }),
-    };
-    this.#layerArgs[layer] = args;
-    return args;
+  #openLocal(shard: KvShard, caches: KvCaches, variants: readonly AttentionVariant[], rows: number): LocalAttention {
+    try {
+      return new LocalAttention(this.#options, shard, caches, variants, this.#gather.scoreFactor, rows);
+    } catch (error) {
+      this.#scratch.close();
+      throw error;
+    }
   }
 
   async #combineBy(combine: Combine, tensors: StepTensors, output: Tensor, lse: Tensor | undefined): Promise<void> {
@@ -236,10 +221,13 @@ export class DecodeAttention {
     const packed = this.#partial.slice(0, 0, rows * (valueDim + 1));
     // Choosing by time must not change a bit: only on wasm does ag-rs give those of the others.
     const { backend, mergeBackend = backend } = this.#options;
-    const candidates = COMBINES.filter((combine) => combine !== "ag-rs" || mergeBackend.name === "wasm");
+    const isRounded = this.#rounded.size > 0;
+    const candidates = COMBINES.filter(
+      (combine) => combine !== "ag-rs" || (mergeBackend.name === "wasm" && !isRounded),
+    );
     const isOneShot = queries <= this.#oneShotRows;
     const tensors: StepTensors = {
-      out: packed.slice(0, 0, rows * valueDim).reshape([queries, queryHeads, valueDim]),
+      out: (isRounded ? this.#rounded : packed).slice(0, 0, rows * valueDim).reshape([queries, queryHeads, valueDim]),
       lse: packed.slice(0, rows * valueDim, rows * (valueDim + 1)).reshape([queries, queryHeads]),
       oneShot: isOneShot
         ? new OneShotExchange(
