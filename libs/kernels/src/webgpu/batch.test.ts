@@ -137,3 +137,40 @@ test.each(["wasm", "reference"] as const)("on %s a batch runs its ops as they co
   expect(done).toBeUndefined();
   await cpu.close();
 });
+
+test("a large operand of an op that nobody waits for is taken as it was", async () => {
+  const count = 1 << 18;
+  const kept = backend.empty("f32", [1, count]);
+  const x = numbers(count, 0);
+  for (const first of [1, 2]) {
+    x.f32.fill(first);
+    void backend.packSeq({ x, lengths: [count], out: kept });
+    x.f32.fill(99);
+    const out = Tensor.empty(heap, "f32", [1, count]);
+    await backend.download(kept, out);
+    expect(out.f32.every((value) => value === first)).toBe(true);
+    out.free();
+  }
+});
+
+test("large operands between small ones, strided ones among them, all find their places", async () => {
+  const [large, small] = [1 << 17, 5];
+  const strided = numbers(2 * large, 0)
+    .reshape([large, 2])
+    .select(1, 1);
+  const outs = [large, small, large, small].map((count) => Tensor.empty(heap, "f32", [1, count]));
+  for (let call = 0; call < 2; call++) {
+    for (const out of outs) out.fill(-1);
+    await backend.batch(() => {
+      for (const [index, out] of outs.entries()) {
+        const count = out.dim(1);
+        const x = index === 2 ? strided : numbers(count, 1000 * index);
+        void backend.packSeq({ x, lengths: [count], out });
+      }
+    });
+    for (const [index, out] of outs.entries()) {
+      const right = (at: number): number => (index === 2 ? 2 * at + 1 : 1000 * index + at);
+      expect(out.f32.every((value, at) => value === Math.fround(right(at)))).toBe(true);
+    }
+  }
+});

@@ -3,16 +3,18 @@ import type { KernelContext } from "../context.ts";
 import type { GpuDevice } from "../device/gpu-device.ts";
 import { GpuTensor } from "../gpu-tensor.ts";
 import type { Operand } from "../operand.ts";
-import type { Command, Download, PoolUse } from "./commands.ts";
+import type { Command, Download, LateUpload, PoolUse } from "./commands.ts";
 import { type CompiledKernel, compileKernel, type KernelSource } from "./compiled-kernel.ts";
 import { gpuStack } from "./gpu-stack.ts";
 import { type Pool, REGION_ALIGNMENT, type Region, reservedBytes } from "./region.ts";
 import { gatherTensor } from "./strided-copy.ts";
-import { Submitter } from "./submitter.ts";
+import { gatherLate, Submitter } from "./submitter.ts";
 import { Verdicts } from "./verdicts.ts";
 import { workgroupGrid } from "./workgroup-grid.ts";
 
 const MOST_PENDING_COMMANDS = 256;
+/** From so many bytes on, an operand is not gathered before the submission. */
+const LATE_BYTES = 65536;
 const UNUSED: Readonly<PoolUse> = { upload: 0, result: 0, scratch: 0 };
 
 /**
@@ -36,6 +38,8 @@ export class Recorder {
   #submissions = 0;
   #commands: Command[] = [];
   #downloads: Download[] = [];
+  /** Large heap operands, which are gathered where they go up from, once. */
+  #late: LateUpload[] = [];
   /** Completions of what a batch under way had to submit early; undefined outside of a batch. */
   #batch: Promise<void>[] | undefined;
 
@@ -55,7 +59,7 @@ export class Recorder {
     this.verdicts.throwFailure();
     this.#recordOrDrop(record);
     if (this.#batch !== undefined) return undefined;
-    return this.#mayWait ? undefined : this.submit();
+    return this.#submitUnlessItMayWait();
   }
 
   /**
@@ -77,19 +81,29 @@ export class Recorder {
     } finally {
       this.#batch = undefined;
     }
-    const last = this.#mayWait ? undefined : this.submit();
+    const last = this.#submitUnlessItMayWait();
     if (early.length === 0) return last;
     return Promise.all([...early, last]).then(() => undefined);
   }
 
-  /** True when nobody waits for what was recorded: it goes with what comes next. */
-  get #mayWait(): boolean {
-    return this.#downloads.length === 0 && this.gpu.owned && this.#commands.length < MOST_PENDING_COMMANDS;
+  /** When nobody waits for what was recorded it goes with what comes next, but with its operands as they are now. */
+  #submitUnlessItMayWait(): Promise<void> | undefined {
+    const mayWait = this.#downloads.length === 0 && this.gpu.owned && this.#commands.length < MOST_PENDING_COMMANDS;
+    if (!mayWait) return this.submit();
+    this.gatherOperands();
+    return undefined;
+  }
+
+  /** To be called before a heap operand of what was recorded changes. */
+  gatherOperands(): void {
+    gatherLate(this.#late, this.#staging);
+    this.#late = [];
   }
 
   #recordOrDrop(record: () => void): void {
     const { length: commands } = this.#commands;
     const { length: downloads } = this.#downloads;
+    const { length: late } = this.#late;
     const used = { ...this.#used };
     const submissions = this.#submissions;
     try {
@@ -98,6 +112,7 @@ export class Recorder {
       const isSubmitted = this.#submissions !== submissions;
       this.#commands.length = isSubmitted ? 0 : commands;
       this.#downloads.length = isSubmitted ? 0 : downloads;
+      this.#late.length = isSubmitted ? 0 : late;
       Object.assign(this.#used, isSubmitted ? UNUSED : used);
       throw error;
     }
@@ -130,7 +145,8 @@ export class Recorder {
   read(operand: Operand): Region {
     if (operand instanceof GpuTensor) return this.#regionOf(operand);
     const region = this.#reserve("upload", operand.byteLength, contiguousStrides(operand.shape));
-    gatherTensor(operand, this.#staging, region.offset);
+    if (operand.byteLength < LATE_BYTES) gatherTensor(operand, this.#staging, region.offset);
+    else this.#late.push({ tensor: operand, offset: region.offset });
     return region;
   }
 
@@ -207,10 +223,11 @@ export class Recorder {
   submit(): Promise<void> | undefined {
     if (this.#commands.length === 0 && this.#downloads.length === 0) return undefined;
     try {
-      return this.#submitter.submit(this.#commands, this.#staging, this.#used, this.#downloads);
+      return this.#submitter.submit(this.#commands, this.#staging, this.#used, this.#downloads, this.#late);
     } finally {
       this.#commands = [];
       this.#downloads = [];
+      this.#late = [];
       Object.assign(this.#used, UNUSED);
       this.#submissions++;
     }

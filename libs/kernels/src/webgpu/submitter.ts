@@ -2,12 +2,12 @@ import { DTYPE_BYTES } from "@lockstep/tensor";
 import type { GpuDevice } from "../device/gpu-device.ts";
 import { BindGroupCache, type BoundRange } from "./bind-group-cache.ts";
 import { COPY_DST, COPY_SRC, STORAGE, UNIFORM } from "./buffer-usage.ts";
-import type { Command, Download, PoolUse } from "./commands.ts";
+import type { Command, Download, LateUpload, PoolUse } from "./commands.ts";
 import type { CompiledKernel } from "./compiled-kernel.ts";
 import { PoolBuffer } from "./pool-buffer.ts";
 import { ReadbackPool } from "./readback.ts";
 import type { Pool, Region } from "./region.ts";
-import { scatterTensor } from "./strided-copy.ts";
+import { gatherTensor, scatterTensor } from "./strided-copy.ts";
 import type { Verdicts } from "./verdicts.ts";
 import { UploadStaging } from "./upload-staging.ts";
 
@@ -62,6 +62,7 @@ export class Submitter {
     staging: ArrayBuffer,
     used: Readonly<PoolUse>,
     downloads: readonly Download[],
+    late: readonly LateUpload[],
   ): Promise<void> | undefined {
     const resultBytes = downloads.length === 0 ? 0 : used.result;
     const grows =
@@ -74,7 +75,7 @@ export class Submitter {
       for (const pool of ["upload", "result", "scratch"] as const) this.#pools[pool].take(used[pool]);
       const ready = commands.map((command) => this.#ready(command));
       const isNew = ready.some((command) => command.kind === "dispatch" && command.group === undefined);
-      const encode = (): GPUBuffer | undefined => this.#encode(ready, staging, used.upload, resultBytes);
+      const encode = (): GPUBuffer | undefined => this.#encode(ready, staging, late, used.upload, resultBytes);
       return isNew && !grows ? this.#guard(encode) : encode();
     };
     const readback = grows ? this.#guard(run) : run();
@@ -117,12 +118,13 @@ export class Submitter {
   #encode(
     commands: readonly (ReadyDispatch | ReadyCopy)[],
     staging: ArrayBuffer,
+    late: readonly LateUpload[],
     uploadBytes: number,
     resultBytes: number,
   ): GPUBuffer | undefined {
     const { device } = this.#gpu;
     const encoder = device.createCommandEncoder();
-    const upload = this.#upload(encoder, staging, uploadBytes);
+    const upload = this.#upload(encoder, staging, late, uploadBytes);
     let pass: GPUComputePassEncoder | undefined;
     for (const command of commands) {
       if (command.kind === "dispatch") {
@@ -148,14 +150,23 @@ export class Submitter {
   }
 
   /** Returns the mapped buffer that the bytes go by, if they are many. */
-  #upload(encoder: GPUCommandEncoder, staging: ArrayBuffer, bytes: number): GPUBuffer | undefined {
+  #upload(
+    encoder: GPUCommandEncoder,
+    staging: ArrayBuffer,
+    late: readonly LateUpload[],
+    bytes: number,
+  ): GPUBuffer | undefined {
     if (bytes === 0) return undefined;
     const target = this.#pools.upload.take(0);
     if (bytes < STAGED_BYTES) {
+      gatherLate(late, staging);
       this.#gpu.device.queue.writeBuffer(target, 0, staging, 0, bytes);
       return undefined;
     }
-    const source = this.#staging.stage(staging, bytes);
+    const source = this.#staging.stage(bytes, (mapped) => {
+      copyAround(late, staging, mapped, bytes);
+      gatherLate(late, mapped);
+    });
     encoder.copyBufferToBuffer(source, 0, target, 0, bytes);
     return source;
   }
@@ -184,4 +195,20 @@ export class Submitter {
     this.#verdicts.throwFailure();
     if (broken !== undefined) throw broken;
   }
+}
+
+/** Gathers operands to their places in what goes up. */
+export function gatherLate(late: readonly LateUpload[], target: ArrayBuffer): void {
+  for (const { tensor, offset } of late) gatherTensor(tensor, target, offset);
+}
+
+/** Copies the bytes of `staging` that no operand is to be gathered to; those lie in the order of their offsets. */
+function copyAround(late: readonly LateUpload[], staging: ArrayBuffer, target: ArrayBuffer, bytes: number): void {
+  const to = new Uint8Array(target);
+  let from = 0;
+  for (const { tensor, offset } of late) {
+    to.set(new Uint8Array(staging, from, offset - from), from);
+    from = offset + tensor.byteLength;
+  }
+  to.set(new Uint8Array(staging, from, bytes - from), from);
 }

@@ -22,11 +22,11 @@ export class UploadStaging {
     return !this.#free.some(({ buffer }) => buffer.size >= bytes);
   }
 
-  /** A buffer that holds the first `bytes` of `source`, to be copied from by the next submission. */
-  stage(source: ArrayBuffer, bytes: number): GPUBuffer {
+  /** A buffer whose first `bytes` are what `write` writes, to be copied from by the next submission. */
+  stage(bytes: number, write: (mapped: ArrayBuffer) => void): GPUBuffer {
     const index = this.#free.findIndex(({ buffer }) => buffer.size >= bytes);
     const { buffer, bytes: mapped } = (index === -1 ? undefined : this.#free.splice(index, 1)[0]) ?? this.#make(bytes);
-    new Uint8Array(mapped).set(new Uint8Array(source, 0, bytes));
+    write(mapped);
     buffer.unmap();
     this.#busy.add(buffer);
     return buffer;

@@ -229,6 +229,7 @@ class WebgpuBackend implements KernelBackend {
       const lengths = [source.size];
       return this.#run(() => recordPackSeq(this.#recorder, { x: flatSource, lengths, out: flatTarget }, 0));
     } finally {
+      this.#recorder.gatherOperands();
       if (!source.isContiguous) flatSource.free();
     }
   }
