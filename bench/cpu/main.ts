@@ -1,5 +1,6 @@
 // `bun run bench:cpu`: ops on the wasm backend on one core, and decode steps over two ranks, against the copy and read ceilings of
-// one core in the same run and against recorded times of others. --json: figures as JSON; --plot FILE: also a drawing of them.
+// one core in the same run and against recorded times of others. --only TEXT: rows whose op, shape and dtype contain it; --json: figures as JSON; --plot FILE: also a
+// drawing of them.
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
@@ -13,7 +14,11 @@ import { measureOps } from "./op-rows.ts";
 import { measureRanks } from "./rank-rows.ts";
 
 const { values: options } = parseArgs({
-  options: { json: { type: "boolean", default: false }, plot: { type: "string", default: "" } },
+  options: {
+    only: { type: "string", default: "" },
+    json: { type: "boolean", default: false },
+    plot: { type: "string", default: "" },
+  },
 });
 const heap = SharedHeap.create(1 << 30);
 const ceilings = await measureCeilings(heap);
@@ -21,7 +26,7 @@ const device = `${cpus()[0]?.model.trim() ?? "unknown processor"}, ${availablePa
 const report: Report = {
   device,
   ceilings,
-  rows: [...(await measureOps(heap, ceilings)), ...(await measureRanks(ceilings))],
+  rows: [...(await measureOps(heap, ceilings, options.only)), ...(await measureRanks(ceilings, options.only))],
 };
 if (options.json) console.log(JSON.stringify(report, null, 1));
 else {

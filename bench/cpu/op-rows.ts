@@ -2,30 +2,36 @@ import { isQuantised, type KernelBackend, openBackend } from "@lockstep/kernels"
 import { DTYPE_BYTES, type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { Ceilings, RowReport } from "../report.ts";
 import { medianSeconds } from "../timing.ts";
-import { type OpRow, rowReport } from "./row-report.ts";
+import { isWanted, type OpRow, rowReport } from "./row-report.ts";
 
-/** One op at one size: how to run it, and where its result lies. */
+/** One op at one size. */
 interface OpBench extends OpRow {
-  readonly run: (backend: KernelBackend) => void;
-  readonly result: Tensor;
+  readonly prepare: (heap: SharedHeap) => Prepared;
   readonly tolerance: number;
 }
 
-/** Figures of each op on the wasm backend, on one core, checked against float64. */
-export async function measureOps(heap: SharedHeap, ceilings: Ceilings): Promise<RowReport[]> {
+/** An op's operands: how to run it over them, and where its result lies. */
+interface Prepared {
+  readonly run: (backend: KernelBackend) => void;
+  readonly result: Tensor;
+}
+
+/** Figures of the ops that contain `only` on the wasm backend, on one core, checked against float64. */
+export async function measureOps(heap: SharedHeap, ceilings: Ceilings, only: string): Promise<RowReport[]> {
   const wasm = await openBackend("wasm", { heap });
   const reference = await openBackend("reference", { heap });
   const rows: RowReport[] = [];
-  for (const make of OPS) {
-    const bench = make(heap);
-    bench.result.fill(Number.NaN);
-    bench.run(reference);
-    const expected = bench.result.toNumbers();
-    bench.result.fill(Number.NaN);
-    bench.run(wasm);
-    const error = errorOf(bench, expected);
-    const seconds = await medianSeconds(() => bench.run(wasm));
-    errorOf(bench, expected);
+  for (const bench of OPS) {
+    if (!isWanted(bench, only)) continue;
+    const { run, result } = bench.prepare(heap);
+    result.fill(Number.NaN);
+    run(reference);
+    const expected = result.toNumbers();
+    result.fill(Number.NaN);
+    run(wasm);
+    const error = errorOf(bench, result, expected);
+    const seconds = await medianSeconds(() => run(wasm));
+    errorOf(bench, result, expected);
     rows.push(rowReport(bench, seconds, error, ceilings));
   }
   await wasm.close();
@@ -34,7 +40,7 @@ export async function measureOps(heap: SharedHeap, ceilings: Ceilings): Promise<
 }
 
 /** The largest error, in units of the tolerance. Throws when it is more than one. */
-function errorOf({ op, shape, dtype, result, tolerance }: OpBench, expected: Float64Array): number {
+function errorOf({ op, shape, dtype, tolerance }: OpBench, result: Tensor, expected: Float64Array): number {
   const actual = result.toNumbers();
   let largest = 0;
   for (let index = 0; index < expected.length; index++) {
@@ -60,104 +66,105 @@ function random(heap: SharedHeap, dtype: DType, shape: readonly number[]): Tenso
   return tensor;
 }
 
-function correct(dtype: DType): (heap: SharedHeap) => OpBench {
-  return (heap) => {
-    const [ranks, batch, heads, dim] = [8, 64, 64, 512];
-    const out = random(heap, dtype, [batch, heads, dim]);
-    const lses = random(heap, "f32", [ranks, batch, heads]);
-    const result = Tensor.empty(heap, dtype, out.shape);
-    const lse = Tensor.empty(heap, "f32", [batch, heads]);
-    return {
-      op: "correct-attn-out",
-      shape: "N8 B64 H64 D512",
-      dtype,
-      ceiling: "copy",
-      bytes: 2 * out.byteLength + lses.byteLength + lse.byteLength,
-      run: (backend) => void backend.correctAttnOut({ out, lses, rank: 1, correctedOut: result, lse }),
-      result,
-      tolerance: dtype === "f32" ? 1e-5 : 1e-2,
-    };
+function correct(dtype: DType): OpBench {
+  const [ranks, batch, heads, dim] = [8, 64, 64, 512];
+  return {
+    op: "correct-attn-out",
+    shape: "N8 B64 H64 D512",
+    dtype,
+    ceiling: "copy",
+    bytes: 2 * batch * heads * dim * DTYPE_BYTES[dtype] + (ranks + 1) * batch * heads * 4,
+    tolerance: TOLERANCES[dtype] ?? 0,
+    prepare: (heap) => {
+      const out = random(heap, dtype, [batch, heads, dim]);
+      const lses = random(heap, "f32", [ranks, batch, heads]);
+      const result = Tensor.empty(heap, dtype, out.shape);
+      const lse = Tensor.empty(heap, "f32", [batch, heads]);
+      return {
+        run: (backend) => void backend.correctAttnOut({ out, lses, rank: 1, correctedOut: result, lse }),
+        result,
+      };
+    },
   };
 }
 
-function pack(dtype: DType): (heap: SharedHeap) => OpBench {
-  return (heap) => {
-    const lengths = Array.from({ length: 16 }, (_, index) => 512 - 16 * index);
-    const total = lengths.reduce((sum, length) => sum + length, 0);
-    const x = random(heap, dtype, [total, 1024]);
-    const result = Tensor.empty(heap, dtype, [16, 512, 1024]);
-    return {
-      op: "pack-seq",
-      shape: "B16 Lmax512 D1024",
-      dtype,
-      ceiling: "copy",
-      bytes: x.byteLength + result.byteLength,
-      run: (backend) => void backend.packSeq({ x, lengths, padValue: 0, out: result }),
-      result,
-      tolerance: 0,
-    };
+/** Sequences of 512, 496, ... tokens of 1024 columns. */
+const LENGTHS = Array.from({ length: 16 }, (_, index) => 512 - 16 * index);
+const TOTAL_LENGTH = LENGTHS.reduce((sum, length) => sum + length, 0);
+
+function pack(dtype: DType): OpBench {
+  return {
+    op: "pack-seq",
+    shape: "B16 Lmax512 D1024",
+    dtype,
+    ceiling: "copy",
+    bytes: (TOTAL_LENGTH + 16 * 512) * 1024 * DTYPE_BYTES[dtype],
+    tolerance: 0,
+    prepare: (heap) => {
+      const x = random(heap, dtype, [TOTAL_LENGTH, 1024]);
+      const result = Tensor.empty(heap, dtype, [16, 512, 1024]);
+      return { run: (backend) => void backend.packSeq({ x, lengths: LENGTHS, padValue: 0, out: result }), result };
+    },
   };
 }
 
-function unpack(dtype: DType): (heap: SharedHeap) => OpBench {
-  return (heap) => {
-    const lengths = Array.from({ length: 16 }, (_, index) => 512 - 16 * index);
-    const total = lengths.reduce((sum, length) => sum + length, 0);
-    const packed = random(heap, dtype, [16, 512, 1024]);
-    const result = Tensor.empty(heap, dtype, [total, 1024]);
-    return {
-      op: "unpack-seq",
-      shape: "B16 Lmax512 D1024",
-      dtype,
-      ceiling: "copy",
-      bytes: 2 * result.byteLength,
-      run: (backend) => void backend.unpackSeq({ packed, lengths, out: result }),
-      result,
-      tolerance: 0,
-    };
+function unpack(dtype: DType): OpBench {
+  return {
+    op: "unpack-seq",
+    shape: "B16 Lmax512 D1024",
+    dtype,
+    ceiling: "copy",
+    bytes: 2 * TOTAL_LENGTH * 1024 * DTYPE_BYTES[dtype],
+    tolerance: 0,
+    prepare: (heap) => {
+      const packed = random(heap, dtype, [16, 512, 1024]);
+      const result = Tensor.empty(heap, dtype, [TOTAL_LENGTH, 1024]);
+      return { run: (backend) => void backend.unpackSeq({ packed, lengths: LENGTHS, out: result }), result };
+    },
   };
 }
 
-function merge(states: number): (heap: SharedHeap) => OpBench {
-  return (heap) => {
-    const [tokens, heads, dim] = [64, 64, 512];
-    const outs = Array.from({ length: states }, () => random(heap, "f32", [tokens, heads, dim]));
-    const lses = outs.map(() => random(heap, "f32", [tokens, heads]));
-    const result = Tensor.empty(heap, "f32", [tokens, heads, dim]);
-    const lse = Tensor.empty(heap, "f32", [tokens, heads]);
-    return {
-      op: "merge-attn-states",
-      shape: `N${states} T64 H64 D512`,
-      dtype: "f32",
-      ceiling: "copy",
-      bytes: (states + 1) * (result.byteLength + lse.byteLength),
-      run: (backend) => void backend.mergeAttnStates({ outs, lses, out: result, lse }),
-      result,
-      tolerance: 1e-5,
-    };
+function merge(dtype: DType, states: number): OpBench {
+  const [tokens, heads, dim] = [64, 64, 512];
+  return {
+    op: "merge-attn-states",
+    shape: `N${states} T64 H64 D512`,
+    dtype,
+    ceiling: "copy",
+    bytes: (states + 1) * tokens * heads * (dim * DTYPE_BYTES[dtype] + 4),
+    tolerance: TOLERANCES[dtype] ?? 0,
+    prepare: (heap) => {
+      const outs = Array.from({ length: states }, () => random(heap, dtype, [tokens, heads, dim]));
+      const lses = outs.map(() => random(heap, "f32", [tokens, heads]));
+      const result = Tensor.empty(heap, dtype, [tokens, heads, dim]);
+      const lse = Tensor.empty(heap, "f32", [tokens, heads]);
+      return { run: (backend) => void backend.mergeAttnStates({ outs, lses, out: result, lse }), result };
+    },
   };
 }
 
-function write(kvDtype: DType): (heap: SharedHeap) => OpBench {
-  return (heap) => {
-    const [tokens, heads, dim, blockSize] = [4096, 8, 128, 16];
-    const key = random(heap, "f32", [tokens, heads, dim]);
-    const value = random(heap, "f32", [tokens, heads, dim]);
-    const shape = [tokens / blockSize, blockSize, heads, dim];
-    const keyCache = Tensor.zeros(heap, kvDtype, shape);
-    const result = Tensor.zeros(heap, kvDtype, shape);
-    const slotMapping = Int32Array.from({ length: tokens }, (_, token) => (token * 2053) % tokens);
-    return {
-      op: "write-kv-cache",
-      shape: "T4096 Hkv8 D128",
-      dtype: `f32 to ${kvDtype}`,
-      ceiling: "copy",
-      bytes: 2 * (key.byteLength + keyCache.byteLength),
-      run: (backend) =>
-        void backend.writeKvCache({ key, value, slotMapping, keyCache, valueCache: result, ...scales(kvDtype) }),
-      result,
-      tolerance: 0,
-    };
+function write(dtype: DType, kvDtype: DType): OpBench {
+  const [tokens, heads, dim, blockSize] = [4096, 8, 128, 16];
+  return {
+    op: "write-kv-cache",
+    shape: "T4096 Hkv8 D128",
+    dtype: `${dtype} to ${kvDtype}`,
+    ceiling: "copy",
+    bytes: 2 * tokens * heads * dim * (DTYPE_BYTES[dtype] + DTYPE_BYTES[kvDtype]),
+    tolerance: 0,
+    prepare: (heap) => {
+      const key = random(heap, dtype, [tokens, heads, dim]);
+      const value = random(heap, dtype, [tokens, heads, dim]);
+      const shape = [tokens / blockSize, blockSize, heads, dim];
+      const keyCache = Tensor.zeros(heap, kvDtype, shape);
+      const result = Tensor.zeros(heap, kvDtype, shape);
+      const slotMapping = Int32Array.from({ length: tokens }, (_, token) => (token * 2053) % tokens);
+      return {
+        run: (backend) =>
+          void backend.writeKvCache({ key, value, slotMapping, keyCache, valueCache: result, ...scales(kvDtype) }),
+        result,
+      };
+    },
   };
 }
 
@@ -173,57 +180,57 @@ function attention(
   dim: number,
   tokens: number,
   queries: number,
-): (heap: SharedHeap) => OpBench {
-  return (heap) => {
-    const blockSize = 16;
-    const blocks = tokens / blockSize;
-    const keyCache = random(heap, kvDtype, [blocks, blockSize, kvHeads, dim]);
-    const valueCache = random(heap, kvDtype, [blocks, blockSize, kvHeads, dim]);
-    const order = Array.from({ length: blocks }, (_, index) => (index * 7919) % blocks);
-    const blockTable = Tensor.from(heap, "i32", [1, blocks], order);
-    const query = random(heap, "f32", [queries, queryHeads, dim]);
-    const result = Tensor.empty(heap, "f32", [queries, queryHeads, dim]);
-    const lse = Tensor.empty(heap, "f32", [queries, queryHeads]);
-    const positions = Int32Array.from({ length: queries }, (_, index) => tokens - queries + index);
-    const pairs = positions.reduce((sum, position) => sum + position + 1, 0);
-    return {
-      op: queries === 1 ? "decode" : `prefill T${queries}`,
-      shape: `Hq${queryHeads} Hkv${kvHeads} L${tokens} D${dim}`,
-      dtype: kvDtype,
-      ceiling: "read",
-      bytes: 2 * tokens * kvHeads * dim * DTYPE_BYTES[kvDtype],
-      flops: 4 * pairs * queryHeads * dim,
-      run: (backend) =>
-        void backend.partialAttention({
-          query,
-          keyCache,
-          valueCache,
-          ...scales(kvDtype),
-          blockTable,
-          sequences: new Int32Array(queries),
-          positions,
-          out: result,
-          lse,
-        }),
-      result,
-      tolerance: 1e-4,
-    };
+): OpBench {
+  const blockSize = 16;
+  const blocks = tokens / blockSize;
+  const positions = Int32Array.from({ length: queries }, (_, index) => tokens - queries + index);
+  const pairs = positions.reduce((sum, position) => sum + position + 1, 0);
+  return {
+    op: queries === 1 ? "decode" : `prefill T${queries}`,
+    shape: `Hq${queryHeads} Hkv${kvHeads} L${tokens} D${dim}`,
+    dtype: kvDtype,
+    ceiling: "read",
+    bytes: 2 * tokens * kvHeads * dim * DTYPE_BYTES[kvDtype],
+    flops: 4 * pairs * queryHeads * dim,
+    tolerance: 1e-4,
+    prepare: (heap) => {
+      const keyCache = random(heap, kvDtype, [blocks, blockSize, kvHeads, dim]);
+      const valueCache = random(heap, kvDtype, [blocks, blockSize, kvHeads, dim]);
+      const order = Array.from({ length: blocks }, (_, index) => (index * 7919) % blocks);
+      const blockTable = Tensor.from(heap, "i32", [1, blocks], order);
+      const query = random(heap, "f32", [queries, queryHeads, dim]);
+      const result = Tensor.empty(heap, "f32", [queries, queryHeads, dim]);
+      const lse = Tensor.empty(heap, "f32", [queries, queryHeads]);
+      return {
+        run: (backend) =>
+          void backend.partialAttention({
+            query,
+            keyCache,
+            valueCache,
+            ...scales(kvDtype),
+            blockTable,
+            sequences: new Int32Array(queries),
+            positions,
+            out: result,
+            lse,
+          }),
+        result,
+      };
+    },
   };
 }
 
-const OPS: readonly ((heap: SharedHeap) => OpBench)[] = [
-  correct("f32"),
-  correct("bf16"),
-  pack("f32"),
-  pack("bf16"),
-  unpack("f32"),
-  unpack("bf16"),
-  merge(2),
-  merge(4),
-  write("f32"),
-  write("f16"),
-  write("f8e4m3"),
-  write("i8"),
+/** Of results that round: errors of f32 sums, and half a unit in the last place of the 16-bit formats. */
+const TOLERANCES: Partial<Record<DType, number>> = { f32: 1e-5, f16: 2 ** -10, bf16: 2 ** -7 };
+const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
+
+const OPS: readonly OpBench[] = [
+  ...FLOATS.map(correct),
+  ...FLOATS.map(pack),
+  ...FLOATS.map(unpack),
+  ...FLOATS.flatMap((dtype) => [merge(dtype, 2), merge(dtype, 4)]),
+  ...[...FLOATS, "f8e4m3" as const, "i8" as const].map((kvDtype) => write("f32", kvDtype)),
+  write("bf16", "bf16"),
   attention("f16", 64, 8, 64, 7680, 1),
   attention("f8e4m3", 64, 8, 64, 7680, 1),
   attention("i8", 64, 8, 64, 7680, 1),

@@ -4,7 +4,7 @@ import { DTYPE_BYTES } from "@lockstep/tensor";
 import type * as program from "../long-context-program.ts";
 import type { LongContext } from "../long-context-program.ts";
 import type { Ceilings, RowReport } from "../report.ts";
-import { rowReport } from "./row-report.ts";
+import { isWanted, rowReport } from "./row-report.ts";
 
 const SHAPES: readonly LongContext[] = [
   { queryHeads: 64, kvHeads: 8, headDim: 64, kvDtype: "f16", lengths: [7680] },
@@ -15,15 +15,12 @@ const [WARM_UP_STEPS, STEPS] = [40, 60];
 /** f32 results of one rank and of two differ by the order of sums. */
 const TOLERANCE = 1e-4;
 
-/** Figures of one and of two ranks, whose results are compared; two ranks may read twice as fast as the ceiling of a core. */
-export async function measureRanks(ceilings: Ceilings): Promise<RowReport[]> {
+/** Figures of one and of two ranks in the rows that contain `only`, whose results are compared; two ranks may read twice as fast as the ceiling of a core. */
+export async function measureRanks(ceilings: Ceilings, only: string): Promise<RowReport[]> {
   const rows: RowReport[] = [];
   for (const shape of SHAPES) {
     let expected: readonly number[] | undefined;
     for (const size of [1, 2]) {
-      const { seconds, out } = await timeStep(size, shape);
-      expected ??= out;
-      const error = errorOf(out, expected);
       const { queryHeads, kvHeads, headDim, kvDtype, lengths } = shape;
       const tokens = lengths[0] ?? 0;
       const row = {
@@ -34,7 +31,10 @@ export async function measureRanks(ceilings: Ceilings): Promise<RowReport[]> {
         flops: 4 * tokens * queryHeads * headDim,
         ceiling: "read",
       } as const;
-      rows.push(rowReport(row, seconds, error, ceilings));
+      if (!isWanted(row, only)) continue;
+      const { seconds, out } = await timeStep(size, shape);
+      expected ??= out;
+      rows.push(rowReport(row, seconds, errorOf(out, expected), ceilings));
     }
   }
   return rows;

@@ -19,6 +19,11 @@ const ANCHORS: readonly { readonly row: string; readonly name: string; readonly 
   { row: "decode, 2 ranks Hq32 Hkv8 L32768 D128 f32", name: "ONNX Runtime", seconds: 43e-3 },
 ];
 
+/** Whether a row's op, shape and dtype, as printed, contain `only`. */
+export function isWanted({ op, shape, dtype }: OpRow, only: string): boolean {
+  return `${op} ${shape} ${dtype}`.includes(only);
+}
+
 /** A row's figures. `error` is in units of the tolerance. */
 export function rowReport(row: OpRow, seconds: number, error: number, ceilings: Ceilings): RowReport {
   const { op, shape, dtype, bytes, flops, ceiling } = row;

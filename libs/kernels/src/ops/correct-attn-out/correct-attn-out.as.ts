@@ -5,6 +5,7 @@
 // Numerics: f32; the LSE sum runs in rank order; a factor of 0 writes 0 without reading the row.
 
 import { BF16, F16, load1, load4, store1, store4, store8 } from "../../wasm/dtype.as";
+import { allFinite, scaled, unit } from "../../wasm/halves.as";
 import { STATE_BYTES, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
 
 /** `states` describes the N ranks' LSEs, then the source (`out` and this rank's LSE), then the result. */
@@ -50,6 +51,10 @@ function scaleRow<T>(source: usize, sourceStride: u32, target: usize, targetStri
       memory.fill(target, 0, dim * width);
       return;
     }
+    if (sizeof<T>() == 2 && allFinite<T>(source, dim)) {
+      scaleHalves<T>(source, target, dim, factor);
+      return;
+    }
     const splat = f32x4.splat(factor);
     for (; column + 16 <= dim; column += 16) {
       const a = load4<T>(source);
@@ -71,6 +76,15 @@ function scaleRow<T>(source: usize, sourceStride: u32, target: usize, targetStri
     store1<T>(target, factor == 0 ? 0 : load1<T>(source) * factor);
     source += sourceStride;
     target += targetStride;
+  }
+}
+
+/** A row of finite elements, a multiple of eight, times a factor from 0 to 1. */
+function scaleHalves<T>(source: usize, target: usize, dim: i32, factor: f32): void {
+  const factors = f32x4.splat(factor * unit<T>());
+  for (const end = source + dim * 2; source < end; source += 16) {
+    v128.store(target, scaled<T>(v128.load(source), factors));
+    target += 16;
   }
 }
 

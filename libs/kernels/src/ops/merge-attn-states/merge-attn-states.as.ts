@@ -5,6 +5,7 @@
 // Numerics: f32, folded in the order of the states; a state of weight 0 is not read.
 
 import { BF16, F16, load1, load4, store1, store8 } from "../../wasm/dtype.as";
+import { allFinite, evens, joined, odds, unit } from "../../wasm/halves.as";
 import { STATE_BYTES, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
 
 /**
@@ -65,6 +66,10 @@ function merge<S, T>(
 function mergeRow<S, T>(rows: usize, count: i32, target: usize, stride: u32, dim: i32, contiguous: bool): void {
   let column = 0;
   if (contiguous) {
+    if (sizeof<T>() == 2 && sizeof<S>() == 2 && isSigned<S>() == isSigned<T>() && rowsAreFinite<S>(rows, count, dim)) {
+      mergeHalves<S>(rows, count, target, dim);
+      return;
+    }
     for (; column + 16 <= dim; column += 16) {
       let a = f32x4.splat(0);
       let b = f32x4.splat(0);
@@ -91,6 +96,34 @@ function mergeRow<S, T>(rows: usize, count: i32, target: usize, stride: u32, dim
       sum += load<f32>(entry, 8) * load1<S>(<usize>load<u32>(entry) + column * load<u32>(entry, 4));
     }
     store1<T>(target + column * stride, sum);
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function rowsAreFinite<T>(rows: usize, count: i32, dim: i32): bool {
+  for (let index = 0; index < count; index++) {
+    if (!allFinite<T>(load<u32>(rows + index * 12), dim)) return false;
+  }
+  return true;
+}
+
+/** As mergeRow for rows of finite elements, a multiple of eight. */
+function mergeHalves<T>(rows: usize, count: i32, target: usize, dim: i32): void {
+  for (let index = 0; index < count; index++) {
+    store<f32>(rows + index * 12, load<f32>(rows + index * 12, 8) * unit<T>(), 8);
+  }
+  const end = rows + count * 12;
+  for (let at = 0; at < dim * 2; at += 16) {
+    let even = f32x4.splat(0);
+    let odd = f32x4.splat(0);
+    for (let entry = rows; entry < end; entry += 12) {
+      const patterns = v128.load(<usize>load<u32>(entry) + at);
+      const weight = v128.load32_splat(entry, 8);
+      even = f32x4.add(even, f32x4.mul(weight, evens<T>(patterns)));
+      odd = f32x4.add(odd, f32x4.mul(weight, odds<T>(patterns)));
+    }
+    v128.store(target + at, joined<T>(even, odd));
   }
 }
 

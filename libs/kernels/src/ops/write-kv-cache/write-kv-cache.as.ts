@@ -59,6 +59,10 @@ function quantiseRow<S, T>(source: usize, stride: u32, target: usize, columns: i
   const factors = f32x4.splat(factor);
   let column = 0;
   if (stride == sizeof<S>()) {
+    for (; column + 8 <= columns; column += 8) {
+      const at = source + column * sizeof<S>();
+      store8<T>(target + column, f32x4.mul(load4<S>(at), factors), f32x4.mul(load4<S>(at + 4 * sizeof<S>()), factors));
+    }
     for (; column + 4 <= columns; column += 4) {
       store4<T>(target + column, f32x4.mul(load4<S>(source + column * sizeof<S>()), factors));
     }
