@@ -1,6 +1,6 @@
 // `bun run bench:cpu`: ops on the wasm backend on one core, and decode steps over two ranks, against the copy and read ceilings of
-// one core in the same run and against recorded times of others. --only TEXT: rows whose op, shape and dtype contain it; --json: figures as JSON; --plot FILE: also a
-// drawing of them.
+// one core beside each row and against recorded times of others. --only TEXT: rows whose op, shape and dtype contain it;
+// --json: figures as JSON; --plot FILE: also a drawing of them.
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
@@ -9,7 +9,7 @@ import { drawShares } from "../draw-shares.ts";
 import { printTable } from "../print-table.ts";
 import type { Report, RowReport } from "../report.ts";
 import { formatSeconds } from "../timing.ts";
-import { measureCeilings } from "./ceilings.ts";
+import { CeilingMeter } from "./ceilings.ts";
 import { measureOps } from "./op-rows.ts";
 import { measureRanks } from "./rank-rows.ts";
 
@@ -21,12 +21,13 @@ const { values: options } = parseArgs({
   },
 });
 const heap = SharedHeap.create(1 << 30);
-const ceilings = await measureCeilings(heap);
+const meter = new CeilingMeter(heap);
+const ceilings = meter.measure();
 const device = `${cpus()[0]?.model.trim() ?? "unknown processor"}, ${availableParallelism()} cores`;
 const report: Report = {
   device,
   ceilings,
-  rows: [...(await measureOps(heap, ceilings, options.only)), ...(await measureRanks(ceilings, options.only))],
+  rows: [...(await measureOps(heap, meter, options.only)), ...(await measureRanks(meter, options.only))],
 };
 if (options.json) console.log(JSON.stringify(report, null, 1));
 else {

@@ -1,7 +1,7 @@
 import { isQuantised, type KernelBackend, openBackend } from "@lockstep/kernels";
 import { DTYPE_BYTES, type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
-import type { Ceilings, RowReport } from "../report.ts";
-import { medianSeconds } from "../timing.ts";
+import type { RowReport } from "../report.ts";
+import type { CeilingMeter } from "./ceilings.ts";
 import { isWanted, type OpRow, rowReport } from "./row-report.ts";
 
 /** One op at one size. */
@@ -17,7 +17,7 @@ interface Prepared {
 }
 
 /** Figures of the ops that contain `only` on the wasm backend, on one core, checked against float64. */
-export async function measureOps(heap: SharedHeap, ceilings: Ceilings, only: string): Promise<RowReport[]> {
+export async function measureOps(heap: SharedHeap, meter: CeilingMeter, only: string): Promise<RowReport[]> {
   const wasm = await openBackend("wasm", { heap });
   const reference = await openBackend("reference", { heap });
   const rows: RowReport[] = [];
@@ -30,7 +30,7 @@ export async function measureOps(heap: SharedHeap, ceilings: Ceilings, only: str
     result.fill(Number.NaN);
     run(wasm);
     const error = errorOf(bench, result, expected);
-    const seconds = await medianSeconds(() => run(wasm));
+    const { seconds, ceilings } = meter.beside(() => run(wasm), bench.ceiling);
     errorOf(bench, result, expected);
     rows.push(rowReport(bench, seconds, error, ceilings));
   }

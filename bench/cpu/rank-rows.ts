@@ -3,7 +3,8 @@ import { openWorld } from "@lockstep/dist-groups";
 import { DTYPE_BYTES } from "@lockstep/tensor";
 import type * as program from "../long-context-program.ts";
 import type { LongContext } from "../long-context-program.ts";
-import type { Ceilings, RowReport } from "../report.ts";
+import type { RowReport } from "../report.ts";
+import type { CeilingMeter } from "./ceilings.ts";
 import { isWanted, rowReport } from "./row-report.ts";
 
 const SHAPES: readonly LongContext[] = [
@@ -16,7 +17,7 @@ const [WARM_UP_STEPS, STEPS] = [40, 60];
 const TOLERANCE = 1e-4;
 
 /** Figures of one and of two ranks in the rows that contain `only`, whose results are compared; two ranks may read twice as fast as the ceiling of a core. */
-export async function measureRanks(ceilings: Ceilings, only: string): Promise<RowReport[]> {
+export async function measureRanks(meter: CeilingMeter, only: string): Promise<RowReport[]> {
   const rows: RowReport[] = [];
   for (const shape of SHAPES) {
     let expected: readonly number[] | undefined;
@@ -32,6 +33,7 @@ export async function measureRanks(ceilings: Ceilings, only: string): Promise<Ro
         ceiling: "read",
       } as const;
       if (!isWanted(row, only)) continue;
+      const ceilings = meter.measure();
       const { seconds, out } = await timeStep(size, shape);
       expected ??= out;
       rows.push(rowReport(row, seconds, errorOf(out, expected), ceilings));

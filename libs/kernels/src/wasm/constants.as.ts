@@ -2,6 +2,9 @@
 // constants anew, in three or four instructions, wherever they are used. They belong to the instance, not to the shared
 // memory, and are set by `initialise`.
 
+export let SIGN: v128 = i32x4.splat(0);
+export let MAGNITUDE: v128 = i32x4.splat(0);
+export let EXPONENT: v128 = i32x4.splat(0);
 export let F16_MASK: v128 = i32x4.splat(0);
 export let F16_SHIFT: v128 = i32x4.splat(0);
 export let TWO_112: v128 = i32x4.splat(0);
@@ -24,6 +27,9 @@ export let EXP_7: v128 = i32x4.splat(0);
 
 /** Must be called once, before any kernel. */
 export function initialise(): void {
+  SIGN = i32x4.splat(0x80000000);
+  MAGNITUDE = i32x4.splat(0x7fffffff);
+  EXPONENT = i32x4.splat(0x7f800000);
   F16_MASK = i32x4.splat(0x8fffe000);
   F16_SHIFT = i32x4.splat(0x2000);
   TWO_112 = f32x4.splat(reinterpret<f32>(0x77800000));

@@ -1,6 +1,7 @@
 // Rows of 16-bit floats, eight elements of a vector as two f32x4: those of even and those of odd columns, which come from 32-bit
 // lanes and go back into them in place, without shuffles. Finite elements only.
 
+import { MAGNITUDE, SIGN } from "./constants.as";
 import { f16Pattern, roundedToBf16 } from "./narrow.as";
 
 /** Whether `columns` elements are a multiple of eight, and finite. */
@@ -52,10 +53,10 @@ export function odds<T>(patterns: v128): v128 {
 @inline
 export function joined<T>(even: v128, odd: v128): v128 {
   if (isSigned<T>()) return joinedBf16(even, odd);
-  const signs = v128.or(i32x4.shr_u(v128.and(even, i32x4.splat(0x80000000)), 16), v128.and(odd, i32x4.splat(0x80000000)));
+  const signs = v128.or(i32x4.shr_u(v128.and(even, SIGN), 16), v128.and(odd, SIGN));
   // 65536 is infinity.
   const limit = i32x4.splat(0x47800000);
-  return v128.or(joinedF16(i32x4.min_s(f32x4.abs(even), limit), i32x4.min_s(f32x4.abs(odd), limit)), signs);
+  return v128.or(joinedF16(i32x4.min_s(v128.and(even, MAGNITUDE), limit), i32x4.min_s(v128.and(odd, MAGNITUDE), limit)), signs);
 }
 
 /** Eight elements times a factor from 0 to 1, which is given times unit<T>(). */

@@ -3,7 +3,7 @@
 // A state is 8 u32 in a table: out pointer, its token, head and column strides, LSE pointer, its token and head strides
 // (strides in bytes), unused.
 
-import { exp2x4, exp4, log2x4, log4 } from "./math.as";
+import { exp2x4, expNegative4, log2x4, log4 } from "./math.as";
 
 export const STATE_BYTES: i32 = 32;
 
@@ -32,28 +32,35 @@ export function stateLses(state: usize, token: i32, head: i32, lanes: i32): v128
   return v128.bitselect(raw, f32x4.splat(-Infinity), f32x4.lt(raw, f32x4.splat(Infinity)));
 }
 
-/** max + log(sum of base^(lse - max)) over `count` states; -inf where all are empty. */
-export function totalLse(states: usize, count: i32, token: i32, head: i32, lanes: i32, base2: bool): v128 {
+/** The largest LSE of `count` states; 0 where all are empty. */
+// @ts-ignore: decorator
+@inline
+export function largestLse(states: usize, count: i32, token: i32, head: i32, lanes: i32): v128 {
   let max = f32x4.splat(-Infinity);
   for (let index = 0; index < count; index++) {
     max = f32x4.pmax(max, stateLses(states + index * STATE_BYTES, token, head, lanes));
   }
-  const empty = f32x4.eq(max, f32x4.splat(-Infinity));
-  max = v128.andnot(max, empty);
-  let sum = f32x4.splat(0);
-  for (let index = 0; index < count; index++) {
-    const lse = f32x4.sub(stateLses(states + index * STATE_BYTES, token, head, lanes), max);
-    sum = f32x4.add(sum, base2 ? exp2x4(lse) : exp4(lse));
-  }
+  return v128.andnot(max, f32x4.eq(max, f32x4.splat(-Infinity)));
+}
+
+/** base^(lse - max) of one state, `max` being at least its LSE; 0 where it is empty. */
+// @ts-ignore: decorator
+@inline
+export function statePower(state: usize, max: v128, token: i32, head: i32, lanes: i32, base2: bool): v128 {
+  const exponent = f32x4.sub(stateLses(state, token, head, lanes), max);
+  return base2 ? exp2x4(exponent) : expNegative4(exponent);
+}
+
+/** The LSE of states whose largest LSE and sum of powers are given; -inf where all are empty. */
+// @ts-ignore: decorator
+@inline
+export function totalLse(max: v128, sum: v128, base2: bool): v128 {
   return f32x4.add(max, base2 ? log2x4(sum) : log4(sum));
 }
 
-/** base^(lse - total) of one state; 0 where it is empty. */
+/** power / sum, at most 1; 0 where all states are empty. */
 // @ts-ignore: decorator
 @inline
-export function stateWeights(state: usize, total: v128, token: i32, head: i32, lanes: i32, base2: bool): v128 {
-  const lse = stateLses(state, token, head, lanes);
-  const exponent = f32x4.sub(lse, total);
-  const weight = base2 ? exp2x4(exponent) : exp4(exponent);
-  return v128.andnot(weight, f32x4.eq(lse, f32x4.splat(-Infinity)));
+export function stateWeights(power: v128, sum: v128): v128 {
+  return v128.andnot(f32x4.div(power, sum), f32x4.eq(sum, f32x4.splat(0)));
 }

@@ -16,26 +16,7 @@ import {
   ROUNDER,
 } from "./constants.as";
 
-/** e^x. NaN gives NaN, -inf gives 0, overflow gives +inf. */
-// @ts-ignore: decorator
-@inline
-export function exp4(x: v128): v128 {
-  // Nearest integer to x / ln 2 through the rounding of a large addend; its low bits are that integer.
-  const clamped = f32x4.pmin(f32x4.pmax(x, f32x4.splat(-88)), f32x4.splat(89));
-  const shifted = f32x4.add(f32x4.mul(clamped, f32x4.splat(1.44269504088896341)), f32x4.splat(12582912));
-  const n = f32x4.sub(shifted, f32x4.splat(12582912));
-  let r = f32x4.sub(clamped, f32x4.mul(n, f32x4.splat(0.693359375)));
-  r = f32x4.add(r, f32x4.mul(n, f32x4.splat(2.12194440e-4)));
-  let p = f32x4.add(f32x4.mul(r, f32x4.splat(1.9875691500e-4)), f32x4.splat(1.3981999507e-3));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(8.3334519073e-3));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(4.1665795894e-2));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(1.6666665459e-1));
-  p = f32x4.add(f32x4.mul(p, r), f32x4.splat(5.0000001201e-1));
-  p = f32x4.add(f32x4.add(f32x4.mul(p, f32x4.mul(r, r)), r), f32x4.splat(1));
-  return finish(p, shifted, f32x4.lt(x, f32x4.splat(-87.3365402)), f32x4.gt(x, f32x4.splat(88.7228317)));
-}
-
-/** 2^x, with the same special cases. */
+/** 2^x. NaN gives NaN, -inf gives 0, overflow gives +inf. */
 // @ts-ignore: decorator
 @inline
 export function exp2x4(x: v128): v128 {

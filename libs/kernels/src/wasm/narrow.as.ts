@@ -4,6 +4,8 @@
 // half of the sum counts the result's units, and the high half is the magic number's exponent. One dot product of the two halves
 // makes a pattern of them; a constant is left over, which the magic number's own low bits or a subtraction take away.
 
+import { EXPONENT, MAGNITUDE } from "./constants.as";
+
 /** Lanes of -1 where there is a number, 0 where there is a NaN. */
 // @ts-ignore: decorator
 @inline
@@ -25,7 +27,7 @@ function signBits(low: v128, high: v128): v128 {
 // @ts-ignore: decorator
 @inline
 function f16Magic(magnitude: v128): v128 {
-  const exponent = v128.and(magnitude, i32x4.splat(0x7f800000));
+  const exponent = v128.and(magnitude, EXPONENT);
   return i32x4.add(i32x4.max_s(exponent, i32x4.splat(0x38800000)), i32x4.splat(0x06800000));
 }
 
@@ -39,7 +41,7 @@ export function f16Pattern(magnitude: v128): v128 {
 // @ts-ignore: decorator
 @inline
 function saturatedF16Pattern(value: v128): v128 {
-  const magnitude = v128.and(value, i32x4.splat(0x7fffffff));
+  const magnitude = v128.and(value, MAGNITUDE);
   return i32x4.sub(f16Pattern(i32x4.min_s(magnitude, i32x4.splat(0x47800000))), i32x4.splat(0x1f800));
 }
 
@@ -74,9 +76,9 @@ export function f32ToBf16(low: v128, high: v128): v128 {
 // @ts-ignore: decorator
 @inline
 function f8Pattern(value: v128): v128 {
-  const magnitude = v128.and(value, i32x4.splat(0x7fffffff));
+  const magnitude = v128.and(value, MAGNITUDE);
   const held = i32x4.min_s(magnitude, i32x4.splat(0x43e00000));
-  const exponent = v128.and(held, i32x4.splat(0x7f800000));
+  const exponent = v128.and(held, EXPONENT);
   // 2^20 times the power of two of the magnitude, but at least 2^14; the low half takes away what the exponent adds.
   const magic = i32x4.add(i32x4.max_s(exponent, i32x4.splat(0x3c800000)), i32x4.splat(0x0a00fb98));
   return i32x4.dot_i16x8_s(f32x4.add(held, magic), i32x4.splat(0x00100100));

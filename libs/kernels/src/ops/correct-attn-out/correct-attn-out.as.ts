@@ -5,8 +5,9 @@
 // Numerics: f32; the LSE sum runs in rank order; a factor of 0 writes 0 without reading the row.
 
 import { BF16, F16, load1, load4, store1, store4, store8 } from "../../wasm/dtype.as";
-import { allFinite, scaled, unit } from "../../wasm/halves.as";
-import { STATE_BYTES, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
+import { allFinite } from "../../wasm/halves.as";
+import { largestLse, STATE_BYTES, statePower, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
+import { scaleHalves_bf16, scaleHalves_f16 } from "./scale-halves.as";
 
 /** `states` describes the N ranks' LSEs, then the source (`out` and this rank's LSE), then the result. */
 // @ts-ignore: decorator
@@ -20,8 +21,13 @@ function correct<T>(states: usize, count: i32, tokens: i32, heads: i32, dim: i32
   for (let token = 0; token < tokens; token++) {
     for (let head = 0; head < heads; head += 4) {
       const lanes = min(4, heads - head);
-      const total = totalLse(states, count, token, head, lanes, base2);
-      const factors = stateWeights(source, total, token, head, lanes, base2);
+      const max = largestLse(states, count, token, head, lanes);
+      let sum = f32x4.splat(0);
+      for (let index = 0; index < count; index++) {
+        sum = f32x4.add(sum, statePower(states + index * STATE_BYTES, max, token, head, lanes, base2));
+      }
+      const factors = stateWeights(statePower(source, max, token, head, lanes, base2), sum);
+      const total = totalLse(max, sum, base2);
       const lseRow = lseAt + token * lseTokenStride + head * lseHeadStride;
       for (let lane = 0; lane < lanes; lane++) {
         store<f32>(lseRow + lane * lseHeadStride, lane4(total, lane));
@@ -52,7 +58,8 @@ function scaleRow<T>(source: usize, sourceStride: u32, target: usize, targetStri
       return;
     }
     if (sizeof<T>() == 2 && allFinite<T>(source, dim)) {
-      scaleHalves<T>(source, target, dim, factor);
+      if (isSigned<T>()) scaleHalves_bf16(source, target, dim, factor);
+      else scaleHalves_f16(source, target, dim, factor);
       return;
     }
     const splat = f32x4.splat(factor);
@@ -76,15 +83,6 @@ function scaleRow<T>(source: usize, sourceStride: u32, target: usize, targetStri
     store1<T>(target, factor == 0 ? 0 : load1<T>(source) * factor);
     source += sourceStride;
     target += targetStride;
-  }
-}
-
-/** A row of finite elements, a multiple of eight, times a factor from 0 to 1. */
-function scaleHalves<T>(source: usize, target: usize, dim: i32, factor: f32): void {
-  const factors = f32x4.splat(factor * unit<T>());
-  for (const end = source + dim * 2; source < end; source += 16) {
-    v128.store(target, scaled<T>(v128.load(source), factors));
-    target += 16;
   }
 }
 

@@ -5,8 +5,9 @@
 // Numerics: f32, folded in the order of the states; a state of weight 0 is not read.
 
 import { BF16, F16, load1, load4, store1, store8 } from "../../wasm/dtype.as";
-import { allFinite, evens, joined, odds, unit } from "../../wasm/halves.as";
-import { STATE_BYTES, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
+import { allFinite } from "../../wasm/halves.as";
+import { largestLse, STATE_BYTES, statePower, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
+import { mergeHalves_bf16, mergeHalves_f16, mergeTwoHalves_bf16, mergeTwoHalves_f16 } from "./merge-halves.as";
 
 /**
  * `states` describes the N states, then the result (LSE pointer 0: not wanted). `weights` has room for N vectors and N
@@ -30,12 +31,18 @@ function merge<S, T>(
   for (let token = 0; token < tokens; token++) {
     for (let head = 0; head < heads; head += 4) {
       const lanes = min(4, heads - head);
-      const total = totalLse(states, count, token, head, lanes, base2);
+      const max = largestLse(states, count, token, head, lanes);
+      let sum = f32x4.splat(0);
       for (let index = 0; index < count; index++) {
-        const state = states + index * STATE_BYTES;
-        v128.store(weights + index * 16, stateWeights(state, total, token, head, lanes, base2));
+        const power = statePower(states + index * STATE_BYTES, max, token, head, lanes, base2);
+        v128.store(weights + index * 16, power);
+        sum = f32x4.add(sum, power);
+      }
+      for (let index = 0; index < count; index++) {
+        v128.store(weights + index * 16, stateWeights(v128.load(weights + index * 16), sum));
       }
       if (lseAt != 0) {
+        const total = totalLse(max, sum, base2);
         const at = lseAt + token * load<u32>(target, 20) + head * lseHeadStride;
         v128.store32_lane(at, total, 0);
         if (lanes > 1) v128.store32_lane(at + lseHeadStride, total, 1);
@@ -67,7 +74,11 @@ function mergeRow<S, T>(rows: usize, count: i32, target: usize, stride: u32, dim
   let column = 0;
   if (contiguous) {
     if (sizeof<T>() == 2 && sizeof<S>() == 2 && isSigned<S>() == isSigned<T>() && rowsAreFinite<S>(rows, count, dim)) {
-      mergeHalves<S>(rows, count, target, dim);
+      if (isSigned<T>()) {
+        if (count == 2) mergeTwoHalves_bf16(rows, target, dim);
+        else mergeHalves_bf16(rows, count, target, dim);
+      } else if (count == 2) mergeTwoHalves_f16(rows, target, dim);
+      else mergeHalves_f16(rows, count, target, dim);
       return;
     }
     for (; column + 16 <= dim; column += 16) {
@@ -106,25 +117,6 @@ function rowsAreFinite<T>(rows: usize, count: i32, dim: i32): bool {
     if (!allFinite<T>(load<u32>(rows + index * 12), dim)) return false;
   }
   return true;
-}
-
-/** As mergeRow for rows of finite elements, a multiple of eight. */
-function mergeHalves<T>(rows: usize, count: i32, target: usize, dim: i32): void {
-  for (let index = 0; index < count; index++) {
-    store<f32>(rows + index * 12, load<f32>(rows + index * 12, 8) * unit<T>(), 8);
-  }
-  const end = rows + count * 12;
-  for (let at = 0; at < dim * 2; at += 16) {
-    let even = f32x4.splat(0);
-    let odd = f32x4.splat(0);
-    for (let entry = rows; entry < end; entry += 12) {
-      const patterns = v128.load(<usize>load<u32>(entry) + at);
-      const weight = v128.load32_splat(entry, 8);
-      even = f32x4.add(even, f32x4.mul(weight, evens<T>(patterns)));
-      odd = f32x4.add(odd, f32x4.mul(weight, odds<T>(patterns)));
-    }
-    v128.store(target + at, joined<T>(even, odd));
-  }
 }
 
 export function mergeAttnStates_f32_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {

@@ -18,6 +18,16 @@ function write<S, T>(view: usize, slots: usize): void {
   const columns = load<i32>(view, 40);
   const blockSize = load<i32>(view, 44);
   const columnStride = load<u32>(view, 12);
+  const sourceStride = load<u32>(view, 8);
+  const targetStride = load<u32>(view, 28);
+  const factors: usize = load<u32>(view, 48);
+  const quantises = sizeof<T>() == 1 && sizeof<S>() != 1;
+  // The heads of a token as one row, where nothing lies between them.
+  const joined =
+    columnStride == sizeof<S>() &&
+    sourceStride == columns * sizeof<S>() &&
+    targetStride == columns * sizeof<T>() &&
+    (!quantises || allEqual(factors, heads));
   for (let token = 0; token < tokens; token++) {
     const slot = load<i32>(slots + token * 4);
     if (slot < 0) continue;
@@ -25,15 +35,26 @@ function write<S, T>(view: usize, slots: usize): void {
     const block: u32 = slot / blockSize;
     const offset: u32 = slot % blockSize;
     let target: usize = load<u32>(view, 16) + block * load<u32>(view, 20) + offset * load<u32>(view, 24);
+    if (joined && heads > 0) {
+      if (quantises) quantiseRow<S, T>(source, columnStride, target, heads * columns, load<f32>(factors));
+      else convertRow<S, T>(source, columnStride, target, heads * columns);
+      continue;
+    }
     for (let head = 0; head < heads; head++) {
-      if (sizeof<T>() == 1 && sizeof<S>() != 1) {
-        const factor = load<f32>(<usize>load<u32>(view, 48) + head * 4);
-        quantiseRow<S, T>(source, columnStride, target, columns, factor);
-      } else convertRow<S, T>(source, columnStride, target, columns);
-      source += load<u32>(view, 8);
-      target += load<u32>(view, 28);
+      if (quantises) quantiseRow<S, T>(source, columnStride, target, columns, load<f32>(factors + head * 4));
+      else convertRow<S, T>(source, columnStride, target, columns);
+      source += sourceStride;
+      target += targetStride;
     }
   }
+}
+
+/** Whether `count` f32 are the same. */
+function allEqual(numbers: usize, count: i32): bool {
+  for (let index = 1; index < count; index++) {
+    if (load<f32>(numbers + index * 4) != load<f32>(numbers)) return false;
+  }
+  return true;
 }
 
 function convertRow<S, T>(source: usize, stride: u32, target: usize, columns: i32): void {
