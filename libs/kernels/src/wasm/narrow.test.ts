@@ -139,8 +139,7 @@ function everyPattern(dtype: DType, columns: number): Tensor {
 
 for (const { dtype, toNumber, infinity } of HALVES) {
   const want = (value: number, bits: number): number => {
-    const isNaN = (bits & 0x7fff) > infinity;
-    return isNaN ? NANS[dtype] | (bits & 0x8000) : narrowed(dtype, f32Bits(value));
+    return (bits & 0x7fff) > infinity ? NANS[dtype] | (bits & 0x8000) : narrowed(dtype, f32Bits(value));
   };
 
   // Ranks of equal LSEs: every factor is 1 over their number, in f32.
