@@ -24,6 +24,13 @@ export let EXP_4: v128 = i32x4.splat(0);
 export let EXP_5: v128 = i32x4.splat(0);
 export let EXP_6: v128 = i32x4.splat(0);
 export let EXP_7: v128 = i32x4.splat(0);
+export let EXP2_FLOOR: v128 = i32x4.splat(0);
+export let EXP2_1: v128 = i32x4.splat(0);
+export let EXP2_2: v128 = i32x4.splat(0);
+export let EXP2_3: v128 = i32x4.splat(0);
+export let EXP2_4: v128 = i32x4.splat(0);
+export let EXP2_5: v128 = i32x4.splat(0);
+export let EXP2_6: v128 = i32x4.splat(0);
 
 /** Must be called once, before any kernel. */
 export function initialise(): void {
@@ -48,4 +55,11 @@ export function initialise(): void {
   EXP_5 = f32x4.splat(8.3334519073e-3);
   EXP_6 = f32x4.splat(1.3981999507e-3);
   EXP_7 = f32x4.splat(1.9875691500e-4);
+  EXP2_FLOOR = f32x4.splat(-150);
+  EXP2_1 = f32x4.splat(6.931472028550421e-1);
+  EXP2_2 = f32x4.splat(2.402264791363012e-1);
+  EXP2_3 = f32x4.splat(5.550332471162809e-2);
+  EXP2_4 = f32x4.splat(9.618437357674640e-3);
+  EXP2_5 = f32x4.splat(1.339887440266574e-3);
+  EXP2_6 = f32x4.splat(1.535336188319500e-4);
 }

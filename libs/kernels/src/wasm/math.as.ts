@@ -3,6 +3,13 @@
 // Range reduction and coefficients follow Cephes (expf, logf, tanhf).
 
 import {
+  EXP2_1,
+  EXP2_2,
+  EXP2_3,
+  EXP2_4,
+  EXP2_5,
+  EXP2_6,
+  EXP2_FLOOR,
   EXP_2,
   EXP_3,
   EXP_4,
@@ -63,6 +70,23 @@ export function expNegative4(x: v128): v128 {
   // Below n = -126 the shifted bits are negative: a factor of 0.
   const factor = i32x4.max_s(i32x4.shl(shifted, 23), i32x4.splat(0));
   return f32x4.add(f32x4.mul(p, factor), factor);
+}
+
+/** 2^x for x <= 0 (or NaN). Below -126.5 it is 0. Coefficients of Cephes (exp2f). */
+// @ts-ignore: decorator
+@inline
+export function exp2Negative4(x: v128): v128 {
+  // The low bits of `shifted` are n + 127, n being the nearest integer to x.
+  const clamped = f32x4.pmax(x, EXP2_FLOOR);
+  const shifted = f32x4.add(clamped, ROUNDER);
+  const r = f32x4.sub(clamped, f32x4.sub(shifted, ROUNDER));
+  let p = f32x4.add(f32x4.mul(r, EXP2_6), EXP2_5);
+  p = f32x4.add(f32x4.mul(p, r), EXP2_4);
+  p = f32x4.add(f32x4.mul(p, r), EXP2_3);
+  p = f32x4.add(f32x4.mul(p, r), EXP2_2);
+  p = f32x4.add(f32x4.mul(p, r), EXP2_1);
+  const factor = i32x4.max_s(i32x4.shl(shifted, 23), i32x4.splat(0));
+  return f32x4.add(f32x4.mul(f32x4.mul(p, r), factor), factor);
 }
 
 /** ln x for x >= 0. 0 gives -inf, +inf gives +inf, NaN gives NaN. Subnormals count as the smallest normal. */

@@ -12,7 +12,7 @@
 
 import { BF16, F16, F8, I8 } from "../../wasm/dtype.as";
 import { log4 } from "../../wasm/math.as";
-import { convertRow, loadQueryRow } from "./rows.as";
+import { convertRow, loadQueryRow, pairRow, unpairRow } from "./rows.as";
 import { SCORE_STRIDE, scores } from "./scores.as";
 import { softmaxRow } from "./softmax.as";
 import { touchRows } from "./touch.as";
@@ -32,8 +32,8 @@ const VALUE_DIM: usize = 88;
 const BLOCK_SIZE: usize = 92;
 const GROUP_SIZE: usize = 96;
 const GROUP_OFFSET: usize = 100;
-const SCALE: usize = 104; // f32
-const SOFTCAP: usize = 108; // f32, 0 for none
+const SCALE: usize = 104; // f32; scores are in units of ln 2
+const SOFTCAP: usize = 108; // f32, in units of ln 2; 0 for none
 const OUT: usize = 112; // pointer, token stride, head stride, column stride
 const LSE: usize = 128; // pointer, token stride, head stride
 const MAX_ROWS: usize = 140;
@@ -43,13 +43,16 @@ const O_ROWS: usize = 152; // maxRows x padded value dim
 const S_ROWS: usize = 156; // maxRows x SCORE_STRIDE bytes
 const STATE: usize = 160; // maxRows x (max, sum, rescale, first visible key of the tile, one past the last)
 const POINTERS: usize = 164; // tileKeys pointers each to key rows, value rows and tile rows
-const TILE: usize = 168; // tileKeys x the larger padded dim: keys, later values, as f32
+const TILE: usize = 168; // KV heads x tileKeys x the larger padded dim: keys, later values, as f32
 const TOUCHED: usize = 172; // what touchRows read
-const SINKS: usize = 176; // one f32 per query head; 0 for none
+const SINKS: usize = 176; // one f32 per query head, in units of ln 2; 0 for none
 const KEY_SCALES: usize = 180; // one f32 per KV head; 0 for none
 const VALUE_SCALES: usize = 184;
 
 const STATE_BYTES: i32 = 20;
+/** KV heads that share a tile; one more where a pass begins within a group. */
+const MAX_TILE_HEADS: i32 = 16;
+const LN_2: f32 = 0.69314718055994531;
 
 // @ts-ignore: decorator
 @inline
@@ -82,7 +85,7 @@ function attend<T>(p: usize): void {
       end = max(end, nextEnd);
       last++;
     }
-    const headsPerPass = max(1, maxRows / (last - token));
+    const headsPerPass = max(1, min(maxRows / (last - token), size * MAX_TILE_HEADS));
     let head = 0;
     while (head < queryHeads) {
       let stop = min(queryHeads, head + headsPerPass);
@@ -134,6 +137,9 @@ function pass<T>(
   const convertsValues = !isFloat<T>() || (valueDim & 3) != 0 || rowsPerHead > 4;
   // MLA: the values are columns of the keys.
   const sharedRows = convertsKeys && v128.all_true<i32>(i32x4.eq(v128.load(p, KEY), v128.load(p, VALUE)));
+  const paired = sizeof<T>() == 2 && ((keyDim | valueDim) & 7) == 0;
+  const kvHeads = lastKvHead + 1 - firstKvHead;
+  const tileStride = tileKeys * tileBytes;
 
   for (let kvHead = firstKvHead; kvHead <= lastKvHead; kvHead++) {
     const from = max(head, kvHead * size - groupOffset);
@@ -144,6 +150,7 @@ function pass<T>(
       for (let next = row + heads; row < next; row++) {
         const scale = load<f32>(p, SCALE) * headScale(p, KEY_SCALES, kvHead);
         loadQueryRow(at, load<u32>(p, QUERY + 12), load<i32>(p, QUERY + 16), qRows + row * keyBytes, keyDim, scale);
+        if (paired) pairRow(qRows + row * keyBytes, keyDim);
         // A sink is a first key whose value is 0. (A token that ends at -1 is padding.)
         const hasSink = sinks != 0 && load<i32>(load<u32>(p, ENDS) + (token + index) * 4) >= 0;
         const sink: f32 = hasSink ? load<f32>(sinks + (from + row + heads - next) * 4) : -Infinity;
@@ -162,45 +169,38 @@ function pass<T>(
     findRows(p, KEY, sequence, first, count, keyRows);
     findRows(p, VALUE, sequence, first, count, valueRows);
     for (let key = count; key < padded; key++) store<u32>(keyRows + key * 4, load<u32>(keyRows + (count - 1) * 4));
-    if (firstKvHead < lastKvHead) {
-      const heads = lastKvHead - firstKvHead;
-      const keyStride = load<u32>(p, KEY + 12);
-      const valueStride = load<u32>(p, VALUE + 12);
-      const keySpan = heads * keyStride + keyDim * sizeof<T>();
-      const valueSpan = heads * valueStride + valueDim * sizeof<T>();
-      let read = touchRows(keyRows, count, firstKvHead * keyStride, keySpan);
-      if (!sharedRows) read ^= touchRows(valueRows, count, firstKvHead * valueStride, valueSpan);
-      store<u32>(p, read, TOUCHED);
-    }
     const full = seesAll(p, token, tokenCount, first, count);
+    if (convertsKeys) convertTile<T>(p, KEY, keyRows, count, firstKvHead, kvHeads, tile, tileBytes, tileStride, keyDim, paired);
+    else if (kvHeads > 1) touchTile<T>(p, KEY, keyRows, count, firstKvHead, kvHeads, keyDim);
     for (let kvHead = firstKvHead; kvHead <= lastKvHead; kvHead++) {
       const from = max(head, kvHead * size - groupOffset);
       const heads = min(stop, (kvHead + 1) * size - groupOffset) - from;
       const row = (from - head) * tokenCount;
       const rows = heads * tokenCount;
       const state = states + row * STATE_BYTES;
-      const keyOffset = kvHead * load<u32>(p, KEY + 12);
-      const valueOffset = kvHead * load<u32>(p, VALUE + 12);
+      const weights = sRows + row * <i32>SCORE_STRIDE;
       writeVisible(p, token, tokenCount, heads, first, count, state);
       const q = qRows + row * keyBytes;
-      if (convertsKeys) {
-        for (let key = 0; key < count; key++) {
-          convertRow<T>(load<u32>(keyRows + key * 4) + keyOffset, load<u32>(tileRows + key * 4), keyDim);
-        }
-        scores(q, rows, tileRows, 0, padded, keyBytes, sRows);
-      } else scores(q, rows, keyRows, keyOffset, padded, keyBytes, sRows);
+      if (convertsKeys) scores(q, rows, tileRows, (kvHead - firstKvHead) * tileStride, padded, keyBytes, weights);
+      else scores(q, rows, keyRows, kvHead * load<u32>(p, KEY + 12), padded, keyBytes, weights);
       for (let index = 0; index < rows; index++) {
-        softmaxRow(sRows + index * <i32>SCORE_STRIDE, padded, state + index * STATE_BYTES, softcap);
+        softmaxRow(weights + index * <i32>SCORE_STRIDE, padded, state + index * STATE_BYTES, softcap);
       }
+    }
+    if (convertsValues) {
+      if (!sharedRows) convertTile<T>(p, VALUE, valueRows, count, firstKvHead, kvHeads, tile, tileBytes, tileStride, valueDim, paired);
+    } else if (kvHeads > 1) touchTile<T>(p, VALUE, valueRows, count, firstKvHead, kvHeads, valueDim);
+    for (let kvHead = firstKvHead; kvHead <= lastKvHead; kvHead++) {
+      const from = max(head, kvHead * size - groupOffset);
+      const heads = min(stop, (kvHead + 1) * size - groupOffset) - from;
+      const row = (from - head) * tokenCount;
+      const rows = heads * tokenCount;
+      const state = states + row * STATE_BYTES;
+      const weights = sRows + row * <i32>SCORE_STRIDE;
       const o = oRows + row * valueBytes;
-      if (convertsValues) {
-        if (!sharedRows) {
-          for (let key = 0; key < count; key++) {
-            convertRow<T>(load<u32>(valueRows + key * 4) + valueOffset, load<u32>(tileRows + key * 4), valueDim);
-          }
-        }
-        weightedSum(sRows, rows, tileRows, 0, count, o, valueBytes, state, full);
-      } else weightedSum(sRows, rows, valueRows, valueOffset, count, o, valueBytes, state, full);
+      const offset = (kvHead - firstKvHead) * tileStride;
+      if (convertsValues) weightedSum(weights, rows, tileRows, offset, count, o, valueBytes, state, full);
+      else weightedSum(weights, rows, valueRows, kvHead * load<u32>(p, VALUE + 12), count, o, valueBytes, state, full);
     }
   }
 
@@ -211,11 +211,45 @@ function pass<T>(
     const scale = headScale(p, VALUE_SCALES, kvHead);
     for (let index = token; index < token + tokenCount; index++) {
       for (let rowHead = from; rowHead < from + heads; rowHead++) {
+        if (paired) unpairRow(oRows + row * valueBytes, valueDim);
         writeRow(p, index, rowHead, oRows + row * valueBytes, states + row * STATE_BYTES, valueDim, scale);
         row++;
       }
     }
   }
+}
+
+/** A tile's keys or values (KEY or VALUE) as f32, KV head by KV head, read in the order they lie in memory. */
+function convertTile<T>(
+  p: usize,
+  cache: usize,
+  rows: usize,
+  count: i32,
+  firstKvHead: i32,
+  kvHeads: i32,
+  tile: usize,
+  tileBytes: i32,
+  tileStride: i32,
+  dim: i32,
+  paired: bool,
+): void {
+  const headStride = load<u32>(p + cache, 12);
+  for (let key = 0; key < count; key++) {
+    let source: usize = load<u32>(rows + key * 4) + firstKvHead * headStride;
+    let target = tile + key * tileBytes;
+    for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
+      convertRow<T>(source, target, dim, paired);
+      source += headStride;
+      target += tileStride;
+    }
+  }
+}
+
+/** Brings a tile's keys or values (KEY or VALUE) near. */
+function touchTile<T>(p: usize, cache: usize, rows: usize, count: i32, firstKvHead: i32, kvHeads: i32, dim: i32): void {
+  const headStride = load<u32>(p + cache, 12);
+  const read = touchRows(rows, count, firstKvHead * headStride, (kvHeads - 1) * headStride + dim * sizeof<T>());
+  store<u32>(p, read, TOUCHED);
 }
 
 /** What an element of a KV head stands for, by KEY_SCALES or VALUE_SCALES; 1 when there are no scales. */
@@ -281,7 +315,7 @@ function writeVisible(
 /** The row's LSE, and its output: the sums over the total weight, times the values' scale; 0 when nothing was seen. */
 function writeRow(p: usize, token: i32, head: i32, row: usize, state: usize, dim: i32, scale: f32): void {
   const sum = load<f32>(state, 4);
-  const lse = load<f32>(state) + f32x4.extract_lane(log4(f32x4.splat(sum)), 0);
+  const lse = load<f32>(state) * LN_2 + f32x4.extract_lane(log4(f32x4.splat(sum)), 0);
   const lseAt: usize = load<u32>(p, LSE) + token * load<u32>(p, LSE + 4) + head * load<u32>(p, LSE + 8);
   store<f32>(lseAt, sum == 0 ? -Infinity : lse);
   const out: usize = load<u32>(p, OUT) + token * load<u32>(p, OUT + 4) + head * load<u32>(p, OUT + 8);

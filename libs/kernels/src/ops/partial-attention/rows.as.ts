@@ -1,7 +1,8 @@
 // Rows of queries, keys and values as f32, padded with zeros to a multiple of four columns.
 
-import { F8_LOWER, F8_UPPER } from "../../wasm/constants.as";
-import { BF16, F16, f16ToF32Finite, F8, load1, load4 } from "../../wasm/dtype.as";
+import { F8_LOWER, F8_UPPER, TWO_112 } from "../../wasm/constants.as";
+import { BF16, F16, F8, load1, load4 } from "../../wasm/dtype.as";
+import { evens, odds } from "../../wasm/halves.as";
 
 // @ts-ignore: decorator
 @inline
@@ -9,8 +10,15 @@ function twice(bits: v128): v128 {
   return i16x8.add(bits, bits);
 }
 
-/** One row of unit stride. */
-export function convertRow<T>(source: usize, target: usize, dim: i32): void {
+/**
+ * One row of unit stride. `paired` (16-bit dtypes, multiples of eight columns): of eight columns, those of even number before
+ * those of odd number, which are found without taking a vector apart. Dot products do not mind; see `unpaired`.
+ */
+export function convertRow<T>(source: usize, target: usize, dim: i32, paired: bool): void {
+  if (sizeof<T>() == 2 && paired) {
+    convertPairs<T>(source, target, dim);
+    return;
+  }
   const end = source + dim * sizeof<T>();
   const unrolled = source + (dim & ~15) * sizeof<T>();
   if (sizeof<T>() == 1) {
@@ -19,33 +27,6 @@ export function convertRow<T>(source: usize, target: usize, dim: i32): void {
       else storeF8(v128.load(source), target);
       source += 16;
       target += 64;
-    }
-  } else if (isFloat<T>() || isSigned<T>()) {
-    while (source < unrolled) {
-      v128.store(target, load4<T>(source));
-      v128.store(target, load4<T>(source + 4 * sizeof<T>()), 16);
-      v128.store(target, load4<T>(source + 8 * sizeof<T>()), 32);
-      v128.store(target, load4<T>(source + 12 * sizeof<T>()), 48);
-      source += 16 * sizeof<T>();
-      target += 64;
-    }
-  } else {
-    // The largest magnitude, in the upper 15 bits, tells afterwards whether anything was infinite or NaN.
-    let largest = i32x4.splat(0);
-    const start = source;
-    while (source < unrolled) {
-      v128.store(target, f16ToF32Finite(v128.load16x4_s(source)));
-      v128.store(target, f16ToF32Finite(v128.load16x4_s(source, 8)), 16);
-      v128.store(target, f16ToF32Finite(v128.load16x4_s(source, 16)), 32);
-      v128.store(target, f16ToF32Finite(v128.load16x4_s(source, 24)), 48);
-      largest = i16x8.max_u(largest, twice(v128.load(source)));
-      largest = i16x8.max_u(largest, twice(v128.load(source, 16)));
-      source += 32;
-      target += 64;
-    }
-    if (v128.any_true(i16x8.ge_u(largest, i16x8.splat(<i16>0xf800)))) {
-      target -= (source - start) * 2;
-      source = start;
     }
   }
   while (source + 4 * sizeof<T>() <= end) {
@@ -60,6 +41,71 @@ export function convertRow<T>(source: usize, target: usize, dim: i32): void {
       source += sizeof<T>();
       target += 4;
     }
+  }
+}
+
+// @ts-ignore: decorator
+@inline
+function convertPairs<T>(source: usize, target: usize, dim: i32): void {
+  const end = source + dim * 2;
+  if (isSigned<T>()) {
+    while (source < end) {
+      const patterns = v128.load(source);
+      v128.store(target, evens<T>(patterns));
+      v128.store(target, odds<T>(patterns), 16);
+      source += 16;
+      target += 32;
+    }
+    return;
+  }
+  // The largest magnitude, in the upper 15 bits, tells afterwards whether anything was infinite or NaN.
+  let largest = i32x4.splat(0);
+  const start = source;
+  while (source < end) {
+    const patterns = v128.load(source);
+    v128.store(target, f32x4.mul(evens<T>(patterns), TWO_112));
+    v128.store(target, f32x4.mul(odds<T>(patterns), TWO_112), 16);
+    largest = i16x8.max_u(largest, twice(patterns));
+    source += 16;
+    target += 32;
+  }
+  if (!v128.any_true(i16x8.ge_u(largest, i16x8.splat(<i16>0xf800)))) return;
+  source = start;
+  target -= dim * 4;
+  while (source < end) {
+    const patterns = v128.load(source);
+    v128.store(target, withSpecials(f32x4.mul(evens<T>(patterns), TWO_112)));
+    v128.store(target, withSpecials(f32x4.mul(odds<T>(patterns), TWO_112)), 16);
+    source += 16;
+    target += 32;
+  }
+}
+
+/** What came out as 2^16 or more was infinity or NaN. */
+// @ts-ignore: decorator
+@inline
+function withSpecials(scaled: v128): v128 {
+  const special = f32x4.ge(f32x4.abs(scaled), f32x4.splat(65536));
+  return v128.or(scaled, v128.and(special, i32x4.splat(0x7f800000)));
+}
+
+/** Of each eight columns of a row in memory order, those of even number before those of odd number. */
+export function pairRow(row: usize, dim: i32): void {
+  for (const end = row + dim * 4; row < end; row += 32) {
+    const low = v128.load(row);
+    const high = v128.load(row, 16);
+    v128.store(row, v128.shuffle<f32>(low, high, 0, 2, 4, 6));
+    v128.store(row, v128.shuffle<f32>(low, high, 1, 3, 5, 7), 16);
+  }
+}
+
+/** Undoes pairRow. */
+export function unpairRow(row: usize, dim: i32): void {
+  for (const end = row + dim * 4; row < end; row += 32) {
+    const even = v128.load(row);
+    const odd = v128.load(row, 16);
+    v128.store(row, v128.shuffle<f32>(even, odd, 0, 4, 1, 5));
+    v128.store(row, v128.shuffle<f32>(even, odd, 2, 6, 3, 7), 16);
   }
 }
 

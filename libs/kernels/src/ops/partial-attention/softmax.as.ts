@@ -1,6 +1,6 @@
-// One step of the online softmax: a tile's scores become weights relative to the new maximum.
+// One step of the online softmax: a tile's scores, in units of ln 2, become weights relative to the new maximum.
 
-import { expNegative4, tanh4 } from "../../wasm/math.as";
+import { exp2Negative4, tanh4 } from "../../wasm/math.as";
 
 /**
  * `row` holds `keys` (a multiple of 4) scores, of which [first, stop) count. `state` is the row's maximum and sum so
@@ -34,13 +34,13 @@ export function softmaxRow(row: usize, keys: i32, state: usize, softcap: f32): v
 
   let sums = f32x4.splat(0);
   for (let key = 0; key < keys; key += 4) {
-    const weight = expNegative4(f32x4.sub(v128.load(row + key * 4), reference));
+    const weight = exp2Negative4(f32x4.sub(v128.load(row + key * 4), reference));
     v128.store(row + key * 4, weight);
     sums = f32x4.add(sums, weight);
   }
   sums = f32x4.add(sums, v128.shuffle<f32>(sums, sums, 2, 3, 0, 1));
   sums = f32x4.add(sums, v128.shuffle<f32>(sums, sums, 1, 0, 3, 2));
-  const rescale = f32x4.extract_lane(expNegative4(f32x4.sub(f32x4.splat(before), reference)), 0);
+  const rescale = f32x4.extract_lane(exp2Negative4(f32x4.sub(f32x4.splat(before), reference)), 0);
   store<f32>(state, maximum);
   store<f32>(state, load<f32>(state, 4) * rescale + f32x4.extract_lane(sums, 0), 4);
   store<f32>(state, rescale, 8);

@@ -12,6 +12,8 @@ const TILE_ELEMENTS = 4096;
 /** Bytes between rows of scores, as in `scores.as.ts`: room for the longest tile. */
 const SCORE_STRIDE = 528;
 const MAX_TILE_KEYS = 128;
+/** KV heads that share a tile, as in `partial-attention.as.ts`. */
+const MAX_TILE_HEADS = 16;
 
 /** partialAttention by `partial-attention.as.ts`. */
 export function partialAttentionWasm(kernels: WasmKernels, context: KernelContext, args: PartialAttentionArgs): void {
@@ -26,7 +28,7 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
   const lse = expectHeapTensor(name, "lse", args.lse, heap);
   if (plan.tokens === 0 || plan.queryHeads === 0) return;
   const kernel = context.get(`${name} ${keyCache.dtype}`, () => kernels.kernel(`${name}_${keyCache.dtype}`));
-  const { bytes, maxRows, tileKeys, offsets } = layOutScratch(plan);
+  const { bytes, maxRows, tileKeys, offsets } = layOutScratch(plan, keyCache.dim(2));
   const { pointer, ints, floats } = kernels.reserve(bytes);
   let at = 0;
   const put = (...words: number[]): void => {
@@ -42,14 +44,18 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
   put(pointer + offsets.sequences, pointer + offsets.starts, pointer + offsets.ends);
   put(plan.tokens, plan.queryHeads, plan.keyDim, plan.valueDim, plan.blockSize);
   put(plan.headGroup.size, plan.headGroup.offset);
-  putFloat(plan.scale);
-  putFloat(plan.softcap);
+  putFloat(plan.scale * Math.LOG2E);
+  putFloat(plan.softcap * Math.LOG2E);
   put(out.byteOffset, ...byteStrides(out));
   put(lse.byteOffset, ...byteStrides(lse));
   put(maxRows, tileKeys, pointer + offsets.query, pointer + offsets.out, pointer + offsets.scores);
   put(pointer + offsets.state, pointer + offsets.pointers, pointer + offsets.tile);
   put(0, plan.sinks === undefined ? 0 : pointer + offsets.sinks);
-  if (plan.sinks !== undefined) floats.set(plan.sinks, offsets.sinks >> 2);
+  if (plan.sinks !== undefined)
+    floats.set(
+      Array.from(plan.sinks, (sink) => sink * Math.LOG2E),
+      offsets.sinks >> 2,
+    );
   for (const [scales, offset] of [
     [plan.keyScales, offsets.keyScales],
     [plan.valueScales, offsets.valueScales],
@@ -68,7 +74,7 @@ function byteStrides(tensor: Tensor): number[] {
 }
 
 /** Where in scratch memory everything lies, in bytes from its start. The parameters come first. */
-function layOutScratch(plan: PartialAttentionPlan) {
+function layOutScratch(plan: PartialAttentionPlan, kvHeads: number) {
   const keyColumns = Math.ceil(plan.keyDim / 4) * 4;
   const valueColumns = Math.ceil(plan.valueDim / 4) * 4;
   const columns = Math.max(keyColumns, valueColumns, 4);
@@ -93,7 +99,7 @@ function layOutScratch(plan: PartialAttentionPlan) {
     scores: take(maxRows * SCORE_STRIDE),
     state: take(maxRows * 20),
     pointers: take(tileKeys * 12),
-    tile: take(tileKeys * columns * 4),
+    tile: take(Math.min(kvHeads, MAX_TILE_HEADS + 1) * tileKeys * columns * 4),
   };
   return { bytes, maxRows, tileKeys, offsets };
 }
