@@ -48,6 +48,7 @@ const TOUCHED: usize = 172; // what touchRows read
 const SINKS: usize = 176; // one f32 per query head, in units of ln 2; 0 for none
 const KEY_SCALES: usize = 180; // one f32 per KV head; 0 for none
 const VALUE_SCALES: usize = 184;
+const SPREAD: usize = 188; // scratch of weightedSum
 
 const STATE_BYTES: i32 = 20;
 /** KV heads that share a tile; one more where a pass begins within a group. */
@@ -129,6 +130,7 @@ function pass<T>(
   const valueRows = keyRows + tileKeys * 4;
   const tileRows = valueRows + tileKeys * 4;
   const tile: usize = load<u32>(p, TILE);
+  const spread: usize = load<u32>(p, SPREAD);
   const tileBytes = max(keyBytes, valueBytes);
   const convertsKeys = !isFloat<T>() || (keyDim & 3) != 0;
   // Values are read once for every four rows: from a tile, unless that is only once. (Rows of a cache often lie a power
@@ -199,8 +201,8 @@ function pass<T>(
       const weights = sRows + row * <i32>SCORE_STRIDE;
       const o = oRows + row * valueBytes;
       const offset = (kvHead - firstKvHead) * tileStride;
-      if (convertsValues) weightedSum(weights, rows, tileRows, offset, count, o, valueBytes, state, full);
-      else weightedSum(weights, rows, valueRows, kvHead * load<u32>(p, VALUE + 12), count, o, valueBytes, state, full);
+      if (convertsValues) weightedSum(weights, rows, tileRows, offset, count, o, valueBytes, state, full, spread);
+      else weightedSum(weights, rows, valueRows, kvHead * load<u32>(p, VALUE + 12), count, o, valueBytes, state, full, spread);
     }
   }
 

@@ -49,9 +49,18 @@ function multiplyAdd(sum: v128, a: v128, b: v128): v128 {
 // @ts-ignore: decorator
 @inline
 function sums(a: v128, b: v128, c: v128, d: v128): v128 {
-  const ab = f32x4.add(v128.shuffle<f32>(a, b, 0, 4, 1, 5), v128.shuffle<f32>(a, b, 2, 6, 3, 7));
-  const cd = f32x4.add(v128.shuffle<f32>(c, d, 0, 4, 1, 5), v128.shuffle<f32>(c, d, 2, 6, 3, 7));
-  return f32x4.add(v128.shuffle<f32>(ab, cd, 0, 1, 4, 5), v128.shuffle<f32>(ab, cd, 2, 3, 6, 7));
+  const ab = halfSums(a, b);
+  const cd = halfSums(c, d);
+  return f32x4.add(v128.shuffle<f32>(ab, cd, 0, 2, 4, 6), v128.shuffle<f32>(ab, cd, 1, 3, 5, 7));
+}
+
+/** Lanes 0 + 2 and 1 + 3 of both. (As 64-bit lanes, since some compilers take three instructions for a shuffle.) */
+// @ts-ignore: decorator
+@inline
+function halfSums(a: v128, b: v128): v128 {
+  const low = f64x2.replace_lane(a, 1, f64x2.extract_lane(b, 0));
+  const high = f64x2.replace_lane(b, 0, f64x2.extract_lane(a, 1));
+  return f32x4.add(low, high);
 }
 
 function twoRows(

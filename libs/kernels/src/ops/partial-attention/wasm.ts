@@ -12,6 +12,8 @@ const TILE_ELEMENTS = 4096;
 /** Bytes between rows of scores, as in `scores.as.ts`: room for the longest tile. */
 const SCORE_STRIDE = 528;
 const MAX_TILE_KEYS = 128;
+/** Bytes between rows of spread-out weights, as in `weighted-sum.as.ts`. */
+const SPREAD_STRIDE = 2064;
 /** KV heads that share a tile, as in `partial-attention.as.ts`. */
 const MAX_TILE_HEADS = 16;
 
@@ -63,6 +65,7 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
     put(scales === undefined ? 0 : pointer + offset);
     if (scales !== undefined) floats.set(scales, offset >> 2);
   }
+  put(pointer + offsets.spread);
   ints.set(plan.sequences, offsets.sequences >> 2);
   ints.set(plan.starts, offsets.starts >> 2);
   ints.set(plan.ends, offsets.ends >> 2);
@@ -98,6 +101,7 @@ function layOutScratch(plan: PartialAttentionPlan, kvHeads: number) {
     out: take(maxRows * valueColumns * 4),
     scores: take(maxRows * SCORE_STRIDE),
     state: take(maxRows * 20),
+    spread: take(4 * SPREAD_STRIDE),
     pointers: take(tileKeys * 12),
     tile: take(Math.min(kvHeads, MAX_TILE_HEADS + 1) * tileKeys * columns * 4),
   };

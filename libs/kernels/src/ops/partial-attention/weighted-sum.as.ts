@@ -1,8 +1,12 @@
 // Adds a tile's weighted values: O[row] = O[row] * rescale + sum over the keys a row sees of weight * value.
 //
-// Four rows by eight columns at a time: eight vectors of sums in registers, six loads for sixteen operations.
+// Four rows by eight columns at a time: eight vectors of sums in registers, six loads for sixteen operations. The weights of four
+// rows are spread out first, each as a vector of its own, since every eight columns want them so.
 
 import { SCORE_STRIDE } from "./scores.as";
+
+/** Bytes from one row of spread-out weights to the next: at most 128 keys, and 16 more so that rows spread over the cache. */
+export const SPREAD_STRIDE: usize = 2064;
 
 // @ts-ignore: decorator
 @inline
@@ -12,7 +16,7 @@ function multiplyAdd(sum: v128, a: v128, b: v128): v128 {
 
 /**
  * `valueRows` points to `keys` addresses of value rows, each to be moved by `offset`; `state` as in softmaxRow; `full`
- * when every row sees all keys.
+ * when every row sees all keys; `spread` is scratch for four rows of spread-out weights.
  */
 export function weightedSum(
   weights: usize,
@@ -24,6 +28,7 @@ export function weightedSum(
   rowBytes: i32,
   state: usize,
   full: bool,
+  spread: usize,
 ): void {
   let row = 0;
   for (; row + 4 <= rows; row += 4) {
@@ -37,7 +42,12 @@ export function weightedSum(
     }
     const w = weights + row * <i32>SCORE_STRIDE;
     const o = out + row * rowBytes;
-    if (first < stop) fourRows(w, valueRows, offset, first, stop, o, rowBytes, state + row * 20);
+    if (first < stop) {
+      for (let index = 0; index < 4; index++) {
+        spreadWeights(w + index * <i32>SCORE_STRIDE, spread + index * <i32>SPREAD_STRIDE, stop);
+      }
+      fourRows(spread, valueRows, offset, first, stop, o, rowBytes, state + row * 20);
+    }
     if (full) continue;
     // The keys that only some of the four rows see.
     for (let index = row; index < row + 4; index++) {
@@ -68,8 +78,20 @@ export function weightedSum(
   }
 }
 
+/** Each of `count` weights as a vector; up to three beyond them may be read and written. */
+function spreadWeights(weights: usize, spread: usize, count: i32): void {
+  for (const end = weights + count * 4; weights < end; weights += 16) {
+    const four = v128.load(weights);
+    v128.store(spread, i8x16.swizzle(four, i8x16(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3)));
+    v128.store(spread, i8x16.swizzle(four, i8x16(4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7, 4, 5, 6, 7)), 16);
+    v128.store(spread, i8x16.swizzle(four, i8x16(8, 9, 10, 11, 8, 9, 10, 11, 8, 9, 10, 11, 8, 9, 10, 11)), 32);
+    v128.store(spread, i8x16.swizzle(four, i8x16(12, 13, 14, 15, 12, 13, 14, 15, 12, 13, 14, 15, 12, 13, 14, 15)), 48);
+    spread += 64;
+  }
+}
+
 function fourRows(
-  weights: usize,
+  spread: usize,
   valueRows: usize,
   offset: usize,
   first: i32,
@@ -94,26 +116,26 @@ function fourRows(
     let d1 = f32x4.splat(0);
     const column = offset + at;
     let pointer = valueRows + first * 4;
-    let weight = weights + first * 4;
+    let weight = spread + first * 16;
     const end = valueRows + stop * 4;
     while (pointer < end) {
       const value: usize = load<u32>(pointer) + column;
       const v0 = v128.load(value);
       const v1 = v128.load(value, 16);
-      let w = f32x4.splat(load<f32>(weight));
+      let w = v128.load(weight);
       a0 = multiplyAdd(a0, w, v0);
       a1 = multiplyAdd(a1, w, v1);
-      w = f32x4.splat(load<f32>(weight, SCORE_STRIDE));
+      w = v128.load(weight, SPREAD_STRIDE);
       b0 = multiplyAdd(b0, w, v0);
       b1 = multiplyAdd(b1, w, v1);
-      w = f32x4.splat(load<f32>(weight, 2 * SCORE_STRIDE));
+      w = v128.load(weight, 2 * SPREAD_STRIDE);
       c0 = multiplyAdd(c0, w, v0);
       c1 = multiplyAdd(c1, w, v1);
-      w = f32x4.splat(load<f32>(weight, 3 * SCORE_STRIDE));
+      w = v128.load(weight, 3 * SPREAD_STRIDE);
       d0 = multiplyAdd(d0, w, v0);
       d1 = multiplyAdd(d1, w, v1);
       pointer += 4;
-      weight += 4;
+      weight += 16;
     }
     let o = out + at;
     v128.store(o, multiplyAdd(a0, r0, v128.load(o)));
@@ -135,10 +157,10 @@ function fourRows(
     let d = f32x4.splat(0);
     for (let key = first * 4; key < stop * 4; key += 4) {
       const v = v128.load(<usize>load<u32>(valueRows + key) + offset + at);
-      a = multiplyAdd(a, f32x4.splat(load<f32>(weights + key)), v);
-      b = multiplyAdd(b, f32x4.splat(load<f32>(weights + key, SCORE_STRIDE)), v);
-      c = multiplyAdd(c, f32x4.splat(load<f32>(weights + key, 2 * SCORE_STRIDE)), v);
-      d = multiplyAdd(d, f32x4.splat(load<f32>(weights + key, 3 * SCORE_STRIDE)), v);
+      a = multiplyAdd(a, v128.load(spread + key * 4), v);
+      b = multiplyAdd(b, v128.load(spread + key * 4, SPREAD_STRIDE), v);
+      c = multiplyAdd(c, v128.load(spread + key * 4, 2 * SPREAD_STRIDE), v);
+      d = multiplyAdd(d, v128.load(spread + key * 4, 3 * SPREAD_STRIDE), v);
     }
     let o = out + at;
     v128.store(o, multiplyAdd(a, r0, v128.load(o)));
