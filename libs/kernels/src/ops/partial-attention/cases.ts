@@ -67,6 +67,11 @@ export const ATTENTION_ROWS: readonly AttentionRow[] = [
   { lengths: Array.from({ length: 32 }, (_, index) => 1 + index), heads: [2, 2], keyDim: 24, blockSize: 1 },
   { lengths: [100], heads: [3, 3], keyDim: 48, blockSize: 7 },
   { lengths: [97], heads: [6, 2], keyDim: 56, blockSize: 97, dtype: "bf16" },
+  // More KV heads than share a tile, whole groups and not.
+  { lengths: [90, 5], heads: [21, 21], keyDim: 24, blockSize: 16, dtype: "f16" },
+  { lengths: [90], heads: [40, 20], keyDim: 16, valueDim: 8, blockSize: 16, dtype: "bf16" },
+  { lengths: [90], heads: [32, 17], keyDim: 40, blockSize: 16, dtype: "f16", headGroup: { size: 2, offset: 1 } },
+  { lengths: [90], heads: [24, 24], keyDim: 8, blockSize: 16, dtype: "f8e4m3" },
   // Head dims that are no multiple of anything.
   { lengths: [37], heads: [2, 1], keyDim: 1, blockSize: 4 },
   { lengths: [37], heads: [5, 1], keyDim: 3, valueDim: 5, blockSize: 4, dtype: "f16" },

@@ -1,10 +1,11 @@
 // partialAttention on the shared heap: flash attention over tiles of keys.
 //
 // Grid: one thread walks runs of query tokens of one sequence; the run's (token, head) pairs, up to `maxRows` of them,
-// form the rows of a pass, those that read one KV head next to one another. For every tile of keys and every KV head of
-// the pass: scores of its rows, online softmax, weighted sum.
-// Traffic: a tile's K and V rows are read once per pass (so once per step in decode) in the order they lie in memory,
-// converted to f32 once, and then come from the L1 cache for every row. Scores, weights and sums stay in scratch.
+// form the rows of a pass, those that read one KV head next to one another. For every tile of keys: scores and online softmax, KV
+// head by KV head, then weighted sums.
+// Traffic: a tile's K and V rows are read once per pass (so once per step in decode) in the order they lie in memory, and
+// converted to f32 once, for all KV heads; one head's part then comes from the L1 cache for every row. Scores, weights and sums
+// stay in scratch.
 // Numerics: f32; keys in order, 4 partial sums per dot product, one exact maximum and one rescale per tile. A row sums
 // only keys that it sees, so nothing else can reach it, not even as a NaN times zero.
 //
@@ -12,9 +13,11 @@
 
 import { BF16, F16, F8, I8 } from "../../wasm/dtype.as";
 import { log4 } from "../../wasm/math.as";
-import { convertRow, loadQueryRow, pairRow, unpairRow } from "./rows.as";
+import { storeOut } from "./out-row.as";
+import { loadQueryRow, pairRow, unpairRow } from "./rows.as";
 import { SCORE_STRIDE, scores } from "./scores.as";
 import { softmaxRow } from "./softmax.as";
+import { convertTile } from "./tile.as";
 import { touchRows } from "./touch.as";
 import { weightedSum } from "./weighted-sum.as";
 
@@ -172,8 +175,14 @@ function pass<T>(
     findRows(p, VALUE, sequence, first, count, valueRows);
     for (let key = count; key < padded; key++) store<u32>(keyRows + key * 4, load<u32>(keyRows + (count - 1) * 4));
     const full = seesAll(p, token, tokenCount, first, count);
-    if (convertsKeys) convertTile<T>(p, KEY, keyRows, count, firstKvHead, kvHeads, tile, tileBytes, tileStride, keyDim, paired);
-    else if (kvHeads > 1) touchTile<T>(p, KEY, keyRows, count, firstKvHead, kvHeads, keyDim);
+    const keyStride = load<u32>(p, KEY + 12);
+    const keyOffset = firstKvHead * keyStride;
+    let read: u32 = 0;
+    if (convertsKeys) {
+      read = convertTile<T>(keyRows, count, keyOffset, keyStride, kvHeads, tile, tileBytes, tileStride, keyDim, paired);
+    } else if (kvHeads > 1) {
+      read = touchRows(keyRows, count, keyOffset, (kvHeads - 1) * keyStride + keyDim * sizeof<T>());
+    }
     for (let kvHead = firstKvHead; kvHead <= lastKvHead; kvHead++) {
       const from = max(head, kvHead * size - groupOffset);
       const heads = min(stop, (kvHead + 1) * size - groupOffset) - from;
@@ -184,14 +193,19 @@ function pass<T>(
       writeVisible(p, token, tokenCount, heads, first, count, state);
       const q = qRows + row * keyBytes;
       if (convertsKeys) scores(q, rows, tileRows, (kvHead - firstKvHead) * tileStride, padded, keyBytes, weights);
-      else scores(q, rows, keyRows, kvHead * load<u32>(p, KEY + 12), padded, keyBytes, weights);
+      else scores(q, rows, keyRows, kvHead * keyStride, padded, keyBytes, weights);
       for (let index = 0; index < rows; index++) {
         softmaxRow(weights + index * <i32>SCORE_STRIDE, padded, state + index * STATE_BYTES, softcap);
       }
     }
-    if (convertsValues) {
-      if (!sharedRows) convertTile<T>(p, VALUE, valueRows, count, firstKvHead, kvHeads, tile, tileBytes, tileStride, valueDim, paired);
-    } else if (kvHeads > 1) touchTile<T>(p, VALUE, valueRows, count, firstKvHead, kvHeads, valueDim);
+    const valueStride = load<u32>(p, VALUE + 12);
+    const valueOffset = firstKvHead * valueStride;
+    if (convertsValues && !sharedRows) {
+      read ^= convertTile<T>(valueRows, count, valueOffset, valueStride, kvHeads, tile, tileBytes, tileStride, valueDim, paired);
+    } else if (!convertsValues && kvHeads > 1) {
+      read ^= touchRows(valueRows, count, valueOffset, (kvHeads - 1) * valueStride + valueDim * sizeof<T>());
+    }
+    store<u32>(p, read, TOUCHED);
     for (let kvHead = firstKvHead; kvHead <= lastKvHead; kvHead++) {
       const from = max(head, kvHead * size - groupOffset);
       const heads = min(stop, (kvHead + 1) * size - groupOffset) - from;
@@ -202,7 +216,7 @@ function pass<T>(
       const o = oRows + row * valueBytes;
       const offset = (kvHead - firstKvHead) * tileStride;
       if (convertsValues) weightedSum(weights, rows, tileRows, offset, count, o, valueBytes, state, full, spread);
-      else weightedSum(weights, rows, valueRows, kvHead * load<u32>(p, VALUE + 12), count, o, valueBytes, state, full, spread);
+      else weightedSum(weights, rows, valueRows, kvHead * valueStride, count, o, valueBytes, state, full, spread);
     }
   }
 
@@ -219,39 +233,6 @@ function pass<T>(
       }
     }
   }
-}
-
-/** A tile's keys or values (KEY or VALUE) as f32, KV head by KV head, read in the order they lie in memory. */
-function convertTile<T>(
-  p: usize,
-  cache: usize,
-  rows: usize,
-  count: i32,
-  firstKvHead: i32,
-  kvHeads: i32,
-  tile: usize,
-  tileBytes: i32,
-  tileStride: i32,
-  dim: i32,
-  paired: bool,
-): void {
-  const headStride = load<u32>(p + cache, 12);
-  for (let key = 0; key < count; key++) {
-    let source: usize = load<u32>(rows + key * 4) + firstKvHead * headStride;
-    let target = tile + key * tileBytes;
-    for (let kvHead = 0; kvHead < kvHeads; kvHead++) {
-      convertRow<T>(source, target, dim, paired);
-      source += headStride;
-      target += tileStride;
-    }
-  }
-}
-
-/** Brings a tile's keys or values (KEY or VALUE) near. */
-function touchTile<T>(p: usize, cache: usize, rows: usize, count: i32, firstKvHead: i32, kvHeads: i32, dim: i32): void {
-  const headStride = load<u32>(p + cache, 12);
-  const read = touchRows(rows, count, firstKvHead * headStride, (kvHeads - 1) * headStride + dim * sizeof<T>());
-  store<u32>(p, read, TOUCHED);
 }
 
 /** What an element of a KV head stands for, by KEY_SCALES or VALUE_SCALES; 1 when there are no scales. */
@@ -322,23 +303,6 @@ function writeRow(p: usize, token: i32, head: i32, row: usize, state: usize, dim
   store<f32>(lseAt, sum == 0 ? -Infinity : lse);
   const out: usize = load<u32>(p, OUT) + token * load<u32>(p, OUT + 4) + head * load<u32>(p, OUT + 8);
   storeOut(row, sum, out, load<u32>(p, OUT + 12), dim, scale);
-}
-
-/** out = row / sum * scale, 0 when the sum is 0. */
-function storeOut(row: usize, sum: f32, out: usize, stride: u32, dim: i32, scale: f32): void {
-  let column = 0;
-  if (sum == 0) {
-    for (; column < dim; column++) store<f32>(out + column * stride, 0);
-    return;
-  }
-  if (stride == 4) {
-    const divisor = f32x4.splat(sum);
-    const factor = f32x4.splat(scale);
-    for (; column + 4 <= dim; column += 4) {
-      v128.store(out + column * 4, f32x4.mul(f32x4.div(v128.load(row + column * 4), divisor), factor));
-    }
-  }
-  for (; column < dim; column++) store<f32>(out + column * stride, load<f32>(row + column * 4) / sum * scale);
 }
 
 export function partialAttention_f32(p: usize): void {

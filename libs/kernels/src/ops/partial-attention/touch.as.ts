@@ -2,7 +2,8 @@
 //
 // Decode goes through a tile KV head by KV head and so reads a few cache lines of every row at a time, which no hardware
 // prefetcher foresees. Reading one byte of each of the tile's cache lines first, in the order they lie in memory, is
-// twice as fast in all. (Doing so a tile ahead, between blocks of arithmetic, was slower: two tiles crowd the L2 cache.)
+// twice as fast in all. (Doing so a tile ahead, between blocks of arithmetic, was slower: two tiles crowd the L2 cache. Touching
+// fewer lines was slower too.)
 
 /**
  * Reads `bytes` bytes from `offset` on of each of `count` rows, `rows` being the addresses of their pointers. The result
