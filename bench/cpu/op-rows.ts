@@ -1,12 +1,12 @@
 import { isQuantised, type KernelBackend, openBackend } from "@lockstep/kernels";
-import { DTYPE_BYTES, type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
+import { type Allocator, Arena, DTYPE_BYTES, type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { RowReport } from "../report.ts";
 import type { CeilingMeter } from "./ceilings.ts";
 import { isWanted, type OpRow, rowReport } from "./row-report.ts";
 
 /** One op at one size. */
 interface OpBench extends OpRow {
-  readonly prepare: (heap: SharedHeap) => Prepared;
+  readonly prepare: (arena: Allocator) => Prepared;
   readonly tolerance: number;
 }
 
@@ -16,14 +16,18 @@ interface Prepared {
   readonly result: Tensor;
 }
 
+/** Room for the operands of a row. */
+const OPERAND_BYTES = 512 << 20;
+
 /** Figures of the ops that contain `only` on the wasm backend, on one core, checked against float64. */
 export async function measureOps(heap: SharedHeap, meter: CeilingMeter, only: string): Promise<RowReport[]> {
   const wasm = await openBackend("wasm", { heap });
   const reference = await openBackend("reference", { heap });
+  const arena = new Arena(heap, OPERAND_BYTES);
   const rows: RowReport[] = [];
   for (const bench of OPS) {
     if (!isWanted(bench, only)) continue;
-    const { run, result } = bench.prepare(heap);
+    const { run, result } = bench.prepare(arena);
     result.fill(Number.NaN);
     run(reference);
     const expected = result.toNumbers();
@@ -33,7 +37,9 @@ export async function measureOps(heap: SharedHeap, meter: CeilingMeter, only: st
     const { seconds, ceilings } = meter.beside(() => run(wasm), bench.ceiling);
     errorOf(bench, result, expected);
     rows.push(rowReport(bench, seconds, error, ceilings));
+    arena.reset();
   }
+  arena.close();
   await wasm.close();
   await reference.close();
   return rows;
@@ -54,8 +60,8 @@ function errorOf({ op, shape, dtype, tolerance }: OpBench, result: Tensor, expec
 }
 
 /** Repeatable values in [-1, 1). */
-function random(heap: SharedHeap, dtype: DType, shape: readonly number[]): Tensor {
-  const tensor = Tensor.empty(heap, dtype, shape);
+function random(arena: Allocator, dtype: DType, shape: readonly number[]): Tensor {
+  const tensor = Tensor.empty(arena, dtype, shape);
   let state = 1;
   tensor.set(
     Float64Array.from({ length: tensor.size }, () => {
@@ -75,11 +81,11 @@ function correct(dtype: DType): OpBench {
     ceiling: "copy",
     bytes: 2 * batch * heads * dim * DTYPE_BYTES[dtype] + (ranks + 1) * batch * heads * 4,
     tolerance: TOLERANCES[dtype] ?? 0,
-    prepare: (heap) => {
-      const out = random(heap, dtype, [batch, heads, dim]);
-      const lses = random(heap, "f32", [ranks, batch, heads]);
-      const result = Tensor.empty(heap, dtype, out.shape);
-      const lse = Tensor.empty(heap, "f32", [batch, heads]);
+    prepare: (arena) => {
+      const out = random(arena, dtype, [batch, heads, dim]);
+      const lses = random(arena, "f32", [ranks, batch, heads]);
+      const result = Tensor.empty(arena, dtype, out.shape);
+      const lse = Tensor.empty(arena, "f32", [batch, heads]);
       return {
         run: (backend) => void backend.correctAttnOut({ out, lses, rank: 1, correctedOut: result, lse }),
         result,
@@ -100,9 +106,9 @@ function pack(dtype: DType): OpBench {
     ceiling: "copy",
     bytes: (TOTAL_LENGTH + 16 * 512) * 1024 * DTYPE_BYTES[dtype],
     tolerance: 0,
-    prepare: (heap) => {
-      const x = random(heap, dtype, [TOTAL_LENGTH, 1024]);
-      const result = Tensor.empty(heap, dtype, [16, 512, 1024]);
+    prepare: (arena) => {
+      const x = random(arena, dtype, [TOTAL_LENGTH, 1024]);
+      const result = Tensor.empty(arena, dtype, [16, 512, 1024]);
       return { run: (backend) => void backend.packSeq({ x, lengths: LENGTHS, padValue: 0, out: result }), result };
     },
   };
@@ -116,9 +122,9 @@ function unpack(dtype: DType): OpBench {
     ceiling: "copy",
     bytes: 2 * TOTAL_LENGTH * 1024 * DTYPE_BYTES[dtype],
     tolerance: 0,
-    prepare: (heap) => {
-      const packed = random(heap, dtype, [16, 512, 1024]);
-      const result = Tensor.empty(heap, dtype, [TOTAL_LENGTH, 1024]);
+    prepare: (arena) => {
+      const packed = random(arena, dtype, [16, 512, 1024]);
+      const result = Tensor.empty(arena, dtype, [TOTAL_LENGTH, 1024]);
       return { run: (backend) => void backend.unpackSeq({ packed, lengths: LENGTHS, out: result }), result };
     },
   };
@@ -133,11 +139,11 @@ function merge(dtype: DType, states: number): OpBench {
     ceiling: "copy",
     bytes: (states + 1) * tokens * heads * (dim * DTYPE_BYTES[dtype] + 4),
     tolerance: TOLERANCES[dtype] ?? 0,
-    prepare: (heap) => {
-      const outs = Array.from({ length: states }, () => random(heap, dtype, [tokens, heads, dim]));
-      const lses = outs.map(() => random(heap, "f32", [tokens, heads]));
-      const result = Tensor.empty(heap, dtype, [tokens, heads, dim]);
-      const lse = Tensor.empty(heap, "f32", [tokens, heads]);
+    prepare: (arena) => {
+      const outs = Array.from({ length: states }, () => random(arena, dtype, [tokens, heads, dim]));
+      const lses = outs.map(() => random(arena, "f32", [tokens, heads]));
+      const result = Tensor.empty(arena, dtype, [tokens, heads, dim]);
+      const lse = Tensor.empty(arena, "f32", [tokens, heads]);
       return { run: (backend) => void backend.mergeAttnStates({ outs, lses, out: result, lse }), result };
     },
   };
@@ -152,12 +158,12 @@ function write(dtype: DType, kvDtype: DType): OpBench {
     ceiling: "copy",
     bytes: 2 * tokens * heads * dim * (DTYPE_BYTES[dtype] + DTYPE_BYTES[kvDtype]),
     tolerance: 0,
-    prepare: (heap) => {
-      const key = random(heap, dtype, [tokens, heads, dim]);
-      const value = random(heap, dtype, [tokens, heads, dim]);
+    prepare: (arena) => {
+      const key = random(arena, dtype, [tokens, heads, dim]);
+      const value = random(arena, dtype, [tokens, heads, dim]);
       const shape = [tokens / blockSize, blockSize, heads, dim];
-      const keyCache = Tensor.zeros(heap, kvDtype, shape);
-      const result = Tensor.zeros(heap, kvDtype, shape);
+      const keyCache = Tensor.zeros(arena, kvDtype, shape);
+      const result = Tensor.zeros(arena, kvDtype, shape);
       const slotMapping = Int32Array.from({ length: tokens }, (_, token) => (token * 2053) % tokens);
       return {
         run: (backend) =>
@@ -193,14 +199,14 @@ function attention(
     bytes: 2 * tokens * kvHeads * dim * DTYPE_BYTES[kvDtype],
     flops: 4 * pairs * queryHeads * dim,
     tolerance: 1e-4,
-    prepare: (heap) => {
-      const keyCache = random(heap, kvDtype, [blocks, blockSize, kvHeads, dim]);
-      const valueCache = random(heap, kvDtype, [blocks, blockSize, kvHeads, dim]);
+    prepare: (arena) => {
+      const keyCache = random(arena, kvDtype, [blocks, blockSize, kvHeads, dim]);
+      const valueCache = random(arena, kvDtype, [blocks, blockSize, kvHeads, dim]);
       const order = Array.from({ length: blocks }, (_, index) => (index * 7919) % blocks);
-      const blockTable = Tensor.from(heap, "i32", [1, blocks], order);
-      const query = random(heap, "f32", [queries, queryHeads, dim]);
-      const result = Tensor.empty(heap, "f32", [queries, queryHeads, dim]);
-      const lse = Tensor.empty(heap, "f32", [queries, queryHeads]);
+      const blockTable = Tensor.from(arena, "i32", [1, blocks], order);
+      const query = random(arena, "f32", [queries, queryHeads, dim]);
+      const result = Tensor.empty(arena, "f32", [queries, queryHeads, dim]);
+      const lse = Tensor.empty(arena, "f32", [queries, queryHeads]);
       return {
         run: (backend) =>
           void backend.partialAttention({
