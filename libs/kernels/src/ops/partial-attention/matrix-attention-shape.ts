@@ -13,6 +13,7 @@ export interface MatrixAttentionProblem {
   readonly queryUnit: 1 | 4;
   readonly blockSize: number;
   readonly softcap: boolean;
+  readonly sinks: boolean;
 }
 
 /** How a workgroup shares the work; the names are those of matrix-attention.wgsl. */
@@ -122,7 +123,7 @@ function fits(problem: MatrixAttentionProblem, shape: MatrixAttentionShape, limi
 /** Bytes of workgroup memory. */
 export function matrixWorkgroupBytes(problem: MatrixAttentionProblem, shape: MatrixAttentionShape): number {
   const { keyWords, valueWords, weightWords, scratchFloats } = matrixLayout(problem, shape).sizes;
-  const rowStates = 3 * 4 * shape.rowTiles * shape.tileRows;
+  const rowStates = 2 * 4 * shape.rowTiles * shape.tileRows;
   return 16 * (keyWords + valueWords) + 4 * (weightWords + scratchFloats) + rowStates + 16;
 }
 

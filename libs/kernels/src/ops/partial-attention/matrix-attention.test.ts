@@ -53,6 +53,49 @@ const ROWS: readonly AttentionRow[] = [
     dtype: "f16",
     shard: { index: 1, count: 2, interleave: 4 },
   },
+  // Sinks: the largest, the smallest or none of the scores; over an empty shard, padding, splits, several tokens.
+  {
+    lengths: [113, 0, 6],
+    heads: [8, 2],
+    keyDim: 32,
+    blockSize: 16,
+    dtype: "f16",
+    padding: true,
+    sinks: [0.5, -3, 30, Number.NEGATIVE_INFINITY, 2, -2, 60, -60],
+  },
+  {
+    lengths: [700, 3],
+    heads: [5, 1],
+    keyDim: 32,
+    blockSize: 16,
+    dtype: "f16",
+    padding: true,
+    sinks: [1, -1, 40, Number.NEGATIVE_INFINITY, 3],
+  },
+  {
+    lengths: [40, 9],
+    queries: [3, 2],
+    heads: [16, 1],
+    keyDim: 48,
+    valueDim: 32,
+    blockSize: 8,
+    dtype: "f16",
+    queryDType: "f16",
+    mla: true,
+    softcap: 5,
+    window: 12,
+    shard: { index: 0, count: 2, interleave: 4 },
+    sinks: Array.from({ length: 16 }, (_, head) => head - 8),
+  },
+  {
+    lengths: [5, 2],
+    heads: [4, 1],
+    keyDim: 16,
+    blockSize: 16,
+    dtype: "f16",
+    shard: { index: 7, count: 8, interleave: 1 },
+    sinks: [1, 2, -1, 0],
+  },
 ];
 
 function onGpu(source: Operand): GpuTensor {
@@ -115,14 +158,17 @@ describe("the kernels for matrix units, emulated, against float64", () => {
 
   test("the same bits on every run", async () => {
     const arena = new Arena(heap, 2 << 20);
-    const args = buildAttention(arena, ROWS[0] as AttentionRow, new Random(9));
-    const [keyCache, valueCache] = [onGpu(args.keyCache), onGpu(args.valueCache)];
-    const runs: string[] = [];
-    for (let run = 0; run < 3; run++) {
-      await backend.partialAttention({ ...args, keyCache, valueCache });
-      runs.push(args.out.toNumbers().join());
+    for (const row of ROWS.filter(({ sinks }, index) => index === 0 || sinks !== undefined)) {
+      const args = buildAttention(arena, row, new Random(9));
+      const keyCache = onGpu(args.keyCache);
+      const valueCache = row.mla ? keyCache.slice(3, 0, row.valueDim ?? 0) : onGpu(args.valueCache);
+      const runs: string[] = [];
+      for (let run = 0; run < 3; run++) {
+        await backend.partialAttention({ ...args, keyCache, valueCache });
+        runs.push([args.out, args.lse].map((result) => result.toNumbers().join()).join());
+      }
+      expect(new Set(runs).size).toBe(1);
     }
-    expect(new Set(runs).size).toBe(1);
     arena.close();
   });
 });
@@ -137,6 +183,7 @@ const problem = (change: Partial<MatrixAttentionProblem>): MatrixAttentionProble
   queryUnit: 4,
   blockSize: 16,
   softcap: false,
+  sinks: false,
   ...change,
 });
 const MLA = { keyDim: 576, valueDim: 512, sharedValues: true } as const;
@@ -144,7 +191,7 @@ const MLA = { keyDim: 576, valueDim: 512, sharedValues: true } as const;
 const PROBLEMS = [
   problem({ heads: 4 }),
   problem({ heads: 8, blockSize: 1 }),
-  problem({ heads: 16, queryDType: "f16" }),
+  problem({ heads: 16, queryDType: "f16", sinks: true }),
   problem({ heads: 16, keyDim: 64, valueDim: 64, softcap: true }),
   problem({ heads: 8, keyDim: 256, valueDim: 256 }),
   problem({ heads: 8, keyDim: 80, valueDim: 80, queryUnit: 1 }),

@@ -57,11 +57,13 @@ export function matrixAttentionSource(
   split: boolean,
 ): KernelSource {
   const { keyDim, valueDim, queryDType, queryUnit, blockSize, softcap, sharedValues } = problem;
+  const sinks = problem.sinks && !split;
   const { constants, sizes } = matrixLayout(problem, shape);
   const { subgroups, kGroups, rowTiles, tileRows, keys, buffers, tilesAhead } = shape;
   const flags = [
     split ? "split" : "",
     softcap ? "softcap" : "",
+    sinks ? "sinks" : "",
     sharedValues ? "shared values" : "",
     queryUnit === 4 ? "" : "unaligned query",
   ].filter((flag) => flag !== "");
@@ -77,7 +79,7 @@ export function matrixAttentionSource(
       separateMatrices(
         assembleWgsl(
           SOURCE,
-          { ...constants, SHARED: sharedValues, SPLIT: split, SOFTCAP: softcap },
+          { ...constants, SHARED: sharedValues, SPLIT: split, SOFTCAP: softcap, SINKS: sinks },
           [queryOperand(4, queryDType, queryUnit), matrixOperations(units, sizes)],
           matrixDirectives(units),
         ),

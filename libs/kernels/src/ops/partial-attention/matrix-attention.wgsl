@@ -22,7 +22,7 @@
 // (tiles of keys in workgroup memory), QUERY_PARTS, QUERY_CHUNKS and QUERY_VECTORS (of a
 // query row, per thread), QUERY_FRAGMENTS (QUERY_PARTS * STEPS), LANES_PER_ROW,
 // OWN and OWN_PAIRS (scores of a thread, and pairs of them), BLOCK_SIZE, ONE_BLOCK (a tile lies in one block), SHARED, SPLIT,
-// SOFTCAP; as code: query_vector (see kv-operand.ts), and the matrix operations of subgroup-matrix.ts.
+// SOFTCAP, SINKS (rows have sinks, which join where the splits end); as code: query_vector (see kv-operand.ts), and the matrix operations of subgroup-matrix.ts.
 
 struct Params {
   workgroups: u32,
@@ -49,6 +49,7 @@ struct Params {
   lse_first: u32,
   scale: f32,
   softcap: f32,
+  sinks_at: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -66,7 +67,6 @@ const SLACK = 7.0;
 const LIMIT = 15.0;
 
 var<workgroup> row_factors: array<f32, ROWS>;
-var<workgroup> row_references: array<f32, ROWS>;
 var<workgroup> row_sums: array<f32, ROWS>;
 // The last tile whose scores raised a row's reference; padded, since matrices want memory aligned to 16 bytes.
 var<workgroup> raised_tile: array<u32, 4>;
@@ -95,6 +95,21 @@ fn key_place(base: u32, found: vec2u) -> u32 {
 
 fn value_place(base: u32, found: vec2u) -> u32 {
   return base + found.x * params.value_block_stride + found.y * params.value_slot_stride;
+}
+
+// The sink of row `place` of [T, Hq]; none for padding, a token that ends at -1.
+fn sink_of(place: u32) -> f32 {
+  if (!SINKS || SPLIT) { return LOWEST; }
+  if (plan[params.tokens_at + (place / params.query_heads) * 3u + 2u] == 0xffffffffu) { return LOWEST; }
+  return bitcast<f32>(plan[params.sinks_at + place % params.query_heads]);
+}
+
+// A row's state with its sink.
+fn with_sink(place: u32, state: vec2f) -> vec2f {
+  let sink = sink_of(place);
+  if (sink == LOWEST) { return state; }
+  let reference = max(state.x, sink);
+  return vec2f(reference, state.y * exp2(state.x - reference) + exp2(sink - reference));
 }
 
 fn store_state(place: u32, split: u32, reference: f32, sum: f32) {
@@ -140,7 +155,10 @@ fn matrix_attention(
       for (var at = thread; at < row_count * VALUE_DIM; at += THREADS) {
         out[params.out_first + first_place * VALUE_DIM + at] = 0.0;
       }
-      if (thread < row_count) { store_state(first_place + thread, split, LOWEST, 0.0); }
+      if (thread < row_count) {
+        let state = with_sink(first_place + thread, vec2f(LOWEST, 0.0));
+        store_state(first_place + thread, split, state.x, state.y);
+      }
     }
     return;
   }
@@ -340,9 +358,10 @@ fn matrix_attention(
 
   let sum = row_sum(own_sum, thread);
   if (row_lane == 0u) {
-    row_references[own_row] = reference;
-    row_sums[own_row] = sum;
-    if (own_row < row_count) { store_state(first_place + own_row, split, reference, sum); }
+    let state = with_sink(first_place + min(own_row, row_count - 1u), vec2f(reference, sum));
+    row_factors[own_row] = exp2(reference - state.x);
+    row_sums[own_row] = state.y;
+    if (own_row < row_count) { store_state(first_place + own_row, split, state.x, state.y); }
   }
   for (var column_tile = 0u; column_tile < COLUMN_TILES; column_tile++) { // unroll
     for (var r = 0u; r < ROW_TILES; r++) { // unroll
@@ -352,6 +371,7 @@ fn matrix_attention(
       for (var at = thread % 32u; at < TILE_ROWS * 16u; at += 32u) {
         let row = r * TILE_ROWS + at / 16u;
         var value = scratch[(subgroup * TILE_ROWS + at / 16u) * SUM_PITCH + at % 16u];
+        if (SINKS && !SPLIT) { value *= row_factors[row]; }
         if (!SPLIT) { value = select(value / row_sums[row], 0.0, row_sums[row] == 0.0); }
         let place = first_place + row;
         let out_at = select(params.out_first + place * VALUE_DIM, (place * params.splits + split) * VALUE_DIM, SPLIT);

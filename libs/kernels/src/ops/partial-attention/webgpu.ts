@@ -49,7 +49,7 @@ export function recordPartialAttention(
   const queryDType = query.dtype === "f8e4m3" ? query.dtype : floatDType(query.dtype);
   const queryUnit = keyDim % 4 === 0 && queryRegion.first % 4 === 0 ? 4 : 1;
   const matrices =
-    kvDType === "f16" && queryDType !== "f8e4m3" && chunk.aligned && plan.sinks === undefined
+    kvDType === "f16" && queryDType !== "f8e4m3" && chunk.aligned
       ? chooseMatrixAttention(
           recorder.gpu,
           {
@@ -61,6 +61,7 @@ export function recordPartialAttention(
             queryUnit,
             blockSize: plan.blockSize,
             softcap: plan.softcap !== 0,
+            sinks: plan.sinks !== undefined,
           },
           tokens * kvHeads * tableKeys,
         )
