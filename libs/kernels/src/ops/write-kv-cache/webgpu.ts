@@ -32,12 +32,15 @@ export function recordWriteKvCache(recorder: Recorder, args: WriteKvCacheArgs, p
   expectContiguousOnGpu("writeKvCache", "key", key);
   if (value !== undefined) expectContiguousOnGpu("writeKvCache", "value", value);
   const slots = recorder.words(slotMapping);
-  const scatter = (rows: Operand, cache: Operand, factors: Float32Array | undefined): void => {
-    if (factors !== undefined) quantiseRows(recorder, rows, slotMapping, cache, factors);
-    else scatterRows(recorder, rows, slots, cache);
+  const { keyFactors, valueFactors } = plan;
+  const operands: (readonly [rows: Operand, cache: Operand])[] = [];
+  const add = (rows: Operand, cache: Operand, factors: Float32Array | undefined): void => {
+    if (factors === undefined) operands.push([rows, cache]);
+    else quantiseRows(recorder, rows, slotMapping, cache, factors);
   };
-  scatter(key, keyCache, plan.keyFactors);
-  if (value !== undefined && valueCache !== undefined) scatter(value, valueCache, plan.valueFactors);
+  add(key, keyCache, keyFactors);
+  if (value !== undefined && valueCache !== undefined) add(value, valueCache, valueFactors);
+  scatterRows(recorder, slots, operands);
 }
 
 /** Scatters rows into an 8-bit cache. The slots are followed by the heads' factors. */
@@ -95,47 +98,126 @@ function packBytes(bytes: readonly string[]): string {
   return bytes.map((byte, at) => `(${byte} << ${8 * at}u)`).join(" | ");
 }
 
-function scatterRows(recorder: Recorder, rows: Operand, slots: Region, cache: Operand): void {
-  const [tokens = 0, heads = 0, dim = 0] = rows.shape;
-  const rowsRegion = recorder.read(rows);
-  const cacheRegion = recorder.update(cache);
-  const [blockStride = 0, slotStride = 0, headStride = 0] = cacheRegion.strides;
-  const places = [dim, rowsRegion.first, cacheRegion.first, blockStride, slotStride, headStride];
+/** Rows and the cache that they go to, bound. */
+interface Scatter {
+  readonly rows: Operand;
+  readonly cache: Operand;
+  readonly regions: readonly [rows: Region, cache: Region];
+  /** What the kernel depends on. */
+  readonly key: string;
+  /** Elements that a thread moves at once, and their bytes where these are moved as they are. */
+  readonly unit: number;
+  readonly bytes: RawBytes | undefined;
+}
+
+function scatterOf(recorder: Recorder, rows: Operand, cache: Operand): Scatter {
+  const [, heads = 0, dim = 0] = rows.shape;
+  const regions = [recorder.read(rows), recorder.update(cache)] as const;
+  const [rowsRegion, cacheRegion] = regions;
+  const places = [dim, rowsRegion.first, cacheRegion.first, ...cacheRegion.strides.slice(0, 3)];
   const width = DTYPE_BYTES[cache.dtype];
   const bytes = rows.dtype === cache.dtype ? widestMove(places.map((place) => place * width)) : undefined;
   const unit =
     bytes === undefined ? widestUnit([floatDType(rows.dtype), floatDType(cache.dtype)], places) : bytes / width;
+  const blockSize = cache.shape[1] ?? 1;
+  const key = `write-kv-cache ${rows.dtype}->${cache.dtype} H${heads} D${dim} bs${blockSize} unit${unit}`;
+  return { rows, cache, regions, key, unit, bytes };
+}
+
+/** Scatters keys and values, in one dispatch where one kernel serves both: a dispatch of its own costs 2 us. */
+function scatterRows(
+  recorder: Recorder,
+  slots: Region,
+  operands: readonly (readonly [rows: Operand, cache: Operand])[],
+): void {
+  const scatters = operands.map(([rows, cache]) => scatterOf(recorder, rows, cache));
+  const [first, second] = scatters;
+  if (first === undefined) return;
+  if (second !== undefined && first.key === second.key && !overlap(first.regions[1], second.regions[1])) {
+    dispatchScatter(recorder, slots, first, second);
+  } else {
+    for (const scatter of scatters) dispatchScatter(recorder, slots, scatter, undefined);
+  }
+}
+
+/** True when two regions share bytes: WebGPU then refuses to write both in one dispatch. */
+function overlap(a: Region, b: Region): boolean {
+  return a.home === b.home && a.offset < b.offset + b.size && b.offset < a.offset + a.size;
+}
+
+function dispatchScatter(recorder: Recorder, slots: Region, first: Scatter, second: Scatter | undefined): void {
+  const { rows, cache, unit, bytes, key } = first;
+  const [tokens = 0, heads = 0, dim = 0] = rows.shape;
   const units = (tokens * heads * dim) / unit;
   if (units === 0) return;
+  const isPair = second !== undefined;
   const loads = units >= LOADS * THREADS * WORKGROUPS_WANTED ? LOADS : 1;
   const blockSize = cache.shape[1] ?? 1;
-  const constants = { THREADS, LOADS: loads, HEADS: heads, ROW_UNITS: dim / unit, BLOCK_SIZE: blockSize };
+  const constants = {
+    THREADS,
+    LOADS: loads,
+    HEADS: heads,
+    ROW_UNITS: dim / unit,
+    BLOCK_SIZE: blockSize,
+    PAIRED: isPair,
+  };
   const kernel = recorder.kernel({
-    key: `write-kv-cache ${rows.dtype}->${cache.dtype} H${heads} D${dim} bs${blockSize} unit${unit} loads${loads}`,
+    key: `${key} loads${loads}${isPair ? " paired" : ""}`,
     entryPoint: "write_kv_cache",
-    bindings: ["uniform", "read", "read", "update"],
-    wgsl: () => assembleWgsl(SOURCE, constants, bytes === undefined ? rounded(rows, cache, unit) : moved(bytes)),
+    bindings: ["uniform", "read", "read", "update", ...(isPair ? (["read", "update"] as const) : [])],
+    wgsl: () =>
+      assembleWgsl(SOURCE, constants, [
+        ...(bytes === undefined ? rounded(rows, cache, unit) : moved(bytes)),
+        ...(isPair
+          ? bytes === undefined
+            ? roundedOperands("other_rows", "other_cache", 4, rows, cache, unit)
+            : movedOperands("other_rows", "other_cache", 4, bytes)
+          : [ALONE]),
+      ]),
   });
   const workgroups = Math.ceil(units / (loads * THREADS));
+  const scatters = isPair ? [first, second] : [first];
+  const places = scatters.flatMap(({ regions: [from, to] }) => [from.first, to.first, ...to.strides.slice(0, 3)]);
   const params = recorder.uniform([
     units,
     workgroups,
-    rowsRegion.first / unit,
-    cacheRegion.first / unit,
-    blockStride / unit,
-    slotStride / unit,
-    headStride / unit,
+    ...places.map((place) => place / unit),
+    ...(isPair ? [] : NOWHERE),
   ]);
-  recorder.dispatch(kernel, [params, slots, rowsRegion, cacheRegion], workgroups);
+  const regions = [params, slots, ...scatters.flatMap((scatter) => scatter.regions)];
+  recorder.dispatch(kernel, regions, workgroups * scatters.length);
 }
+
+/** What stands for the values where there are none. */
+const ALONE = `fn load_other_rows(i: u32) -> Loaded { return load_rows(i); }
+fn store_other_cache(i: u32, value: Loaded) {}`;
+const NOWHERE = [0, 0, 0, 0, 0];
 
 /** Operands whose bytes are copied, so many at once. */
 function moved(bytes: RawBytes): string[] {
   return [
     `alias Loaded = ${bytes === 16 ? "vec4u" : "u32"};`,
-    rawOperand("rows", 2, bytes, "read"),
-    rawOperand("cache", 3, bytes, "write"),
+    ...movedOperands("rows", "cache", 2, bytes),
     "fn converted(bits: Loaded) -> Loaded { return bits; }",
+  ];
+}
+
+function movedOperands(rows: string, cache: string, binding: number, bytes: RawBytes): string[] {
+  return [rawOperand(rows, binding, bytes, "read"), rawOperand(cache, binding + 1, bytes, "write")];
+}
+
+function roundedOperands(
+  rowsName: string,
+  cacheName: string,
+  binding: number,
+  rows: Operand,
+  cache: Operand,
+  unit: number,
+): string[] {
+  const size: Unit = unit === 8 ? 8 : unit === 4 ? 4 : 1;
+  return [
+    bitsOperand(rowsName, binding, floatDType(rows.dtype), size, "read"),
+    bitsOperand(cacheName, binding + 1, floatDType(cache.dtype), size, "write"),
   ];
 }
 
@@ -153,8 +235,7 @@ function rounded(rows: Operand, cache: Operand, unit: number): string[] {
   const size: Unit = unit === 8 ? 8 : unit === 4 ? 4 : 1;
   return [
     `alias Loaded = ${types[size]};`,
-    bitsOperand("rows", 2, from, size, "read"),
-    bitsOperand("cache", 3, to, size, "write"),
+    ...roundedOperands("rows", "cache", 2, rows, cache, unit),
     `fn converted(bits: Loaded) -> Loaded { return ${values[size]}; }`,
   ];
 }

@@ -1,5 +1,6 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError, float8ToNumber, numberToFloat8, SharedHeap, Tensor } from "@lockstep/tensor";
+import { GpuTensor } from "../../gpu-tensor.ts";
 import { expectSameBits } from "../../testing/close.ts";
 import { expectRejected, TEST_TIMEOUT_MS, testCases } from "../../testing/op-case.ts";
 import { openTestBackends } from "../../testing/test-backends.ts";
@@ -179,4 +180,52 @@ for (const backend of backends) {
     },
     TEST_TIMEOUT_MS,
   );
+}
+
+for (const backend of backends.filter(({ name }) => name === "webgpu")) {
+  test("caches in one buffer on a GPU, key and value blocks in turn or all keys first", async () => {
+    const [blocks, blockSize, heads, dim] = [5, 4, 3, 64];
+    const rows = (first: number): Tensor =>
+      Tensor.from(
+        heap,
+        "f32",
+        [7, heads, dim],
+        Array.from({ length: 7 * heads * dim }, (_, i) => first + i),
+      );
+    const slotMapping = [3, 0, 19, -1, 8, 7, 11];
+    const size = blockSize * heads * dim;
+    for (const [blockStride, valuesAt] of [
+      [2 * size, size],
+      [size, blocks * size],
+    ] as const) {
+      const whole = backend.empty("f32", [2 * blocks * size]);
+      if (!(whole instanceof GpuTensor)) throw new TypeError("the backend computes on a GPU");
+      await backend.upload(Tensor.zeros(heap, "f32", [2 * blocks * size]), whole);
+      const view = (offset: number): GpuTensor =>
+        new GpuTensor(
+          whole.buffer,
+          "f32",
+          [blocks, blockSize, heads, dim],
+          [blockStride, heads * dim, dim, 1],
+          offset,
+          () => whole.free(),
+        );
+      const args = { key: rows(1), value: rows(10_000), slotMapping };
+      await backend.writeKvCache({ ...args, keyCache: view(0), valueCache: view(valuesAt) });
+      const expected = Tensor.zeros(heap, "f32", [2 * blocks * size]);
+      const strides = [blockStride, heads * dim, dim, 1];
+      for (const [token, slot] of slotMapping.entries()) {
+        if (slot < 0) continue;
+        const at = Math.floor(slot / blockSize) * (strides[0] ?? 0) + (slot % blockSize) * (strides[1] ?? 0);
+        for (let i = 0; i < heads * dim; i++) {
+          expected.f32[at + i] = 1 + token * heads * dim + i;
+          expected.f32[valuesAt + at + i] = 10_000 + token * heads * dim + i;
+        }
+      }
+      const actual = Tensor.empty(heap, "f32", [2 * blocks * size]);
+      await backend.download(whole, actual);
+      expectSameBits("caches", actual, expected);
+      whole.free();
+    }
+  });
 }
