@@ -6,6 +6,7 @@ import { Recorder } from "../../libs/kernels/src/webgpu/recorder.ts";
 import { webgpuBackendOn } from "../../libs/kernels/src/webgpu/webgpu-backend.ts";
 import { GpuTimer } from "./gpu-timer.ts";
 import { countWords, fillRandom, fillWord } from "./fill.ts";
+import { spin } from "./spin.ts";
 import type { RandomValues } from "./random-values.ts";
 
 /** Words that no result holds: a NaN with this payload in f32, and in both halves of a word for 16 bits. */
@@ -16,7 +17,9 @@ const REPEATS = 7;
 /** GPU time that a pass should last. */
 const PASS_SECONDS = 4e-3;
 /** The GPU is kept busy for so long before what counts. */
-const WARM_UP_MS = 1000;
+const WARM_UP_MS = 500;
+/** The longest that the GPU is kept busy while a pass is recorded. */
+const MOST_BUSY_SECONDS = 0.5;
 /** Below the number of commands after which the backend submits by itself, two dispatches a call. */
 const MOST_CALLS = 100;
 
@@ -29,6 +32,9 @@ export class GpuBench {
   readonly #timer: GpuTimer;
   readonly #probe: Operand;
   readonly #probeTarget: Tensor;
+  readonly #spun: GpuTensor;
+  /** 0: the device is software, whose clocks are the CPU's. */
+  #spinsPerSecond = 0;
 
   private constructor(gpu: GpuDevice, timer: GpuTimer) {
     this.#timer = timer;
@@ -37,6 +43,7 @@ export class GpuBench {
     this.recorder = new Recorder(this.gpu, new KernelContext());
     this.#probe = this.backend.empty("u32", [1]);
     this.#probeTarget = Tensor.empty(this.heap, "u32", [1]);
+    this.#spun = this.empty("f32", [1]);
   }
 
   /** `enable` and `disable`: Dawn's toggles beside ours. */
@@ -57,7 +64,9 @@ export class GpuBench {
         `disable-dawn-features=${["timestamp_quantization", ...disable].join(",")}`,
       ],
     });
-    return new GpuBench(gpu, new GpuTimer(gpu.device));
+    const bench = new GpuBench(gpu, new GpuTimer(gpu.device));
+    if (!gpu.software) await bench.#measureSpin();
+    return bench;
   }
 
   /** A GPU tensor of random values. */
@@ -120,16 +129,23 @@ export class GpuBench {
 
   async #secondsPerCall(run: (call: number) => void, flush: () => Completion): Promise<number> {
     let next = 0;
+    // What recording a pass took, while the GPU had something else to do.
+    let recorded = 0;
     const pass = async (calls: number): Promise<number> => {
       await flush();
+      this.#keepBusy(1e-3 + 1.5 * recorded);
       this.#timer.arm();
+      const started = performance.now();
       for (let call = 0; call < calls; call++) run(next++);
+      recorded = (performance.now() - started) / 1e3;
       await flush();
       return (await this.#timer.seconds()) / calls;
     };
     await pass(2);
+    recorded = 0;
     const estimate = await pass(4);
     const calls = Math.max(4, Math.min(MOST_CALLS, Math.ceil(PASS_SECONDS / Math.max(estimate, 1e-7))));
+    recorded *= calls / 4;
     // An idle GPU lowers its clocks, and takes a while to raise them again.
     const warmUntil = performance.now() + WARM_UP_MS;
     while (performance.now() < warmUntil) await pass(calls);
@@ -137,6 +153,25 @@ export class GpuBench {
     for (let repeat = 0; repeat < REPEATS; repeat++) seconds.push(await pass(calls));
     seconds.sort((a, b) => a - b);
     return seconds[REPEATS >> 1] ?? 0;
+  }
+
+  /** Gives the GPU something to do for about so many seconds. */
+  #keepBusy(seconds: number): void {
+    const steps = Math.ceil(Math.min(MOST_BUSY_SECONDS, seconds) * this.#spinsPerSecond);
+    if (steps > 0) spin(this.recorder, this.#spun, steps);
+  }
+
+  /** Finds how fast {@link spin} runs. */
+  async #measureSpin(): Promise<void> {
+    const secondsOf = async (steps: number): Promise<number> => {
+      const started = performance.now();
+      spin(this.recorder, this.#spun, steps);
+      await this.backend.download(this.#probe, this.#probeTarget);
+      return (performance.now() - started) / 1e3;
+    };
+    await secondsOf(1e6);
+    const short = await secondsOf(1e5);
+    this.#spinsPerSecond = 1e7 / Math.max(1e-3, (await secondsOf(1e7 + 1e5)) - short);
   }
 
   async close(): Promise<void> {
