@@ -33,6 +33,8 @@ const LANES_WITHOUT_SUBGROUPS = 8;
 const MOST_KEYS_PER_STEP = 4;
 /** Twice what an H200 holds at once (132 multiprocessors, 3 each): whole waves, without many splits to merge. */
 export const WORKGROUPS_WANTED = 792;
+/** The same for caches of f32, whose kernels take fewer registers: 4 each. */
+export const WORKGROUPS_WANTED_F32 = 1056;
 const FEWEST_SPLIT_KEYS = 256;
 const SPLIT_STEP = 64;
 

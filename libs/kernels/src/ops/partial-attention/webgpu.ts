@@ -14,6 +14,7 @@ import {
   keysPerSplit,
   lanesAndRows,
   WORKGROUPS_WANTED,
+  WORKGROUPS_WANTED_F32,
 } from "./kernel-shape.ts";
 import { type KvChunkShape, type KvElement, kvChunkShape, kvOperand, queryOperand } from "./kv-operand.ts";
 import { chooseMatrixAttention, matrixAttentionKernel } from "./matrix-attention.ts";
@@ -79,7 +80,8 @@ export function recordPartialAttention(
   const splitBytes = tokens * queryHeads * (valueDim + 2) * 4;
   const mostSplits = Math.max(1, Math.floor(MOST_SPLIT_BYTES / splitBytes));
   const workgroupsPerSplit = items.length * kvHeads * rowGroups;
-  const { workgroupsWanted = WORKGROUPS_WANTED, shape: matrixShape } = matrices ?? {};
+  const vectorWanted = kvDType === "f32" ? WORKGROUPS_WANTED_F32 : WORKGROUPS_WANTED;
+  const { workgroupsWanted = vectorWanted, shape: matrixShape } = matrices ?? {};
   const splitKeys = keysPerSplit(
     workgroupsPerSplit,
     averageKeys(items),
