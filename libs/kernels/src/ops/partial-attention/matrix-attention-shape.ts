@@ -48,27 +48,31 @@ type Choice = readonly [
 ];
 
 /**
- * Measured on an H200, best first. What counts is workgroup memory: a multiprocessor gives all its workgroups together
- * 57 KB of it through Vulkan, so that small tiles mean many workgroups, which wait for memory and barriers in turn.
+ * Measured on an H200 and an H100, best first. What counts is workgroup memory: a multiprocessor gives all its workgroups
+ * together 57 KB of it through Vulkan, so that small tiles mean many workgroups, which wait for memory and barriers in
+ * turn.
  */
 const CHOICES: Readonly<Record<"few heads" | "many heads" | "latent" | "latent, many heads", readonly Choice[]>> = {
   "few heads": [
-    [2, 2, 1, 16, 1, 1],
+    [8, 2, 1, 64, 1, 1],
     [4, 2, 1, 32, 1, 1],
+    [2, 2, 1, 16, 1, 1],
     [1, 1, 1, 16, 1, 1],
   ],
   "many heads": [
-    [4, 2, 1, 32, 1, 2],
+    [4, 2, 1, 32, 1, 1],
     [2, 2, 1, 16, 1, 1],
     [1, 1, 1, 16, 1, 1],
   ],
   latent: [
+    [8, 4, 1, 32, 1, 3],
     [8, 4, 1, 32, 1, 2],
     [4, 4, 1, 16, 1, 1],
     [2, 2, 1, 16, 1, 1],
     [1, 1, 1, 16, 1, 1],
   ],
   "latent, many heads": [
+    [8, 2, 4, 16, 1, 1],
     [8, 4, 2, 16, 2, 2],
     [4, 4, 1, 16, 1, 1],
     [2, 2, 1, 16, 1, 1],
@@ -76,8 +80,8 @@ const CHOICES: Readonly<Record<"few heads" | "many heads" | "latent" | "latent, 
   ],
 };
 
-/** 32-bit registers of a thread for its share of queries and sums. */
-const MOST_REGISTERS = 136;
+/** 32-bit registers of a thread for its share of queries and sums, and one and a half for each that is loaded ahead. */
+const MOST_REGISTERS = 232;
 /** Below so many heads most of a matrix is padding, and vector arithmetic keeps up with memory. */
 const FEWEST_HEADS = 4;
 /** Multiply-adds from which on the kernel pays off unless values are shared: it takes longer to begin. */
@@ -113,9 +117,15 @@ export function matrixAttentionShape(
 
 function fits(problem: MatrixAttentionProblem, shape: MatrixAttentionShape, limits: WorkgroupLimits): boolean {
   const { keySplit, own, steps, columnTiles, queryParts } = shares(problem, shape);
-  if (![keySplit, own / 2, shape.keys / 16 / keySplit, steps, columnTiles].every(Number.isInteger)) return false;
-  const { tileRows, rowTiles, subgroups } = shape;
-  const registers = (queryParts * steps * tileRows) / 4 + (columnTiles * rowTiles * tileRows) / 2;
+  const { tileRows, rowTiles, subgroups, keys, tilesAhead } = shape;
+  const { passes, keyLoads, valueLoads } = moves(problem, shape);
+  if (![keySplit, own / 2, keys / 16 / keySplit, steps, columnTiles, passes].every(Number.isInteger)) return false;
+  // A row tile that no head falls into would only cost.
+  if ((rowTiles - 1) * tileRows >= problem.heads) return false;
+  // Few heads gain less by large tiles than they lose where these lie in several blocks.
+  if (tileRows === 8 && problem.blockSize % keys !== 0 && problem.blockSize % 16 === 0) return false;
+  const held = (queryParts * steps * tileRows) / 4 + (columnTiles * rowTiles * tileRows) / 2;
+  const registers = held + 1.5 * 2 * tilesAhead * (keyLoads + valueLoads);
   if (registers > MOST_REGISTERS || 32 * subgroups > limits.threads) return false;
   return matrixWorkgroupBytes(problem, shape) <= limits.storageBytes;
 }
@@ -124,7 +134,7 @@ function fits(problem: MatrixAttentionProblem, shape: MatrixAttentionShape, limi
 export function matrixWorkgroupBytes(problem: MatrixAttentionProblem, shape: MatrixAttentionShape): number {
   const { keyWords, valueWords, weightWords, scratchFloats } = matrixLayout(problem, shape).sizes;
   const rowStates = 2 * 4 * shape.rowTiles * shape.tileRows;
-  return 16 * (keyWords + valueWords) + 4 * (weightWords + scratchFloats) + rowStates + 16;
+  return 8 * (keyWords + valueWords) + 4 * (weightWords + scratchFloats) + rowStates + 16;
 }
 
 /** Multiprocessors of an H200, and the workgroup memory that the workgroups of one can have, with 1 KB each for itself. */
@@ -152,6 +162,28 @@ function shares(
   };
 }
 
+/** How threads share the moving of a tile's rows, in words of 8 bytes: 32 or 16 consecutive threads take a row. */
+function moves(
+  { keyDim, valueDim, sharedValues }: MatrixAttentionProblem,
+  { subgroups, keys }: MatrixAttentionShape,
+): Record<"rowThreads" | "rowsMoved" | "passes" | "keySteps" | "valueSteps" | "keyLoads" | "valueLoads", number> {
+  const isWide = keyDim % 128 === 0 && (sharedValues || valueDim % 128 === 0);
+  const rowThreads = isWide ? 32 : 16;
+  const rowsMoved = (32 * subgroups) / rowThreads;
+  const passes = keys / rowsMoved;
+  const steps = (dim: number): number => Math.ceil(dim / 4 / rowThreads);
+  const [keySteps, valueSteps] = [steps(keyDim), sharedValues ? 0 : steps(valueDim)];
+  return {
+    rowThreads,
+    rowsMoved,
+    passes,
+    keySteps,
+    valueSteps,
+    keyLoads: passes * keySteps,
+    valueLoads: passes * valueSteps,
+  };
+}
+
 /** Elements between rows of `elements` 16-bit elements: one 16-byte word more, so that rows begin in other banks. */
 const pitch = (elements: number): number => elements + 8;
 
@@ -165,9 +197,7 @@ export function matrixLayout(
   const { keySplit, lanesPerRow, own, steps, columnTiles, queryParts } = shares(problem, shape);
   const threads = 32 * subgroups;
   const rows = rowTiles * tileRows;
-  const [keyWordsOfTile, valueWordsOfTile] = [(keys * keyDim) / 8, (keys * valueDim) / 8];
-  const keyLoads = Math.ceil(keyWordsOfTile / threads);
-  const valueLoads = sharedValues ? 0 : Math.ceil(valueWordsOfTile / threads);
+  const { rowThreads, rowsMoved, passes, keySteps, valueSteps, keyLoads, valueLoads } = moves(problem, shape);
   const queryChunks = Math.ceil(keyDim / 8 / lanesPerRow);
   // With many rows there is no room for padding.
   const padding = rows >= 32 ? 0 : 4;
@@ -193,11 +223,15 @@ export function matrixLayout(
       KEY_DIM: keyDim,
       VALUE_DIM: valueDim,
       KEY_CHUNKS: keyDim / 8,
-      VALUE_CHUNKS: valueDim / 8,
       KEY_LOADS: keyLoads,
       VALUE_LOADS: valueLoads,
-      KEY_REST: keyWordsOfTile % threads !== 0,
-      VALUE_REST: valueWordsOfTile % threads !== 0,
+      ROW_THREADS: rowThreads,
+      ROWS_MOVED: rowsMoved,
+      PASSES: passes,
+      KEY_STEPS: keySteps,
+      VALUE_STEPS: valueSteps,
+      KEY_WORDS: keyDim / 4,
+      VALUE_WORDS: valueDim / 4,
       TILES_AHEAD: tilesAhead,
       KEY_REGISTERS: tilesAhead * keyLoads,
       VALUE_REGISTERS: Math.max(1, tilesAhead * valueLoads),
@@ -220,8 +254,8 @@ export function matrixLayout(
     sizes: {
       tileRows,
       lanesPerRow,
-      keyWords: Math.max(Math.max(buffers * keys, tileRows) * keyPitch, sharedValues ? 0 : keys * valuePitch) / 8,
-      valueWords: sharedValues || buffers === 1 ? 0 : (keys * valuePitch) / 8,
+      keyWords: Math.max(Math.max(buffers * keys, tileRows) * keyPitch, sharedValues ? 0 : keys * valuePitch) / 4,
+      valueWords: sharedValues || buffers === 1 ? 0 : (keys * valuePitch) / 4,
       weightWords: (rows * weightPitch) / 2,
       scratchFloats: Math.max(kGroups * rows * scorePitch, subgroups * tileRows * sumPitch),
     },

@@ -53,6 +53,17 @@ const ROWS: readonly AttentionRow[] = [
     dtype: "f16",
     shard: { index: 1, count: 2, interleave: 4 },
   },
+  {
+    lengths: [50, 33],
+    heads: [50, 1],
+    keyDim: 192,
+    valueDim: 128,
+    blockSize: 64,
+    dtype: "f16",
+    queryDType: "f16",
+    mla: true,
+  },
+  { lengths: [90, 7], heads: [6, 1], keyDim: 80, valueDim: 48, blockSize: 32, dtype: "f16" },
   // Sinks: the largest, the smallest or none of the scores; over an empty shard, padding, splits, several tokens.
   {
     lengths: [113, 0, 6],

@@ -14,7 +14,9 @@ import {
 import { separateMatrices } from "./separate-matrices.ts";
 import { type MatrixUnits, matrixDirectives, matrixOperations } from "./subgroup-matrix.ts";
 
-const SOURCE = readFileSync(new URL("./matrix-attention.wgsl", import.meta.url), "utf8");
+const SOURCE = ["./matrix-attention-memory.wgsl", "./matrix-attention.wgsl"]
+  .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
+  .join("\n");
 
 /** A kernel that fits a problem. */
 export interface MatrixAttention {

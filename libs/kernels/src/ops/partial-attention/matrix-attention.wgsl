@@ -11,116 +11,27 @@
 // Memory traffic: each visible key and value once per row group; queries, and out or the split's partial result, once.
 // Numerical contract: products of f16 values, sums in f32. A query row is divided by a power of two and, unless it is
 // 16-bit, split into two f16 parts; weights are exp2(score - reference), rounded to f16 and summed as rounded:
-// a relative error of at most 2^-11 each. A row's reference follows its maximum, SLACK below it at first, and is raised once a score exceeds it by more
-// than LIMIT, so that weights stay far from the largest f16 and small ones keep their digits. Places of a tile beyond
-// the split's keys load its nearest key, with weight and values 0. An order of additions that depends on sizes alone.
+// a relative error of at most 2^-11 each. A row's reference follows its maximum, SLACK below it at first, and is raised
+// once a score exceeds it by more than LIMIT, so that weights stay far from the largest f16 and small ones keep their
+// digits. Places of a tile beyond the split's keys load its nearest key, with weight and values 0. An order of additions
+// that depends on sizes alone.
 //
-// Before this text come, as constants: THREADS, SUBGROUPS, KEYS, KEY_TILES (of 16), KEY_SPLIT, OWN_KEY_TILES, ROWS,
-// ROW_TILES, TILE_ROWS, K_GROUPS, STEPS (of 16 columns), COLUMN_TILES, ACCUMULATORS (COLUMN_TILES * ROW_TILES),
-// KEY_DIM, VALUE_DIM, KEY_CHUNKS and VALUE_CHUNKS (16-byte words of a row), KEY_LOADS and VALUE_LOADS (per thread and
-// tile; no VALUE_LOADS but one VALUE_REGISTERS if SHARED), KEY_PITCH, VALUE_PITCH, WEIGHT_PITCH (elements from row to row in workgroup memory), SCORE_PITCH, BUFFERS
-// (tiles of keys in workgroup memory), QUERY_PARTS, QUERY_CHUNKS and QUERY_VECTORS (of a
-// query row, per thread), QUERY_FRAGMENTS (QUERY_PARTS * STEPS), LANES_PER_ROW,
-// OWN and OWN_PAIRS (scores of a thread, and pairs of them), BLOCK_SIZE, ONE_BLOCK (a tile lies in one block), SHARED, SPLIT,
-// SOFTCAP, SINKS (rows have sinks, which join where the splits end); as code: query_vector (see kv-operand.ts), and the matrix operations of subgroup-matrix.ts.
-
-struct Params {
-  workgroups: u32,
-  splits: u32,
-  split_keys: u32,
-  row_groups: u32,
-  query_heads: u32,
-  kv_heads: u32,
-  group_size: u32,
-  group_offset: u32,
-  query_first: u32,
-  key_first: u32,
-  key_block_stride: u32,
-  key_slot_stride: u32,
-  key_head_stride: u32,
-  value_first: u32,
-  value_block_stride: u32,
-  value_slot_stride: u32,
-  value_head_stride: u32,
-  table_width: u32,
-  tokens_at: u32,
-  table_at: u32,
-  out_first: u32,
-  lse_first: u32,
-  scale: f32,
-  softcap: f32,
-  sinks_at: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// As in partial-attention.wgsl.
-@group(0) @binding(1) var<storage, read> plan: array<u32>;
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;
-@group(0) @binding(3) var<storage, read_write> lse: array<u32>;
-@group(0) @binding(5) var<storage, read> key_data: array<vec4u>;
-@group(0) @binding(6) var<storage, read> value_data: array<vec4u>; // if not SHARED
-
-const LOWEST = -1e30;
-const LOG2_E = 1.4426950408889634;
-const LN_2 = 0.6931471805599453;
-const SLACK = 7.0;
-const LIMIT = 15.0;
+// Before this text come matrix-attention-memory.wgsl and, as constants: THREADS, SUBGROUPS, KEYS, KEY_TILES (of 16),
+// KEY_SPLIT, OWN_KEY_TILES, ROWS, ROW_TILES, TILE_ROWS, K_GROUPS, STEPS (of 16 columns), COLUMN_TILES, ACCUMULATORS
+// (COLUMN_TILES * ROW_TILES), KEY_DIM, VALUE_DIM, KEY_CHUNKS (of 8 columns), KEY_WORDS and VALUE_WORDS (of 8 bytes, per
+// row), ROW_THREADS (that move a row, a word each at a time), ROWS_MOVED (together), PASSES (per tile), KEY_STEPS and
+// VALUE_STEPS (words of a row per thread; no VALUE_STEPS if SHARED), KEY_LOADS and VALUE_LOADS (per thread and tile),
+// TILES_AHEAD (on their way), KEY_REGISTERS, VALUE_REGISTERS (at least one), KEY_PITCH, VALUE_PITCH, WEIGHT_PITCH
+// (elements from row to row in workgroup memory), SCORE_PITCH, SUM_PITCH, BUFFERS (tiles of keys in workgroup memory),
+// QUERY_PARTS, QUERY_CHUNKS and QUERY_VECTORS (of a query row, per thread), QUERY_FRAGMENTS (QUERY_PARTS * STEPS),
+// LANES_PER_ROW, OWN and OWN_PAIRS (scores of a thread, and pairs of them), BLOCK_SIZE, ONE_BLOCK (a tile lies in one
+// block), SHARED, SPLIT, SOFTCAP, SINKS (rows have sinks, which join where the splits end); as code: query_vector (see
+// kv-operand.ts), and the matrix operations of subgroup-matrix.ts.
 
 var<workgroup> row_factors: array<f32, ROWS>;
 var<workgroup> row_sums: array<f32, ROWS>;
 // The last tile whose scores raised a row's reference; padded, since matrices want memory aligned to 16 bytes.
 var<workgroup> raised_tile: array<u32, 4>;
-
-// softcap * tanh(score / softcap). tanh itself may be wrong by 1e-5 in WGSL.
-fn capped(score: f32) -> f32 {
-  let x = score / params.softcap;
-  let square = x * x;
-  let near_zero = x * (945.0 + square * (105.0 + square)) / (945.0 + square * (420.0 + 15.0 * square));
-  let size = min(abs(x), 20.0);
-  let far = sign(x) * (1.0 - 2.0 / (exp2(2.0 * LOG2_E * size) + 1.0));
-  return params.softcap * select(far, near_zero, abs(x) < 0.5);
-}
-
-// Block and slot of a tile's row. In a block that holds the whole tile rows that the split does not have may be loaded:
-// they are memory of the cache, and are masked like the rest of an edge tile.
-fn block_and_slot(tile: u32, tile_block: u32, row: u32, table_row: u32, low: u32, last: u32) -> vec2u {
-  if (ONE_BLOCK) { return vec2u(tile_block, tile % BLOCK_SIZE + min(row, KEYS - 1u)); }
-  let key = clamp(tile + row, low, last);
-  return vec2u(plan[table_row + key / BLOCK_SIZE], key % BLOCK_SIZE);
-}
-
-fn key_place(base: u32, found: vec2u) -> u32 {
-  return base + found.x * params.key_block_stride + found.y * params.key_slot_stride;
-}
-
-fn value_place(base: u32, found: vec2u) -> u32 {
-  return base + found.x * params.value_block_stride + found.y * params.value_slot_stride;
-}
-
-// The sink of row `place` of [T, Hq]; none for padding, a token that ends at -1.
-fn sink_of(place: u32) -> f32 {
-  if (!SINKS || SPLIT) { return LOWEST; }
-  if (plan[params.tokens_at + (place / params.query_heads) * 3u + 2u] == 0xffffffffu) { return LOWEST; }
-  return bitcast<f32>(plan[params.sinks_at + place % params.query_heads]);
-}
-
-// A row's state with its sink.
-fn with_sink(place: u32, state: vec2f) -> vec2f {
-  let sink = sink_of(place);
-  if (sink == LOWEST) { return state; }
-  let reference = max(state.x, sink);
-  return vec2f(reference, state.y * exp2(state.x - reference) + exp2(sink - reference));
-}
-
-fn store_state(place: u32, split: u32, reference: f32, sum: f32) {
-  if (SPLIT) {
-    lse[(place * params.splits + split) * 2u] = bitcast<u32>(reference);
-    lse[(place * params.splits + split) * 2u + 1u] = bitcast<u32>(sum);
-  } else {
-    let natural = (reference + log2(max(sum, 1e-30))) * LN_2;
-    lse[params.lse_first + place] = select(bitcast<u32>(natural), NEGATIVE_INFINITY_BITS, sum == 0.0);
-  }
-}
 
 @compute @workgroup_size(THREADS)
 fn matrix_attention(
@@ -168,25 +79,32 @@ fn matrix_attention(
   let k_group = (subgroup / ROW_TILES) % K_GROUPS;
   let first_key_tile = subgroup / (ROW_TILES * K_GROUPS);
 
-  // The tiles of keys and values that are on their way.
+  // The tiles of keys and values that are on their way: this thread's words of rows moved_row, moved_row + ROWS_MOVED,
+  // ... in words of 8 bytes, which consecutive threads store to workgroup memory without bank conflicts. Loads stand in
+  // branches, or NVIDIA's compiler would move them down to where their results are used.
+  let moved_row = thread / ROW_THREADS;
+  let moved_lane = thread % ROW_THREADS;
   let key_base = params.key_first + kv_head * params.key_head_stride;
   let value_base = params.value_first + kv_head * params.value_head_stride;
   let first_tile = (low / KEYS) * KEYS;
   let last_tile = ((high - 1u) / KEYS) * KEYS;
-  var keys: array<vec4u, KEY_REGISTERS>;
-  var values: array<vec4u, VALUE_REGISTERS>;
+  var keys: array<vec2u, KEY_REGISTERS>;
+  var values: array<vec2u, VALUE_REGISTERS>;
   for (var ahead = 0u; ahead < TILES_AHEAD; ahead++) { // unroll
-    let tile = min(first_tile + ahead * KEYS, last_tile);
-    let block = plan[table_row + tile / BLOCK_SIZE];
-    for (var i = 0u; i < KEY_LOADS; i++) { // unroll
-      let chunk = i * THREADS + thread;
-      let found = block_and_slot(tile, block, chunk / KEY_CHUNKS, table_row, low, high - 1u);
-      keys[ahead * KEY_LOADS + i] = key_data[key_place(key_base, found) + chunk % KEY_CHUNKS];
-    }
-    for (var i = 0u; i < VALUE_LOADS; i++) { // unroll
-      let chunk = i * THREADS + thread;
-      let found = block_and_slot(tile, block, chunk / VALUE_CHUNKS, table_row, low, high - 1u);
-      values[ahead * VALUE_LOADS + i] = value_data[value_place(value_base, found) + chunk % VALUE_CHUNKS];
+    let tile = first_tile + ahead * KEYS;
+    if (tile <= last_tile && params.query_heads != 0u) {
+      let block = plan[table_row + tile / BLOCK_SIZE];
+      for (var pass = 0u; pass < PASSES; pass++) { // unroll
+        let found = block_and_slot(tile, block, pass * ROWS_MOVED + moved_row, table_row, low, high - 1u);
+        let key_at = key_place(key_base, found) + moved_lane;
+        for (var i = 0u; i < KEY_STEPS; i++) { // unroll
+          keys[ahead * KEY_LOADS + pass * KEY_STEPS + i] = key_data[key_at + step_within(i, moved_lane, KEY_WORDS)];
+        }
+        let value_at = value_place(value_base, found) + moved_lane;
+        for (var i = 0u; i < VALUE_STEPS; i++) { // unroll
+          values[ahead * VALUE_LOADS + pass * VALUE_STEPS + i] = value_data[value_at + step_within(i, moved_lane, VALUE_WORDS)];
+        }
+      }
     }
   }
   var next_block = plan[table_row + min(first_tile + TILES_AHEAD * KEYS, last_tile) / BLOCK_SIZE];
@@ -221,8 +139,9 @@ fn matrix_attention(
         }
         let chunk = row_lane + LANES_PER_ROW * i;
         if (own_row / TILE_ROWS == r && chunk < KEY_CHUNKS) {
-          let words = vec4u(packed(rounded4(first)), packed(rounded4(second)));
-          store_key_words((own_row % TILE_ROWS) * (KEY_PITCH / 8u) + chunk, words);
+          let word = (own_row % TILE_ROWS) * (KEY_PITCH / 4u) + 2u * chunk;
+          store_key_word(word, packed(rounded4(first)));
+          store_key_word(word + 1u, packed(rounded4(second)));
         }
       }
       workgroupBarrier();
@@ -245,22 +164,37 @@ fn matrix_attention(
     let tile = several_tiles + ahead * KEYS;
     if (tile > last_tile) { break; }
     let is_edge = tile < low || tile + KEYS > high;
-    let next_tile = min(tile + TILES_AHEAD * KEYS, last_tile);
-    let later_block = plan[table_row + min(next_tile + KEYS, last_tile) / BLOCK_SIZE];
+    let next_tile = tile + TILES_AHEAD * KEYS;
+    let has_next = next_tile <= last_tile;
     let buffer = ((tile / KEYS) % BUFFERS) * KEYS;
-    for (var i = 0u; i < KEY_LOADS; i++) { // unroll
-      let chunk = i * THREADS + thread;
-      let row = chunk / KEY_CHUNKS;
-      if (SHARED && is_edge && (tile + row < low || tile + row >= high)) { keys[ahead * KEY_LOADS + i] = vec4u(); }
-      if (!KEY_REST || row < KEYS) { store_key_words((buffer + row) * (KEY_PITCH / 8u) + chunk % KEY_CHUNKS, keys[ahead * KEY_LOADS + i]); }
+    for (var pass = 0u; pass < PASSES; pass++) { // unroll
+      let word = (buffer + pass * ROWS_MOVED + moved_row) * (KEY_PITCH / 4u) + moved_lane;
+      for (var i = 0u; i < KEY_STEPS; i++) { // unroll
+        if (is_within(i, moved_lane, KEY_WORDS)) {
+          store_key_word(word + i * ROW_THREADS, keys[ahead * KEY_LOADS + pass * KEY_STEPS + i]);
+        }
+      }
+    }
+    if (SHARED && is_edge) {
+      for (var pass = 0u; pass < PASSES; pass++) { // unroll
+        let row = pass * ROWS_MOVED + moved_row;
+        let word = (buffer + row) * (KEY_PITCH / 4u) + moved_lane;
+        for (var i = 0u; i < KEY_STEPS; i++) { // unroll
+          let is_outside = tile + row < low || tile + row >= high;
+          if (is_outside && is_within(i, moved_lane, KEY_WORDS)) { store_key_word(word + i * ROW_THREADS, vec2u()); }
+        }
+      }
     }
     workgroupBarrier();
 
-    // The next tile's keys; beyond the end, the last tile's again.
-    for (var i = 0u; i < KEY_LOADS; i++) { // unroll
-      let chunk = i * THREADS + thread;
-      let found = block_and_slot(next_tile, next_block, chunk / KEY_CHUNKS, table_row, low, high - 1u);
-      keys[ahead * KEY_LOADS + i] = key_data[key_place(key_base, found) + chunk % KEY_CHUNKS];
+    if (has_next) {
+      for (var pass = 0u; pass < PASSES; pass++) { // unroll
+        let found = block_and_slot(next_tile, next_block, pass * ROWS_MOVED + moved_row, table_row, low, high - 1u);
+        let at = key_place(key_base, found) + moved_lane;
+        for (var i = 0u; i < KEY_STEPS; i++) { // unroll
+          keys[ahead * KEY_LOADS + pass * KEY_STEPS + i] = key_data[at + step_within(i, moved_lane, KEY_WORDS)];
+        }
+      }
     }
 
     for (var k = 0u; k < OWN_KEY_TILES; k++) { // unroll
@@ -308,20 +242,36 @@ fn matrix_attention(
       store_weight_word((own_row * WEIGHT_PITCH + row_lane * OWN) / 2u + j, pack2x16float(rounded));
       own_sum += rounded.x + rounded.y;
     }
-    for (var i = 0u; i < VALUE_LOADS; i++) { // unroll
-      let chunk = i * THREADS + thread;
-      let row = chunk / VALUE_CHUNKS;
-      if (is_edge && (tile + row < low || tile + row >= high)) { values[ahead * VALUE_LOADS + i] = vec4u(); }
-      if (!VALUE_REST || row < KEYS) { store_value_words(row * (VALUE_PITCH / 8u) + chunk % VALUE_CHUNKS, values[ahead * VALUE_LOADS + i]); }
+    for (var pass = 0u; pass < PASSES; pass++) { // unroll
+      let word = (pass * ROWS_MOVED + moved_row) * (VALUE_PITCH / 4u) + moved_lane;
+      for (var i = 0u; i < VALUE_STEPS; i++) { // unroll
+        if (is_within(i, moved_lane, VALUE_WORDS)) {
+          store_value_word(word + i * ROW_THREADS, values[ahead * VALUE_LOADS + pass * VALUE_STEPS + i]);
+        }
+      }
+    }
+    if (!SHARED && is_edge) {
+      for (var pass = 0u; pass < PASSES; pass++) { // unroll
+        let row = pass * ROWS_MOVED + moved_row;
+        let word = row * (VALUE_PITCH / 4u) + moved_lane;
+        for (var i = 0u; i < VALUE_STEPS; i++) { // unroll
+          let is_outside = tile + row < low || tile + row >= high;
+          if (is_outside && is_within(i, moved_lane, VALUE_WORDS)) { store_value_word(word + i * ROW_THREADS, vec2u()); }
+        }
+      }
     }
     let raises = workgroupUniformLoad(&raised_tile[0]) == tile;
 
-    for (var i = 0u; i < VALUE_LOADS; i++) { // unroll
-      let chunk = i * THREADS + thread;
-      let found = block_and_slot(next_tile, next_block, chunk / VALUE_CHUNKS, table_row, low, high - 1u);
-      values[ahead * VALUE_LOADS + i] = value_data[value_place(value_base, found) + chunk % VALUE_CHUNKS];
+    if (has_next) {
+      for (var pass = 0u; pass < PASSES; pass++) { // unroll
+        let found = block_and_slot(next_tile, next_block, pass * ROWS_MOVED + moved_row, table_row, low, high - 1u);
+        let at = value_place(value_base, found) + moved_lane;
+        for (var i = 0u; i < VALUE_STEPS; i++) { // unroll
+          values[ahead * VALUE_LOADS + pass * VALUE_STEPS + i] = value_data[at + step_within(i, moved_lane, VALUE_WORDS)];
+        }
+      }
+      next_block = plan[table_row + min(next_tile + KEYS, last_tile) / BLOCK_SIZE];
     }
-    next_block = later_block;
 
     if (raises && tile != first_tile) {
       for (var column_tile = 0u; column_tile < COLUMN_TILES; column_tile++) { // unroll

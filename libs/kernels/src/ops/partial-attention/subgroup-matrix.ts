@@ -3,7 +3,7 @@ export interface MatrixSizes {
   /** Columns of right and result matrices: 8 or 16. */
   readonly tileRows: number;
   readonly lanesPerRow: number;
-  /** Words of 16 bytes. */
+  /** Words of 8 bytes. */
   readonly keyWords: number;
   /** 0: values are the keys' first columns. */
   readonly valueWords: number;
@@ -27,8 +27,8 @@ diagnostic(off, chromium.subgroup_matrix_uniformity);`;
 /**
  * WGSL for 16-bit tiles in workgroup memory and for products of them, one per subgroup of 32 threads. A left matrix is
  * [16, 16], a right one [16, tileRows], a result [16, tileRows] in f32. Places count elements; memory holds
- * - keys [.., KEY_PITCH]: `store_key_words(word, value)`, `key_fragment(place, thread) -> Left` of 16 keys' columns
- * - values [.., VALUE_PITCH]: `store_value_words`, `value_fragment(place, thread) -> Left` of 16 columns of 16 keys
+ * - keys [.., KEY_PITCH]: `store_key_word(word, value)` of 8 bytes, `key_fragment(place, thread) -> Left` of 16 keys' columns
+ * - values [.., VALUE_PITCH]: `store_value_word`, `value_fragment(place, thread) -> Left` of 16 columns of 16 keys
  * - queries, in the keys' memory: `query_fragment(place, thread) -> Right` of tileRows rows
  * - weights [.., WEIGHT_PITCH]: `store_weight_word(word, value)`, `weight_fragment(place, thread) -> Right`
  * - `scratch`, f32, a result's columns one after another: `store_result(place, pitch, result, thread)`, `load_result`
@@ -59,16 +59,16 @@ function native(sizes: MatrixSizes): string {
 alias Left = subgroup_matrix_left<f16, 16, 16>;
 alias Right = subgroup_matrix_right<f16, ${tileRows}, 16>;
 alias Result = subgroup_matrix_result<f32, ${tileRows}, 16>;
-var<workgroup> key_memory: array<f16, ${8 * keyWords}>;
-${valueWords === 0 ? "" : `var<workgroup> value_memory: array<f16, ${8 * valueWords}>;`}
+var<workgroup> key_memory: array<f16, ${4 * keyWords}>;
+${valueWords === 0 ? "" : `var<workgroup> value_memory: array<f16, ${4 * valueWords}>;`}
 var<workgroup> weight_memory: array<f16, ${2 * weightWords}>;
 var<workgroup> scratch: array<f32, ${scratchFloats}>;
 
-fn store_key_words(word: u32, value: vec4u) {
-${[0, 1, 2, 3].map((i) => storeHalves("key_memory", `word * 8u + ${2 * i}u`, `value[${i}]`)).join("\n")}
+fn store_key_word(word: u32, value: vec2u) {
+${[0, 1].map((i) => storeHalves("key_memory", `word * 4u + ${2 * i}u`, `value[${i}]`)).join("\n")}
 }
-fn store_value_words(word: u32, value: vec4u) {
-${[0, 1, 2, 3].map((i) => storeHalves(valueMemory, `word * 8u + ${2 * i}u`, `value[${i}]`)).join("\n")}
+fn store_value_word(word: u32, value: vec2u) {
+${[0, 1].map((i) => storeHalves(valueMemory, `word * 4u + ${2 * i}u`, `value[${i}]`)).join("\n")}
 }
 fn store_weight_word(word: u32, value: u32) {
 ${storeHalves("weight_memory", "word * 2u", "value")}
@@ -118,7 +118,7 @@ function emulated(sizes: MatrixSizes): string {
   const held = tileRows / 2;
   const parts = 16 / held;
   const valueMemory = valueWords === 0 ? "key_memory" : "value_memory";
-  const halfOf = (memory: string): string => `unpack2x16float(${memory}[place / 8u][(place % 8u) / 2u])[place % 2u]`;
+  const halfOf = (memory: string): string => `unpack2x16float(${memory}[place / 4u][(place % 4u) / 2u])[place % 2u]`;
   const column = (element: string, pitch: string): string => `
   var right: Right;
   for (var k = 0u; k < 16u; k++) { right[k] = ${element}(place + ((thread % 32u) / ${parts}u) * ${pitch} + k); }
@@ -138,14 +138,14 @@ function emulated(sizes: MatrixSizes): string {
 struct Left { place: u32, row_step: u32, k_step: u32, is_value: bool }
 alias Right = array<f32, 16>;
 alias Result = array<f32, ${held}>;
-var<workgroup> key_memory: array<vec4u, ${keyWords}>;
-${valueWords === 0 ? "" : `var<workgroup> value_memory: array<vec4u, ${valueWords}>;`}
+var<workgroup> key_memory: array<vec2u, ${keyWords}>;
+${valueWords === 0 ? "" : `var<workgroup> value_memory: array<vec2u, ${valueWords}>;`}
 var<workgroup> weight_memory: array<u32, ${weightWords}>;
 var<workgroup> scratch: array<f32, ${scratchFloats}>;
 var<workgroup> exchanged: array<f32, THREADS>;
 
-fn store_key_words(word: u32, value: vec4u) { key_memory[word] = value; }
-fn store_value_words(word: u32, value: vec4u) { ${valueMemory}[word] = value; }
+fn store_key_word(word: u32, value: vec2u) { key_memory[word] = value; }
+fn store_value_word(word: u32, value: vec2u) { ${valueMemory}[word] = value; }
 fn store_weight_word(word: u32, value: u32) { weight_memory[word] = value; }
 fn key_half(place: u32) -> f32 { return ${halfOf("key_memory")}; }
 fn value_half(place: u32) -> f32 { return ${halfOf(valueMemory)}; }
