@@ -199,8 +199,8 @@ export function matrixLayout(
   const rows = rowTiles * tileRows;
   const { rowThreads, rowsMoved, passes, keySteps, valueSteps, keyLoads, valueLoads } = moves(problem, shape);
   const queryChunks = Math.ceil(keyDim / 8 / lanesPerRow);
-  // With many rows there is no room for padding.
-  const padding = rows >= 32 ? 0 : 4;
+  // With many rows and two tiles there is no room for padding.
+  const padding = rows >= 32 && buffers > 1 ? 0 : 4;
   const [scorePitch, sumPitch] = [keys + padding, 16 + padding];
   const keyPitch = pitch(keyDim);
   const valuePitch = sharedValues ? keyPitch : pitch(valueDim);

@@ -201,12 +201,14 @@ fn matrix_attention(
       let key_tile = k * KEY_SPLIT + first_key_tile;
       var scores = Result();
       for (var step = 0u; step < STEPS; step++) { // unroll
-        let fragment = key_fragment((buffer + key_tile * 16u) * KEY_PITCH + (k_group * STEPS + step) * 16u, thread);
+        let column = (k_group * STEPS + step) * 16u;
+        let fragment = key_fragment((buffer + key_tile * 16u) * KEY_PITCH + column, thread);
         for (var part = 0u; part < QUERY_PARTS; part++) { // unroll
           scores = multiply_add(fragment, query[part * STEPS + step], scores, thread);
         }
       }
-      store_result(((k_group * ROW_TILES + row_tile) * TILE_ROWS) * SCORE_PITCH + key_tile * 16u, SCORE_PITCH, scores, thread);
+      let row = (k_group * ROW_TILES + row_tile) * TILE_ROWS;
+      store_result(row * SCORE_PITCH + key_tile * 16u, SCORE_PITCH, scores, thread);
     }
     workgroupBarrier();
 
@@ -312,6 +314,17 @@ fn matrix_attention(
     row_factors[own_row] = exp2(reference - state.x);
     row_sums[own_row] = state.y;
     if (own_row < row_count) { store_state(first_place + own_row, split, state.x, state.y); }
+  }
+  // Partial results of whole tiles leave from registers.
+  if (SPLIT && row_count == ROWS) {
+    for (var column_tile = 0u; column_tile < COLUMN_TILES; column_tile++) { // unroll
+      for (var r = 0u; r < ROW_TILES; r++) { // unroll
+        let row_at = ((first_place + r * TILE_ROWS) * params.splits + split) * VALUE_DIM;
+        let column = (subgroup * COLUMN_TILES + column_tile) * 16u;
+        store_sums(row_at + column, params.splits * VALUE_DIM, sums[column_tile * ROW_TILES + r], thread);
+      }
+    }
+    return;
   }
   for (var column_tile = 0u; column_tile < COLUMN_TILES; column_tile++) { // unroll
     for (var r = 0u; r < ROW_TILES; r++) { // unroll

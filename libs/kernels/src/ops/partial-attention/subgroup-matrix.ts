@@ -31,7 +31,8 @@ diagnostic(off, chromium.subgroup_matrix_uniformity);`;
  * - values [.., VALUE_PITCH]: `store_value_word`, `value_fragment(place, thread) -> Left` of 16 columns of 16 keys
  * - queries, in the keys' memory: `query_fragment(place, thread) -> Right` of tileRows rows
  * - weights [.., WEIGHT_PITCH]: `store_weight_word(word, value)`, `weight_fragment(place, thread) -> Right`
- * - `scratch`, f32, a result's columns one after another: `store_result(place, pitch, result, thread)`, `load_result`
+ * - `scratch`, f32, a result's columns one after another: `store_result(place, pitch, result, thread)`, `load_result`;
+ *   `store_sums`, the same to `out`
  * and `multiply_add(left, right, result, thread) -> Result`. Also `row_maximum(value, thread)` and `row_sum` over
  * `lanesPerRow` consecutive threads, `packed(vec4f) -> vec2u` in f16, and `rounded2`, `rounded4` to f16's digits (in integers: a driver may
  * take a conversion there and back for nothing). All in uniform control flow.
@@ -90,6 +91,9 @@ fn multiply_add(left: Left, right: Right, result: Result, thread: u32) -> Result
 }
 fn store_result(place: u32, pitch: u32, result: Result, thread: u32) {
   subgroupMatrixStore<col_major>(&scratch, place, result, pitch);
+}
+fn store_sums(place: u32, pitch: u32, result: Result, thread: u32) {
+  subgroupMatrixStore<col_major>(&out, place, result, pitch);
 }
 fn load_result(place: u32, pitch: u32, thread: u32) -> Result {
   return subgroupMatrixLoad<Result, col_major>(&scratch, place, pitch);
@@ -172,6 +176,10 @@ fn multiply_add(left: Left, right: Right, result: Result, thread: u32) -> Result
 fn store_result(place: u32, pitch: u32, result: Result, thread: u32) {
   let at = place + ((thread % 32u) / ${parts}u) * pitch + (thread % ${parts}u) * ${held}u;
   for (var i = 0u; i < ${held}u; i++) { scratch[at + i] = result[i]; }
+}
+fn store_sums(place: u32, pitch: u32, result: Result, thread: u32) {
+  let at = place + ((thread % 32u) / ${parts}u) * pitch + (thread % ${parts}u) * ${held}u;
+  for (var i = 0u; i < ${held}u; i++) { out[at + i] = result[i]; }
 }
 fn load_result(place: u32, pitch: u32, thread: u32) -> Result {
   let at = place + ((thread % 32u) / ${parts}u) * pitch + (thread % ${parts}u) * ${held}u;
