@@ -31,7 +31,7 @@ export class GpuTensor {
     shape: readonly number[],
     strides: readonly number[] = contiguousStrides(shape),
     elementOffset = 0,
-    destroy: () => void = () => "destroy" in memory && memory.destroy(),
+    destroy: () => void = () => destroyBuffer(memory),
   ) {
     this.memory = memory;
     this.dtype = dtype;
@@ -78,4 +78,8 @@ export class GpuTensor {
   free(): void {
     this.#destroy();
   }
+}
+
+function destroyBuffer(memory: GPUBuffer | RemoteGpuMemory): void {
+  if (!("remoteId" in memory)) memory.destroy();
 }
