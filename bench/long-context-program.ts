@@ -33,7 +33,7 @@ export async function setup({ heap, world, onClose }: RankContext, context: Long
     headDim,
     kvDtype,
     blockSize,
-    numBlocks: Math.ceil(total / (blockSize * world.size)) + 16 * lengths.length,
+    numBlocks: Math.ceil(total / (blockSize * world.size)) + 64 * lengths.length,
   });
   onClose(() => attention.close());
   const sequences = lengths.map(() => attention.createSequence());
