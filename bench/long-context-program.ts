@@ -3,6 +3,7 @@ import { DcpAttention } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { type DType, Tensor } from "@lockstep/tensor";
+import { repeatableTensor } from "./repeatable-tensor.ts";
 
 /** What is decoded. */
 export interface LongContext {
@@ -38,16 +39,9 @@ export async function setup({ heap, world, onClose }: RankContext, context: Long
   onClose(() => attention.close());
   const sequences = lengths.map(() => attention.createSequence());
 
-  // Every rank draws the same numbers, and so the same text.
-  let state = 7;
-  const draw = (): number => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return state / 2 ** 31 - 1;
-  };
-  const random = (tokens: number, heads: number): Tensor => {
-    const tensor = Tensor.empty(heap, "f32", [tokens, heads, headDim]);
-    return tensor.set(Float64Array.from({ length: tensor.size }, draw));
-  };
+  let seed = 7;
+  const random = (tokens: number, heads: number): Tensor =>
+    repeatableTensor(heap, "f32", [tokens, heads, headDim], seed++);
   const key = random(FILL_ROWS, kvHeads);
   const value = random(FILL_ROWS, kvHeads);
   for (const [index, length] of lengths.entries()) {

@@ -3,6 +3,7 @@ import { type Allocator, Arena, DTYPE_BYTES, type DType, type SharedHeap, Tensor
 import type { RowReport } from "../report.ts";
 import type { CeilingMeter } from "./ceilings.ts";
 import { isWanted, type OpRow, rowReport } from "./row-report.ts";
+import { repeatableTensor } from "../repeatable-tensor.ts";
 
 /** One op at one size. */
 interface OpBench extends OpRow {
@@ -59,17 +60,8 @@ function errorOf({ op, shape, dtype, tolerance }: OpBench, result: Tensor, expec
   return largest;
 }
 
-/** Repeatable values in [-1, 1). */
 function random(arena: Allocator, dtype: DType, shape: readonly number[]): Tensor {
-  const tensor = Tensor.empty(arena, dtype, shape);
-  let state = 1;
-  tensor.set(
-    Float64Array.from({ length: tensor.size }, () => {
-      state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-      return (dtype === "i8" ? 100 : 1) * (state / 2 ** 31 - 1);
-    }),
-  );
-  return tensor;
+  return repeatableTensor(arena, dtype, shape, 1, dtype === "i8" ? 100 : 1);
 }
 
 function correct(dtype: DType): OpBench {

@@ -4,7 +4,9 @@
 // software Vulkan, to check the bench.
 import { parseArgs } from "node:util";
 import { openWorld } from "@lockstep/dist-groups";
-import { installedGpus } from "@lockstep/kernels";
+import { installedGpus, openBackend } from "@lockstep/kernels";
+import { ArgumentError, SharedHeap } from "@lockstep/tensor";
+import { exitWithMessage } from "../exit-with-message.ts";
 import { printTable } from "../print-table.ts";
 import type * as program from "./program.ts";
 import type { Sharing, StepFigures, StepOptions } from "./program.ts";
@@ -18,6 +20,15 @@ const { values: options } = parseArgs({
     software: { type: "boolean", default: false },
   },
 });
+
+function gpuCount(): number {
+  try {
+    const installed = Math.max(1, installedGpus().length);
+    return options.gpus === "" ? installed : (counts("gpus", options.gpus, installed)[0] ?? 1);
+  } catch (error) {
+    return exitWithMessage(error);
+  }
+}
 
 /** How the ranks of a row have their GPUs. */
 interface Placement {
@@ -45,14 +56,24 @@ interface StepReport {
 }
 
 const TOLERANCE = { f32: 1e-3, f16: 1e-3, bf16: 8e-3 } as const;
-const gpus = options.gpus === "" ? Math.max(1, installedGpus().length) : Number(options.gpus);
+const gpus = gpuCount();
 const shapes = options.software ? SMALL_SHAPES : STEP_SHAPES;
 const seconds = options.software ? 0.2 : 0.7;
 const reports: StepReport[] = [];
 /** Outputs of a shape by a number of ranks: the same bits wherever the ranks compute. */
 const outputs = new Map<string, Float32Array>();
 
-for (const ranks of options.ranks.split(",").map(Number)) {
+try {
+  const worlds = counts("ranks", options.ranks, 64);
+  await expectGpu();
+  for (const ranks of worlds) await measureAll(ranks);
+} catch (error) {
+  exitWithMessage(error);
+}
+if (options.json) console.log(JSON.stringify({ gpus, reports }, null, 1));
+else print();
+
+async function measureAll(ranks: number): Promise<void> {
   await expectedOnCpu(ranks);
   const placements: Placement[] = [
     ...(gpus > 1 ? [{ ranks, sharing: "own devices", gpus } as const] : []),
@@ -61,8 +82,20 @@ for (const ranks of options.ranks.split(",").map(Number)) {
   ];
   for (const placement of placements) reports.push(...(await measure(placement)));
 }
-if (options.json) console.log(JSON.stringify({ gpus, reports }, null, 1));
-else print();
+
+/** Whole numbers from 1 to `most`, between commas. */
+function counts(option: string, text: string, most: number): number[] {
+  return text.split(",").map((part) => {
+    if (/^\d+$/.test(part) && Number(part) >= 1 && Number(part) <= most) return Number(part);
+    throw new ArgumentError("bench:gpu-steps", `--${option}`, `whole numbers from 1 to ${most}, between commas`, part);
+  });
+}
+
+/** Throws what to install where there is no GPU, before anything takes long. */
+async function expectGpu(): Promise<void> {
+  const adapter = options.software ? "software" : "hardware";
+  await (await openBackend("webgpu", { heap: SharedHeap.create(1 << 16), adapter })).close();
+}
 
 function openBenchWorld(ranks: number, rankOptions: StepOptions) {
   return openWorld<typeof program>({

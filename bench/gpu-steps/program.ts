@@ -2,8 +2,9 @@
 import { type Combine, DcpAttention, openSharedBackend } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { type KernelBackend, openBackend } from "@lockstep/kernels";
-import { type DType, Tensor } from "@lockstep/tensor";
+import { Tensor } from "@lockstep/tensor";
 import { openGpuDevice } from "../../libs/kernels/src/device/gpu-device.ts";
+import { repeatableTensor } from "../repeatable-tensor.ts";
 import { type StepShape, transferBytes } from "./step-shapes.ts";
 import { transferSeconds } from "./transfer-floor.ts";
 
@@ -41,17 +42,6 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
   const merge = await openBackend("wasm", { heap });
   onClose(() => merge.close());
   let backend: KernelBackend = merge;
-
-  function random(seed: number, dtype: DType, shape: readonly number[]): Tensor {
-    let state = seed;
-    const tensor = Tensor.empty(heap, dtype, shape);
-    return tensor.set(
-      Float64Array.from({ length: tensor.size }, () => {
-        state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-        return state / 2 ** 31 - 1;
-      }),
-    );
-  }
 
   /** The largest of all ranks' numbers: they must agree on how often they run. */
   async function slowest(microseconds: number): Promise<number> {
@@ -115,9 +105,9 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
         maxStepQueries: batch,
       });
       const { start, end } = headRange(queryHeads, rank, world.size);
-      const key = random(1, dtype, [length, kvHeads, headDim]);
-      const value = mla ? undefined : random(2, dtype, [length, kvHeads, valueDim]);
-      const queries = random(3, dtype, [batch, queryHeads, headDim]);
+      const key = repeatableTensor(heap, dtype, [length, kvHeads, headDim], 1);
+      const value = mla ? undefined : repeatableTensor(heap, dtype, [length, kvHeads, valueDim], 2);
+      const queries = repeatableTensor(heap, dtype, [batch, queryHeads, headDim], 3);
       const query = queries.slice(1, start, end).clone(heap);
       const out = Tensor.empty(heap, "f32", [batch, end - start, valueDim]).fill(Number.NaN);
       const sequences = Array.from({ length: batch }, () => attention.createSequence());

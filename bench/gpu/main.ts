@@ -5,6 +5,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { drawShares } from "../draw-shares.ts";
+import { exitWithMessage } from "../exit-with-message.ts";
 import { printTable } from "../print-table.ts";
 import type { BenchRow } from "./bench-row.ts";
 import { copySeconds, measureCeilings } from "./ceilings.ts";
@@ -27,7 +28,7 @@ const { values: options } = parseArgs({
 const names = (list: string): string[] => list.split(",").filter((name) => name !== "");
 
 if (options.from === "") {
-  const report = await run();
+  const report = await run().catch(exitWithMessage);
   if (options.json) console.log(JSON.stringify(report, null, 1));
   else print(report.rows);
   if (options.plot !== "") writeFileSync(options.plot, drawShares(report));
@@ -78,12 +79,12 @@ async function measure(bench: GpuBench, row: BenchRow, ceilings: Ceilings): Prom
     if (!(error <= 1)) throw new Error(`${row.op} ${row.shape} ${row.dtype}: wrong, error ${error} of the tolerance`);
     const seconds = await bench.secondsPerCall(prepared.run);
     const share = row.ceiling === "copy" ? (await copySeconds(bench, row.bytes)) / seconds : undefined;
-    const anchor = recordedOn(bench.backend.device) &&
-      row.anchor && {
-        name: row.anchor.name,
-        microseconds: row.anchor.seconds * 1e6,
-        speedup: row.anchor.seconds / seconds,
-      };
+    const recorded = recordedOn(bench.backend.device) ? row.anchor : undefined;
+    const anchor = recorded && {
+      name: recorded.name,
+      microseconds: recorded.seconds * 1e6,
+      speedup: recorded.seconds / seconds,
+    };
     return {
       op: row.op,
       shape: row.shape,
@@ -94,7 +95,7 @@ async function measure(bench: GpuBench, row: BenchRow, ceilings: Ceilings): Prom
       ceiling: row.ceiling,
       shareOfCeiling: row.bytes / seconds / ceilings[row.ceiling],
       ...(share === undefined ? {} : { shareOfCopyOfThatSize: share }),
-      ...(anchor ? { anchor } : {}),
+      ...(anchor === undefined ? {} : { anchor }),
       error,
     };
   } finally {

@@ -45,6 +45,7 @@ export interface DecodeTimes {
 export class DecodeAttention {
   readonly times: DecodeTimes = { gatherMs: 0, attentionMs: 0, combineMs: 0 };
   readonly #options: DcpAttentionOptions;
+  readonly #isAlone: boolean;
   readonly #queryGroup: ProcessGroup;
   readonly #local: LocalAttention;
   readonly #own: HeadRange;
@@ -70,8 +71,11 @@ export class DecodeAttention {
     rows: number,
   ) {
     const { dcpGroup, queryGroup = dcpGroup, heap, queryHeads, headDim, valueDim = headDim, deadlineMs } = options;
-    const { queryDtype = "f32", partialDtype = "f32", combine = "auto" } = options;
+    const { queryDtype = "f32", combine = "auto" } = options;
+    const isAlone = queryGroup.size === 1 && dcpGroup.size === 1;
+    const partialDtype = isAlone ? "f32" : (options.partialDtype ?? "f32");
     this.#options = options;
+    this.#isAlone = isAlone;
     this.#queryGroup = queryGroup;
     this.#valueDim = valueDim;
     this.#own = headRange(queryHeads, queryGroup.rank, queryGroup.size);
@@ -96,14 +100,15 @@ export class DecodeAttention {
       deadlineMs,
     };
     const rounded = partialDtype === "f32" ? 0 : rows * queryHeads * valueDim;
-    const elements = rows * queryHeads * width + received + ownElements + rounded / 2;
+    const partial = rows * queryHeads * (partialDtype === "f32" ? width : 1);
+    const elements = partial + received + ownElements + rounded / 2;
     this.#scratch = new Arena(heap, elements * 4 + 1024 + queryGatherBytes(gather));
     this.#gather = new QueryGather(gather, this.#scratch);
-    this.#partial = Tensor.empty(this.#scratch, "f32", [rows * queryHeads * width]);
+    this.#partial = Tensor.empty(this.#scratch, "f32", [partial]);
     this.#received = Tensor.empty(this.#scratch, "f32", [received]);
     this.#ownOut = Tensor.empty(this.#scratch, "f32", [ownElements]);
     this.#rounded = Tensor.empty(this.#scratch, partialDtype, [rounded]);
-    this.#local = this.#openLocal(shard, caches, variants, rows);
+    this.#local = this.#openLocal(shard, caches, variants, partialDtype === "f32" ? 0 : rows);
     this.#choice = new CombineChoice(dcpGroup, heap, deadlineMs);
   }
 
@@ -119,7 +124,7 @@ export class DecodeAttention {
 
   /** Arguments as of {@link DcpAttention.attend}. */
   async attend(layer: number, plan: StepPlan, query: Tensor, output: Tensor, lse: Tensor | undefined): Promise<void> {
-    const { queryHeads, headDim, queryDtype = "f32", dcpGroup, lseBase = "e" } = this.#options;
+    const { queryHeads, headDim, queryDtype = "f32", lseBase = "e" } = this.#options;
     const { queries } = plan;
     const own = this.#own.count;
     expectTensor(NAME, "query", query, [queryDtype], [queries, this.#gather.isLocal ? queryHeads : own, headDim]);
@@ -132,7 +137,7 @@ export class DecodeAttention {
     const gatherEnd = performance.now();
     this.times.gatherMs += gatherEnd - started;
     const tensors = this.#tensorsFor(queries);
-    if (this.#queryGroup.size === 1 && dcpGroup.size === 1) {
+    if (this.#isAlone) {
       // Alone: the partial result is the result.
       const result = output.dtype === "f32" ? output : (tensors.ownOut ?? output);
       const partialLse = lse ?? tensors.lse;
@@ -164,9 +169,14 @@ export class DecodeAttention {
     this.#scratch.close();
   }
 
-  #openLocal(shard: KvShard, caches: KvCaches, variants: readonly AttentionVariant[], rows: number): LocalAttention {
+  #openLocal(
+    shard: KvShard,
+    caches: KvCaches,
+    variants: readonly AttentionVariant[],
+    roundedRows: number,
+  ): LocalAttention {
     try {
-      return new LocalAttention(this.#options, shard, caches, variants, this.#gather.scoreFactor, rows);
+      return new LocalAttention(this.#options, shard, caches, variants, this.#gather.scoreFactor, roundedRows);
     } catch (error) {
       this.#scratch.close();
       throw error;
@@ -218,17 +228,18 @@ export class DecodeAttention {
     const rows = queries * queryHeads;
     const ownShape = [queries, this.#own.count, valueDim];
     const isHalf = (this.#options.queryDtype ?? "f32") !== "f32";
-    const packed = this.#partial.slice(0, 0, rows * (valueDim + 1));
+    const isRounded = this.#rounded.size > 0;
+    const outs = isRounded ? 0 : rows * valueDim;
+    const packed = this.#partial.slice(0, 0, outs + rows);
     // Choosing by time must not change a bit: only on wasm does ag-rs give those of the others.
     const { backend, mergeBackend = backend } = this.#options;
-    const isRounded = this.#rounded.size > 0;
     const candidates = COMBINES.filter(
       (combine) => combine !== "ag-rs" || (mergeBackend.name === "wasm" && !isRounded),
     );
     const isOneShot = queries <= this.#oneShotRows;
     const tensors: StepTensors = {
       out: (isRounded ? this.#rounded : packed).slice(0, 0, rows * valueDim).reshape([queries, queryHeads, valueDim]),
-      lse: packed.slice(0, rows * valueDim, rows * (valueDim + 1)).reshape([queries, queryHeads]),
+      lse: packed.slice(0, outs, outs + rows).reshape([queries, queryHeads]),
       oneShot: isOneShot
         ? new OneShotExchange(
             packed.reshape([queries, queryHeads, valueDim + 1]),

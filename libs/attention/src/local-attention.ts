@@ -23,7 +23,7 @@ export class LocalAttention {
 
   /**
    * @param scoreFactor what scores are to be multiplied by because of how queries were gathered
-   * @param rows most query tokens of a step
+   * @param roundedRows most query tokens of a step whose outputs are rounded; 0: none are
    * @throws HeapExhausted, DeviceError
    */
   constructor(
@@ -32,18 +32,18 @@ export class LocalAttention {
     caches: KvCaches,
     variants: readonly AttentionVariant[],
     scoreFactor: number,
-    rows: number,
+    roundedRows: number,
   ) {
-    const { backend, queryHeads, headDim, valueDim = headDim, partialDtype = "f32" } = options;
+    const { backend, queryHeads, headDim, valueDim = headDim } = options;
     this.#options = options;
     this.#shard = shard;
     this.#caches = caches;
     this.#variants = variants;
     this.#scoreFactor = scoreFactor;
-    if (partialDtype === "f32") return;
-    const out = backend.empty("f32", [rows, queryHeads, valueDim]);
+    if (roundedRows === 0) return;
+    const out = backend.empty("f32", [roundedRows, queryHeads, valueDim]);
     try {
-      this.#unrounded = { out, lse: backend.empty("f32", [rows, queryHeads]) };
+      this.#unrounded = { out, lse: backend.empty("f32", [roundedRows, queryHeads]) };
     } catch (error) {
       out.free();
       throw error;

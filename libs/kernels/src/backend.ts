@@ -42,8 +42,8 @@ export interface KernelBackend extends AsyncDisposable {
 
   /**
    * Runs ops together: on a GPU in one submission, with one upload and one download. `run` calls ops of this backend and awaits
-   * none of them: all have completed when the returned promise resolves. Heap operands must not change before `run` returns. When `run` throws, none of its ops is run on a GPU, but
-   * for uploads of more than 1 MiB.
+   * none of them: all have completed when the returned promise resolves. Heap operands must not change before `run` returns.
+   * When `run` throws, none of its ops is run on a GPU, but for uploads of more than 1 MiB.
    */
   batch(run: () => void): Completion;
 

@@ -2,17 +2,17 @@ import type { ProcessGroup } from "@lockstep/dist-groups";
 import {
   BackendClosed,
   type Completion,
-  GpuTensor,
   type KernelBackend,
   type KernelContext,
   type OpArguments,
   type OpName,
   type Operand,
 } from "@lockstep/kernels";
-import { ArgumentError, type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
+import { type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
 import { CollectiveBackend } from "./collective-backend.ts";
 import { type Call, hasHeapResults, runOp } from "./op-call.ts";
-import { CallDecoder, type GpuView } from "./op-message.ts";
+import { CallDecoder } from "./op-message.ts";
+import { PeerMemory } from "./peer-memory.ts";
 import { tellVerdicts } from "./verdicts.ts";
 
 /** The side of the rank that holds the device. Closing it closes `backend`. */
@@ -184,48 +184,5 @@ class OwnerBackend extends CollectiveBackend {
   /** The device failed, with everybody's ops; who was told of something else before keeps that. */
   #failAll(error: unknown, verdicts: Map<number, unknown>): void {
     for (let rank = 0; rank < this.#group.size; rank++) if (!verdicts.has(rank)) verdicts.set(rank, error);
-  }
-}
-
-/** Memory that a peer allocated, by the number that it gave it. */
-class PeerMemory {
-  readonly #backend: KernelBackend;
-  readonly #rank: number;
-  readonly #tensors = new Map<number, GpuTensor>();
-  /** Why memory is missing that could not be allocated. */
-  readonly #failures = new Map<number, unknown>();
-
-  constructor(backend: KernelBackend, rank: number) {
-    this.#backend = backend;
-    this.#rank = rank;
-  }
-
-  allocate(id: number, dtype: DType, shape: readonly number[]): void {
-    try {
-      const tensor = this.#backend.empty(dtype, shape);
-      if (tensor instanceof GpuTensor) this.#tensors.set(id, tensor);
-    } catch (error) {
-      this.#failures.set(id, error);
-      throw error;
-    }
-  }
-
-  free(id: number): void {
-    this.#tensors.get(id)?.free();
-    this.#tensors.delete(id);
-    this.#failures.delete(id);
-  }
-
-  view({ id, dtype, shape, strides, elementOffset }: GpuView): GpuTensor {
-    const whole = this.#tensors.get(id);
-    if (whole !== undefined) return new GpuTensor(whole.memory, dtype, shape, strides, elementOffset, () => undefined);
-    if (this.#failures.has(id)) throw this.#failures.get(id);
-    const expected = `one that rank ${this.#rank}'s backend made with empty, and that was not freed`;
-    throw new ArgumentError("openSharedBackend", "a GPU tensor", expected, "another");
-  }
-
-  forget(): void {
-    this.#tensors.clear();
-    this.#failures.clear();
   }
 }

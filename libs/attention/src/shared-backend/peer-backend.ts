@@ -105,7 +105,9 @@ class PeerBackend extends CollectiveBackend {
     try {
       run();
     } catch (error) {
-      this.#calls.length = calls;
+      // Memory that was made or freed stays so: its tensors are the caller's.
+      const isAboutMemory = ([name]: Call): boolean => name === "empty" || name === "free";
+      this.#calls.push(...this.#calls.splice(calls).filter(isAboutMemory));
       for (const copy of this.#copies.splice(copies)) copy.free();
       batch.isCollective = isCollective;
       throw error;

@@ -54,10 +54,8 @@ for (const [tag, errorClass] of Object.entries({ BackendClosed, BackendUnavailab
 export async function openSharedBackend(options: SharedBackendOptions): Promise<KernelBackend> {
   const { heap, group, openDeadlineMs = 120_000, deadlineMs, ...deviceOptions } = options;
   if (group.size === 1) return openBackend("webgpu", { heap, ...deviceOptions });
-  const wait = { deadlineMs: openDeadlineMs };
   if (group.rank !== 0) {
-    const said = group.readPeers([Tensor.empty(heap, "u8", [0])], ([owner]) => textOf(owner?.[0]), wait);
-    const opened = JSON.parse(said) as Opened;
+    const opened = JSON.parse(awaitOwner(heap, group, openDeadlineMs)) as Opened;
     if ("error" in opened) throw fromPlainError(opened.error);
     return peerBackend(opened.device, heap, group, deadlineMs);
   }
@@ -69,7 +67,7 @@ export async function openSharedBackend(options: SharedBackendOptions): Promise<
   const bytes = new TextEncoder().encode(JSON.stringify(opened));
   const told = Tensor.from(heap, "u8", [bytes.length], bytes);
   try {
-    group.readPeers([told], () => undefined, wait);
+    group.readPeers([told], () => undefined, { deadlineMs: openDeadlineMs });
   } catch (error) {
     await backend?.close();
     throw error;
@@ -81,3 +79,12 @@ export async function openSharedBackend(options: SharedBackendOptions): Promise<
 }
 
 type Opened = { readonly device: string } | { readonly error: PlainError };
+
+function awaitOwner(heap: SharedHeap, group: ProcessGroup, deadlineMs: number): string {
+  const nothing = Tensor.empty(heap, "u8", [0]);
+  try {
+    return group.readPeers([nothing], ([owner]) => textOf(owner?.[0]), { deadlineMs });
+  } finally {
+    nothing.free();
+  }
+}

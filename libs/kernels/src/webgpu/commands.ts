@@ -26,12 +26,6 @@ export interface Download {
   readonly tensor: Tensor;
 }
 
-/** A large heap operand whose bytes are to lie at `offset` of what goes up. */
-export interface LateUpload {
-  readonly tensor: Tensor;
-  readonly offset: number;
-}
-
 /** Bytes of each pool that a submission uses. */
 export interface PoolUse {
   upload: number;

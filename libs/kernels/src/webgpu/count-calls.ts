@@ -14,20 +14,23 @@ export const COUNTED = {
 
 export type CallCounts = Record<keyof typeof COUNTED, number>;
 
+/** The counts of something that makes none of these calls. */
+export const NO_CALLS: CallCounts = {
+  submit: 0,
+  writeBuffer: 0,
+  mapAsync: 0,
+  createBuffer: 0,
+  createBindGroup: 0,
+  createShaderModule: 0,
+  createComputePipeline: 0,
+  pushErrorScope: 0,
+};
+
 type Method = (...args: unknown[]) => unknown;
 
 /** Counts calls of Dawn's methods while `run` runs, on every device of this thread. */
 export async function countCalls(run: () => Promise<void>): Promise<CallCounts> {
-  const counts: CallCounts = {
-    submit: 0,
-    writeBuffer: 0,
-    mapAsync: 0,
-    createBuffer: 0,
-    createBindGroup: 0,
-    createShaderModule: 0,
-    createComputePipeline: 0,
-    pushErrorScope: 0,
-  };
+  const counts = { ...NO_CALLS };
   const restore: (() => void)[] = [];
   const classes = globals as Record<string, { prototype: Record<string, Method> }>;
   for (const name of Object.keys(COUNTED) as (keyof typeof COUNTED)[]) {

@@ -3,12 +3,13 @@ import type { KernelContext } from "../context.ts";
 import type { GpuDevice } from "../device/gpu-device.ts";
 import { GpuTensor } from "../gpu-tensor.ts";
 import type { Operand } from "../operand.ts";
-import type { Command, Download, LateUpload, PoolUse } from "./commands.ts";
+import type { Command, Download, PoolUse } from "./commands.ts";
 import { type CompiledKernel, compileKernel, type KernelSource } from "./compiled-kernel.ts";
 import { gpuStack } from "./gpu-stack.ts";
+import { gatherLate, type LateUpload } from "./late-uploads.ts";
 import { type Pool, REGION_ALIGNMENT, type Region, reservedBytes } from "./region.ts";
 import { gatherTensor } from "./strided-copy.ts";
-import { gatherLate, Submitter } from "./submitter.ts";
+import { Submitter } from "./submitter.ts";
 import { Verdicts } from "./verdicts.ts";
 import { workgroupGrid } from "./workgroup-grid.ts";
 

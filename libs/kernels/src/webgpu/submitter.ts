@@ -2,14 +2,15 @@ import { DTYPE_BYTES } from "@lockstep/tensor";
 import type { GpuDevice } from "../device/gpu-device.ts";
 import { BindGroupCache, type BoundRange } from "./bind-group-cache.ts";
 import { COPY_DST, COPY_SRC, STORAGE, UNIFORM } from "./buffer-usage.ts";
-import type { Command, Download, LateUpload, PoolUse } from "./commands.ts";
+import type { Command, Download, PoolUse } from "./commands.ts";
 import type { CompiledKernel } from "./compiled-kernel.ts";
+import { copyAround, gatherLate, type LateUpload } from "./late-uploads.ts";
 import { PoolBuffer } from "./pool-buffer.ts";
 import { ReadbackPool } from "./readback.ts";
 import type { Pool, Region } from "./region.ts";
-import { gatherTensor, scatterTensor } from "./strided-copy.ts";
-import type { Verdicts } from "./verdicts.ts";
+import { scatterTensor } from "./strided-copy.ts";
 import { UploadStaging } from "./upload-staging.ts";
+import type { Verdicts } from "./verdicts.ts";
 
 /** A dispatch whose regions have found their buffers. */
 interface ReadyDispatch {
@@ -195,20 +196,4 @@ export class Submitter {
     this.#verdicts.throwFailure();
     if (broken !== undefined) throw broken;
   }
-}
-
-/** Gathers operands to their places in what goes up. */
-export function gatherLate(late: readonly LateUpload[], target: ArrayBuffer): void {
-  for (const { tensor, offset } of late) gatherTensor(tensor, target, offset);
-}
-
-/** Copies the bytes of `staging` that no operand is to be gathered to; those lie in the order of their offsets. */
-function copyAround(late: readonly LateUpload[], staging: ArrayBuffer, target: ArrayBuffer, bytes: number): void {
-  const to = new Uint8Array(target);
-  let from = 0;
-  for (const { tensor, offset } of late) {
-    to.set(new Uint8Array(staging, from, offset - from), from);
-    from = offset + tensor.byteLength;
-  }
-  to.set(new Uint8Array(staging, from, bytes - from), from);
 }

@@ -1,57 +1,11 @@
-// What matrix-attention.wgsl is given, where rows of keys and values lie, and what it leaves of a row's softmax. The
-// constants are described there.
+// Where rows of keys and values lie for matrix-attention.wgsl, and what it leaves of a row's softmax. The constants are
+// described there.
 
-struct Params {
-  workgroups: u32,
-  splits: u32,
-  split_keys: u32,
-  row_groups: u32,
-  query_heads: u32,
-  kv_heads: u32,
-  group_size: u32,
-  group_offset: u32,
-  query_first: u32,
-  key_first: u32,
-  key_block_stride: u32,
-  key_slot_stride: u32,
-  key_head_stride: u32,
-  value_first: u32,
-  value_block_stride: u32,
-  value_slot_stride: u32,
-  value_head_stride: u32,
-  table_width: u32,
-  tokens_at: u32,
-  table_at: u32,
-  out_first: u32,
-  lse_first: u32,
-  scale: f32,
-  softcap: f32,
-  sinks_at: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// As in partial-attention.wgsl.
-@group(0) @binding(1) var<storage, read> plan: array<u32>;
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;
-@group(0) @binding(3) var<storage, read_write> lse: array<u32>;
 @group(0) @binding(5) var<storage, read> key_data: array<vec2u>;
 @group(0) @binding(6) var<storage, read> value_data: array<vec2u>; // if not SHARED
 
-const LOWEST = -1e30;
-const LOG2_E = 1.4426950408889634;
-const LN_2 = 0.6931471805599453;
 const SLACK = 7.0;
 const LIMIT = 15.0;
-
-// softcap * tanh(score / softcap). tanh itself may be wrong by 1e-5 in WGSL.
-fn capped(score: f32) -> f32 {
-  let x = score / params.softcap;
-  let square = x * x;
-  let near_zero = x * (945.0 + square * (105.0 + square)) / (945.0 + square * (420.0 + 15.0 * square));
-  let size = min(abs(x), 20.0);
-  let far = sign(x) * (1.0 - 2.0 / (exp2(2.0 * LOG2_E * size) + 1.0));
-  return params.softcap * select(far, near_zero, abs(x) < 0.5);
-}
 
 // Block and slot of row `row` of a tile. In a block that holds the whole tile rows that the split does not have may be
 // loaded: they are memory of the cache, and are masked like the rest of an edge tile.

@@ -14,7 +14,7 @@ import {
 import { separateMatrices } from "./separate-matrices.ts";
 import { type MatrixUnits, matrixDirectives, matrixOperations } from "./subgroup-matrix.ts";
 
-const SOURCE = ["./matrix-attention-memory.wgsl", "./matrix-attention.wgsl"]
+const SOURCE = ["./attention-params.wgsl", "./matrix-attention-memory.wgsl", "./matrix-attention.wgsl"]
   .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
   .join("\n");
 

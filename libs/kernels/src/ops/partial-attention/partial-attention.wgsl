@@ -25,49 +25,6 @@
 // as code: query_vector, fetch_key, decoded_key, fetch_value, decoded_value; own_scores, all_scores, all_rows,
 // row_maximum, row_sum (see team-exchange.ts); PLACE and its parameter. Loops marked `unroll` are written out.
 
-struct Params {
-  workgroups: u32,
-  splits: u32,
-  split_keys: u32,
-  row_groups: u32,
-  query_heads: u32,
-  kv_heads: u32,
-  group_size: u32,
-  group_offset: u32,
-  query_first: u32,
-  key_first: u32,
-  key_block_stride: u32,
-  key_slot_stride: u32,
-  key_head_stride: u32,
-  value_first: u32,
-  value_block_stride: u32,
-  value_slot_stride: u32,
-  value_head_stride: u32,
-  table_width: u32,
-  tokens_at: u32,
-  table_at: u32,
-  out_first: u32,
-  lse_first: u32,
-  scale: f32,
-  softcap: f32,
-  sinks_at: u32,
-  scales_at: u32,
-}
-
-@group(0) @binding(0) var<uniform> params: Params;
-// Items (first token, tokens, first key, end key), then tokens (place of the row of the block table in units of
-// table_width, start, end), the block table, the sinks of
-// the query heads (bits of f32, times log2(e), LOWEST for none), and the scales of the KV heads' keys, then values (bits of f32).
-@group(0) @binding(1) var<storage, read> plan: array<u32>;
-// [T, Hq, Dv], or the splits' unnormalised sums [T, Hq, splits, Dv].
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;
-// Bits of the LSE [T, Hq], or of the splits' maximum (times log2(e)) and sum [T, Hq, splits, 2].
-@group(0) @binding(3) var<storage, read_write> lse: array<u32>;
-
-const LOWEST = -1e30;
-const LOG2_E = 1.4426950408889634;
-const LN_2 = 0.6931471805599453;
-
 var<workgroup> team_maxima: array<f32, ROWS * TEAMS>;
 var<workgroup> team_sums: array<f32, ROWS * TEAMS>;
 // One row's sums of all threads: vector v of thread i at v * THREADS + i.
@@ -94,16 +51,6 @@ fn rows_of(item: u32, kv_head: u32) -> Rows {
 fn place_of(rows: Rows, row: u32) -> u32 {
   let token = rows.first_token + row / rows.heads;
   return token * params.query_heads + rows.first_head + row % rows.heads;
-}
-
-// softcap * tanh(score / softcap). tanh itself may be wrong by 1e-5 in WGSL.
-fn capped(score: f32) -> f32 {
-  let x = score / params.softcap;
-  let square = x * x;
-  let near_zero = x * (945.0 + square * (105.0 + square)) / (945.0 + square * (420.0 + 15.0 * square));
-  let size = min(abs(x), 20.0);
-  let far = sign(x) * (1.0 - 2.0 / (exp2(2.0 * LOG2_E * size) + 1.0));
-  return params.softcap * select(far, near_zero, abs(x) < 0.5);
 }
 
 @compute @workgroup_size(THREADS)

@@ -23,7 +23,9 @@ import { mergeBlocks, mergeKernel, mergeShape } from "./merge-splits.ts";
 import { scoreOwnership, teamExchange } from "./team-exchange.ts";
 import { workItems } from "./work-items.ts";
 
-const ATTENTION_SOURCE = readFileSync(new URL("./partial-attention.wgsl", import.meta.url), "utf8");
+const ATTENTION_SOURCE = ["./attention-params.wgsl", "./partial-attention.wgsl"]
+  .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
+  .join("\n");
 /** Memory for the partial results of all splits, every token having as many as the longest. */
 const MOST_SPLIT_BYTES = 1 << 27;
 
