@@ -96,18 +96,20 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
       return { counts, values, expected: [packed, packed, numbers(3)] };
     },
 
-    /** A batch that throws leaves nothing to be run. */
+    /** A batch that throws leaves nothing to be run; memory that was made in it can be used. */
     async brokenBatch() {
       const x = onGpu("f32", [3, 1], numbers(3));
       const out = Tensor.zeros(heap, "f32", [2, 2, 1]);
+      let made: Operand = x;
       const broken = await outcome(() =>
         backend.batch(() => {
+          made = backend.empty("f32", [2]);
           void pack(x, out);
           void backend.upload(Tensor.zeros(heap, "f32", [3, 1]), x);
           throw new RangeError("no");
         }),
       );
-      return { broken, values: await read(x), expected: numbers(3), out: [...out.toNumbers()] };
+      return { broken, values: await read(x), expected: numbers(3), out: [...out.toNumbers()], made: await read(made) };
     },
 
     /** Two ops whose first nobody awaits before the second. */

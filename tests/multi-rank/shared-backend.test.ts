@@ -52,10 +52,11 @@ describe.each([1, 2, 3, 8])("%d ranks share a device", (size) => {
       });
       expect(values).toEqual(expected);
     }
-    for (const { broken, values, expected, out } of await world.call("brokenBatch", [])) {
+    for (const { broken, values, expected, out, made } of await world.call("brokenBatch", [])) {
       expect(broken.message).toContain("no");
       expect(values).toEqual(expected);
       expect(out).toEqual([0, 0, 0, 0]);
+      expect(made).toEqual([0, 0]);
     }
   });
 

@@ -174,3 +174,10 @@ test("large operands between small ones, strided ones among them, all find their
     }
   }
 });
+
+test("an operand of 80 KB, too large to be gathered early and too small for mapped memory", async () => {
+  const count = 20_000;
+  const out = Tensor.zeros(heap, "f32", [1, count]);
+  await backend.packSeq({ x: numbers(count, 1), lengths: [count], out });
+  expect(out.f32.every((value, at) => value === at + 1)).toBe(true);
+});
