@@ -1,5 +1,7 @@
-import { describe, test } from "bun:test";
+import { describe, setDefaultTimeout, test } from "bun:test";
 import { ASYNC_CASES } from "../test/async-cases.ts";
+
+setDefaultTimeout(120_000);
 
 for (const { name, sizes, run } of ASYNC_CASES) {
   describe(name, () => {

@@ -1,4 +1,5 @@
 import type { Tensor } from "@lockstep/tensor";
+import { throwUnlessAgreed } from "./collectives/agreed-options.ts";
 import type { PreparedCollectives } from "./collectives/prepared.ts";
 import type { Rounds } from "./collectives/rounds.ts";
 import type { CollectiveOptions, ProcessGroup } from "./process-group.ts";
@@ -22,6 +23,7 @@ export interface AsyncProcessGroup {
   broadcast(...args: Parameters<ProcessGroup["broadcast"]>): Promise<void>;
   sendRecv(...args: Parameters<ProcessGroup["sendRecv"]>): Promise<void>;
   barrier(...args: Parameters<ProcessGroup["barrier"]>): Promise<void>;
+  agree(...args: Parameters<ProcessGroup["agree"]>): Promise<void>;
   /** `read` stays synchronous. */
   readPeers<T>(
     own: readonly Tensor[],
@@ -72,6 +74,12 @@ export class SharedMemoryAsyncGroup implements AsyncProcessGroup {
 
   async barrier(options?: CollectiveOptions): Promise<void> {
     await this.#run(this.#prepared.barrier(options));
+  }
+
+  async agree(...[what, fields, options]: Parameters<ProcessGroup["agree"]>): Promise<void> {
+    const rounds = this.#prepared.agree(what, fields, options);
+    await this.#run(rounds);
+    throwUnlessAgreed(this.#channel.name, this.#channel.ranks, rounds.takeTexts());
   }
 
   async readPeers<T>(

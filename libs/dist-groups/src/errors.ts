@@ -185,6 +185,59 @@ export class CloseFailed extends LockstepError {
   }
 }
 
+/** What some ranks gave for an option. */
+export interface OptionSide {
+  /** Global ranks. */
+  readonly ranks: readonly number[];
+  /** The value, in words; a long one from where it differs. */
+  readonly value: string;
+}
+
+/** An option that has different values on different ranks. */
+export interface OptionDisagreement {
+  readonly option: string;
+  /** In the order of the group's ranks. */
+  readonly sides: readonly OptionSide[];
+}
+
+/** Most options that a message tells about, and most sides of each. */
+const MOST_TOLD = 8;
+
+function formatSides(sides: readonly OptionSide[]): string {
+  const told = sides.slice(0, MOST_TOLD).map(({ ranks, value }) => `${value} on ${formatRanks(ranks)}`);
+  if (sides.length > MOST_TOLD) told.push(`and ${sides.length - MOST_TOLD} more values`);
+  return told.join(", ");
+}
+
+/**
+ * The ranks of a group opened something together with options that differ. Thrown on every rank; the group goes on.
+ */
+export class OptionsDisagree extends LockstepError {
+  readonly _tag = "OptionsDisagree";
+  readonly group: string;
+  /** What was to be opened, such as `DcpAttention.open`. */
+  readonly what: string;
+  /** The first option that differs. */
+  readonly option: string;
+  /** Its values. */
+  readonly sides: readonly OptionSide[];
+  /** Every option that differs, the first included. */
+  readonly disagreements: readonly OptionDisagreement[];
+
+  constructor(group: string, what: string, disagreements: readonly OptionDisagreement[]) {
+    const listed = disagreements
+      .slice(0, MOST_TOLD)
+      .map(({ option, sides }) => `\`${option}\` is ${formatSides(sides)}`);
+    if (disagreements.length > MOST_TOLD) listed.push(`and ${disagreements.length - MOST_TOLD} more options differ`);
+    super(`${what}: the ranks of group "${group}" disagree: ${listed.join("; ")}. Give every rank the same options.`);
+    this.group = group;
+    this.what = what;
+    this.option = disagreements[0]?.option ?? "";
+    this.sides = disagreements[0]?.sides ?? [];
+    this.disagreements = disagreements;
+  }
+}
+
 declare const remote: unique symbol;
 
 /** A tag that is not known to the compiler; told apart from the literal tags, so that `catchTag` narrows. */

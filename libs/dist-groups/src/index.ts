@@ -1,3 +1,4 @@
+export type { AgreedFields, AgreedValue } from "./collectives/agreed-options.ts";
 export type { AsyncProcessGroup } from "./async-process-group.ts";
 export { chunkStart, type HeadRange, headRange } from "./chunk-rule.ts";
 export {
@@ -8,6 +9,9 @@ export {
   type CollectiveSide,
   CollectiveTimeout,
   GroupAborted,
+  type OptionDisagreement,
+  type OptionSide,
+  OptionsDisagree,
   RankCrashed,
   ReentrantCollective,
   RemoteError,

@@ -1,5 +1,6 @@
 import type { SharedHeap, Tensor } from "@lockstep/tensor";
 import { type AsyncProcessGroup, SharedMemoryAsyncGroup } from "./async-process-group.ts";
+import { type AgreedFields, throwUnlessAgreed } from "./collectives/agreed-options.ts";
 import { PreparedCollectives } from "./collectives/prepared.ts";
 import type { Rounds } from "./collectives/rounds.ts";
 import type { ReduceKernels } from "./reduction/reduce.ts";
@@ -104,6 +105,15 @@ export interface ProcessGroup {
   barrier(options?: CollectiveOptions): void;
 
   /**
+   * Returns when every rank has called it with the same `what` and `fields`; for options that change meaning but no collective's
+   * shape. `what` says what is being opened, such as `DcpAttention.open`. A field that is `undefined` is one that is not given;
+   * the order of fields does not matter; -0 is not 0, and NaN is NaN. At most 16 KiB of text in all.
+   *
+   * Throws {@link OptionsDisagree} on every rank when a field differs, with every option, rank and value. The group goes on.
+   */
+  agree(what: string, fields: AgreedFields, options?: CollectiveOptions): void;
+
+  /**
    * Publishes this rank's tensors and calls `read` with every rank's, in rank order, this rank's included, without copying
    * a byte. Every rank publishes the same number of tensors; their shapes and dtypes may differ. Until the call returns
    * nobody may write to a published tensor; after it nobody may use the views. `read` must be synchronous. `bytesRead` is
@@ -178,6 +188,12 @@ export class SharedMemoryGroup implements ProcessGroup {
 
   barrier(options?: CollectiveOptions): void {
     this.#run(this.#prepared.barrier(options));
+  }
+
+  agree(what: string, fields: AgreedFields, options?: CollectiveOptions): void {
+    const rounds = this.#prepared.agree(what, fields, options);
+    this.#run(rounds);
+    throwUnlessAgreed(this.name, this.ranks, rounds.takeTexts());
   }
 
   readPeers<T>(

@@ -3,6 +3,8 @@ import type { CollectiveOptions, ProcessGroup } from "../process-group.ts";
 import { OperandTable } from "../reduction/operand-table.ts";
 import type { ReduceKernels } from "../reduction/reduce.ts";
 import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
+import { Agree } from "./agree.ts";
+import { type AgreedFields, agreedText } from "./agreed-options.ts";
 import { AllGather } from "./all-gather.ts";
 import { AllGatherCoalesced } from "./all-gather-coalesced.ts";
 import { AllReduce } from "./all-reduce.ts";
@@ -20,6 +22,7 @@ import { SendRecv } from "./send-recv.ts";
  * has begun on the channel, nothing is published. What comes back is driven by a blocking or an asynchronous caller.
  */
 export class PreparedCollectives {
+  readonly #agree: Agree;
   readonly #barrier: Barrier;
   readonly #allGather: AllGather;
   readonly #allGatherCoalesced: AllGatherCoalesced;
@@ -34,6 +37,7 @@ export class PreparedCollectives {
     const tableWord = channel.layout.operandTable(channel.rank);
     const table = new OperandTable(kernels, channel.words, tableWord, channel.addressOf(tableWord));
     const member: GroupMember = { channel, table, kernels, heap };
+    this.#agree = new Agree(member);
     this.#barrier = new Barrier(member);
     this.#allGather = new AllGather(member);
     this.#allGatherCoalesced = new AllGatherCoalesced(member);
@@ -101,6 +105,12 @@ export class PreparedCollectives {
     checkDeadline("barrier", options?.deadlineMs);
     this.#barrier.prepare(options?.deadlineMs);
     return this.#barrier;
+  }
+
+  agree(what: string, fields: AgreedFields, options: CollectiveOptions | undefined): Agree {
+    checkDeadline("agree", options?.deadlineMs);
+    this.#agree.prepare(agreedText(what, fields), options?.deadlineMs);
+    return this.#agree;
   }
 
   readPeers(

@@ -60,6 +60,7 @@ function exchange(
 /** Every collective, with its check. A tensor is overwritten as soon as the rank may. */
 export const OPERATIONS: readonly Operation[] = [
   (group) => group.barrier(),
+  (group, _, { seed }) => group.agree("turn", { seed, text: "t".repeat(seed % 2000) }),
   (group, { part, whole, count }, { seed }) =>
     exchange(
       [[part, broughtBy(group.rank, seed)]],

@@ -22,6 +22,7 @@ const COLLECTIVES = [
   "readPeers",
   "sendRecv",
   "allGatherCoalesced",
+  "agree",
 ] as const;
 export type CollectiveName = (typeof COLLECTIVES)[number];
 
@@ -48,6 +49,7 @@ export const OP_CODES: Readonly<Record<CollectiveName, number>> = {
   readPeers: 6,
   sendRecv: 7,
   allGatherCoalesced: 8,
+  agree: 9,
 };
 export const DTYPE_CODES: Readonly<Record<DType, number>> = {
   f32: 0,
@@ -126,7 +128,7 @@ export function describeHeader(words: Int32Array, header: number): string {
   const dims = Math.min(signature >>> 24, MAX_DIMS);
   const shape = Array.from({ length: dims }, (_, dim) => words[header + SHAPE + dim] ?? 0);
   const { op, dtype, reduction, axis } = decodeSignature(signature);
-  if (op === "barrier" || op === "allToAll" || op === "sendRecv") return op;
+  if (op === "barrier" || op === "allToAll" || op === "sendRecv" || op === "agree") return op;
   if (op === "readPeers") return `readPeers of ${shape[0]} tensors`;
   if (op === "allGatherCoalesced") return `allGatherCoalesced of ${shape[0]} tensors along dim ${(axis << 24) >> 24}`;
   const what = [op, reduction, dtype, formatShape(shape)].filter((part) => part !== undefined).join(" ");

@@ -1,0 +1,76 @@
+// Agree: every rank brings a text, every rank gets all texts, in rank order.
+//
+// A staging area holds the length of its rank's text, then two halves. Round k brings the k-th piece of every text, in half k & 1:
+// a rank writes piece k + 1 after it has seen every peer arrive in round k, so every peer has read piece k - 1, which lay in that
+// half. As many rounds as the longest text has pieces; all ranks know the lengths after round 0. Nothing is allocated in the heap.
+
+import { NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
+import type { GroupMember, Rounds } from "./rounds.ts";
+
+const OP = "agree";
+const NO_SHAPE: readonly number[] = [];
+const SIGNATURE = signatureOf(OP_CODES.agree, NO_CODE, NO_CODE, 0, NO_SHAPE.length);
+const LENGTH_BYTES = 4;
+
+export class Agree implements Rounds {
+  bytesReceived = 0;
+  readonly #member: GroupMember;
+  readonly #pieceBytes: number;
+  #own: Uint8Array = new Uint8Array();
+  #texts: readonly Uint8Array[] = [];
+
+  constructor(member: GroupMember) {
+    this.#member = member;
+    this.#pieceBytes = Math.floor((member.channel.layout.stagingBytes - LENGTH_BYTES) / 2);
+  }
+
+  prepare(text: Uint8Array, deadlineMs: number | undefined): void {
+    const { channel } = this.#member;
+    channel.begin(OP, SIGNATURE, NO_SHAPE, 0, deadlineMs);
+    this.#own = text;
+    this.#texts = [];
+    this.bytesReceived = 0;
+    channel.words[channel.staging(channel.rank)] = text.length;
+    this.#write(0);
+  }
+
+  advance(round: number): boolean {
+    const { channel } = this.#member;
+    if (round === 0) {
+      this.#texts = channel.ranks.map((_, rank) => new Uint8Array(channel.words[channel.staging(rank)] ?? 0));
+    }
+    const start = round * this.#pieceBytes;
+    let longest = 0;
+    for (const [rank, text] of this.#texts.entries()) {
+      longest = Math.max(longest, text.length);
+      const bytes = Math.min(this.#pieceBytes, text.length - start);
+      if (bytes <= 0) continue;
+      text.set(this.#piece(rank, round, bytes), start);
+      if (rank !== channel.rank) this.bytesReceived += bytes;
+    }
+    if (start + this.#pieceBytes >= longest) return false;
+    this.#write(round + 1);
+    return true;
+  }
+
+  /** The texts of all ranks, once. */
+  takeTexts(): readonly Uint8Array[] {
+    const texts = this.#texts;
+    this.#texts = [];
+    this.#own = new Uint8Array();
+    return texts;
+  }
+
+  #write(round: number): void {
+    const start = round * this.#pieceBytes;
+    const piece = this.#own.subarray(start, start + this.#pieceBytes);
+    if (piece.length > 0) this.#piece(this.#member.channel.rank, round, piece.length).set(piece);
+  }
+
+  /** Where a rank's piece of a round lies. */
+  #piece(rank: number, round: number, bytes: number): Uint8Array {
+    const { channel } = this.#member;
+    const at = channel.stagingAddress(rank) + LENGTH_BYTES + (round & 1) * this.#pieceBytes;
+    return new Uint8Array(channel.words.buffer, at, bytes);
+  }
+}
