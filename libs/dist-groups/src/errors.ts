@@ -101,6 +101,17 @@ export class GroupAborted extends LockstepError {
   }
 }
 
+/** A group was ended: the host destroyed it, or a newer one of its name took its place. The cause of a `GroupAborted`. */
+export class GroupDestroyed extends LockstepError {
+  readonly _tag = "GroupDestroyed";
+  readonly group: string;
+
+  constructor(group: string, reason: string) {
+    super(`group "${group}" is gone: ${asSentence(reason)}`);
+    this.group = group;
+  }
+}
+
 /** A collective was called from within another collective of the same group on the same rank. */
 export class ReentrantCollective extends LockstepError {
   readonly _tag = "ReentrantCollective";
@@ -116,21 +127,30 @@ export class ReentrantCollective extends LockstepError {
   }
 }
 
-/** A call did not return from some ranks before its deadline. Their groups are aborted. */
+/**
+ * A call did not return from some ranks before its deadline, and their groups are aborted; or it did not start, and nothing is.
+ */
 export class CallTimeout extends LockstepError {
   readonly _tag = "CallTimeout";
   readonly method: string;
-  /** Global ranks that had not returned: all of them. */
+  /** Global ranks that had not returned, or that were still inside earlier calls: all of them. */
   readonly ranks: readonly number[];
   readonly deadlineMs: number;
+  /** False when the call did not start. */
+  readonly started: boolean;
   /** What every rank had done when the deadline passed. */
   declare readonly flightRecord?: FlightRecord;
 
-  constructor(method: string, ranks: readonly number[], deadlineMs: number) {
-    super(`${method} did not return from ${formatRanks(ranks)} within ${deadlineMs} ms.`);
+  constructor(method: string, ranks: readonly number[], deadlineMs: number, started = true) {
+    super(
+      started
+        ? `${method} did not return from ${formatRanks(ranks)} within ${deadlineMs} ms.`
+        : `${method} did not start within ${deadlineMs} ms: ${formatRanks(ranks)} had not come out of an earlier call.`,
+    );
     this.method = method;
     this.ranks = ranks;
     this.deadlineMs = deadlineMs;
+    this.started = started;
   }
 }
 

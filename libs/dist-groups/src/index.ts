@@ -9,6 +9,7 @@ export {
   type CollectiveSide,
   CollectiveTimeout,
   GroupAborted,
+  GroupDestroyed,
   type OptionDisagreement,
   type OptionSide,
   OptionsDisagree,
@@ -41,6 +42,7 @@ export type {
 } from "./rank-context.ts";
 export { KernelsNotBuilt } from "./reduction/reduce.ts";
 export type { Reduction } from "./transport/shared-memory/collective-header.ts";
+export type { RenewedGroup } from "./world/group-lifecycle.ts";
 export {
   type CallOptions,
   makeWorld,

@@ -43,6 +43,8 @@ export interface ProcessGroup {
   /** Global ranks, in group order. */
   readonly ranks: readonly number[];
   readonly counters: GroupCounters;
+  /** True once the group is aborted: its collectives throw `GroupAborted`, and `context.group(name)` may have a new one. */
+  readonly isAborted: boolean;
   /** The same collectives for callers whose event loop must keep turning. */
   readonly async: AsyncProcessGroup;
 
@@ -146,6 +148,10 @@ export class SharedMemoryGroup implements ProcessGroup {
     this.counters = channel.counters;
     this.#prepared = new PreparedCollectives(channel, kernels, heap);
     this.async = new SharedMemoryAsyncGroup(channel, this.#prepared);
+  }
+
+  get isAborted(): boolean {
+    return this.#channel.isAborted;
   }
 
   allGather(input: Tensor, output: Tensor, options?: Parameters<ProcessGroup["allGather"]>[2]): void {

@@ -22,11 +22,17 @@ export interface RankContext {
 
 /** A program module: what every rank runs. `setup` returns the methods that the host may call. */
 export interface Program {
+  /**
+   * `export const concurrent = true` lets calls start while others are under way on the same rank, for programs whose methods wait
+   * for other calls. By default the calls of a rank run one after another, in the order in which the host made them.
+   */
+  readonly concurrent?: boolean;
   setup(context: RankContext, options: never): object | Promise<object>;
 }
 
 /** A program whose methods are not known to the compiler. */
 export interface UntypedProgram {
+  readonly concurrent?: boolean;
   setup(context: RankContext, options: never): Record<string, (...args: unknown[]) => unknown>;
 }
 

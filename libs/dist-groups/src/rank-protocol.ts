@@ -29,12 +29,18 @@ export interface RankConfiguration {
 /** Outcome of a control call. Errors come back as plain data, because cloning loses their class. */
 export type Reply = { readonly ok: true; readonly value: unknown } | { readonly ok: false; readonly error: PlainError };
 
+/** What the host learns of the program. */
+export interface StartedProgram {
+  /** The program takes calls while others are under way. */
+  readonly concurrent: boolean;
+}
+
 /** What a rank's worker answers to. */
 export interface RankControl {
-  /** Joins the groups, imports the program and runs its `setup`. */
+  /** Joins the groups, imports the program and runs its `setup`. Answers a {@link StartedProgram}. */
   start(configuration: RankConfiguration): Promise<Reply>;
-  /** Calls a method of the program. */
-  invoke(method: string, args: readonly unknown[]): Promise<Reply>;
+  /** Calls a method of the program, unless the host has cancelled the call. `callWord` says which, if it can be cancelled. */
+  invoke(method: string, args: readonly unknown[], callWord: number | undefined): Promise<Reply>;
   /** Joins a group; a group of the same name is retired. */
   join(descriptor: GroupDescriptor): Promise<Reply>;
   /** Leaves a group for good: its control block may be reused. */

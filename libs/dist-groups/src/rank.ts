@@ -7,7 +7,7 @@ import { GroupAborted, RankCrashed } from "./errors.ts";
 import { toPlainError } from "./plain-error.ts";
 import { type ProcessGroup, SharedMemoryGroup } from "./process-group.ts";
 import { watchForDeath } from "./rank-death.ts";
-import type { RankConfiguration, RankControl, Reply } from "./rank-protocol.ts";
+import type { RankConfiguration, RankControl, Reply, StartedProgram } from "./rank-protocol.ts";
 import type { RankContext } from "./rank-context.ts";
 import { instantiateReduceKernels, type ReduceKernels } from "./reduction/reduce.ts";
 import type { GroupDescriptor } from "./transport/shared-memory/control-block.ts";
@@ -94,7 +94,7 @@ class Rank {
     }
   }
 
-  async setUp(program: string, options: unknown): Promise<readonly string[]> {
+  async setUp(program: string, options: unknown): Promise<StartedProgram> {
     const module: unknown = await import(program);
     if (!hasSetup(module)) {
       throw new ArgumentError("openWorld", "program", "a module that exports a function `setup`", program);
@@ -109,10 +109,11 @@ class Rank {
       );
     }
     this.#methods = methods as Readonly<Record<string, unknown>>;
-    return Object.keys(methods).filter((name) => typeof this.#methods[name] === "function");
+    return { concurrent: module.concurrent === true };
   }
 
-  async invoke(method: string, args: readonly unknown[]): Promise<unknown> {
+  async invoke(method: string, args: readonly unknown[], callWord: number | undefined): Promise<unknown> {
+    if (callWord !== undefined && !this.#status.beginCall(callWord)) return undefined;
     const target = this.#methods[method];
     if (typeof target !== "function") {
       const known = Object.keys(this.#methods).join(", ");
@@ -160,7 +161,9 @@ class Rank {
   }
 }
 
-function hasSetup(module: unknown): module is { setup(context: RankContext, options: unknown): unknown } {
+function hasSetup(
+  module: unknown,
+): module is { setup(context: RankContext, options: unknown): unknown; concurrent?: unknown } {
   return typeof module === "object" && module !== null && "setup" in module && typeof module.setup === "function";
 }
 
@@ -185,7 +188,7 @@ const control: RankControl = {
     }
     return withRank("setup", (started) => started.setUp(configuration.program, configuration.options));
   },
-  invoke: (method, args) => withRank(method, (current) => current.invoke(method, args)),
+  invoke: (method, args, callWord) => withRank(method, (current) => current.invoke(method, args, callWord)),
   join: (descriptor) => withRank("join", (current) => current.join(descriptor)),
   retire: (generation) => withRank("retire", (current) => current.retire(generation)),
   close: async () =>

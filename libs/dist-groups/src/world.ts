@@ -28,6 +28,8 @@ import type {
 } from "./rank-context.ts";
 import type { KernelsNotBuilt } from "./reduction/reduce.ts";
 import type { PendingCall } from "./world/pending-call.ts";
+import type { RenewedGroup } from "./world/group-lifecycle.ts";
+import { onAbort } from "./world/follow-signal.ts";
 import { WorldHost } from "./world/world-host.ts";
 
 const DEFAULT_DEADLINE_MS = 30_000;
@@ -70,9 +72,12 @@ export interface WorldOptions<P extends Program = UntypedProgram> {
 
 /** Options of a call. */
 export interface CallOptions {
-  /** Deadline in milliseconds. Default: the world's. */
+  /** Deadline in milliseconds, from when the calls before it are over. Default: the world's. */
   readonly deadlineMs?: number | undefined;
-  /** Gives the call up when it fires: the call rejects with `CallInterrupted` and the groups of unfinished ranks abort. */
+  /**
+   * Gives the call up when it fires: the call rejects with `CallInterrupted`. A call that no rank has begun is cancelled, and
+   * nothing else happens; of one that has begun, the groups of unfinished ranks abort (`renewGroups` is the way back).
+   */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -82,7 +87,11 @@ export interface CallOptions {
  * A call runs a method on every rank (or on one) and settles when all have answered. When a rank fails, the call rejects with
  * the first cause: a typed error that a method threw keeps its type and gets a `rank`; any other throw, an exit or an unhandled
  * rejection is `RankCrashed`. A call that misses its deadline is `CallTimeout`, an interrupted one `CallInterrupted`; both abort
- * the groups of the ranks that have not answered, which frees these from their collectives.
+ * the groups of the ranks that have not answered, which frees these from their collectives; a call that has not begun on any rank
+ * is cancelled without harm.
+ *
+ * Calls on one rank run one after another, in the order in which they are made: a call starts on its ranks when earlier calls that
+ * share a rank with it are over. A program that takes calls while others are under way says `export const concurrent = true`.
  */
 export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
   readonly #host: WorldHost;
@@ -128,7 +137,7 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
     args: MethodArguments<M, K>,
     options?: Pick<CallOptions, "deadlineMs">,
   ): Effect.Effect<MethodResult<M, K>[], WorldError> {
-    return asEffect(() => this.#host.call(method, this.#host.ranks, args, options?.deadlineMs));
+    return asEffect(() => this.#host.call(method, this.#host.ranks, args, options));
   }
 
   /** {@link World.callRank} as an Effect. */
@@ -138,7 +147,7 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
     args: MethodArguments<M, K>,
     options?: Pick<CallOptions, "deadlineMs">,
   ): Effect.Effect<MethodResult<M, K>, WorldError> {
-    return asEffect<MethodResult<M, K>[]>(() => this.#host.call(method, [rank], args, options?.deadlineMs)).pipe(
+    return asEffect<MethodResult<M, K>[]>(() => this.#host.call(method, [rank], args, options)).pipe(
       Effect.map(([result]) => result as MethodResult<M, K>),
     );
   }
@@ -156,9 +165,26 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
    * name may be one of aborted groups, "world" included; theirs are retired.
    */
   async createGroup(name: string, ranks: readonly number[], options?: CallOptions): Promise<void> {
-    const { call, retireReplaced } = this.#host.createGroup(name, ranks, options?.deadlineMs);
-    await followed(call, options?.signal);
-    await retireReplaced();
+    await this.#host.createGroup(name, ranks, options);
+  }
+
+  /**
+   * Ends every group of that name for good: collectives under way and to come throw `GroupAborted`, `context.group(name)` no longer
+   * finds it, and its part of the memory is free again. The group "world" cannot be destroyed.
+   */
+  async destroyGroup(name: string, options?: CallOptions): Promise<void> {
+    await this.#host.destroyGroup(name, options);
+  }
+
+  /**
+   * The way back after an aborted collective (a signal, a timeout, a mismatch, a throw): makes a new group with the same name and
+   * ranks in place of every aborted one whose ranks all live, "world" included, and returns them. The ranks keep all their
+   * state: their heap, their tensors, what the program keeps. On them `context.world` and `context.group(name)` are the new groups
+   * from then on; handles of the old ones stay aborted, so a program takes them anew. Waits for the ranks to come out of the call
+   * that failed. Groups of dead ranks stay aborted: `createGroup` makes one over the ranks that are left.
+   */
+  async renewGroups(options?: CallOptions): Promise<readonly RenewedGroup[]> {
+    return this.#host.renewGroups(options);
   }
 
   /**
@@ -188,23 +214,10 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
     args: MethodArguments<M, K>,
     options: CallOptions | undefined,
   ): Promise<MethodResult<M, K>[]> {
-    const call = this.#host.call(method, ranks, args, options?.deadlineMs);
-    return (await followed(call, options?.signal)) as MethodResult<M, K>[];
+    const call = this.#host.call(method, ranks, args, options);
+    using _listening = onAbort(options?.signal, (reason) => call.interrupt(reason));
+    return (await call.promise) as MethodResult<M, K>[];
   }
-}
-
-/** A call's results, unless a signal gives it up before. */
-async function followed(call: PendingCall, signal: AbortSignal | undefined): Promise<unknown[]> {
-  using _listening = onAbort(signal, (reason) => call.interrupt(reason));
-  return await call.promise;
-}
-
-/** Calls `interrupt` when the signal fires, or at once when it has fired. Disposing stops listening. */
-function onAbort(signal: AbortSignal | undefined, interrupt: (reason: string) => void): Disposable {
-  const listener = (): void => interrupt(`its signal fired (${signal?.reason})`);
-  if (signal?.aborted === true) listener();
-  signal?.addEventListener("abort", listener);
-  return { [Symbol.dispose]: () => signal?.removeEventListener("abort", listener) };
 }
 
 /**

@@ -1,6 +1,9 @@
 import { Tensor } from "@lockstep/tensor";
 import type { RankContext } from "../src/index.ts";
 
+/** Some cases look at ranks while they wait. */
+export const concurrent = true;
+
 /** Asynchronous collectives, and transfers between pairs. */
 export function setup(context: RankContext) {
   const { heap, rank, size } = context;

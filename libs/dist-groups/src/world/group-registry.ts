@@ -114,6 +114,24 @@ export class GroupRegistry {
     return [...this.#groups].some((group) => group.descriptor === descriptor && isAborted(group.words, group.layout));
   }
 
+  /** Aborts one group. */
+  abortGroup(descriptor: GroupDescriptor, cause: Error): void {
+    for (const { descriptor: other, layout, words } of this.#groups) {
+      if (other === descriptor) abortGroup(words, layout, layout.size, cause);
+    }
+  }
+
+  /** Groups that are aborted, without those that a living group of the same name has taken the place of. */
+  aborted(): readonly GroupDescriptor[] {
+    const all = [...this.#groups].map(({ descriptor }) => descriptor).toSorted((a, b) => b.generation - a.generation);
+    const isLatest = ({ name, ranks, generation }: GroupDescriptor): boolean =>
+      !all.some(
+        (other) =>
+          other.generation > generation && other.name === name && other.ranks.some((rank) => ranks.includes(rank)),
+      );
+    return all.filter((descriptor) => this.isAborted(descriptor) && isLatest(descriptor)).reverse();
+  }
+
   /** Aborts every group that has one of `ranks`. */
   abort(ranks: Iterable<number>, cause: Error): void {
     const hit = new Set(ranks);

@@ -16,6 +16,12 @@ const GRACE_MS = 1_000;
 
 /** What a call needs of its world. */
 export interface CallOwner {
+  /** Cancels the call unless it has begun on some rank. True when it will begin on none. */
+  cancel(): boolean;
+  /** Ranks that are still inside earlier calls, for a call that has not started. */
+  busy(): readonly number[];
+  /** The call has its outcome. */
+  settled(): void;
   /** Frees ranks that have not answered from their collectives. */
   abandon(ranks: readonly number[], cause: Error): void;
   /** What the ranks have done of late. */
@@ -25,7 +31,7 @@ export interface CallOwner {
 /**
  * One call on some ranks. It settles when every rank has answered, when the deadline passes, when it is interrupted, or
  * {@link GRACE_MS} after the first failure. Ranks that have not answered by then are handed to the owner's `abandon`, which frees
- * them from their collectives. A timeout takes the flight record with it as it is when the host learns of it.
+ * them from their collectives; unless none has begun the call, which then is cancelled without a trace. A timeout takes the flight record with it as it is when the host learns of it.
  */
 export class PendingCall {
   readonly promise: Promise<unknown[]>;
@@ -36,7 +42,8 @@ export class PendingCall {
   readonly #failures = new Map<number, Error>();
   readonly #owner: CallOwner;
   readonly #settle: PromiseWithResolvers<unknown[]>;
-  readonly #deadline: ReturnType<typeof setTimeout>;
+  readonly #deadlineMs: number;
+  #deadline: ReturnType<typeof setTimeout> | undefined;
   #grace: ReturnType<typeof setTimeout> | undefined;
   /** Taken when the first timeout became known. */
   #record: FlightRecord | undefined;
@@ -49,7 +56,13 @@ export class PendingCall {
     this.#owner = owner;
     this.#settle = Promise.withResolvers<unknown[]>();
     this.promise = this.#settle.promise;
-    this.#deadline = setTimeout(() => this.#giveUp(new CallTimeout(method, this.outstanding, deadlineMs)), deadlineMs);
+    this.#deadlineMs = deadlineMs;
+  }
+
+  /** From now on the deadline counts. */
+  startClock(): void {
+    const late = (): void => this.#giveUp(new CallTimeout(this.#method, this.outstanding, this.#deadlineMs));
+    if (!this.#settled) this.#deadline = setTimeout(late, this.#deadlineMs);
   }
 
   /** Ranks that have not answered. */
@@ -97,6 +110,13 @@ export class PendingCall {
 
   #giveUp(error: Error | undefined): void {
     if (this.#settled || error === undefined) return;
+    const busy = this.#owner.busy();
+    if (this.#owner.cancel()) {
+      const late = busy.length > 0 ? busy : this.outstanding;
+      const isLate = error instanceof CallTimeout;
+      this.#finish(isLate ? new CallTimeout(this.#method, late, this.#deadlineMs, false) : error);
+      return;
+    }
     // What a rank has reported already says more than that others did not return.
     const cause = error instanceof CallTimeout ? (this.#rootFailure() ?? error) : error;
     if (cause instanceof CallTimeout) this.#record = this.#owner.flightRecord();
@@ -113,6 +133,7 @@ export class PendingCall {
     }
     if (error !== undefined) this.#settle.reject(error);
     else this.#settle.resolve(this.#ranks.map((rank) => this.#values.get(rank)));
+    this.#owner.settled();
   }
 
   /** Typed errors stay what they are and learn their rank; anything else that a method throws is a crash of its rank. */

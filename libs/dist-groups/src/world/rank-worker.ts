@@ -76,8 +76,8 @@ export class RankWorker {
     return this.#settled("openWorld", "options", this.#control.start(configuration));
   }
 
-  invoke(method: string, args: readonly unknown[]): Promise<Reply> {
-    return this.#settled("world.call", "args", this.#control.invoke(method, args));
+  invoke(method: string, args: readonly unknown[], callWord: number | undefined): Promise<Reply> {
+    return this.#settled("world.call", "args", this.#control.invoke(method, args, callWord));
   }
 
   join(descriptor: GroupDescriptor): Promise<Reply> {

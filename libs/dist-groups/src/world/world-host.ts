@@ -1,10 +1,11 @@
 import { ArgumentError, SharedHeap } from "@lockstep/tensor";
 import { CallInterrupted, CallTimeout, CloseFailed, RankCrashed, WorldClosed, WorldStartFailed } from "../errors.ts";
 import type { FlightRecord } from "../flight-record.ts";
-import type { Reply } from "../rank-protocol.ts";
+import type { StartedProgram } from "../rank-protocol.ts";
 import { compileReduceKernels } from "../reduction/reduce.ts";
-import type { GroupDescriptor } from "../transport/shared-memory/control-block.ts";
 import { RankStatus } from "../transport/shared-memory/rank-status.ts";
+import { checkSignal, firedReason } from "./follow-signal.ts";
+import { GroupLifecycle, type RenewedGroup } from "./group-lifecycle.ts";
 import {
   checkPartitions,
   checkRanks,
@@ -15,12 +16,19 @@ import {
 } from "./group-registry.ts";
 import { Liveness } from "./liveness.ts";
 import { type MemoryLayout, memoryLayout } from "./memory-layout.ts";
-import { PendingCall } from "./pending-call.ts";
+import type { PendingCall } from "./pending-call.ts";
+import { RankCalls } from "./rank-calls.ts";
 import { RankWorker } from "./rank-worker.ts";
 import type { WorldSettings } from "./world-settings.ts";
 
 /** The longest delay that setTimeout takes. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
+/** Options of whatever the host asks of ranks. */
+export interface HostCallOptions {
+  readonly deadlineMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
 
 /** Owns a world: its memory, its workers, its groups, the calls in flight. Plain promises; `world.ts` is the public face. */
 export class WorldHost {
@@ -37,10 +45,8 @@ export class WorldHost {
   readonly #status: RankStatus;
   readonly #liveness: Liveness;
   readonly #workers: RankWorker[] = [];
-  readonly #calls = new Set<PendingCall>();
-  /** What ranks have not answered yet, whether or not the call was given up. */
-  readonly #invocations = new Set<Invocation>();
-  #hadFailure = false;
+  readonly #calls: RankCalls;
+  readonly #lifecycle: GroupLifecycle;
   #interruption: string | undefined;
   #closing: Promise<void> | undefined;
 
@@ -76,6 +82,15 @@ export class WorldHost {
       settings.initialProgress ?? 0,
     );
     this.#liveness = new Liveness(this.#status, (rank, error) => this.#workers[rank]?.die(error));
+    this.#calls = new RankCalls({
+      size,
+      status: this.#status,
+      liveness: this.#liveness,
+      workers: this.#workers,
+      abandon: (late, cause) => this.#groups.abort(late, cause),
+      flightRecord: () => this.#groups.flightRecord(this.#status.worldTime()),
+    });
+    this.#lifecycle = new GroupLifecycle(this.#groups, this.#calls, this.#workers);
     this.#groups.create("world", this.ranks);
     for (const [name, partition] of Object.entries(settings.groups)) {
       for (const ranks of partition) this.#groups.create(name, ranks);
@@ -91,7 +106,7 @@ export class WorldHost {
       this.#workers.push(new RankWorker(rank, (error) => this.#onDeath(rank, error)));
     }
     const { program, options, startDeadlineMs } = this.#settings;
-    const call = this.#begin("setup", this.ranks, startDeadlineMs, async (worker) => {
+    const call = this.#calls.now("setup", this.ranks, startDeadlineMs, async (worker) => {
       await worker.ready;
       return worker.start({
         rank: worker.rank,
@@ -108,9 +123,10 @@ export class WorldHost {
         options,
       });
     });
-    await call.promise.catch((error: unknown) => {
+    const started = await call.promise.catch((error: unknown) => {
       throw this.#startFailure(error, call.outstanding);
     });
+    this.#calls.concurrent = started.some((program) => (program as StartedProgram).concurrent);
   }
 
   #startFailure(error: unknown, late: readonly number[]): Error {
@@ -123,21 +139,16 @@ export class WorldHost {
   /** Gives up a start that is under way. */
   interrupt(reason: string): void {
     this.#interruption = reason;
-    for (const call of this.#calls) call.interrupt(reason);
+    this.#calls.interrupt(reason);
   }
 
-  /** Calls a method on some ranks. */
-  call(
-    method: string,
-    ranks: readonly number[],
-    args: readonly unknown[],
-    deadlineMs: number | undefined,
-  ): PendingCall {
-    if (this.#closing !== undefined) throw new WorldClosed("world.call");
+  /** Calls a method on some ranks, after the calls that they were given before. */
+  call(method: string, ranks: readonly number[], args: readonly unknown[], options: HostCallOptions = {}): PendingCall {
+    const deadlineMs = this.#check("world.call", options);
     checkRanks("world.call", "rank", ranks, this.size);
-    const deadline = deadlineMs ?? this.#settings.deadlineMs;
-    checkMilliseconds("world.call", "deadlineMs", deadline);
-    return this.#begin(method, ranks, deadline, (worker) => worker.invoke(method, args));
+    const fired = firedReason(options.signal);
+    if (fired !== undefined) throw new CallInterrupted(method, ranks, fired);
+    return this.#calls.inTurn(method, ranks, deadlineMs, (worker, callWord) => worker.invoke(method, args, callWord));
   }
 
   /** What every rank has done of late; see `World.flightRecord`. */
@@ -145,39 +156,32 @@ export class WorldHost {
     return this.#groups.flightRecord(this.#status.worldTime());
   }
 
-  /** Makes a new group; see `World.createGroup`. The call to follow, and what to do once it has succeeded. */
-  createGroup(
-    name: string,
-    ranks: readonly number[],
-    deadlineMs: number | undefined,
-  ): { call: PendingCall; retireReplaced: () => Promise<void> } {
+  /** Makes a new group; see `World.createGroup`. */
+  async createGroup(name: string, ranks: readonly number[], options: HostCallOptions = {}): Promise<void> {
     const operation = "world.createGroup";
-    if (this.#closing !== undefined) throw new WorldClosed(operation);
+    const deadlineMs = this.#check(operation, options);
     checkRanks(operation, "ranks", ranks, this.size);
-    const deadline = deadlineMs ?? this.#settings.deadlineMs;
-    checkMilliseconds(operation, "deadlineMs", deadline);
-    const replaced = this.#groups.named(name, ranks);
-    const living = replaced.find((descriptor) => !this.#groups.isAborted(descriptor));
-    if (living !== undefined) {
-      const inUse = `"${name}", in use by ranks ${living.ranks.join(", ")}`;
-      throw new ArgumentError(operation, "name", "the name of no living group of these ranks", inUse);
-    }
-    const descriptor = this.#groups.create(name, ranks);
-    return {
-      call: this.#begin(operation, ranks, deadline, (worker) => worker.join(descriptor)),
-      retireReplaced: async () => {
-        for (const old of replaced) await this.#retire(old, deadline);
-      },
-    };
+    await this.#lifecycle.create(operation, name, ranks, deadlineMs, options.signal);
   }
 
-  /** Takes back the control block of a group, unless a rank that may still touch it is dead. */
-  async #retire(descriptor: GroupDescriptor, deadlineMs: number): Promise<void> {
-    const workers = descriptor.ranks.flatMap((rank) => this.#workers[rank] ?? []);
-    if (workers.some((worker) => worker.death !== undefined)) return;
-    const retire = (worker: RankWorker): Promise<Reply> => worker.retire(descriptor.generation);
-    await this.#begin("world.createGroup", descriptor.ranks, deadlineMs, retire).promise;
-    this.#groups.release(descriptor);
+  /** Ends groups for good; see `World.destroyGroup`. */
+  async destroyGroup(name: string, options: HostCallOptions = {}): Promise<void> {
+    const deadlineMs = this.#check("world.destroyGroup", options);
+    await this.#lifecycle.destroy("world.destroyGroup", name, this.ranks, deadlineMs);
+  }
+
+  /** New groups in place of aborted ones; see `World.renewGroups`. */
+  async renewGroups(options: HostCallOptions = {}): Promise<RenewedGroup[]> {
+    const deadlineMs = this.#check("world.renewGroups", options);
+    return this.#lifecycle.renew("world.renewGroups", deadlineMs, options.signal);
+  }
+
+  /** Throws unless the world is open and the options are right. The deadline. */
+  #check(operation: string, { deadlineMs = this.#settings.deadlineMs, signal }: HostCallOptions): number {
+    if (this.#closing !== undefined) throw new WorldClosed(operation);
+    checkMilliseconds(operation, "deadlineMs", deadlineMs);
+    checkSignal(operation, signal);
+    return deadlineMs;
   }
 
   /** Ends one rank at once, as a crash would. */
@@ -189,58 +193,10 @@ export class WorldHost {
     await worker?.terminate();
   }
 
-  /** Invokes something on every one of `ranks` and follows it up until each has answered or died. */
-  #begin(
-    what: string,
-    ranks: readonly number[],
-    deadlineMs: number,
-    invoke: (worker: RankWorker) => Promise<Reply>,
-  ): PendingCall {
-    const call = new PendingCall(what, ranks, deadlineMs, {
-      abandon: (late, cause) => this.#groups.abort(late, cause),
-      flightRecord: () => this.flightRecord(),
-    });
-    const forget = (): void => {
-      this.#calls.delete(call);
-    };
-    this.#calls.add(call);
-    call.promise.then(forget, forget);
-    this.#liveness.watch(ranks);
-    for (const rank of ranks) {
-      const worker = this.#workers[rank];
-      if (worker === undefined) continue;
-      const invocation: Invocation = { rank, fail: (error) => this.#answer(invocation, () => call.fail(rank, error)) };
-      this.#invocations.add(invocation);
-      const failed = (error: unknown): void => {
-        this.#hadFailure = true;
-        invocation.fail(error instanceof Error ? error : new Error(String(error)));
-      };
-      if (worker.death !== undefined) failed(worker.death);
-      else {
-        invoke(worker).then((reply) => {
-          if (!reply.ok) this.#hadFailure = true;
-          this.#answer(invocation, () => call.reply(rank, reply));
-        }, failed);
-      }
-    }
-    return call;
-  }
-
-  #answer(invocation: Invocation, deliver: () => void): void {
-    if (!this.#invocations.delete(invocation)) return;
-    deliver();
-    this.#liveness.unwatch(invocation.rank);
-    if (this.#invocations.size > 0 || !this.#hadFailure) return;
-    // Every rank has come out of every call: what failed in them does not concern the calls to come.
-    this.#hadFailure = false;
-    this.#status.nextEpoch();
-  }
-
   #onDeath(rank: number, error: RankCrashed): void {
-    this.#hadFailure = true;
     this.#status.exit(rank, error);
     this.#groups.abort([rank], error);
-    for (const invocation of [...this.#invocations]) if (invocation.rank === rank) invocation.fail(error);
+    this.#calls.rankDied(rank, error);
   }
 
   /** Ends the world. Idempotent. Rejects with {@link CloseFailed}, when everything is gone, if a callback failed. */
@@ -251,14 +207,14 @@ export class WorldHost {
 
   async #close(): Promise<void> {
     const closed = new WorldClosed("world.call");
-    for (const call of [...this.#calls]) call.endWith(closed);
+    this.#calls.endAll(closed);
     // Ranks that are still busy with a call that was given up: their silence is known.
-    const busy = new Set([...this.#invocations].map(({ rank }) => rank));
+    const busy = this.#calls.busyRanks;
     this.#groups.abort(this.ranks, new WorldClosed("collective"));
     const living = this.#workers.filter((worker) => worker.death === undefined).map(({ rank }) => rank);
     let failure: CloseFailed | undefined;
     if (living.length > 0) {
-      const call = this.#begin("onClose", living, this.#settings.closeDeadlineMs, async (worker) => {
+      const call = this.#calls.now("onClose", living, this.#settings.closeDeadlineMs, async (worker) => {
         await worker.ready;
         return worker.close();
       });
@@ -269,15 +225,9 @@ export class WorldHost {
       });
     }
     await Promise.all(this.#workers.map((worker) => worker.terminate()));
-    for (const invocation of [...this.#invocations]) invocation.fail(closed);
+    this.#calls.forgetAll(closed);
     if (failure !== undefined) throw failure;
   }
-}
-
-/** Something asked of one rank and not answered yet. */
-interface Invocation {
-  readonly rank: number;
-  readonly fail: (error: Error) => void;
 }
 
 function checkMilliseconds(operation: string, argument: string, value: number): void {

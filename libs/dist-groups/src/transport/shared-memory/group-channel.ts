@@ -15,6 +15,7 @@ import {
   type CollectiveSide,
   CollectiveTimeout,
   GroupAborted,
+  GroupDestroyed,
   RankCrashed,
   ReentrantCollective,
 } from "../../errors.ts";
@@ -351,13 +352,18 @@ export class GroupChannel {
     while (this.#running !== undefined) await new Promise((resolve) => setTimeout(resolve, 2));
     this.#retiredBy ??= isAborted(this.words, this.layout)
       ? abortCause(this.words, this.layout)
-      : new Error("a newer group of the same name took its place.");
+      : new GroupDestroyed(this.name, "a newer group of the same name took its place");
   }
 
   /** Aborts the group in this rank's name. */
   abort(cause: Error): void {
     if (this.#retiredBy !== undefined) return;
     abortGroup(this.words, this.layout, this.rank, cause);
+  }
+
+  /** True when no collective of this group can complete any more. */
+  get isAborted(): boolean {
+    return this.#retiredBy !== undefined || isAborted(this.words, this.layout);
   }
 
   /** Wakes peers parked on this rank, to look at its status. */

@@ -5,6 +5,7 @@
 //   rank lines     per rank: the epoch in which it left its call by a failure, whether it exited, its heartbeat, how many
 //                  calls it is running, and a core it ran on
 //   records        two per rank: why it left, why it exited, as JSON
+//   call words     one per call under way: posted, begun on some rank, or cancelled before it began
 //
 // A rank whose method throws does not abort its groups at once: every rank may have refused the same bad argument, and
 // then nobody waits. It marks itself as having left; a peer that is waiting for it, or comes to wait for it within the
@@ -16,6 +17,12 @@ import { readErrorRecord, writeErrorRecord } from "./record-text.ts";
 
 const COARSE_CLOCK = 1;
 
+/** Calls under way that can be told from those that have begun. */
+export const CALL_WORDS = 256;
+const POSTED = 0;
+const BEGUN = 1;
+const CANCELLED = 2;
+
 const LEFT = 0;
 const EXITED = 1;
 const BEAT = 2;
@@ -24,7 +31,7 @@ const CORE = 4;
 
 export class RankStatus {
   static totalWords(size: number): number {
-    return LINE_WORDS + size * (LINE_WORDS + 2 * RECORD_WORDS);
+    return LINE_WORDS + size * (LINE_WORDS + 2 * RECORD_WORDS) + CALL_WORDS;
   }
 
   readonly #words: Int32Array;
@@ -72,6 +79,30 @@ export class RankStatus {
     if (this.hasLeft(rank)) return;
     writeErrorRecord(this.#words, this.#record(rank, LEFT), error);
     Atomics.store(this.#words, this.#line(rank) + LEFT, Atomics.load(this.#words, 0));
+  }
+
+  /** Host: forgets that a rank left. Only while it is in no call, and nobody waits for what it left. */
+  forgive(rank: number): void {
+    Atomics.store(this.#words, this.#line(rank) + LEFT, 0);
+  }
+
+  #call(word: number): number {
+    return LINE_WORDS + this.#size * (LINE_WORDS + 2 * RECORD_WORDS) + word;
+  }
+
+  /** Host: a call is about to be posted to its ranks. `word` is from 0 to CALL_WORDS - 1. */
+  postCall(word: number): void {
+    Atomics.store(this.#words, this.#call(word), POSTED);
+  }
+
+  /** Rank: begins a call. False when the host cancelled it: then no rank begins it. */
+  beginCall(word: number): boolean {
+    return Atomics.compareExchange(this.#words, this.#call(word), POSTED, BEGUN) !== CANCELLED;
+  }
+
+  /** Host: cancels a call that no rank has begun. False when one has. */
+  cancelCall(word: number): boolean {
+    return Atomics.compareExchange(this.#words, this.#call(word), POSTED, CANCELLED) !== BEGUN;
   }
 
   /** Rank, or the host for a rank that is gone: it will never take part again. */
