@@ -1,4 +1,12 @@
-import { ArgumentError, HeapExhausted, InvalidFree, LockstepError, SafetensorsError } from "@lockstep/tensor";
+import {
+  ArgumentError,
+  HeapExhausted,
+  InvalidFree,
+  LockstepError,
+  ResourceClosed,
+  SafetensorsError,
+  UseAfterFree,
+} from "@lockstep/tensor";
 import {
   CallInterrupted,
   CallTimeout,
@@ -43,7 +51,9 @@ for (const [tag, errorClass] of Object.entries({
   ArgumentError,
   HeapExhausted,
   InvalidFree,
+  ResourceClosed,
   SafetensorsError,
+  UseAfterFree,
   CallInterrupted,
   CallTimeout,
   CloseFailed,

@@ -62,11 +62,46 @@ export class InvalidFree extends LockstepError {
   }
 }
 
+/** A tensor, or a view of one, was used after its bytes had been given back. Nothing was read or written. */
+export class UseAfterFree extends LockstepError {
+  readonly _tag = "UseAfterFree";
+  /** Public function that was called. */
+  readonly operation: string;
+  /** Name of the offending argument. */
+  readonly argument: string;
+
+  constructor(operation: string, argument: string, tensor: string) {
+    super(
+      `${operation}: \`${argument}\` (${tensor}) was freed: its bytes may belong to another tensor. ` +
+        "Use tensors before they, or the tensors they are views of, are freed, and before their arena is reset or closed.",
+    );
+    this.operation = operation;
+    this.argument = argument;
+  }
+}
+
+/** Something was used after it had been closed. */
+export class ResourceClosed extends LockstepError {
+  readonly _tag = "ResourceClosed";
+  /** Public function that was called. */
+  readonly operation: string;
+
+  constructor(operation: string, what: string, advice: string) {
+    super(`${operation}: ${what} was closed. ${advice}`);
+    this.operation = operation;
+  }
+}
+
 /** A safetensors file cannot be read: truncated, malformed, or holding a dtype this library does not know. */
 export class SafetensorsError extends LockstepError {
   readonly _tag = "SafetensorsError";
 
-  constructor(file: string, expected: string, received: string) {
-    super(`${file}: expected ${expected}, but found ${received}. Is the file complete and a safetensors file?`);
+  constructor(
+    file: string,
+    expected: string,
+    received: string,
+    advice = " Is the file complete and a safetensors file?",
+  ) {
+    super(`${file}: expected ${expected}, but found ${received}.${advice}`);
   }
 }

@@ -1,8 +1,19 @@
+export { Arena } from "./arena.ts";
+export { describe } from "./describe.ts";
 export { DTYPE_BYTES, DTYPES, type DType, type ElementArray, elementArray, isFloatDType } from "./dtype.ts";
-export { ArgumentError, HeapExhausted, InvalidFree, LockstepError, SafetensorsError } from "./errors.ts";
+export {
+  ArgumentError,
+  HeapExhausted,
+  InvalidFree,
+  LockstepError,
+  ResourceClosed,
+  SafetensorsError,
+  UseAfterFree,
+} from "./errors.ts";
 export { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from "./float16.ts";
 export { float8ToNumber, numberToFloat8 } from "./float8.ts";
+export { type ElementView, isSameView, isViewAt, overlaps } from "./overlap.ts";
 export { SafetensorsFile, writeSafetensors } from "./safetensors.ts";
 export { contiguousStrides, elementCount, forEachOffset, formatShape, spannedElements } from "./shape.ts";
-export { type Allocator, Arena, SharedHeap } from "./shared-heap.ts";
+export { type Allocator, SharedHeap } from "./shared-heap.ts";
 export { Tensor, type TensorDescriptor } from "./tensor.ts";

@@ -1,3 +1,4 @@
+import { describe } from "./describe.ts";
 import { ArgumentError } from "./errors.ts";
 
 /** Number of elements of a shape (1 for a scalar shape []). */
@@ -41,11 +42,23 @@ export function spannedElements(shape: readonly number[], strides: readonly numb
   return last + 1;
 }
 
-/** Throws unless every size is a non-negative integer. */
+/** Throws unless `shape` is a list of non-negative integers whose product can be counted. */
 export function checkShape(operation: string, argument: string, shape: readonly number[]): void {
-  for (const size of shape) {
-    if (!Number.isInteger(size) || size < 0) {
-      throw new ArgumentError(operation, argument, "a list of non-negative integers", formatShape(shape));
+  checkSizes(operation, argument, shape);
+  let count = 1;
+  for (const size of shape) count *= Math.max(1, size);
+  if (count > Number.MAX_SAFE_INTEGER) {
+    throw new ArgumentError(operation, argument, "of at most 2^53 - 1 elements", formatShape(shape));
+  }
+}
+
+/** Throws unless `sizes` is a list of non-negative integers. */
+export function checkSizes(operation: string, argument: string, sizes: readonly number[]): void {
+  const expected = "a list of non-negative integers";
+  if (!Array.isArray(sizes)) throw new ArgumentError(operation, argument, expected, describe(sizes));
+  for (const size of sizes as readonly unknown[]) {
+    if (!Number.isSafeInteger(size) || Number(size) < 0) {
+      throw new ArgumentError(operation, argument, expected, `[${sizes.map(describe).join(", ")}]`);
     }
   }
 }

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { ArgumentError, HeapExhausted, InvalidFree } from "./errors.ts";
-import { Arena, SharedHeap } from "./shared-heap.ts";
+import { SharedHeap } from "./shared-heap.ts";
 
 test("allocations are aligned, disjoint, and all come back", () => {
   fc.assert(
@@ -55,22 +55,4 @@ test("two ranges of one memory never meet", () => {
   expect(() => first.allocate(1)).toThrow(HeapExhausted);
   expect(() => SharedHeap.range(whole.id, whole.memory, 0, 4096)).toThrow(ArgumentError);
   expect(() => SharedHeap.range(whole.id, whole.memory, 128, 1 << 18)).toThrow(ArgumentError);
-});
-
-test("an arena takes everything back at once, or back to a mark", () => {
-  const heap = SharedHeap.create(65536);
-  const arena = new Arena(heap, 1024);
-  const first = arena.allocate(100);
-  const mark = arena.usedBytes;
-  const second = arena.allocate(100);
-  expect(() => arena.allocate(900)).toThrow(HeapExhausted);
-  arena.reset(mark);
-  expect(arena.allocate(100)).toBe(second);
-  arena.reset();
-  expect(arena.allocate(100)).toBe(first);
-  const used = heap.usedBytes;
-  arena.close();
-  arena.close();
-  expect(heap.usedBytes).toBe(used - 1024);
-  expect(() => arena.allocate(1)).toThrow(HeapExhausted);
 });

@@ -1,3 +1,4 @@
+import { describe } from "./describe.ts";
 import { ArgumentError, HeapExhausted, InvalidFree } from "./errors.ts";
 
 const PAGE_BYTES = 65536;
@@ -11,6 +12,20 @@ export interface Allocator {
   allocate(bytes: number): number;
   /** Returns a range to the allocator. */
   release(offset: number): void;
+  /**
+   * For allocators that take ranges back without a `release` of each: how many ranges were handed out so far. Right after an
+   * allocation it identifies the range that was allocated.
+   */
+  readonly allocations?: number;
+  /** For the same allocators: false once the range at `offset`, identified by `allocations`, was taken back. */
+  isLive?(offset: number, allocations: number): boolean;
+}
+
+/** Throws ArgumentError unless `allocator` is something that tensors can get their bytes from. */
+export function checkAllocator(operation: string, allocator: Allocator): void {
+  if (typeof allocator?.allocate !== "function" || !(allocator.heap instanceof SharedHeap)) {
+    throw new ArgumentError(operation, "allocator", "a SharedHeap or an Arena", describe(allocator));
+  }
 }
 
 let nextMemoryId = 1;
@@ -48,10 +63,10 @@ export class SharedHeap implements Allocator {
   /** A heap over a new shared memory of `bytes` (rounded up to 64 KiB pages; at most 4 GiB - 64 KiB). */
   static create(bytes: number): SharedHeap {
     const pages = Math.ceil(bytes / PAGE_BYTES);
-    if (!Number.isFinite(bytes) || pages < 1 || pages > 65535) {
-      throw new ArgumentError("SharedHeap.create", "bytes", "from 1 to 4294901760", String(bytes));
+    if (!Number.isInteger(bytes) || pages < 1 || pages > 65535) {
+      throw new ArgumentError("SharedHeap.create", "bytes", "an integer from 1 to 4294901760", describe(bytes));
     }
-    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    const memory = reserveMemory(bytes, pages);
     const id = `${Date.now().toString(36)}-${Math.floor(Math.random() * 2 ** 32).toString(36)}-${nextMemoryId++}`;
     // Offset 0 is never handed out: kernels may use 0 as "no tensor".
     return new SharedHeap(id, memory, CACHE_LINE_BYTES, pages * PAGE_BYTES - CACHE_LINE_BYTES);
@@ -59,13 +74,18 @@ export class SharedHeap implements Allocator {
 
   /** A heap over part of an existing memory, for the thread that owns that part. `id` is the one of the creator. */
   static range(id: string, memory: WebAssembly.Memory, start: number, totalBytes: number): SharedHeap {
-    const end = start + totalBytes;
-    if (start < CACHE_LINE_BYTES || start % CACHE_LINE_BYTES !== 0 || end > memory.buffer.byteLength) {
+    const operation = "SharedHeap.range";
+    if (typeof id !== "string") throw new ArgumentError(operation, "id", "the id of a SharedHeap", describe(id));
+    const isShared = memory instanceof WebAssembly.Memory && (memory.buffer as unknown) instanceof SharedArrayBuffer;
+    if (!isShared) throw new ArgumentError(operation, "memory", "a shared WebAssembly.Memory", describe(memory));
+    const isRange = Number.isInteger(start) && Number.isInteger(totalBytes) && totalBytes >= 0;
+    const isAligned = start >= CACHE_LINE_BYTES && start % CACHE_LINE_BYTES === 0;
+    if (!isRange || !isAligned || start + totalBytes > memory.buffer.byteLength) {
       throw new ArgumentError(
-        "SharedHeap.range",
+        operation,
         "start, totalBytes",
         `a 128-byte aligned range within (0, ${memory.buffer.byteLength}]`,
-        `[${start}, ${end})`,
+        `${describe(totalBytes)} bytes from ${describe(start)} on`,
       );
     }
     return new SharedHeap(id, memory, start, totalBytes);
@@ -90,9 +110,7 @@ export class SharedHeap implements Allocator {
   }
 
   allocate(bytes: number): number {
-    if (!Number.isInteger(bytes) || bytes < 0) {
-      throw new ArgumentError("SharedHeap.allocate", "bytes", "a non-negative integer", String(bytes));
-    }
+    checkBytes("SharedHeap.allocate", bytes);
     const wanted = roundUpToLine(Math.max(bytes, 1));
     const index = this.#free.findIndex((range) => range.bytes >= wanted);
     const range = this.#free[index];
@@ -134,63 +152,24 @@ export class SharedHeap implements Allocator {
   }
 }
 
-/**
- * A fixed range taken from a heap, handed out front to back and taken back all at once: the scratch space of one
- * decode step. Tensors allocated before a {@link Arena.reset} must not be used after it.
- */
-export class Arena implements Allocator {
-  readonly heap: SharedHeap;
-  readonly totalBytes: number;
-  readonly #start: number;
-  #used = 0;
-  #closed = false;
+/** Bytes rounded up to whole cache lines: what an allocation takes. */
+export function roundUpToLine(bytes: number): number {
+  return Math.ceil(bytes / CACHE_LINE_BYTES) * CACHE_LINE_BYTES;
+}
 
-  constructor(heap: SharedHeap, bytes: number) {
-    this.heap = heap;
-    this.totalBytes = roundUpToLine(bytes);
-    this.#start = heap.allocate(this.totalBytes);
-  }
-
-  get freeBytes(): number {
-    return this.#closed ? 0 : this.totalBytes - this.#used;
-  }
-
-  get usedBytes(): number {
-    return this.#used;
-  }
-
-  allocate(bytes: number): number {
-    if (!Number.isInteger(bytes) || bytes < 0) {
-      throw new ArgumentError("Arena.allocate", "bytes", "a non-negative integer", String(bytes));
-    }
-    const wanted = roundUpToLine(Math.max(bytes, 1));
-    if (this.#closed || this.#used + wanted > this.totalBytes) {
-      throw new HeapExhausted("Arena", bytes, this.freeBytes, this.freeBytes, this.totalBytes);
-    }
-    const offset = this.#start + this.#used;
-    this.#used += wanted;
-    return offset;
-  }
-
-  /** Single ranges are not taken back: they live until {@link Arena.reset}. */
-  release(_offset: number): void {}
-
-  /** Takes back everything that was allocated, or everything since `mark` (an earlier `usedBytes`). */
-  reset(mark = 0): void {
-    if (mark < 0 || mark > this.#used) {
-      throw new ArgumentError("Arena.reset", "mark", `from 0 to ${this.#used}`, String(mark));
-    }
-    this.#used = mark;
-  }
-
-  /** Returns the whole range to the heap. */
-  close(): void {
-    if (this.#closed) return;
-    this.#closed = true;
-    this.heap.release(this.#start);
+/** Throws ArgumentError unless `bytes` is a non-negative integer. */
+export function checkBytes(operation: string, bytes: number): void {
+  if (!Number.isInteger(bytes) || bytes < 0) {
+    throw new ArgumentError(operation, "bytes", "a non-negative integer", describe(bytes));
   }
 }
 
-function roundUpToLine(bytes: number): number {
-  return Math.ceil(bytes / CACHE_LINE_BYTES) * CACHE_LINE_BYTES;
+function reserveMemory(bytes: number, pages: number): WebAssembly.Memory {
+  try {
+    return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+  } catch (cause) {
+    const error = new ArgumentError("SharedHeap.create", "bytes", "as many as this process can reserve", `${bytes}`);
+    error.cause = cause;
+    throw error;
+  }
 }

@@ -1,7 +1,10 @@
+import { checkDescriptor, checkDType, checkNumbers } from "./check-tensor-arguments.ts";
+import { copyRows } from "./copy-rows.ts";
+import { describe } from "./describe.ts";
 import { DTYPE_BYTES, type DType, type ElementArray, elementArray } from "./dtype.ts";
-import { ArgumentError, InvalidFree } from "./errors.ts";
-import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from "./float16.ts";
-import { float8ToNumber, numberToFloat8 } from "./float8.ts";
+import { decoder, encoder } from "./element-codec.ts";
+import { ArgumentError, InvalidFree, UseAfterFree } from "./errors.ts";
+import { isSameView, overlaps } from "./overlap.ts";
 import {
   checkShape,
   contiguousStrides,
@@ -11,7 +14,8 @@ import {
   isContiguous,
   spannedElements,
 } from "./shape.ts";
-import type { Allocator, SharedHeap } from "./shared-heap.ts";
+import { type Allocator, checkAllocator, SharedHeap } from "./shared-heap.ts";
+import { Storage } from "./storage.ts";
 
 /** What crosses to a worker instead of a copy: where a tensor's bytes lie and how to read them. Plain data. */
 export interface TensorDescriptor {
@@ -25,14 +29,11 @@ export interface TensorDescriptor {
   readonly byteOffset: number;
 }
 
-/** Who gives a tensor's bytes back: shared by the tensor and every view of it. */
-interface Storage {
-  readonly allocator: Allocator;
-  readonly offset: number;
-  freed: boolean;
-}
-
-/** A strided view of typed elements in a shared heap. Views share bytes; only `contiguous` and `copyFrom` copy. */
+/**
+ * A strided view of typed elements in a shared heap. Views share bytes; only `contiguous` and `copyFrom` copy. Whatever reads,
+ * writes or views the elements of a tensor that was freed, of a view of one, or of a tensor whose arena took its bytes back,
+ * throws UseAfterFree.
+ */
 export class Tensor {
   readonly dtype: DType;
   readonly shape: readonly number[];
@@ -68,17 +69,22 @@ export class Tensor {
     this.#isView = isView;
   }
 
-  /** A contiguous tensor with undefined contents. */
+  /** A contiguous tensor with undefined contents. @throws ArgumentError, HeapExhausted */
   static empty(allocator: Allocator, dtype: DType, shape: readonly number[]): Tensor {
-    checkShape("Tensor.empty", "shape", shape);
-    const offset = allocator.allocate(elementCount(shape) * DTYPE_BYTES[dtype]);
-    const storage = { allocator, offset, freed: false };
-    return new Tensor(dtype, [...shape], contiguousStrides(shape), allocator.heap, offset, storage, false);
+    return Tensor.#allocate("Tensor.empty", allocator, dtype, shape);
+  }
+
+  static #allocate(operation: string, allocator: Allocator, dtype: DType, shape: readonly number[]): Tensor {
+    checkAllocator(operation, allocator);
+    checkDType(operation, "dtype", dtype);
+    checkShape(operation, "shape", shape);
+    const storage = new Storage(allocator, elementCount(shape) * DTYPE_BYTES[dtype]);
+    return new Tensor(dtype, [...shape], contiguousStrides(shape), allocator.heap, storage.offset, storage, false);
   }
 
   /** A contiguous tensor of zeros. */
   static zeros(allocator: Allocator, dtype: DType, shape: readonly number[]): Tensor {
-    const tensor = Tensor.empty(allocator, dtype, shape);
+    const tensor = Tensor.#allocate("Tensor.zeros", allocator, dtype, shape);
     tensor.elements.fill(0);
     return tensor;
   }
@@ -86,38 +92,24 @@ export class Tensor {
   /** A contiguous tensor of the given numbers in row-major order, each rounded to `dtype`. */
   static from(allocator: Allocator, dtype: DType, shape: readonly number[], values: ArrayLike<number>): Tensor {
     checkShape("Tensor.from", "shape", shape);
-    if (values.length !== elementCount(shape)) {
-      throw new ArgumentError(
-        "Tensor.from",
-        "values",
-        `${elementCount(shape)} numbers for shape ${formatShape(shape)}`,
-        `${values.length} numbers`,
-      );
-    }
-    const tensor = Tensor.empty(allocator, dtype, shape);
+    checkNumbers("Tensor.from", values, elementCount(shape), shape);
+    const tensor = Tensor.#allocate("Tensor.from", allocator, dtype, shape);
     tensor.set(values);
     return tensor;
   }
 
   /** The tensor a descriptor describes, in `heap` (any range of the memory it lies in). It does not own its bytes. */
   static fromDescriptor(descriptor: TensorDescriptor, heap: SharedHeap): Tensor {
-    if (descriptor.heapId !== heap.id) {
-      throw new ArgumentError("Tensor.fromDescriptor", "heap", `the memory ${descriptor.heapId}`, heap.id);
+    if (!(heap instanceof SharedHeap)) {
+      throw new ArgumentError("Tensor.fromDescriptor", "heap", "a SharedHeap", describe(heap));
     }
-    const bytes = spannedElements(descriptor.shape, descriptor.strides) * DTYPE_BYTES[descriptor.dtype];
-    if (descriptor.byteOffset < 0 || descriptor.byteOffset + bytes > heap.buffer.byteLength) {
-      throw new ArgumentError(
-        "Tensor.fromDescriptor",
-        "descriptor",
-        `within the ${heap.buffer.byteLength} bytes of the memory`,
-        `bytes [${descriptor.byteOffset}, ${descriptor.byteOffset + bytes})`,
-      );
-    }
+    checkDescriptor("Tensor.fromDescriptor", descriptor, heap);
     const { dtype, shape, strides, byteOffset } = descriptor;
     return new Tensor(dtype, [...shape], [...strides], heap, byteOffset, undefined, true);
   }
 
   get descriptor(): TensorDescriptor {
+    this.assertUsable("Tensor.descriptor");
     return {
       dtype: this.dtype,
       shape: this.shape,
@@ -125,6 +117,21 @@ export class Tensor {
       heapId: this.heap.id,
       byteOffset: this.byteOffset,
     };
+  }
+
+  /**
+   * True once the bytes were given back: it, or the tensor that it is a view of, was freed, or its arena was reset or closed. Of
+   * a tensor made from a descriptor nobody knows: always false.
+   */
+  get isFreed(): boolean {
+    return this.#storage !== undefined && !this.#storage.isLive;
+  }
+
+  /** Throws UseAfterFree, naming the function that was called and its argument, when {@link Tensor.isFreed}. */
+  assertUsable(operation: string, argument = "this"): void {
+    if (this.#storage !== undefined && !this.#storage.isLive) {
+      throw new UseAfterFree(operation, argument, this.toString());
+    }
   }
 
   get rank(): number {
@@ -151,6 +158,7 @@ export class Tensor {
    * 16-bit patterns. Cached: the same array on every call.
    */
   get elements(): ElementArray {
+    this.assertUsable("Tensor.elements");
     this.#elements ??= elementArray(
       this.dtype,
       this.heap.buffer,
@@ -179,6 +187,7 @@ export class Tensor {
 
   /** The bytes of a contiguous tensor of any dtype. */
   get bytes(): Uint8Array {
+    this.assertUsable("Tensor.bytes");
     if (!this.isContiguous) {
       throw new ArgumentError("Tensor.bytes", "this", "contiguous", this.toString(), "Call contiguous() first.");
     }
@@ -202,17 +211,22 @@ export class Tensor {
         "Tensor.slice",
         "start, end, step",
         `0 <= start <= end <= ${size} and step >= 1`,
-        `${start}, ${end}, ${step}`,
+        `${describe(start)}, ${describe(end)}, ${describe(step)}`,
       );
     }
     const stride = this.strides[at] ?? 0;
-    const shape = replaced(this.shape, at, Math.ceil((end - start) / step));
-    return this.#view(shape, replaced(this.strides, at, stride * step), start * stride);
+    const count = Math.ceil((end - start) / step);
+    const shape = replaced(this.shape, at, count);
+    return this.#view("slice", shape, replaced(this.strides, at, count > 1 ? stride * step : stride), start * stride);
   }
 
   /** Index `index` of dimension `dim`, which disappears. */
   select(dim: number, index: number): Tensor {
     const at = this.#dimension("select", dim);
+    const size = this.shape[at] ?? 0;
+    if (!Number.isInteger(index) || index < 0 || index >= size) {
+      throw new ArgumentError("Tensor.select", "index", `an integer from 0 to ${size - 1}`, describe(index));
+    }
     return this.slice(at, index, index + 1).squeeze(at);
   }
 
@@ -231,7 +245,7 @@ export class Tensor {
         "Call contiguous(allocator) first.",
       );
     }
-    return this.#view([...shape], contiguousStrides(shape), 0);
+    return this.#view("reshape", [...shape], contiguousStrides(shape), 0);
   }
 
   /** Without dimension `dim`, which must have size 1. */
@@ -241,15 +255,15 @@ export class Tensor {
       throw new ArgumentError("Tensor.squeeze", "dim", "a dimension of size 1", `${at} of ${formatShape(this.shape)}`);
     }
     const keep = (_: number, index: number): boolean => index !== at;
-    return this.#view(this.shape.filter(keep), this.strides.filter(keep), 0);
+    return this.#view("squeeze", this.shape.filter(keep), this.strides.filter(keep), 0);
   }
 
   /** With a new dimension of size 1 before dimension `dim`. */
   unsqueeze(dim: number): Tensor {
     if (!Number.isInteger(dim) || dim < 0 || dim > this.rank) {
-      throw new ArgumentError("Tensor.unsqueeze", "dim", `from 0 to ${this.rank}`, String(dim));
+      throw new ArgumentError("Tensor.unsqueeze", "dim", `an integer from 0 to ${this.rank}`, describe(dim));
     }
-    return this.#view(this.shape.toSpliced(dim, 0, 1), this.strides.toSpliced(dim, 0, 0), 0);
+    return this.#view("unsqueeze", this.shape.toSpliced(dim, 0, 1), this.strides.toSpliced(dim, 0, 0), 0);
   }
 
   /** With dimensions `a` and `b` exchanged. */
@@ -258,46 +272,59 @@ export class Tensor {
     const second = this.#dimension("transpose", b);
     const swap = (list: readonly number[]): number[] =>
       list.map((value, index) => (index === first ? list[second] : index === second ? list[first] : value) ?? 0);
-    return this.#view(swap(this.shape), swap(this.strides), 0);
+    return this.#view("transpose", swap(this.shape), swap(this.strides), 0);
   }
 
   /** This tensor if it is contiguous, else a contiguous copy from `allocator`. */
   contiguous(allocator: Allocator): Tensor {
+    this.assertUsable("Tensor.contiguous");
     return this.isContiguous ? this : this.clone(allocator);
   }
 
   /** A contiguous copy from `allocator`. */
   clone(allocator: Allocator): Tensor {
-    const copy = Tensor.empty(allocator, this.dtype, this.shape);
+    this.assertUsable("Tensor.clone");
+    const copy = Tensor.#allocate("Tensor.clone", allocator, this.dtype, this.shape);
     copy.copyFrom(this);
     return copy;
   }
 
-  /** Copies the elements of a tensor of the same shape, bit for bit when the dtypes agree, else rounded. */
+  /**
+   * Copies the elements of a tensor of the same shape, bit for bit when the dtypes agree, else rounded. The two may overlap: what
+   * is copied is what the source held before.
+   */
   copyFrom(source: Tensor): this {
+    if (!(source instanceof Tensor)) {
+      throw new ArgumentError("Tensor.copyFrom", "source", "a tensor", describe(source));
+    }
+    this.assertUsable("Tensor.copyFrom");
+    source.assertUsable("Tensor.copyFrom", "source");
     if (source.rank !== this.rank || source.shape.some((size, dim) => size !== this.shape[dim])) {
       throw new ArgumentError("Tensor.copyFrom", "source", `of shape ${formatShape(this.shape)}`, source.toString());
     }
     if (source.dtype !== this.dtype) return this.set(source.toNumbers());
-    copyRows(this.shape, source.#bits, source.strides, this.#bits, this.strides);
+    if (isSameView(this, source) && this.heap.id === source.heap.id) return this;
+    const isOverlapping = this.heap.id === source.heap.id && overlaps(this, source);
+    const bits = isOverlapping ? source.#bits.slice() : source.#bits;
+    copyRows(this.shape, bits, source.strides, this.#bits, this.strides);
     return this;
   }
 
   /** Writes numbers in row-major order, each rounded to the dtype. */
   set(values: ArrayLike<number>): this {
-    if (values.length !== this.size) {
-      throw new ArgumentError("Tensor.set", "values", `${this.size} numbers`, `${values.length} numbers`);
-    }
+    checkNumbers("Tensor.set", values, this.size);
     const elements = this.elements;
     const encode = encoder(this.dtype);
+    const numbers = isArrayOver(values, elements) ? values.slice() : values;
     forEachOffset(this.shape, this.strides, (offset, index) => {
-      elements[offset] = encode(values[index] ?? 0);
+      elements[offset] = encode(numbers[index] ?? 0);
     });
     return this;
   }
 
   /** Writes `value`, rounded to the dtype, everywhere. */
   fill(value: number): this {
+    if (typeof value !== "number") throw new ArgumentError("Tensor.fill", "value", "a number", describe(value));
     const elements = this.elements;
     const encoded = encoder(this.dtype)(value);
     if (this.isContiguous) elements.fill(encoded);
@@ -311,13 +338,16 @@ export class Tensor {
 
   /** The element at an index, as a number. */
   at(...index: number[]): number {
+    let isWithin = index.length === this.rank;
     let offset = 0;
-    for (let dim = 0; dim < this.rank; dim++) {
+    for (let dim = 0; isWithin && dim < this.rank; dim++) {
       const position = index[dim] ?? -1;
-      if (index.length !== this.rank || position < 0 || position >= (this.shape[dim] ?? 0)) {
-        throw new ArgumentError("Tensor.at", "index", `within ${formatShape(this.shape)}`, formatShape(index));
-      }
+      isWithin = Number.isInteger(position) && position >= 0 && position < (this.shape[dim] ?? 0);
       offset += position * (this.strides[dim] ?? 0);
+    }
+    if (!isWithin) {
+      const received = `[${index.map(describe).join(", ")}]`;
+      throw new ArgumentError("Tensor.at", "index", `integers within ${formatShape(this.shape)}`, received);
     }
     return decoder(this.dtype)(this.elements[offset] ?? 0);
   }
@@ -342,9 +372,10 @@ export class Tensor {
     if (storage === undefined || this.#isView) {
       throw new InvalidFree("Tensor", this.byteOffset, "this is a view; free the tensor it was taken from");
     }
-    if (storage.freed) throw new InvalidFree("Tensor", this.byteOffset, "it was freed before");
-    storage.freed = true;
-    storage.allocator.release(storage.offset);
+    if (!storage.isLive) {
+      throw new InvalidFree("Tensor", this.byteOffset, "it was freed before, or its arena was reset or closed");
+    }
+    storage.free();
   }
 
   /** `f32 [2, 3]`, with the strides when they are not row-major. */
@@ -353,66 +384,32 @@ export class Tensor {
     return `${this.dtype} ${formatShape(this.shape)}${strides}`;
   }
 
-  #view(shape: readonly number[], strides: readonly number[], elementOffset: number): Tensor {
-    const offset = this.byteOffset + elementOffset * DTYPE_BYTES[this.dtype];
-    return new Tensor(this.dtype, shape, strides, this.heap, offset, this.#storage, true);
+  #view(operation: string, shape: readonly number[], strides: readonly number[], elementOffset: number): Tensor {
+    this.assertUsable(`Tensor.${operation}`);
+    // Views without elements stay where they are: an offset may lead out of the memory.
+    const moved = shape.includes(0) ? 0 : elementOffset * DTYPE_BYTES[this.dtype];
+    return new Tensor(this.dtype, shape, strides, this.heap, this.byteOffset + moved, this.#storage, true);
   }
 
   #dimension(operation: string, dim: number): number {
     const at = dim < 0 ? dim + this.rank : dim;
     if (!Number.isInteger(dim) || at < 0 || at >= this.rank) {
-      throw new ArgumentError(`Tensor.${operation}`, "dim", `a dimension of ${formatShape(this.shape)}`, String(dim));
+      throw new ArgumentError(`Tensor.${operation}`, "dim", `a dimension of ${formatShape(this.shape)}`, describe(dim));
     }
     return at;
   }
-}
-
-/** Copies elements of equal dtype row by row, where a row is the longest run that is contiguous on both sides. */
-function copyRows(
-  shape: readonly number[],
-  from: ElementArray,
-  fromStrides: readonly number[],
-  to: ElementArray,
-  toStrides: readonly number[],
-): void {
-  let row = 1;
-  let outer = shape.length;
-  while (outer > 0) {
-    const size = shape[outer - 1] ?? 0;
-    if (size !== 1 && (fromStrides[outer - 1] !== row || toStrides[outer - 1] !== row)) break;
-    row *= size;
-    outer--;
-  }
-  const walk = (dim: number, fromOffset: number, toOffset: number): void => {
-    if (dim === outer) {
-      if (row < 16) for (let index = 0; index < row; index++) to[toOffset + index] = from[fromOffset + index] ?? 0;
-      else to.set(from.subarray(fromOffset, fromOffset + row), toOffset);
-      return;
-    }
-    const [fromStride = 0, toStride = 0] = [fromStrides[dim], toStrides[dim]];
-    const size = shape[dim] ?? 0;
-    for (let index = 0; index < size; index++)
-      walk(dim + 1, fromOffset + index * fromStride, toOffset + index * toStride);
-  };
-  walk(0, 0, 0);
 }
 
 function replaced(list: readonly number[], at: number, value: number): number[] {
   return list.map((old, index) => (index === at ? value : old));
 }
 
-/** Turns a raw element of `dtype` into the number it stands for. */
-function decoder(dtype: DType): (raw: number) => number {
-  if (dtype === "f16") return float16ToNumber;
-  if (dtype === "bf16") return bfloat16ToNumber;
-  if (dtype === "f8e4m3") return float8ToNumber;
-  return (raw) => raw;
-}
-
-/** Turns a number into a raw element of `dtype`; integers follow the typed array's own conversion. */
-function encoder(dtype: DType): (value: number) => number {
-  if (dtype === "f16") return numberToFloat16;
-  if (dtype === "bf16") return numberToBfloat16;
-  if (dtype === "f8e4m3") return numberToFloat8;
-  return (value) => value;
+/** True for a typed array that shares bytes with `elements`: writing them would change it. */
+function isArrayOver(values: ArrayLike<number>, elements: ElementArray): values is ElementArray {
+  return (
+    ArrayBuffer.isView(values) &&
+    values.buffer === elements.buffer &&
+    values.byteOffset < elements.byteOffset + elements.byteLength &&
+    elements.byteOffset < values.byteOffset + values.byteLength
+  );
 }

@@ -1,7 +1,6 @@
-import type { Tensor } from "@lockstep/tensor";
+import { isViewAt, overlaps, type Tensor } from "@lockstep/tensor";
 import { chunkStart } from "../chunk-rule.ts";
 import { checkChunkShape, checkDim, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
-import { isViewAt, overlaps } from "./overlap.ts";
 import type { GroupMember } from "./rounds.ts";
 
 /** What follows from the arguments of an all-gather. */

@@ -5,14 +5,13 @@
 // largest rank fit the staging area, all ranks pack theirs there, one round; else the records point at the inputs, and a second
 // round acknowledges. All ranks compare all expected outputs, so all report a mismatch.
 
-import { ArgumentError, DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, DTYPE_BYTES, overlaps, type Tensor } from "@lockstep/tensor";
 import { chunkStart } from "../chunk-rule.ts";
 import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
 import { DIRECT, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
 import { TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
 import { checkAllGather } from "./all-gather-arguments.ts";
 import { overlapError } from "./arguments.ts";
-import { overlaps } from "./overlap.ts";
 import { describeRecord, recordsAgree } from "./record-agreement.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 import { type TensorListKey, TensorListPlans } from "./tensor-list-plans.ts";

@@ -8,7 +8,7 @@
 // Chunks cut the flat elements when all tensors are contiguous, else the largest dimension. Cutting does not change a bit:
 // each element is folded in rank order, seeded with rank 0's value, by whichever rank folds it.
 
-import type { Tensor } from "@lockstep/tensor";
+import { isSameView, overlaps, type Tensor } from "@lockstep/tensor";
 import { chunkStart } from "../chunk-rule.ts";
 import { recordWord, writeTensorRecord } from "../reduction/operand-table.ts";
 import {
@@ -22,7 +22,6 @@ import {
   signatureOf,
 } from "../transport/shared-memory/collective-header.ts";
 import { checkChunkShape, checkReduction, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
-import { isSameView, overlaps } from "./overlap.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 

@@ -6,12 +6,11 @@
 // and the header is flagged direct. Receivers need not care. All ranks check all n * n pairs, so all report a mismatch. When
 // any header is, a second round acknowledges.
 
-import { ArgumentError, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, overlaps, type Tensor } from "@lockstep/tensor";
 import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
 import { TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
 import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
 import { checkTensor, overlapError } from "./arguments.ts";
-import { overlaps } from "./overlap.ts";
 import { describeRecord, recordsAgree } from "./record-agreement.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 import { type TensorListKey, TensorListPlans } from "./tensor-list-plans.ts";

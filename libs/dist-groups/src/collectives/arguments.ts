@@ -2,7 +2,7 @@ import { ArgumentError, formatShape, type SharedHeap, type Tensor } from "@locks
 import { MAX_DIMS } from "../transport/shared-memory/control-block.ts";
 import { REDUCTIONS, type Reduction } from "../transport/shared-memory/collective-header.ts";
 
-/** Throws unless a tensor lies in the world's memory and has few enough dimensions. */
+/** Throws unless a tensor is usable, lies in the world's memory and has few enough dimensions. */
 export function checkTensor(op: string, argument: string, tensor: Tensor, heap: SharedHeap): void {
   if (tensor.heap.buffer !== heap.buffer) {
     throw new ArgumentError(
@@ -13,6 +13,7 @@ export function checkTensor(op: string, argument: string, tensor: Tensor, heap: 
       "Allocate it from context.heap.",
     );
   }
+  tensor.assertUsable(op, argument);
   if (tensor.shape.length > MAX_DIMS) {
     throw new ArgumentError(op, argument, `of at most ${MAX_DIMS} dimensions`, tensor.toString());
   }

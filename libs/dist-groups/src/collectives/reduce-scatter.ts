@@ -5,7 +5,7 @@
 // value, in one pass. The order never depends on timing, message size or protocol.
 // Staged (the whole input fits the staging area): one round. Direct: the fold reads the peers' inputs, then acknowledges.
 
-import type { Tensor } from "@lockstep/tensor";
+import { isViewAt, overlaps, type Tensor } from "@lockstep/tensor";
 import { chunkStart } from "../chunk-rule.ts";
 import { writeTensorRecord } from "../reduction/operand-table.ts";
 import {
@@ -18,7 +18,6 @@ import {
 } from "../transport/shared-memory/collective-header.ts";
 import { MAX_DIMS } from "../transport/shared-memory/control-block.ts";
 import { checkChunkShape, checkDim, checkReduction, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
-import { isViewAt, overlaps } from "./overlap.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 

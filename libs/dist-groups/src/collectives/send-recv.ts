@@ -5,12 +5,11 @@
 // packed behind and its record points there; else the record points at the tensor and the header is flagged direct. All
 // ranks check all pairs, so all report a mismatch. One round; when any header is, a second one acknowledges.
 
-import { ArgumentError, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, overlaps, type Tensor } from "@lockstep/tensor";
 import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
 import { TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
 import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
 import { checkTensor, overlapError } from "./arguments.ts";
-import { overlaps } from "./overlap.ts";
 import { describeRecord, recordsAgree } from "./record-agreement.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 

@@ -1,7 +1,10 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { DTYPE_BYTES, DTYPES, forEachOffset, SharedHeap, Tensor } from "@lockstep/tensor";
 import * as fc from "fast-check";
+import { DTYPE_BYTES, DTYPES } from "./dtype.ts";
 import { isViewAt, overlaps } from "./overlap.ts";
+import { forEachOffset } from "./shape.ts";
+import { SharedHeap } from "./shared-heap.ts";
+import { Tensor } from "./tensor.ts";
 
 setDefaultTimeout(120_000);
 

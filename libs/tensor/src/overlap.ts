@@ -1,9 +1,21 @@
-import { DTYPE_BYTES, spannedElements, type Tensor } from "@lockstep/tensor";
+import { DTYPE_BYTES, type DType } from "./dtype.ts";
+import { spannedElements } from "./shape.ts";
 
 const MOST_STEPS = 10_000;
 
-/** True when two views have an element's byte in common. Exact, except that very contorted views count as overlapping. */
-export function overlaps(a: Tensor, b: Tensor): boolean {
+/** Where a strided view's elements lie within a memory. */
+export interface ElementView {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** In elements. */
+  readonly strides: readonly number[];
+  readonly byteOffset: number;
+  readonly size: number;
+  readonly isContiguous: boolean;
+}
+
+/** True when two views of one memory have an element's byte in common. Exact, except that very contorted views count as overlapping. */
+export function overlaps(a: ElementView, b: ElementView): boolean {
   if (a.size === 0 || b.size === 0) return false;
   const aBytes = DTYPE_BYTES[a.dtype];
   const bBytes = DTYPE_BYTES[b.dtype];
@@ -58,12 +70,12 @@ function isReachable(target: number, terms: readonly Term[]): boolean {
 }
 
 /** True when two views are the same elements in the same order. */
-export function isSameView(a: Tensor, b: Tensor): boolean {
+export function isSameView(a: ElementView, b: ElementView): boolean {
   return isViewAt(a, b, 0, b.shape);
 }
 
 /** True when `a` has the given shape, `b`'s strides, and starts `elements` after `b`. */
-export function isViewAt(a: Tensor, b: Tensor, elements: number, shape: readonly number[]): boolean {
+export function isViewAt(a: ElementView, b: ElementView, elements: number, shape: readonly number[]): boolean {
   return (
     a.dtype === b.dtype &&
     a.byteOffset === b.byteOffset + elements * DTYPE_BYTES[b.dtype] &&
