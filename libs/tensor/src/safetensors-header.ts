@@ -116,8 +116,9 @@ export function readSome(
   }
 }
 
-/** Why a call of the file system failed, in a word, such as EISDIR. */
+/** Why a call of the file system failed, in a word, such as EACCES; a file that does not exist is "none". */
 export function failureCode(error: unknown): string {
+  if (error instanceof Error && "code" in error && error.code === "ENOENT") return "none";
   return error instanceof Error && "code" in error ? String(error.code) : "a failure";
 }
 
