@@ -1,7 +1,11 @@
-import { LockstepError, type SafetensorsFile } from "@lockstep/tensor";
+import { LockstepError, registerErrorClass, type SafetensorsFile } from "@lockstep/tensor";
 
 /** A reference file that is not one: no cases, tensors missing, or case fields of the wrong kind. */
 export class ReferenceFileError extends LockstepError {
+  static {
+    registerErrorClass("ReferenceFileError", ReferenceFileError);
+  }
+
   readonly _tag = "ReferenceFileError";
 
   constructor(path: string, problem: string) {

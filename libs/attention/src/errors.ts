@@ -1,7 +1,11 @@
-import { LockstepError } from "@lockstep/tensor";
+import { LockstepError, registerErrorClass } from "@lockstep/tensor";
 
 /** A step needs more KV blocks than are free. Nothing was reserved or written; what is stored stays readable. */
 export class OutOfBlocks extends LockstepError {
+  static {
+    registerErrorClass("OutOfBlocks", OutOfBlocks);
+  }
+
   readonly _tag = "OutOfBlocks";
   readonly needed: number;
   readonly free: number;
@@ -20,6 +24,10 @@ export class OutOfBlocks extends LockstepError {
 
 /** A DcpAttention method was called outside the order createSequence, beginStep, write / attend, endStep. */
 export class StepOrderError extends LockstepError {
+  static {
+    registerErrorClass("StepOrderError", StepOrderError);
+  }
+
   readonly _tag = "StepOrderError";
 
   constructor(method: string, expected: string) {

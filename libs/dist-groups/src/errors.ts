@@ -1,4 +1,4 @@
-import { LockstepError } from "@lockstep/tensor";
+import { LockstepError, registerErrorClass } from "@lockstep/tensor";
 import type { FlightRecord } from "./flight-record.ts";
 
 /** `rank 2` or `ranks 0, 3` */
@@ -12,6 +12,10 @@ function asSentence(text: string): string {
 
 /** A rank threw, had an unhandled rejection, exited, or stopped answering. */
 export class RankCrashed extends LockstepError {
+  static {
+    registerErrorClass("RankCrashed", RankCrashed);
+  }
+
   readonly _tag = "RankCrashed";
   /** Global rank. */
   readonly rank: number;
@@ -30,6 +34,10 @@ export class RankCrashed extends LockstepError {
  * waited; the group is aborted.
  */
 export class CollectiveTimeout extends LockstepError {
+  static {
+    registerErrorClass("CollectiveTimeout", CollectiveTimeout);
+  }
+
   readonly _tag = "CollectiveTimeout";
   readonly group: string;
   /** The collective the waiting ranks were in, such as `allGather`. */
@@ -64,6 +72,10 @@ export interface CollectiveSide {
 
 /** The ranks of a group called different collectives, or the same one with different arguments. Nothing was moved. */
 export class CollectiveMismatch extends LockstepError {
+  static {
+    registerErrorClass("CollectiveMismatch", CollectiveMismatch);
+  }
+
   readonly _tag = "CollectiveMismatch";
   readonly group: string;
   readonly sequence: number;
@@ -83,6 +95,10 @@ export class CollectiveMismatch extends LockstepError {
 
 /** A collective of an aborted group was called or was going on. `cause` says why the group was aborted. */
 export class GroupAborted extends LockstepError {
+  static {
+    registerErrorClass("GroupAborted", GroupAborted);
+  }
+
   readonly _tag = "GroupAborted";
   readonly group: string;
   /** The collective that was called. */
@@ -103,6 +119,10 @@ export class GroupAborted extends LockstepError {
 
 /** A group was ended: the host destroyed it, or a newer one of its name took its place. The cause of a `GroupAborted`. */
 export class GroupDestroyed extends LockstepError {
+  static {
+    registerErrorClass("GroupDestroyed", GroupDestroyed);
+  }
+
   readonly _tag = "GroupDestroyed";
   readonly group: string;
 
@@ -114,6 +134,10 @@ export class GroupDestroyed extends LockstepError {
 
 /** A collective was called from within another collective of the same group on the same rank. */
 export class ReentrantCollective extends LockstepError {
+  static {
+    registerErrorClass("ReentrantCollective", ReentrantCollective);
+  }
+
   readonly _tag = "ReentrantCollective";
   readonly group: string;
   readonly op: string;
@@ -131,6 +155,10 @@ export class ReentrantCollective extends LockstepError {
  * A call did not return from some ranks before its deadline, and their groups are aborted; or it did not start, and nothing is.
  */
 export class CallTimeout extends LockstepError {
+  static {
+    registerErrorClass("CallTimeout", CallTimeout);
+  }
+
   readonly _tag = "CallTimeout";
   readonly method: string;
   /** Global ranks that had not returned, or that were still inside earlier calls: all of them. */
@@ -156,6 +184,10 @@ export class CallTimeout extends LockstepError {
 
 /** A call was given up because its AbortSignal fired or its fiber was interrupted. */
 export class CallInterrupted extends LockstepError {
+  static {
+    registerErrorClass("CallInterrupted", CallInterrupted);
+  }
+
   readonly _tag = "CallInterrupted";
   readonly method: string;
   /** Global ranks that had not returned. */
@@ -170,6 +202,10 @@ export class CallInterrupted extends LockstepError {
 
 /** The world is closed, or closed during the call. */
 export class WorldClosed extends LockstepError {
+  static {
+    registerErrorClass("WorldClosed", WorldClosed);
+  }
+
   readonly _tag = "WorldClosed";
   readonly operation: string;
 
@@ -181,6 +217,10 @@ export class WorldClosed extends LockstepError {
 
 /** A world could not be opened. Every worker that had started is gone. */
 export class WorldStartFailed extends LockstepError {
+  static {
+    registerErrorClass("WorldStartFailed", WorldStartFailed);
+  }
+
   readonly _tag = "WorldStartFailed";
   /** Global ranks that failed to start or did not start in time. */
   readonly ranks: readonly number[];
@@ -196,6 +236,10 @@ export class WorldStartFailed extends LockstepError {
 
 /** An `onClose` callback of a rank failed, or a rank did not finish its callbacks in time. The world is closed anyway. */
 export class CloseFailed extends LockstepError {
+  static {
+    registerErrorClass("CloseFailed", CloseFailed);
+  }
+
   readonly _tag = "CloseFailed";
   readonly ranks: readonly number[];
 
@@ -233,6 +277,10 @@ function formatSides(sides: readonly OptionSide[]): string {
  * The ranks of a group opened something together with options that differ. Thrown on every rank; the group goes on.
  */
 export class OptionsDisagree extends LockstepError {
+  static {
+    registerErrorClass("OptionsDisagree", OptionsDisagree);
+  }
+
   readonly _tag = "OptionsDisagree";
   readonly group: string;
   /** What was to be opened, such as `DcpAttention.open`. */
@@ -264,8 +312,8 @@ declare const remote: unique symbol;
 export type RemoteTag = string & { readonly [remote]: true };
 
 /**
- * A typed error of another package, thrown on a rank, whose class is not registered on this thread. `_tag`, `name` and the
- * fields are those of the original.
+ * A typed error, thrown on a rank, whose class is not defined on this thread. `_tag`, `name` and the fields are those of the
+ * original; it becomes an instance of its class when that is imported here (`registerErrorClass`).
  */
 export class RemoteError extends LockstepError {
   readonly _tag: RemoteTag;

@@ -1,3 +1,4 @@
+export { registerErrorClass } from "@lockstep/tensor";
 export type { AgreedFields, AgreedValue } from "./collectives/agreed-options.ts";
 export type { AsyncProcessGroup } from "./async-process-group.ts";
 export { chunkStart, type HeadRange, headRange } from "./chunk-rule.ts";
@@ -28,7 +29,7 @@ export {
   type RankFlight,
 } from "./flight-record.ts";
 export { type ParallelGroups, type ParallelSizes, parallelGroups } from "./parallel-state.ts";
-export { fromPlainError, type PlainError, registerErrorClass, toPlainError } from "./plain-error.ts";
+export { fromPlainError, type PlainError, toPlainError } from "./plain-error.ts";
 export type { CollectiveOptions, GroupCounters, ProcessGroup } from "./process-group.ts";
 export type {
   MethodArguments,

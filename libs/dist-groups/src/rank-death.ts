@@ -1,5 +1,6 @@
 import process from "node:process";
 import { RankCrashed } from "./errors.ts";
+import { printedValue } from "./printed-value.ts";
 
 /**
  * Calls `report` once when this worker is about to die: an uncaught error, an unhandled rejection, or an exit. A worker
@@ -16,12 +17,12 @@ export function watchForDeath(report: (error: RankCrashed) => void, rank: number
     // The host ends the worker; by itself Deno would also print the error and end the process.
     event.preventDefault();
     const error: unknown = Reflect.get(event, "error") ?? Reflect.get(event, "message");
-    once(`uncaught ${describe(error)}`, error);
+    once(`uncaught ${printedValue(error)}`, error);
   });
   addEventListener("unhandledrejection", (event: Event) => {
     event.preventDefault();
     const reason: unknown = Reflect.get(event, "reason");
-    once(`unhandled rejection of ${describe(reason)}`, reason);
+    once(`unhandled rejection of ${printedValue(reason)}`, reason);
   });
   watchExit(process, "exit", (code) => once(`it called process.exit(${code ?? ""})`));
   const deno: unknown = Reflect.get(globalThis, "Deno");
@@ -40,8 +41,4 @@ function watchExit(owner: object, name: string, before: (code: unknown) => void)
   };
   // Some runtimes make these read-only: then only the host's own checks see the exit.
   Reflect.defineProperty(owner, name, { value: watched, configurable: true, writable: true });
-}
-
-function describe(thrown: unknown): string {
-  return thrown instanceof Error ? `${thrown.name}: ${thrown.message}` : String(thrown);
 }

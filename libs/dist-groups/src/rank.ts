@@ -6,6 +6,7 @@ import * as Comlink from "comlink";
 import { GroupAborted, RankCrashed } from "./errors.ts";
 import { toPlainError } from "./plain-error.ts";
 import { type ProcessGroup, SharedMemoryGroup } from "./process-group.ts";
+import { printedValue } from "./printed-value.ts";
 import { watchForDeath } from "./rank-death.ts";
 import type { RankConfiguration, RankControl, Reply, StartedProgram } from "./rank-protocol.ts";
 import type { RankContext } from "./rank-context.ts";
@@ -105,7 +106,7 @@ class Rank {
         "openWorld",
         "program",
         "a module whose `setup` returns an object of methods",
-        `${methods}`,
+        printedValue(methods),
       );
     }
     this.#methods = methods as Readonly<Record<string, unknown>>;
@@ -128,8 +129,7 @@ class Rank {
     try {
       return { ok: true, value: await work() };
     } catch (error) {
-      this.#status.leave(this.rank, this.#failure(what, error));
-      for (const { channel } of this.#memberships.values()) channel.nudgePeers();
+      this.#leave(this.#failure(what, error));
       return { ok: false, error: toPlainError(error) };
     } finally {
       this.#status.countRunning(this.rank, -1);
@@ -139,7 +139,24 @@ class Rank {
   /** Why peers will not see this rank: the crash that started it all, when this rank only fell with its group. */
   #failure(what: string, error: unknown): RankCrashed {
     if (error instanceof GroupAborted && error.cause instanceof RankCrashed) return error.cause;
-    return new RankCrashed(this.rank, `${what} threw ${describeThrown(error)}`, error);
+    return new RankCrashed(this.rank, `${what} threw ${printedValue(error)}`, error);
+  }
+
+  /** What this rank answered cannot be copied to the host. */
+  uncopied(reason: unknown): RankCrashed {
+    const crash = new RankCrashed(
+      this.rank,
+      `its answer cannot be copied to the host (${printedValue(reason)}). Return data: no functions, symbols or proxies`,
+      reason,
+    );
+    this.#leave(crash);
+    return crash;
+  }
+
+  /** Tells peers that this rank will not take part in what they are doing. */
+  #leave(crash: RankCrashed): void {
+    this.#status.leave(this.rank, crash);
+    for (const { channel } of this.#memberships.values()) channel.nudgePeers();
   }
 
   #die(error: RankCrashed): void {
@@ -167,10 +184,6 @@ function hasSetup(
   return typeof module === "object" && module !== null && "setup" in module && typeof module.setup === "function";
 }
 
-function describeThrown(error: unknown): string {
-  return error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-}
-
 let rank: Rank | undefined;
 
 async function withRank(what: string, work: (rank: Rank) => unknown): Promise<Reply> {
@@ -195,5 +208,20 @@ const control: RankControl = {
     rank === undefined ? { ok: true, value: undefined } : withRank("close", (current) => current.close()),
 };
 
-Comlink.expose(control);
+/** Where answers go. One that cannot be copied becomes a typed failure of this rank, and its peers learn of it at once. */
+const endpoint: Comlink.Endpoint = {
+  addEventListener: (type, listener) => addEventListener(type, listener),
+  removeEventListener: (type, listener) => removeEventListener(type, listener),
+  postMessage: (message: unknown, transfer: Transferable[]) => {
+    try {
+      postMessage(message, { transfer });
+    } catch (error) {
+      const crash = rank?.uncopied(error) ?? new Error(printedValue(error));
+      const answer: Reply = { ok: false, error: toPlainError(crash) };
+      postMessage({ ...(message as object), value: answer });
+    }
+  },
+};
+
+Comlink.expose(control, endpoint);
 postMessage({ lockstep: "ready" });

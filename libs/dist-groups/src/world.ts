@@ -222,7 +222,7 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
 
 /**
  * What opening and calling a world can fail with. Typed errors that a program's methods throw come as their own class when it
- * is registered (`registerErrorClass`), else as `RemoteError` with the original's tag.
+ * is defined on this thread too, also when that happens later; else as `RemoteError` with the original's tag.
  */
 export type WorldError =
   | ArgumentError

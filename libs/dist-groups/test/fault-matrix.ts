@@ -18,7 +18,7 @@ import {
   type WorldOptions,
   WorldStartFailed,
 } from "../src/index.ts";
-import { MISMATCH_KINDS, type Report } from "./fault-program.ts";
+import { MISMATCH_KINDS, type Report, STRANGE_KINDS } from "./fault-program.ts";
 
 type FaultProgram = typeof import("./fault-program.ts");
 type FaultWorld = World<MethodsOf<FaultProgram>>;
@@ -476,15 +476,57 @@ export const FAULTS: readonly Fault[] = [
     },
   },
   {
-    name: "values that cannot be cloned",
+    name: "arguments that cannot be copied",
     sizes: [2],
     async run(size) {
       await using world = await openFaultWorld(size);
-      const argument = await failureOf(world.call("echo", [() => undefined]));
-      assertInstance(argument, ArgumentError);
-      const result = await failureOf(world.call("uncloneable", []));
-      assertInstance(result, RankCrashed);
+      const looked = (): never => {
+        throw new Error("somebody looked");
+      };
+      for (const argument of [
+        () => undefined,
+        Symbol("s"),
+        Object.defineProperty({}, "x", { get: looked, enumerable: true }),
+      ]) {
+        const error = await failureOf(world.call("echo", [argument]));
+        assertInstance(error, ArgumentError);
+        assert.equal(error.argument, "args");
+      }
       await world.call("work", ["world", 2]);
+    },
+  },
+  {
+    name: `thrown or returned while peers wait: ${STRANGE_KINDS.join(", ")}`,
+    sizes: [1, 3],
+    async run(size) {
+      await using world = await openFaultWorld(size);
+      const who = size - 1;
+      for (const kind of STRANGE_KINDS) {
+        for (const how of ["throw", "return"] as const) {
+          // These can be copied.
+          if (
+            how === "return" &&
+            ["object without a prototype", "error whose getters throw", "cyclic", "huge"].includes(kind)
+          )
+            continue;
+          const error = await failureOf(world.call("strange", [how, kind, who]));
+          assertInstance(error, RankCrashed);
+          assert.equal(error.rank, who);
+          assert(error.message.length < 40_000);
+          // Awaiting a proxy looks at it already.
+          const isCopied = how === "return" && !kind.startsWith("proxy");
+          assert.match(error.message, isCopied ? /its answer cannot be copied to the host/ : /strange threw /);
+          for (const report of await reports(world, others(size, who))) {
+            assert.deepEqual(
+              [report.error, report.failedRanks, report.cause],
+              ["GroupAborted", [who], "RankCrashed"],
+              `${how} ${kind}`,
+            );
+          }
+          await world.renewGroups();
+          await world.call("work", ["world", 1]);
+        }
+      }
     },
   },
 ];

@@ -91,6 +91,28 @@ const MISMATCHES: Readonly<Record<string, (group: ProcessGroup, heap: SharedHeap
   },
 };
 
+function looked(): never {
+  throw new Error("somebody looked");
+}
+
+/** Values that can hardly be printed or copied. */
+const STRANGE: Readonly<Record<string, () => unknown>> = {
+  "object without a prototype": () => Object.create(null),
+  symbol: () => Symbol("strange"),
+  function: () => () => 1,
+  "proxy that throws": () => new Proxy({}, { get: looked, ownKeys: looked, getPrototypeOf: looked }),
+  "getter that throws": () => Object.defineProperty({}, "x", { get: looked, enumerable: true }),
+  "error whose getters throw": () => Object.defineProperty(new Error("m"), "message", { get: looked }),
+  cyclic: () => {
+    const cyclic: Record<string, unknown> = {};
+    cyclic.self = cyclic;
+    return cyclic;
+  },
+  huge: () => new RangeError("x".repeat(5_000_000)),
+};
+
+export const STRANGE_KINDS = Object.keys(STRANGE);
+
 export const MISMATCH_KINDS = Object.keys(MISMATCHES);
 
 function busyFor(milliseconds: number): void {
@@ -103,12 +125,13 @@ export function setup(context: RankContext) {
   let last: Report | undefined;
   const kept = new Map<string, ProcessGroup>();
 
-  async function attempt(work: () => unknown): Promise<void> {
+  async function attempt(work: () => unknown): Promise<unknown> {
     last = undefined;
     const start = performance.now();
     try {
-      await work();
+      const value = await work();
       last = reportOf(undefined, performance.now() - start);
+      return value;
     } catch (error) {
       last = reportOf(error, performance.now() - start);
       throw error;
@@ -242,7 +265,14 @@ export function setup(context: RankContext) {
       });
     },
     echo: (value: unknown) => value,
-    uncloneable: () => () => undefined,
+    /** One rank throws or returns something strange while its peers wait for it. */
+    strange: (how: "throw" | "return", kind: string, who: number) =>
+      attempt(() => {
+        if (rank !== who) return context.world.barrier();
+        const value = STRANGE[kind]?.();
+        if (how === "throw") throw value;
+        return value;
+      }),
     /** Bits of a sum whose order matters, as a number. */
     digest: (): number => {
       const values = Tensor.empty(heap, "f32", [5000]);

@@ -1,7 +1,11 @@
-import { LockstepError } from "@lockstep/tensor";
+import { LockstepError, registerErrorClass } from "@lockstep/tensor";
 
 /** A backend that was asked for cannot run here. Nothing else is used in its place. */
 export class BackendUnavailable extends LockstepError {
+  static {
+    registerErrorClass("BackendUnavailable", BackendUnavailable);
+  }
+
   readonly _tag = "BackendUnavailable";
   readonly backend: string;
 
@@ -13,6 +17,10 @@ export class BackendUnavailable extends LockstepError {
 
 /** An op was called on a backend that had been closed. */
 export class BackendClosed extends LockstepError {
+  static {
+    registerErrorClass("BackendClosed", BackendClosed);
+  }
+
   readonly _tag = "BackendClosed";
 
   constructor(backend: string) {
@@ -22,6 +30,10 @@ export class BackendClosed extends LockstepError {
 
 /** The GPU was lost, or rejected a kernel. */
 export class DeviceError extends LockstepError {
+  static {
+    registerErrorClass("DeviceError", DeviceError);
+  }
+
   readonly _tag = "DeviceError";
 
   constructor(device: string, reason: string) {

@@ -1,3 +1,5 @@
+import { registerErrorClass } from "./error-classes.ts";
+
 /**
  * Base of every error this project throws on purpose. `_tag` names the kind and survives structured cloning as a
  * plain field, so hosts can tell errors apart after they crossed a worker boundary (and Effect's `catchTag` works).
@@ -12,6 +14,10 @@ export abstract class LockstepError extends Error {
 
 /** A public function was called with an argument it cannot accept. Nothing was written. */
 export class ArgumentError extends LockstepError {
+  static {
+    registerErrorClass("ArgumentError", ArgumentError);
+  }
+
   readonly _tag = "ArgumentError";
   /** Public function that was called. */
   readonly operation: string;
@@ -33,6 +39,10 @@ export class ArgumentError extends LockstepError {
 
 /** A heap or arena has no free range of the asked size. Nothing was allocated. */
 export class HeapExhausted extends LockstepError {
+  static {
+    registerErrorClass("HeapExhausted", HeapExhausted);
+  }
+
   readonly _tag = "HeapExhausted";
   readonly heap: string;
   readonly requestedBytes: number;
@@ -55,6 +65,10 @@ export class HeapExhausted extends LockstepError {
 
 /** A tensor was freed twice, or memory that the heap never handed out was freed. */
 export class InvalidFree extends LockstepError {
+  static {
+    registerErrorClass("InvalidFree", InvalidFree);
+  }
+
   readonly _tag = "InvalidFree";
 
   constructor(heap: string, offset: number, reason: string) {
@@ -64,6 +78,10 @@ export class InvalidFree extends LockstepError {
 
 /** A tensor, or a view of one, was used after its bytes had been given back. Nothing was read or written. */
 export class UseAfterFree extends LockstepError {
+  static {
+    registerErrorClass("UseAfterFree", UseAfterFree);
+  }
+
   readonly _tag = "UseAfterFree";
   /** Public function that was called. */
   readonly operation: string;
@@ -82,6 +100,10 @@ export class UseAfterFree extends LockstepError {
 
 /** Something was used after it had been closed. */
 export class ResourceClosed extends LockstepError {
+  static {
+    registerErrorClass("ResourceClosed", ResourceClosed);
+  }
+
   readonly _tag = "ResourceClosed";
   /** Public function that was called. */
   readonly operation: string;
@@ -94,6 +116,10 @@ export class ResourceClosed extends LockstepError {
 
 /** A safetensors file cannot be read: truncated, malformed, or holding a dtype this library does not know. */
 export class SafetensorsError extends LockstepError {
+  static {
+    registerErrorClass("SafetensorsError", SafetensorsError);
+  }
+
   readonly _tag = "SafetensorsError";
 
   constructor(

@@ -1,6 +1,7 @@
 export { Arena } from "./arena.ts";
 export { describe } from "./describe.ts";
 export { DTYPE_BYTES, DTYPES, type DType, type ElementArray, elementArray, isFloatDType } from "./dtype.ts";
+export { becomeWhenRegistered, type ErrorClass, errorClassOf, registerErrorClass } from "./error-classes.ts";
 export {
   ArgumentError,
   HeapExhausted,

@@ -1,18 +1,5 @@
-import {
-  fromPlainError,
-  type PlainError,
-  type ProcessGroup,
-  registerErrorClass,
-  toPlainError,
-} from "@lockstep/dist-groups";
-import {
-  BackendClosed,
-  BackendUnavailable,
-  DeviceError,
-  type KernelBackend,
-  openBackend,
-  type OpenBackendOptions,
-} from "@lockstep/kernels";
+import { fromPlainError, type PlainError, type ProcessGroup, toPlainError } from "@lockstep/dist-groups";
+import { type KernelBackend, openBackend, type OpenBackendOptions } from "@lockstep/kernels";
 import { type SharedHeap, Tensor } from "@lockstep/tensor";
 import { ownerBackend } from "./owner-backend.ts";
 import { peerBackend } from "./peer-backend.ts";
@@ -28,10 +15,6 @@ export interface SharedBackendOptions extends Omit<OpenBackendOptions, "heap"> {
   readonly openDeadlineMs?: number;
   /** Longest wait for the other ranks, and for the GPU, in an op, in milliseconds. Default: the group's. */
   readonly deadlineMs?: number;
-}
-
-for (const [tag, errorClass] of Object.entries({ BackendClosed, BackendUnavailable, DeviceError })) {
-  registerErrorClass(tag, errorClass);
 }
 
 /**

@@ -1,5 +1,6 @@
 import { readFile } from "node:fs/promises";
-import { LockstepError } from "@lockstep/tensor";
+import { LockstepError, registerErrorClass } from "@lockstep/tensor";
+import { printedValue } from "../printed-value.ts";
 
 /** The exports of `reduce.as.ts`: see there for the operand table and the numerical contract. */
 export interface ReduceKernels {
@@ -11,12 +12,18 @@ export interface ReduceKernels {
   fold(table: number, dims: number, sources: number, dtype: number, reduction: number): void;
 }
 
-/** The compiled kernels are missing. */
+/** The compiled kernels are missing, or cannot be read; then the cause says why. */
 export class KernelsNotBuilt extends LockstepError {
+  static {
+    registerErrorClass("KernelsNotBuilt", KernelsNotBuilt);
+  }
+
   readonly _tag = "KernelsNotBuilt";
 
-  constructor(path: string) {
-    super(`cannot read the compiled reduction kernels at ${path}. Build them with \`bun run build:wasm\`.`);
+  constructor(path: string, cause: unknown) {
+    const isMissing = cause instanceof Error && Reflect.get(cause, "code") === "ENOENT";
+    const advice = isMissing ? "Build them with `bun run build:wasm`." : `${printedValue(cause)}.`;
+    super(`cannot read the compiled reduction kernels at ${path}. ${advice}`, { cause });
   }
 }
 
@@ -26,8 +33,8 @@ let compiled: Promise<WebAssembly.Module> | undefined;
 export function compileReduceKernels(): Promise<WebAssembly.Module> {
   compiled ??= (async () => {
     const url = new URL("../../build/reduce.wasm", import.meta.url);
-    const bytes = await readFile(url).catch(() => {
-      throw new KernelsNotBuilt(url.pathname);
+    const bytes = await readFile(url).catch((cause: unknown) => {
+      throw new KernelsNotBuilt(url.pathname, cause);
     });
     return WebAssembly.compile(bytes);
   })();

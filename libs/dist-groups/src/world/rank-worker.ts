@@ -2,6 +2,7 @@ import { ArgumentError } from "@lockstep/tensor";
 import * as Comlink from "comlink";
 import { RankCrashed } from "../errors.ts";
 import { fromPlainError } from "../plain-error.ts";
+import { printedValue } from "../printed-value.ts";
 import { isRankNotice, type RankConfiguration, type RankControl, type Reply } from "../rank-protocol.ts";
 import type { GroupDescriptor } from "../transport/shared-memory/control-block.ts";
 
@@ -92,16 +93,12 @@ export class RankWorker {
     return this.#settled("world.close", "rank", this.#control.close());
   }
 
-  /** A control call fails by itself only when something cannot be cloned. */
+  /** A control call fails by itself only when what it brings cannot be copied: whatever a rank answers is a {@link Reply}. */
   async #settled(operation: string, argument: string, reply: Promise<Reply>): Promise<Reply> {
     try {
       return await reply;
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
-      if (error instanceof Error && error.name === "DataCloneError") {
-        throw new ArgumentError(operation, argument, "data that structured cloning can copy", reason);
-      }
-      throw new RankCrashed(this.rank, `its answer to ${operation} cannot be copied: ${reason}`, error);
+      throw new ArgumentError(operation, argument, "data that structured cloning can copy", printedValue(error));
     }
   }
 

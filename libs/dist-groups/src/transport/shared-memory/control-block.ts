@@ -14,8 +14,8 @@
 
 /** Words (4 bytes) of a line. Two owners never share a line: adjacent-line prefetch makes 128 bytes the unit. */
 export const LINE_WORDS = 32;
-/** 4 KiB per abort record, with its length in the first word. */
-export const RECORD_WORDS = 1024;
+/** 16 KiB per abort record, with its length in the first word. */
+export const RECORD_WORDS = 4096;
 /** Collectives that a rank's flight ring holds, and words of each. */
 export const FLIGHT_ENTRIES = 256;
 export const FLIGHT_ENTRY_WORDS = 16;

@@ -20,6 +20,7 @@ import {
   ReentrantCollective,
 } from "../../errors.ts";
 import { fromPlainError } from "../../plain-error.ts";
+import { printedValue } from "../../printed-value.ts";
 import { type ControlBlockLayout, controlBlockLayout, type GroupDescriptor } from "./control-block.ts";
 import { FlightRecorder } from "./flight-ring.ts";
 import { abortCause, abortGroup, isAborted } from "./group-abort.ts";
@@ -341,7 +342,7 @@ export class GroupChannel {
     this.#flight.failed();
     if (isAborted(this.words, this.layout)) return;
     const rank = this.ranks[this.rank] ?? this.rank;
-    this.abort(new RankCrashed(rank, error instanceof Error ? error.message : String(error), error));
+    this.abort(new RankCrashed(rank, printedValue(error), error));
   }
 
   /**
