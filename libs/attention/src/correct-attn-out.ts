@@ -1,5 +1,5 @@
 import type { KernelBackend, LseBase } from "@lockstep/kernels";
-import { type Allocator, ArgumentError, formatShape, Tensor } from "@lockstep/tensor";
+import { type Allocator, ArgumentError, describe, formatShape, Tensor } from "@lockstep/tensor";
 
 /** Options of {@link dcpCorrectAttnOut}. */
 export interface CorrectOptions {
@@ -34,6 +34,16 @@ export async function dcpCorrectAttnOut(
   rank: number,
   options: CorrectOptions = {},
 ): Promise<{ out: Tensor; lse: Tensor }> {
+  for (const [argument, tensor] of [
+    ["out", out],
+    ["lses", lses],
+    ["into", options.into ?? out],
+    ["lseInto", options.lseInto ?? out],
+  ] as const) {
+    if (!(tensor instanceof Tensor))
+      throw new ArgumentError("dcpCorrectAttnOut", argument, "a tensor", describe(tensor));
+    tensor.assertUsable("dcpCorrectAttnOut", argument);
+  }
   const partial = squeezeOut(out);
   const [batch = 0, heads = 0] = partial.shape;
   const gathered = squeezeLses(lses, batch, heads);

@@ -1,5 +1,5 @@
 import { checkLengths, type KernelBackend } from "@lockstep/kernels";
-import { type Allocator, ArgumentError, Tensor } from "@lockstep/tensor";
+import { type Allocator, ArgumentError, describe, Tensor } from "@lockstep/tensor";
 
 /** Options of {@link packSeq} and {@link unpackSeq}. */
 export interface PackOptions {
@@ -32,6 +32,7 @@ export async function packSeq(
   lengths: Lengths,
   options: PackOptions & { readonly padValue?: number } = {},
 ): Promise<Tensor> {
+  expectInput("packSeq", "x", x, options);
   const sizes = lengthList("packSeq", lengths);
   const { sum, max } = checkLengths("packSeq", sizes);
   const rows = x.shape[0] ?? 0;
@@ -60,6 +61,7 @@ export async function unpackSeq(
   lengths: Lengths,
   options: PackOptions = {},
 ): Promise<Tensor> {
+  expectInput("unpackSeq", "packed", packed, options);
   const sizes = lengthList("unpackSeq", lengths);
   const { sum } = checkLengths("unpackSeq", sizes, packed.shape[1] ?? 0);
   const out = resultTensor(options, packed, [sum, ...packed.shape.slice(2)]);
@@ -72,7 +74,17 @@ function lengthList(operation: string, lengths: Lengths): number[] {
   if (lengths instanceof Tensor && (lengths.rank !== 1 || lengths.dtype !== "i32")) {
     throw new ArgumentError(operation, "lengths", "a list of numbers or an i32 tensor [B]", lengths.toString());
   }
-  return Array.from(lengths instanceof Tensor ? lengths.toNumbers() : lengths);
+  if (lengths instanceof Tensor) return Array.from(lengths.toNumbers());
+  checkLengths(operation, lengths);
+  return Array.from(lengths);
+}
+
+function expectInput(operation: string, argument: string, input: Tensor, options: PackOptions): void {
+  if (!(input instanceof Tensor)) throw new ArgumentError(operation, argument, "a tensor", describe(input));
+  input.assertUsable(operation, argument);
+  if (typeof options !== "object" || options === null) {
+    throw new ArgumentError(operation, "options", "an object", describe(options));
+  }
 }
 
 function resultTensor(options: PackOptions, input: Tensor, shape: readonly number[]): Tensor {

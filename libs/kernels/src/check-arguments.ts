@@ -1,3 +1,4 @@
+import { ArgumentError, describe } from "@lockstep/tensor";
 import type { CorrectAttnOutArgs } from "./ops/correct-attn-out/index.ts";
 import { checkCorrectAttnOut } from "./ops/correct-attn-out/index.ts";
 import { checkGatherKvCache, type GatherKvCacheArgs } from "./ops/gather-kv-cache/index.ts";
@@ -34,6 +35,9 @@ const CHECKS: { readonly [Name in OpName]: Check<Name> } = {
 
 /** The check that an op makes before anything else, for whoever passes arguments on. @throws ArgumentError */
 export function checkArguments<Name extends OpName>(name: Name, args: OpArguments[Name]): void {
-  const check: Check<Name> = CHECKS[name];
+  const check: Check<Name> | undefined = Object.hasOwn(CHECKS, name) ? CHECKS[name] : undefined;
+  if (check === undefined) {
+    throw new ArgumentError("checkArguments", "name", `one of ${Object.keys(CHECKS).join(", ")}`, describe(name));
+  }
   check(args);
 }

@@ -1,10 +1,44 @@
-import { ArgumentError, contiguousStrides, DTYPE_BYTES, type DType, elementCount, formatShape } from "@lockstep/tensor";
+import {
+  ArgumentError,
+  checkDType,
+  checkShape,
+  checkSizes,
+  contiguousStrides,
+  DTYPE_BYTES,
+  type DType,
+  describe,
+  elementCount,
+  formatShape,
+  spannedElements,
+  UseAfterFree,
+} from "@lockstep/tensor";
 
 /** Memory on a GPU that another thread's backend holds, where it is known by this number. */
 export interface RemoteGpuMemory {
   readonly remoteId: number;
   /** In bytes. */
   readonly size: number;
+}
+
+/** Memory that was given back: by one of its tensors, or by the backend that it belonged to. */
+const freed = new WeakSet<GPUBuffer | RemoteGpuMemory>();
+
+/** Devices of the buffers that backends made. */
+const devices = new WeakMap<GPUBuffer, GPUDevice>();
+
+/** Notes which device a buffer belongs to. */
+export function noteDevice(buffer: GPUBuffer, device: GPUDevice): void {
+  devices.set(buffer, device);
+}
+
+/** The device of a buffer that a backend made; undefined for others. */
+export function deviceOf(buffer: GPUBuffer): GPUDevice | undefined {
+  return devices.get(buffer);
+}
+
+/** Notes that memory was given back, so that tensors that lie in it say so when they are used. */
+export function noteFreed(memory: GPUBuffer | RemoteGpuMemory): void {
+  freed.add(memory);
 }
 
 /**
@@ -24,7 +58,10 @@ export class GpuTensor {
   readonly isContiguous: boolean;
   readonly #destroy: () => void;
 
-  /** A view of `memory`. `destroy` is what {@link GpuTensor.free} does; default: it destroys a buffer. */
+  /** One past the last byte of its elements within the buffer. */
+  readonly byteEnd: number;
+
+  /** A view of `memory`. @throws ArgumentError for a view beyond it. `destroy` is what {@link GpuTensor.free} does; default: it destroys a buffer. */
   constructor(
     memory: GPUBuffer | RemoteGpuMemory,
     dtype: DType,
@@ -33,6 +70,7 @@ export class GpuTensor {
     elementOffset = 0,
     destroy: () => void = () => destroyBuffer(memory),
   ) {
+    checkView(memory, dtype, shape, strides, elementOffset);
     this.memory = memory;
     this.dtype = dtype;
     this.shape = shape;
@@ -42,7 +80,23 @@ export class GpuTensor {
     const rowMajor = contiguousStrides(shape);
     this.isContiguous =
       this.size === 0 || shape.every((size, dim) => size === 1 || strides[dim] === (rowMajor[dim] ?? 0));
+    this.byteEnd = this.byteOffset + spannedElements(shape, strides) * DTYPE_BYTES[dtype];
     this.#destroy = destroy;
+  }
+
+  /** Byte offset of the first element within the buffer. */
+  get byteOffset(): number {
+    return this.elementOffset * DTYPE_BYTES[this.dtype];
+  }
+
+  /** True once the buffer was given back: by {@link GpuTensor.free} of any view, or by closing the backend that made it. */
+  get isFreed(): boolean {
+    return freed.has(this.memory);
+  }
+
+  /** Throws UseAfterFree, naming the function that was called and its argument, when {@link GpuTensor.isFreed}. */
+  assertUsable(operation: string, argument = "this"): void {
+    if (freed.has(this.memory)) throw new UseAfterFree(operation, argument, this.toString());
   }
 
   /** @throws ArgumentError when the bytes lie on another thread's GPU */
@@ -59,6 +113,7 @@ export class GpuTensor {
 
   /** Indexes [start, end) of dimension `dim`. */
   slice(dim: number, start: number, end: number): GpuTensor {
+    this.assertUsable("GpuTensor.slice");
     const at = dim < 0 ? dim + this.shape.length : dim;
     const size = this.shape[at] ?? -1;
     if (!Number.isInteger(start) || !Number.isInteger(end) || start < 0 || end < start || end > size) {
@@ -66,18 +121,44 @@ export class GpuTensor {
         "GpuTensor.slice",
         "dim, start, end",
         `a range within ${formatShape(this.shape)}`,
-        `dimension ${dim}, [${start}, ${end})`,
+        `dimension ${describe(dim)}, [${describe(start)}, ${describe(end)})`,
       );
     }
     const shape = this.shape.map((old, index) => (index === at ? end - start : old));
-    const offset = this.elementOffset + start * (this.strides[at] ?? 0);
+    // Views without elements stay where they are: an offset may lead out of the buffer.
+    const offset = this.elementOffset + (shape.includes(0) ? 0 : start * (this.strides[at] ?? 0));
     return new GpuTensor(this.memory, this.dtype, shape, this.strides, offset, this.#destroy);
   }
 
   /** Destroys the buffer, with every view of it. */
   free(): void {
+    freed.add(this.memory);
     this.#destroy();
   }
+
+  /** `GPU f32 [2, 3]` */
+  toString(): string {
+    return `GPU ${this.dtype} ${formatShape(this.shape)}`;
+  }
+}
+
+function checkView(
+  memory: GPUBuffer | RemoteGpuMemory,
+  dtype: DType,
+  shape: readonly number[],
+  strides: readonly number[],
+  elementOffset: number,
+): void {
+  const operation = "GpuTensor";
+  checkDType(operation, "dtype", dtype);
+  checkShape(operation, "shape", shape);
+  checkSizes(operation, "strides", strides);
+  const width = DTYPE_BYTES[dtype];
+  const bytes = (elementOffset + spannedElements(shape, strides)) * width;
+  const isWithin = Number.isSafeInteger(elementOffset) && elementOffset >= 0 && bytes <= memory.size;
+  if (strides.length === shape.length && isWithin && elementCount(shape) * width <= memory.size) return;
+  const received = `${dtype} ${formatShape(shape)} with strides ${formatShape(strides)} from ${describe(elementOffset)} on`;
+  throw new ArgumentError(operation, "shape, strides, elementOffset", `within its ${memory.size} bytes`, received);
 }
 
 function destroyBuffer(memory: GPUBuffer | RemoteGpuMemory): void {

@@ -1,4 +1,4 @@
-import { ArgumentError } from "@lockstep/tensor";
+import { ArgumentError, describe } from "@lockstep/tensor";
 
 /**
  * Which shard of a context a rank holds. Tokens are dealt to `count` shards in runs of `interleave` consecutive
@@ -18,19 +18,22 @@ export const UNSHARDED: KvShard = { index: 0, count: 1, interleave: 1 };
 
 /** Throws unless `shard` is well formed and its interleave divides `blockSize`. */
 export function checkKvShard(operation: string, shard: KvShard, blockSize: number): void {
+  if (typeof shard !== "object" || shard === null) {
+    throw new ArgumentError(operation, "shard", "an object with index, count and interleave", describe(shard));
+  }
   const { index, count, interleave } = shard;
   if (!Number.isInteger(count) || count < 1) {
-    throw new ArgumentError(operation, "shard.count", "a positive integer", String(count));
+    throw new ArgumentError(operation, "shard.count", "a positive integer", describe(count));
   }
   if (!Number.isInteger(index) || index < 0 || index >= count) {
-    throw new ArgumentError(operation, "shard.index", `from 0 to ${count - 1}`, String(index));
+    throw new ArgumentError(operation, "shard.index", `from 0 to ${count - 1}`, describe(index));
   }
   if (!Number.isInteger(interleave) || interleave < 1 || blockSize % interleave !== 0) {
     throw new ArgumentError(
       operation,
       "shard.interleave",
       `a positive divisor of the block size ${blockSize}`,
-      String(interleave),
+      describe(interleave),
     );
   }
 }

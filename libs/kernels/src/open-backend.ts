@@ -1,4 +1,4 @@
-import { ArgumentError, type SharedHeap } from "@lockstep/tensor";
+import { ArgumentError, describe, describeName, SharedHeap } from "@lockstep/tensor";
 import type { BackendName, KernelBackend } from "./backend.ts";
 import { BackendUnavailable } from "./errors.ts";
 import { openReferenceBackend } from "./reference/reference-backend.ts";
@@ -33,6 +33,7 @@ export interface OpenBackendOptions {
  * @throws BackendUnavailable when the backend cannot run here; ArgumentError for an unknown name.
  */
 export async function openBackend(name: BackendName | "auto", options: OpenBackendOptions): Promise<KernelBackend> {
+  checkOptions(options);
   switch (name) {
     case "reference":
       return openReferenceBackend(options);
@@ -43,7 +44,28 @@ export async function openBackend(name: BackendName | "auto", options: OpenBacke
     case "auto":
       return openAuto(options);
     default:
-      throw new ArgumentError("openBackend", "name", '"webgpu", "wasm", "reference" or "auto"', String(name));
+      throw new ArgumentError("openBackend", "name", '"webgpu", "wasm", "reference" or "auto"', describeName(name));
+  }
+}
+
+function checkOptions(options: OpenBackendOptions): void {
+  const name = "openBackend";
+  if (typeof options !== "object" || options === null) {
+    throw new ArgumentError(name, "options", "an object with a heap", describe(options));
+  }
+  const { heap, adapter, index, matrices, device } = options;
+  if (!(heap instanceof SharedHeap)) throw new ArgumentError(name, "heap", "a SharedHeap", describe(heap));
+  if (adapter !== undefined && !["hardware", "software", "any"].includes(adapter)) {
+    throw new ArgumentError(name, "adapter", '"hardware", "software" or "any"', describe(adapter));
+  }
+  if (index !== undefined && (!Number.isSafeInteger(index) || index < 0)) {
+    throw new ArgumentError(name, "index", "a non-negative integer", describe(index));
+  }
+  if (matrices !== undefined && !["native", "off", "emulated"].includes(matrices)) {
+    throw new ArgumentError(name, "matrices", '"native" or "off"', describe(matrices));
+  }
+  if (device !== undefined && (typeof device !== "object" || device === null)) {
+    throw new ArgumentError(name, "device", "a GPUDevice", describe(device));
   }
 }
 

@@ -1,5 +1,5 @@
-import { ArgumentError, type DType, formatShape, type SharedHeap, Tensor } from "@lockstep/tensor";
-import type { GpuTensor } from "./gpu-tensor.ts";
+import { ArgumentError, type DType, describe, formatShape, type SharedHeap, Tensor } from "@lockstep/tensor";
+import { GpuTensor } from "./gpu-tensor.ts";
 
 /**
  * What an op reads or writes: a tensor in a shared heap, or (for the `webgpu` backend only) one that stays on its GPU.
@@ -8,13 +8,49 @@ import type { GpuTensor } from "./gpu-tensor.ts";
  */
 export type Operand = Tensor | GpuTensor;
 
-/** Throws unless `operand` has exactly these sizes; `null` accepts any size. */
+/** Throws unless an op's arguments are an object. */
+export function expectArguments(operation: string, args: object): void {
+  if (typeof args !== "object" || args === null)
+    throw new ArgumentError(operation, "args", "an object", describe(args));
+}
+
+/** Throws unless `value` can be called. */
+export function expectFunction(operation: string, argument: string, value: () => unknown): void {
+  if (typeof value !== "function") throw new ArgumentError(operation, argument, "a function", describe(value));
+}
+
+/** Throws unless `operand` is one, and was not freed. */
+export function expectOperand(operation: string, argument: string, operand: Operand): void {
+  if (!(operand instanceof Tensor || operand instanceof GpuTensor)) {
+    throw new ArgumentError(operation, argument, "a tensor", describe(operand));
+  }
+  operand.assertUsable(operation, argument);
+}
+
+/** Throws unless `operand` is a tensor in a shared heap, and was not freed. */
+export function expectTensor(operation: string, argument: string, operand: Tensor): void {
+  if (!(operand instanceof Tensor)) {
+    const received = (operand as unknown) instanceof GpuTensor ? "a GPU tensor" : describe(operand);
+    throw new ArgumentError(operation, argument, "a tensor in a shared heap", received);
+  }
+  operand.assertUsable(operation, argument);
+}
+
+/** Throws unless `list` is something with a length, and numbered elements. */
+export function expectList(operation: string, argument: string, list: ArrayLike<unknown>): void {
+  if (typeof list !== "object" || list === null || !Number.isInteger(list.length) || list.length < 0) {
+    throw new ArgumentError(operation, argument, "a list", describe(list));
+  }
+}
+
+/** Throws unless `operand` is usable and has exactly these sizes; `null` accepts any size. */
 export function expectShape(
   operation: string,
   argument: string,
   operand: Operand,
   shape: readonly (number | null)[],
 ): void {
+  expectOperand(operation, argument, operand);
   const agrees =
     operand.shape.length === shape.length && shape.every((size, dim) => size === null || size === operand.shape[dim]);
   if (!agrees) {
@@ -33,7 +69,7 @@ export function expectDType(operation: string, argument: string, operand: Operan
 /** Throws unless `value` is an integer within [low, high]. */
 export function expectInteger(operation: string, argument: string, value: number, low: number, high: number): void {
   if (!Number.isInteger(value) || value < low || value > high) {
-    throw new ArgumentError(operation, argument, `an integer from ${low} to ${high}`, String(value));
+    throw new ArgumentError(operation, argument, `an integer from ${low} to ${high}`, describe(value));
   }
 }
 

@@ -1,5 +1,5 @@
-import { ArgumentError, type DType } from "@lockstep/tensor";
-import type { Operand } from "./operand.ts";
+import { ArgumentError, type DType, describe } from "@lockstep/tensor";
+import { expectList, type Operand } from "./operand.ts";
 
 /** Dtypes of a KV cache. The last two are quantised: an element stands for its number times its head's scale. */
 export const KV_DTYPES: readonly DType[] = ["f32", "f16", "bf16", "f8e4m3", "i8"];
@@ -26,20 +26,25 @@ export function checkScale(
 ): Float32Array | undefined {
   const { dtype } = cache;
   const heads = cache.shape[2] ?? 0;
+  if (scale !== undefined) expectList(operation, argument, scale);
   if (!isQuantised(dtype)) {
     if (scale === undefined) return undefined;
-    throw new ArgumentError(operation, argument, `left out for a \`${cacheName}\` of ${dtype}`, describe(scale));
+    throw new ArgumentError(operation, argument, `left out for a \`${cacheName}\` of ${dtype}`, describeScale(scale));
   }
   if (scale === undefined || (scale.length !== 1 && scale.length !== heads)) {
     const expected = `1 scale, or ${heads} for the KV heads, because \`${cacheName}\` is ${dtype}`;
-    throw new ArgumentError(operation, argument, expected, scale === undefined ? "left out" : describe(scale));
+    throw new ArgumentError(operation, argument, expected, scale === undefined ? "left out" : describeScale(scale));
   }
-  const scales = Float32Array.from({ length: heads }, (_, head) => scale[scale.length === 1 ? 0 : head] ?? 0);
+  const scales = Float32Array.from({ length: heads }, (_, head) => {
+    const value: unknown = scale[scale.length === 1 ? 0 : head];
+    return typeof value === "number" ? value : Number.NaN;
+  });
   const wrong = scales.find((value) => !(value >= 2 ** -120 && value <= 2 ** 120));
   if (wrong !== undefined) throw new ArgumentError(operation, argument, "from 2^-120 to 2^120", String(wrong));
   return scales;
 }
 
-function describe(scale: KvScale): string {
-  return `[${Array.from(scale).slice(0, 8).join(", ")}${scale.length > 8 ? ", ..." : ""}]`;
+function describeScale(scale: KvScale): string {
+  const first = Array.from({ length: Math.min(8, scale.length) }, (_, index) => describe(scale[index]));
+  return `[${first.join(", ")}${scale.length > 8 ? ", ..." : ""}]`;
 }

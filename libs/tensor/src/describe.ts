@@ -25,3 +25,8 @@ function isArray(value: object): boolean {
     return false;
   }
 }
+
+/** As {@link describe}, but a name without quotes: for choices out of a list of names. */
+export function describeName(value: unknown): string {
+  return typeof value === "string" && /^[\w.-]{1,60}$/.test(value) ? value : describe(value);
+}

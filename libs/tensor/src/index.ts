@@ -1,5 +1,6 @@
 export { Arena } from "./arena.ts";
-export { describe } from "./describe.ts";
+export { checkDType } from "./check-tensor-arguments.ts";
+export { describe, describeName } from "./describe.ts";
 export { DTYPE_BYTES, DTYPES, type DType, type ElementArray, elementArray, isFloatDType } from "./dtype.ts";
 export { becomeWhenRegistered, type ErrorClass, errorClassOf, registerErrorClass } from "./error-classes.ts";
 export {
@@ -13,8 +14,16 @@ export {
 } from "./errors.ts";
 export { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from "./float16.ts";
 export { float8ToNumber, numberToFloat8 } from "./float8.ts";
-export { type ElementView, isSameView, isViewAt, overlaps } from "./overlap.ts";
+export { type ElementView, isSameView, isViewAt, overlaps, overlapsItself } from "./overlap.ts";
 export { SafetensorsFile, writeSafetensors } from "./safetensors.ts";
-export { contiguousStrides, elementCount, forEachOffset, formatShape, spannedElements } from "./shape.ts";
+export {
+  checkShape,
+  checkSizes,
+  contiguousStrides,
+  elementCount,
+  forEachOffset,
+  formatShape,
+  spannedElements,
+} from "./shape.ts";
 export { type Allocator, SharedHeap } from "./shared-heap.ts";
 export { Tensor, type TensorDescriptor } from "./tensor.ts";

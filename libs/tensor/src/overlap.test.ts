@@ -1,7 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import * as fc from "fast-check";
 import { DTYPE_BYTES, DTYPES } from "./dtype.ts";
-import { isViewAt, overlaps } from "./overlap.ts";
+import { isViewAt, overlaps, overlapsItself } from "./overlap.ts";
 import { forEachOffset } from "./shape.ts";
 import { SharedHeap } from "./shared-heap.ts";
 import { Tensor } from "./tensor.ts";
@@ -71,4 +71,33 @@ test("isViewAt recognises exactly a chunk", () => {
   expect(isViewAt(chunk, whole, 3, [4, 2])).toBe(false);
   expect(isViewAt(chunk, whole, 2, [4, 3])).toBe(false);
   whole.free();
+});
+
+test("interleaved caches of many blocks do not overlap", () => {
+  const large = SharedHeap.create(4 << 20);
+  const both = Tensor.empty(large, "u8", [20_000, 2, 4, 8]);
+  expect(overlaps(both.select(1, 0), both.select(1, 1))).toBe(false);
+  expect(overlaps(both.select(1, 0), both.select(1, 0).slice(0, 19_999, 20_000))).toBe(true);
+});
+
+test("overlapsItself finds every view with two elements at one place, and lets slices and transposes pass", () => {
+  fc.assert(
+    fc.property(view, (tensor) => {
+      const places = new Set<number>();
+      forEachOffset(tensor.shape, tensor.strides, (offset) => places.add(offset));
+      if (places.size < tensor.size) expect(overlapsItself(tensor)).toBe(true);
+    }),
+    { numRuns: 3000 },
+  );
+  const matrix = Tensor.zeros(heap, "f32", [4, 6, 2]);
+  for (const sliced of [
+    matrix,
+    matrix.transpose(0, 2),
+    matrix.slice(1, 1, 6, 2),
+    matrix.select(2, 1).transpose(0, 1),
+  ]) {
+    expect(overlapsItself(sliced)).toBe(false);
+  }
+  expect(overlapsItself(Tensor.fromDescriptor({ ...matrix.descriptor, strides: [12, 2, 0] }, heap))).toBe(true);
+  matrix.free();
 });

@@ -1,5 +1,4 @@
 import { DTYPE_BYTES, type DType } from "./dtype.ts";
-import { spannedElements } from "./shape.ts";
 
 const MOST_STEPS = 10_000;
 
@@ -10,6 +9,8 @@ export interface ElementView {
   /** In elements. */
   readonly strides: readonly number[];
   readonly byteOffset: number;
+  /** One past the last byte it touches; `byteOffset` when it has no elements. */
+  readonly byteEnd: number;
   readonly size: number;
   readonly isContiguous: boolean;
 }
@@ -19,20 +20,45 @@ export function overlaps(a: ElementView, b: ElementView): boolean {
   if (a.size === 0 || b.size === 0) return false;
   const aBytes = DTYPE_BYTES[a.dtype];
   const bBytes = DTYPE_BYTES[b.dtype];
-  const aEnd = a.byteOffset + spannedElements(a.shape, a.strides) * aBytes;
-  const bEnd = b.byteOffset + spannedElements(b.shape, b.strides) * bBytes;
-  if (aEnd <= b.byteOffset || bEnd <= a.byteOffset) return false;
+  if (a.byteEnd <= b.byteOffset || b.byteEnd <= a.byteOffset) return false;
   if (a.isContiguous && b.isContiguous) return true;
-  // A common byte is a solution of: offset of an element of a + i = difference + offset of an element of b + j.
-  const terms = [
-    { step: 1, count: aBytes },
-    { step: -1, count: bBytes },
-    ...a.shape.map((count, dim) => ({ step: (a.strides[dim] ?? 0) * aBytes, count })),
-    ...b.shape.map((count, dim) => ({ step: -(b.strides[dim] ?? 0) * bBytes, count })),
-  ]
-    .filter(({ step, count }) => step !== 0 && count > 1)
-    .sort((left, right) => Math.abs(right.step) - Math.abs(left.step));
-  return isReachable(b.byteOffset - a.byteOffset, terms);
+  // A common byte is a solution of: offset of an element of a + i = difference + offset of an element of b + j. What is taken
+  // away steps down from its largest value, so that all steps are positive and equal ones are one.
+  let target = b.byteOffset - a.byteOffset;
+  const counts = new Map<number, number>();
+  const add = (step: number, count: number): void => {
+    if (step > 0 && count > 1) counts.set(step, (counts.get(step) ?? 1) + count - 1);
+  };
+  const subtract = (step: number, count: number): void => {
+    if (count > 1) target += step * (count - 1);
+    add(step, count);
+  };
+  add(1, aBytes);
+  subtract(1, bBytes);
+  for (const [dim, count] of a.shape.entries()) add((a.strides[dim] ?? 0) * aBytes, count);
+  for (const [dim, count] of b.shape.entries()) subtract((b.strides[dim] ?? 0) * bBytes, count);
+  const terms = Array.from(counts, ([step, count]) => ({ step, count })).sort((left, right) => right.step - left.step);
+  return isReachable(target, terms);
+}
+
+/**
+ * True when two elements of a view may lie at one place, as where a stride is 0: such a view cannot be written. Exact for views
+ * that slicing and transposing make; of more contorted ones some that would do count as overlapping.
+ */
+export function overlapsItself({ shape, strides, size, isContiguous }: ElementView): boolean {
+  if (isContiguous || size <= 1) return false;
+  for (let dim = 0; dim < shape.length; dim++) {
+    const stride = strides[dim] ?? 0;
+    if ((shape[dim] ?? 0) <= 1) continue;
+    let reach = 0;
+    for (let other = 0; other < shape.length; other++) {
+      const inner = strides[other] ?? 0;
+      const isInner = inner < stride || (inner === stride && other > dim);
+      if (isInner) reach += ((shape[other] ?? 0) - 1) * inner;
+    }
+    if (stride <= reach) return true;
+  }
+  return false;
 }
 
 interface Term {

@@ -21,10 +21,10 @@ export function contiguousStrides(shape: readonly number[]): number[] {
 
 /** True when elements lie in row-major order without gaps; strides of dimensions of size 1 do not matter. */
 export function isContiguous(shape: readonly number[], strides: readonly number[]): boolean {
+  if (shape.includes(0)) return true;
   let step = 1;
   for (let dim = shape.length - 1; dim >= 0; dim--) {
     const size = shape[dim] ?? 0;
-    if (size === 0) return true;
     if (size !== 1 && strides[dim] !== step) return false;
     step *= size;
   }

@@ -48,6 +48,7 @@ export class Tensor {
   readonly #storage: Storage | undefined;
   readonly #isView: boolean;
   #elements: ElementArray | undefined;
+  #byteEnd = -1;
 
   private constructor(
     dtype: DType,
@@ -136,6 +137,14 @@ export class Tensor {
 
   get rank(): number {
     return this.shape.length;
+  }
+
+  /** Byte offset, within the heap's memory, one past the last element; `byteOffset` when there is none. */
+  get byteEnd(): number {
+    if (this.#byteEnd < 0) {
+      this.#byteEnd = this.byteOffset + spannedElements(this.shape, this.strides) * DTYPE_BYTES[this.dtype];
+    }
+    return this.#byteEnd;
   }
 
   /** Bytes its elements take when contiguous. */

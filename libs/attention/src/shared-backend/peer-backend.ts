@@ -11,6 +11,8 @@ import {
 } from "@lockstep/kernels";
 import {
   ArgumentError,
+  checkDType,
+  checkShape,
   DTYPE_BYTES,
   type DType,
   elementCount,
@@ -70,6 +72,8 @@ class PeerBackend extends CollectiveBackend {
 
   empty(dtype: DType, shape: readonly number[]): GpuTensor {
     this.#expectOpen();
+    checkDType("empty", "dtype", dtype);
+    checkShape("empty", "shape", shape);
     const id = this.#nextId++;
     const memory = { remoteId: id, size: elementCount(shape) * DTYPE_BYTES[dtype] };
     this.#calls.push(["empty", { id, dtype, shape: [...shape] }]);

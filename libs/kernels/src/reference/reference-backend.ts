@@ -2,7 +2,8 @@ import { type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { BackendName, Completion, KernelBackend } from "../backend.ts";
 import { KernelContext } from "../context.ts";
 import { BackendClosed } from "../errors.ts";
-import { expectDType, expectHeapTensor, expectShape, type Operand } from "../operand.ts";
+import { checkDownload, checkUpload } from "../copy-arguments.ts";
+import { expectFunction, expectHeapTensor, type Operand } from "../operand.ts";
 import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
 import { correctAttnOutReference } from "../ops/correct-attn-out/reference.ts";
 import type { GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
@@ -69,15 +70,24 @@ class ReferenceBackend implements KernelBackend {
   }
 
   upload(source: Tensor, target: Operand): Completion {
-    return this.#run(() => copyRaw(source, checkCopy("upload", "target", source, target)));
+    return this.#run(() => {
+      checkUpload(source, target);
+      copyRaw(source, expectHeapTensor("upload", "target", target));
+    });
   }
 
   download(source: Operand, target: Tensor): Completion {
-    return this.#run(() => copyRaw(checkCopy("download", "source", target, source), target));
+    return this.#run(() => {
+      checkDownload(source, target);
+      copyRaw(expectHeapTensor("download", "source", source), target);
+    });
   }
 
   batch(run: () => void): Completion {
-    return this.#run(run);
+    return this.#run(() => {
+      expectFunction("batch", "run", run);
+      run();
+    });
   }
 
   async close(): Promise<void> {
@@ -94,11 +104,4 @@ class ReferenceBackend implements KernelBackend {
     op();
     return undefined;
   }
-}
-
-/** The operand as a heap tensor; throws unless it has the dtype and shape of `model`. */
-export function checkCopy(operation: string, argument: string, model: Tensor, operand: Operand): Tensor {
-  expectShape(operation, argument, operand, model.shape);
-  expectDType(operation, argument, operand, [model.dtype]);
-  return expectHeapTensor(operation, argument, operand);
 }

@@ -2,7 +2,8 @@ import { type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { BackendName, Completion, KernelBackend } from "../backend.ts";
 import { KernelContext } from "../context.ts";
 import { BackendClosed } from "../errors.ts";
-import { expectDType, expectHeapTensor, expectShape, type Operand } from "../operand.ts";
+import { checkDownload, checkUpload } from "../copy-arguments.ts";
+import { expectFunction, expectHeapTensor, type Operand } from "../operand.ts";
 import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
 import { correctAttnOutWasm } from "../ops/correct-attn-out/wasm.ts";
 import type { GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
@@ -81,17 +82,25 @@ class WasmBackend implements KernelBackend {
 
   upload(source: Tensor, target: Operand): Completion {
     const kernels = this.#open;
-    copyStrided(kernels, source, this.#sameKind("upload", "target", source, target));
+    checkUpload(source, target);
+    const { heap } = kernels;
+    const from = expectHeapTensor("upload", "source", source, heap);
+    copyStrided(kernels, from, expectHeapTensor("upload", "target", target, heap));
     return undefined;
   }
 
   download(source: Operand, target: Tensor): Completion {
     const kernels = this.#open;
-    copyStrided(kernels, this.#sameKind("download", "source", target, source), target);
+    checkDownload(source, target);
+    const { heap } = kernels;
+    const into = expectHeapTensor("download", "target", target, heap);
+    copyStrided(kernels, expectHeapTensor("download", "source", source, heap), into);
     return undefined;
   }
 
   batch(run: () => void): Completion {
+    if (this.#closed) throw new BackendClosed(this.name);
+    expectFunction("batch", "run", run);
     run();
     return undefined;
   }
@@ -110,13 +119,5 @@ class WasmBackend implements KernelBackend {
   get #open(): WasmKernels {
     if (this.#closed) throw new BackendClosed(this.name);
     return this.#kernels;
-  }
-
-  /** `operand` as a heap tensor; throws unless it has the dtype and shape of `model`, and both lie in the memory. */
-  #sameKind(operation: string, argument: string, model: Tensor, operand: Operand): Tensor {
-    expectShape(operation, argument, operand, model.shape);
-    expectDType(operation, argument, operand, [model.dtype]);
-    expectHeapTensor(operation, argument === "source" ? "target" : "source", model, this.#kernels.heap);
-    return expectHeapTensor(operation, argument, operand, this.#kernels.heap);
   }
 }

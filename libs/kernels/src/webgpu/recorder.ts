@@ -1,7 +1,7 @@
 import { ArgumentError, contiguousStrides, DTYPE_BYTES, spannedElements, type Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "../context.ts";
 import type { GpuDevice } from "../device/gpu-device.ts";
-import { GpuTensor } from "../gpu-tensor.ts";
+import { deviceOf, GpuTensor } from "../gpu-tensor.ts";
 import type { Operand } from "../operand.ts";
 import type { Command, Download, PoolUse } from "./commands.ts";
 import { type CompiledKernel, compileKernel, type KernelSource } from "./compiled-kernel.ts";
@@ -258,7 +258,15 @@ export class Recorder {
     return { home: pool, offset, size, first, strides };
   }
 
+  /** Throws for a GPU tensor that another device's backend made. */
+  expectOwn(tensor: GpuTensor): void {
+    const device = deviceOf(tensor.buffer);
+    if (device === undefined || device === this.gpu.device) return;
+    throw new ArgumentError("webgpu", "a GPU operand", "one of this backend's device", "one of another device");
+  }
+
   #regionOf(tensor: GpuTensor): Region {
+    this.expectOwn(tensor);
     const width = DTYPE_BYTES[tensor.dtype];
     const start = tensor.elementOffset * width;
     const offset = Math.floor(start / REGION_ALIGNMENT) * REGION_ALIGNMENT;

@@ -1,11 +1,21 @@
-import { ArgumentError, DTYPE_BYTES, type DType, elementCount, type SharedHeap, Tensor } from "@lockstep/tensor";
+import {
+  ArgumentError,
+  checkDType,
+  checkShape,
+  DTYPE_BYTES,
+  type DType,
+  elementCount,
+  type SharedHeap,
+  Tensor,
+} from "@lockstep/tensor";
 import type { Completion, KernelBackend } from "../backend.ts";
 import { KernelContext } from "../context.ts";
 import type { AdapterKind } from "../device/adapter.ts";
 import { type GpuDevice, openGpuDevice } from "../device/gpu-device.ts";
 import { BackendClosed, DeviceError } from "../errors.ts";
-import { GpuTensor } from "../gpu-tensor.ts";
-import { expectDType, expectShape, type Operand } from "../operand.ts";
+import { GpuTensor, noteDevice, noteFreed } from "../gpu-tensor.ts";
+import { checkDownload, checkUpload } from "../copy-arguments.ts";
+import { expectFunction, type Operand } from "../operand.ts";
 import { type CorrectAttnOutArgs, checkCorrectAttnOut } from "../ops/correct-attn-out/index.ts";
 import { recordCorrectAttnOut } from "../ops/correct-attn-out/webgpu.ts";
 import { checkGatherKvCache, type GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
@@ -94,42 +104,51 @@ class WebgpuBackend implements KernelBackend {
   }
 
   correctAttnOut(args: CorrectAttnOutArgs): Completion {
+    this.#expectOpen();
     checkCorrectAttnOut(args);
     return this.#run(() => recordCorrectAttnOut(this.#recorder, args));
   }
 
   packSeq(args: PackSeqArgs): Completion {
+    this.#expectOpen();
     const padValue = checkPackSeq(args);
     return this.#run(() => recordPackSeq(this.#recorder, args, padValue));
   }
 
   unpackSeq(args: UnpackSeqArgs): Completion {
+    this.#expectOpen();
     checkUnpackSeq(args);
     return this.#run(() => recordUnpackSeq(this.#recorder, args));
   }
 
   mergeAttnStates(args: MergeAttnStatesArgs): Completion {
+    this.#expectOpen();
     checkMergeAttnStates(args);
     return this.#run(() => recordMergeAttnStates(this.#recorder, args));
   }
 
   writeKvCache(args: WriteKvCacheArgs): Completion {
+    this.#expectOpen();
     const plan = checkWriteKvCache(args);
     return this.#run(() => recordWriteKvCache(this.#recorder, args, plan));
   }
 
   gatherKvCache(args: GatherKvCacheArgs): Completion {
+    this.#expectOpen();
     checkGatherKvCache(args);
     return this.#run(() => recordGatherKvCache(this.#recorder, args));
   }
 
   partialAttention(args: PartialAttentionArgs): Completion {
+    this.#expectOpen();
     const plan = planPartialAttention(args);
     return this.#run(() => recordPartialAttention(this.#recorder, args, plan));
   }
 
   empty(dtype: DType, shape: readonly number[]): GpuTensor {
     this.#expectOpen();
+    checkDType("empty", "dtype", dtype);
+    checkShape("empty", "shape", shape);
     const bytes = elementCount(shape) * DTYPE_BYTES[dtype];
     const { maxBufferSize, maxStorageBufferBindingSize } = this.#gpu.device.limits;
     const largest = Math.min(maxBufferSize, maxStorageBufferBindingSize);
@@ -143,19 +162,20 @@ class WebgpuBackend implements KernelBackend {
       this.#gpu.device.createBuffer({ label: `lockstep ${dtype} [${shape.join(", ")}]`, size, usage }),
     );
     this.#tensors.add(buffer);
+    noteDevice(buffer, this.#gpu.device);
     return new GpuTensor(buffer, dtype, [...shape], undefined, 0, () => this.#free(buffer));
   }
 
   upload(source: Tensor, target: Operand): Completion {
-    expectShape("upload", "target", target, source.shape);
-    expectDType("upload", "target", target, [source.dtype]);
-    expectContiguousOnGpu("upload", "target", target);
     this.#expectOpen();
+    checkUpload(source, target);
+    expectContiguousOnGpu("upload", "target", target);
     if (target instanceof Tensor) {
       target.copyFrom(source);
       return undefined;
     }
-    const start = target.elementOffset * DTYPE_BYTES[target.dtype];
+    this.#recorder.expectOwn(target);
+    const start = target.byteOffset;
     const end = start + target.byteLength;
     const isWhole = start === 0 && end > target.buffer.size - 16;
     if (start % 4 !== 0 || (end % 4 !== 0 && !isWhole)) return this.#uploadPartWords(source, target);
@@ -169,9 +189,8 @@ class WebgpuBackend implements KernelBackend {
   }
 
   download(source: Operand, target: Tensor): Completion {
-    expectShape("download", "target", target, source.shape);
-    expectDType("download", "target", target, [source.dtype]);
     this.#expectOpen();
+    checkDownload(source, target);
     if (source instanceof Tensor) {
       target.copyFrom(source);
       return undefined;
@@ -181,6 +200,7 @@ class WebgpuBackend implements KernelBackend {
 
   batch(run: () => void): Completion {
     this.#expectOpen();
+    expectFunction("batch", "run", run);
     return this.#track(this.#recorder.batch(run));
   }
 
@@ -198,7 +218,10 @@ class WebgpuBackend implements KernelBackend {
     await this.#recorder.verdicts.settle();
     this.#gpu.device.removeEventListener("uncapturederror", this.#onError as EventListener);
     this.#recorder.destroy();
-    for (const buffer of this.#tensors) buffer.destroy();
+    for (const buffer of this.#tensors) {
+      noteFreed(buffer);
+      buffer.destroy();
+    }
     this.#tensors.clear();
     this.context.clear();
     await this.#gpu.release();

@@ -1,5 +1,6 @@
-import { ArgumentError } from "@lockstep/tensor";
-import { expectDType, expectInteger, expectShape, FLOATS, type Operand } from "../../operand.ts";
+import { ArgumentError, describeName } from "@lockstep/tensor";
+import { expectArguments, expectDType, expectInteger, expectShape, FLOATS, type Operand } from "../../operand.ts";
+import { expectApart, expectApartOrSame, expectWritable } from "../../overlapping-operands.ts";
 
 /** Base of the logarithm in which LSEs are given and returned. */
 export type LseBase = "e" | "2";
@@ -24,13 +25,14 @@ export interface CorrectAttnOutArgs {
   readonly base?: LseBase;
   /** Where the scaled output goes [B, H, D], of `out`'s dtype; may be `out` itself, must not overlap it otherwise. */
   readonly correctedOut: Operand;
-  /** Where the LSE over all ranks goes [B, H], f32, in `base`. Must not overlap `lses`. */
+  /** Where the LSE over all ranks goes [B, H], f32, in `base`. Must not overlap the others. */
   readonly lse: Operand;
 }
 
 /** Throws ArgumentError unless the arguments fit the contract. */
 export function checkCorrectAttnOut(args: CorrectAttnOutArgs): void {
   const name = "correctAttnOut";
+  expectArguments(name, args);
   const { out, lses, correctedOut, lse } = args;
   expectShape(name, "out", out, [null, null, null]);
   expectDType(name, "out", out, FLOATS);
@@ -43,6 +45,13 @@ export function checkCorrectAttnOut(args: CorrectAttnOutArgs): void {
   expectShape(name, "lse", lse, [batch, heads]);
   expectDType(name, "lse", lse, ["f32"]);
   if (args.base !== undefined && args.base !== "e" && args.base !== "2") {
-    throw new ArgumentError(name, "base", '"e" or "2"', String(args.base));
+    throw new ArgumentError(name, "base", '"e" or "2"', describeName(args.base));
   }
+  expectWritable(name, "correctedOut", correctedOut);
+  expectWritable(name, "lse", lse);
+  expectApartOrSame(name, "correctedOut", correctedOut, "out", out);
+  expectApart(name, "correctedOut", correctedOut, "lses", lses);
+  expectApart(name, "lse", lse, "out", out);
+  expectApart(name, "lse", lse, "lses", lses);
+  expectApart(name, "lse", lse, "correctedOut", correctedOut);
 }

@@ -1,5 +1,6 @@
-import { ArgumentError } from "@lockstep/tensor";
-import { expectDType, expectShape, type Operand } from "../../operand.ts";
+import { ArgumentError, describe } from "@lockstep/tensor";
+import { expectArguments, expectDType, expectList, expectShape, type Operand } from "../../operand.ts";
+import { expectApart } from "../../overlapping-operands.ts";
 import { KV_DTYPES } from "../../quantised-kv.ts";
 import { expectUnitStride } from "../write-kv-cache/index.ts";
 
@@ -18,8 +19,11 @@ export interface GatherKvCacheArgs {
 }
 
 /** Throws ArgumentError unless the arguments fit the contract. */
-export function checkGatherKvCache({ cache, slots, rows }: GatherKvCacheArgs): void {
+export function checkGatherKvCache(args: GatherKvCacheArgs): void {
   const name = "gatherKvCache";
+  expectArguments(name, args);
+  const { cache, slots, rows } = args;
+  expectList(name, "slots", slots);
   expectShape(name, "cache", cache, [null, null, null, null]);
   expectDType(name, "cache", cache, KV_DTYPES);
   expectUnitStride(name, "cache", cache);
@@ -31,7 +35,8 @@ export function checkGatherKvCache({ cache, slots, rows }: GatherKvCacheArgs): v
   for (let row = 0; row < slots.length; row++) {
     const slot = slots[row] ?? -1;
     if (!Number.isInteger(slot) || slot < 0 || slot >= most) {
-      throw new ArgumentError(name, "slots", `from 0 to ${most - 1}`, `${slot} at index ${row}`);
+      throw new ArgumentError(name, "slots", `from 0 to ${most - 1}`, `${describe(slot)} at index ${row}`);
     }
   }
+  expectApart(name, "rows", rows, "cache", cache);
 }

@@ -1,5 +1,6 @@
-import { ArgumentError } from "@lockstep/tensor";
-import { expectDType, expectShape, FLOATS, type Operand } from "../../operand.ts";
+import { ArgumentError, describe, describeName } from "@lockstep/tensor";
+import { expectArguments, expectDType, expectShape, FLOATS, type Operand } from "../../operand.ts";
+import { expectApart, expectWritable } from "../../overlapping-operands.ts";
 import type { LseBase } from "../correct-attn-out/index.ts";
 
 /**
@@ -25,7 +26,10 @@ export interface MergeAttnStatesArgs {
 /** Throws ArgumentError unless the arguments fit the contract. */
 export function checkMergeAttnStates(args: MergeAttnStatesArgs): void {
   const name = "mergeAttnStates";
+  expectArguments(name, args);
   const { outs, lses, out, lse } = args;
+  if (!Array.isArray(outs)) throw new ArgumentError(name, "outs", "an array of tensors", describe(outs));
+  if (!Array.isArray(lses)) throw new ArgumentError(name, "lses", "an array of tensors", describe(lses));
   const first = outs[0];
   if (first === undefined) throw new ArgumentError(name, "outs", "one or more partial outputs", "none");
   if (lses.length !== outs.length) {
@@ -49,6 +53,20 @@ export function checkMergeAttnStates(args: MergeAttnStatesArgs): void {
     expectDType(name, "lse", lse, ["f32"]);
   }
   if (args.base !== undefined && args.base !== "e" && args.base !== "2") {
-    throw new ArgumentError(name, "base", '"e" or "2"', String(args.base));
+    throw new ArgumentError(name, "base", '"e" or "2"', describeName(args.base));
+  }
+  expectWritable(name, "out", out);
+  if (lse !== undefined) {
+    expectWritable(name, "lse", lse);
+    expectApart(name, "lse", lse, "out", out);
+  }
+  for (const [argument, inputs] of [
+    ["outs", outs],
+    ["lses", lses],
+  ] as const) {
+    for (const input of inputs) {
+      expectApart(name, "out", out, argument, input);
+      if (lse !== undefined) expectApart(name, "lse", lse, argument, input);
+    }
   }
 }

@@ -1,5 +1,13 @@
-import { ArgumentError, type DType, formatShape, isFloatDType } from "@lockstep/tensor";
-import { expectDType, expectInteger, expectShape, type Operand } from "../../operand.ts";
+import { ArgumentError, type DType, describe, formatShape, isFloatDType } from "@lockstep/tensor";
+import {
+  expectArguments,
+  expectDType,
+  expectInteger,
+  expectOperand,
+  expectShape,
+  type Operand,
+} from "../../operand.ts";
+import { expectApart, expectWritable } from "../../overlapping-operands.ts";
 import { checkLengths } from "./lengths.ts";
 
 /**
@@ -25,7 +33,9 @@ export interface PackSeqArgs {
 /** Throws ArgumentError unless the arguments fit the contract; returns the pad value to use. */
 export function checkPackSeq(args: PackSeqArgs): number {
   const name = "packSeq";
+  expectArguments(name, args);
   const { x, lengths, out } = args;
+  expectOperand(name, "x", x);
   if (x.shape.length < 1) throw new ArgumentError(name, "x", "of at least one dimension", formatShape(x.shape));
   const { sum, max } = checkLengths(name, lengths);
   const rows = x.shape[0] ?? 0;
@@ -36,7 +46,10 @@ export function checkPackSeq(args: PackSeqArgs): number {
   expectDType(name, "out", out, [x.dtype]);
   expectInteger(name, "blockT", args.blockT ?? 64, 1, 65536);
   expectInteger(name, "blockD", args.blockD ?? 64, 1, 65536);
-  return checkPadValue(name, x, args.padValue);
+  const padValue = checkPadValue(name, x, args.padValue);
+  expectWritable(name, "out", out);
+  expectApart(name, "out", out, "x", x);
+  return padValue;
 }
 
 const INTEGER_RANGES: Partial<Record<DType, readonly [low: number, high: number]>> = {
@@ -46,6 +59,9 @@ const INTEGER_RANGES: Partial<Record<DType, readonly [low: number, high: number]
 };
 
 function checkPadValue(name: string, x: Operand, padValue: number | undefined): number {
+  if (padValue !== undefined && typeof padValue !== "number") {
+    throw new ArgumentError(name, "padValue", "a number", describe(padValue));
+  }
   if (isFloatDType(x.dtype)) return padValue ?? Number.NEGATIVE_INFINITY;
   const value = padValue ?? 0;
   if (x.dtype === "f8e4m3") {

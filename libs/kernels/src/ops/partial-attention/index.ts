@@ -1,6 +1,16 @@
-import { ArgumentError, type DType, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, type DType, describe, type Tensor } from "@lockstep/tensor";
 import { checkKvShard, type KvShard, UNSHARDED, visibleRange } from "../../kv-ownership.ts";
-import { expectDType, expectInteger, expectShape, FLOATS, type Operand } from "../../operand.ts";
+import {
+  expectArguments,
+  expectDType,
+  expectInteger,
+  expectList,
+  expectShape,
+  expectTensor,
+  FLOATS,
+  type Operand,
+} from "../../operand.ts";
+import { expectApart, expectWritable } from "../../overlapping-operands.ts";
 import { checkScale, KV_DTYPES, type KvScale } from "../../quantised-kv.ts";
 import { expectUnitStride } from "../write-kv-cache/index.ts";
 
@@ -98,7 +108,11 @@ const QUERY_DTYPES: readonly DType[] = [...FLOATS, "f8e4m3"];
 /** Throws ArgumentError unless the arguments fit the contract; returns what to compute. */
 export function planPartialAttention(args: PartialAttentionArgs): PartialAttentionPlan {
   const name = "partialAttention";
+  expectArguments(name, args);
   const { query, keyCache, valueCache, blockTable, out, lse } = args;
+  expectTensor(name, "blockTable", blockTable);
+  expectList(name, "sequences", args.sequences);
+  expectList(name, "positions", args.positions);
   expectShape(name, "query", query, [null, null, null]);
   expectDType(name, "query", query, QUERY_DTYPES);
   const [tokens = 0, queryHeads = 0, keyDim = 0] = query.shape;
@@ -122,21 +136,42 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
   const sinks = args.sinks === undefined ? undefined : checkSinks(name, args.sinks, queryHeads);
   const headGroup = checkHeadGroup(name, args.headGroup, queryHeads, kvHeads);
   const scale = args.scale ?? 1 / Math.sqrt(Math.max(1, keyDim));
-  if (!Number.isFinite(scale)) throw new ArgumentError(name, "scale", "a finite number", String(scale));
+  if (!Number.isFinite(scale)) throw new ArgumentError(name, "scale", "a finite number", describe(scale));
   const softcap = args.softcap ?? 0;
   if (!Number.isFinite(softcap) || softcap < 0 || (args.softcap !== undefined && softcap === 0)) {
-    throw new ArgumentError(name, "softcap", "a positive finite number", String(args.softcap));
+    throw new ArgumentError(name, "softcap", "a positive finite number", describe(args.softcap));
   }
   if (args.window !== undefined) expectInteger(name, "window", args.window, 1, 2 ** 31 - 1);
   const shard = args.shard ?? UNSHARDED;
   checkKvShard(name, shard, blockSize);
   checkSegments(name, args);
+  checkOverlap(name, args);
   const ranges = checkRanges(name, args, shard, tokens, numBlocks, blockSize);
   const sizes = { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup };
   return { ...sizes, scale, softcap, ...ranges, sinks, keyScales, valueScales };
 }
 
+/** Nothing that is written may overlap anything else. */
+function checkOverlap(name: string, args: PartialAttentionArgs): void {
+  const { query, keyCache, valueCache, blockTable, sinks, out, lse } = args;
+  expectWritable(name, "out", out);
+  expectWritable(name, "lse", lse);
+  expectApart(name, "lse", lse, "out", out);
+  expectApart(name, "out", out, "query", query);
+  expectApart(name, "out", out, "keyCache", keyCache);
+  expectApart(name, "out", out, "valueCache", valueCache);
+  expectApart(name, "out", out, "blockTable", blockTable);
+  expectApart(name, "lse", lse, "query", query);
+  expectApart(name, "lse", lse, "keyCache", keyCache);
+  expectApart(name, "lse", lse, "valueCache", valueCache);
+  expectApart(name, "lse", lse, "blockTable", blockTable);
+  if (sinks === undefined) return;
+  expectApart(name, "out", out, "sinks", sinks);
+  expectApart(name, "lse", lse, "sinks", sinks);
+}
+
 function checkSinks(name: string, sinks: Tensor, queryHeads: number): Float32Array {
+  expectTensor(name, "sinks", sinks);
   expectShape(name, "sinks", sinks, [queryHeads]);
   expectDType(name, "sinks", sinks, ["f32"]);
   return Float32Array.from(sinks.toNumbers());
@@ -159,6 +194,9 @@ function checkHeadGroup(
     }
     return { size: queryHeads / kvHeads, offset: 0 };
   }
+  if (typeof given !== "object" || given === null) {
+    throw new ArgumentError(name, "headGroup", "an object with size and offset", describe(given));
+  }
   const { size, offset } = given;
   expectInteger(name, "headGroup.size", size, 1, 2 ** 20);
   expectInteger(name, "headGroup.offset", offset, 0, 2 ** 20);
@@ -175,14 +213,20 @@ function checkHeadGroup(
 
 function checkSegments(name: string, { segments, shard, blockTable }: PartialAttentionArgs): void {
   if (segments === undefined) return;
-  if (shard !== undefined && shard.count > 1) {
-    throw new ArgumentError(name, "segments", `left out for shard ${shard.index} of ${shard.count}`, "given");
+  if ((shard?.count ?? 1) > 1) {
+    throw new ArgumentError(name, "segments", `left out for shard ${shard?.index} of ${shard?.count}`, "given");
   }
+  expectList(name, "segments", segments);
   const rows = blockTable.shape[0] ?? 0;
   if (segments.length !== rows) {
     throw new ArgumentError(name, "segments", `${rows}, one per row of blockTable`, String(segments.length));
   }
-  for (const [row, { first, count }] of segments.entries()) {
+  for (let row = 0; row < rows; row++) {
+    const segment: unknown = segments[row];
+    if (typeof segment !== "object" || segment === null) {
+      throw new ArgumentError(name, `segments[${row}]`, "an object with first and count", describe(segment));
+    }
+    const { first, count } = segment as KvSegment;
     expectInteger(name, `segments[${row}].first`, first, 0, 2 ** 31 - 2);
     expectInteger(name, `segments[${row}].count`, count, 0, 2 ** 31 - 2);
   }

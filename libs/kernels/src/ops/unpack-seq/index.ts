@@ -1,5 +1,14 @@
 import { ArgumentError, formatShape } from "@lockstep/tensor";
-import { expectDType, expectInteger, expectShape, type Operand } from "../../operand.ts";
+import {
+  expectArguments,
+  expectDType,
+  expectInteger,
+  expectList,
+  expectOperand,
+  expectShape,
+  type Operand,
+} from "../../operand.ts";
+import { expectApart, expectWritable } from "../../overlapping-operands.ts";
 import { checkLengths } from "../pack-seq/lengths.ts";
 
 /**
@@ -22,7 +31,10 @@ export interface UnpackSeqArgs {
 /** Throws ArgumentError unless the arguments fit the contract. */
 export function checkUnpackSeq(args: UnpackSeqArgs): void {
   const name = "unpackSeq";
+  expectArguments(name, args);
   const { packed, lengths, out } = args;
+  expectOperand(name, "packed", packed);
+  expectList(name, "lengths", lengths);
   if (packed.shape.length < 2) {
     throw new ArgumentError(name, "packed", "of at least two dimensions", formatShape(packed.shape));
   }
@@ -35,4 +47,6 @@ export function checkUnpackSeq(args: UnpackSeqArgs): void {
   expectDType(name, "out", out, [packed.dtype]);
   expectInteger(name, "blockT", args.blockT ?? 64, 1, 65536);
   expectInteger(name, "blockD", args.blockD ?? 64, 1, 65536);
+  expectWritable(name, "out", out);
+  expectApart(name, "out", out, "packed", packed);
 }

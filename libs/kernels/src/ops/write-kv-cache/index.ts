@@ -1,5 +1,6 @@
-import { ArgumentError, formatShape } from "@lockstep/tensor";
-import { expectDType, expectShape, FLOATS, type Operand } from "../../operand.ts";
+import { ArgumentError, describe, formatShape } from "@lockstep/tensor";
+import { expectArguments, expectDType, expectList, expectShape, FLOATS, type Operand } from "../../operand.ts";
+import { expectApart, expectWritable } from "../../overlapping-operands.ts";
 import { checkScale, isQuantised, KV_DTYPES, type KvScale } from "../../quantised-kv.ts";
 
 /**
@@ -21,7 +22,7 @@ export interface WriteKvCacheArgs {
   readonly slotMapping: ArrayLike<number>;
   /** Key cache [numBlocks, blockSize, Hkv, Dk], f32, f16, bf16, f8e4m3 or i8; the last dimension has stride 1. */
   readonly keyCache: Operand;
-  /** Value cache [numBlocks, blockSize, Hkv, Dv] of keyCache's dtype. Left out together with `value`. */
+  /** Value cache [numBlocks, blockSize, Hkv, Dv] of keyCache's dtype, apart from it. Left out together with `value`. */
   readonly valueCache?: Operand;
   /** What an element of a quantised keyCache is worth: one scale, or one per KV head. Left out for others. */
   readonly keyScale?: KvScale;
@@ -39,8 +40,11 @@ export interface WriteKvCachePlan {
 /** Throws ArgumentError unless the arguments fit the contract; returns what to compute. */
 export function checkWriteKvCache(args: WriteKvCacheArgs): WriteKvCachePlan {
   const name = "writeKvCache";
+  expectArguments(name, args);
   const { key, value, slotMapping, keyCache, valueCache } = args;
   expectShape(name, "key", key, [null, null, null]);
+  expectShape(name, "keyCache", keyCache, [null, null, null, null]);
+  expectList(name, "slotMapping", slotMapping);
   const { dtype } = keyCache;
   expectDType(name, "keyCache", keyCache, KV_DTYPES);
   expectDType(name, "key", key, isQuantised(dtype) ? [...FLOATS, dtype] : FLOATS);
@@ -59,6 +63,15 @@ export function checkWriteKvCache(args: WriteKvCacheArgs): WriteKvCachePlan {
     expectUnitStride(name, "valueCache", valueCache);
   }
   checkSlots(name, slotMapping, tokens, numBlocks * blockSize);
+  expectWritable(name, "keyCache", keyCache);
+  expectApart(name, "keyCache", keyCache, "key", key);
+  if (value !== undefined && valueCache !== undefined) {
+    expectWritable(name, "valueCache", valueCache);
+    expectApart(name, "keyCache", keyCache, "value", value);
+    expectApart(name, "valueCache", valueCache, "key", key);
+    expectApart(name, "valueCache", valueCache, "value", value);
+    expectApart(name, "valueCache", valueCache, "keyCache", keyCache);
+  }
   return {
     keyFactors: factors(name, "keyScale", args.keyScale, key, "keyCache", keyCache),
     valueFactors:
@@ -91,7 +104,12 @@ function checkSlots(name: string, slotMapping: ArrayLike<number>, tokens: number
   for (let token = 0; token < tokens; token++) {
     const slot = slotMapping[token] ?? -2;
     if (!Number.isInteger(slot) || slot < -1 || slot >= slots) {
-      throw new ArgumentError(name, "slotMapping", `-1 or from 0 to ${slots - 1}`, `${slot} at index ${token}`);
+      throw new ArgumentError(
+        name,
+        "slotMapping",
+        `-1 or from 0 to ${slots - 1}`,
+        `${describe(slot)} at index ${token}`,
+      );
     }
     if (slot >= 0 && seen.has(slot)) {
       throw new ArgumentError(name, "slotMapping", "slots that differ", `${slot} twice`);
