@@ -1,9 +1,9 @@
-import type { Combine, KvScales } from "@lockstep/attention";
+import type { Combine } from "@lockstep/attention";
 import type { MethodsOf, World } from "@lockstep/dist-groups";
-import { type LseBase, isQuantised } from "@lockstep/kernels";
-import { Arena, type DType, Tensor } from "@lockstep/tensor";
+import { Arena, Tensor } from "@lockstep/tensor";
 import type * as program from "./attention-program.ts";
 import type { AttentionRun } from "./attention-program.ts";
+import { attentionSettings } from "./attention-settings.ts";
 import { numberField, numberList, type ReferenceCase, ReferenceFileError } from "./reference-file.ts";
 import { compare, type Deviation, F32_TOLERANCE, HALF_INPUT_TOLERANCE, NO_DEVIATION, worse } from "./tolerance.ts";
 
@@ -22,7 +22,7 @@ export async function checkAttention(reference: ReferenceCase, world: AttentionW
   try {
     const expectedOut = file.readNumbers(`${id}.out`);
     const expectedLse = file.readNumbers(`${id}.lse`);
-    const { run, out, lse, isExact } = readCase(reference, expectedOut.length, arena);
+    const { run, out, lse, isExact } = readCase(reference, arena);
     const tolerance = isExact ? F32_TOLERANCE : HALF_INPUT_TOLERANCE;
     let deviation = NO_DEVIATION;
     for (const interleave of INTERLEAVES) {
@@ -43,7 +43,6 @@ export async function checkAttention(reference: ReferenceCase, world: AttentionW
 /** What the ranks are told of a case, but for interleave and combine, and where they write. */
 function readCase(
   reference: ReferenceCase,
-  outputs: number,
   arena: Arena,
 ): {
   readonly run: Omit<AttentionRun, "interleave" | "combine">;
@@ -55,14 +54,10 @@ function readCase(
   const { file, id } = reference;
   const key = file.read(`${id}.k`, arena);
   const value = file.has(`${id}.v`) ? file.read(`${id}.v`, arena) : undefined;
-  const lengths = numberList(reference, "lens");
-  const queries =
-    (reference.fields.queries ?? undefined) === undefined ? lengths.map(() => 1) : numberList(reference, "queries");
-  const kvDtype = cacheDtype(reference, key.dtype);
+  const settings = attentionSettings(reference, key.dtype, key.dim(1), value !== undefined);
+  const { lengths, queries, kvDtype, kvScales, softcap, window, lseBase } = settings;
   const { query, queryScale } = readQuery(reference, arena);
-  const valueDim = value?.dim(2) ?? outputs / Math.max(1, query.dim(0) * query.dim(1));
-  const softcap = numberField(reference, "softcap");
-  const window = numberField(reference, "window");
+  const valueDim = value?.dim(2) ?? file.stored(`${id}.out`).shape[2] ?? 0;
   const sinks = readSinks(reference, query.dim(1), arena);
   const out = Tensor.empty(arena, "f32", [query.dim(0), query.dim(1), valueDim]);
   const lse = Tensor.empty(arena, "f32", [query.dim(0), query.dim(1)]);
@@ -74,13 +69,13 @@ function readCase(
       lengths,
       queries,
       kvDtype,
-      ...(isQuantised(kvDtype) ? { kvScales: kvScales(reference, value !== undefined) } : {}),
+      ...(kvScales === undefined ? {} : { kvScales }),
       ...(queryScale === undefined ? {} : { queryScale }),
-      scale: numberField(reference, "scale") ?? 1 / Math.sqrt(query.dim(2)),
+      scale: settings.scale ?? 1 / Math.sqrt(query.dim(2)),
       ...(softcap === undefined ? {} : { softcap }),
       ...(window === undefined ? {} : { window }),
       ...(sinks === undefined ? {} : { sinks: sinks.descriptor }),
-      lseBase: lseBase(reference),
+      lseBase,
       blockSize: BLOCK_SIZE,
       out: out.descriptor,
       lse: lse.descriptor,
@@ -102,41 +97,6 @@ function readQuery(reference: ReferenceCase, arena: Arena): { query: Tensor; que
   return { query: Tensor.from(arena, "f32", query.shape, numbers), queryScale };
 }
 
-/** The cache's dtype: the field `kv_dtype`, else what the keys come in. */
-function cacheDtype(reference: ReferenceCase, keys: DType): DType {
-  const field = reference.fields.kv_dtype ?? keys;
-  const names: Readonly<Record<string, DType>> = {
-    f32: "f32",
-    float32: "f32",
-    f16: "f16",
-    float16: "f16",
-    bf16: "bf16",
-    bfloat16: "bf16",
-    f8e4m3: "f8e4m3",
-    fp8: "f8e4m3",
-    fp8_e4m3: "f8e4m3",
-    float8_e4m3fn: "f8e4m3",
-    i8: "i8",
-    int8: "i8",
-  };
-  const dtype = typeof field === "string" ? names[field] : undefined;
-  if (dtype !== undefined) return dtype;
-  const known = Object.keys(names).join(", ");
-  throw new ReferenceFileError(reference.file.path, `expected \`kv_dtype\` of ${reference.id} to be one of ${known}`);
-}
-
-function kvScales(reference: ReferenceCase, hasValues: boolean): KvScales {
-  const read = (name: string): number | readonly number[] => {
-    const given = reference.fields[name];
-    if (given !== undefined) return typeof given === "number" ? given : numberList(reference, name);
-    throw new ReferenceFileError(
-      reference.file.path,
-      `expected ${reference.id}, whose cache is quantised, to have \`${name}\``,
-    );
-  };
-  return hasValues ? { key: read("k_scale"), value: read("v_scale") } : { key: read("k_scale") };
-}
-
 /** Sinks [1, Hq] from the tensor or the field of that name. */
 function readSinks(reference: ReferenceCase, heads: number, arena: Arena): Tensor | undefined {
   const { file, id, fields } = reference;
@@ -145,10 +105,4 @@ function readSinks(reference: ReferenceCase, heads: number, arena: Arena): Tenso
   const numbers = fromFile ? [...file.readNumbers(`${id}.sinks`)] : numberList(reference, "sinks");
   if (numbers.length === heads) return Tensor.from(arena, "f32", [1, heads], numbers);
   throw new ReferenceFileError(file.path, `expected ${heads} \`sinks\` of ${id}, one per query head`);
-}
-
-function lseBase(reference: ReferenceCase): LseBase {
-  const base = reference.fields.lse_base ?? "e";
-  if (base === "e" || base === "2") return base;
-  throw new ReferenceFileError(reference.file.path, `expected \`lse_base\` of ${reference.id} to be "e" or "2"`);
 }

@@ -8,6 +8,7 @@ import { checkCorrect } from "./check-correct.ts";
 import { checkPack } from "./check-pack.ts";
 import { type ReferenceCase, readCases } from "./reference-file.ts";
 import type { Deviation } from "./tolerance.ts";
+import { validateCase } from "./validate-case.ts";
 
 /** Options of {@link checkFiles}. */
 export interface CheckOptions {
@@ -43,6 +44,8 @@ export async function checkFiles(paths: readonly string[], options: CheckOptions
   try {
     for (const path of paths) files.push(SafetensorsFile.open(path));
     const cases = files.flatMap(readCases);
+    // Before any backend is opened: a bad file is answered at once.
+    for (const reference of cases) validateCase(reference);
     for (const backend of options.backends) results.push(...(await checkBackend(cases, backend, options)));
   } finally {
     for (const file of files) file.close();

@@ -92,6 +92,6 @@ try {
   process.exitCode = await main();
 } catch (error) {
   const known = error instanceof LockstepError || (error instanceof TypeError && "code" in error);
-  console.error(`goldens: ${known ? (error as Error).message : (error as Error).stack}`);
+  console.error(`goldens: ${known ? (error as Error).message.replaceAll("\n", " ") : (error as Error).stack}`);
   process.exitCode = known && !(error instanceof BackendUnavailable) ? 2 : 1;
 }

@@ -31,9 +31,12 @@ export interface ReferenceCase {
   readonly fields: Readonly<Record<string, unknown>>;
 }
 
-/** Reads the list of cases of a reference file. @throws ReferenceFileError, SafetensorsError */
+/** `c0.out`: the letter of the kind, the case's number, what it is. */
+const TENSOR_NAME = /^([cpa])(0|[1-9]\d{0,8})\.\w+$/;
+
+/** Reads the list of cases of a reference file. Every tensor belongs to one. @throws ReferenceFileError, SafetensorsError */
 export function readCases(file: SafetensorsFile): ReferenceCase[] {
-  const kinds = new Set(file.names.map((name) => KIND_OF_PREFIX.get(name[0] ?? "")));
+  const kinds = new Set(file.names.map((name) => KIND_OF_PREFIX.get(TENSOR_NAME.exec(name)?.[1] ?? "")));
   const [kind] = kinds;
   if (kinds.size !== 1 || kind === undefined) {
     throw new ReferenceFileError(file.path, "expected tensors named c0.*, p0.* or a0.*, all of one kind");
@@ -44,21 +47,35 @@ export function readCases(file: SafetensorsFile): ReferenceCase[] {
   } catch {
     throw new ReferenceFileError(file.path, "expected a metadata entry `cases` with a JSON list");
   }
-  if (!Array.isArray(list)) throw new ReferenceFileError(file.path, "expected `cases` to be a list");
-  return list.map((fields: unknown, index) => {
-    if (typeof fields !== "object" || fields === null) {
+  if (!Array.isArray(list) || list.length === 0) {
+    throw new ReferenceFileError(file.path, "expected `cases` to be a list of one or more cases");
+  }
+  const ids = new Set<string>();
+  const cases = list.map((fields: unknown, index) => {
+    if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
       throw new ReferenceFileError(file.path, `expected case ${index} to be an object`);
     }
     const record = { ...fields } as Record<string, unknown>;
-    const number = typeof record.case === "number" ? record.case : index;
-    return { kind, file, id: `${kind[0]}${number}`, fields: record };
+    const number = record.case ?? index;
+    if (!Number.isSafeInteger(number) || Number(number) < 0) {
+      throw new ReferenceFileError(file.path, `expected \`case\` of case ${index} to be a non-negative integer`);
+    }
+    const id = `${kind[0]}${number}`;
+    if (ids.has(id)) throw new ReferenceFileError(file.path, `expected ${id} once in \`cases\`, but found it twice`);
+    ids.add(id);
+    return { kind, file, id, fields: record };
   });
+  for (const name of file.names) {
+    if (ids.has(name.slice(0, name.indexOf(".")))) continue;
+    throw new ReferenceFileError(file.path, `expected a case for ${name} in \`cases\`, but found none`);
+  }
+  return cases;
 }
 
 /** A case's number field, or `fallback` when it has none. @throws ReferenceFileError for another kind of value */
 export function numberField(reference: ReferenceCase, name: string, fallback?: number): number | undefined {
   const value = reference.fields[name] ?? fallback;
-  if (value === undefined || typeof value === "number") return value;
+  if (value === undefined || (typeof value === "number" && Number.isFinite(value))) return value;
   throw new ReferenceFileError(reference.file.path, `expected \`${name}\` of ${reference.id} to be a number`);
 }
 

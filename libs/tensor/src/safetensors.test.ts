@@ -169,6 +169,7 @@ test("a closed file says so from every method", () => {
     () => file.names,
     () => file.has("a"),
     () => file.info("a"),
+    () => file.stored("a"),
     () => file.read("a", heap),
     () => file.readNumbers("a"),
   ];

@@ -75,6 +75,12 @@ export class SafetensorsFile implements Disposable {
     return this.#entries.has(name);
   }
 
+  /** The format's name of a tensor's dtype, such as F64, and its shape, without reading it: also where tensors have none. */
+  stored(name: string): { readonly typeName: string; readonly shape: readonly number[] } {
+    const { typeName, shape } = this.#entry("stored", name);
+    return { typeName, shape };
+  }
+
   /** Dtype and shape of a tensor without reading it. @throws SafetensorsError for a dtype that tensors do not have */
   info(name: string): { readonly dtype: DType; readonly shape: readonly number[] } {
     const { typeName, shape } = this.#entry("info", name);
