@@ -1,4 +1,5 @@
-import { type DType, formatShape } from "@lockstep/tensor";
+import { ArgumentError, type DType, describe, formatShape } from "@lockstep/tensor";
+import { isList, readSafely } from "./printed-value.ts";
 import type { CallTimeout, CollectiveTimeout } from "./errors.ts";
 import type { ControlBlockLayout, GroupDescriptor } from "./transport/shared-memory/control-block.ts";
 import { type FlightState, readFlightRing } from "./transport/shared-memory/flight-ring.ts";
@@ -133,6 +134,12 @@ export function attachFlightRecord(
  * Times are milliseconds since the world opened.
  */
 export function formatFlightRecord(record: FlightRecord, last = 3): string {
+  if (typeof record !== "object" || record === null || !isList(readSafely(record, "groups"))) {
+    throw new ArgumentError("formatFlightRecord", "record", "a FlightRecord", describe(record));
+  }
+  if (!Number.isInteger(last) || last < 1) {
+    throw new ArgumentError("formatFlightRecord", "last", "a positive integer", describe(last));
+  }
   const lines = [`flight record, ${record.takenAtMs} ms after the world opened`];
   for (const group of record.groups) {
     const behind = laggards(group);

@@ -1,4 +1,5 @@
-import { ArgumentError } from "@lockstep/tensor";
+import { ArgumentError, describe } from "@lockstep/tensor";
+import { keysSafely } from "./printed-value.ts";
 
 /** Sizes of the parallel dimensions. Sizes left out are 1. */
 export interface ParallelSizes {
@@ -51,20 +52,33 @@ export interface ParallelGroups {
 }
 
 const OPERATION = "parallelGroups";
+const SIZES = ["layout", "dp", "pp", "pcp", "tp", "dcp"];
+/** Of a layout on paper; a world has at most 255. */
+const MOST_RANKS = 65_536;
 
 /**
  * Lays ranks out as (DP, PP, PCP, TP) with TP innermost and derives every rank's groups. Known answers:
  * classic TP4 DCP2 has DCP groups [0,1] [2,3]; orthogonal TP2 PCP2 DCP4 has [0,2,1,3].
  */
 export function parallelGroups(sizes: ParallelSizes): ParallelGroups {
+  const keys = typeof sizes === "object" && sizes !== null ? keysSafely(sizes) : undefined;
+  if (keys === undefined) throw new ArgumentError(OPERATION, "sizes", "an object", describe(sizes));
+  for (const key of keys) {
+    if (!SIZES.includes(key)) throw new ArgumentError(OPERATION, key, `one of ${SIZES.join(", ")}`, "another option");
+  }
   const { layout, dp = 1, pp = 1, pcp = 1, tp, dcp } = sizes;
   for (const [name, value] of Object.entries({ dp, pp, pcp, tp, dcp })) {
     if (!Number.isInteger(value) || value < 1) {
-      throw new ArgumentError(OPERATION, name, "a positive integer", String(value));
+      throw new ArgumentError(OPERATION, name, "a positive integer", describe(value));
     }
   }
+  const ranks = dp * pp * pcp * tp;
+  if (ranks > MOST_RANKS) {
+    const came = `${dp} * ${pp} * ${pcp} * ${tp}`;
+    throw new ArgumentError(OPERATION, "dp, pp, pcp, tp", `at most ${MOST_RANKS} ranks together`, came);
+  }
   checkDcp(layout, pcp, tp, dcp);
-  const worldSize = dp * pp * pcp * tp;
+  const worldSize = ranks;
   const shape = [dp, pp, pcp, tp];
   const tpGroups = groupsAlong(shape, [3]);
   const dcpGroups =
@@ -111,14 +125,14 @@ function checkDcp(layout: ParallelSizes["layout"], pcp: number, tp: number, dcp:
     throw new ArgumentError(OPERATION, "dcp", `a divisor of tp (${tp}) in the classic layout`, String(dcp));
   }
   if (layout !== "orthogonal") {
-    throw new ArgumentError(OPERATION, "layout", '"classic" or "orthogonal"', JSON.stringify(layout));
+    throw new ArgumentError(OPERATION, "layout", '"classic" or "orthogonal"', describe(layout));
   }
   if (dcp === 1 || dcp === pcp || dcp === tp * pcp) return;
   throw new ArgumentError(
     OPERATION,
     "dcp",
     `1, pcp (${pcp}) or tp * pcp (${tp * pcp}) in the orthogonal layout`,
-    String(dcp),
+    describe(dcp),
   );
 }
 

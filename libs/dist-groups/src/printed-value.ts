@@ -31,6 +31,24 @@ export function readSafely(object: object, key: string): unknown {
   }
 }
 
+/** `Object.keys`, or undefined where looking throws. */
+export function keysSafely(object: object): readonly string[] | undefined {
+  try {
+    return Object.keys(object);
+  } catch {
+    return undefined;
+  }
+}
+
+/** `Array.isArray`, which a revoked proxy throws from. */
+export function isList(value: unknown): value is readonly unknown[] {
+  try {
+    return Array.isArray(value);
+  } catch {
+    return false;
+  }
+}
+
 /** `instanceof`, which a proxy may throw from. */
 export function isInstance<T>(value: unknown, of: abstract new (...args: never[]) => T): value is T {
   try {

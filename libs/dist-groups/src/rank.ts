@@ -1,9 +1,9 @@
 // Entry of a rank's worker. Handlers are set synchronously, then the worker says it is ready: messages that arrive before
 // are lost in Bun. The program is imported only after that. No Effect here: eight workers importing it take seconds.
 
-import { ArgumentError, SharedHeap } from "@lockstep/tensor";
+import { ArgumentError, describe, SharedHeap } from "@lockstep/tensor";
 import * as Comlink from "comlink";
-import { GroupAborted, RankCrashed } from "./errors.ts";
+import { GroupAborted, RankCrashed, WorldClosed } from "./errors.ts";
 import { toPlainError } from "./plain-error.ts";
 import { type ProcessGroup, SharedMemoryGroup } from "./process-group.ts";
 import { printedValue } from "./printed-value.ts";
@@ -34,6 +34,7 @@ class Rank {
   readonly #kernels: ReduceKernels;
   readonly #memberships = new Map<string, Membership>();
   readonly #releases: (() => void | Promise<void>)[] = [];
+  #closing = false;
   #methods: Readonly<Record<string, unknown>> = {};
 
   constructor(configuration: RankConfiguration) {
@@ -61,6 +62,10 @@ class Rank {
       },
       group: find,
       onClose: (release) => {
+        if (this.#closing) throw new WorldClosed("context.onClose");
+        if (typeof release !== "function") {
+          throw new ArgumentError("context.onClose", "release", "a function", describe(release));
+        }
         this.#releases.push(release);
       },
     };
@@ -70,7 +75,7 @@ class Rank {
     const membership = this.#memberships.get(name);
     if (membership === undefined) {
       const known = [...this.#memberships.keys()].map((known) => `"${known}"`).join(", ");
-      throw new ArgumentError("context.group", "name", `a group of rank ${this.rank}: ${known}`, `"${name}"`);
+      throw new ArgumentError("context.group", "name", `a group of rank ${this.rank}: ${known}`, describe(name));
     }
     return membership.group;
   }
@@ -116,7 +121,9 @@ class Rank {
   async invoke(method: string, args: readonly unknown[], callWord: number | undefined): Promise<unknown> {
     if (callWord !== undefined && !this.#status.beginCall(callWord)) return undefined;
     const target = this.#methods[method];
-    if (typeof target !== "function") {
+    // What every object has is no method of the program, unless it is its own.
+    const isInherited = target === Reflect.get(Object.prototype, method);
+    if (typeof target !== "function" || isInherited) {
       const known = Object.keys(this.#methods).join(", ");
       throw new ArgumentError("world.call", "method", `a method of the program: ${known}`, method);
     }
@@ -166,6 +173,7 @@ class Rank {
   }
 
   async close(): Promise<void> {
+    this.#closing = true;
     const failures: unknown[] = [];
     for (const release of this.#releases.splice(0).reverse()) {
       try {

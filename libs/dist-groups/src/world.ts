@@ -29,6 +29,7 @@ import type {
 import type { KernelsNotBuilt } from "./reduction/reduce.ts";
 import type { PendingCall } from "./world/pending-call.ts";
 import type { RenewedGroup } from "./world/group-lifecycle.ts";
+import { checkWorldOptions } from "./world/check-world-options.ts";
 import { onAbort } from "./world/follow-signal.ts";
 import { WorldHost } from "./world/world-host.ts";
 
@@ -108,6 +109,7 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
 
   /** The host's own range of the shared memory: what is allocated here every rank can read. */
   get heap(): SharedHeap {
+    this.#host.checkOpen("world.heap");
     return this.#host.heap;
   }
 
@@ -301,6 +303,7 @@ export async function openWorld<P extends Program = UntypedProgram>(
 }
 
 function settingsOf<P extends Program>(options: WorldOptions<P>): ConstructorParameters<typeof WorldHost>[0] {
+  checkWorldOptions(options);
   return {
     size: options.size,
     program: options.program,

@@ -109,6 +109,11 @@ export class Tensor {
     return new Tensor(dtype, [...shape], [...strides], heap, byteOffset, undefined, true);
   }
 
+  /** True for a tensor, whatever `value` does when it is looked at: a proxy of one is none. */
+  static isTensor(value: unknown): value is Tensor {
+    return typeof value === "object" && value !== null && #storage in value;
+  }
+
   get descriptor(): TensorDescriptor {
     this.assertUsable("Tensor.descriptor");
     return {

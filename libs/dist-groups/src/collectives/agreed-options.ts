@@ -1,4 +1,5 @@
 import { ArgumentError } from "@lockstep/tensor";
+import { isList, keysSafely, readSafely } from "../printed-value.ts";
 import { type OptionDisagreement, OptionsDisagree } from "../errors.ts";
 
 /** What an option can be. `undefined` is one that is not given. */
@@ -29,13 +30,14 @@ export function agreedText(what: string, fields: AgreedFields): Uint8Array {
   if (typeof what !== "string" || what === "") {
     throw new ArgumentError("agree", "what", "a text that says what is opened", textOfType(what));
   }
-  if (typeof fields !== "object" || fields === null || Array.isArray(fields)) {
+  const options = typeof fields === "object" && fields !== null && !isList(fields) ? keysSafely(fields) : undefined;
+  if (options === undefined) {
     throw new ArgumentError("agree", "fields", "an object of options", textOfType(fields));
   }
   const entries: Entry[] = [];
   let length = what.length;
-  for (const option of Object.keys(fields).toSorted()) {
-    const value = fields[option];
+  for (const option of options.toSorted()) {
+    const value = readSafely(fields, option);
     if (value === undefined) continue;
     const text = textOf(`fields.${option}`, value, 0);
     length += option.length + text.length;
@@ -52,14 +54,14 @@ function textOf(argument: string, value: unknown, depth: number): string {
   if (typeof value === "number") return Object.is(value, -0) ? "-0" : String(value);
   if (typeof value === "bigint") return `${value}n`;
   if (typeof value === "boolean" || value === null || value === undefined) return String(value);
-  if (Array.isArray(value) && value.length <= MOST_BYTES && depth < DEEPEST_LIST) {
+  if (isList(value) && value.length <= MOST_BYTES && depth < DEEPEST_LIST) {
     return `[${value.map((element: unknown) => textOf(argument, element, depth + 1)).join(", ")}]`;
   }
   throw new ArgumentError("agree", argument, "a text, number, boolean, null, or a list of these", textOfType(value));
 }
 
 function textOfType(value: unknown): string {
-  if (Array.isArray(value)) return "a list that is too long or too deep";
+  if (isList(value)) return "a list that is too long or too deep";
   return value === null ? "null" : `of type ${typeof value}`;
 }
 

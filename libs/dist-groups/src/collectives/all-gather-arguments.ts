@@ -1,5 +1,5 @@
 import { isViewAt, overlaps, type Tensor } from "@lockstep/tensor";
-import { chunkStart } from "../chunk-rule.ts";
+import { firstOfChunk } from "../chunk-rule.ts";
 import { checkChunkShape, checkDim, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
 import type { GroupMember } from "./rounds.ts";
 
@@ -34,8 +34,8 @@ export function checkAllGather(
   checkSameDType(op, inputName, input, output);
   const axis = checkDim(op, dim, output);
   const length = output.shape[axis] ?? 0;
-  const start = chunkStart(length, rank, size);
-  const count = chunkStart(length, rank + 1, size) - start;
+  const start = firstOfChunk(length, rank, size);
+  const count = firstOfChunk(length, rank + 1, size) - start;
   checkChunkShape(op, inputName, input, output.shape, axis, count);
   const inPlace = overlaps(input, output);
   if (inPlace && !isViewAt(input, output, start * (output.strides[axis] ?? 0), input.shape)) {

@@ -6,7 +6,7 @@
 // round acknowledges. All ranks compare all expected outputs, so all report a mismatch.
 
 import { ArgumentError, DTYPE_BYTES, overlaps, type Tensor } from "@lockstep/tensor";
-import { chunkStart } from "../chunk-rule.ts";
+import { firstOfChunk } from "../chunk-rule.ts";
 import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
 import { DIRECT, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
 import { TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
@@ -119,8 +119,8 @@ export class AllGatherCoalesced implements Rounds {
       if (output === undefined) continue;
       const length = output.shape[axis] ?? 0;
       for (let peer = 0; peer < size; peer++) {
-        const start = chunkStart(length, peer, size);
-        table.begin(output.dtype, output.shape, axis, chunkStart(length, peer + 1, size) - start);
+        const start = firstOfChunk(length, peer, size);
+        table.begin(output.dtype, output.shape, axis, firstOfChunk(length, peer + 1, size) - start);
         table.tensor(0, output, axis, start);
         const input = plan.inputs[pair];
         if (peer === rank && input !== undefined) table.tensor(1, input, axis, 0);

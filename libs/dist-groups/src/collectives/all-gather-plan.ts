@@ -2,7 +2,7 @@
 // place, so a repeated call finds everything here, cached views included, and allocates nothing.
 
 import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
-import { chunkStart } from "../chunk-rule.ts";
+import { firstOfChunk } from "../chunk-rule.ts";
 import { ByteMove } from "../reduction/byte-move.ts";
 import type { ReduceKernels } from "../reduction/reduce.ts";
 import {
@@ -73,8 +73,8 @@ export class AllGatherPlan {
 
   /** The move of a contiguous chunk from byte address `from` to its place in the output. */
   moveFrom(channel: GroupChannel, peer: number, from: number): ByteMove {
-    const start = chunkStart(this.length, peer, channel.size);
-    const count = chunkStart(this.length, peer + 1, channel.size) - start;
+    const start = firstOfChunk(this.length, peer, channel.size);
+    const count = firstOfChunk(this.length, peer + 1, channel.size) - start;
     const to = this.output.byteOffset + start * this.rowBytes;
     return new ByteMove(this.#kernels, channel.words.buffer, to, from, count * this.rowBytes);
   }

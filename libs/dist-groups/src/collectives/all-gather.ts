@@ -8,7 +8,7 @@
 // Both move (n - 1) / n of the output to each rank; staging adds one copy of the chunk and saves a round.
 
 import type { Tensor } from "@lockstep/tensor";
-import { chunkStart } from "../chunk-rule.ts";
+import { firstOfChunk } from "../chunk-rule.ts";
 import { recordAddress, writeTensorRecord } from "../reduction/operand-table.ts";
 import { CONTIGUOUS, headerFlags } from "../transport/shared-memory/collective-header.ts";
 import { AllGatherPlan } from "./all-gather-plan.ts";
@@ -83,8 +83,8 @@ export class AllGather implements Rounds {
     const { channel, table } = this.#member;
     const { rank, size } = channel;
     const { input, output, axis, length } = plan;
-    const start = chunkStart(length, peer, size);
-    const count = chunkStart(length, peer + 1, size) - start;
+    const start = firstOfChunk(length, peer, size);
+    const count = firstOfChunk(length, peer + 1, size) - start;
     table.begin(output.dtype, output.shape, axis, count);
     table.tensor(0, output, axis, start);
     if (peer === rank) table.tensor(1, input, axis, 0);

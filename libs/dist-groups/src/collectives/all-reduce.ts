@@ -9,7 +9,7 @@
 // each element is folded in rank order, seeded with rank 0's value, by whichever rank folds it.
 
 import { isSameView, overlaps, type Tensor } from "@lockstep/tensor";
-import { chunkStart } from "../chunk-rule.ts";
+import { firstOfChunk } from "../chunk-rule.ts";
 import { recordWord, writeTensorRecord } from "../reduction/operand-table.ts";
 import {
   CONTIGUOUS,
@@ -21,7 +21,7 @@ import {
   type Reduction,
   signatureOf,
 } from "../transport/shared-memory/collective-header.ts";
-import { checkChunkShape, checkReduction, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
+import { checkChunkShape, checkReducible, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
@@ -81,7 +81,7 @@ export class AllReduce implements Rounds {
     checkTensor(OP, "output", output, heap);
     checkSameDType(OP, "output", output, input);
     checkChunkShape(OP, "output", output, input.shape, -1, 0);
-    checkReduction(OP, reduction, input);
+    checkReducible(OP, input);
     if (input !== output && overlaps(input, output) && !isSameView(input, output)) {
       throw overlapError(OP, "output", "input");
     }
@@ -133,8 +133,8 @@ export class AllReduce implements Rounds {
     const { rank, size } = channel;
     this.#chooseChunks(input);
     const length = this.#shape[this.#axis] ?? 0;
-    const start = chunkStart(length, rank, size);
-    this.#beginChunk(input.dtype, chunkStart(length, rank + 1, size) - start);
+    const start = firstOfChunk(length, rank, size);
+    this.#beginChunk(input.dtype, firstOfChunk(length, rank + 1, size) - start);
     this.#operand(0, rank, OUTPUT, start);
     for (let peer = 0; peer < size; peer++) this.#operand(1 + peer, peer, INPUT, start);
     this.#member.table.fold(size, reduction);
@@ -146,8 +146,8 @@ export class AllReduce implements Rounds {
     const length = this.#shape[this.#axis] ?? 0;
     for (let peer = 0; peer < size; peer++) {
       if (peer === rank) continue;
-      const start = chunkStart(length, peer, size);
-      this.#beginChunk(output.dtype, chunkStart(length, peer + 1, size) - start);
+      const start = firstOfChunk(length, peer, size);
+      this.#beginChunk(output.dtype, firstOfChunk(length, peer + 1, size) - start);
       this.#operand(0, rank, OUTPUT, start);
       this.#operand(1, peer, OUTPUT, start);
       table.copy();

@@ -1,9 +1,14 @@
-import { ArgumentError, formatShape, type SharedHeap, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, describe, formatShape, type SharedHeap, Tensor } from "@lockstep/tensor";
+import { isList } from "../printed-value.ts";
 import { MAX_DIMS } from "../transport/shared-memory/control-block.ts";
 import { REDUCTIONS, type Reduction } from "../transport/shared-memory/collective-header.ts";
 
+/** The longest delay that setTimeout takes. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** Throws unless a tensor is usable, lies in the world's memory and has few enough dimensions. */
 export function checkTensor(op: string, argument: string, tensor: Tensor, heap: SharedHeap): void {
+  checkLive(op, argument, tensor);
   if (tensor.heap.buffer !== heap.buffer) {
     throw new ArgumentError(
       op,
@@ -13,7 +18,6 @@ export function checkTensor(op: string, argument: string, tensor: Tensor, heap: 
       "Allocate it from context.heap.",
     );
   }
-  tensor.assertUsable(op, argument);
   if (tensor.shape.length > MAX_DIMS) {
     throw new ArgumentError(op, argument, `of at most ${MAX_DIMS} dimensions`, tensor.toString());
   }
@@ -47,12 +51,19 @@ export function checkDim(op: string, dim: number, tensor: Tensor): number {
   const rank = tensor.shape.length;
   const at = dim < 0 ? dim + rank : dim;
   if (!Number.isInteger(dim) || at < 0 || at >= rank) {
-    throw new ArgumentError(op, "dim", `a dimension of ${formatShape(tensor.shape)}`, String(dim));
+    throw new ArgumentError(op, "dim", `a dimension of ${formatShape(tensor.shape)}`, describe(dim));
   }
   return at;
 }
 
-export function checkReduction(op: string, reduction: Reduction, { dtype }: Tensor): void {
+/** Throws unless `reduction` is one. */
+export function checkReductionName(op: string, reduction: Reduction): void {
+  if (REDUCTIONS.includes(reduction)) return;
+  throw new ArgumentError(op, "op", `one of ${REDUCTIONS.join(", ")}`, describe(reduction));
+}
+
+/** Throws unless elements of this dtype can be summed. */
+export function checkReducible(op: string, { dtype }: Tensor): void {
   if (dtype === "f8e4m3" || dtype === "i8") {
     throw new ArgumentError(
       op,
@@ -62,16 +73,40 @@ export function checkReduction(op: string, reduction: Reduction, { dtype }: Tens
       "Quantised rows can be moved, not reduced.",
     );
   }
-  if (!REDUCTIONS.includes(reduction)) {
-    throw new ArgumentError(op, "op", `one of ${REDUCTIONS.join(", ")}`, String(reduction));
+}
+
+/** Throws unless options, when given, are an object with a deadline, when given, of milliseconds that a timer takes. */
+export function checkOptions(op: string, options: { readonly deadlineMs?: number | undefined } | undefined): void {
+  if (options === undefined) return;
+  if (typeof options !== "object" || options === null) {
+    throw new ArgumentError(op, "options", "an object", describe(options));
+  }
+  const { deadlineMs } = options;
+  if (deadlineMs === undefined) return;
+  if (typeof deadlineMs === "number" && deadlineMs > 0 && deadlineMs <= LONGEST_TIMER_MS) return;
+  throw new ArgumentError(op, "deadlineMs", `milliseconds, more than 0, to ${LONGEST_TIMER_MS}`, describe(deadlineMs));
+}
+
+/** Throws unless `tensor` is one whose bytes are still its own. Tensors that passed every check before may have been freed since. */
+export function checkLive(op: string, argument: string, tensor: Tensor): void {
+  if (!Tensor.isTensor(tensor)) throw new ArgumentError(op, argument, "a Tensor", describe(tensor));
+  tensor.assertUsable(op, argument);
+}
+
+/** {@link checkLive} of a list. */
+export function checkAllLive(op: string, argument: string, tensors: readonly Tensor[]): void {
+  if (!isList(tensors)) throw new ArgumentError(op, argument, "a list of tensors", describe(tensors));
+  for (let at = 0; at < tensors.length; at++) {
+    const tensor: unknown = tensors[at];
+    if (Tensor.isTensor(tensor) && !tensor.isFreed) continue;
+    checkLive(op, `${argument}[${at}]`, tensor as Tensor);
   }
 }
 
-/** Throws unless a deadline, when given, is a positive number of milliseconds. */
-export function checkDeadline(op: string, deadlineMs: number | undefined): void {
-  if (deadlineMs !== undefined && !(deadlineMs > 0)) {
-    throw new ArgumentError(op, "deadlineMs", "a positive number of milliseconds", String(deadlineMs));
-  }
+/** Throws unless `dim` could be a dimension of some tensor: plans are found by it before {@link checkDim} says of which. */
+export function checkDimNumber(op: string, dim: number): void {
+  if (Number.isInteger(dim) && dim >= -2 * MAX_DIMS && dim < 2 * MAX_DIMS) return;
+  throw new ArgumentError(op, "dim", `an integer from ${-MAX_DIMS} to ${MAX_DIMS - 1}`, describe(dim));
 }
 
 /** The error for two arguments that share bytes. */

@@ -3,7 +3,7 @@
 // Staged, one round: the root packs its tensor into its staging area, the others copy it out. Direct, two rounds: the others copy
 // straight from the root's tensor and acknowledge. Every rank waits for every rank, so a broadcast is also a barrier.
 
-import { ArgumentError, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, describe, type Tensor } from "@lockstep/tensor";
 import { writeTensorRecord } from "../reduction/operand-table.ts";
 import { DIRECT, DTYPE_CODES, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
 import { checkTensor } from "./arguments.ts";
@@ -27,7 +27,7 @@ export class Broadcast implements Rounds {
     const { rank, size, words } = channel;
     checkTensor(OP, "tensor", tensor, heap);
     if (!Number.isInteger(root) || root < 0 || root >= size) {
-      throw new ArgumentError(OP, "root", `a rank of the group, from 0 to ${size - 1}`, String(root));
+      throw new ArgumentError(OP, "root", `a rank of the group, from 0 to ${size - 1}`, describe(root));
     }
     const direct = tensor.byteLength > channel.stagedLimit;
     const signature = signatureOf(OP_CODES.broadcast, DTYPE_CODES[tensor.dtype], NO_CODE, root, tensor.shape.length);

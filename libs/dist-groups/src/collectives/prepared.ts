@@ -9,7 +9,7 @@ import { AllGather } from "./all-gather.ts";
 import { AllGatherCoalesced } from "./all-gather-coalesced.ts";
 import { AllReduce } from "./all-reduce.ts";
 import { AllToAll } from "./all-to-all.ts";
-import { checkDeadline } from "./arguments.ts";
+import { checkAllLive, checkDimNumber, checkLive, checkOptions, checkReductionName } from "./arguments.ts";
 import { Barrier } from "./barrier.ts";
 import { Broadcast } from "./broadcast.ts";
 import { ReadPeers } from "./read-peers.ts";
@@ -50,8 +50,12 @@ export class PreparedCollectives {
   }
 
   allGather(input: Tensor, output: Tensor, options: Parameters<ProcessGroup["allGather"]>[2]): Rounds {
-    checkDeadline("allGather", options?.deadlineMs);
-    this.#allGather.prepare(input, output, options?.dim ?? 0, options?.deadlineMs);
+    checkOptions("allGather", options);
+    const dim = options?.dim ?? 0;
+    checkDimNumber("allGather", dim);
+    checkLive("allGather", "input", input);
+    checkLive("allGather", "output", output);
+    this.#allGather.prepare(input, output, dim, options?.deadlineMs);
     return this.#allGather;
   }
 
@@ -60,31 +64,47 @@ export class PreparedCollectives {
     outputs: readonly Tensor[],
     options: Parameters<ProcessGroup["allGatherCoalesced"]>[2],
   ): Rounds {
-    checkDeadline("allGatherCoalesced", options?.deadlineMs);
-    this.#allGatherCoalesced.prepare(inputs, outputs, options?.dim ?? 0, options?.deadlineMs);
+    checkOptions("allGatherCoalesced", options);
+    const dim = options?.dim ?? 0;
+    checkDimNumber("allGatherCoalesced", dim);
+    checkAllLive("allGatherCoalesced", "inputs", inputs);
+    checkAllLive("allGatherCoalesced", "outputs", outputs);
+    this.#allGatherCoalesced.prepare(inputs, outputs, dim, options?.deadlineMs);
     return this.#allGatherCoalesced;
   }
 
   reduceScatter(input: Tensor, output: Tensor, options: Parameters<ProcessGroup["reduceScatter"]>[2]): Rounds {
-    checkDeadline("reduceScatter", options?.deadlineMs);
-    this.#reduceScatter.prepare(input, output, options?.dim ?? 0, options?.op ?? "sum", options?.deadlineMs);
+    checkOptions("reduceScatter", options);
+    const dim = options?.dim ?? 0;
+    const op = options?.op ?? "sum";
+    checkDimNumber("reduceScatter", dim);
+    checkReductionName("reduceScatter", op);
+    checkLive("reduceScatter", "input", input);
+    checkLive("reduceScatter", "output", output);
+    this.#reduceScatter.prepare(input, output, dim, op, options?.deadlineMs);
     return this.#reduceScatter;
   }
 
   allReduce(input: Tensor, output: Tensor, options: Parameters<ProcessGroup["allReduce"]>[2]): Rounds {
-    checkDeadline("allReduce", options?.deadlineMs);
-    this.#allReduce.prepare(input, output, options?.op ?? "sum", options?.deadlineMs);
+    checkOptions("allReduce", options);
+    const op = options?.op ?? "sum";
+    checkReductionName("allReduce", op);
+    checkLive("allReduce", "input", input);
+    checkLive("allReduce", "output", output);
+    this.#allReduce.prepare(input, output, op, options?.deadlineMs);
     return this.#allReduce;
   }
 
   allToAll(inputs: readonly Tensor[], outputs: readonly Tensor[], options: CollectiveOptions | undefined): Rounds {
-    checkDeadline("allToAll", options?.deadlineMs);
+    checkOptions("allToAll", options);
+    checkAllLive("allToAll", "inputs", inputs);
+    checkAllLive("allToAll", "outputs", outputs);
     this.#allToAll.prepare(inputs, outputs, options?.deadlineMs);
     return this.#allToAll;
   }
 
   broadcast(tensor: Tensor, root: number, options: CollectiveOptions | undefined): Rounds {
-    checkDeadline("broadcast", options?.deadlineMs);
+    checkOptions("broadcast", options);
     this.#broadcast.prepare(tensor, root, options?.deadlineMs);
     return this.#broadcast;
   }
@@ -96,19 +116,19 @@ export class PreparedCollectives {
     from: number,
     options: CollectiveOptions | undefined,
   ): Rounds {
-    checkDeadline("sendRecv", options?.deadlineMs);
+    checkOptions("sendRecv", options);
     this.#sendRecv.prepare(send, to, receive, from, options?.deadlineMs);
     return this.#sendRecv;
   }
 
   barrier(options: CollectiveOptions | undefined): Rounds {
-    checkDeadline("barrier", options?.deadlineMs);
+    checkOptions("barrier", options);
     this.#barrier.prepare(options?.deadlineMs);
     return this.#barrier;
   }
 
   agree(what: string, fields: AgreedFields, options: CollectiveOptions | undefined): Agree {
-    checkDeadline("agree", options?.deadlineMs);
+    checkOptions("agree", options);
     this.#agree.prepare(agreedText(what, fields), options?.deadlineMs);
     return this.#agree;
   }
@@ -118,7 +138,8 @@ export class PreparedCollectives {
     read: (tensors: readonly (readonly Tensor[])[]) => unknown,
     options: Parameters<ProcessGroup["readPeers"]>[2],
   ): ReadPeers {
-    checkDeadline("readPeers", options?.deadlineMs);
+    checkOptions("readPeers", options);
+    checkAllLive("readPeers", "own", own);
     this.#readPeers.prepare(own, read, options?.bytesRead ?? 0, options?.deadlineMs);
     return this.#readPeers;
   }

@@ -3,7 +3,7 @@
 // Two rounds: publish tensor records; read; acknowledge. No byte is copied. Nobody may change a published tensor before its
 // call returns, and nobody may keep a view after it.
 
-import { ArgumentError, DTYPES, Tensor } from "@lockstep/tensor";
+import { ArgumentError, DTYPES, describe, Tensor } from "@lockstep/tensor";
 import { recordWord, writeTensorRecord } from "../reduction/operand-table.ts";
 import { MAX_DIMS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
 import { NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
@@ -37,6 +37,10 @@ export class ReadPeers implements Rounds {
     const { channel, heap } = this.#member;
     const { words, layout } = channel;
     const most = Math.floor(layout.stagingBytes / (4 * TENSOR_RECORD_WORDS));
+    if (typeof read !== "function") throw new ArgumentError(OP, "read", "a function", describe(read));
+    if (!(Number.isFinite(bytesRead) && bytesRead >= 0)) {
+      throw new ArgumentError(OP, "bytesRead", "a number of bytes", describe(bytesRead));
+    }
     if (own.length > most) {
       throw new ArgumentError(OP, "own", `at most ${most} tensors`, `${own.length} tensors`);
     }
@@ -63,7 +67,11 @@ export class ReadPeers implements Rounds {
     }
     const read = this.#read;
     this.#read = undefined;
-    this.#result = read?.(this.#views);
+    const result: unknown = read?.(this.#views);
+    // What it does later reads tensors that their ranks may have changed.
+    if (result instanceof Promise)
+      throw new ArgumentError(OP, "read", "synchronous", "a function that returns a promise");
+    this.#result = result;
     return true;
   }
 

@@ -6,7 +6,7 @@
 // Staged (the whole input fits the staging area): one round. Direct: the fold reads the peers' inputs, then acknowledges.
 
 import { isViewAt, overlaps, type Tensor } from "@lockstep/tensor";
-import { chunkStart } from "../chunk-rule.ts";
+import { firstOfChunk } from "../chunk-rule.ts";
 import { writeTensorRecord } from "../reduction/operand-table.ts";
 import {
   DIRECT,
@@ -17,7 +17,7 @@ import {
   signatureOf,
 } from "../transport/shared-memory/collective-header.ts";
 import { MAX_DIMS } from "../transport/shared-memory/control-block.ts";
-import { checkChunkShape, checkDim, checkReduction, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
+import { checkChunkShape, checkDim, checkReducible, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
@@ -74,11 +74,11 @@ export class ReduceScatter implements Rounds {
     checkTensor(OP, "input", input, heap);
     checkTensor(OP, "output", output, heap);
     checkSameDType(OP, "output", output, input);
-    checkReduction(OP, reduction, input);
+    checkReducible(OP, input);
     const axis = checkDim(OP, dim, input);
     const length = input.shape[axis] ?? 0;
-    const start = chunkStart(length, rank, size);
-    const count = chunkStart(length, rank + 1, size) - start;
+    const start = firstOfChunk(length, rank, size);
+    const count = firstOfChunk(length, rank + 1, size) - start;
     checkChunkShape(OP, "output", output, input.shape, axis, count);
     if (overlaps(input, output) && !isViewAt(output, input, start * (input.strides[axis] ?? 0), output.shape)) {
       throw overlapError(OP, "output", "input");

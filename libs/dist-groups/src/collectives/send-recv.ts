@@ -5,7 +5,7 @@
 // packed behind and its record points there; else the record points at the tensor and the header is flagged direct. All
 // ranks check all pairs, so all report a mismatch. One round; when any header is, a second one acknowledges.
 
-import { ArgumentError, overlaps, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, describe, overlaps, type Tensor } from "@lockstep/tensor";
 import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
 import { TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
 import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
@@ -84,7 +84,7 @@ export class SendRecv implements Rounds {
     const { channel, heap } = this.#member;
     checkTensor(OP, argument, tensor, heap);
     if (Number.isInteger(peer) && peer >= 0 && peer < channel.size) return;
-    throw new ArgumentError(OP, peerArgument, `a rank of the group, from 0 to ${channel.size - 1}`, String(peer));
+    throw new ArgumentError(OP, peerArgument, `a rank of the group, from 0 to ${channel.size - 1}`, describe(peer));
   }
 
   advance(round: number): boolean {

@@ -1,4 +1,5 @@
-import { ArgumentError } from "@lockstep/tensor";
+import { ArgumentError, describe } from "@lockstep/tensor";
+import { isInstance } from "../printed-value.ts";
 
 /** Why a signal that has fired did. */
 export function firedReason(signal: AbortSignal | undefined): string | undefined {
@@ -15,13 +16,8 @@ export function onAbort(signal: AbortSignal | undefined, interrupt: (reason: str
 
 /** Throws unless a signal, when given, is one. */
 export function checkSignal(operation: string, signal: unknown): void {
-  if (signal === undefined || signal instanceof AbortSignal) return;
-  throw new ArgumentError(
-    operation,
-    "signal",
-    "an AbortSignal",
-    typeof signal === "object" ? "another object" : typeof signal,
-  );
+  if (signal === undefined || isInstance(signal, AbortSignal)) return;
+  throw new ArgumentError(operation, "signal", "an AbortSignal", describe(signal));
 }
 
 function describeReason(signal: AbortSignal): string {

@@ -1,4 +1,4 @@
-import { ArgumentError, type SharedHeap } from "@lockstep/tensor";
+import { ArgumentError, describe, type SharedHeap } from "@lockstep/tensor";
 import { AllToAll } from "../collectives/all-to-all.ts";
 import { type FlightRecord, readGroupFlight } from "../flight-record.ts";
 import {
@@ -141,12 +141,19 @@ export class GroupRegistry {
   }
 }
 
-/** Throws unless a staging area of this size is made of lines and holds the tensor records of an all-to-all. */
-export function checkStagingBytes(stagingBytes: number, size: number): void {
+/**
+ * Throws unless a staging area of this size is made of lines, holds the tensor records of an all-to-all, and the control block of
+ * all ranks fits the `available` bytes.
+ */
+export function checkStagingBytes(stagingBytes: number, size: number, available: number): void {
   const line = LINE_WORDS * 4;
   const least = Math.ceil(AllToAll.recordBytes(size) / line) * line;
-  if (Number.isInteger(stagingBytes) && stagingBytes % line === 0 && stagingBytes >= least) return;
-  throw new ArgumentError("openWorld", "stagingBytes", `a multiple of ${line}, from ${least}`, String(stagingBytes));
+  const fixed = controlBlockLayout(size, 0).totalWords * 4 + line;
+  const most = Math.floor((available - fixed) / (2 * size * line)) * line;
+  if (Number.isInteger(stagingBytes) && stagingBytes % line === 0 && stagingBytes >= least && stagingBytes <= most)
+    return;
+  const expected = `a multiple of ${line}, from ${least} to ${most}`;
+  throw new ArgumentError("openWorld", "stagingBytes", expected, describe(stagingBytes));
 }
 
 /** The limits that `stagedLimit` asks for, or else the defaults, as far as they fit a staging area. */
@@ -166,32 +173,10 @@ export function chooseStagedLimits(
   if (Number.isInteger(stagedLimit) && stagedLimit >= 0 && stagedLimit <= stagingBytes) {
     return { stagedLimit, stagedAllReduceLimit: stagedLimit };
   }
-  throw new ArgumentError("openWorld", "stagedLimit", `from 0 to stagingBytes (${stagingBytes})`, String(stagedLimit));
-}
-
-/** Throws unless `ranks` are distinct ranks of a world of `size`. */
-export function checkRanks(operation: string, argument: string, ranks: readonly number[], size: number): void {
-  const legal = ranks.every((rank) => Number.isInteger(rank) && rank >= 0 && rank < size);
-  if (!legal || ranks.length === 0 || new Set(ranks).size !== ranks.length) {
-    throw new ArgumentError(
-      operation,
-      argument,
-      `a list of distinct ranks from 0 to ${size - 1}`,
-      `[${ranks.join(", ")}]`,
-    );
-  }
-}
-
-/** Throws unless every partition's groups are disjoint. */
-export function checkPartitions(groups: Readonly<Record<string, readonly (readonly number[])[]>>, size: number): void {
-  for (const [name, partition] of Object.entries(groups)) {
-    if (name === "world") {
-      throw new ArgumentError("openWorld", "groups", "a partition with another name", '"world"', "It always exists.");
-    }
-    for (const ranks of partition) checkRanks("openWorld", `groups.${name}`, ranks, size);
-    const all = partition.flat();
-    if (new Set(all).size !== all.length) {
-      throw new ArgumentError("openWorld", `groups.${name}`, "disjoint groups", JSON.stringify(partition));
-    }
-  }
+  throw new ArgumentError(
+    "openWorld",
+    "stagedLimit",
+    `from 0 to stagingBytes (${stagingBytes})`,
+    describe(stagedLimit),
+  );
 }

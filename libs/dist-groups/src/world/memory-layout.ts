@@ -1,4 +1,4 @@
-import { ArgumentError } from "@lockstep/tensor";
+import { ArgumentError, describe } from "@lockstep/tensor";
 
 const PAGE_BYTES = 65536;
 const LINE_BYTES = 128;
@@ -31,12 +31,17 @@ export function memoryLayout(size: number, heapBytesPerRank?: number, heapBytesH
   const share = Math.min(DEFAULT_HEAP_BYTES, Math.floor(available / (size + 1)));
   const perRank = wholeLines("heapBytesPerRank", heapBytesPerRank ?? share);
   const host = wholeLines("heapBytesHost", heapBytesHost ?? Math.min(share, perRank));
+  const mostHost = available - size * LINE_BYTES;
+  if (host > mostHost) {
+    const expected = `at most ${mostHost} (one WebAssembly memory holds 4 GiB)`;
+    throw new ArgumentError("openWorld", "heapBytesHost", expected, describe(heapBytesHost ?? host));
+  }
   if (size * perRank + host > available) {
     throw new ArgumentError(
       "openWorld",
       "heapBytesPerRank",
       `at most ${Math.floor((available - host) / size)} for ${size} ranks (one WebAssembly memory holds 4 GiB)`,
-      String(heapBytesPerRank ?? perRank),
+      describe(heapBytesPerRank ?? perRank),
     );
   }
   const control = { start: LINE_BYTES, bytes: controlBytes(size) };
@@ -52,7 +57,7 @@ export function memoryLayout(size: number, heapBytesPerRank?: number, heapBytesH
 
 function wholeLines(argument: string, bytes: number): number {
   if (!Number.isInteger(bytes) || bytes < LINE_BYTES) {
-    throw new ArgumentError("openWorld", argument, `an integer of at least ${LINE_BYTES}`, String(bytes));
+    throw new ArgumentError("openWorld", argument, `an integer of at least ${LINE_BYTES}`, describe(bytes));
   }
   return Math.floor(bytes / LINE_BYTES) * LINE_BYTES;
 }

@@ -1,28 +1,20 @@
-import { ArgumentError, SharedHeap } from "@lockstep/tensor";
+import { ArgumentError, describe, SharedHeap } from "@lockstep/tensor";
 import { CallInterrupted, CallTimeout, CloseFailed, RankCrashed, WorldClosed, WorldStartFailed } from "../errors.ts";
 import type { FlightRecord } from "../flight-record.ts";
 import type { StartedProgram } from "../rank-protocol.ts";
+import { isList } from "../printed-value.ts";
 import { compileReduceKernels } from "../reduction/reduce.ts";
 import { RankStatus } from "../transport/shared-memory/rank-status.ts";
+import { checkGroupName, checkKeys, checkMilliseconds, checkRanks } from "./check-world-options.ts";
 import { checkSignal, firedReason } from "./follow-signal.ts";
 import { GroupLifecycle, type RenewedGroup } from "./group-lifecycle.ts";
-import {
-  checkPartitions,
-  checkRanks,
-  checkStagingBytes,
-  chooseStagedLimits,
-  DEFAULT_STAGING_BYTES,
-  GroupRegistry,
-} from "./group-registry.ts";
+import { checkStagingBytes, chooseStagedLimits, DEFAULT_STAGING_BYTES, GroupRegistry } from "./group-registry.ts";
 import { Liveness } from "./liveness.ts";
 import { type MemoryLayout, memoryLayout } from "./memory-layout.ts";
 import type { PendingCall } from "./pending-call.ts";
 import { RankCalls } from "./rank-calls.ts";
 import { RankWorker } from "./rank-worker.ts";
 import type { WorldSettings } from "./world-settings.ts";
-
-/** The longest delay that setTimeout takes. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
 
 /** Options of whatever the host asks of ranks. */
 export interface HostCallOptions {
@@ -52,20 +44,13 @@ export class WorldHost {
 
   constructor(settings: WorldSettings) {
     const { size, deadlineMs } = settings;
-    if (!Number.isInteger(size) || size < 1 || size > 255) {
-      throw new ArgumentError("openWorld", "size", "an integer from 1 to 255", String(size));
-    }
-    checkMilliseconds("openWorld", "deadlineMs", deadlineMs);
-    checkMilliseconds("openWorld", "startDeadlineMs", settings.startDeadlineMs);
-    checkMilliseconds("openWorld", "closeDeadlineMs", settings.closeDeadlineMs);
-    checkPartitions(settings.groups, size);
+    this.#layout = memoryLayout(size, settings.heapBytesPerRank, settings.heapBytesHost);
     const stagingBytes = settings.stagingBytes ?? DEFAULT_STAGING_BYTES;
-    checkStagingBytes(stagingBytes, size);
+    checkStagingBytes(stagingBytes, size, this.#layout.control.bytes - RankStatus.totalWords(size) * 4);
     const stagedLimits = chooseStagedLimits(settings.stagedLimit, stagingBytes, size, navigator.hardwareConcurrency);
     this.size = size;
     this.ranks = Array.from({ length: size }, (_, rank) => rank);
     this.#settings = settings;
-    this.#layout = memoryLayout(size, settings.heapBytesPerRank, settings.heapBytesHost);
     const whole = SharedHeap.create(this.#layout.totalBytes);
     const { control, host } = this.#layout;
     const controlHeap = SharedHeap.range(whole.id, whole.memory, control.start, control.bytes);
@@ -100,7 +85,7 @@ export class WorldHost {
   /** Starts every rank: worker, program, `setup`. On failure the caller closes the world. */
   async start(): Promise<void> {
     const reduceKernels = await compileReduceKernels();
-    if (this.#closing !== undefined) throw new WorldClosed("openWorld");
+    this.checkOpen("openWorld");
     if (this.#interruption !== undefined) throw new CallInterrupted("openWorld", this.ranks, this.#interruption);
     for (const rank of this.ranks) {
       this.#workers.push(new RankWorker(rank, (error) => this.#onDeath(rank, error)));
@@ -146,6 +131,8 @@ export class WorldHost {
   call(method: string, ranks: readonly number[], args: readonly unknown[], options: HostCallOptions = {}): PendingCall {
     const deadlineMs = this.#check("world.call", options);
     checkRanks("world.call", "rank", ranks, this.size);
+    if (typeof method !== "string") throw new ArgumentError("world.call", "method", "a text", describe(method));
+    if (!isList(args)) throw new ArgumentError("world.call", "args", "a list", describe(args));
     const fired = firedReason(options.signal);
     if (fired !== undefined) throw new CallInterrupted(method, ranks, fired);
     return this.#calls.inTurn(method, ranks, deadlineMs, (worker, callWord) => worker.invoke(method, args, callWord));
@@ -153,6 +140,7 @@ export class WorldHost {
 
   /** What every rank has done of late; see `World.flightRecord`. */
   flightRecord(): FlightRecord {
+    this.checkOpen("world.flightRecord");
     return this.#groups.flightRecord(this.#status.worldTime());
   }
 
@@ -160,6 +148,7 @@ export class WorldHost {
   async createGroup(name: string, ranks: readonly number[], options: HostCallOptions = {}): Promise<void> {
     const operation = "world.createGroup";
     const deadlineMs = this.#check(operation, options);
+    checkGroupName(operation, name);
     checkRanks(operation, "ranks", ranks, this.size);
     await this.#lifecycle.create(operation, name, ranks, deadlineMs, options.signal);
   }
@@ -167,6 +156,7 @@ export class WorldHost {
   /** Ends groups for good; see `World.destroyGroup`. */
   async destroyGroup(name: string, options: HostCallOptions = {}): Promise<void> {
     const deadlineMs = this.#check("world.destroyGroup", options);
+    checkGroupName("world.destroyGroup", name);
     await this.#lifecycle.destroy("world.destroyGroup", name, this.ranks, deadlineMs);
   }
 
@@ -177,16 +167,23 @@ export class WorldHost {
   }
 
   /** Throws unless the world is open and the options are right. The deadline. */
-  #check(operation: string, { deadlineMs = this.#settings.deadlineMs, signal }: HostCallOptions): number {
-    if (this.#closing !== undefined) throw new WorldClosed(operation);
+  #check(operation: string, options: HostCallOptions): number {
+    this.checkOpen(operation);
+    checkKeys(operation, "options", options, ["deadlineMs", "signal"]);
+    const { deadlineMs = this.#settings.deadlineMs, signal } = options;
     checkMilliseconds(operation, "deadlineMs", deadlineMs);
     checkSignal(operation, signal);
     return deadlineMs;
   }
 
+  /** Throws unless the world is open. */
+  checkOpen(operation: string): void {
+    if (this.#closing !== undefined) throw new WorldClosed(operation);
+  }
+
   /** Ends one rank at once, as a crash would. */
   async terminateRank(rank: number, reason: string): Promise<void> {
-    if (this.#closing !== undefined) throw new WorldClosed("world.terminateRank");
+    this.checkOpen("world.terminateRank");
     checkRanks("world.terminateRank", "rank", [rank], this.size);
     const worker = this.#workers[rank];
     worker?.die(new RankCrashed(rank, reason));
@@ -227,11 +224,5 @@ export class WorldHost {
     await Promise.all(this.#workers.map((worker) => worker.terminate()));
     this.#calls.forgetAll(closed);
     if (failure !== undefined) throw failure;
-  }
-}
-
-function checkMilliseconds(operation: string, argument: string, value: number): void {
-  if (!(value > 0) || value > LONGEST_TIMER_MS) {
-    throw new ArgumentError(operation, argument, `milliseconds from 1 to ${LONGEST_TIMER_MS}`, String(value));
   }
 }
