@@ -156,7 +156,7 @@ function checkView(
   const width = DTYPE_BYTES[dtype];
   const bytes = (elementOffset + spannedElements(shape, strides)) * width;
   const isWithin = Number.isSafeInteger(elementOffset) && elementOffset >= 0 && bytes <= memory.size;
-  if (strides.length === shape.length && isWithin && elementCount(shape) * width <= memory.size) return;
+  if (strides.length === shape.length && isWithin) return;
   const received = `${dtype} ${formatShape(shape)} with strides ${formatShape(strides)} from ${describe(elementOffset)} on`;
   throw new ArgumentError(operation, "shape, strides, elementOffset", `within its ${memory.size} bytes`, received);
 }

@@ -140,8 +140,8 @@ function pass<T>(
   // of two apart, where few of them fit the L1 cache at a time.)
   const rowsPerHead = tokenCount * min(size, stop - head);
   const convertsValues = !isFloat<T>() || (valueDim & 3) != 0 || rowsPerHead > 4;
-  // MLA: the values are columns of the keys.
-  const sharedRows = convertsKeys && v128.all_true<i32>(i32x4.eq(v128.load(p, KEY), v128.load(p, VALUE)));
+  // MLA: the values are the first columns of the keys, all of which a tile of keys holds.
+  const sharedRows = convertsKeys && valueDim <= keyDim && v128.all_true<i32>(i32x4.eq(v128.load(p, KEY), v128.load(p, VALUE)));
   const paired = sizeof<T>() == 2 && ((keyDim | valueDim) & 7) == 0;
   const kvHeads = lastKvHead + 1 - firstKvHead;
   const tileStride = tileKeys * tileBytes;

@@ -59,7 +59,7 @@ export function recordPartialAttention(
             keyDim,
             valueDim,
             heads: headsTogether,
-            sharedValues: sameMemory(keyRegion, valueRegion),
+            sharedValues: plan.valueDim <= plan.keyDim && sameMemory(keyRegion, valueRegion),
             queryDType,
             queryUnit,
             blockSize: plan.blockSize,
