@@ -3,6 +3,7 @@
 
 import { ArgumentError, describe, SharedHeap } from "@lockstep/tensor";
 import * as Comlink from "comlink";
+import { boundBlockingWaits } from "./blocking-wait.ts";
 import { GroupAborted, RankCrashed, WorldClosed } from "./errors.ts";
 import { toPlainError } from "./plain-error.ts";
 import { type ProcessGroup, SharedMemoryGroup } from "./process-group.ts";
@@ -47,6 +48,11 @@ class Rank {
     this.#kernels = instantiateReduceKernels(configuration.reduceKernels, memory);
     for (const descriptor of configuration.groups) this.#enter(descriptor);
     watchForDeath((error) => this.#die(error), rank);
+    // Elsewhere terminate() ends a worker in mid-wait.
+    if ("Deno" in globalThis) {
+      const hasEnded = (): boolean => this.#status.isClosed || this.#status.hasExited(rank);
+      boundBlockingWaits(hasEnded, () => new WorldClosed("Atomics.wait"));
+    }
     setInterval(() => this.#status.beat(rank), HEARTBEAT_MS);
   }
 

@@ -1,5 +1,5 @@
 import process from "node:process";
-import { type SharedHeap, Tensor } from "@lockstep/tensor";
+import { type SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import {
   CollectiveMismatch,
   type CollectiveSide,
@@ -263,6 +263,11 @@ export function setup(context: RankContext) {
       context.onClose(() => {
         if (rank === who) throw new Error("the device does not let go");
       });
+    },
+    /** Blocks on a word that nobody changes. */
+    waitForEver: (arrived: TensorDescriptor) => {
+      Atomics.add(Tensor.fromDescriptor(arrived, heap).i32, 0, 1);
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
     },
     echo: (value: unknown) => value,
     /** One rank throws or returns something strange while its peers wait for it. */

@@ -221,6 +221,7 @@ export class WorldHost {
         failure = new CloseFailed(typeof rank === "number" ? [rank] : call.outstanding, error.message, error);
       });
     }
+    this.#status.close();
     await Promise.all(this.#workers.map((worker) => worker.terminate()));
     this.#calls.forgetAll(closed);
     if (failure !== undefined) throw failure;

@@ -1,7 +1,7 @@
 // How ranks and the host know about each other's health, one block per world:
 //
 //   header line    written by the host: the epoch, raised whenever no call is in flight; the coarse clock, in milliseconds
-//                  since the world opened
+//                  since the world opened; whether the world is closed
 //   rank lines     per rank: the epoch in which it left its call by a failure, whether it exited, its heartbeat, how many
 //                  calls it is running, and a core it ran on
 //   records        two per rank: why it left, why it exited, as JSON
@@ -16,6 +16,7 @@ import { LINE_WORDS, RECORD_WORDS } from "./control-block.ts";
 import { readErrorRecord, writeErrorRecord } from "./record-text.ts";
 
 const COARSE_CLOCK = 1;
+const WORLD_CLOSED = 2;
 
 /** Calls under way that can be told from those that have begun. */
 export const CALL_WORDS = 256;
@@ -67,6 +68,15 @@ export class RankStatus {
 
   #record(rank: number, kind: typeof LEFT | typeof EXITED): number {
     return LINE_WORDS + this.#size * LINE_WORDS + (2 * rank + kind) * RECORD_WORDS;
+  }
+
+  /** Host: the world is gone. */
+  close(): void {
+    Atomics.store(this.#words, WORLD_CLOSED, 1);
+  }
+
+  get isClosed(): boolean {
+    return Atomics.load(this.#words, WORLD_CLOSED) !== 0;
   }
 
   /** Host: forgets failures of earlier calls. Only while no call is in flight. */
