@@ -1,4 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { untilIn } from "../test/until-in.ts";
 import { openWorld } from "./index.ts";
 
 setDefaultTimeout(60_000);
@@ -8,11 +9,13 @@ test("a read that an abort overtook fails on every rank instead of returning tor
     size: 2,
     program: new URL("../test/abort-race-program.ts", import.meta.url),
   });
-  const interrupted = world.call("readSlowly", [800], { signal: AbortSignal.timeout(200) }).then(
+  const controller = new AbortController();
+  const interrupted = world.call("readSlowly", [800], { signal: controller.signal }).then(
     () => "completed",
     (error: Error) => error.name,
   );
+  await untilIn(world, "world", [0, 1], "moving");
+  controller.abort();
   expect(await interrupted).toBe("CallInterrupted");
-  await Bun.sleep(1000);
   expect(await world.call("outcome", [])).toEqual(["GroupAborted", "GroupAborted"]);
 });

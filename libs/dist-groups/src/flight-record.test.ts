@@ -1,15 +1,18 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { CallTimeout, CollectiveTimeout } from "./errors.ts";
 import { formatFlightRecord, laggards, readGroupFlight } from "./flight-record.ts";
 import { controlBlockLayout } from "./transport/shared-memory/control-block.ts";
 import { FlightRecorder, readFlightRing } from "./transport/shared-memory/flight-ring.ts";
 import { RankStatus } from "./transport/shared-memory/rank-status.ts";
 import { DTYPE_CODES, OP_CODES, REDUCTION_CODES, signatureOf } from "./transport/shared-memory/collective-header.ts";
+import { untilIn } from "../test/until-in.ts";
 import { openWorld } from "./world.ts";
 
 type FaultProgram = typeof import("../test/fault-program.ts");
 const program = new URL("../test/fault-program.ts", import.meta.url);
 const options = { program, heapBytesPerRank: 4 << 20, deadlineMs: 10_000 };
+
+setDefaultTimeout(120_000);
 
 const wait = (milliseconds: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
@@ -107,8 +110,9 @@ describe("a world", () => {
   test("a stuck rank's record is readable while it hangs, and the table names it", async () => {
     await using world = await openWorld<FaultProgram>({ ...options, size: 3 });
     await world.call("work", ["world", 1]);
-    const call = world.call("late", [[1], 400, 10_000, "world"]);
-    await wait(200);
+    const call = world.call("late", [[1], 3_000, 60_000, "world"]);
+    await untilIn(world, "world", [0, 2], "waiting");
+    await wait(150);
     const record = world.flightRecord();
     const [group] = record.groups;
     expect(group?.ranks.map(({ started, ops }) => [started, ops.at(-1)?.op, ops.at(-1)?.state])).toEqual([
@@ -131,7 +135,7 @@ describe("a world", () => {
   test("a timeout carries the record, and its message what each rank was doing", async () => {
     await using world = await openWorld<FaultProgram>({ ...options, size: 3, groups: { all: [[0, 1, 2]] } });
     await world.call("work", ["world", 1]);
-    const error = await failureOf(world.call("late", [[2], 500, 150, "all"]));
+    const error = await failureOf(world.call("late", [[2], 60_000, 1_000, "all"]));
     expect(error).toBeInstanceOf(CollectiveTimeout);
     if (!(error instanceof CollectiveTimeout)) return;
     expect(error.flightRecord?.groups.map(({ group }) => group)).toEqual(["world", "all"]);
@@ -142,7 +146,7 @@ describe("a world", () => {
 
   test("a call that misses its deadline carries the record too", async () => {
     await using world = await openWorld<FaultProgram>({ ...options, size: 2 });
-    const error = await failureOf(world.call("spin", [1, 400], { deadlineMs: 150 }));
+    const error = await failureOf(world.call("spin", [1, 60_000], { deadlineMs: 1_000 }));
     expect(error).toBeInstanceOf(CallTimeout);
     if (!(error instanceof CallTimeout)) return;
     expect(error.message).toContain('rank 0: waiting in barrier #0 of "world"');

@@ -200,7 +200,7 @@ describe("as an Effect", () => {
         return performance.now() - start;
       }),
     );
-    expect(await Effect.runPromise(program)).toBeLessThan(1000);
+    expect(await Effect.runPromise(program)).toBeLessThan(20_000);
   });
 
   test("a scope that closes in mid-collective releases everything", async () => {
@@ -213,7 +213,7 @@ describe("as an Effect", () => {
       }),
     );
     await Effect.runPromise(program);
-    expect(performance.now() - start).toBeLessThan(3000);
+    expect(performance.now() - start).toBeLessThan(20_000);
   });
 
   test("interrupting the opening leaves nothing behind", async () => {

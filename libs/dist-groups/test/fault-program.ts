@@ -115,9 +115,10 @@ export const STRANGE_KINDS = Object.keys(STRANGE);
 
 export const MISMATCH_KINDS = Object.keys(MISMATCHES);
 
-function busyFor(milliseconds: number): void {
-  const end = performance.now() + milliseconds;
-  while (performance.now() < end);
+/** Computes until a group is aborted, or for a time. */
+function busyUntilAborted(group: ProcessGroup, longestMs: number): void {
+  const end = performance.now() + longestMs;
+  while (performance.now() < end && !group.isAborted);
 }
 
 export function setup(context: RankContext) {
@@ -218,11 +219,12 @@ export function setup(context: RankContext) {
         if (rank === who) process.exit(3);
         world.barrier();
       }),
-    /** Some ranks come too late. */
-    late: (who: readonly number[], delayMs: number, deadlineMs: number, group: string) =>
+    /** Some ranks come too late: when the group has been aborted, or after a time. */
+    late: (who: readonly number[], longestMs: number, deadlineMs: number, name: string) =>
       attempt(() => {
-        if (who.includes(rank)) busyFor(delayMs);
-        context.group(group).barrier({ deadlineMs });
+        const group = context.group(name);
+        if (who.includes(rank)) busyUntilAborted(group, longestMs);
+        group.barrier({ deadlineMs });
       }),
     mismatch: (kind: string, odd: readonly number[], goodBefore: number, name: string) =>
       attempt(() => {
@@ -294,9 +296,10 @@ export function setup(context: RankContext) {
     },
     counters: () => ({ ...world.counters }),
     sleep: (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds)),
-    spin: (who: number, milliseconds: number) =>
+    /** One rank computes, until the world is aborted or for a time; the others wait for it. */
+    spin: (who: number, longestMs: number) =>
       attempt(() => {
-        if (rank === who) busyFor(milliseconds);
+        if (rank === who) busyUntilAborted(world, longestMs);
         else world.barrier();
       }),
   };
