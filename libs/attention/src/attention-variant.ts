@@ -1,5 +1,9 @@
+import { checkScoreFactor, checkSink, checkSoftcap } from "@lockstep/kernels";
 import { ArgumentError, type Tensor } from "@lockstep/tensor";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
+
+/** What kernels take for a window, in positions. */
+const LARGEST_WINDOW = 2 ** 31 - 1;
 
 /** What decides a layer's scores besides queries and keys, as `partialAttention` takes it. */
 export interface AttentionVariant {
@@ -36,16 +40,13 @@ export function checkVariant(name: string, options: DcpAttentionOptions): void {
   }
   for (let layer = 0; layer < layers; layer++) {
     const size = windowOf(options, layer);
-    if (size !== undefined && (!Number.isInteger(size) || size < 1)) {
-      throw new ArgumentError(name, "window", "a positive integer (it counts the query's own position)", String(size));
+    if (size !== undefined && (!Number.isInteger(size) || size < 1 || size > LARGEST_WINDOW)) {
+      const expected = `an integer from 1 to ${LARGEST_WINDOW} (it counts the query's own position)`;
+      throw new ArgumentError(name, "window", expected, String(size));
     }
   }
-  if (softcap !== undefined && !(softcap > 0 && Number.isFinite(softcap))) {
-    throw new ArgumentError(name, "softcap", "a positive finite number", String(softcap));
-  }
-  if (scale !== undefined && !Number.isFinite(scale)) {
-    throw new ArgumentError(name, "scale", "a finite number", String(scale));
-  }
+  if (softcap !== undefined) checkSoftcap(name, softcap);
+  if (scale !== undefined) checkScoreFactor(name, "scale", scale);
   if (sinks === undefined) return;
   if (sinks.dtype !== "f32" || sinks.rank !== 2 || sinks.dim(0) !== layers || sinks.dim(1) !== queryHeads) {
     throw new ArgumentError(
@@ -55,6 +56,7 @@ export function checkVariant(name: string, options: DcpAttentionOptions): void {
       sinks.toString(),
     );
   }
-  const wrong = sinks.toNumbers().find((sink) => !(sink < Number.POSITIVE_INFINITY));
-  if (wrong !== undefined) throw new ArgumentError(name, "sinks", "finite, or -inf for none", String(wrong));
+  for (const [index, sink] of sinks.toNumbers().entries()) {
+    checkSink(name, `sinks[${Math.floor(index / queryHeads)}, ${index % queryHeads}]`, sink);
+  }
 }

@@ -3,13 +3,13 @@ import type { CombineArgs } from "./combine.ts";
 
 /** Each rank takes its own heads' partial outputs and LSEs from where every peer left them and merges them in rank order. */
 export async function combineAllToAll(args: CombineArgs): Promise<void> {
-  const { backend, dcpGroup, attnOut, attnLse, base, own, out, lse, allocator, deadlineMs } = args;
+  const { backend, dcpGroup, attnOut, attnLse, base, nonFinite, own, out, lse, allocator, deadlineMs } = args;
   const [batch = 0, , headDim = 0] = attnOut.shape;
   const element = attnOut.size === 0 ? 4 : attnOut.byteLength / attnOut.size;
   const rowBytes = headDim * element + 4;
   const rows = batch * own.count;
   const exchange = { deadlineMs, bytesRead: (dcpGroup.size - 1) * rows * rowBytes };
-  const merged = lse === undefined ? { base, out } : { base, out, lse };
+  const merged = lse === undefined ? { base, nonFinite, out } : { base, nonFinite, out, lse };
   const mine = (tensor: Tensor): Tensor => tensor.slice(1, own.start, own.end);
   const read = <T>(use: (outs: Tensor[], lses: Tensor[]) => T): T =>
     dcpGroup.readPeers(

@@ -7,13 +7,14 @@ import { dcpCorrectAttnOut } from "./correct-attn-out.ts";
  * ranks in the same order, else an all-reduce and this rank's slice. Overwrites the partial output.
  */
 export async function combineGatherReduce(args: CombineArgs): Promise<void> {
-  const { backend, dcpGroup, queryGroup, attnOut, attnLse, base, own, out, lse, allocator, deadlineMs } = args;
+  const { backend, dcpGroup, queryGroup, attnOut, attnLse, base, nonFinite, own, out, lse, allocator, deadlineMs } =
+    args;
   const [batch = 0, heads = 0] = attnOut.shape;
   const lses = Tensor.empty(allocator, "f32", [dcpGroup.size, batch, heads]);
   const globalLse = Tensor.empty(allocator, "f32", [batch, heads]);
   try {
     dcpGroup.allGather(attnLse.unsqueeze(0), lses, { dim: 0, deadlineMs });
-    await dcpCorrectAttnOut(backend, attnOut, lses, dcpGroup.rank, { base, lseInto: globalLse });
+    await dcpCorrectAttnOut(backend, attnOut, lses, dcpGroup.rank, { base, nonFinite, lseInto: globalLse });
     if (sameRanks(dcpGroup, queryGroup)) dcpGroup.reduceScatter(attnOut, out, { dim: 1, deadlineMs });
     else {
       dcpGroup.allReduce(attnOut, attnOut, { deadlineMs });

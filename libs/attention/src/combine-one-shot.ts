@@ -59,10 +59,10 @@ export class OneShotExchange {
   }
 
   /** Exchanges what {@link OneShotExchange.out} and lse hold, and merges this rank's heads into `out` and `lse`. */
-  async combine({ backend, base, out, lse, deadlineMs }: CombineArgs): Promise<void> {
+  async combine({ backend, base, nonFinite, out, lse, deadlineMs }: CombineArgs): Promise<void> {
     if (this.#inputs === undefined) this.#group.allGather(this.#packed, this.#received, { dim: 0, deadlineMs });
     else this.#group.allToAll(this.#inputs, this.#outputs, { deadlineMs });
-    const merged = lse === undefined ? { base, out } : { base, out, lse };
+    const merged = lse === undefined ? { base, nonFinite, out } : { base, nonFinite, out, lse };
     await backend.mergeAttnStates({ outs: this.#outs, lses: this.#lses, ...merged });
   }
 }

@@ -1,5 +1,5 @@
 import type { HeadRange, ProcessGroup } from "@lockstep/dist-groups";
-import type { KernelBackend, LseBase } from "@lockstep/kernels";
+import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
 import type { Allocator, Tensor } from "@lockstep/tensor";
 
 /**
@@ -28,6 +28,7 @@ export interface CombineArgs {
   readonly attnOut: Tensor;
   readonly attnLse: Tensor;
   readonly base: LseBase;
+  readonly nonFinite: NonFinite;
   /** This rank's heads among the H. */
   readonly own: HeadRange;
   readonly out: Tensor;

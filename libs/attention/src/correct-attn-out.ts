@@ -1,10 +1,12 @@
-import type { KernelBackend, LseBase } from "@lockstep/kernels";
+import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
 import { type Allocator, ArgumentError, describe, formatShape, Tensor } from "@lockstep/tensor";
 
 /** Options of {@link dcpCorrectAttnOut}. */
 export interface CorrectOptions {
   /** Base of the LSEs, in and out. Default "e". */
   readonly base?: LseBase;
+  /** What becomes of NaN and infinities. Default "original". */
+  readonly nonFinite?: NonFinite;
   /** Where the corrected output goes, [B, H, D] of out's dtype. Default: in place, over `out`. */
   readonly into?: Tensor;
   /** Where the global LSE goes, [B, H] f32. Default: a new tensor from `allocator`. */
@@ -21,8 +23,8 @@ export interface CorrectOptions {
  * @param out partial output of this rank [B, H, D] or [B, 1, H, D], f32, f16 or bf16, any strides
  * @param lses LSEs of all N ranks, f32: [N, B, H], [N, B, H, 1], [N, 1, B, H] or [N, B, 1, H], any strides
  * @param rank index of this rank within the N
- * @returns the corrected output [B, H, D] and the LSE over all ranks [B, H], in the base it came in. A row whose
- *   factor is 0 is exactly 0; where no rank has keys the output is 0 and the LSE -inf.
+ * @returns the corrected output [B, H, D] and the LSE over all ranks [B, H], in the base it came in. In the mode
+ *   "original" a row whose factor is 0 is exactly 0; where no rank has keys the output is 0 and the LSE -inf.
  * @throws ArgumentError for shapes that disagree; nothing is written then
  *
  * Source: `_dcp_correct_attn_out` of vllm.v1.attention.ops.common.
@@ -50,7 +52,8 @@ export async function dcpCorrectAttnOut(
   const correctedOut = options.into === undefined ? partial : squeezeOut(options.into);
   const lse = options.lseInto ?? Tensor.empty(options.allocator ?? out.heap, "f32", [batch, heads]);
   try {
-    await backend.correctAttnOut({ out: partial, lses: gathered, rank, base: options.base ?? "e", correctedOut, lse });
+    const { base = "e", nonFinite = "original" } = options;
+    await backend.correctAttnOut({ out: partial, lses: gathered, rank, base, nonFinite, correctedOut, lse });
   } catch (error) {
     if (options.lseInto === undefined) lse.free();
     throw error;

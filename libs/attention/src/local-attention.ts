@@ -62,7 +62,7 @@ export class LocalAttention {
     // A state alone merges into itself, rounded.
     return backend.batch(() => {
       void backend.partialAttention({ ...args, out: unrounded, lse: unroundedLse });
-      void backend.mergeAttnStates({ outs: [unrounded], lses: [unroundedLse], out, lse });
+      void backend.mergeAttnStates({ outs: [unrounded], lses: [unroundedLse], nonFinite: "propagate", out, lse });
     });
   }
 

@@ -177,7 +177,13 @@ export class Prefill {
       await this.#attendChunk(layer, chunk, query.slice(0, from, to), variant, now);
       if (from === to) continue;
       const outs = [before.out, now.out];
-      await mergeBackend.mergeAttnStates({ outs, lses: [before.lse, now.lse], out: after.out, lse: after.lse });
+      await mergeBackend.mergeAttnStates({
+        outs,
+        lses: [before.lse, now.lse],
+        nonFinite: "propagate",
+        out: after.out,
+        lse: after.lse,
+      });
       before.out.copyFrom(after.out);
       before.lse.copyFrom(after.lse);
     }

@@ -1,5 +1,5 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
-import type { KernelBackend, LseBase } from "@lockstep/kernels";
+import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
 import { type Allocator, ArgumentError, type DType, Tensor } from "@lockstep/tensor";
 import { type Combine, type CombineArgs, COMBINES } from "./combine.ts";
 import { combineAllToAll } from "./combine-a2a.ts";
@@ -25,6 +25,8 @@ export interface ReduceOutputArgs {
   readonly combine?: Combine;
   /** Base of the LSEs, in and out. Default "e". */
   readonly base?: LseBase;
+  /** What becomes of NaN and infinities, the same on every rank. Default "original". */
+  readonly nonFinite?: NonFinite;
   /** Also return the LSE over the whole context of this rank's heads. */
   readonly returnLse?: boolean;
   /** Where the result goes [B, h, D]: of attnOut's dtype for ag-rs, else f32, f16 or bf16. Default: a new tensor. */
@@ -77,8 +79,21 @@ export async function dcpReduceOutput(args: ReduceOutputArgs): Promise<{ out: Te
   const wantsLse = args.returnLse === true || args.lseInto !== undefined;
   const lse = wantsLse ? (args.lseInto ?? Tensor.empty(allocator, "f32", [batch, own.count])) : undefined;
   if (lse !== undefined) expectTensor("dcpReduceOutput", "lseInto", lse, ["f32"], [batch, own.count]);
-  const { backend, dcpGroup, base = "e", deadlineMs } = args;
-  const all = { backend, dcpGroup, queryGroup, attnOut, attnLse, base, own, out, lse, allocator, deadlineMs };
+  const { backend, dcpGroup, base = "e", nonFinite = "original", deadlineMs } = args;
+  const all = {
+    backend,
+    dcpGroup,
+    queryGroup,
+    attnOut,
+    attnLse,
+    base,
+    nonFinite,
+    own,
+    out,
+    lse,
+    allocator,
+    deadlineMs,
+  };
   await COMBINE_FUNCTIONS[combine](all);
   return lse === undefined ? { out } : { out, lse };
 }

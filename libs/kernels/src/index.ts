@@ -16,12 +16,13 @@ export {
 } from "./kv-ownership.ts";
 export { type OpenBackendOptions, openBackend } from "./open-backend.ts";
 export type { Operand } from "./operand.ts";
-export type { CorrectAttnOutArgs, LseBase } from "./ops/correct-attn-out/index.ts";
+export type { CorrectAttnOutArgs, LseBase, NonFinite } from "./ops/correct-attn-out/index.ts";
 export type { GatherKvCacheArgs } from "./ops/gather-kv-cache/index.ts";
 export type { MergeAttnStatesArgs } from "./ops/merge-attn-states/index.ts";
 export type { PackSeqArgs } from "./ops/pack-seq/index.ts";
 export { checkLengths } from "./ops/pack-seq/lengths.ts";
 export type { KvSegment, PartialAttentionArgs } from "./ops/partial-attention/index.ts";
+export { checkScoreFactor, checkSink, checkSoftcap } from "./ops/partial-attention/score-numbers.ts";
 export type { UnpackSeqArgs } from "./ops/unpack-seq/index.ts";
 export type { WriteKvCacheArgs } from "./ops/write-kv-cache/index.ts";
 export { checkScale, isQuantised, KV_DTYPES, type KvScale } from "./quantised-kv.ts";

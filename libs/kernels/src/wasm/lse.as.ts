@@ -14,22 +14,45 @@ export function stateRow(state: usize, token: i32, head: i32): usize {
   return load<u32>(state) + token * load<u32>(state, 4) + head * load<u32>(state, 8);
 }
 
-/** Four LSEs of a state from `head` on; NaN and +inf as -inf, and beyond `lanes` repeats of the last one. */
+/** Four LSEs of a state from `head` on; beyond `lanes` repeats of the last one. */
+// @ts-ignore: decorator
+@inline
+function rawLses(state: usize, token: i32, head: i32, lanes: i32): v128 {
+  const stride = load<u32>(state, 24);
+  const at: usize = load<u32>(state, 16) + token * load<u32>(state, 20) + head * stride;
+  if (lanes == 4 && stride == 4) return v128.load(at);
+  const last: u32 = lanes - 1;
+  let raw = v128.load32_splat(at);
+  raw = v128.load32_lane(at + min(<u32>1, last) * stride, raw, 1);
+  raw = v128.load32_lane(at + min(<u32>2, last) * stride, raw, 2);
+  return v128.load32_lane(at + min(<u32>3, last) * stride, raw, 3);
+}
+
+/** The same, with NaN and +inf as -inf. */
 // @ts-ignore: decorator
 @inline
 export function stateLses(state: usize, token: i32, head: i32, lanes: i32): v128 {
-  const stride = load<u32>(state, 24);
-  const at: usize = load<u32>(state, 16) + token * load<u32>(state, 20) + head * stride;
-  let raw: v128;
-  if (lanes == 4 && stride == 4) raw = v128.load(at);
-  else {
-    const last: u32 = lanes - 1;
-    raw = v128.load32_splat(at);
-    raw = v128.load32_lane(at + min(<u32>1, last) * stride, raw, 1);
-    raw = v128.load32_lane(at + min(<u32>2, last) * stride, raw, 2);
-    raw = v128.load32_lane(at + min(<u32>3, last) * stride, raw, 3);
-  }
+  const raw = rawLses(state, token, head, lanes);
   return v128.bitselect(raw, f32x4.splat(-Infinity), f32x4.lt(raw, f32x4.splat(Infinity)));
+}
+
+/** 0 in the lanes where every LSE of `count` states is finite or -inf, NaN where one is NaN or +inf. */
+// @ts-ignore: decorator
+@inline
+export function poison(states: usize, count: i32, token: i32, head: i32, lanes: i32): v128 {
+  let sound = i32x4.splat(-1);
+  for (let index = 0; index < count; index++) {
+    const raw = rawLses(states + index * STATE_BYTES, token, head, lanes);
+    sound = v128.and(sound, f32x4.lt(raw, f32x4.splat(Infinity)));
+  }
+  return v128.andnot(f32x4.splat(NaN), sound);
+}
+
+/** All bits set in the lanes where a state is empty: its LSE is -inf. */
+// @ts-ignore: decorator
+@inline
+export function isEmpty(state: usize, token: i32, head: i32, lanes: i32): v128 {
+  return f32x4.eq(rawLses(state, token, head, lanes), f32x4.splat(-Infinity));
 }
 
 /** The largest LSE of `count` states; 0 where all are empty. */

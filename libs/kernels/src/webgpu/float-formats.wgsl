@@ -50,7 +50,19 @@ fn is_finite_bits(bits: u32) -> bool {
   return (bits & 0x7f800000u) != 0x7f800000u;
 }
 
+fn is_nan_bits(bits: u32) -> bool {
+  return (bits & 0x7fffffffu) > 0x7f800000u;
+}
+
 const NEGATIVE_INFINITY_BITS = 0xff800000u;
+const NAN_BITS = 0x7fc00000u;
+
+// WGSL has no NaN constant: its bits come from a variable.
+var<private> nan_bits: u32 = NAN_BITS;
+
+fn nan() -> f32 {
+  return bitcast<f32>(nan_bits);
+}
 
 // e4m3 pattern of the f32 with these bits times `factor`, ties to even, saturating at 448.
 fn f8_of_scaled(bits: u32, factor: f32) -> u32 {

@@ -43,6 +43,13 @@ export type Unit = 1 | 4 | 8;
 /** The WGSL type of a unit of floats: sums and products with a number work on each of them. */
 export const UNIT_TYPES: Readonly<Record<Unit, string>> = { 1: "f32", 4: "vec4f", 8: "mat2x4f" };
 
+/** WGSL: the unit's type as `Unit`, and `nan_unit()`, one of NaNs. */
+export function unitAlias(unit: Unit): string {
+  const vector = "vec4f(nan(), nan(), nan(), nan())";
+  const nans = { 1: "nan()", 4: vector, 8: `mat2x4f(${vector}, ${vector})` }[unit];
+  return `alias Unit = ${UNIT_TYPES[unit]};\nfn nan_unit() -> Unit { return ${nans}; }`;
+}
+
 /** The widest unit for operands of these dtypes: 16 bytes of the narrowest, if `places` (in elements) all allow it. */
 export function widestUnit(dtypes: readonly FloatDType[], places: readonly number[]): Unit {
   const widest = dtypes.some((dtype) => dtype !== "f32") ? 8 : 4;

@@ -3,13 +3,13 @@ import { F32_TOLERANCE } from "../../testing/close.ts";
 import type { OpCase } from "../../testing/op-case.ts";
 import { Random } from "../../testing/random.ts";
 import { emptyStrided, type Layout, strided } from "../../testing/strided.ts";
-import type { CorrectAttnOutArgs, LseBase } from "./index.ts";
+import type { CorrectAttnOutArgs, LseBase, NonFinite } from "./index.ts";
 
 /** How the LSEs of a case are distributed over ranks. Outputs of ranks that hold nothing are NaN. */
 type LsePattern =
   | "random"
   | "equal"
-  /** Rank 0 at 0, the others at -100. */
+  /** Rank 0 at 0, the others at -200. */
   | "dominant"
   /** An eighth each of -inf, NaN and +inf. */
   | "special"
@@ -21,7 +21,9 @@ type LsePattern =
   /** Spread over 60. */
   | "wide"
   /** Around 1000: base^lse overflows unless the maximum is subtracted. */
-  | "large";
+  | "large"
+  /** All at -1e30: a count's logarithm is absorbed. */
+  | "huge";
 
 interface Row {
   readonly ranks: number;
@@ -30,6 +32,9 @@ interface Row {
   readonly dtype?: DType;
   readonly base?: LseBase;
   readonly lses?: LsePattern;
+  readonly nonFinite?: NonFinite;
+  /** Some elements of the output are NaN or infinite. */
+  readonly damaged?: boolean;
   readonly layout?: Layout;
   readonly lseLayout?: Layout;
   readonly inPlace?: boolean;
@@ -70,6 +75,17 @@ const ROWS: readonly Row[] = [
   { ranks: 3, shape: [4, 6, 21], rank: 1, layout: "every-second", lseLayout: "every-second", dtype: "f16" },
   { ranks: 3, shape: [4, 6, 21], rank: 1, layout: "columns-first", lseLayout: "columns-first", dtype: "bf16" },
   { ranks: 3, shape: [4, 6, 21], rank: 1, layout: "columns-first", inPlace: true, lses: "special" },
+  // NaN and +inf LSEs that are not empty; outputs that are not finite under factors of 0.
+  { ranks: 8, shape: [16, 8, 32], rank: 5, lses: "special", nonFinite: "propagate" },
+  { ranks: 4, shape: [4, 8, 128], dtype: "f16", lses: "special", base: "2", nonFinite: "propagate", inPlace: true },
+  { ranks: 4, shape: [4, 8, 21], dtype: "bf16", lses: "special", nonFinite: "propagate", layout: "every-second" },
+  { ranks: 3, shape: [4, 4, 16], rank: 2, lses: "rank-empty", nonFinite: "propagate" },
+  { ranks: 4, shape: [4, 4, 16], rank: 1, lses: "all-empty", nonFinite: "propagate" },
+  { ranks: 4, shape: [2, 3, 128], rank: 1, lses: "dominant", damaged: true, nonFinite: "propagate" },
+  { ranks: 4, shape: [2, 3, 128], rank: 1, lses: "dominant", damaged: true, dtype: "f16", nonFinite: "propagate" },
+  { ranks: 4, shape: [2, 3, 21], rank: 1, lses: "dominant", damaged: true },
+  { ranks: 4, shape: [2, 3, 20], rank: 1, lses: "huge" },
+  { ranks: 4, shape: [2, 3, 20], rank: 1, lses: "huge", base: "2", nonFinite: "propagate" },
   { ranks: 2, shape: [0, 4, 8] },
   { ranks: 2, shape: [2, 0, 8] },
   { ranks: 2, shape: [2, 4, 0] },
@@ -79,7 +95,7 @@ export const CORRECT_ATTN_OUT_CASES: readonly OpCase<HeapCorrectAttnOutArgs>[] =
   name: describeRow(row),
   tolerance: F32_TOLERANCE,
   build: (arena) => {
-    const { ranks, shape, rank = 0, dtype = "f32", base, lses: pattern = "random" } = row;
+    const { ranks, shape, rank = 0, dtype = "f32", base, nonFinite, lses: pattern = "random" } = row;
     const { layout = "contiguous", lseLayout = "contiguous", inPlace = false } = row;
     const [batch, heads, dim] = shape;
     const random = new Random(1000 + index);
@@ -90,12 +106,18 @@ export const CORRECT_ATTN_OUT_CASES: readonly OpCase<HeapCorrectAttnOutArgs>[] =
     for (let at = 0; at < values.length; at++) {
       if (!Number.isFinite(lseValues[rank * rows + Math.floor(at / dim)])) values[at] = Number.NaN;
     }
+    if (row.damaged) {
+      for (let at = 0; at < values.length; at += 5) {
+        values[at] = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY][random.integer(3)] ?? 0;
+      }
+    }
     const out = strided(arena, dtype, shape, values, layout);
     return {
       out,
       lses: strided(arena, "f32", [ranks, batch, heads], lseValues, lseLayout),
       rank,
       ...(base === undefined ? {} : { base }),
+      ...(nonFinite === undefined ? {} : { nonFinite }),
       correctedOut: inPlace ? out : emptyStrided(arena, dtype, shape, layout),
       lse: emptyStrided(arena, "f32", [batch, heads], lseLayout),
     };
@@ -120,7 +142,7 @@ function drawLses(
       case "equal":
         return 1.25;
       case "dominant":
-        return rank === 0 ? 0 : -100;
+        return rank === 0 ? 0 : -200;
       case "special":
         return [Number.NEGATIVE_INFINITY, Number.NaN, Number.POSITIVE_INFINITY][eighth] ?? value;
       case "rank-empty":
@@ -133,6 +155,8 @@ function drawLses(
         return random.uniform() * 60 - 30;
       case "large":
         return 1000 + value;
+      case "huge":
+        return -1e30;
     }
   };
   return Float64Array.from({ length: ranks * rows }, (_, at) => draw(Math.floor(at / rows), at % rows));
@@ -142,6 +166,8 @@ function describeRow(row: Row): string {
   const [batch, heads, dim] = row.shape;
   const parts = [`N${row.ranks} B${batch} H${heads} D${dim} ${row.dtype ?? "f32"} base ${row.base ?? "e"}`];
   parts.push(`${row.lses ?? "random"} LSEs`);
+  if (row.nonFinite !== undefined) parts.push(row.nonFinite);
+  if (row.damaged) parts.push("damaged");
   if (row.layout !== undefined) parts.push(row.layout);
   if (row.inPlace) parts.push("in place");
   return parts.join(", ");

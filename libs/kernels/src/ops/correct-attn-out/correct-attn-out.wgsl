@@ -6,10 +6,11 @@
 // Memory traffic: out once in and once out, the LSEs of all ranks once in, lse once out.
 // Numerical contract: f32; factor = base^(lse_rank - m) / sum_i base^(lse_i - m) with m the largest finite LSE, which
 // equals base^(lse_rank - lse) without the rounding of lse. LSEs are tested by bit patterns: WGSL may assume that
-// floats are finite. A factor of 0 gives exactly 0.
+// floats are finite. PROPAGATE: only an LSE of -inf is skipped, and only its row is 0; a NaN or +inf LSE makes the row NaN. Else
+// NaN and +inf count as -inf, and a factor of 0 gives exactly 0.
 //
 // Before this text come: THREADS, ROWS, ROW_UNITS (units per row), LOADS (units that a thread has in flight), RANKS,
-// BASE_2; Unit, fetch_out, decoded_out, store_corrected (in units). Loops marked `unroll` are written out.
+// BASE_2, PROPAGATE; Unit, fetch_out, decoded_out, store_corrected (in units). Loops marked `unroll` are written out.
 
 struct Params {
   rows: u32,
@@ -25,6 +26,10 @@ struct Params {
 @group(0) @binding(1) var<storage, read> lses: array<u32>;
 @group(0) @binding(2) var<storage, read_write> lse: array<u32>;
 
+// In the place of factors, which are from 0 to 1.
+const NONE = -1.0;
+const POISON = -2.0;
+
 var<workgroup> factors: array<f32, ROWS>;
 
 fn power(exponent: f32) -> f32 {
@@ -37,20 +42,23 @@ fn logarithm(value: f32) -> f32 {
   return log(value);
 }
 
-// Writes the row's LSE and returns its factor.
+// Writes the row's LSE and returns its factor; NONE where the row counts as empty, which is then not read.
 fn correct_row(row: u32) -> f32 {
   var maximum = 0.0;
   var any = false;
+  var poisoned = false;
   for (var rank = 0u; rank < RANKS; rank++) {
     let bits = lses[params.lses_first + rank * params.rows + row];
     if (is_finite_bits(bits)) {
       let value = bitcast<f32>(bits);
       maximum = select(value, max(maximum, value), any);
       any = true;
+    } else if (bits != NEGATIVE_INFINITY_BITS) {
+      poisoned = PROPAGATE;
     }
   }
   var sum = 0.0;
-  var own = 0.0;
+  var own = NONE;
   for (var rank = 0u; rank < RANKS; rank++) {
     let bits = lses[params.lses_first + rank * params.rows + row];
     if (is_finite_bits(bits)) {
@@ -59,9 +67,14 @@ fn correct_row(row: u32) -> f32 {
       if (rank == params.rank) { own = share; }
     }
   }
+  if (poisoned) {
+    lse[params.lse_first + row] = NAN_BITS;
+    return POISON;
+  }
   lse[params.lse_first + row] =
     select(NEGATIVE_INFINITY_BITS, bitcast<u32>(maximum + logarithm(max(sum, 1.0))), any);
-  return select(0.0, own / max(sum, 1.0), any);
+  if (own == NONE || (!PROPAGATE && own == 0.0)) { return NONE; }
+  return own / max(sum, 1.0);
 }
 
 @compute @workgroup_size(THREADS)
@@ -96,10 +109,14 @@ fn correct_attn_out(
       let unit = start + i * THREADS + thread;
       if (unit < units) {
         let factor = factors[unit / max(ROW_UNITS, 1u)];
-        // Not a product: 0 * NaN is NaN.
-        var scaled = Unit();
-        if (factor != 0.0) { scaled = decoded_out(fetched[i]) * factor; }
-        store_corrected(corrected_at + unit, scaled);
+        if (factor == POISON) {
+          store_corrected(corrected_at + unit, nan_unit());
+        } else {
+          // Not a product: 0 * NaN is NaN.
+          var scaled = Unit();
+          if (factor != NONE) { scaled = decoded_out(fetched[i]) * factor; }
+          store_corrected(corrected_at + unit, scaled);
+        }
       }
     }
   }

@@ -1,5 +1,5 @@
 import { expectHeapTensor } from "../../operand.ts";
-import { type CorrectAttnOutArgs, checkCorrectAttnOut, type LseBase } from "./index.ts";
+import { type CorrectAttnOutArgs, checkCorrectAttnOut, type LseBase, type NonFinite } from "./index.ts";
 
 /** correctAttnOut in float64. */
 export function correctAttnOutReference(args: CorrectAttnOutArgs): void {
@@ -17,11 +17,11 @@ export function correctAttnOutReference(args: CorrectAttnOutArgs): void {
   const totals = new Float64Array(rows);
   for (let row = 0; row < rows; row++) {
     const rowLses = Array.from({ length: lses.dim(0) }, (_, rank) => allLses[rank * rows + row] ?? 0);
-    const total = mergedLse(rowLses, base);
-    const factor = stateWeight(rowLses[args.rank] ?? 0, total, base);
+    const { lse: total, weights } = mergedStates(rowLses, base, args.nonFinite);
+    const factor = weights[args.rank];
     for (let column = 0; column < dim; column++) {
       const index = row * dim + column;
-      values[index] = factor === 0 ? 0 : (values[index] ?? 0) * factor;
+      values[index] = factor === undefined ? 0 : (values[index] ?? 0) * factor;
     }
     totals[row] = total;
   }
@@ -29,19 +29,29 @@ export function correctAttnOutReference(args: CorrectAttnOutArgs): void {
   lse.set(totals);
 }
 
-/** log_base(sum base^lse_i), ignoring NaN and +inf; -inf when nothing is left. */
-export function mergedLse(lses: readonly number[], base: LseBase): number {
+/**
+ * The LSE of states together, -inf when all are empty, and the weight base^(lse_i - lse) of each; undefined for a state that is
+ * left out, whatever it holds. Weights are relative to the largest LSE, not to the sum: at 1e30 a sum loses the count.
+ */
+export function mergedStates(
+  lses: readonly number[],
+  base: LseBase,
+  nonFinite: NonFinite = "original",
+): { lse: number; weights: (number | undefined)[] } {
+  const isPoison = (lse: number): boolean => !(lse < Number.POSITIVE_INFINITY);
+  if (nonFinite === "propagate" && lses.some(isPoison)) {
+    return { lse: Number.NaN, weights: lses.map(() => Number.NaN) };
+  }
   const counted = lses.filter(Number.isFinite);
-  if (counted.length === 0) return Number.NEGATIVE_INFINITY;
+  if (counted.length === 0) return { lse: Number.NEGATIVE_INFINITY, weights: lses.map(() => undefined) };
   const max = Math.max(...counted);
-  let sum = 0;
-  for (const lse of counted) sum += base === "e" ? Math.exp(lse - max) : 2 ** (lse - max);
-  return max + (base === "e" ? Math.log(sum) : Math.log2(sum));
-}
-
-/** base^(lse - total), 0 for an empty state and where the weight is 0 in f32. */
-export function stateWeight(lse: number, total: number, base: LseBase): number {
-  if (!Number.isFinite(lse)) return 0;
-  const weight = base === "e" ? Math.exp(lse - total) : 2 ** (lse - total);
-  return Math.fround(weight) === 0 ? 0 : weight;
+  const power = (lse: number): number => (base === "e" ? Math.exp(lse - max) : 2 ** (lse - max));
+  const sum = counted.reduce((total, lse) => total + power(lse), 0);
+  const weights = lses.map((lse) => {
+    if (!Number.isFinite(lse)) return undefined;
+    const weight = power(lse) / sum;
+    if (Math.fround(weight) !== 0) return weight;
+    return nonFinite === "original" ? undefined : 0;
+  });
+  return { lse: max + (base === "e" ? Math.log(sum) : Math.log2(sum)), weights };
 }

@@ -23,5 +23,5 @@ export function correctAttnOutWasm(kernels: WasmKernels, context: KernelContext,
   writeState(ints, ranks, out, ranksLses[args.rank], even);
   writeState(ints, ranks + 1, correctedOut, lse, even);
   const grid = even ? [1, tokens * heads] : [tokens, heads];
-  kernel(pointer, ranks, ...grid, dim, args.base === "2" ? 1 : 0);
+  kernel(pointer, ranks, ...grid, dim, args.base === "2" ? 1 : 0, args.nonFinite === "propagate" ? 1 : 0);
 }

@@ -3,7 +3,7 @@ import { GpuTensor } from "../../gpu-tensor.ts";
 import type { Operand } from "../../operand.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
-import { assembleWgsl, floatDType, floatOperand, UNIT_TYPES, widestUnit } from "../../webgpu/wgsl-operands.ts";
+import { assembleWgsl, floatDType, floatOperand, unitAlias, widestUnit } from "../../webgpu/wgsl-operands.ts";
 import type { CorrectAttnOutArgs } from "./index.ts";
 
 const SOURCE = readFileSync(new URL("./correct-attn-out.wgsl", import.meta.url), "utf8");
@@ -15,7 +15,7 @@ const WORKGROUPS_WANTED = 1024;
 
 /** Records correctAttnOut. `args` have been checked. */
 export function recordCorrectAttnOut(recorder: Recorder, args: CorrectAttnOutArgs): void {
-  const { out, lses, rank, base = "e", correctedOut, lse } = args;
+  const { out, lses, rank, base = "e", nonFinite = "original", correctedOut, lse } = args;
   for (const [name, operand] of Object.entries({ out, lses, correctedOut, lse })) {
     expectContiguousOnGpu("correctAttnOut", name, operand);
   }
@@ -39,14 +39,15 @@ export function recordCorrectAttnOut(recorder: Recorder, args: CorrectAttnOutArg
     LOADS: Math.max(1, Math.min(MOST_LOADS, Math.ceil((rowsPerWorkgroup * rowUnits) / THREADS))),
     RANKS: ranks,
     BASE_2: base === "2",
+    PROPAGATE: nonFinite === "propagate",
   };
   const kernel = recorder.kernel({
-    key: `correct-attn-out ${dtype} N${ranks} D${headDim} unit${unit} rows${rowsPerWorkgroup} base${base}${inPlace ? " in place" : ""}`,
+    key: `correct-attn-out ${dtype} N${ranks} D${headDim} unit${unit} rows${rowsPerWorkgroup} base${base} ${nonFinite}${inPlace ? " in place" : ""}`,
     entryPoint: "correct_attn_out",
     bindings: inPlace ? ["uniform", "read", "write", "update"] : ["uniform", "read", "write", "write", "read"],
     wgsl: () =>
       assembleWgsl(SOURCE, constants, [
-        `alias Unit = ${UNIT_TYPES[unit]};`,
+        unitAlias(unit),
         ...(inPlace
           ? [floatOperand("corrected", 3, dtype, unit, "update"), IN_PLACE]
           : [floatOperand("corrected", 3, dtype, unit, "write"), floatOperand("out", 4, dtype, unit, "read")]),

@@ -1,13 +1,13 @@
 import { ArgumentError, describe, describeName } from "@lockstep/tensor";
 import { expectArguments, expectDType, expectShape, FLOATS, type Operand } from "../../operand.ts";
 import { expectApart, expectWritable } from "../../overlapping-operands.ts";
-import type { LseBase } from "../correct-attn-out/index.ts";
+import { checkNonFinite, type LseBase, type NonFinite } from "../correct-attn-out/index.ts";
 
 /**
  * Merges N partial attention states over disjoint keys into one: with m and lse as in correctAttnOut,
- * out = sum_i base^(lse_i - lse) * outs_i, folded in the order given, in f32. A state whose LSE is -inf, NaN or +inf
- * counts as empty, and its output is ignored whatever it holds, as is that of a state whose factor is 0 in f32; all empty
- * gives 0 and -inf. Factors below the smallest normal f32 may count as 0.
+ * out = sum_i base^(lse_i - lse) * outs_i, folded in the order given, in f32. A state whose LSE is -inf
+ * is empty, and its output is ignored whatever it holds; all empty gives 0 and -inf. In the mode "original" an LSE of NaN or +inf
+ * counts as -inf too, and the output of a state whose factor is 0 in f32 is ignored as well; see {@link NonFinite}. Factors below the smallest normal f32 may count as 0.
  * Source: FlashAttention split-KV reduction; "Cascade attention" merge_state of FlashInfer.
  */
 export interface MergeAttnStatesArgs {
@@ -17,6 +17,8 @@ export interface MergeAttnStatesArgs {
   readonly lses: readonly Operand[];
   /** Base of the LSEs. Default "e". */
   readonly base?: LseBase;
+  /** Default "original". */
+  readonly nonFinite?: NonFinite;
   /** Merged output [T, H, D], f32, f16 or bf16 (rounded once, at the end). Must not overlap the inputs. */
   readonly out: Operand;
   /** Merged LSE [T, H], f32, in `base`. Must not overlap the inputs. */
@@ -69,4 +71,5 @@ export function checkMergeAttnStates(args: MergeAttnStatesArgs): void {
       if (lse !== undefined) expectApart(name, "lse", lse, argument, input);
     }
   }
+  checkNonFinite(name, args.nonFinite);
 }

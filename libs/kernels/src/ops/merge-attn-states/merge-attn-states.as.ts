@@ -2,16 +2,17 @@
 //
 // Grid: one thread walks tokens, then heads four at a time; a row is merged 16 columns at a time in registers.
 // Traffic: reads every state's LSE and columns once, writes the D columns once.
-// Numerics: f32, folded in the order of the states; a state of weight 0 is not read.
+// Numerics: f32, folded in the order of the states. Non-finite numbers: in the original's mode a state of weight 0 is not read; in
+// the mode that propagates only an empty state is not, and one NaN or +inf LSE makes its row NaN.
 
 import { BF16, F16, load1, load4, store1, store8 } from "../../wasm/dtype.as";
 import { allFinite } from "../../wasm/halves.as";
-import { largestLse, STATE_BYTES, statePower, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
+import { isEmpty, largestLse, poison, STATE_BYTES, statePower, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
 import { mergeHalves_bf16, mergeHalves_f16, mergeTwoHalves_bf16, mergeTwoHalves_f16 } from "./merge-halves.as";
 
 /**
- * `states` describes the N states, then the result (LSE pointer 0: not wanted). `weights` has room for N vectors and N
- * (row pointer, column stride, weight) triples behind them.
+ * `states` describes the N states, then the result (LSE pointer 0: not wanted). `weights` has room for N + 1 vectors
+ * and N (row pointer, column stride, weight) triples behind them.
  */
 // @ts-ignore: decorator
 @inline
@@ -23,11 +24,12 @@ function merge<S, T>(
   dim: i32,
   base2: bool,
   weights: usize,
+  propagate: bool,
 ): void {
   const target = states + count * STATE_BYTES;
   const lseAt: usize = load<u32>(target, 16);
   const lseHeadStride = load<u32>(target, 24);
-  const rows = weights + count * 16;
+  const rows = weights + (count + 1) * 16;
   for (let token = 0; token < tokens; token++) {
     for (let head = 0; head < heads; head += 4) {
       const lanes = min(4, heads - head);
@@ -38,11 +40,19 @@ function merge<S, T>(
         v128.store(weights + index * 16, power);
         sum = f32x4.add(sum, power);
       }
+      // A weight of -0 marks a state that is left out.
+      const none = f32x4.splat(-0.0);
       for (let index = 0; index < count; index++) {
-        v128.store(weights + index * 16, stateWeights(v128.load(weights + index * 16), sum));
+        const weight = stateWeights(v128.load(weights + index * 16), sum);
+        const isNone = propagate
+          ? isEmpty(states + index * STATE_BYTES, token, head, lanes)
+          : f32x4.eq(weight, f32x4.splat(0));
+        v128.store(weights + index * 16, v128.bitselect(none, weight, isNone));
       }
+      const poisoned = propagate ? poison(states, count, token, head, lanes) : f32x4.splat(0);
+      if (propagate) v128.store(weights + count * 16, poisoned);
       if (lseAt != 0) {
-        const total = totalLse(max, sum, base2);
+        const total = f32x4.add(totalLse(max, sum, base2), poisoned);
         const at = lseAt + token * load<u32>(target, 20) + head * lseHeadStride;
         v128.store32_lane(at, total, 0);
         if (lanes > 1) v128.store32_lane(at + lseHeadStride, total, 1);
@@ -50,11 +60,15 @@ function merge<S, T>(
         if (lanes > 3) v128.store32_lane(at + 3 * lseHeadStride, total, 3);
       }
       for (let lane = 0; lane < lanes; lane++) {
+        if (propagate && load<u32>(weights + count * 16 + lane * 4) != 0) {
+          poisonRow<T>(stateRow(target, token, head + lane), load<u32>(target, 12), dim);
+          continue;
+        }
         let used = 0;
         let contiguous = load<u32>(target, 12) == sizeof<T>();
         for (let index = 0; index < count; index++) {
           const weight = load<f32>(weights + index * 16 + lane * 4);
-          if (weight == 0) continue;
+          if (reinterpret<u32>(weight) == 0x80000000) continue;
           const state = states + index * STATE_BYTES;
           const entry = rows + used * 12;
           store<u32>(entry, <u32>stateRow(state, token, head + lane));
@@ -67,6 +81,10 @@ function merge<S, T>(
       }
     }
   }
+}
+
+function poisonRow<T>(target: usize, stride: u32, dim: i32): void {
+  for (let column = 0; column < dim; column++) store1<T>(target + column * stride, NaN);
 }
 
 /** target = sum over `count` (pointer, stride, weight) triples. */
@@ -121,38 +139,38 @@ function rowsAreFinite<T>(rows: usize, count: i32, dim: i32): bool {
   return true;
 }
 
-export function mergeAttnStates_f32_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
-  merge<f32, f32>(s, n, t, h, d, base2, w);
+export function mergeAttnStates_f32_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+  merge<f32, f32>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_f32_f16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
-  merge<f32, F16>(s, n, t, h, d, base2, w);
+export function mergeAttnStates_f32_f16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+  merge<f32, F16>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_f32_bf16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
-  merge<f32, BF16>(s, n, t, h, d, base2, w);
+export function mergeAttnStates_f32_bf16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+  merge<f32, BF16>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_f16_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
-  merge<F16, f32>(s, n, t, h, d, base2, w);
+export function mergeAttnStates_f16_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+  merge<F16, f32>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_f16_f16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
-  merge<F16, F16>(s, n, t, h, d, base2, w);
+export function mergeAttnStates_f16_f16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+  merge<F16, F16>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_f16_bf16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
-  merge<F16, BF16>(s, n, t, h, d, base2, w);
+export function mergeAttnStates_f16_bf16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+  merge<F16, BF16>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_bf16_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
-  merge<BF16, f32>(s, n, t, h, d, base2, w);
+export function mergeAttnStates_bf16_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+  merge<BF16, f32>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_bf16_f16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
-  merge<BF16, F16>(s, n, t, h, d, base2, w);
+export function mergeAttnStates_bf16_f16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+  merge<BF16, F16>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_bf16_bf16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize): void {
-  merge<BF16, BF16>(s, n, t, h, d, base2, w);
+export function mergeAttnStates_bf16_bf16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+  merge<BF16, BF16>(s, n, t, h, d, base2, w, p);
 }

@@ -5,11 +5,12 @@
 // meanwhile; then all threads fold and store what they fetched, and stream what is left.
 // Memory traffic: every state and LSE once in, out (and lse) once out.
 // Numerical contract: f32, states folded in the order given, weights base^(lse_i - m) / sum_j base^(lse_j - m) with m
-// the largest finite LSE. LSEs are tested by bit patterns: WGSL may assume that floats are finite. A state of weight 0
+// the largest finite LSE. LSEs are tested by bit patterns: WGSL may assume that floats are finite. PROPAGATE: only a state
+// whose LSE is -inf is not added, and a NaN or +inf LSE makes its row NaN. Else NaN and +inf count as -inf, and a state of weight 0
 // is not added at all.
 //
 // Before this text come: THREADS, ROWS, ROW_UNITS (units per row), STATES, LOADS (units that a thread has in flight),
-// FETCHED (LOADS * STATES), BASE_2; Unit, fetch_outs, decoded_outs, store_out (in units), write_lse. Loops marked
+// FETCHED (LOADS * STATES), BASE_2, PROPAGATE; Unit, fetch_outs, decoded_outs, store_out (in units), write_lse. Loops marked
 // `unroll` are written out.
 
 struct Params {
@@ -25,6 +26,10 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> lses: array<u32>;
+
+// In the place of weights, which are from 0 to 1: not added; and, for a row's first state, a row of NaNs.
+const NONE = -1.0;
+const POISON = -2.0;
 
 var<workgroup> weights: array<f32, ROWS * STATES>;
 
@@ -42,23 +47,37 @@ fn logarithm(value: f32) -> f32 {
 fn weigh_row(r: u32, row: u32) {
   var maximum = 0.0;
   var any = false;
+  var poisoned = false;
   for (var state = 0u; state < STATES; state++) {
     let bits = lses[params.lses_first + state * params.lses_stride + row];
     if (is_finite_bits(bits)) {
       let value = bitcast<f32>(bits);
       maximum = select(value, max(maximum, value), any);
       any = true;
+    } else if (bits != NEGATIVE_INFINITY_BITS) {
+      poisoned = PROPAGATE;
     }
   }
   var sum = 0.0;
   for (var state = 0u; state < STATES; state++) {
     let bits = lses[params.lses_first + state * params.lses_stride + row];
-    var share = 0.0;
-    if (is_finite_bits(bits)) { share = power(bitcast<f32>(bits) - maximum); }
+    var share = NONE;
+    if (is_finite_bits(bits)) {
+      share = power(bitcast<f32>(bits) - maximum);
+      sum += share;
+      if (!PROPAGATE && share == 0.0) { share = NONE; }
+    }
     weights[r * STATES + state] = share;
-    sum += share;
   }
-  for (var state = 0u; state < STATES; state++) { weights[r * STATES + state] /= max(sum, 1.0); }
+  for (var state = 0u; state < STATES; state++) {
+    let share = weights[r * STATES + state];
+    if (share != NONE) { weights[r * STATES + state] = share / max(sum, 1.0); }
+  }
+  if (poisoned) {
+    weights[r * STATES] = POISON;
+    write_lse(row, NAN_BITS);
+    return;
+  }
   write_lse(row, select(NEGATIVE_INFINITY_BITS, bitcast<u32>(maximum + logarithm(max(sum, 1.0))), any));
 }
 
@@ -104,8 +123,9 @@ fn merge_attn_states(
         var sum = Unit();
         for (var state = 0u; state < STATES; state++) { // unroll
           let weight = weights[r * STATES + state];
-          if (weight != 0.0) { sum += decoded_outs(fetched[i * STATES + state]) * weight; }
+          if (weight >= 0.0) { sum += decoded_outs(fetched[i * STATES + state]) * weight; }
         }
+        if (weights[r * STATES] == POISON) { sum = nan_unit(); }
         store_out(params.out_first + first * ROW_UNITS + unit, sum);
       }
     }

@@ -1,5 +1,5 @@
 import { expectHeapTensor } from "../../operand.ts";
-import { mergedLse, stateWeight } from "../correct-attn-out/reference.ts";
+import { mergedStates } from "../correct-attn-out/reference.ts";
 import { checkMergeAttnStates, type MergeAttnStatesArgs } from "./index.ts";
 
 /** mergeAttnStates in float64. */
@@ -17,10 +17,10 @@ export function mergeAttnStatesReference(args: MergeAttnStatesArgs): void {
   const totals = new Float64Array(rows);
   for (let row = 0; row < rows; row++) {
     const rowLses = lses.map((state) => state[row] ?? 0);
-    const total = mergedLse(rowLses, base);
+    const { lse: total, weights } = mergedStates(rowLses, base, args.nonFinite);
     for (const [index, state] of outs.entries()) {
-      const weight = stateWeight(rowLses[index] ?? 0, total, base);
-      if (weight === 0) continue;
+      const weight = weights[index];
+      if (weight === undefined) continue;
       for (let column = row * dim; column < (row + 1) * dim; column++) {
         values[column] = (values[column] ?? 0) + weight * (state[column] ?? 0);
       }

@@ -17,10 +17,11 @@ export function mergeAttnStatesWasm(kernels: WasmKernels, context: KernelContext
   const [tokens = 0, heads = 0, dim = 0] = out.shape;
   const kernel = context.get(`${name} ${dtype} ${out.dtype}`, () => kernels.kernel(`${name}_${dtype}_${out.dtype}`));
   const stateBytes = (outs.length + 1) * STATE_WORDS * 4;
-  const { pointer, ints } = kernels.reserve(stateBytes + outs.length * 28);
+  const { pointer, ints } = kernels.reserve(stateBytes + (outs.length + 1) * 28);
   const even = rowsAreEven([...outs, ...lses, out, lse]);
   for (const [index, state] of outs.entries()) writeState(ints, index, state, lses[index], even);
   writeState(ints, outs.length, out, lse, even);
   const grid = even ? [1, tokens * heads] : [tokens, heads];
-  kernel(pointer, outs.length, ...grid, dim, args.base === "2" ? 1 : 0, pointer + stateBytes);
+  const propagate = args.nonFinite === "propagate" ? 1 : 0;
+  kernel(pointer, outs.length, ...grid, dim, args.base === "2" ? 1 : 0, pointer + stateBytes, propagate);
 }

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import { ArgumentError } from "@lockstep/tensor";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
-import { assembleWgsl, floatDType, floatOperand, UNIT_TYPES, widestUnit } from "../../webgpu/wgsl-operands.ts";
+import { assembleWgsl, floatDType, floatOperand, unitAlias, widestUnit } from "../../webgpu/wgsl-operands.ts";
 import type { MergeAttnStatesArgs } from "./index.ts";
 
 const SOURCE = readFileSync(new URL("./merge-attn-states.wgsl", import.meta.url), "utf8");
@@ -15,7 +15,7 @@ const FLOATS_IN_WORKGROUP_MEMORY = 4096;
 
 /** Records mergeAttnStates. `args` have been checked. */
 export function recordMergeAttnStates(recorder: Recorder, args: MergeAttnStatesArgs): void {
-  const { outs, lses, base = "e", out, lse } = args;
+  const { outs, lses, base = "e", nonFinite = "original", out, lse } = args;
   const [first] = outs;
   if (first === undefined) return;
   for (const [index, operand] of outs.entries()) expectContiguousOnGpu("mergeAttnStates", `outs[${index}]`, operand);
@@ -48,17 +48,18 @@ export function recordMergeAttnStates(recorder: Recorder, args: MergeAttnStatesA
     LOADS: loads,
     FETCHED: loads * states,
     BASE_2: base === "2",
+    PROPAGATE: nonFinite === "propagate",
   };
   const writesLse = lseRegion !== undefined;
   const kernel = recorder.kernel({
     key:
-      `merge-attn-states ${from}->${to} D${headDim} N${states} unit${unit} rows${rowsPerWorkgroup} base${base}` +
+      `merge-attn-states ${from}->${to} D${headDim} N${states} unit${unit} rows${rowsPerWorkgroup} base${base} ${nonFinite}` +
       (writesLse ? " lse" : ""),
     entryPoint: "merge_attn_states",
     bindings: ["uniform", "read", "read", "write", ...(writesLse ? (["write"] as const) : [])],
     wgsl: () =>
       assembleWgsl(SOURCE, constants, [
-        `alias Unit = ${UNIT_TYPES[unit]};`,
+        unitAlias(unit),
         floatOperand("outs", 2, from, unit, "read"),
         floatOperand("out", 3, to, unit, "write"),
         writesLse ? LSE_WRITTEN : LSE_DROPPED,

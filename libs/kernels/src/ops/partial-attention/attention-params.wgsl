@@ -39,7 +39,8 @@ struct Params {
 // Bits of the LSE [T, Hq], or of the splits' maximum (times log2(e)) and sum [T, Hq, splits, 2].
 @group(0) @binding(3) var<storage, read_write> lse: array<u32>;
 
-const LOWEST = -1e30;
+// The lowest f32.
+const LOWEST = -0x1.fffffep+127f;
 const LOG2_E = 1.4426950408889634;
 const LN_2 = 0.6931471805599453;
 

@@ -11,6 +11,7 @@ import {
   type Operand,
 } from "../../operand.ts";
 import { expectApart, expectWritable } from "../../overlapping-operands.ts";
+import { checkScoreFactor, checkSink, checkSoftcap } from "./score-numbers.ts";
 import { checkScale, KV_DTYPES, type KvScale } from "../../quantised-kv.ts";
 import { expectUnitStride } from "../write-kv-cache/index.ts";
 
@@ -23,6 +24,10 @@ import { expectUnitStride } from "../write-kv-cache/index.ts";
  * out = sum_k exp(s_k - lse) * value_k. No visible key gives out 0 and lse -inf. Arithmetic in f32; on a GPU's matrix units
  * (an f16 cache and groups of 4 query heads or more) with weights rounded to f16, a relative error of at most 2^-11 each. Pages and slots
  * that no visible position maps to are never read into the result, whatever they hold.
+ *
+ * Nothing that is not finite is hidden: a visible key whose score is NaN or infinite in f32 makes the row's out and lse NaN (a
+ * softcap bounds an infinite score, so that it is a number, but for f16 caches on matrix units); a
+ * value that is not finite makes its column so, however small the key's weight, and leaves lse alone.
  *
  * An attention sink is a logit of its head that joins the denominator like a key whose value is 0: it counts in lse, for
  * every token but padding (position -1). Of the shards of a context exactly one must be given the sinks.
@@ -136,11 +141,12 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
   const sinks = args.sinks === undefined ? undefined : checkSinks(name, args.sinks, queryHeads);
   const headGroup = checkHeadGroup(name, args.headGroup, queryHeads, kvHeads);
   const scale = args.scale ?? 1 / Math.sqrt(Math.max(1, keyDim));
-  if (!Number.isFinite(scale)) throw new ArgumentError(name, "scale", "a finite number", describe(scale));
+  checkScoreFactor(name, "scale", scale);
+  // Kernels take e4m3 numbers as multiples of 1/256.
+  const worth = keyCache.dtype === "f8e4m3" ? 256 : 1;
+  for (const keyScale of keyScales ?? []) checkScoreFactor(name, "scale times keyScale", scale * keyScale * worth);
   const softcap = args.softcap ?? 0;
-  if (!Number.isFinite(softcap) || softcap < 0 || (args.softcap !== undefined && softcap === 0)) {
-    throw new ArgumentError(name, "softcap", "a positive finite number", describe(args.softcap));
-  }
+  if (args.softcap !== undefined) checkSoftcap(name, args.softcap);
   if (args.window !== undefined) expectInteger(name, "window", args.window, 1, 2 ** 31 - 1);
   const shard = args.shard ?? UNSHARDED;
   checkKvShard(name, shard, blockSize);
@@ -174,7 +180,9 @@ function checkSinks(name: string, sinks: Tensor, queryHeads: number): Float32Arr
   expectTensor(name, "sinks", sinks);
   expectShape(name, "sinks", sinks, [queryHeads]);
   expectDType(name, "sinks", sinks, ["f32"]);
-  return Float32Array.from(sinks.toNumbers());
+  const numbers = Float32Array.from(sinks.toNumbers());
+  for (const [head, sink] of numbers.entries()) checkSink(name, `sinks[${head}]`, sink);
+  return numbers;
 }
 
 function checkHeadGroup(

@@ -55,6 +55,7 @@ fn store_state(place: u32, split: u32, reference: f32, sum: f32) {
     lse[(place * params.splits + split) * 2u + 1u] = bitcast<u32>(sum);
   } else {
     let natural = (reference + log2(max(sum, 1e-30))) * LN_2;
-    lse[params.lse_first + place] = select(bitcast<u32>(natural), NEGATIVE_INFINITY_BITS, sum == 0.0);
+    let bits = select(bitcast<u32>(natural), NEGATIVE_INFINITY_BITS, sum == 0.0);
+    lse[params.lse_first + place] = select(NAN_BITS, bits, is_finite_bits(bitcast<u32>(sum)));
   }
 }

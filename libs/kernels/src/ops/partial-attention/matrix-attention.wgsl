@@ -14,7 +14,7 @@
 // a relative error of at most 2^-11 each. A row's reference follows its maximum, SLACK below it at first, and is raised
 // once a score exceeds it by more than LIMIT, so that weights stay far from the largest f16 and small ones keep their
 // digits. Places of a tile beyond the split's keys load its nearest key, with weight and values 0. An order of additions
-// that depends on sizes alone.
+// that depends on sizes alone. A visible score that is not finite (told by its bits) counts as LOWEST and makes the row's sum NaN.
 //
 // Before this text come matrix-attention-memory.wgsl and, as constants: THREADS, SUBGROUPS, KEYS, KEY_TILES (of 16),
 // KEY_SPLIT, OWN_KEY_TILES, ROWS, ROW_TILES, TILE_ROWS, K_GROUPS, STEPS (of 16 columns), COLUMN_TILES, ACCUMULATORS
@@ -215,17 +215,26 @@ fn matrix_attention(
     // Softmax. This thread's scores: OWN keys of row own_row.
     var own: array<f32, OWN>;
     var maximum = LOWEST;
+    var unsound = false;
     for (var j = 0u; j < OWN; j++) { // unroll
       var score = 0.0;
       for (var g = 0u; g < K_GROUPS; g++) { // unroll
         score += scratch[(g * ROWS + own_row) * SCORE_PITCH + row_lane * OWN + j];
       }
       score *= score_scale;
-      if (SOFTCAP) { score = capped(score) * LOG2_E; }
+      var finite = true;
+      if (SOFTCAP) {
+        finite = !is_nan_bits(bitcast<u32>(score));
+        score = capped(score) * LOG2_E;
+      }
       let key = tile + row_lane * OWN + j;
-      own[j] = select(LOWEST, score, key >= low && key < high);
+      let visible = key >= low && key < high;
+      finite = finite & is_finite_bits(bitcast<u32>(score));
+      unsound = unsound | (visible & !finite);
+      own[j] = select(LOWEST, score, visible & finite);
       maximum = max(maximum, own[j]);
     }
+    own_sum = select(own_sum, nan(), unsound);
     maximum = row_maximum(maximum, thread);
     if (maximum > reference + LIMIT) {
       let raised = maximum - SLACK;

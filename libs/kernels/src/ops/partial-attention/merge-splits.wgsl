@@ -28,7 +28,8 @@ struct Params {
 @group(0) @binding(4) var<storage, read_write> out: array<f32>;
 @group(0) @binding(5) var<storage, read_write> lse: array<u32>;
 
-const LOWEST = -1e30;
+// The lowest f32.
+const LOWEST = -0x1.fffffep+127f;
 const LN_2 = 0.6931471805599453;
 
 var<workgroup> group_maxima: array<f32, GROUPS>;
@@ -100,6 +101,7 @@ fn merge_splits(
   if (column < VALUE_DIM) { out[params.out_first + row * VALUE_DIM + column] = select(folded / sum, 0.0, sum == 0.0); }
   if (thread == 0u && index % COLUMN_BLOCKS == 0u) {
     let natural = (maximum + log2(max(sum, 1e-30))) * LN_2;
-    lse[params.lse_first + row] = select(bitcast<u32>(natural), NEGATIVE_INFINITY_BITS, sum == 0.0);
+    let bits = select(bitcast<u32>(natural), NEGATIVE_INFINITY_BITS, sum == 0.0);
+    lse[params.lse_first + row] = select(NAN_BITS, bits, is_finite_bits(bitcast<u32>(sum)));
   }
 }

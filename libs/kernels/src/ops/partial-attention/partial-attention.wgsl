@@ -14,7 +14,8 @@
 // their absolute index: a row's result does not depend on where its item's keys begin. Places of a tile beyond the
 // item's keys load its nearest key instead, with weight and values 0; keys that a row does not see are never added to
 // it (selected away, not multiplied by 0). No float is infinite: a running maximum starts at LOWEST, and -inf leaves as
-// a bit pattern.
+// a bit pattern. A visible score that is not finite (told by its bits) counts as LOWEST and makes the row's sum NaN, and so its output
+// and LSE. Weights of keys that a row does not see are HIDDEN where values are added.
 //
 // Before this text come, as constants: THREADS, LANES, TEAMS, KEYS, TILE, ROWS, ROW_SLOTS (ROWS up to a power of two),
 // SCORES (KEYS * ROW_SLOTS), OWN, OWN_ROWS and OWN_KEYS (rows that a lane's own scores belong to, and keys of each), SPREAD (lanes that own the same),
@@ -24,6 +25,9 @@
 // BLOCK_SIZE;
 // as code: query_vector, fetch_key, decoded_key, fetch_value, decoded_value; own_scores, all_scores, all_rows,
 // row_maximum, row_sum (see team-exchange.ts); PLACE and its parameter. Loops marked `unroll` are written out.
+
+// In the place of a weight.
+const HIDDEN = -1.0;
 
 var<workgroup> team_maxima: array<f32, ROWS * TEAMS>;
 var<workgroup> team_sums: array<f32, ROWS * TEAMS>;
@@ -177,11 +181,22 @@ fn partial_attention(
 
     var own = own_scores(scores, place);
     var rescale: array<f32, OWN_ROWS>;
+    var hidden: array<bool, OWN>;
     for (var j = 0u; j < OWN; j++) { // unroll
       let key = tile + ((own_first + j) % KEYS) * TEAMS + team;
       var score = own[j];
-      if (SOFTCAP) { score = capped(score); }
-      own[j] = select(LOWEST, score * LOG2_E, key >= row_low[j / KEYS] && key < row_high[j / KEYS]);
+      // An infinity has a bound under a softcap; NaN has none.
+      var finite = true;
+      if (SOFTCAP) {
+        finite = !is_nan_bits(bitcast<u32>(score));
+        score = capped(score);
+      }
+      score *= LOG2_E;
+      let visible = key >= row_low[j / KEYS] && key < row_high[j / KEYS];
+      finite = finite & is_finite_bits(bitcast<u32>(score));
+      sums[j / KEYS] = select(sums[j / KEYS], nan(), visible & !finite);
+      own[j] = select(LOWEST, score, visible & finite);
+      hidden[j] = !visible;
     }
     for (var j = 0u; j < OWN_ROWS; j++) { // unroll
       var maximum = maxima[j];
@@ -195,7 +210,7 @@ fn partial_attention(
       for (var k = 0u; k < OWN_KEYS; k++) { // unroll
         let score = own[j * OWN_KEYS + k];
         let weight = select(exp2(score - maximum), 0.0, score == LOWEST);
-        own[j * OWN_KEYS + k] = weight;
+        own[j * OWN_KEYS + k] = select(weight, HIDDEN, SEVERAL_TOKENS && hidden[j * OWN_KEYS + k]);
         sum += weight;
       }
       sums[j] = sum;
@@ -232,7 +247,7 @@ fn partial_attention(
             let old = values[r * VALUE_VECTORS + round * CHUNK_VECTORS + v];
             let sum = fma(vec4f(weights[r * KEYS + k]), loaded[v], old);
             values[r * VALUE_VECTORS + round * CHUNK_VECTORS + v] =
-              select(sum, old, SEVERAL_TOKENS && weights[r * KEYS + k] == 0.0);
+              select(sum, old, SEVERAL_TOKENS && weights[r * KEYS + k] == HIDDEN);
           }
         }
       }
@@ -297,7 +312,8 @@ fn store_row(place: u32, split: u32, state: vec2f, thread: u32) {
       lse[(place * params.splits + split) * 2u + 1u] = bitcast<u32>(state.y);
     } else {
       let natural = (state.x + log2(max(state.y, 1e-30))) * LN_2;
-      lse[params.lse_first + place] = select(bitcast<u32>(natural), NEGATIVE_INFINITY_BITS, state.y == 0.0);
+      let bits = select(bitcast<u32>(natural), NEGATIVE_INFINITY_BITS, state.y == 0.0);
+      lse[params.lse_first + place] = select(NAN_BITS, bits, is_finite_bits(bitcast<u32>(state.y)));
     }
   }
 }

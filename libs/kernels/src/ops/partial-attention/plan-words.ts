@@ -3,7 +3,7 @@ import type { PartialAttentionArgs, PartialAttentionPlan } from "./index.ts";
 import type { WorkItem } from "./work-items.ts";
 
 /** What the kernels take for minus infinity. */
-const LOWEST = -1e30;
+const LOWEST = -3.4028234663852886e38;
 
 /**
  * Items, tokens, the block table's columns in use, the sinks and the scales, as the kernels read them. `tableWidth` is the unit in

@@ -50,6 +50,11 @@ export function partialAttentionReference(args: PartialAttentionArgs): void {
         scores.push(softcap === 0 ? scaled : softcap * Math.tanh(scaled / softcap));
       }
       const sink = end < 0 ? Number.NEGATIVE_INFINITY : (sinks?.[head] ?? Number.NEGATIVE_INFINITY);
+      if (!scores.every(Number.isFinite)) {
+        lses[row] = Number.NaN;
+        outs.fill(Number.NaN, row * valueDim, (row + 1) * valueDim);
+        continue;
+      }
       const max = scores.reduce((a, b) => Math.max(a, b), sink);
       if (max === Number.NEGATIVE_INFINITY) continue;
       const sum = scores.reduce((total, score) => total + Math.exp(score - max), Math.exp(sink - max));

@@ -1,6 +1,21 @@
-// One step of the online softmax: a tile's scores, in units of ln 2, become weights relative to the new maximum.
+// One step of the online softmax: a tile's scores, in units of ln 2, become weights relative to the new maximum. A visible score that is
+// not finite makes the row's sum NaN, and with it its LSE and output.
 
 import { exp2Negative4, tanh4 } from "../../wasm/math.as";
+
+/** 0 when all scores [first, stop) are finite, else NaN. */
+// @ts-ignore: decorator
+@inline
+function poison(row: usize, first: i32, stop: i32): f32 {
+  let key = first;
+  let scalar: f32 = 0;
+  for (; key < stop && (key & 3) != 0; key++) scalar += load<f32>(row + key * 4) * 0;
+  let lanes = f32x4.splat(0);
+  for (; key + 4 <= stop; key += 4) lanes = f32x4.add(lanes, f32x4.mul(v128.load(row + key * 4), f32x4.splat(0)));
+  for (; key < stop; key++) scalar += load<f32>(row + key * 4) * 0;
+  lanes = f32x4.add(lanes, v128.shuffle<f32>(lanes, lanes, 2, 3, 0, 1));
+  return scalar + f32x4.extract_lane(lanes, 0) + f32x4.extract_lane(lanes, 1);
+}
 
 /**
  * `row` holds `keys` (a multiple of 4) scores, of which [first, stop) count. `state` is the row's maximum and sum so
@@ -20,6 +35,7 @@ export function softmaxRow(row: usize, keys: i32, state: usize, softcap: f32): v
       v128.store(row + key * 4, f32x4.mul(cap, tanh4(f32x4.div(score, cap))));
     }
   }
+  const poisoned = poison(row, first, stop);
   for (let key = 0; key < first; key++) store<f32>(row + key * 4, -Infinity);
   for (let key = stop; key < keys; key++) store<f32>(row + key * 4, -Infinity);
 
@@ -42,6 +58,6 @@ export function softmaxRow(row: usize, keys: i32, state: usize, softcap: f32): v
   sums = f32x4.add(sums, v128.shuffle<f32>(sums, sums, 1, 0, 3, 2));
   const rescale = f32x4.extract_lane(exp2Negative4(f32x4.sub(f32x4.splat(before), reference)), 0);
   store<f32>(state, maximum);
-  store<f32>(state, load<f32>(state, 4) * rescale + f32x4.extract_lane(sums, 0), 4);
+  store<f32>(state, load<f32>(state, 4) * rescale + f32x4.extract_lane(sums, 0) + poisoned, 4);
   store<f32>(state, rescale, 8);
 }
