@@ -1,13 +1,18 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { fileURLToPath } from "node:url";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
-test("closed worlds give their memory back", () => {
-  const script = fileURLToPath(new URL("./open-and-close.ts", import.meta.url));
-  const { exitCode, stdout } = Bun.spawnSync([process.execPath, script], { timeout: 50_000 });
-  expect(exitCode).toBe(0);
-  const { first, last }: { first: number; last: number } = JSON.parse(stdout.toString());
+const script = fileURLToPath(new URL("./open-and-close.ts", import.meta.url));
+
+test.each([
+  ["closed worlds", []],
+  ["worlds that did not open", ["fail"]],
+] as const)("%s leave neither memory nor listeners behind", (_, args) => {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, script, ...args], { timeout: 100_000 });
+  expect([exitCode, stderr.toString()]).toEqual([0, ""]);
+  const { first, last, listeners }: { first: number; last: number; listeners: number } = JSON.parse(stdout.toString());
   // Each world touched 64 MiB: ten that stayed would be 640 MiB.
   expect(last - first).toBeLessThan(200 << 20);
+  expect(listeners).toBe(0);
 });
