@@ -70,7 +70,9 @@ async function checkPrefill(
     const rows = STEPS.flat().reduce((sum, tokens) => sum + tokens, 0);
     for (const prefillChunk of chunkSizes) {
       const results: Buffer[] = [];
-      for (let repeat = 0; repeat < 2; repeat++) {
+      // The same bits again, and nothing leaked, are shown once a case; that chunks of other sizes are right, each time.
+      const runs = prefillChunk === chunkSizes[0] ? 2 : 1;
+      for (let repeat = 0; repeat < runs; repeat++) {
         out.fill(Number.NaN);
         lse.fill(Number.NaN);
         const { options: sent, ...run } = replay;
@@ -91,7 +93,7 @@ async function checkPrefill(
           expect(group.reduce((sum, rank) => sum + (held[rank]?.tokensHeld ?? 0), 0)).toBe(rows);
         }
       }
-      expect(Buffer.compare(results[0] ?? Buffer.alloc(0), results[1] ?? Buffer.alloc(0))).toBe(0);
+      for (const again of results.slice(1)) expect(Buffer.compare(results[0] ?? Buffer.alloc(0), again)).toBe(0);
       const tolerance = item.kvDtype === undefined ? 1e-5 : 1e-4;
       expectNear(`${item.name}, chunks of ${prefillChunk}, out`, out, prepared.expectedOut, tolerance);
       expectNear(`${item.name}, chunks of ${prefillChunk}, lse`, lse, prepared.expectedLse, tolerance);
