@@ -21,6 +21,55 @@ export interface LayerTensorNames {
 /** Which projections of a layer's attention have a bias: none, those of queries, keys and values, or the output's as well. */
 export type AttentionBias = "none" | "qkv" | "qkvo";
 
+/** Defaults of a configuration class of transformers; docs/loading.md names their sources. */
+export interface ClassDefaults {
+  readonly vocab_size: number;
+  readonly hidden_size: number;
+  readonly intermediate_size: number;
+  readonly num_hidden_layers: number;
+  readonly num_attention_heads: number;
+  /** null: as many as num_attention_heads, as where config.json says null. */
+  readonly num_key_value_heads: number | null;
+  /** null: hidden_size / num_attention_heads, rounded down. */
+  readonly head_dim: number | null;
+  readonly max_position_embeddings: number;
+  readonly rms_norm_eps: number;
+  readonly sliding_window: number | null;
+  readonly eos_token_id: number | null;
+}
+
+const LLAMA_DEFAULTS: ClassDefaults = {
+  vocab_size: 32000,
+  hidden_size: 4096,
+  intermediate_size: 11008,
+  num_hidden_layers: 32,
+  num_attention_heads: 32,
+  num_key_value_heads: null,
+  head_dim: null,
+  max_position_embeddings: 2048,
+  rms_norm_eps: 1e-6,
+  sliding_window: null,
+  eos_token_id: 2,
+};
+
+const MISTRAL_DEFAULTS: ClassDefaults = {
+  ...LLAMA_DEFAULTS,
+  intermediate_size: 14336,
+  num_key_value_heads: 8,
+  max_position_embeddings: 131072,
+  sliding_window: 4096,
+};
+
+const QWEN2_DEFAULTS: ClassDefaults = {
+  ...LLAMA_DEFAULTS,
+  vocab_size: 151936,
+  intermediate_size: 22016,
+  num_key_value_heads: 32,
+  max_position_embeddings: 32768,
+  sliding_window: 4096,
+  eos_token_id: null,
+};
+
 /** What tells one model family from another. */
 export interface Architecture {
   /** Its name in `architectures` of config.json. */
@@ -34,8 +83,8 @@ export interface Architecture {
    * `max_window_layers` on, where `use_sliding_window` is set, or for the layers that `layer_types` names.
    */
   readonly slidingWindow: "none" | "all-layers" | "upper-layers";
-  /** What the family's own code takes for `head_dim` when config.json leaves it out: hidden_size / num_attention_heads if undefined. */
-  readonly headDim: number | undefined;
+  /** What the family's own configuration class takes for keys that config.json leaves out. */
+  readonly defaults: ClassDefaults;
   readonly embedding: string;
   readonly finalNorm: string;
   /** The output projection, absent from checkpoints with tied embeddings. */
@@ -78,7 +127,7 @@ const ARCHITECTURES: readonly Architecture[] = [
     attentionBias: "configured",
     queryKeyNorm: false,
     slidingWindow: "none",
-    headDim: undefined,
+    defaults: LLAMA_DEFAULTS,
   },
   {
     ...TENSOR_NAMES,
@@ -86,7 +135,7 @@ const ARCHITECTURES: readonly Architecture[] = [
     attentionBias: "none",
     queryKeyNorm: false,
     slidingWindow: "all-layers",
-    headDim: undefined,
+    defaults: MISTRAL_DEFAULTS,
   },
   {
     ...TENSOR_NAMES,
@@ -94,7 +143,7 @@ const ARCHITECTURES: readonly Architecture[] = [
     attentionBias: "qkv",
     queryKeyNorm: false,
     slidingWindow: "upper-layers",
-    headDim: undefined,
+    defaults: QWEN2_DEFAULTS,
   },
   {
     ...TENSOR_NAMES,
@@ -102,7 +151,7 @@ const ARCHITECTURES: readonly Architecture[] = [
     attentionBias: "configured",
     queryKeyNorm: true,
     slidingWindow: "upper-layers",
-    headDim: 128,
+    defaults: { ...QWEN2_DEFAULTS, head_dim: 128 },
   },
 ];
 

@@ -4,7 +4,7 @@ import { DTYPE_BYTES, elementCount, formatShape, isFloatDType, SafetensorsFile }
 import { type Architecture, findArchitecture } from "./architectures.ts";
 import type { ModelConfig } from "./config.ts";
 import { ModelError } from "./errors.ts";
-import { isJsonObject, readJsonObject } from "./json-file.ts";
+import { describeJson, isJsonObject, readJsonObject } from "./json-file.ts";
 
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
@@ -14,18 +14,23 @@ export class Checkpoint implements Disposable {
   readonly architecture: Architecture;
   readonly #config: ModelConfig;
   readonly #folder: string;
-  readonly #files: readonly SafetensorsFile[];
+  /** Open files by their names. */
+  readonly #files: ReadonlyMap<string, SafetensorsFile>;
+  /** The file of each tensor as the index has it; undefined where there is but one file. */
+  readonly #index: ReadonlyMap<string, string> | undefined;
 
   private constructor(
     architecture: Architecture,
     config: ModelConfig,
     folder: string,
-    files: readonly SafetensorsFile[],
+    files: ReadonlyMap<string, SafetensorsFile>,
+    index: ReadonlyMap<string, string> | undefined,
   ) {
     this.architecture = architecture;
     this.#config = config;
     this.#folder = folder;
     this.#files = files;
+    this.#index = index;
   }
 
   /**
@@ -35,11 +40,17 @@ export class Checkpoint implements Disposable {
   static open(folder: string, config: ModelConfig): Checkpoint {
     const architecture = findArchitecture(config.architecture);
     if (architecture === undefined) throw new ModelError(folder, "a known architecture", config.architecture);
-    const files: SafetensorsFile[] = [];
-    const checkpoint = new Checkpoint(architecture, config, folder, files);
+    const files = new Map<string, SafetensorsFile>();
+    const index = readIndex(folder);
+    const checkpoint = new Checkpoint(architecture, config, folder, files, index);
     try {
-      for (const name of weightFiles(folder)) files.push(SafetensorsFile.open(join(folder, name)));
+      for (const name of new Set(index?.values() ?? [SINGLE])) {
+        files.set(name, SafetensorsFile.open(join(folder, name)));
+      }
       for (const [name, shape] of expectedShapes(architecture, config)) checkpoint.#check(name, shape);
+      if (config.tiedEmbeddings && checkpoint.hasOutput) {
+        checkpoint.#check(architecture.output, [config.vocabularySize, config.hiddenSize]);
+      }
       return checkpoint;
     } catch (error) {
       checkpoint.close();
@@ -47,11 +58,19 @@ export class Checkpoint implements Disposable {
     }
   }
 
-  /** The file that holds a tensor. */
+  /** The file that holds a tensor: the one that the index names, where there is an index. */
   fileOf(name: string): SafetensorsFile {
-    const file = this.#files.find((candidate) => candidate.has(name));
-    if (file === undefined) throw new ModelError(this.#folder, `a tensor ${name}`, "none in its safetensors files");
-    return file;
+    const named = this.#index === undefined ? SINGLE : this.#index.get(name);
+    const file = named === undefined ? undefined : this.#files.get(named);
+    if (file?.has(name)) return file;
+    const where = file === undefined ? join(this.#folder, INDEX) : file.path;
+    throw new ModelError(where, `a tensor ${name}`, "none");
+  }
+
+  /** Whether an output projection is stored, tied embeddings or not. */
+  get hasOutput(): boolean {
+    const { output } = this.architecture;
+    return this.#index === undefined ? this.#files.get(SINGLE)?.has(output) === true : this.#index.has(output);
   }
 
   /** Bytes of the largest tensor as stored: room a reader needs besides what it keeps. */
@@ -65,7 +84,7 @@ export class Checkpoint implements Disposable {
   }
 
   close(): void {
-    for (const file of this.#files) file.close();
+    for (const file of this.#files.values()) file.close();
   }
 
   [Symbol.dispose](): void {
@@ -82,44 +101,54 @@ export class Checkpoint implements Disposable {
   }
 }
 
-function weightFiles(folder: string): string[] {
-  const index = join(folder, INDEX);
-  if (existsSync(join(folder, SINGLE)) || !existsSync(index)) return [SINGLE];
-  const map = readJsonObject(index).weight_map;
-  if (!isJsonObject(map)) throw new ModelError(index, "an object weight_map", "none");
-  return [...new Set(Object.values(map).map(String))];
+/** The file of each tensor, as the index says; undefined where there is one file, or none. */
+function readIndex(folder: string): ReadonlyMap<string, string> | undefined {
+  const path = join(folder, INDEX);
+  if (existsSync(join(folder, SINGLE)) || !existsSync(path)) return undefined;
+  const map = readJsonObject(path).weight_map;
+  if (!isJsonObject(map)) throw new ModelError(path, "an object weight_map", describeJson(map));
+  const index = new Map<string, string>();
+  for (const [name, file] of Object.entries(map)) {
+    if (typeof file !== "string" || !/^[^/\\\0]+$/.test(file) || file === ".." || file === ".") {
+      const expected = `weight_map of ${JSON.stringify(name.slice(0, 80))} to name a file of the folder`;
+      throw new ModelError(path, expected, describeJson(file));
+    }
+    index.set(name, file);
+  }
+  return index;
 }
 
-/** Name and shape of every tensor a model of this config has. */
-export function expectedShapes(architecture: Architecture, config: ModelConfig): Map<string, readonly number[]> {
+/** Name and shape of every tensor a model of this config has, one by one: the first that is missing ends a check. */
+export function* expectedShapes(
+  architecture: Architecture,
+  config: ModelConfig,
+): Generator<readonly [string, readonly number[]], void> {
   const { hiddenSize, intermediateSize, headDim } = config;
   const queryRows = config.queryHeads * headDim;
   const kvRows = config.kvHeads * headDim;
-  const shapes = new Map<string, readonly number[]>();
-  shapes.set(architecture.embedding, [config.vocabularySize, hiddenSize]);
-  shapes.set(architecture.finalNorm, [hiddenSize]);
-  if (!config.tiedEmbeddings) shapes.set(architecture.output, [config.vocabularySize, hiddenSize]);
+  yield [architecture.embedding, [config.vocabularySize, hiddenSize]];
+  yield [architecture.finalNorm, [hiddenSize]];
+  if (!config.tiedEmbeddings) yield [architecture.output, [config.vocabularySize, hiddenSize]];
   for (let index = 0; index < config.layers; index++) {
     const names = architecture.layer(index);
-    shapes.set(names.attentionNorm, [hiddenSize]);
-    shapes.set(names.query, [queryRows, hiddenSize]);
-    shapes.set(names.key, [kvRows, hiddenSize]);
-    shapes.set(names.value, [kvRows, hiddenSize]);
-    shapes.set(names.attentionOutput, [hiddenSize, queryRows]);
+    yield [names.attentionNorm, [hiddenSize]];
+    yield [names.query, [queryRows, hiddenSize]];
+    yield [names.key, [kvRows, hiddenSize]];
+    yield [names.value, [kvRows, hiddenSize]];
+    yield [names.attentionOutput, [hiddenSize, queryRows]];
     if (config.attentionBias !== "none") {
-      shapes.set(names.queryBias, [queryRows]);
-      shapes.set(names.keyBias, [kvRows]);
-      shapes.set(names.valueBias, [kvRows]);
+      yield [names.queryBias, [queryRows]];
+      yield [names.keyBias, [kvRows]];
+      yield [names.valueBias, [kvRows]];
     }
-    if (config.attentionBias === "qkvo") shapes.set(names.attentionOutputBias, [hiddenSize]);
+    if (config.attentionBias === "qkvo") yield [names.attentionOutputBias, [hiddenSize]];
     if (config.queryKeyNorm) {
-      shapes.set(names.queryNorm, [headDim]);
-      shapes.set(names.keyNorm, [headDim]);
+      yield [names.queryNorm, [headDim]];
+      yield [names.keyNorm, [headDim]];
     }
-    shapes.set(names.mlpNorm, [hiddenSize]);
-    shapes.set(names.gate, [intermediateSize, hiddenSize]);
-    shapes.set(names.up, [intermediateSize, hiddenSize]);
-    shapes.set(names.down, [hiddenSize, intermediateSize]);
+    yield [names.mlpNorm, [hiddenSize]];
+    yield [names.gate, [intermediateSize, hiddenSize]];
+    yield [names.up, [intermediateSize, hiddenSize]];
+    yield [names.down, [hiddenSize, intermediateSize]];
   }
-  return shapes;
 }

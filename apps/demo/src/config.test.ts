@@ -94,6 +94,70 @@ describe("each architecture", () => {
   });
 });
 
+describe("rotary angles in their old, new and mixed places, as transformers joins them", () => {
+  test.each([
+    [{ rope_theta: 1e6, rope_parameters: { rope_type: "default" } }, { ropeTheta: 1e6 }],
+    [{ rope_theta: 1e6, rope_parameters: { rope_theta: 5e5 } }, { ropeTheta: 5e5 }],
+    [{ rope_theta: 1e6, rope_parameters: null }, { ropeTheta: 1e6 }],
+    [
+      { rope_parameters: { rope_theta: 5e5 }, rope_scaling: { type: "linear", factor: 2 } },
+      { ropeTheta: 10000, ropeScaling: { type: "linear", factor: 2 } },
+    ],
+    [{ rope_parameters: { rope_theta: 5e5 }, rope_scaling: {} }, { ropeTheta: 5e5 }],
+    [
+      { rope_theta: 1e6, rope_parameters: undefined, rope_scaling: { rope_theta: 2e6, rope_type: "default" } },
+      { ropeTheta: 2e6 },
+    ],
+    [
+      {
+        original_max_position_embeddings: 512,
+        rope_parameters: { rope_type: "yarn", factor: 4, original_max_position_embeddings: 1024, beta_slow: null },
+      },
+      { ropeScaling: { originalPositions: 512, betaSlow: 1, betaFast: 32, truncate: true } },
+    ],
+  ] as const)("%p", (changes, found) => {
+    expect(readWith(changes)).toMatchObject(found);
+  });
+});
+
+describe("absent keys take their class's defaults", () => {
+  const read = (architecture: string, config: object = {}) => {
+    writeFileSync(join(folder, "config.json"), JSON.stringify({ architectures: [architecture], ...config }));
+    return readModelConfig(folder);
+  };
+  test.each([
+    ["LlamaForCausalLM", [32000, 4096, 11008, 32, 32, 32, 128, 2048, null, [2]]],
+    ["MistralForCausalLM", [32000, 4096, 14336, 32, 32, 8, 128, 131072, 4096, [2]]],
+    ["Qwen2ForCausalLM", [151936, 4096, 22016, 32, 32, 32, 128, 32768, null, []]],
+    ["Qwen3ForCausalLM", [151936, 4096, 22016, 32, 32, 32, 128, 32768, null, []]],
+  ] as const)("%s", (name, expected) => {
+    const c = read(name);
+    const found: readonly unknown[] = [
+      c.vocabularySize,
+      c.hiddenSize,
+      c.intermediateSize,
+      c.layers,
+      c.queryHeads,
+      c.kvHeads,
+      c.headDim,
+      c.maxPositions,
+      c.windows[0],
+      c.endTokens,
+    ];
+    expect(found).toEqual(expected);
+    expect(c).toMatchObject({ ropeTheta: 10000, normEpsilon: 1e-6, tiedEmbeddings: false });
+    expect(read(name, { eos_token_id: null }).endTokens).toEqual([]);
+    expect(read(name, { num_key_value_heads: null }).kvHeads).toBe(32);
+    expect(read(name, { num_attention_heads: 16, num_key_value_heads: 8 }).headDim).toBe(
+      name.startsWith("Qwen3") ? 128 : 256,
+    );
+  });
+  test("a Qwen window that is in use holds 4096 tokens, from layer 28 on", () => {
+    const { windows } = read("Qwen2ForCausalLM", { use_sliding_window: true });
+    expect(windows).toEqual([...Array(28).fill(null), 4096, 4096, 4096, 4096]);
+  });
+});
+
 describe("refused", () => {
   test.each([
     [
@@ -106,7 +170,10 @@ describe("refused", () => {
       'rope_parameters.rope_type default, linear, llama3 or yarn, but found "longrope"',
     ],
     [{ rope_parameters: undefined, rope_scaling: { type: "dynamic", factor: 2 } }, 'but found "dynamic"'],
-    [{ rope_parameters: { rope_type: "linear" } }, "rope_parameters.factor to be a positive number, but found nothing"],
+    [
+      { rope_parameters: { rope_type: "linear" } },
+      "rope_parameters.factor to be a positive number in f32, but found nothing",
+    ],
     [
       { rope_parameters: { rope_type: "llama3", factor: 8, low_freq_factor: 4, high_freq_factor: 4 } },
       "rope_parameters.low_freq_factor below high_freq_factor 4, but found 4",
@@ -138,11 +205,23 @@ describe("refused", () => {
     [{ rope_parameters: { rope_theta: 1 } }, "rope_theta above 1"],
     [{ hidden_act: "gelu" }, 'hidden_act to be "silu", but found "gelu"'],
     [{ attention_bias: "yes" }, 'attention_bias to be true or false, but found "yes"'],
-    [{ hidden_size: undefined }, "hidden_size to be a positive integer, but found nothing"],
-    [{ num_hidden_layers: 0 }, "num_hidden_layers to be a positive integer, but found 0"],
+    [{ hidden_size: null }, "hidden_size to be a positive integer below 2^31, but found null"],
+    [{ num_hidden_layers: 0 }, "num_hidden_layers to be a positive integer below 2^31, but found 0"],
+    [{ num_hidden_layers: 2_000_000 }, "num_hidden_layers of at most 4096, but found 2000000"],
+    [{ num_hidden_layers: 2 ** 32 }, "num_hidden_layers to be a positive integer below 2^31"],
+    [{ max_position_embeddings: 1e15 }, "max_position_embeddings to be a positive integer below 2^31"],
+    [
+      { rope_parameters: { rope_type: "yarn", factor: 4, beta_fast: 1e308 } },
+      "beta_fast to be a positive number in f32",
+    ],
+    [{ rope_parameters: { rope_type: "yarn", factor: 4, attention_factor: 1e20 } }, "attention_factor whose square"],
+    [{ rms_norm_eps: 1e-46 }, "rms_norm_eps to be a positive number in f32"],
+    [{ architectures: [{ toString: 1 }] }, 'but found {"toString":1}'],
+    [{ eos_token_id: ["</s>"] }, "eos_token_id to be a token id or a list of them"],
+    [{ tie_word_embeddings: "yes" }, "tie_word_embeddings to be true or false"],
     [{ num_key_value_heads: 3 }, "num_key_value_heads to divide num_attention_heads, but found 3 and 8 heads"],
     [{ head_dim: 63 }, "an even head_dim, but found 63"],
-    [{ rms_norm_eps: "small" }, 'rms_norm_eps to be a positive number, but found "small"'],
+    [{ rms_norm_eps: "small" }, 'rms_norm_eps to be a positive number in f32, but found "small"'],
   ] as const)("%p", (changes, message) => {
     expect(() => readWith(changes)).toThrow(ModelError);
     expect(() => readWith(changes)).toThrow(message);

@@ -19,6 +19,7 @@ async function main(args: readonly string[]): Promise<number> {
   }
   const progress = new Progress();
   const model = openModel(options.modelFolder);
+  for (const warning of model.warnings) process.stderr.write(`demo: ${warning}\n`);
   if (options.expectFile !== undefined) {
     const expectations = readExpectations(options.expectFile, model.config.vocabularySize);
     return (await runExpectations(model, generatorOptions(options), expectations, progress)) ? 0 : 1;

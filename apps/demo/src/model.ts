@@ -9,12 +9,21 @@ export interface Model {
   readonly tokenizer: Tokenizer;
   /** Bytes of the largest weight tensor as stored. */
   readonly largestTensorBytes: number;
+  /** What a user should know about the folder, a line each. */
+  readonly warnings: readonly string[];
 }
 
 /** Opens a model folder in Hugging Face format. Throws ModelError or SafetensorsError when it cannot be used. */
 export function openModel(folder: string): Model {
-  const config = readModelConfig(folder);
+  let config = readModelConfig(folder);
   using checkpoint = Checkpoint.open(folder, config);
-  const { largestTensorBytes } = checkpoint;
-  return { folder, config, tokenizer: Tokenizer.open(folder), largestTensorBytes };
+  const { largestTensorBytes, hasOutput, architecture } = checkpoint;
+  const warnings: string[] = [];
+  if (config.tiedEmbeddings && hasOutput) {
+    config = { ...config, tiedEmbeddings: false };
+    warnings.push(
+      `${folder}: tie_word_embeddings is true, but ${architecture.output} is stored beside the embeddings: it is used.`,
+    );
+  }
+  return { folder, config, tokenizer: Tokenizer.open(folder), largestTensorBytes, warnings };
 }

@@ -38,8 +38,9 @@ export function fillRotations(
   }
 }
 
-/** ln(value), value above 0, to within 1e-15 of its size or of 1. */
+/** ln(value), value above 0 and finite, to within 1e-15 of its size or of 1. @throws RangeError for others */
 export function naturalLog(value: number): number {
+  if (!(value > 0 && value < Number.POSITIVE_INFINITY)) throw new RangeError(`no logarithm of ${value}`);
   let rest = value;
   let twos = 0;
   for (; rest > Math.SQRT2; rest /= 2) twos++;

@@ -39,9 +39,11 @@ export function readRopeScaling(
   maxPositions: number,
 ): RopeScaling | undefined {
   const type = json.rope_type ?? json.type ?? "default";
-  const positive = (key: string, fallback?: number): number => readPositive(path, json, key, fallback, field);
+  // A null counts as absent, as transformers takes it.
+  const given = Object.fromEntries(Object.entries(json).filter(([, value]) => value !== null));
+  const positive = (key: string, fallback?: number): number => readPositive(path, given, key, fallback, field);
   const originalPositions = (): number =>
-    readCount(path, json, "original_max_position_embeddings", maxPositions, field);
+    readCount(path, given, "original_max_position_embeddings", maxPositions, field);
   switch (type) {
     case "default":
       return undefined;
@@ -71,13 +73,31 @@ export function readRopeScaling(
         originalPositions: originalPositions(),
         betaFast: positive("beta_fast", 32),
         betaSlow: positive("beta_slow", 1),
-        truncate: json.truncate !== false,
-        attentionFactor: positive("attention_factor", factor <= 1 ? 1 : 0.1 * naturalLog(factor) + 1),
+        truncate: readTruncate(path, field, json),
+        attentionFactor: readAttentionFactor(path, field, positive("attention_factor", defaultAttentionFactor(factor))),
       };
     }
     default:
       throw new ModelError(path, `${field}.rope_type default, linear, llama3 or yarn`, describeJson(type));
   }
+}
+
+/** What YaRN's authors multiply cosines and sines by. */
+function defaultAttentionFactor(factor: number): number {
+  return factor <= 1 ? 1 : 0.1 * naturalLog(factor) + 1;
+}
+
+function readTruncate(path: string, field: string, json: JsonObject): boolean {
+  const truncate = Object.hasOwn(json, "truncate") ? json.truncate : true;
+  if (typeof truncate === "boolean") return truncate;
+  throw new ModelError(path, `${field}.truncate to be true or false`, describeJson(truncate));
+}
+
+/** Scores are multiplied by it twice, once with queries and once with keys: its square must be a number of f32 too. */
+function readAttentionFactor(path: string, field: string, factor: number): number {
+  const square = Math.fround(factor * factor);
+  if (square > 0 && Number.isFinite(square)) return factor;
+  throw new ModelError(path, `${field}.attention_factor whose square is a positive number in f32`, String(factor));
 }
 
 /** How long a text a scaled model is made for. */

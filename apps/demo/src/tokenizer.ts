@@ -2,62 +2,96 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { ModelError } from "./errors.ts";
-import { readJsonObject } from "./json-file.ts";
+import { type JsonObject, readJsonObject } from "./json-file.ts";
+import { checkTokenizer, specialTokens } from "./tokenizer-definition.ts";
 
 /** Text to token ids and back, as the model's tokenizer.json says. */
 export class Tokenizer {
+  readonly #path: string;
   readonly #tokenizer: HuggingFaceTokenizer;
+  /** Tokens that are left out of decoded text. */
+  readonly #special: ReadonlySet<string>;
 
-  private constructor(tokenizer: HuggingFaceTokenizer) {
-    this.#tokenizer = tokenizer;
+  private constructor(path: string, definition: JsonObject, config: JsonObject) {
+    this.#path = path;
+    this.#tokenizer = this.#try(() => new HuggingFaceTokenizer(definition, config));
+    this.#special = specialTokens(definition, config);
   }
 
-  /** Opens tokenizer.json (and tokenizer_config.json, when there is one) of a model folder. */
+  /**
+   * Opens tokenizer.json (and tokenizer_config.json, when there is one) of a model folder.
+   * Throws {@link ModelError} when they are none that can be used.
+   */
   static open(folder: string): Tokenizer {
     const path = join(folder, "tokenizer.json");
     const configPath = join(folder, "tokenizer_config.json");
-    const definition = readJsonObject(path);
+    const definition = checkTokenizer(path, readJsonObject(path));
     const config = existsSync(configPath) ? readJsonObject(configPath) : {};
-    try {
-      return new Tokenizer(new HuggingFaceTokenizer(definition, config));
-    } catch (error) {
-      throw new ModelError(path, "a tokenizer definition", error instanceof Error ? error.message : String(error));
-    }
+    const tokenizer = new Tokenizer(path, definition, config);
+    // Parts of a definition are looked at only when a text comes.
+    tokenizer.decode(tokenizer.encode("A text, 1 of 2."));
+    return tokenizer;
   }
 
   /** Token ids of a text, special tokens that the model wants at the start included. */
   encode(text: string): number[] {
-    return this.#tokenizer.encode(text).ids;
+    const ids: unknown[] = this.#try(() => this.#tokenizer.encode(text).ids);
+    return ids.map((id) => {
+      if (typeof id === "number" && Number.isSafeInteger(id) && id >= 0) return id;
+      throw new ModelError(this.#path, "a token for every part of a text", "parts without, and no unk_token");
+    });
   }
 
+  /** Whether a token takes part in decoded text: not if it is special, or an id that no token has. */
+  hasText(id: number): boolean {
+    const token = this.#tokenizer.id_to_token(id);
+    return typeof token === "string" && !this.#special.has(token);
+  }
+
+  /** The text of tokens, without special ones. */
   decode(ids: readonly number[]): string {
-    if (ids.length === 0) return "";
-    return this.#tokenizer.decode([...ids], { skip_special_tokens: true, clean_up_tokenization_spaces: false });
+    const shown = ids.filter((id) => this.hasText(id));
+    if (shown.length === 0) return "";
+    const options = { skip_special_tokens: true, clean_up_tokenization_spaces: false };
+    return this.#try(() => this.#tokenizer.decode(shown, options));
+  }
+
+  #try<T>(action: () => T): T {
+    try {
+      return action();
+    } catch (error) {
+      const message = error instanceof Error ? error.message : "something else";
+      throw new ModelError(this.#path, "a tokenizer definition", message.slice(0, 200));
+    }
   }
 }
 
-/** Turns a growing list of tokens into pieces of text: a piece comes out once its last character is complete. */
+/**
+ * Turns a growing list of tokens into pieces of text: a piece comes out once its last character is complete. The pieces, joined,
+ * are what decoding all tokens at once gives, whatever the tokens.
+ */
 export class StreamDecoder {
   readonly #tokenizer: Tokenizer;
-  readonly #ids: number[];
-  /** Tokens before this one are out of sight; those up to #told give the next ones their context. */
-  #context = 0;
+  /** Tokens with text from the context on. */
+  #ids: number[];
+  /** How many of them have been told: the context of those that come. */
   #told: number;
 
   /** `before` are the tokens that came before the stream (they are not repeated). */
   constructor(tokenizer: Tokenizer, before: readonly number[] = []) {
     this.#tokenizer = tokenizer;
-    this.#ids = before.slice(-8);
+    this.#ids = before.filter((id) => tokenizer.hasText(id));
     this.#told = this.#ids.length;
   }
 
   /** The text that `token` completes, often one piece, empty in the middle of a multi-byte character. */
   push(token: number): string {
+    // A token without text must not become the context: decoders treat the first token of a text otherwise than the rest.
+    if (!this.#tokenizer.hasText(token)) return "";
     this.#ids.push(token);
     const text = this.#unsaid();
     if (text.endsWith("\uFFFD")) return "";
-    this.#context = this.#told;
-    this.#told = this.#ids.length;
+    this.#dropContext(this.#told);
     return text;
   }
 
@@ -69,7 +103,13 @@ export class StreamDecoder {
   }
 
   #unsaid(): string {
-    const known = this.#tokenizer.decode(this.#ids.slice(this.#context, this.#told));
-    return this.#tokenizer.decode(this.#ids.slice(this.#context)).slice(known.length);
+    const known = this.#tokenizer.decode(this.#ids.slice(0, this.#told));
+    return this.#tokenizer.decode(this.#ids).slice(known.length);
+  }
+
+  /** Forgets what came before the last piece, unless nothing would be seen of that one, as of spaces that decoders strip. */
+  #dropContext(start: number): void {
+    if (start > 0 && this.#tokenizer.decode(this.#ids.slice(start)).trim() !== "") this.#ids = this.#ids.slice(start);
+    this.#told = this.#ids.length;
   }
 }
