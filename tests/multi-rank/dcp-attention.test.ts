@@ -65,12 +65,12 @@ describe("DcpAttention refuses options that disagree", () => {
 test.each([
   [[1, 3], 0, "f32 [1, 2], one for each of the 1 layers and 2 query heads"],
   [[2], 0, "f32 [1, 2]"],
-  [[1, 2], Number.NaN, "finite, or -inf for none"],
-  [[1, 2], Number.POSITIVE_INFINITY, "finite, or -inf for none"],
+  [[1, 2], Number.NaN, "-inf for none, but is NaN"],
+  [[1, 2], Number.POSITIVE_INFINITY, "-inf for none, but is Infinity"],
 ])("sinks of shape %p and value %p are refused", async (shape, sink, says) => {
   for (const { tag, message, usedBytes } of await world.call("refusedSinks", [shape, sink])) {
     expect(tag).toBe("ArgumentError");
-    expect(message).toContain("`sinks` must be");
+    expect(message).toMatch(/`sinks(\[0, 0\])?` must be/);
     expect(message).toContain(says);
     expect(usedBytes).toBe(0);
   }

@@ -45,7 +45,8 @@ export class BlockManager {
   /** How many sequences hold each block. */
   readonly #holders: Int32Array;
   readonly #sequences = new Map<number, Sequence>();
-  #nextSequence = 0;
+  /** Id of the next sequence. */
+  nextSequence = 0;
 
   constructor(totalBlocks: number, virtualBlockSize: number) {
     this.totalBlocks = totalBlocks;
@@ -157,7 +158,7 @@ export class BlockManager {
   }
 
   #add(sequence: Sequence): number {
-    const id = this.#nextSequence++;
+    const id = this.nextSequence++;
     this.#sequences.set(id, sequence);
     return id;
   }

@@ -1,9 +1,16 @@
 import type { ProcessGroup } from "@lockstep/dist-groups";
-import { checkKvShard, KV_DTYPES, type KernelBackend, type KvShard, type LseBase } from "@lockstep/kernels";
-import { ArgumentError, type DType, type SharedHeap, type Tensor } from "@lockstep/tensor";
+import {
+  checkKvShard,
+  checkScoreFactor,
+  KV_DTYPES,
+  type KernelBackend,
+  type KvShard,
+  type LseBase,
+} from "@lockstep/kernels";
+import { ArgumentError, describe, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
 import { checkVariant } from "./attention-variant.ts";
 import { type Combine, COMBINES } from "./combine.ts";
-import { checkKvScales, type KvScales } from "./kv-scales.ts";
+import { checkKvScales, type KvScales, layerScales } from "./kv-scales.ts";
 
 /** Options of {@link DcpAttention.open}. */
 export interface DcpAttentionOptions {
@@ -95,17 +102,38 @@ export interface DcpAttentionOptions {
 
 const NAME = "DcpAttention.open";
 
+/** What kernels and plans can count, far beyond any model. What fits is for the heap or the device to say. */
+const MOST = {
+  layers: 2 ** 16,
+  queryHeads: 2 ** 20,
+  kvHeads: 2 ** 20,
+  headDim: 2 ** 20,
+  valueDim: 2 ** 20,
+  blockSize: 2 ** 20,
+  interleave: 2 ** 20,
+  numBlocks: 2 ** 31 - 1,
+  maxStepQueries: 2 ** 31 - 1,
+  prefillChunk: 2 ** 31 - 1,
+} as const;
+
+function checkCount(field: string, count: number, most: number): void {
+  if (Number.isInteger(count) && count >= 1 && count <= most) return;
+  throw new ArgumentError(NAME, field, `an integer from 1 to ${most}`, describe(count));
+}
+
 /** Throws ArgumentError unless the options agree; returns the shard of the context that this rank holds. */
 export function checkOptions(options: DcpAttentionOptions): KvShard {
+  checkKinds(options);
   const { dcpGroup, blockSize } = options;
   for (const field of ["layers", "queryHeads", "kvHeads", "headDim", "blockSize", "numBlocks"] as const) {
-    if (!Number.isInteger(options[field]) || options[field] < 1) {
-      throw new ArgumentError(NAME, field, "a positive integer", String(options[field]));
-    }
+    checkCount(field, options[field], MOST[field]);
   }
-  const { prefillChunk } = options;
-  if (prefillChunk !== undefined && (!Number.isInteger(prefillChunk) || prefillChunk < 1)) {
-    throw new ArgumentError(NAME, "prefillChunk", "a positive integer", String(prefillChunk));
+  for (const field of ["valueDim", "interleave", "maxStepQueries", "prefillChunk"] as const) {
+    if (options[field] !== undefined) checkCount(field, options[field], MOST[field]);
+  }
+  const { prefillChunk, deadlineMs } = options;
+  if (deadlineMs !== undefined && !(typeof deadlineMs === "number" && deadlineMs > 0 && deadlineMs <= 2 ** 31 - 1)) {
+    throw new ArgumentError(NAME, "deadlineMs", "milliseconds, more than 0 and less than 2^31", describe(deadlineMs));
   }
   if (options.pcpGroup !== undefined && prefillChunk === undefined) {
     throw new ArgumentError(NAME, "prefillChunk", "given with a pcpGroup, which only prefill uses", "left out");
@@ -113,12 +141,13 @@ export function checkOptions(options: DcpAttentionOptions): KvShard {
   checkDtypes(options);
   checkHeads(options);
   checkVariant(NAME, options);
+  checkFactors(options);
   if (options.lseBase !== undefined && options.lseBase !== "e" && options.lseBase !== "2") {
-    throw new ArgumentError(NAME, "lseBase", '"e" or "2"', String(options.lseBase));
+    throw new ArgumentError(NAME, "lseBase", '"e" or "2"', describe(options.lseBase));
   }
   const { combine = "auto" } = options;
   if (combine !== "auto" && !COMBINES.includes(combine)) {
-    throw new ArgumentError(NAME, "combine", '"ag-rs", "a2a", "one-shot" or "auto"', String(combine));
+    throw new ArgumentError(NAME, "combine", '"ag-rs", "a2a", "one-shot" or "auto"', describe(combine));
   }
   if (options.mergeBackend?.name === "webgpu") {
     throw new ArgumentError(NAME, "mergeBackend", "a wasm or reference backend", "webgpu");
@@ -126,6 +155,41 @@ export function checkOptions(options: DcpAttentionOptions): KvShard {
   const shard = { index: dcpGroup.rank, count: dcpGroup.size, interleave: options.interleave ?? 1 };
   checkKvShard(NAME, shard, blockSize);
   return shard;
+}
+
+/** Throws ArgumentError unless backends, heap and groups are what they are called. */
+function checkKinds(options: DcpAttentionOptions): void {
+  const expect = (field: string, isRight: boolean, expected: string, value: unknown): void => {
+    if (!isRight) throw new ArgumentError(NAME, field, expected, describe(value));
+  };
+  expect("options", typeof options === "object" && options !== null, "an object of options", options);
+  const { backend, mergeBackend, heap, dcpGroup, queryGroup, pcpGroup, onPartialLse, sinks } = options;
+  for (const [field, value] of Object.entries({ backend, mergeBackend })) {
+    const isBackend = typeof value?.partialAttention === "function";
+    expect(field, isBackend || (value === undefined && field !== "backend"), "a KernelBackend", value);
+  }
+  expect("heap", heap instanceof SharedHeap, "a SharedHeap", heap);
+  for (const [field, value] of Object.entries({ dcpGroup, queryGroup, pcpGroup })) {
+    const isGroup = typeof value?.agree === "function" && Array.isArray(value.ranks);
+    expect(field, isGroup || (value === undefined && field !== "dcpGroup"), "a ProcessGroup", value);
+  }
+  const isTold = onPartialLse === undefined || typeof onPartialLse === "function";
+  expect("onPartialLse", isTold, "a function", onPartialLse);
+  expect("sinks", sinks === undefined || sinks instanceof Tensor, "a Tensor", sinks);
+}
+
+/** Throws ArgumentError unless scores' factors stay normal numbers of f32, multiplied together as kernels do. */
+function checkFactors(options: DcpAttentionOptions): void {
+  const { headDim, scale = 1 / Math.sqrt(headDim), queryScale = 1, layers, mla = false, kvDtype } = options;
+  const factor = scale * queryScale;
+  checkScoreFactor(NAME, queryScale === 1 ? "scale" : "scale times queryScale", factor);
+  // Kernels take e4m3 numbers as multiples of 1/256.
+  const worth = kvDtype === "f8e4m3" ? 256 : 1;
+  for (const { keyScale = [] } of layerScales(options.kvScales, layers, mla)) {
+    for (let at = 0; at < keyScale.length; at++) {
+      checkScoreFactor(NAME, "scale times queryScale times kvScales.key", factor * (keyScale[at] ?? 1) * worth);
+    }
+  }
 }
 
 function checkDtypes(options: DcpAttentionOptions): void {
@@ -153,26 +217,27 @@ function checkDtypes(options: DcpAttentionOptions): void {
     );
   }
   if (queryScale !== undefined && !(queryScale >= 2 ** -100 && queryScale <= 2 ** 100)) {
-    throw new ArgumentError(NAME, "queryScale", "from 2^-100 to 2^100", String(queryScale));
+    throw new ArgumentError(NAME, "queryScale", "from 2^-100 to 2^100", describe(queryScale));
   }
   checkKvScales(NAME, options.kvScales, options);
 }
 
 function checkHeads(options: DcpAttentionOptions): void {
   const { queryHeads, kvHeads, headGroup, headDim, valueDim = headDim, mla = false } = options;
-  if (!Number.isInteger(valueDim) || valueDim < 1) {
-    throw new ArgumentError(NAME, "valueDim", "a positive integer", String(valueDim));
-  }
   if (mla && kvHeads !== 1) {
-    throw new ArgumentError(NAME, "kvHeads", "1 with mla, whose query heads share one latent head", String(kvHeads));
+    throw new ArgumentError(NAME, "kvHeads", "1 with mla, whose query heads share one latent head", describe(kvHeads));
   }
   if (mla && valueDim > headDim) {
     const expected = `at most headDim = ${headDim} with mla, whose values are columns of the keys`;
-    throw new ArgumentError(NAME, "valueDim", expected, String(valueDim));
+    throw new ArgumentError(NAME, "valueDim", expected, describe(valueDim));
   }
   if (headGroup !== undefined) {
     const last = Math.floor((queryHeads - 1 + headGroup.offset) / headGroup.size);
-    const isWhole = Number.isInteger(headGroup.size) && headGroup.size > 0 && headGroup.offset >= 0;
+    const isWhole =
+      Number.isInteger(headGroup.size) &&
+      headGroup.size > 0 &&
+      Number.isInteger(headGroup.offset) &&
+      headGroup.offset >= 0;
     if (!isWhole || last >= kvHeads) {
       const expected = `one that maps ${queryHeads} query heads to the ${kvHeads} stored KV heads`;
       throw new ArgumentError(NAME, "headGroup", expected, `size ${headGroup.size}, offset ${headGroup.offset}`);

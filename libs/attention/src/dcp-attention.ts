@@ -1,6 +1,7 @@
 import { type HeadRange, headRange } from "@lockstep/dist-groups";
 import type { KvShard, Operand } from "@lockstep/kernels";
-import { ArgumentError, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, ResourceClosed, type Tensor } from "@lockstep/tensor";
+import { agreeOnOptions, groupsOf, withGroups } from "./agreed-attention.ts";
 import { type AttentionVariant, attentionVariants } from "./attention-variant.ts";
 import type { Combine } from "./combine.ts";
 import type { CombineChoiceMetrics } from "./combine-choice.ts";
@@ -14,6 +15,7 @@ import { convertLse } from "./lse-base.ts";
 import { pcpRows } from "./pcp-rows.ts";
 import { openPrefill, type Prefill } from "./prefill.ts";
 import { type PrefillPlan, planPrefill } from "./prefill-plan.ts";
+import { commonLengths } from "./step-agreement.ts";
 import { checkStepItems, type StepItem, type StepPlan } from "./step-plan.ts";
 
 /** What a DcpAttention has done and holds. */
@@ -45,15 +47,15 @@ export interface DcpAttentionMetrics {
  */
 export class DcpAttention {
   readonly shard: KvShard;
-  readonly #options: DcpAttentionOptions;
+  #options: DcpAttentionOptions;
   readonly #valueDim: number;
   readonly #ownHeads: HeadRange;
   readonly #maxStepQueries: number;
   readonly #sequences: KvSequences;
   readonly #caches: KvCaches;
   readonly #variants: readonly AttentionVariant[];
-  readonly #decode: DecodeAttention;
-  readonly #prefill: Prefill | undefined;
+  #decode: DecodeAttention;
+  #prefill: Prefill | undefined;
   /** The plan of a step begun by beginPrefill. */
   #prefillPlan: PrefillPlan | undefined;
   #steps = 0;
@@ -78,9 +80,14 @@ export class DcpAttention {
     }
   }
 
-  /** Allocates the caches. @throws ArgumentError for options that disagree, HeapExhausted when they do not fit */
+  /**
+   * Allocates the caches. Every rank of the groups calls this together.
+   * @throws ArgumentError for options that do not go together, OptionsDisagree on every rank when they differ between ranks,
+   *   HeapExhausted when they do not fit; the groups' errors when ranks do not come. Nothing stays allocated then
+   */
   static open(options: DcpAttentionOptions): DcpAttention {
     const shard = checkOptions(options);
+    agreeOnOptions(options);
     const { headDim, valueDim = headDim, mla = false, kvDtype: dtype } = options;
     const caches = KvCaches.open({ ...options, valueDim, mla, dtype });
     try {
@@ -93,16 +100,19 @@ export class DcpAttention {
 
   /** Key cache of a layer [numBlocks, blockSize, kvHeads, headDim]. */
   keyCache(layer: number): Operand {
+    this.#open("keyCache");
     return this.#caches.key(layer);
   }
 
   /** Value cache of a layer [numBlocks, blockSize, kvHeads, valueDim]; for MLA a view of the keys' first columns. */
   valueCache(layer: number): Operand {
+    this.#open("valueCache");
     return this.#caches.value(layer);
   }
 
   /** A new, empty sequence; returns its id. */
   createSequence(): number {
+    this.#open("createSequence");
     return this.#sequences.create();
   }
 
@@ -117,6 +127,7 @@ export class DcpAttention {
 
   /** Tokens of a sequence that are stored, over all ranks. */
   sequenceLength(sequence: number): number {
+    this.#open("sequenceLength");
     return this.#sequences.length(sequence);
   }
 
@@ -211,6 +222,8 @@ export class DcpAttention {
     output: Tensor,
     lse?: Tensor,
   ): Promise<Tensor> {
+    // Before anything is written.
+    this.#decode.check(this.#during("forward"), query, output, lse);
     await this.write(layer, key, value);
     await this.attend(layer, query, output, lse);
     return output;
@@ -233,6 +246,7 @@ export class DcpAttention {
     output: Tensor,
     lse?: Tensor,
   ): Promise<void> {
+    this.#open("prefill");
     const plan = this.#prefillPlan;
     if (plan === undefined || this.#prefill === undefined) {
       throw new StepOrderError("prefill", "call beginPrefill first");
@@ -270,7 +284,47 @@ export class DcpAttention {
     this.#sequences.cancel();
   }
 
+  /**
+   * Goes on with other groups of the same ranks, as after a collective that was aborted (`World.renewGroups`, then
+   * `context.group(name)` anew): the caches and what they hold stay. Every rank calls this together. A step under way is
+   * cancelled; one that ended on some ranks only is forgotten on those, so that a sequence has the tokens of the steps that ended
+   * everywhere; a sequence that was created, or freed, on some ranks only is gone. The metrics of times begin anew.
+   *
+   * @param groups what `open` takes; those left out stay as they are
+   * @throws ArgumentError unless each group has the ranks of the one that it replaces, in the same order; OptionsDisagree,
+   *   HeapExhausted, the new groups' errors: the caches are whole then, and this can be called again
+   */
+  useGroups(groups: Partial<Pick<DcpAttentionOptions, "dcpGroup" | "queryGroup" | "pcpGroup">>): void {
+    this.#open("useGroups");
+    const options = withGroups(this.#options, groups);
+    if (this.#sequences.plan !== undefined) this.cancelStep();
+    agreeOnOptions(options);
+    const { heap, dcpGroup, queryGroup, pcpGroup, deadlineMs } = options;
+    let lengths = this.#sequences.lengths;
+    let next = this.#sequences.next;
+    for (const group of groupsOf(dcpGroup, queryGroup, pcpGroup)) {
+      const common = commonLengths(group, lengths, next, heap, deadlineMs);
+      lengths = common.lengths;
+      next = common.next;
+    }
+    const decode = new DecodeAttention(options, this.shard, this.#caches, this.#variants, this.#maxStepQueries);
+    let prefill: Prefill | undefined;
+    try {
+      prefill = openPrefill(options, this.shard, this.#caches, this.#ownHeads, this.#maxStepQueries);
+    } catch (error) {
+      decode.close();
+      throw error;
+    }
+    this.#decode.close();
+    this.#prefill?.close();
+    this.#options = options;
+    this.#decode = decode;
+    this.#prefill = prefill;
+    this.#sequences.keep(lengths, next);
+  }
+
   get metrics(): DcpAttentionMetrics {
+    this.#open("metrics");
     const { dcpGroup, queryGroup = dcpGroup, pcpGroup } = this.#options;
     const groups = new Set([dcpGroup, queryGroup, ...(pcpGroup === undefined ? [] : [pcpGroup])]);
     let bytesReceived = 0;
@@ -301,7 +355,12 @@ export class DcpAttention {
     this.#prefill?.endStep();
   }
 
+  #open(method: string): void {
+    if (this.#closed) throw new ResourceClosed(`DcpAttention.${method}`, "this DcpAttention", "Open another one.");
+  }
+
   #during(method: string): StepPlan {
+    this.#open(method);
     const { plan } = this.#sequences;
     if (plan === undefined) throw new StepOrderError(method, "call beginStep first");
     return plan;
@@ -312,6 +371,7 @@ export class DcpAttention {
   }
 
   #between(method: string): void {
+    this.#open(method);
     if (this.#sequences.plan !== undefined) throw new StepOrderError(method, "end the step with endStep first");
   }
 }

@@ -122,15 +122,20 @@ export class DecodeAttention {
     return this.#choice.metrics;
   }
 
-  /** Arguments as of {@link DcpAttention.attend}. */
-  async attend(layer: number, plan: StepPlan, query: Tensor, output: Tensor, lse: Tensor | undefined): Promise<void> {
-    const { queryHeads, headDim, queryDtype = "f32", lseBase = "e" } = this.#options;
-    const { queries } = plan;
+  /** Throws ArgumentError unless these are what {@link DecodeAttention.attend} takes. */
+  check({ queries }: StepPlan, query: Tensor, output: Tensor, lse: Tensor | undefined): void {
+    const { queryHeads, headDim, queryDtype = "f32" } = this.#options;
     const own = this.#own.count;
     expectTensor(NAME, "query", query, [queryDtype], [queries, this.#gather.isLocal ? queryHeads : own, headDim]);
     expectTensor(NAME, "output", output, ["f32", queryDtype], [queries, own, this.#valueDim]);
     if (lse !== undefined) expectTensor(NAME, "lse", lse, ["f32"], [queries, own]);
+  }
 
+  /** Arguments as of {@link DcpAttention.attend}. */
+  async attend(layer: number, plan: StepPlan, query: Tensor, output: Tensor, lse: Tensor | undefined): Promise<void> {
+    const { lseBase = "e" } = this.#options;
+    const { queries } = plan;
+    this.check(plan, query, output, lse);
     const started = performance.now();
     const gathering = this.#gather.gather(query);
     const gathered = gathering instanceof Tensor ? gathering : await gathering;

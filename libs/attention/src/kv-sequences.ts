@@ -43,6 +43,26 @@ export class KvSequences {
     return (this.#manager.totalBlocks - this.#manager.freeBlocks) * this.#caches.blockBytes;
   }
 
+  /** Every sequence's tokens, over all ranks, in the order of the ids. */
+  get lengths(): Map<number, number> {
+    return new Map([...this.#live].sort((a, b) => a - b).map((sequence) => [sequence, this.length(sequence)]));
+  }
+
+  /** Cuts sequences to these lengths, frees those without one, and hands out ids from `next` on. Takes no step under way. */
+  keep(lengths: ReadonlyMap<number, number>, next: number): void {
+    for (const sequence of [...this.#live]) {
+      const length = lengths.get(sequence);
+      if (length === undefined) this.free(sequence);
+      else this.truncate(sequence, length);
+    }
+    this.#manager.nextSequence = next;
+  }
+
+  /** The id that the next sequence gets. */
+  get next(): number {
+    return this.#manager.nextSequence;
+  }
+
   create(): number {
     const sequence = this.#manager.createSequence();
     this.#live.add(sequence);

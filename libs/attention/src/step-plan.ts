@@ -1,5 +1,5 @@
 import { type KvShard, kvSlot } from "@lockstep/kernels";
-import { type Allocator, ArgumentError, Tensor } from "@lockstep/tensor";
+import { type Allocator, ArgumentError, describe, Tensor } from "@lockstep/tensor";
 import type { BlockManager } from "./block-manager.ts";
 
 /** What one sequence does in a step. */
@@ -29,14 +29,19 @@ export interface StepPlan {
 
 /** Throws ArgumentError unless every item is well formed and no sequence occurs twice. */
 export function checkStepItems(items: readonly StepItem[]): void {
+  if (!Array.isArray(items)) throw new ArgumentError("DcpAttention.beginStep", "items", "a list", describe(items));
   const seen = new Set<number>();
-  for (const [index, { sequence, tokens, queries = tokens }] of items.entries()) {
+  for (const [index, item] of items.entries()) {
+    if (typeof item !== "object" || item === null) {
+      throw new ArgumentError("DcpAttention.beginStep", `items[${index}]`, "an object", describe(item));
+    }
+    const { sequence, tokens, queries = tokens } = item;
     const name = `items[${index}]`;
     if (!Number.isInteger(tokens) || tokens < 0) {
-      throw new ArgumentError("DcpAttention.beginStep", `${name}.tokens`, "a non-negative integer", String(tokens));
+      throw new ArgumentError("DcpAttention.beginStep", `${name}.tokens`, "a non-negative integer", describe(tokens));
     }
     if (!Number.isInteger(queries) || queries < 0) {
-      throw new ArgumentError("DcpAttention.beginStep", `${name}.queries`, "a non-negative integer", String(queries));
+      throw new ArgumentError("DcpAttention.beginStep", `${name}.queries`, "a non-negative integer", describe(queries));
     }
     if (seen.has(sequence)) {
       throw new ArgumentError(

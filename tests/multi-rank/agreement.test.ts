@@ -1,0 +1,110 @@
+// What ranks must agree on when they open a DcpAttention, what it says once closed, and how it goes on after an abort.
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import type { DcpAttentionOptions } from "@lockstep/attention";
+import { openWorld } from "@lockstep/dist-groups";
+import type * as program from "./agreement-program.ts";
+
+setDefaultTimeout(300_000);
+
+const open = (size: number) =>
+  openWorld<typeof program>({ size, program: new URL("./agreement-program.ts", import.meta.url) });
+
+const DIFFERENT: readonly [option: string, most: Partial<DcpAttentionOptions>, last: Partial<DcpAttentionOptions>][] = [
+  ["interleave", {}, { interleave: 2 }],
+  ["layers", {}, { layers: 1 }],
+  ["queryHeads", {}, { queryHeads: 6 }],
+  ["kvHeads", { queryHeads: 6 }, { queryHeads: 6, kvHeads: 3 }],
+  ["headDim", {}, { headDim: 8 }],
+  ["valueDim", {}, { valueDim: 8 }],
+  ["mla", {}, { mla: true }],
+  ["headGroup", {}, { headGroup: { size: 9, offset: 0 } }],
+  ["kvDtype", {}, { kvDtype: "bf16" }],
+  ["queryDtype", {}, { queryDtype: "f16" }],
+  ["gatherDtype", {}, { gatherDtype: "f8e4m3" }],
+  ["queryScale", { gatherDtype: "f8e4m3" }, { gatherDtype: "f8e4m3", queryScale: 2 }],
+  ["partialDtype", { combine: "a2a" }, { combine: "a2a", partialDtype: "bf16" }],
+  ["queryReplicated", {}, { queryReplicated: true }],
+  ["blockSize", {}, { blockSize: 8 }],
+  ["numBlocks", {}, { numBlocks: 9 }],
+  ["combine", {}, { combine: "a2a" }],
+  ["scale", {}, { scale: 0.25 }],
+  ["softcap", {}, { softcap: 3 }],
+  ["window", {}, { window: [null, 3] }],
+  ["maxStepQueries", {}, { maxStepQueries: 9 }],
+  ["prefillChunk", {}, { prefillChunk: 9 }],
+  [
+    "kvScales",
+    { kvDtype: "f8e4m3", kvScales: { key: 1, value: 1 } },
+    { kvDtype: "f8e4m3", kvScales: { key: 1, value: 2 } },
+  ],
+];
+
+test("ranks that open with different options are refused on every rank, both sides printed, and go on", async () => {
+  await using world = await open(3);
+  for (const [option, most, last] of DIFFERENT) {
+    for (const { tag, message, usedBytes } of await world.call("openWith", [[most, most, last]])) {
+      expect([option, tag]).toEqual([option, "OptionsDisagree"]);
+      expect(message).toContain(option);
+      expect(message).toContain("rank 2");
+      expect(usedBytes).toBe(0);
+    }
+  }
+  for (const { tag, message } of await world.call("openWithSinks", [1])) {
+    expect(tag).toBe("OptionsDisagree");
+    expect(message).toContain("sinks");
+  }
+  for (const { tag } of await world.call("openWith", [[{}, {}, { lseBase: "2", deadlineMs: 9_000 }]]))
+    expect(tag).toBe("none");
+});
+
+test("every method of a closed attention says so", async () => {
+  await using world = await open(1);
+  const [{ said, methods, left } = { said: {}, methods: [], left: -1 }] = await world.call("afterClose", []);
+  expect(Object.keys(said).sort()).toEqual(methods.toSorted());
+  for (const [name, tag] of Object.entries(said)) expect([name, tag]).toEqual([name, "ResourceClosed"]);
+  expect(left).toBe(0);
+});
+
+test("opening, failing to open and closing 10,000 times leaves the heap as it was", async () => {
+  await using world = await open(1);
+  for (const { tags, left } of await world.call("openAndFail", [10_000])) {
+    expect(tags).toEqual(["ArgumentError", "HeapExhausted", "none"]);
+    expect(left).toBe(0);
+  }
+});
+
+describe("after an aborted collective the caches go on with new groups", () => {
+  test.each([1, 2, 3, 4, 8])("%i ranks", async (size) => {
+    await using undisturbed = await open(size);
+    await using world = await open(size);
+    const [sequence = -1] = await undisturbed.call("start", []);
+    expect(await world.call("start", [])).toEqual(Array.from({ length: size }, () => sequence));
+    for (let token = 0; token < 5; token++) {
+      const wanted = await undisturbed.call("step", [sequence, token]);
+      expect(await world.call("step", [sequence, token])).toEqual(wanted);
+    }
+    for (const by of new Set([0, size - 1])) {
+      const failed = await world.call("stepAborted", [sequence, 5, by]).then(
+        () => "nothing",
+        (error: unknown) => String(error),
+      );
+      expect(failed).toContain("stopped on purpose");
+      await world.renewGroups();
+      for (const { length } of await world.call("goOn", [sequence])) expect(length).toBe(5);
+    }
+    await world.call("endAlone", [sequence, 2]);
+    const after = await world.call("goOn", [sequence]);
+    // Even ranks ended a step of two tokens, and made a sequence; alone, that is every rank.
+    const [{ length = -1, next = -1 } = {}] = after;
+    expect(length).toBe(size === 1 ? 7 : 5);
+    expect(after.map((rank) => [rank.length, rank.next])).toEqual(after.map(() => [length, next]));
+    expect(after.reduce((sum, rank) => sum + rank.held, 0)).toBe(length);
+    if (size > 1)
+      for (let token = 5; token < 9; token++) {
+        const wanted = await undisturbed.call("step", [sequence, token]);
+        expect(await world.call("step", [sequence, token])).toEqual(wanted);
+      }
+    // As after one attention that was never disturbed: kernels keep their scratch memory.
+    expect(await world.call("stop", [])).toEqual(await undisturbed.call("stop", []));
+  });
+});
