@@ -1,8 +1,9 @@
 import { type MethodsOf, openWorld, parallelGroups, type World } from "@lockstep/dist-groups";
 import { type BackendName, installedGpus } from "@lockstep/kernels";
-import { ArgumentError } from "@lockstep/tensor";
+import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
 import { UsageError } from "./errors.ts";
 import { type Explanation, explainStep } from "./explanation.ts";
+import { describeJson } from "./json-file.ts";
 import { gpuGroups } from "./rank-backend.ts";
 import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
 import { blocksPerRank, heapBytesPerRank } from "./memory-plan.ts";
@@ -72,6 +73,13 @@ export interface GenerateOptions {
   readonly explain?: number | "last";
 }
 
+interface MakeOptions {
+  readonly maxTokens: number;
+  readonly endTokens: readonly number[];
+  readonly onPrefill: GenerateOptions["onPrefill"];
+  readonly explain: GenerateOptions["explain"];
+}
+
 /** Steps the ranks make between two answers to the host, which reads their tokens as they come all the same. */
 const STEPS_PER_CALL = 32;
 /** Tokens of the sample that decides the scales of a quantised KV cache. */
@@ -89,6 +97,9 @@ export class Generator implements AsyncDisposable {
   readonly #texts: number;
   readonly #maxDraft: number;
   readonly #stream: TokenStream;
+  /** Settles when what changes the texts, and was asked for last, is over. */
+  #lastTurn: Promise<unknown> = Promise.resolve();
+  #closed = false;
 
   private constructor(world: RankWorld, options: RankOptions, texts: number, maxDraft: number) {
     this.#world = world;
@@ -169,7 +180,12 @@ export class Generator implements AsyncDisposable {
       startDeadlineMs: 300_000,
       deadlineMs: options.deadlineMs ?? 120_000,
     });
-    return new Generator(world, rankOptions, texts, maxDraft);
+    try {
+      return new Generator(world, rankOptions, texts, maxDraft);
+    } catch (error) {
+      await world.close();
+      throw error;
+    }
   }
 
   /** Continues a text greedily, yielding each token as soon as it is known. A new text: what came before is forgotten. */
@@ -179,13 +195,15 @@ export class Generator implements AsyncDisposable {
 
   /**
    * Continues several texts at once, each as it would be alone: all those that are not done take part in every step. Yields each
-   * token, with the number of its text, as soon as it is known. What came before is forgotten.
+   * token, with the number of its text, as soon as it is known. What came before is forgotten. Calls that overlap run one after
+   * another, in the order in which their first tokens were asked for, and make their tokens whether or not somebody takes them.
    */
   async *generateAll(
     prompts: readonly (readonly number[])[],
     { maxTokens, endTokens = [], onPrefill, explain }: GenerateOptions,
   ): AsyncGenerator<TextToken, void> {
     const name = "Generator.generateAll";
+    this.#expectOpen(name);
     if (prompts.length < 1 || prompts.length > this.#texts) {
       throw new ArgumentError(
         name,
@@ -201,6 +219,47 @@ export class Generator implements AsyncDisposable {
     if (!Number.isInteger(maxTokens) || maxTokens < 1) {
       throw new ArgumentError(name, "maxTokens", "a positive integer", String(maxTokens));
     }
+    const made: TextToken[] = [];
+    let isDone = false;
+    let isDropped = false;
+    let wake = (): void => {};
+    const running = this.#inTurn(name, async () => {
+      for await (const token of this.#make(prompts, { maxTokens, endTokens, onPrefill, explain }, () => isDropped)) {
+        made.push(token);
+        wake();
+      }
+    });
+    const end = running
+      .catch(() => {})
+      .then(() => {
+        isDone = true;
+        wake();
+      });
+    try {
+      for (let taken = 0; ; ) {
+        for (let token = made[taken]; token !== undefined; token = made[taken]) {
+          taken++;
+          yield token;
+        }
+        if (isDone) break;
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+      await running;
+    } finally {
+      isDropped = true;
+      await end;
+    }
+  }
+
+  /** Makes the tokens of checked texts, until all are done or nobody wants them any more. */
+  async *#make(
+    prompts: readonly (readonly number[])[],
+    { maxTokens, endTokens, onPrefill, explain }: MakeOptions,
+    isDropped: () => boolean,
+  ): AsyncGenerator<TextToken, void> {
+    if (isDropped()) return;
     const texts = prompts.map((prompt) => ({ prompt, maxTokens }));
     const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
     const batchOptions = {
@@ -210,7 +269,7 @@ export class Generator implements AsyncDisposable {
       maxDraft: this.#maxDraft,
     };
     await this.#world.call("begin", [texts, batchOptions, explain]);
-    for (let isDone = false, promptDone = 0; !isDone; ) {
+    for (let isDone = false, promptDone = 0; !isDone && !isDropped(); ) {
       this.#stream.clear();
       // Step by step at first, so that the caller hears of long prompts.
       const steps = promptDone < promptTokens ? 1 : STEPS_PER_CALL;
@@ -228,37 +287,46 @@ export class Generator implements AsyncDisposable {
    * @param onPrefill told how many tokens of the prompt have been computed
    */
   async prefill(prompt: readonly number[], onPrefill?: (done: number) => void): Promise<number> {
-    await this.#world.call("restart", []);
-    const most = Math.min(this.#prefillChunk ?? this.#maxStepTokens, this.#maxStepTokens);
-    let token = -1;
-    for (let done = 0; done < prompt.length; ) {
-      const part = prompt.slice(done, done + most);
-      token = await this.#step(part, this.#prefillChunk !== undefined);
-      done += part.length;
-      onPrefill?.(done);
-    }
-    return token;
+    const name = "Generator.prefill";
+    this.#expectOpen(name);
+    if (prompt.length === 0) throw new ArgumentError(name, "prompt", "at least one token", "none");
+    checkIds(name, "prompt", prompt, this.#vocabularySize);
+    return await this.#inTurn(name, async () => {
+      await this.#world.call("restart", []);
+      const most = Math.min(this.#prefillChunk ?? this.#maxStepTokens, this.#maxStepTokens);
+      let token = -1;
+      for (let done = 0; done < prompt.length; ) {
+        const part = prompt.slice(done, done + most);
+        token = await this.#step(part, this.#prefillChunk !== undefined);
+        done += part.length;
+        onPrefill?.(done);
+      }
+      return token;
+    });
   }
 
   /**
    * Appends tokens to the current text; returns the token that follows.
    * @param ids from 1 to maxStepTokens ids of the vocabulary
    */
-  step(ids: readonly number[]): Promise<number> {
-    return this.#step(ids, false);
+  async step(ids: readonly number[]): Promise<number> {
+    const name = "Generator.step";
+    this.#expectOpen(name);
+    checkIds(name, "ids", ids, this.#vocabularySize);
+    if (ids.length < 1 || ids.length > this.#maxStepTokens) {
+      throw new ArgumentError(name, "ids", `from 1 to ${this.#maxStepTokens} tokens`, `${ids.length}`);
+    }
+    return await this.#inTurn(name, () => this.#step(ids, false));
   }
 
   async #step(ids: readonly number[], isPrefill: boolean): Promise<number> {
-    checkIds("Generator.step", "ids", ids, this.#vocabularySize);
-    if (ids.length < 1 || ids.length > this.#maxStepTokens) {
-      throw new ArgumentError("Generator.step", "ids", `from 1 to ${this.#maxStepTokens} tokens`, `${ids.length}`);
-    }
     const [token = -1] = await this.#world.call("step", [ids, isPrefill]);
     return token;
   }
 
   /** Logits of the last {@link step}, of the whole vocabulary. */
   async logits(): Promise<Float32Array> {
+    this.#expectOpen("Generator.logits");
     const parts = await this.#world.call("logits", []);
     const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
     let at = 0;
@@ -271,22 +339,41 @@ export class Generator implements AsyncDisposable {
 
   /** The step that generateAll was asked to explain; undefined when the texts ended before it. */
   async explain(): Promise<Explanation | undefined> {
+    this.#expectOpen("Generator.explain");
     const traces = (await this.#world.call("trace", [])).filter((trace) => trace !== undefined);
     return traces.length === 0 ? undefined : explainStep(traces, this.sizes.dcp);
   }
 
   /** What each rank did and holds. */
-  metrics(): Promise<RankMetrics[]> {
-    return this.#world.call("metrics", []);
+  async metrics(): Promise<RankMetrics[]> {
+    this.#expectOpen("Generator.metrics");
+    return await this.#world.call("metrics", []);
   }
 
   /** Overwrites one rank's KV shard with zeros. */
   async eraseCache(rank: number): Promise<void> {
+    this.#expectOpen("Generator.eraseCache");
     await this.#world.callRank(rank, "eraseCache", []);
   }
 
+  /** Idempotent. Calls under way fail. */
   close(): Promise<void> {
+    this.#closed = true;
     return this.#world.close();
+  }
+
+  /** Runs what changes the texts once all that was asked for before is over, well or not. */
+  #inTurn<T>(operation: string, action: () => Promise<T>): Promise<T> {
+    const turn = this.#lastTurn.then(() => {
+      this.#expectOpen(operation);
+      return action();
+    });
+    this.#lastTurn = turn.catch(() => {});
+    return turn;
+  }
+
+  #expectOpen(operation: string): void {
+    if (this.#closed) throw new ResourceClosed(operation, "the generator", "Open another.");
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -301,14 +388,20 @@ function tokensPerCall(maxLogitRows: number): number {
 
 function checkCounts(options: GeneratorOptions): void {
   for (const [name, least] of [
+    ["world", 1],
+    ["dcp", 1],
+    ["capacity", 1],
+    ["blockSize", 1],
+    ["interleave", 1],
+    ["gpus", 1],
     ["texts", 1],
     ["maxDraft", 0],
     ["prefillChunk", 1],
     ["maxStepTokens", 1],
   ] as const) {
     const value = options[name];
-    if (value === undefined || (Number.isInteger(value) && value >= least)) continue;
-    throw new ArgumentError("Generator.open", name, `an integer of at least ${least}`, String(value));
+    if (value === undefined || (Number.isInteger(value) && value >= least && value < 2 ** 31)) continue;
+    throw new ArgumentError("Generator.open", name, `an integer from ${least} to ${2 ** 31 - 1}`, describeJson(value));
   }
 }
 

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { SharedHeap, Tensor } from "@lockstep/tensor";
-import { KvCalibration } from "./kv-calibration.ts";
+import { KvCalibration, nonFiniteKv } from "./kv-calibration.ts";
 
 const heap = SharedHeap.create(65536);
 const idle = { begin: () => [], forward: async () => {}, end: () => {} };
@@ -24,3 +24,19 @@ test("a scale for each layer and KV head, from the largest magnitudes, rounded u
     expect(scale * 127).toBeLessThan(most * 1.125 * 1.25);
   }
 });
+
+test.each([Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY])(
+  "%p ends in an error, not a search",
+  async (bad) => {
+    const calibration = new KvCalibration(3, 1);
+    const step = calibration.observe(idle);
+    const rows = (value: number): Tensor => Tensor.from(heap, "f32", [2, 1, 1], [value, 1]);
+    await step.forward(0, rows(1), rows(1), rows(2), rows(0));
+    expect(calibration.firstNonFinite).toBe(Number.POSITIVE_INFINITY);
+    await step.forward(1, rows(1), rows(1), rows(bad), rows(0));
+    await step.forward(2, rows(1), rows(bad), rows(bad), rows(0));
+    expect(calibration.firstNonFinite).toBe(3);
+    expect(nonFiniteKv("folder", 3).message).toContain("model.layers.1.self_attn.v_proj.weight");
+    expect(calibration.scales("f8e4m3")[1]?.value).toEqual([1]);
+  },
+);

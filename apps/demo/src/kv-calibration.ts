@@ -1,5 +1,6 @@
 import type { KvScales } from "@lockstep/attention";
 import type { Tensor } from "@lockstep/tensor";
+import { ModelError } from "./errors.ts";
 import type { StepAttention } from "./step-attention.ts";
 
 /** Largest magnitude that an element of a quantised cache can stand for at a scale of 1. */
@@ -43,7 +44,19 @@ export class KvCalibration {
     };
   }
 
-  /** Scales of every layer for the magnitudes seen so far. */
+  /**
+   * The first projection whose output was not finite, as 2 * layer for keys and 2 * layer + 1 for values; Infinity for none.
+   * No scales can be found then.
+   */
+  get firstNonFinite(): number {
+    for (const [layer, key] of this.#key.entries()) {
+      if (!key.every(Number.isFinite)) return 2 * layer;
+      if (this.#value[layer]?.every(Number.isFinite) === false) return 2 * layer + 1;
+    }
+    return Number.POSITIVE_INFINITY;
+  }
+
+  /** Scales of every layer for the magnitudes seen so far, which are finite: see {@link firstNonFinite}. */
   scales(dtype: QuantisedKv): KvScales[] {
     const scale = (most: number): number => roundUp((most * HEADROOM[dtype]) / LARGEST[dtype]);
     return this.#key.map((key, layer) => ({
@@ -65,12 +78,23 @@ function raise(most: Float64Array | undefined, rows: Tensor): void {
   }
 }
 
+/** The error that says which layer's keys or values were not finite, by the number that {@link KvCalibration.firstNonFinite} gives. */
+export function nonFiniteKv(folder: string, first: number): ModelError {
+  const [layer, what] = [Math.floor(first / 2), first % 2 === 0 ? "keys" : "values"];
+  const tensor = `model.layers.${layer}.self_attn.${what === "keys" ? "k" : "v"}_proj.weight`;
+  return new ModelError(
+    folder,
+    `finite ${what} of the calibration tokens in layer ${layer}, to find scales of a quantised KV cache`,
+    `NaN or infinite ones: ${tensor}, or a weight before it, is damaged`,
+  );
+}
+
 /**
  * Rounds up to three significant bits: sums differ in their last bits from one number of ranks to another, and scales should not.
  * A head of nothing but zeros gets 1.
  */
 function roundUp(scale: number): number {
-  if (!(scale > 0)) return 1;
+  if (!(scale > 0 && Number.isFinite(scale))) return 1;
   let unit = 2 ** -100;
   while (unit * 8 <= scale) unit *= 2;
   return Math.ceil(scale / unit) * unit;

@@ -7,7 +7,7 @@ import { Batch, type BatchOptions, type BatchProgress, type BatchText } from "./
 import { Checkpoint } from "./checkpoint.ts";
 import type { ModelConfig } from "./config.ts";
 import { GreedySampler } from "./greedy.ts";
-import { isQuantisedKv, KvCalibration, type KvDtype, type QuantisedKv } from "./kv-calibration.ts";
+import { isQuantisedKv, KvCalibration, type KvDtype, nonFiniteKv, type QuantisedKv } from "./kv-calibration.ts";
 import { Layers } from "./layers/layers.ts";
 import { calibrationBlocks } from "./memory-plan.ts";
 import { openRankBackend } from "./rank-backend.ts";
@@ -106,6 +106,14 @@ export async function setup(context: RankContext, options: RankOptions) {
     } finally {
       attention.close();
     }
+    const own = Tensor.from(heap, "f32", [1], [calibration.firstNonFinite]);
+    const all = Tensor.empty(heap, "f32", [world.size]);
+    world.allGather(own, all, { dim: 0 });
+    const first = Math.min(...all.f32);
+    own.free();
+    all.free();
+    // What is damaged on one rank reaches the others in later layers: all name the first.
+    if (first !== Number.POSITIVE_INFINITY) throw nonFiniteKv(options.modelFolder, first);
     return calibration.scales(dtype);
   }
 

@@ -1,6 +1,6 @@
 // The generator as a library: bad input is refused, texts end, failures surface, many texts fit one world.
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { ArgumentError } from "@lockstep/tensor";
+import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
 import { UsageError } from "../src/errors.ts";
 import { Generator } from "../src/generator.ts";
 import { continuation, greedy, model } from "./shipped-model.ts";
@@ -70,5 +70,48 @@ describe("refused", () => {
     await using generator = await Generator.open(model, { ...options, capacity: 32 });
     const error: unknown = await continuation(generator, promptIds, 40).catch((thrown: unknown) => thrown);
     expect(String(error)).toStartWith("OutOfBlocks: out of KV blocks: the step needs 1 more, 0 of 1 are free.");
+  });
+});
+
+describe("overlapping use", () => {
+  test("texts that are asked for at once come out one after another, each its own", async () => {
+    await using generator = await Generator.open(model, options);
+    const entries = [0, 1, 2].map((entry) => greedy[entry] ?? expect.unreachable());
+    const found = await Promise.all(entries.map(({ promptIds }) => continuation(generator, promptIds, 20)));
+    expect(found).toEqual(entries.map(({ greedyIds }) => greedyIds.slice(0, 20)));
+  });
+
+  test("taking tokens of two texts in turn, a refused one and one dropped between them", async () => {
+    await using generator = await Generator.open(model, options);
+    const entries = [0, 1].map((entry) => greedy[entry] ?? expect.unreachable());
+    const streams = entries.map(({ promptIds }) => generator.generate(promptIds, { maxTokens: 5 }));
+    await expect(generator.generate([4096], { maxTokens: 5 }).next()).rejects.toThrow(ArgumentError);
+    const found: number[][] = [[], []];
+    for (let round = 0; round < 5; round++) {
+      for (const [text, stream] of streams.entries()) found[text]?.push((await stream.next()).value ?? -1);
+    }
+    expect(found).toEqual(entries.map(({ greedyIds }) => greedyIds.slice(0, 5)));
+    const dropped = generator.generate(promptIds, { maxTokens: 40 });
+    expect((await dropped.next()).value).toBe(greedyIds[0]);
+    const [next] = await Promise.all([continuation(generator, promptIds, 10), dropped.return()]);
+    expect(next).toEqual(greedyIds.slice(0, 10));
+  });
+
+  test("every method of a closed generator says so", async () => {
+    const generator = await Generator.open(model, options);
+    await generator.close();
+    await generator.close();
+    for (const use of [
+      () => generator.generate(promptIds, { maxTokens: 1 }).next(),
+      () => generator.generateAll([promptIds], { maxTokens: 1 }).next(),
+      () => generator.prefill(promptIds),
+      () => generator.step([1]),
+      () => generator.logits(),
+      () => generator.explain(),
+      () => generator.metrics(),
+      () => generator.eraseCache(0),
+    ]) {
+      await expect(use()).rejects.toThrow(ResourceClosed);
+    }
   });
 });
