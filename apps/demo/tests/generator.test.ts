@@ -1,6 +1,6 @@
 // The generator as a library: bad input is refused, texts end, failures surface, many texts fit one world.
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
+import { ArgumentError, LockstepError, ResourceClosed } from "@lockstep/tensor";
 import { UsageError } from "../src/errors.ts";
 import { Generator } from "../src/generator.ts";
 import { continuation, greedy, model } from "./shipped-model.ts";
@@ -95,6 +95,14 @@ describe("overlapping use", () => {
     expect((await dropped.next()).value).toBe(greedyIds[0]);
     const [next] = await Promise.all([continuation(generator, promptIds, 10), dropped.return()]);
     expect(next).toEqual(greedyIds.slice(0, 10));
+  });
+
+  test("a text that fails does not hurt the one after it", async () => {
+    await using generator = await Generator.open(model, options);
+    const long = continuation(generator, promptIds, 200).catch((error: unknown) => error);
+    const short = continuation(generator, promptIds, 10);
+    expect(await long).toBeInstanceOf(LockstepError);
+    expect(await short).toEqual(greedyIds.slice(0, 10));
   });
 
   test("every method of a closed generator says so", async () => {

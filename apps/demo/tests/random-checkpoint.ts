@@ -24,6 +24,8 @@ export interface CheckpointForm {
   readonly dtype?: DType;
   /** Several files and an index instead of one file. */
   readonly isSharded?: boolean;
+  /** A value that takes the place of a tensor's first. */
+  readonly damage?: { readonly name: string; readonly value: number };
 }
 
 /** Writes a checkpoint of an architecture; `config` replaces values of config.json. */
@@ -31,7 +33,7 @@ export function writeRandomCheckpoint(
   folder: string,
   architecture: string,
   config: Readonly<Record<string, unknown>>,
-  { dtype = "f32", isSharded = false }: CheckpointForm = {},
+  { dtype = "f32", isSharded = false, damage }: CheckpointForm = {},
 ): void {
   mkdirSync(folder, { recursive: true });
   const json: Readonly<Record<string, unknown>> & typeof SIZES = {
@@ -52,7 +54,10 @@ export function writeRandomCheckpoint(
         heap,
         dtype,
         shape,
-        Float64Array.from({ length }, () => centre + spread * next()),
+        Float64Array.from({ length }, (_, index) => {
+          const value = centre + spread * next();
+          return index === 0 && damage?.name === name ? damage.value : value;
+        }),
       ),
     ];
   });
