@@ -3,6 +3,7 @@ import type { ProcessGroup } from "@lockstep/dist-groups";
 import { ArgumentError } from "@lockstep/tensor";
 import { sameRanks } from "./combine.ts";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
+import { expectGroup, expectRecord } from "./expect-argument.ts";
 import { layerScales } from "./kv-scales.ts";
 
 /** Lists of more numbers than this are agreed on by a digest. */
@@ -58,16 +59,19 @@ export function withGroups(
   groups: Partial<Pick<DcpAttentionOptions, "dcpGroup" | "queryGroup" | "pcpGroup">>,
 ): DcpAttentionOptions {
   // A query group that was left out is the DCP group.
+  expectRecord("DcpAttention.useGroups", "groups", groups);
   const { dcpGroup, pcpGroup } = options;
   const before = { dcpGroup, queryGroup: options.queryGroup, pcpGroup };
   for (const name of ["dcpGroup", "queryGroup", "pcpGroup"] as const) {
     const [old, next] = [before[name], groups[name]];
     if (next === undefined) continue;
+    expectGroup("DcpAttention.useGroups", name, next);
     if (old !== undefined && sameRanks(old, next) && old.rank === next.rank) continue;
     const expected = old === undefined ? "left out, as it was at open" : `a group of the ranks [${old.ranks}]`;
     throw new ArgumentError("DcpAttention.useGroups", name, expected, `one of [${next.ranks}]`);
   }
-  return { ...options, ...groups };
+  const given = Object.entries(groups).filter(([name, group]) => Object.hasOwn(before, name) && group !== undefined);
+  return { ...options, ...Object.fromEntries(given) };
 }
 
 /** The groups of a DcpAttention, each once. */

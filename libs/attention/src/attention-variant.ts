@@ -1,5 +1,5 @@
 import { checkScoreFactor, checkSink, checkSoftcap } from "@lockstep/kernels";
-import { ArgumentError, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, type Tensor, describe } from "@lockstep/tensor";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
 
 /** What kernels take for a window, in positions. */
@@ -42,7 +42,7 @@ export function checkVariant(name: string, options: DcpAttentionOptions): void {
     const size = windowOf(options, layer);
     if (size !== undefined && (!Number.isInteger(size) || size < 1 || size > LARGEST_WINDOW)) {
       const expected = `an integer from 1 to ${LARGEST_WINDOW} (it counts the query's own position)`;
-      throw new ArgumentError(name, "window", expected, String(size));
+      throw new ArgumentError(name, "window", expected, describe(size));
     }
   }
   if (softcap !== undefined) checkSoftcap(name, softcap);

@@ -1,4 +1,4 @@
-import { ArgumentError } from "@lockstep/tensor";
+import { ArgumentError, describe } from "@lockstep/tensor";
 import { OutOfBlocks } from "./errors.ts";
 
 /** One sequence's place in a paged KV cache. */
@@ -121,7 +121,7 @@ export class BlockManager {
   truncate(sequence: number, length: number): void {
     const found = this.#find("BlockManager.truncate", sequence);
     if (!Number.isInteger(length) || length < 0 || length > found.length) {
-      throw new ArgumentError("BlockManager.truncate", "length", `from 0 to ${found.length}`, String(length));
+      throw new ArgumentError("BlockManager.truncate", "length", `from 0 to ${found.length}`, describe(length));
     }
     this.#release(found.blocks.splice(this.#blocksFor(length)));
     found.length = length;
@@ -189,7 +189,7 @@ export class BlockManager {
   #find(operation: string, sequence: number): Sequence {
     const found = this.#sequences.get(sequence);
     if (found === undefined) {
-      throw new ArgumentError(operation, "sequence", "a sequence that was created and not freed", String(sequence));
+      throw new ArgumentError(operation, "sequence", "a sequence that was created and not freed", describe(sequence));
     }
     return found;
   }

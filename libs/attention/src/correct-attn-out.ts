@@ -1,4 +1,5 @@
 import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
+import { expectBackend } from "./expect-argument.ts";
 import { type Allocator, ArgumentError, describe, formatShape, Tensor } from "@lockstep/tensor";
 
 /** Options of {@link dcpCorrectAttnOut}. */
@@ -46,6 +47,7 @@ export async function dcpCorrectAttnOut(
       throw new ArgumentError("dcpCorrectAttnOut", argument, "a tensor", describe(tensor));
     tensor.assertUsable("dcpCorrectAttnOut", argument);
   }
+  expectBackend("dcpCorrectAttnOut", "backend", backend);
   const partial = squeezeOut(out);
   const [batch = 0, heads = 0] = partial.shape;
   const gathered = squeezeLses(lses, batch, heads);

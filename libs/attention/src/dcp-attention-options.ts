@@ -10,6 +10,7 @@ import {
 import { ArgumentError, describe, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
 import { checkVariant } from "./attention-variant.ts";
 import { type Combine, COMBINES } from "./combine.ts";
+import { expectBackend, expectGroup, expectRecord } from "./expect-argument.ts";
 import { checkKvScales, type KvScales, layerScales } from "./kv-scales.ts";
 
 /** Options of {@link DcpAttention.open}. */
@@ -159,23 +160,20 @@ export function checkOptions(options: DcpAttentionOptions): KvShard {
 
 /** Throws ArgumentError unless backends, heap and groups are what they are called. */
 function checkKinds(options: DcpAttentionOptions): void {
-  const expect = (field: string, isRight: boolean, expected: string, value: unknown): void => {
-    if (!isRight) throw new ArgumentError(NAME, field, expected, describe(value));
-  };
-  expect("options", typeof options === "object" && options !== null, "an object of options", options);
+  expectRecord(NAME, "options", options);
   const { backend, mergeBackend, heap, dcpGroup, queryGroup, pcpGroup, onPartialLse, sinks } = options;
-  for (const [field, value] of Object.entries({ backend, mergeBackend })) {
-    const isBackend = typeof value?.partialAttention === "function";
-    expect(field, isBackend || (value === undefined && field !== "backend"), "a KernelBackend", value);
+  expectBackend(NAME, "backend", backend);
+  if (mergeBackend !== undefined) expectBackend(NAME, "mergeBackend", mergeBackend);
+  if (!(heap instanceof SharedHeap)) throw new ArgumentError(NAME, "heap", "a SharedHeap", describe(heap));
+  expectGroup(NAME, "dcpGroup", dcpGroup);
+  if (queryGroup !== undefined) expectGroup(NAME, "queryGroup", queryGroup);
+  if (pcpGroup !== undefined) expectGroup(NAME, "pcpGroup", pcpGroup);
+  if (onPartialLse !== undefined && typeof onPartialLse !== "function") {
+    throw new ArgumentError(NAME, "onPartialLse", "a function", describe(onPartialLse));
   }
-  expect("heap", heap instanceof SharedHeap, "a SharedHeap", heap);
-  for (const [field, value] of Object.entries({ dcpGroup, queryGroup, pcpGroup })) {
-    const isGroup = typeof value?.agree === "function" && Array.isArray(value.ranks);
-    expect(field, isGroup || (value === undefined && field !== "dcpGroup"), "a ProcessGroup", value);
-  }
-  const isTold = onPartialLse === undefined || typeof onPartialLse === "function";
-  expect("onPartialLse", isTold, "a function", onPartialLse);
-  expect("sinks", sinks === undefined || sinks instanceof Tensor, "a Tensor", sinks);
+  if (sinks === undefined) return;
+  if (!(sinks instanceof Tensor)) throw new ArgumentError(NAME, "sinks", "a tensor", describe(sinks));
+  sinks.assertUsable(NAME, "sinks");
 }
 
 /** Throws ArgumentError unless scores' factors stay normal numbers of f32, multiplied together as kernels do. */

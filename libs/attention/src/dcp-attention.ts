@@ -170,6 +170,9 @@ export class DcpAttention {
     checkStepItems(items);
     const { rank = 0, size = 1 } = this.#options.pcpGroup ?? {};
     const tokens = items.map((item) => item.tokens);
+    // Before rows are listed.
+    const total = tokens.reduce((sum, count) => sum + count, 0);
+    this.#checkQueries("beginPrefill", Math.ceil(total / size));
     this.#checkQueries("beginPrefill", Math.max(...pcpRows(tokens, size).map(({ length }) => length)));
     const step = this.#sequences.begin(items.map(({ sequence, tokens: count }) => ({ sequence, tokens: count })));
     this.#prefillPlan = planPrefill(step, tokens, rank, size);

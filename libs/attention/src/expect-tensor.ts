@@ -1,4 +1,4 @@
-import { ArgumentError, type DType, formatShape, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, type DType, describe, formatShape, Tensor } from "@lockstep/tensor";
 
 /** Throws ArgumentError unless a tensor has this shape and one of these dtypes. */
 export function expectTensor(
@@ -8,6 +8,8 @@ export function expectTensor(
   dtypes: readonly DType[],
   shape: readonly number[],
 ): void {
+  if (!(tensor instanceof Tensor)) throw new ArgumentError(operation, argument, "a tensor", describe(tensor));
+  tensor.assertUsable(operation, argument);
   const agrees = tensor.rank === shape.length && shape.every((size, dim) => size === tensor.shape[dim]);
   if (agrees && dtypes.includes(tensor.dtype)) return;
   throw new ArgumentError(

@@ -1,5 +1,6 @@
 import { type HeadRange, headRange, type ParallelSizes } from "@lockstep/dist-groups";
-import { ArgumentError } from "@lockstep/tensor";
+import { expectRecord } from "./expect-argument.ts";
+import { ArgumentError, describe } from "@lockstep/tensor";
 
 /** A model's heads and how they are spread. */
 export interface HeadLayoutOptions {
@@ -34,13 +35,27 @@ const NAME = "headLayout";
  * @throws ArgumentError for query heads that are no multiple of the KV heads, and for head-sharded KV whose heads the ranks of a
  *   DCP group do not share: kvHeads must divide tp and dcp divide tp / kvHeads (or no two TP ranks share a KV cache)
  */
-export function headLayout({ sizes, kv, queryHeads, kvHeads }: HeadLayoutOptions, rank: number): HeadLayout {
+export function headLayout(options: HeadLayoutOptions, rank: number): HeadLayout {
+  expectRecord(NAME, "options", options);
+  const { sizes, kv, queryHeads, kvHeads } = options;
+  expectRecord(NAME, "sizes", sizes);
+  if (kv !== "head-sharded" && kv !== "replicated") {
+    throw new ArgumentError(NAME, "kv", '"head-sharded" or "replicated"', describe(kv));
+  }
   const { layout, pcp = 1, tp, dcp } = sizes;
   for (const [name, value] of Object.entries({ queryHeads, kvHeads })) {
-    if (!Number.isInteger(value) || value < 1) throw new ArgumentError(NAME, name, "a positive integer", `${value}`);
+    if (!Number.isInteger(value) || value < 1)
+      throw new ArgumentError(NAME, name, "a positive integer", describe(value));
   }
   if (queryHeads % kvHeads !== 0) {
-    throw new ArgumentError(NAME, "queryHeads", `a multiple of kvHeads = ${kvHeads}`, String(queryHeads));
+    throw new ArgumentError(NAME, "queryHeads", `a multiple of kvHeads = ${kvHeads}`, describe(queryHeads));
+  }
+  for (const [name, value] of Object.entries({ pcp, tp, dcp })) {
+    if (!Number.isInteger(value) || value < 1)
+      throw new ArgumentError(NAME, name, "a positive integer", describe(value));
+  }
+  if (!Number.isInteger(rank) || rank < 0) {
+    throw new ArgumentError(NAME, "rank", "a non-negative integer", describe(rank));
   }
   // TP ranks among which a KV cache, and the query heads that read it, are split.
   const sharers = layout === "classic" ? dcp : dcp === tp * pcp ? tp : 1;
@@ -64,7 +79,7 @@ function checkHeadSharded(tp: number, dcp: number, kvHeads: number, sharers: num
   const advice = "Store all KV heads on every rank (replicated) to shard further.";
   if (tp % kvHeads !== 0) {
     const expected = `a divisor of tp = ${tp} for head-sharded KV`;
-    throw new ArgumentError(NAME, "kvHeads", expected, String(kvHeads), advice);
+    throw new ArgumentError(NAME, "kvHeads", expected, describe(kvHeads), advice);
   }
   if ((tp / kvHeads) % sharers === 0) return;
   const expected = `such that the TP ranks of a DCP group divide tp / kvHeads = ${tp / kvHeads} for head-sharded KV`;

@@ -1,6 +1,6 @@
 import type { Completion, KernelBackend, Operand } from "@lockstep/kernels";
 import { type LayerScales, layerScales, type KvScales } from "./kv-scales.ts";
-import { ArgumentError, type DType, Tensor } from "@lockstep/tensor";
+import { ArgumentError, type DType, Tensor, describe } from "@lockstep/tensor";
 import type { BlockCopy } from "./block-manager.ts";
 
 /** What the caches of a rank are made for. */
@@ -141,9 +141,9 @@ export class KvCaches {
   }
 
   #cache(caches: readonly Operand[], layer: number): Operand {
-    const cache = caches[layer];
+    const cache = typeof layer === "number" ? caches[layer] : undefined;
     if (cache === undefined) {
-      throw new ArgumentError("DcpAttention", "layer", `from 0 to ${this.#shape.layers - 1}`, String(layer));
+      throw new ArgumentError("DcpAttention", "layer", `from 0 to ${this.#shape.layers - 1}`, describe(layer));
     }
     return cache;
   }

@@ -1,5 +1,5 @@
 import { isQuantised, type KvScale } from "@lockstep/kernels";
-import { ArgumentError, type DType } from "@lockstep/tensor";
+import { ArgumentError, type DType, describe } from "@lockstep/tensor";
 
 /**
  * What an element of a quantised KV cache is worth: a stored x stands for x times the scale. A number serves all KV heads of
@@ -59,7 +59,7 @@ export function checkKvScales(
       operation,
       "kvScales",
       `one, or one for each of the ${layers} layers`,
-      String(given.length),
+      describe(given.length),
     );
   }
   for (let layer = 0; layer < layers; layer++) {

@@ -1,5 +1,5 @@
 import type { LseBase } from "@lockstep/kernels";
-import { ArgumentError, Tensor } from "@lockstep/tensor";
+import { ArgumentError, Tensor, describe } from "@lockstep/tensor";
 
 /**
  * Converts LSEs between bases: ln(x) = log2(x) * ln 2. Everything inside this library is natural (base e); kernels of others
@@ -12,9 +12,10 @@ import { ArgumentError, Tensor } from "@lockstep/tensor";
  * @throws ArgumentError for another dtype, base or shape
  */
 export function convertLse(lse: Tensor, from: LseBase, to: LseBase, into?: Tensor): Tensor {
+  if (!(lse instanceof Tensor)) throw new ArgumentError("convertLse", "lse", "a tensor", describe(lse));
   if (lse.dtype !== "f32") throw new ArgumentError("convertLse", "lse", "of dtype f32", lse.toString());
   for (const [name, base] of Object.entries({ from, to })) {
-    if (base !== "e" && base !== "2") throw new ArgumentError("convertLse", name, '"e" or "2"', String(base));
+    if (base !== "e" && base !== "2") throw new ArgumentError("convertLse", name, '"e" or "2"', describe(base));
   }
   const target = into ?? Tensor.empty(lse.heap, "f32", lse.shape);
   if (from === to) return target === lse ? lse : target.copyFrom(lse);

@@ -1,4 +1,5 @@
 import { checkLengths, type KernelBackend } from "@lockstep/kernels";
+import { expectBackend } from "./expect-argument.ts";
 import { type Allocator, ArgumentError, describe, Tensor } from "@lockstep/tensor";
 
 /** Options of {@link packSeq} and {@link unpackSeq}. */
@@ -32,6 +33,7 @@ export async function packSeq(
   lengths: Lengths,
   options: PackOptions & { readonly padValue?: number } = {},
 ): Promise<Tensor> {
+  expectBackend("packSeq", "backend", backend);
   expectInput("packSeq", "x", x, options);
   const sizes = lengthList("packSeq", lengths);
   const { sum, max } = checkLengths("packSeq", sizes);
@@ -61,6 +63,7 @@ export async function unpackSeq(
   lengths: Lengths,
   options: PackOptions = {},
 ): Promise<Tensor> {
+  expectBackend("unpackSeq", "backend", backend);
   expectInput("unpackSeq", "packed", packed, options);
   const sizes = lengthList("unpackSeq", lengths);
   const { sum } = checkLengths("unpackSeq", sizes, packed.shape[1] ?? 0);

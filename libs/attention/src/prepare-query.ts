@@ -1,5 +1,6 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
-import { type Allocator, ArgumentError, formatShape, Tensor } from "@lockstep/tensor";
+import { expectGroup, expectRecord } from "./expect-argument.ts";
+import { type Allocator, ArgumentError, describe, formatShape, Tensor } from "@lockstep/tensor";
 
 /** Options of {@link dcpPrepareQuery}. */
 export interface PrepareQueryOptions {
@@ -25,6 +26,9 @@ export interface PrepareQueryOptions {
  * Source: `dcp_prepare_query` of vllm.v1.attention.ops.common, whose group is always TP.
  */
 export function dcpPrepareQuery(query: Tensor, queryGroup: ProcessGroup, options: PrepareQueryOptions = {}): Tensor {
+  expectGroup("dcpPrepareQuery", "queryGroup", queryGroup);
+  expectRecord("dcpPrepareQuery", "options", options);
+  if (!(query instanceof Tensor)) throw new ArgumentError("dcpPrepareQuery", "query", "a tensor", describe(query));
   const [batch = 0, own = 0, headDim = 0] = query.shape;
   if (query.rank !== 3) throw new ArgumentError("dcpPrepareQuery", "query", "of shape [B, h, D]", query.toString());
   const heads = options.heads ?? own * queryGroup.size;

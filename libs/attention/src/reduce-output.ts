@@ -1,10 +1,11 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
-import { type Allocator, ArgumentError, type DType, Tensor } from "@lockstep/tensor";
+import { type Allocator, ArgumentError, type DType, Tensor, describe } from "@lockstep/tensor";
 import { type Combine, type CombineArgs, COMBINES } from "./combine.ts";
 import { combineAllToAll } from "./combine-a2a.ts";
 import { combineGatherReduce } from "./combine-ag-rs.ts";
 import { combineOneShot } from "./combine-one-shot.ts";
+import { expectBackend, expectGroup, expectRecord } from "./expect-argument.ts";
 import { expectTensor } from "./expect-tensor.ts";
 
 const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
@@ -52,7 +53,15 @@ export interface ReduceOutputArgs {
  * wrong head count when a TP-wide gather meets a smaller DCP group; a2a after vLLM's `dcp_a2a_lse_reduce`.
  */
 export async function dcpReduceOutput(args: ReduceOutputArgs): Promise<{ out: Tensor; lse?: Tensor }> {
+  expectRecord("dcpReduceOutput", "args", args);
   const { attnOut, attnLse } = args;
+  expectBackend("dcpReduceOutput", "backend", args.backend);
+  expectGroup("dcpReduceOutput", "dcpGroup", args.dcpGroup);
+  if (args.queryGroup !== undefined) expectGroup("dcpReduceOutput", "queryGroup", args.queryGroup);
+  for (const [name, tensor] of Object.entries({ attnOut, attnLse })) {
+    if (!(tensor instanceof Tensor)) throw new ArgumentError("dcpReduceOutput", name, "a tensor", describe(tensor));
+    tensor.assertUsable("dcpReduceOutput", name);
+  }
   const queryGroup = args.queryGroup ?? args.dcpGroup;
   const [batch = 0, heads = 0, headDim = 0] = attnOut.shape;
   if (attnOut.rank !== 3 || !FLOATS.includes(attnOut.dtype)) {
@@ -60,10 +69,10 @@ export async function dcpReduceOutput(args: ReduceOutputArgs): Promise<{ out: Te
   }
   const combine = args.combine ?? "ag-rs";
   if (!COMBINES.includes(combine)) {
-    throw new ArgumentError("dcpReduceOutput", "combine", '"ag-rs", "a2a" or "one-shot"', String(combine));
+    throw new ArgumentError("dcpReduceOutput", "combine", '"ag-rs", "a2a" or "one-shot"', describe(combine));
   }
   if (args.base !== undefined && args.base !== "e" && args.base !== "2") {
-    throw new ArgumentError("dcpReduceOutput", "base", '"e" or "2"', String(args.base));
+    throw new ArgumentError("dcpReduceOutput", "base", '"e" or "2"', describe(args.base));
   }
   if (attnLse.rank !== 2 || attnLse.shape[0] !== batch || attnLse.shape[1] !== heads || attnLse.dtype !== "f32") {
     throw new ArgumentError("dcpReduceOutput", "attnLse", `f32 of shape [${batch}, ${heads}]`, attnLse.toString());

@@ -1,3 +1,4 @@
+import { describe } from "./describe.ts";
 import { registerErrorClass } from "./error-classes.ts";
 
 /**
@@ -29,11 +30,13 @@ export class ArgumentError extends LockstepError {
   readonly received: string;
 
   constructor(operation: string, argument: string, expected: string, received: string, advice = "") {
-    super(`${operation}: \`${argument}\` must be ${expected}, but is ${received}.${advice === "" ? "" : ` ${advice}`}`);
+    // Callers that pass a wrong value on as it came must not fail at printing it.
+    const came = typeof received === "string" ? received : describe(received);
+    super(`${operation}: \`${argument}\` must be ${expected}, but is ${came}.${advice === "" ? "" : ` ${advice}`}`);
     this.operation = operation;
     this.argument = argument;
     this.expected = expected;
-    this.received = received;
+    this.received = came;
   }
 }
 
