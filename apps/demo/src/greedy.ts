@@ -7,7 +7,10 @@ export class GreedySampler {
   readonly #layers: Layers;
   readonly #world: ProcessGroup;
   readonly #firstId: number;
-  /** For each row this rank's best logit and its token id [1, rows, 2] f32 (ids are exact up to 2^24). */
+  /**
+   * For each row this rank's best logit and its token id [1, rows, 2] f32 (ids are exact up to 2^24): NaN for a row with
+   * a logit that is not finite, -inf for a rank without logits.
+   */
   readonly #own: Tensor;
   /** Every rank's [n, rows, 2]. */
   readonly #all: Tensor;
@@ -21,7 +24,10 @@ export class GreedySampler {
     this.#all = Tensor.empty(heap, "f32", [world.size * maxRows * 2]);
   }
 
-  /** The token ids of the largest logits of each row over all ranks, the lowest id among equals. One exchange for all rows. */
+  /**
+   * The token ids of the largest logits of each row over all ranks, the lowest id among equals. One exchange for all rows.
+   * @throws Error on every rank, when a logit of any rank is NaN or infinite
+   */
   choose(logits: Tensor): number[] {
     const rows = logits.dim(0);
     if (rows === 0) return [];
@@ -31,7 +37,8 @@ export class GreedySampler {
     for (let row = 0; row < rows; row++) {
       const values = logits.select(0, row);
       const index = this.#layers.argmax(values);
-      own.f32.set([values.f32[index] ?? Number.NaN, this.#firstId + index], 2 * row);
+      const none = values.size === 0 ? Number.NEGATIVE_INFINITY : Number.NaN;
+      own.f32.set([values.f32[index] ?? none, this.#firstId + index], 2 * row);
     }
     this.#world.allGather(own, gathered, { dim: 0 });
     return Array.from({ length: rows }, (_, row) => best(gathered.f32, row, rows, size));
@@ -44,11 +51,16 @@ function best(all: Float32Array, row: number, rows: number, ranks: number): numb
   for (let rank = 0; rank < ranks; rank++) {
     const at = 2 * (rank * rows + row);
     const logit = all[at] ?? Number.NaN;
+    if (Number.isNaN(logit)) throw notFinite();
     if (logit > most) {
       most = logit;
       token = all[at + 1] ?? -1;
     }
   }
-  if (token < 0) throw new Error("the model's logits are not finite numbers: its weights or KV cache are damaged");
+  if (token < 0) throw notFinite();
   return token;
+}
+
+function notFinite(): Error {
+  return new Error("the model's logits are not finite numbers: its weights or KV cache are damaged");
 }

@@ -24,8 +24,8 @@ export interface CheckpointForm {
   readonly dtype?: DType;
   /** Several files and an index instead of one file. */
   readonly isSharded?: boolean;
-  /** A value that takes the place of a tensor's first. */
-  readonly damage?: { readonly name: string; readonly value: number };
+  /** A value that takes the place of one of a tensor's, of its first unless `index` says which. */
+  readonly damage?: { readonly name: string; readonly value: number; readonly index?: number };
 }
 
 /** Writes a checkpoint of an architecture; `config` replaces values of config.json. */
@@ -56,7 +56,7 @@ export function writeRandomCheckpoint(
         shape,
         Float64Array.from({ length }, (_, index) => {
           const value = centre + spread * next();
-          return index === 0 && damage?.name === name ? damage.value : value;
+          return index === (damage?.index ?? 0) && damage?.name === name ? damage.value : value;
         }),
       ),
     ];

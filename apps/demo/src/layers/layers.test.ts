@@ -166,9 +166,13 @@ test("embed gives a rank's own rows, and zeros for the others'", () => {
 test.each([
   [[1, 5, 5, 2], 1],
   [[-3], 0],
-  [[Number.NaN, -2, Number.NaN, -1], 3],
-  [[Number.NEGATIVE_INFINITY, Number.NEGATIVE_INFINITY], 0],
-  [[Number.NaN], -1],
+  [[-3.4028234663852886e38, -2, -1], 2],
+  [[-3.4028234663852886e38], 0],
+  [[1, 2, Number.NaN], -1],
+  [[Number.NaN, 2, 1], -1],
+  [[1, Number.POSITIVE_INFINITY, 2], -1],
+  [[1, 2, Number.NEGATIVE_INFINITY], -1],
+  [[], -1],
 ])("argmax of %p is %d", (values, index) => {
   expect(layers.argmax(Tensor.from(heap, "f32", [values.length], values))).toBe(index);
 });

@@ -94,7 +94,7 @@ export class Layers {
     this.#wasm.embed(ids.byteOffset, byteOffset, out.byteOffset, ids.size, dim, firstId, firstId + length);
   }
 
-  /** Index of the largest value, the first among equals; -1 when all are NaN. */
+  /** Index of the largest value, the first among equals; -1 when there is none, or when one is NaN or infinite. */
   argmax(values: Tensor): number {
     return this.#wasm.argmax(values.byteOffset, values.size);
   }
