@@ -299,6 +299,26 @@ test("GPU operands: overlapping, freed, of another device, or beyond their buffe
   back.free();
 });
 
+test("a result is not written to a tensor that was freed while it was under way; others of the batch are", async () => {
+  const gpu = backends.find(({ name }) => name === "webgpu");
+  if (gpu === undefined) throw new Error("no webgpu backend");
+  const x = Tensor.from(heap, "f32", [2, 2], [1, 2, 3, 4]);
+  const [freed, kept] = [Tensor.zeros(heap, "f32", [1, 2, 2]), Tensor.zeros(heap, "f32", [1, 2, 2])];
+  const done = gpu.batch(() => {
+    void gpu.packSeq({ x, lengths: [2], out: freed });
+    void gpu.packSeq({ x, lengths: [2], out: kept });
+  });
+  freed.free();
+  const other = Tensor.zeros(heap, "f32", [1, 2, 2]);
+  expect(other.byteOffset).toBe(freed.byteOffset);
+  expect(await failure(() => done)).toBeInstanceOf(UseAfterFree);
+  expect([...other.toNumbers()]).toEqual([0, 0, 0, 0]);
+  expect([...kept.toNumbers()]).toEqual([1, 2, 3, 4]);
+  await gpu.packSeq({ x, lengths: [2], out: other });
+  expect([...other.toNumbers()]).toEqual([1, 2, 3, 4]);
+  for (const made of [x, kept, other]) made.free();
+});
+
 for (const name of ["reference", "wasm", "webgpu"] as const) {
   test(`every method of a closed ${name} backend says that it is closed`, async () => {
     const backend = await openBackend(name, { heap, adapter: "any" });

@@ -1,4 +1,4 @@
-import { DTYPE_BYTES } from "@lockstep/tensor";
+import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
 import type { GpuDevice } from "../device/gpu-device.ts";
 import { BindGroupCache, type BoundRange } from "./bind-group-cache.ts";
 import { COPY_DST, COPY_SRC, STORAGE, UNIFORM } from "./buffer-usage.ts";
@@ -179,11 +179,17 @@ export class Submitter {
 
   async #finish(readback: GPUBuffer, bytes: number, downloads: readonly Download[]): Promise<void> {
     let broken: unknown;
+    let freed: Tensor | undefined;
     try {
       await this.#readbacks.read(readback, bytes, async (mapped) => {
         await this.#verdicts.settle();
         if (this.#verdicts.hasFailure) return;
         for (const { region, tensor } of downloads) {
+          // Its bytes may belong to another tensor by now.
+          if (tensor.isFreed) {
+            freed ??= tensor;
+            continue;
+          }
           const start = region.offset + region.first * DTYPE_BYTES[tensor.dtype];
           scatterTensor(mapped, start, region.strides, tensor);
         }
@@ -195,5 +201,6 @@ export class Submitter {
     await this.#verdicts.settle();
     this.#verdicts.throwFailure();
     if (broken !== undefined) throw broken;
+    freed?.assertUsable("webgpu", "a result that was still to come");
   }
 }
