@@ -2,7 +2,7 @@
 import { type Combine, DcpAttention } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
-import { Arena, type DType, Tensor } from "@lockstep/tensor";
+import { Arena, type DType, LockstepError, Tensor } from "@lockstep/tensor";
 import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
 export const HEAD_DIM = 4;
@@ -38,6 +38,82 @@ export async function setup(context: RankContext, options: { readonly backend: T
   const arena = new Arena(heap, 1 << 20);
 
   return {
+    /**
+     * Five tokens in an int8 cache, then a step whose last token brings `value`, then the first five again: what the step and its
+     * end said, and whether what was stored is still there.
+     */
+    async refusedByInt8(place: "key" | "value", value: number, prefill: "none" | "alone" | "shared") {
+      arena.reset();
+      const queryHeads = 2 * world.size;
+      const attention = DcpAttention.open({
+        backend,
+        ...(backend.name === "webgpu" ? { mergeBackend } : {}),
+        heap,
+        dcpGroup: world,
+        layers: 2,
+        queryHeads,
+        kvHeads: 2,
+        headDim: HEAD_DIM,
+        kvDtype: "i8",
+        kvScales: { key: 0.01, value: 0.01 },
+        blockSize: 2,
+        numBlocks: 16,
+        ...(prefill === "none" ? {} : { prefillChunk: 4 }),
+        ...(prefill === "shared" ? { pcpGroup: world, queryGroup: world } : {}),
+      });
+      const rows = (tokens: number, heads: number): Tensor => {
+        const tensor = Tensor.empty(arena, "f32", [tokens, heads, HEAD_DIM]);
+        return tensor.set(Float64Array.from({ length: tensor.size }, (_, at) => Math.fround(Math.sin(at))));
+      };
+      const ask = async (): Promise<number[]> => {
+        const out = rows(5, 2);
+        attention.beginStep([{ sequence, tokens: 0, queries: 5 }]);
+        for (let layer = 0; layer < 2; layer++) await attention.attend(layer, rows(5, 2), out);
+        attention.endStep();
+        return [...out.toNumbers()];
+      };
+      const tagOf = (error: unknown): string => (error instanceof LockstepError ? error._tag : String(error));
+      const sequence = attention.createSequence();
+      try {
+        attention.beginStep([{ sequence, tokens: 5, queries: 0 }]);
+        for (let layer = 0; layer < 2; layer++) await attention.write(layer, rows(5, 2), rows(5, 2));
+        attention.endStep();
+        const before = await ask();
+        const mine = prefill === "none" ? 3 : attention.beginPrefill([{ sequence, tokens: 20 }]).rows.length;
+        if (prefill === "none") attention.beginStep([{ sequence, tokens: 3 }]);
+        const damaged = { key: rows(mine, 2), value: rows(mine, 2) };
+        // Of a prefill that ranks share, one rank brings it.
+        const brings = prefill !== "shared" || rank === Math.min(1, world.size - 1);
+        if (brings && mine > 0)
+          damaged[place]
+            .select(0, mine - 1)
+            .select(0, 1)
+            .slice(0, 2, 3)
+            .fill(value);
+        const [key, values] = [damaged.key, damaged.value];
+        const said: string[] = [];
+        for (let layer = 0; layer < 2; layer++) {
+          const [query, out] = [rows(mine, 2), rows(mine, 2)];
+          const step = prefill === "none" ? attention.forward.bind(attention) : attention.prefill.bind(attention);
+          // Layer 0 is whole.
+          const bad = layer === 1;
+          await step(layer, query, bad ? key : rows(mine, 2), bad ? values : rows(mine, 2), out).catch(
+            (error: unknown) => {
+              said.push(tagOf(error), error instanceof Error ? error.message : "");
+            },
+          );
+        }
+        try {
+          attention.endStep();
+        } catch (error) {
+          said.push(tagOf(error));
+        }
+        return { said, length: attention.sequenceLength(sequence), before, after: await ask() };
+      } finally {
+        attention.close();
+      }
+    },
+
     /** Out [tokens, own heads, D] and LSE [tokens, own heads] of every token, as numbers. */
     async run({ tokens, damage, combine, kvDtype, window, prefillChunk, partialDtype }: DamagedCase) {
       arena.reset();

@@ -26,12 +26,11 @@ const cases = fc
     const column = at % (place === "key" ? HEAD_DIM : VALUE_DIM);
     return {
       tokens,
-      // Of these, e4m3 has NaN alone.
       damage: {
         place,
         token: at % tokens,
         column,
-        value: kvDtype === "f8e4m3" ? Number.NaN : value,
+        value,
         faint: faint && place === "value",
       },
       combine,
@@ -86,3 +85,28 @@ describe("what is not finite shows, whichever rank stores it", () => {
     );
   });
 });
+
+test.each(WORLDS.map(([backend, size]) => [backend, size] as const))(
+  "an int8 cache refuses what it cannot store, and loses nothing, on %s with %i ranks",
+  async (backend, size) => {
+    await using world = await openWorld<typeof program>({
+      size,
+      program: new URL("./non-finite-program.ts", import.meta.url),
+      options: { backend },
+    });
+    for (const [place, value, prefill] of [
+      ["key", Number.NaN, "none"],
+      ["value", Number.NEGATIVE_INFINITY, "none"],
+      ["value", Number.NaN, "alone"],
+      ["key", Number.POSITIVE_INFINITY, "shared"],
+    ] as const) {
+      for (const { said, length, before, after } of await world.call("refusedByInt8", [place, value, prefill])) {
+        expect([said[0], said[2]]).toEqual(["NonFiniteKeyValue", "NonFiniteKeyValue"]);
+        expect(said[1]).toContain(`the ${place} of new token`);
+        expect(said[1]).toContain(`layer 1, KV head 1, holds ${value}`);
+        expect(length).toBe(5);
+        expect(after).toEqual(before);
+      }
+    }
+  },
+);

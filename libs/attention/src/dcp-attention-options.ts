@@ -230,6 +230,7 @@ function checkHeads(options: DcpAttentionOptions): void {
     throw new ArgumentError(NAME, "valueDim", expected, describe(valueDim));
   }
   if (headGroup !== undefined) {
+    expectRecord(NAME, "headGroup", headGroup);
     const last = Math.floor((queryHeads - 1 + headGroup.offset) / headGroup.size);
     const isWhole =
       Number.isInteger(headGroup.size) &&

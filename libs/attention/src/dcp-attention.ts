@@ -7,7 +7,7 @@ import type { Combine } from "./combine.ts";
 import type { CombineChoiceMetrics } from "./combine-choice.ts";
 import { checkOptions, type DcpAttentionOptions } from "./dcp-attention-options.ts";
 import { DecodeAttention } from "./decode-attention.ts";
-import { StepOrderError } from "./errors.ts";
+import { NonFiniteKeyValue, StepOrderError } from "./errors.ts";
 import { expectTensor } from "./expect-tensor.ts";
 import { KvCaches } from "./kv-caches.ts";
 import { KvSequences } from "./kv-sequences.ts";
@@ -58,6 +58,8 @@ export class DcpAttention {
   #prefill: Prefill | undefined;
   /** The plan of a step begun by beginPrefill. */
   #prefillPlan: PrefillPlan | undefined;
+  /** Why the step under way cannot end: see {@link NonFiniteKeyValue}. */
+  #refusal: NonFiniteKeyValue | undefined;
   #steps = 0;
   #closed = false;
 
@@ -197,6 +199,7 @@ export class DcpAttention {
     this.#notInPrefill("write");
     const started = performance.now();
     if (this.#sequences.copying !== undefined) await this.#sequences.copying;
+    this.#keepRefusal(() => this.#caches.checkFinite(layer, key, value));
     const written = this.#caches.write(layer, key, value, plan.slotMapping);
     if (written !== undefined) await written;
     this.#decode.times.attentionMs += performance.now() - started;
@@ -265,16 +268,27 @@ export class DcpAttention {
     if (lse !== undefined) expectTensor(name, "lse", lse, ["f32"], [rows, count]);
     const started = performance.now();
     if (this.#sequences.copying !== undefined) await this.#sequences.copying;
-    await this.#prefill.write(layer, plan, key, value);
+    try {
+      await this.#prefill.write(layer, plan, key, value);
+    } catch (error) {
+      this.#keepRefusal(() => {
+        throw error;
+      });
+    }
     const { sinks, ...variant } = this.#variants[layer] ?? {};
     await this.#prefill.attend(layer, plan, query, variant, sinks?.slice(0, start, end), output, lse);
     if (lse !== undefined) convertLse(lse, "e", lseBase, lse);
     this.#decode.times.attentionMs += performance.now() - started;
   }
 
-  /** Ends the step. */
+  /** Ends the step. @throws NonFiniteKeyValue when the step brought what an int8 cache cannot store: the step is cancelled */
   endStep(): void {
     this.#during("endStep");
+    const refusal = this.#refusal;
+    if (refusal !== undefined) {
+      this.cancelStep();
+      throw refusal;
+    }
     this.#leavePrefill();
     this.#sequences.end();
     this.#steps++;
@@ -283,6 +297,7 @@ export class DcpAttention {
   /** Abandons the step: its new tokens are forgotten, as after a collective that failed in the middle of it. */
   cancelStep(): void {
     this.#during("cancelStep");
+    this.#refusal = undefined;
     this.#leavePrefill();
     this.#sequences.cancel();
   }
@@ -351,6 +366,16 @@ export class DcpAttention {
     this.#sequences.end();
     this.#prefill?.close();
     this.#decode.close();
+  }
+
+  /** Runs a check; a step whose keys or values were refused once does not end well any more. */
+  #keepRefusal(check: () => void): void {
+    try {
+      check();
+    } catch (error) {
+      if (error instanceof NonFiniteKeyValue) this.#refusal = error;
+      throw error;
+    }
   }
 
   #leavePrefill(): void {

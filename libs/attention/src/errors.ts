@@ -34,3 +34,33 @@ export class StepOrderError extends LockstepError {
     super(`DcpAttention.${method}: ${expected}.`);
   }
 }
+
+/**
+ * A step brought a key or value that is NaN or infinite for a KV cache in int8, which has neither. Thrown on every rank that was
+ * given it, by `write`, `forward` or `prefill` before that layer stores anything, and again by `endStep`, which then cancels the
+ * step: its tokens are forgotten, and nothing stored before is lost.
+ */
+export class NonFiniteKeyValue extends LockstepError {
+  static {
+    registerErrorClass("NonFiniteKeyValue", NonFiniteKeyValue);
+  }
+
+  readonly _tag = "NonFiniteKeyValue";
+  readonly layer: number;
+  /** "key" or "value". */
+  readonly tensor: string;
+  /** Place among the step's new tokens; in a prefill that ranks share, among those of the rank that brought it. */
+  readonly token: number;
+  readonly head: number;
+
+  constructor(layer: number, tensor: string, token: number, head: number, value: number) {
+    super(
+      `the ${tensor} of new token ${token}, layer ${layer}, KV head ${head}, holds ${value}, which an int8 cache cannot store. ` +
+        "Look for damaged weights or an overflow; a cache in another dtype shows it as NaN.",
+    );
+    this.layer = layer;
+    this.tensor = tensor;
+    this.token = token;
+    this.head = head;
+  }
+}

@@ -12,7 +12,7 @@ export type { CombineChoiceMetrics } from "./combine-choice.ts";
 export { type CorrectOptions, dcpCorrectAttnOut } from "./correct-attn-out.ts";
 export { DcpAttention, type DcpAttentionMetrics } from "./dcp-attention.ts";
 export type { DcpAttentionOptions } from "./dcp-attention-options.ts";
-export { OutOfBlocks, StepOrderError } from "./errors.ts";
+export { NonFiniteKeyValue, OutOfBlocks, StepOrderError } from "./errors.ts";
 export { type HeadLayout, type HeadLayoutOptions, headLayout } from "./head-layout.ts";
 export type { KvScales } from "./kv-scales.ts";
 export { convertLse } from "./lse-base.ts";

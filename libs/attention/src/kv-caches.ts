@@ -1,4 +1,5 @@
 import type { Completion, KernelBackend, Operand } from "@lockstep/kernels";
+import { expectFiniteRows } from "./finite-rows.ts";
 import { type LayerScales, layerScales, type KvScales } from "./kv-scales.ts";
 import { ArgumentError, type DType, Tensor, describe } from "@lockstep/tensor";
 import type { BlockCopy } from "./block-manager.ts";
@@ -71,6 +72,18 @@ export class KvCaches {
   /** Scales of a layer's caches, as `partialAttention` takes them; empty when they are not quantised. */
   scales(layer: number): LayerScales {
     return this.#scales[layer] ?? {};
+  }
+
+  /** Throws NonFiniteKeyValue when rows hold what an int8 cache has no pattern for. Every rank that looks at them throws. */
+  checkFinite(layer: number, key: Tensor, value: Tensor | undefined): void {
+    if (this.#shape.dtype !== "i8") return;
+    for (const [name, rows] of [
+      ["key", key],
+      ["value", value],
+    ] as const) {
+      // Whatever else is wrong with them is for the write to say.
+      if (rows instanceof Tensor) expectFiniteRows(layer, name, rows);
+    }
   }
 
   /** Stores rows of new tokens at their slots. @throws ArgumentError when values are missing, or given for MLA */

@@ -127,21 +127,34 @@ export class Prefill {
   /** Stores this rank's shard of the step's keys and values, which the PCP ranks bring between them. */
   async write(layer: number, plan: PrefillPlan, key: Tensor, value: Tensor | undefined): Promise<void> {
     const { caches, pcpGroup, deadlineMs } = this.#options;
-    if (pcpGroup === undefined) return caches.write(layer, key, value, plan.step.slotMapping);
     caches.checkValue(value);
+    if (pcpGroup === undefined) {
+      caches.checkFinite(layer, key, value);
+      return caches.write(layer, key, value, plan.step.slotMapping);
+    }
     const own = value === undefined ? [key] : [key, value];
     const bytesRead =
       plan.step.tokens * (own.reduce((sum, rows) => sum + rows.byteLength, 0) / Math.max(1, key.dim(0)));
+    // What one rank brings that cannot be stored, all see: all throw, and none writes.
+    let refused: unknown;
     const writes = pcpGroup.readPeers(
       own,
-      (peers) =>
-        peers.map(([peerKey = key, peerValue], rank) => {
+      (peers) => {
+        try {
+          for (const [peerKey = key, peerValue] of peers) caches.checkFinite(layer, peerKey, peerValue);
+        } catch (error) {
+          refused = error;
+          return [];
+        }
+        return peers.map(([peerKey = key, peerValue], rank) => {
           const slots = plan.rowsOf[rank]?.map((row) => plan.step.slotMapping[row] ?? -1) ?? new Int32Array();
           return caches.write(layer, peerKey, peerValue, slots);
-        }),
+        });
+      },
       { deadlineMs, bytesRead: Math.round(bytesRead) },
     );
     await Promise.all(writes);
+    if (refused !== undefined) throw refused;
   }
 
   /**

@@ -10,15 +10,15 @@ export function float8ToNumber(bits: number): number {
 }
 
 /**
- * The e4m3 pattern nearest to `value`, ties to even, after rounding `value` to f32. Saturating: what lies beyond 448, the
- * infinities included, becomes 448 with its sign; NaN becomes NaN with its sign.
+ * The e4m3 pattern nearest to `value`, ties to even, after rounding `value` to f32. Saturating: what lies beyond 448
+ * becomes 448 with its sign. NaN and the infinities, which e4m3 has not, become NaN with their sign: they do not turn into numbers.
  */
 export function numberToFloat8(value: number): number {
   scratch.setFloat32(0, value);
   const bits = scratch.getUint32(0);
   const sign = (bits >>> 24) & 0x80;
   const magnitude = bits & 0x7fffffff;
-  if (magnitude > 0x7f800000) return sign | 0x7f;
+  if (magnitude >= 0x7f800000) return sign | 0x7f;
   const held = Math.min(magnitude, 0x43e00000);
   if (held >= 0x3c800000) return sign | ((held + 0x7ffff + ((held >>> 20) & 1) - 0x3c000000) >>> 20);
   // Subnormal result: adding 2^14, whose last place is 2^-9, rounds to a multiple of 2^-9.

@@ -1,5 +1,5 @@
 // Storage types of tensors as type arguments: f32, f16 as u16, bf16 as i16, f8e4m3 as u8 and i8. Every function here is
-// exact or rounds to nearest, ties to even; NaN stays NaN. 8-bit stores saturate, and a NaN is 0 in i8. Arithmetic elsewhere is
+// exact or rounds to nearest, ties to even; NaN stays NaN. 8-bit stores saturate, but an infinity is NaN in f8e4m3; a NaN is 0 in i8. Arithmetic elsewhere is
 // on f32x4.
 
 import { F16_MASK, F16_SHIFT, F8_MASK, TWO_112, TWO_120 } from "./constants.as";

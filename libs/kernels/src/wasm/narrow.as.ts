@@ -84,13 +84,21 @@ function f8Pattern(value: v128): v128 {
   return i32x4.dot_i16x8_s(f32x4.add(held, magic), i32x4.splat(0x00100100));
 }
 
-/** As e4m3 in the lower eight bytes; a NaN is 0x7f with its sign. */
+/** Lanes of -1 where there is a finite number, 0 where there is a NaN or an infinity. */
+// @ts-ignore: decorator
+@inline
+function finiteLanes(low: v128, high: v128): v128 {
+  const infinity = f32x4.splat(Infinity);
+  return i16x8.narrow_i32x4_s(f32x4.lt(f32x4.abs(low), infinity), f32x4.lt(f32x4.abs(high), infinity));
+}
+
+/** As e4m3 in the lower eight bytes; a NaN or an infinity is 0x7f with its sign. */
 // @ts-ignore: decorator
 @inline
 export function f32ToF8(low: v128, high: v128): v128 {
   const magnitude = i16x8.narrow_i32x4_s(f8Pattern(low), f8Pattern(high));
-  // What was NaN has saturated to 0x7e.
-  const nan = v128.andnot(i16x8.splat(0x0100), numberLanes(low, high));
+  // What was neither has saturated to 0x7e.
+  const nan = v128.andnot(i16x8.splat(0x0100), finiteLanes(low, high));
   const patterns = v128.or(v128.or(magnitude, signBits(low, high)), nan);
   return i8x16.swizzle(patterns, i8x16(1, 3, 5, 7, 9, 11, 13, 15, 0, 0, 0, 0, 0, 0, 0, 0));
 }

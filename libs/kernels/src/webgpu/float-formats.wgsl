@@ -64,13 +64,14 @@ fn nan() -> f32 {
   return bitcast<f32>(nan_bits);
 }
 
-// e4m3 pattern of the f32 with these bits times `factor`, ties to even, saturating at 448.
+// e4m3 pattern of the f32 with these bits times `factor`, ties to even, saturating at 448; NaN where that is not finite.
 fn f8_of_scaled(bits: u32, factor: f32) -> u32 {
   let source = bits & 0x7fffffffu;
   let sign = (bits >> 24u) & 0x80u;
-  if (source > 0x7f800000u) { return sign | 0x7fu; }
-  if (source == 0x7f800000u) { return sign | 0x7eu; }
-  let held = min(bitcast<u32>(bitcast<f32>(source) * factor), 0x43e00000u);
+  if (source >= 0x7f800000u) { return sign | 0x7fu; }
+  let scaled = bitcast<u32>(bitcast<f32>(source) * factor);
+  if (scaled >= 0x7f800000u) { return sign | 0x7fu; }
+  let held = min(scaled, 0x43e00000u);
   let normal = (held + 0x7ffffu + ((held >> 20u) & 1u) - 0x3c000000u) >> 20u;
   let fraction = (held & 0x7fffffu) | 0x800000u;
   let shift = min(141u - (held >> 23u), 31u);

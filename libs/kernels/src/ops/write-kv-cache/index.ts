@@ -9,7 +9,8 @@ import { checkScale, isQuantised, KV_DTYPES, type KvScale } from "../../quantise
  * rounded to the cache's dtype, to nearest, ties to even. Nothing else in the cache changes.
  *
  * A quantised cache (f8e4m3, i8) stores x times the f32 number nearest to 1 / scale, the product rounded to f32 and then to
- * the cache's dtype, to nearest, ties to even, saturating (infinities too); NaN becomes NaN in f8e4m3 and 0 in i8. Rows that
+ * the cache's dtype, to nearest, ties to even, saturating; a product that is NaN or
+ * infinite becomes NaN in f8e4m3. i8 has no NaN: it stores 0, and infinities saturate, so callers look first (`DcpAttention` does). Rows that
  * come in the cache's own dtype are moved as they are, bit for bit, and take no scales.
  * Source: `reshape_and_cache` of vLLM.
  */

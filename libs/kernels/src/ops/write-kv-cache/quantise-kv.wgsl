@@ -3,7 +3,7 @@
 // Grid: one workgroup per THREADS units of the rows [T, Hkv, D]; a unit is four elements, or one where rows are not aligned.
 // Ownership: a thread owns one unit of the cache: a word, or a byte stored by atomics that leave the rest of its word alone.
 // Memory traffic: every row that is stored here once in and once out, the slot mapping once in.
-// Numerical contract: element times factor in f32, rounded to nearest, ties to even, saturating.
+// Numerical contract: element times factor in f32, rounded to nearest, ties to even, saturating; in e4m3 what is not finite is NaN.
 //
 // Before this text come: THREADS, HEADS, ROW_UNITS (units per head), BLOCK_SIZE; load_rows, store_cache (in units), packed.
 
