@@ -1,3 +1,4 @@
+import { DamagedFolders } from "../../apps/demo/tests/damaged-folders.ts";
 import { ArgumentsFuzz } from "./arguments-fuzz.ts";
 import { AttentionFuzz } from "./attention-fuzz.ts";
 import { FilesFuzz } from "./files-fuzz.ts";
@@ -13,4 +14,5 @@ export const FUZZ_TARGETS: Readonly<Record<string, () => FuzzTarget>> = {
   attention: () => new AttentionFuzz(),
   arguments: () => new ArgumentsFuzz(),
   files: () => new FilesFuzz(),
+  models: () => new DamagedFolders(),
 };

@@ -215,6 +215,12 @@ describe("refused", () => {
       "beta_fast to be a positive number in f32",
     ],
     [{ rope_parameters: { rope_type: "yarn", factor: 4, attention_factor: 1e20 } }, "attention_factor whose square"],
+    [{ rope_parameters: { rope_type: "linear", factor: 1e-38 } }, "positions / factor below 2^31, but found 1e-38"],
+    [{ rope_parameters: { rope_type: "yarn", factor: 1e-30 } }, "positions / factor below 2^31, but found 1e-30"],
+    [
+      { rope_parameters: { rope_type: "llama3", factor: 1e-6, low_freq_factor: 1, high_freq_factor: 4 } },
+      "positions / factor below 2^31, but found 0.000001",
+    ],
     [{ rms_norm_eps: 1e-46 }, "rms_norm_eps to be a positive number in f32"],
     [{ architectures: [{ toString: 1 }] }, 'but found {"toString":1}'],
     [{ eos_token_id: ["</s>"] }, "eos_token_id to be a token id or a list of them"],

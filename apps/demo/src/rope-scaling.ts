@@ -48,7 +48,7 @@ export function readRopeScaling(
     case "default":
       return undefined;
     case "linear":
-      return { type: "linear", factor: positive("factor") };
+      return { type: "linear", factor: readFactor(path, field, positive("factor"), maxPositions) };
     case "llama3": {
       const [low, high] = [positive("low_freq_factor"), positive("high_freq_factor")];
       if (low >= high) {
@@ -56,7 +56,7 @@ export function readRopeScaling(
       }
       return {
         type: "llama3",
-        factor: positive("factor"),
+        factor: readFactor(path, field, positive("factor"), maxPositions),
         lowFrequencyFactor: low,
         highFrequencyFactor: high,
         originalPositions: originalPositions(),
@@ -66,7 +66,7 @@ export function readRopeScaling(
       for (const key of ["mscale", "mscale_all_dim"]) {
         if ((json[key] ?? null) !== null) throw new ModelError(path, `no ${field}.${key}`, describeJson(json[key]));
       }
-      const factor = positive("factor");
+      const factor = readFactor(path, field, positive("factor"), maxPositions);
       return {
         type: "yarn",
         factor,
@@ -86,6 +86,18 @@ export function readRopeScaling(
 function defaultAttentionFactor(factor: number): number {
   return factor <= 1 ? 1 : 0.1 * naturalLog(factor) + 1;
 }
+
+/** Angles are positions divided by it. A factor below 1 makes them larger, up to where cosines and sines are still right. */
+function readFactor(path: string, field: string, factor: number, maxPositions: number): number {
+  if (factor >= 1 || maxPositions / factor < LARGEST_ANGLE) return factor;
+  throw new ModelError(
+    path,
+    `${field}.factor that keeps ${maxPositions} positions / factor below 2^31`,
+    String(factor),
+  );
+}
+
+const LARGEST_ANGLE = 2 ** 31;
 
 function readTruncate(path: string, field: string, json: JsonObject): boolean {
   const truncate = Object.hasOwn(json, "truncate") ? json.truncate : true;

@@ -1,7 +1,7 @@
 // The command as a user runs it: output, exit codes, and one clear line for everything refused.
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
-import { cpSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import process from "node:process";
@@ -190,6 +190,37 @@ describe("refused with exit code 2 and one line", () => {
     writeFileSync(path, JSON.stringify({ ...config, architectures: ["FalconForCausalLM"] }));
     refuse(["--model", copy], "Qwen3ForCausalLM, but found FalconForCausalLM");
   });
+
+  test("a directory where weights should be", () => {
+    const copy = modelCopy("directory");
+    rmSync(join(copy, "model.safetensors"));
+    mkdirSync(join(copy, "model.safetensors"));
+    refuse(["--model", copy], join(copy, "model.safetensors"));
+  });
+
+  test.each([
+    ["config.json", { hidden_size: { toString: 1 } }, 'found {"toString":1}'],
+    ["config.json", { num_hidden_layers: 2 ** 32 }, "num_hidden_layers to be a positive integer below 2^31"],
+    ["config.json", { max_position_embeddings: 1e308 }, "max_position_embeddings to be a positive integer below 2^31"],
+    ["config.json", { rope_parameters: { rope_type: "linear", factor: 1e-30 } }, "positions / factor below 2^31"],
+    ["generation_config.json", { eos_token_id: { toString: 1 } }, "eos_token_id to be a token id"],
+    ["tokenizer.json", { post_processor: { type: "TemplateProcessing", single: 5 } }, "a tokenizer definition"],
+    ["tokenizer.json", { post_processor: 5 }, "post_processor to be null or an object with a type"],
+    ["tokenizer.json", { added_tokens: [{ id: 1e308, content: "x" }] }, "added_tokens with content and an id"],
+  ] as const)("%s with %j", (file, changes, message) => {
+    const copy = modelCopy("wrong");
+    const path = join(copy, file);
+    writeFileSync(path, JSON.stringify({ ...JSON.parse(readFileSync(path, "utf8")), ...changes }));
+    refuse(["--model", copy], message);
+  });
+
+  test.each([
+    ["--max-tokens", "1e308"],
+    ["--max-tokens", "99999999999999999999"],
+    ["--world", "4294967297"],
+    ["--draft", "-0.5"],
+    ["--prefill-chunk", "Infinity"],
+  ])("%s %s", (option, value) => refuse([`${option}=${value}`, "--speculative"], option));
 
   test("weights that disagree with the config", () => {
     const copy = modelCopy("disagreeing");
