@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { cosine, fillRotations, inverseFrequencies, naturalLog, sine } from "./rope-angles.ts";
+import { readRopeScaling, ropeTurns } from "./rope-scaling.ts";
 
 test("sine and cosine agree with the engine's to within 1e-15 over long texts", () => {
   fc.assert(
@@ -46,3 +47,32 @@ test.each([1, 1.5, 2, 0.1, 4, 10000, 1e6, 327.68, 1e-5])("the natural logarithm 
   const exact = Math.log(value);
   expect(Math.abs(naturalLog(value) - exact)).toBeLessThanOrEqual(1e-15 * Math.max(1, Math.abs(exact)));
 });
+
+test.each(["linear", "llama3", "yarn"])(
+  "whatever factor of %s is accepted, every rotation is a rotation",
+  (rope_type) => {
+    const exponent = fc.double({ min: -5, max: 38, noNaN: true });
+    fc.assert(
+      fc.property(
+        exponent,
+        fc.integer({ min: 1, max: 2 ** 20 }),
+        fc.constantFrom(1.001, 1e4, 3e38),
+        (power, most, theta) => {
+          const json = { rope_type, factor: 10 ** power, low_freq_factor: 1, high_freq_factor: 4, attention_factor: 1 };
+          let scaling: ReturnType<typeof readRopeScaling>;
+          try {
+            scaling = readRopeScaling("config.json", "rope_parameters", json, most);
+          } catch (error) {
+            expect(String(error)).toContain("positions / factor below 2^31");
+            return;
+          }
+          const [cosines, sines] = [new Float32Array(16), new Float32Array(16)];
+          fillRotations(cosines, sines, ropeTurns(theta, 8, scaling).frequencies, [most - 1, most >> 1]);
+          for (const [index, value] of cosines.entries())
+            expect(Math.hypot(value, sines[index] ?? 0)).toBeCloseTo(1, 6);
+        },
+      ),
+      { seed: 7, numRuns: 500 },
+    );
+  },
+);
