@@ -1,7 +1,10 @@
 import { ArgumentError, type DType, describe } from "@lockstep/tensor";
-import { expectList, type Operand } from "./operand.ts";
+import { expectDType, expectList, expectShape, type Operand } from "./operand.ts";
 
-/** Dtypes of a KV cache. The last two are quantised: an element stands for its number times its head's scale. */
+/**
+ * Dtypes of a KV cache. The last two are quantised: an element stands for its number times a scale, which is that of its head
+ * (static) or of its token and head (see row-scales.ts).
+ */
 export const KV_DTYPES: readonly DType[] = ["f32", "f16", "bf16", "f8e4m3", "i8"];
 
 /** True for f8e4m3 and i8. */
@@ -13,7 +16,8 @@ export function isQuantised(dtype: DType): boolean {
 export type KvScale = ArrayLike<number>;
 
 /**
- * The scale of each KV head in f32, or undefined for a cache that has none.
+ * The scale of each KV head in f32, or undefined for a cache that has none: one of floats, or one whose rows have scales of their
+ * own in `rowScales`.
  * @throws ArgumentError unless scales are given exactly for a quantised cache, one or one per head, positive, and large and
  *   small enough that they and their inverses are normal f32 numbers
  */
@@ -23,16 +27,22 @@ export function checkScale(
   scale: KvScale | undefined,
   cacheName: string,
   cache: Operand,
+  rowScales?: Operand,
 ): Float32Array | undefined {
   const { dtype } = cache;
   const heads = cache.shape[2] ?? 0;
   if (scale !== undefined) expectList(operation, argument, scale);
+  if (rowScales !== undefined) {
+    expectRowScales(operation, `${argument}Cache`, rowScales, cacheName, cache);
+    if (scale === undefined) return undefined;
+    throw new ArgumentError(operation, argument, `left out with \`${argument}Cache\``, describeScale(scale));
+  }
   if (!isQuantised(dtype)) {
     if (scale === undefined) return undefined;
     throw new ArgumentError(operation, argument, `left out for a \`${cacheName}\` of ${dtype}`, describeScale(scale));
   }
   if (scale === undefined || (scale.length !== 1 && scale.length !== heads)) {
-    const expected = `1 scale, or ${heads} for the KV heads, because \`${cacheName}\` is ${dtype}`;
+    const expected = `1 scale, or ${heads} for the KV heads (or \`${argument}Cache\`), because \`${cacheName}\` is ${dtype}`;
     throw new ArgumentError(operation, argument, expected, scale === undefined ? "left out" : describeScale(scale));
   }
   const scales = Float32Array.from({ length: heads }, (_, head) => {
@@ -42,6 +52,21 @@ export function checkScale(
   const wrong = scales.find((value) => !(value >= 2 ** -120 && value <= 2 ** 120));
   if (wrong !== undefined) throw new ArgumentError(operation, argument, "from 2^-120 to 2^120", String(wrong));
   return scales;
+}
+
+/** Throws ArgumentError unless `rowScales` has a scale for every row of a quantised cache. */
+function expectRowScales(
+  operation: string,
+  argument: string,
+  rowScales: Operand,
+  cacheName: string,
+  cache: Operand,
+): void {
+  if (!isQuantised(cache.dtype)) {
+    throw new ArgumentError(operation, argument, `left out for a \`${cacheName}\` of ${cache.dtype}`, "given");
+  }
+  expectShape(operation, argument, rowScales, [...cache.shape.slice(0, 3), 1]);
+  expectDType(operation, argument, rowScales, ["f32"]);
 }
 
 function describeScale(scale: KvScale): string {

@@ -21,7 +21,7 @@ const RESULTS: { readonly [Name in OpName]: Results<Name> } = {
   packSeq: ({ out }) => [out],
   unpackSeq: ({ out }) => [out],
   mergeAttnStates: ({ out, lse }) => [out, lse],
-  writeKvCache: ({ keyCache, valueCache }) => [keyCache, valueCache],
+  writeKvCache: (args) => [args.keyCache, args.valueCache, args.keyScaleCache, args.valueScaleCache],
   gatherKvCache: ({ rows }) => [rows],
   partialAttention: ({ out, lse }) => [out, lse],
 };

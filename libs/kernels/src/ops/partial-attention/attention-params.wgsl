@@ -27,6 +27,15 @@ struct Params {
   softcap: f32,
   sinks_at: u32,
   scales_at: u32,
+  // Where the scales of rows lie, if rows have them.
+  key_scale_first: u32,
+  key_scale_block_stride: u32,
+  key_scale_slot_stride: u32,
+  key_scale_head_stride: u32,
+  value_scale_first: u32,
+  value_scale_block_stride: u32,
+  value_scale_slot_stride: u32,
+  value_scale_head_stride: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

@@ -21,6 +21,8 @@ export interface AttentionRow {
   readonly dtype?: DType;
   /** One scale for the whole cache instead. */
   readonly tensorScale?: boolean;
+  /** One for every row instead. */
+  readonly rowScales?: boolean;
   readonly queryDType?: DType;
   readonly shard?: KvShard;
   readonly window?: number;
@@ -168,6 +170,54 @@ export const ATTENTION_ROWS: readonly AttentionRow[] = [
     sinks: [1, 2, 3, 4],
   },
   { lengths: [40], queries: [2], heads: [3, 1], keyDim: 5, blockSize: 8, queryDType: "f8e4m3" },
+  // The same with a scale a row.
+  { lengths: [70, 9], heads: [8, 2], keyDim: 64, blockSize: 16, dtype: "f8e4m3", rowScales: true },
+  { lengths: [70, 9], heads: [8, 2], keyDim: 64, blockSize: 16, dtype: "i8", queryDType: "f8e4m3", rowScales: true },
+  {
+    lengths: [37],
+    queries: [3],
+    heads: [4, 2],
+    keyDim: 19,
+    valueDim: 5,
+    blockSize: 4,
+    dtype: "f8e4m3",
+    window: 9,
+    rowScales: true,
+  },
+  { lengths: [37], heads: [3, 1], keyDim: 7, valueDim: 18, blockSize: 5, dtype: "i8", softcap: 3, rowScales: true },
+  {
+    lengths: [30],
+    queries: [4],
+    heads: [6, 1],
+    keyDim: 48,
+    valueDim: 32,
+    blockSize: 8,
+    dtype: "f8e4m3",
+    mla: true,
+    rowScales: true,
+  },
+  { lengths: [65], heads: [16, 1], keyDim: 36, valueDim: 32, blockSize: 16, dtype: "i8", mla: true, rowScales: true },
+  { lengths: [90], heads: [40, 20], keyDim: 16, valueDim: 8, blockSize: 16, dtype: "i8", rowScales: true },
+  { lengths: [5, 0], ...SMALL, blockSize: 16, dtype: "i8", shard: shardOf(7, 8, 1), padding: true, rowScales: true },
+  {
+    lengths: [40],
+    queries: [3],
+    ...SMALL,
+    blockSize: 8,
+    dtype: "i8",
+    layout: "gaps",
+    stridedCache: true,
+    rowScales: true,
+  },
+  {
+    lengths: [600, 3],
+    ...SMALL,
+    blockSize: 16,
+    dtype: "f8e4m3",
+    shard: shardOf(1, 2, 4),
+    sinks: [1, 2, 3, 4],
+    rowScales: true,
+  },
   // Dtypes of the query, and strides.
   { lengths: [40], ...SMALL, blockSize: 8, queryDType: "f16" },
   { lengths: [40], ...GROUPED, blockSize: 8, queryDType: "bf16" },
@@ -216,6 +266,13 @@ export function buildAttention(arena: Arena, row: AttentionRow, random: Random):
       : Tensor.empty(arena, dtype, [numBlocks, blockSize, kvHeads, dim]).fill(poison);
   const keyCache = emptyCache(keyDim);
   const valueCache = mla ? keyCache.slice(3, 0, valueDim) : emptyCache(valueDim);
+  const emptyScales = (): Tensor =>
+    stridedCache
+      ? Tensor.empty(arena, "f32", [kvHeads, numBlocks, blockSize, 1]).fill(Number.NaN).transpose(0, 1).transpose(1, 2)
+      : Tensor.empty(arena, "f32", [numBlocks, blockSize, kvHeads, 1]).fill(Number.NaN);
+  const keyScaleCache = row.rowScales ? emptyScales() : undefined;
+  const valueScaleCache = row.rowScales && !mla ? emptyScales() : keyScaleCache;
+  const randomScale = (): number => (0.7 + 0.3 * random.uniform()) * (dtype === "i8" ? 0.03 : 1);
   const blockTable = Tensor.empty(arena, "i32", [lengths.length, maxBlocks]).fill(-1);
 
   let taken = 0;
@@ -232,13 +289,18 @@ export function buildAttention(arena: Arena, row: AttentionRow, random: Random):
         const place = cache.select(0, block).select(0, slot % blockSize);
         place.set(dtype === "i8" ? random.normals(place.size).map((x) => 40 * x) : random.normals(place.size));
       }
+      for (const cache of new Set([keyScaleCache, valueScaleCache])) {
+        const place = cache?.select(0, block).select(0, slot % blockSize);
+        place?.set(Array.from({ length: place.size }, randomScale));
+      }
     }
   }
   const scaleCount = row.tensorScale ? 1 : kvHeads;
-  const randomScales = (): number[] =>
-    Array.from({ length: scaleCount }, () => (0.7 + 0.3 * random.uniform()) * (dtype === "i8" ? 0.03 : 1));
+  const randomScales = (): number[] => Array.from({ length: scaleCount }, randomScale);
   const keyScale = randomScales();
-  const scales = isQuantised(dtype) ? { keyScale, valueScale: mla ? keyScale : randomScales() } : {};
+  const headScales = isQuantised(dtype) ? { keyScale, valueScale: mla ? keyScale : randomScales() } : {};
+  const scales =
+    keyScaleCache === undefined || valueScaleCache === undefined ? headScales : { keyScaleCache, valueScaleCache };
   const shape = [tokens.length, queryHeads, keyDim];
   return {
     query: strided(arena, queryDType, shape, random.normals(tokens.length * queryHeads * keyDim), layout),
@@ -295,6 +357,7 @@ function describeRow(row: AttentionRow): string {
   if (row.scale !== undefined) parts.push(`scale ${row.scale}`);
   if (row.headGroup !== undefined) parts.push(`group ${row.headGroup.size}+${row.headGroup.offset}`);
   if (row.tensorScale) parts.push("one scale");
+  if (row.rowScales) parts.push("a scale a row");
   if (row.sinks !== undefined) parts.push(`sinks [${row.sinks}]`);
   if (row.mla) parts.push("MLA");
   if (row.layout !== undefined) parts.push(row.layout);

@@ -46,6 +46,10 @@ export interface PartialAttentionArgs {
   readonly keyScale?: KvScale;
   /** The same of valueCache; for MLA the keys' scale again. */
   readonly valueScale?: KvScale;
+  /** Instead of keyScale: what an element of each row of a quantised keyCache is worth [numBlocks, blockSize, Hkv, 1], f32. */
+  readonly keyScaleCache?: Operand;
+  /** The same of valueCache, given or left out like keyScaleCache; for MLA the keys' scales again. */
+  readonly valueScaleCache?: Operand;
   /** Blocks of each sequence [B, maxBlocks], i32: entry i of row b holds local indexes [i*blockSize, (i+1)*blockSize). */
   readonly blockTable: Tensor;
   /** Row of `blockTable` of each of the T query tokens. */
@@ -103,7 +107,7 @@ export interface PartialAttentionPlan {
   readonly ends: Int32Array;
   /** Sinks of the query heads; undefined when there are none. */
   readonly sinks: Float32Array | undefined;
-  /** Scale of each KV head; undefined when the caches are not quantised. */
+  /** Scale of each KV head; undefined when the caches are not quantised, or their rows have scales. */
   readonly keyScales: Float32Array | undefined;
   readonly valueScales: Float32Array | undefined;
 }
@@ -136,8 +140,13 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
   expectDType(name, "out", out, ["f32"]);
   expectShape(name, "lse", lse, [tokens, queryHeads]);
   expectDType(name, "lse", lse, ["f32"]);
-  const keyScales = checkScale(name, "keyScale", args.keyScale, "keyCache", keyCache);
-  const valueScales = checkScale(name, "valueScale", args.valueScale, "valueCache", valueCache);
+  const { keyScaleCache, valueScaleCache } = args;
+  const keyScales = checkScale(name, "keyScale", args.keyScale, "keyCache", keyCache, keyScaleCache);
+  const valueScales = checkScale(name, "valueScale", args.valueScale, "valueCache", valueCache, valueScaleCache);
+  if ((keyScaleCache === undefined) !== (valueScaleCache === undefined)) {
+    const received = valueScaleCache === undefined ? "left out" : "given";
+    throw new ArgumentError(name, "valueScaleCache", "given or left out like `keyScaleCache`", received);
+  }
   const sinks = args.sinks === undefined ? undefined : checkSinks(name, args.sinks, queryHeads);
   const headGroup = checkHeadGroup(name, args.headGroup, queryHeads, kvHeads);
   const scale = args.scale ?? 1 / Math.sqrt(Math.max(1, keyDim));
@@ -171,6 +180,12 @@ function checkOverlap(name: string, args: PartialAttentionArgs): void {
   expectApart(name, "lse", lse, "keyCache", keyCache);
   expectApart(name, "lse", lse, "valueCache", valueCache);
   expectApart(name, "lse", lse, "blockTable", blockTable);
+  for (const argument of ["keyScaleCache", "valueScaleCache"] as const) {
+    const scales = args[argument];
+    if (scales === undefined) continue;
+    expectApart(name, "out", out, argument, scales);
+    expectApart(name, "lse", lse, argument, scales);
+  }
   if (sinks === undefined) return;
   expectApart(name, "out", out, "sinks", sinks);
   expectApart(name, "lse", lse, "sinks", sinks);

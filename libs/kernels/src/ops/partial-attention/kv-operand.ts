@@ -119,3 +119,14 @@ fn query_vector(row_at: u32, column: u32) -> vec4f {
   return vector;
 }`;
 }
+
+/**
+ * WGSL for the scales of a cache's rows: `NAME_scale_at(place) -> f32`, for rows whose elements are read by kvOperand. Where rows
+ * have none it gives 1 and binds nothing.
+ */
+export function rowScaleOperand(name: "key" | "value", binding: number, dtype: KvElement, isBound: boolean): string {
+  if (!isBound) return `fn ${name}_scale_at(place: u32) -> f32 { return 1.0; }`;
+  const worth = dtype === "f8e4m3" ? "256.0 * " : "";
+  return `@group(0) @binding(${binding}) var<storage, read> ${name}_scale_data: array<f32>;
+fn ${name}_scale_at(place: u32) -> f32 { return ${worth}${name}_scale_data[place]; }`;
+}

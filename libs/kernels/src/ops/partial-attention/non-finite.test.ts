@@ -31,6 +31,7 @@ const SIZES = [
 const problem = fc.record({
   size: fc.constantFrom(...SIZES),
   dtype: fc.constantFrom<DType>("f32", "f16", "bf16", "f8e4m3"),
+  rowScales: fc.boolean(),
   length: fc.integer({ min: 1, max: 70 }),
   queries: fc.constantFrom(1, 1, 5),
   window: fc.constantFrom(undefined, 1, 9),
@@ -55,6 +56,7 @@ for (const { backend, what } of backends) {
           lengths: [drawn.length],
           queries: [queries],
           dtype,
+          rowScales: drawn.rowScales && dtype === "f8e4m3",
           ...(window === undefined ? {} : { window }),
           ...(softcap === undefined ? {} : { softcap }),
         };

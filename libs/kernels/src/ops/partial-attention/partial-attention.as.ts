@@ -17,7 +17,7 @@ import { storeOut } from "./out-row.as";
 import { loadQueryRow, pairRow, unpairRow } from "./rows.as";
 import { SCORE_STRIDE, scores } from "./scores.as";
 import { softmaxRow } from "./softmax.as";
-import { convertTile } from "./tile.as";
+import { convertScaledTile, convertTile } from "./tile.as";
 import { touchRows } from "./touch.as";
 import { weightedSum } from "./weighted-sum.as";
 
@@ -45,13 +45,15 @@ const Q_ROWS: usize = 148; // scratch: maxRows x padded key dim
 const O_ROWS: usize = 152; // maxRows x padded value dim
 const S_ROWS: usize = 156; // maxRows x SCORE_STRIDE bytes
 const STATE: usize = 160; // maxRows x (max, sum, rescale, first visible key of the tile, one past the last)
-const POINTERS: usize = 164; // tileKeys pointers each to key rows, value rows and tile rows
+const POINTERS: usize = 164; // tileKeys pointers each to key rows, value rows, tile rows, and the scales of both
 const TILE: usize = 168; // KV heads x tileKeys x the larger padded dim: keys, later values, as f32
 const TOUCHED: usize = 172; // what touchRows read
 const SINKS: usize = 176; // one f32 per query head, in units of ln 2; 0 for none
 const KEY_SCALES: usize = 180; // one f32 per KV head; 0 for none
 const VALUE_SCALES: usize = 184;
 const SPREAD: usize = 188; // scratch of weightedSum
+const KEY_ROW_SCALES: usize = 192; // one f32 per row of the keys: pointer (0 for none), block stride, offset stride, head stride
+const VALUE_ROW_SCALES: usize = 208;
 
 const STATE_BYTES: i32 = 20;
 /** KV heads that share a tile; one more where a pass begins within a group. */
@@ -132,6 +134,8 @@ function pass<T>(
   const keyRows: usize = load<u32>(p, POINTERS);
   const valueRows = keyRows + tileKeys * 4;
   const tileRows = valueRows + tileKeys * 4;
+  const keyScaleRows = load<u32>(p, KEY_ROW_SCALES) == 0 ? 0 : tileRows + tileKeys * 4;
+  const valueScaleRows = load<u32>(p, VALUE_ROW_SCALES) == 0 ? 0 : tileRows + tileKeys * 8;
   const tile: usize = load<u32>(p, TILE);
   const spread: usize = load<u32>(p, SPREAD);
   const tileBytes = max(keyBytes, valueBytes);
@@ -141,7 +145,9 @@ function pass<T>(
   const rowsPerHead = tokenCount * min(size, stop - head);
   const convertsValues = !isFloat<T>() || (valueDim & 3) != 0 || rowsPerHead > 4;
   // MLA: the values are the first columns of the keys, all of which a tile of keys holds.
-  const sharedRows = convertsKeys && valueDim <= keyDim && v128.all_true<i32>(i32x4.eq(v128.load(p, KEY), v128.load(p, VALUE)));
+  const sameScales = i32x4.eq(v128.load(p, KEY_ROW_SCALES), v128.load(p, VALUE_ROW_SCALES));
+  const sameRows = v128.and(i32x4.eq(v128.load(p, KEY), v128.load(p, VALUE)), sameScales);
+  const sharedRows = convertsKeys && valueDim <= keyDim && v128.all_true<i32>(sameRows);
   const paired = sizeof<T>() == 2 && ((keyDim | valueDim) & 7) == 0;
   const kvHeads = lastKvHead + 1 - firstKvHead;
   const tileStride = tileKeys * tileBytes;
@@ -179,7 +185,16 @@ function pass<T>(
     const keyOffset = firstKvHead * keyStride;
     let read: u32 = 0;
     if (convertsKeys) {
-      read = convertTile<T>(keyRows, count, keyOffset, keyStride, kvHeads, tile, tileBytes, tileStride, keyDim, paired);
+      const scaleStride = load<u32>(p, KEY_ROW_SCALES + 12);
+      if (keyScaleRows != 0) {
+        findRows(p, KEY_ROW_SCALES, sequence, first, count, keyScaleRows);
+        read = convertScaledTile<T>(
+          keyRows, count, keyOffset, keyStride, kvHeads, tile, tileBytes, tileStride, keyDim,
+          keyScaleRows, firstKvHead * scaleStride, scaleStride,
+        );
+      } else {
+        read = convertTile<T>(keyRows, count, keyOffset, keyStride, kvHeads, tile, tileBytes, tileStride, keyDim, paired);
+      }
     } else if (kvHeads > 1) {
       read = touchRows(keyRows, count, keyOffset, (kvHeads - 1) * keyStride + keyDim * sizeof<T>());
     }
@@ -201,7 +216,16 @@ function pass<T>(
     const valueStride = load<u32>(p, VALUE + 12);
     const valueOffset = firstKvHead * valueStride;
     if (convertsValues && !sharedRows) {
-      read ^= convertTile<T>(valueRows, count, valueOffset, valueStride, kvHeads, tile, tileBytes, tileStride, valueDim, paired);
+      const scaleStride = load<u32>(p, VALUE_ROW_SCALES + 12);
+      if (valueScaleRows != 0) {
+        findRows(p, VALUE_ROW_SCALES, sequence, first, count, valueScaleRows);
+        read ^= convertScaledTile<T>(
+          valueRows, count, valueOffset, valueStride, kvHeads, tile, tileBytes, tileStride, valueDim,
+          valueScaleRows, firstKvHead * scaleStride, scaleStride,
+        );
+      } else {
+        read ^= convertTile<T>(valueRows, count, valueOffset, valueStride, kvHeads, tile, tileBytes, tileStride, valueDim, paired);
+      }
     } else if (!convertsValues && kvHeads > 1) {
       read ^= touchRows(valueRows, count, valueOffset, (kvHeads - 1) * valueStride + valueDim * sizeof<T>());
     }
@@ -243,7 +267,7 @@ function headScale(p: usize, scales: usize, kvHead: i32): f32 {
   return table == 0 ? 1 : load<f32>(table + kvHead * 4);
 }
 
-/** Pointers to KV head 0 of `count` rows of a cache (KEY or VALUE) from local index `first` on. */
+/** Pointers to KV head 0 of `count` rows of a cache (KEY, VALUE, or the scales of either) from local index `first` on. */
 function findRows(p: usize, cache: usize, sequence: i32, first: i32, count: i32, rows: usize): void {
   const blockSize = load<i32>(p, BLOCK_SIZE);
   const base: usize = load<u32>(p + cache);

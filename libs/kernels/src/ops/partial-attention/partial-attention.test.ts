@@ -136,12 +136,12 @@ const BAD: readonly [what: string, changes: Partial<PartialAttentionArgs>, messa
   [
     "a quantised cache without scales",
     { keyCache: quantised, valueCache: quantised },
-    /`keyScale` must be 1 scale, or 1 for the KV heads, because `keyCache` is f8e4m3, but is left out/,
+    /`keyScale` must be 1 scale, or 1 for the KV heads \(or `\w+`\), because `keyCache` is f8e4m3, but is left out/,
   ],
   [
     "a quantised cache without a scale of the values",
     { keyCache: quantised, valueCache: quantised, keyScale: [1] },
-    /`valueScale` must be 1 scale, or 1 for the KV heads, because `valueCache` is f8e4m3, but is left out/,
+    /`valueScale` must be 1 scale, or 1 for the KV heads \(or `\w+`\), because `valueCache` is f8e4m3, but is left out/,
   ],
   ["a scale for floats", { keyScale: [1] }, /`keyScale` must be left out for a `keyCache` of f32, but is \[1\]/],
   [
@@ -153,6 +153,26 @@ const BAD: readonly [what: string, changes: Partial<PartialAttentionArgs>, messa
     "a scale of 0",
     { keyCache: quantised, valueCache: quantised, keyScale: [0], valueScale: [1] },
     /`keyScale` must be from 2\^-120 to 2\^120, but is 0/,
+  ],
+  [
+    "row scales of keys alone",
+    { keyCache: quantised, valueCache: quantised, keyScaleCache: tensor("f32", 1, 2, 1, 1), valueScale: [1] },
+    /`valueScaleCache` must be given or left out like `keyScaleCache`, but is left out/,
+  ],
+  [
+    "row scales of another shape",
+    {
+      keyCache: quantised,
+      valueCache: quantised,
+      keyScaleCache: tensor("f32", 1, 2, 1, 2),
+      valueScaleCache: tensor("f32", 1, 2, 1, 1),
+    },
+    /`keyScaleCache` must be of shape \[1, 2, 1, 1\]/,
+  ],
+  [
+    "row scales of a cache of floats",
+    { keyScaleCache: tensor("f32", 1, 2, 1, 1), valueScaleCache: tensor("f32", 1, 2, 1, 1) },
+    /`keyScaleCache` must be left out for a `keyCache` of f32/,
   ],
   ["an out of another shape", { out: tensor("f32", 1, 1, 3) }, /`out` must be of shape \[1, 1, 2\]/],
   ["an f16 out", { out: tensor("f16", 1, 1, 2) }, /`out` must be of dtype f32/],

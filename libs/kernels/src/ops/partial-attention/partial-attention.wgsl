@@ -20,10 +20,10 @@
 // Before this text come, as constants: THREADS, LANES, TEAMS, KEYS, TILE, ROWS, ROW_SLOTS (ROWS up to a power of two),
 // SCORES (KEYS * ROW_SLOTS), OWN, OWN_ROWS and OWN_KEYS (rows that a lane's own scores belong to, and keys of each), SPREAD (lanes that own the same),
 // ROW_LANES (lanes that own a row's scores), SPLIT (write partial results), SEVERAL_TOKENS (rows may see different
-// keys), SOFTCAP, SINKS (rows have sinks, which join where the splits end), QUANTISED (KV heads have scales), KEY_DIM, VALUE_DIM, CHUNK (elements of a key that one load takes), CHUNK_VECTORS, KEY_CHUNKS and
+// keys), SOFTCAP, SINKS (rows have sinks, which join where the splits end), QUANTISED (KV heads have scales), ROW_SCALES (rows of keys and values have scales), KEY_DIM, VALUE_DIM, CHUNK (elements of a key that one load takes), CHUNK_VECTORS, KEY_CHUNKS and
 // VALUE_CHUNKS (per row), KEY_ROUNDS and VALUE_ROUNDS (chunks per lane), KEY_VECTORS and VALUE_VECTORS (vec4f per lane),
 // BLOCK_SIZE;
-// as code: query_vector, fetch_key, decoded_key, fetch_value, decoded_value; own_scores, all_scores, all_rows,
+// as code: query_vector, fetch_key, decoded_key, fetch_value, decoded_value; with ROW_SCALES key_scale_at and value_scale_at; own_scores, all_scores, all_rows,
 // row_maximum, row_sum (see team-exchange.ts); PLACE and its parameter. Loops marked `unroll` are written out.
 
 // In the place of a weight.
@@ -130,12 +130,19 @@ fn partial_attention(
   var keys: array<FetchedKey, KEYS * KEY_ROUNDS>;
   var value_at: array<u32, KEYS>;
   var next_block: array<u32, KEYS>;
+  // With ROW_SCALES: scales of the keys that were fetched, and the places of those of the values.
+  var key_scales: array<f32, KEYS>;
+  var value_scale_place: array<u32, KEYS>;
   for (var k = 0u; k < KEYS; k++) { // unroll
     let key = clamp(first_tile + k * TEAMS + team, low, high - 1u);
     let block = plan[table_row + key / BLOCK_SIZE];
     let slot = key % BLOCK_SIZE;
     let key_at = key_base + block * params.key_block_stride + slot * params.key_slot_stride;
     value_at[k] = value_base + block * params.value_block_stride + slot * params.value_slot_stride;
+    if (ROW_SCALES) {
+      key_scales[k] = key_scale_at(key_scale_place(block, slot, kv_head));
+      value_scale_place[k] = value_scale_place_of(block, slot, kv_head);
+    }
     for (var round = 0u; round < KEY_ROUNDS; round++) { // unroll
       keys[k * KEY_ROUNDS + round] = fetch_key(key_at, lane + LANES * round);
     }
@@ -149,6 +156,10 @@ fn partial_attention(
       for (var round = 0u; round < VALUE_ROUNDS; round++) { // unroll
         fetched[k * VALUE_ROUNDS + round] = fetch_value(value_at[k], lane + LANES * round);
       }
+    }
+    var value_scales = array<f32, KEYS>();
+    for (var k = 0u; k < KEYS; k++) { // unroll
+      if (ROW_SCALES) { value_scales[k] = value_scale_at(value_scale_place[k]); }
     }
 
     // Initialised by hand: some compilers zero a plain `var` only in the first iteration.
@@ -166,12 +177,24 @@ fn partial_attention(
       }
     }
 
+    if (ROW_SCALES) {
+      for (var k = 0u; k < KEYS; k++) { // unroll
+        for (var r = 0u; r < ROWS; r++) { // unroll
+          scores[r * KEYS + k] *= key_scales[k];
+        }
+      }
+    }
+
     // The next tile's keys, whose blocks were looked up one tile earlier; beyond the end, the last key again.
     for (var k = 0u; k < KEYS; k++) { // unroll
       let key = min(tile + TILE + k * TEAMS + team, high - 1u);
       let slot = key % BLOCK_SIZE;
       let key_at = key_base + next_block[k] * params.key_block_stride + slot * params.key_slot_stride;
       value_at[k] = value_base + next_block[k] * params.value_block_stride + slot * params.value_slot_stride;
+      if (ROW_SCALES) {
+        key_scales[k] = key_scale_at(key_scale_place(next_block[k], slot, kv_head));
+        value_scale_place[k] = value_scale_place_of(next_block[k], slot, kv_head);
+      }
       for (var round = 0u; round < KEY_ROUNDS; round++) { // unroll
         keys[k * KEY_ROUNDS + round] = fetch_key(key_at, lane + LANES * round);
       }
@@ -215,7 +238,15 @@ fn partial_attention(
       }
       sums[j] = sum;
     }
-    let weights = all_scores(own, place);
+    var weights = all_scores(own, place);
+    if (ROW_SCALES) {
+      for (var k = 0u; k < KEYS; k++) { // unroll
+        for (var r = 0u; r < ROWS; r++) { // unroll
+          let weight = weights[r * KEYS + k];
+          weights[r * KEYS + k] = select(weight * value_scales[k], HIDDEN, SEVERAL_TOKENS && weight == HIDDEN);
+        }
+      }
+    }
     let factors = all_rows(rescale, place);
     var changes = false;
     for (var r = 0u; r < ROWS; r++) { // unroll
@@ -274,6 +305,16 @@ fn partial_attention(
     if (first_row + r < rows.count) { store_row(place_of(rows, first_row + r), split, state, thread); }
     workgroupBarrier();
   }
+}
+
+fn key_scale_place(block: u32, slot: u32, kv_head: u32) -> u32 {
+  return params.key_scale_first + block * params.key_scale_block_stride + slot * params.key_scale_slot_stride
+    + kv_head * params.key_scale_head_stride;
+}
+
+fn value_scale_place_of(block: u32, slot: u32, kv_head: u32) -> u32 {
+  return params.value_scale_first + block * params.value_scale_block_stride + slot * params.value_scale_slot_stride
+    + kv_head * params.value_scale_head_stride;
 }
 
 // Maximum and sum of row `r` of the workgroup, which is row `row` of its item, over its teams.

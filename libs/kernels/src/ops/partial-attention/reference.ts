@@ -22,6 +22,10 @@ export function partialAttentionReference(args: PartialAttentionArgs): void {
   const query = expectHeapTensor(name, "query", args.query).toNumbers();
   const keys = expectHeapTensor(name, "keyCache", args.keyCache).toNumbers();
   const values = expectHeapTensor(name, "valueCache", args.valueCache).toNumbers();
+  const [keyRowScales, valueRowScales] = (["keyScaleCache", "valueScaleCache"] as const).map((argument) => {
+    const scales = args[argument];
+    return scales === undefined ? undefined : expectHeapTensor(name, argument, scales).toNumbers();
+  });
   const blocks = args.blockTable.toNumbers();
   const maxBlocks = args.blockTable.dim(1);
   const out = expectHeapTensor(name, "out", args.out);
@@ -43,10 +47,11 @@ export function partialAttentionReference(args: PartialAttentionArgs): void {
       const kvHead = Math.floor((head + headGroup.offset) / headGroup.size);
       const scores: number[] = [];
       for (let local = start; local < end; local++) {
-        const at = cacheRow(local, kvHead) * keyDim;
+        const key = cacheRow(local, kvHead);
+        const at = key * keyDim;
         let dot = 0;
         for (let dim = 0; dim < keyDim; dim++) dot += (query[row * keyDim + dim] ?? 0) * (keys[at + dim] ?? 0);
-        const scaled = dot * scale * (keyScales?.[kvHead] ?? 1);
+        const scaled = dot * scale * (keyRowScales?.[key] ?? keyScales?.[kvHead] ?? 1);
         scores.push(softcap === 0 ? scaled : softcap * Math.tanh(scaled / softcap));
       }
       const sink = end < 0 ? Number.NEGATIVE_INFINITY : (sinks?.[head] ?? Number.NEGATIVE_INFINITY);
@@ -60,8 +65,10 @@ export function partialAttentionReference(args: PartialAttentionArgs): void {
       const sum = scores.reduce((total, score) => total + Math.exp(score - max), Math.exp(sink - max));
       lses[row] = max + Math.log(sum);
       for (const [index, score] of scores.entries()) {
-        const weight = (Math.exp(score - max) / sum) * (valueScales?.[kvHead] ?? 1);
-        const at = cacheRow(start + index, kvHead) * valueDim;
+        const value = cacheRow(start + index, kvHead);
+        const worth = valueRowScales?.[value] ?? valueScales?.[kvHead] ?? 1;
+        const weight = (Math.exp(score - max) / sum) * worth;
+        const at = value * valueDim;
         for (let dim = 0; dim < valueDim; dim++) {
           outs[row * valueDim + dim] = (outs[row * valueDim + dim] ?? 0) + weight * (values[at + dim] ?? 0);
         }

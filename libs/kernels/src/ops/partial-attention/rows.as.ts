@@ -23,8 +23,8 @@ export function convertRow<T>(source: usize, target: usize, dim: i32, paired: bo
   const unrolled = source + (dim & ~15) * sizeof<T>();
   if (sizeof<T>() == 1) {
     while (source < unrolled) {
-      if (isSigned<T>()) storeI8(v128.load(source), target);
-      else storeF8(v128.load(source), target);
+      if (isSigned<T>()) storeI8(v128.load(source), target, false, 1);
+      else storeF8(v128.load(source), target, false, 1);
       source += 16;
       target += 64;
     }
@@ -39,6 +39,31 @@ export function convertRow<T>(source: usize, target: usize, dim: i32, paired: bo
     while (source < end) {
       store<f32>(target, load1<T>(source));
       source += sizeof<T>();
+      target += 4;
+    }
+  }
+}
+
+/** One row of unit stride and 8-bit elements, times `scale`. */
+export function convertScaledRow<T>(source: usize, target: usize, dim: i32, scale: f32): void {
+  const end = source + dim;
+  const unrolled = source + (dim & ~15);
+  while (source < unrolled) {
+    if (isSigned<T>()) storeI8(v128.load(source), target, true, scale);
+    else storeF8(v128.load(source), target, true, scale);
+    source += 16;
+    target += 64;
+  }
+  while (source + 4 <= end) {
+    v128.store(target, f32x4.mul(load4<T>(source), f32x4.splat(scale)));
+    source += 4;
+    target += 16;
+  }
+  if (source < end) {
+    v128.store(target, f32x4.splat(0));
+    while (source < end) {
+      store<f32>(target, load1<T>(source) * scale);
+      source += 1;
       target += 4;
     }
   }
@@ -109,16 +134,23 @@ export function unpairRow(row: usize, dim: i32): void {
   }
 }
 
+/** Four numbers, times `scale` if `scales`, which is known when this is compiled. */
+// @ts-ignore: decorator
+@inline
+function storeTimes(target: usize, numbers: v128, scales: bool, scale: f32): void {
+  v128.store(target, scales ? f32x4.mul(numbers, f32x4.splat(scale)) : numbers);
+}
+
 /** Sixteen i8 as f32. */
 // @ts-ignore: decorator
 @inline
-function storeI8(bytes: v128, target: usize): void {
+function storeI8(bytes: v128, target: usize, scales: bool, scale: f32): void {
   const low = i16x8.extend_low_i8x16_s(bytes);
   const high = i16x8.extend_high_i8x16_s(bytes);
-  v128.store(target, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(low)));
-  v128.store(target, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(low)), 16);
-  v128.store(target, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(high)), 32);
-  v128.store(target, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(high)), 48);
+  storeTimes(target, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(low)), scales, scale);
+  storeTimes(target + 16, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(low)), scales, scale);
+  storeTimes(target + 32, f32x4.convert_i32x4_s(i32x4.extend_low_i16x8_s(high)), scales, scale);
+  storeTimes(target + 48, f32x4.convert_i32x4_s(i32x4.extend_high_i16x8_s(high)), scales, scale);
 }
 
 /**
@@ -128,7 +160,7 @@ function storeI8(bytes: v128, target: usize): void {
  */
 // @ts-ignore: decorator
 @inline
-function storeF8(bytes: v128, target: usize): void {
+function storeF8(bytes: v128, target: usize, scales: bool, scale: f32): void {
   const magnitudes = v128.and(bytes, i8x16.splat(0x7f));
   const isSmall = i8x16.lt_s(magnitudes, i8x16.splat(16));
   const nan = v128.and(i8x16.eq(magnitudes, i8x16.splat(0x7f)), i8x16.splat(0x7f));
@@ -141,10 +173,10 @@ function storeF8(bytes: v128, target: usize): void {
   const zero = i32x4.splat(0);
   const low = v128.shuffle<u8>(lower, upper, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
   const high = v128.shuffle<u8>(lower, upper, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31);
-  v128.store(target, v128.shuffle<u16>(zero, low, 0, 8, 0, 9, 0, 10, 0, 11));
-  v128.store(target, v128.shuffle<u16>(zero, low, 0, 12, 0, 13, 0, 14, 0, 15), 16);
-  v128.store(target, v128.shuffle<u16>(zero, high, 0, 8, 0, 9, 0, 10, 0, 11), 32);
-  v128.store(target, v128.shuffle<u16>(zero, high, 0, 12, 0, 13, 0, 14, 0, 15), 48);
+  storeTimes(target, v128.shuffle<u16>(zero, low, 0, 8, 0, 9, 0, 10, 0, 11), scales, scale);
+  storeTimes(target + 16, v128.shuffle<u16>(zero, low, 0, 12, 0, 13, 0, 14, 0, 15), scales, scale);
+  storeTimes(target + 32, v128.shuffle<u16>(zero, high, 0, 8, 0, 9, 0, 10, 0, 11), scales, scale);
+  storeTimes(target + 48, v128.shuffle<u16>(zero, high, 0, 12, 0, 13, 0, 14, 0, 15), scales, scale);
 }
 
 /** A query row times `scale`; dtype 0 f32, 1 f16, 2 bf16, 3 f8e4m3. */

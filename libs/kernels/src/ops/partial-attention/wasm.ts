@@ -28,6 +28,10 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
   const blockTable = expectHeapTensor(name, "blockTable", args.blockTable, heap);
   const out = expectHeapTensor(name, "out", args.out, heap);
   const lse = expectHeapTensor(name, "lse", args.lse, heap);
+  const [keyRowScales, valueRowScales] = (["keyScaleCache", "valueScaleCache"] as const).map((argument) => {
+    const scales = args[argument];
+    return scales === undefined ? undefined : expectHeapTensor(name, argument, scales, heap);
+  });
   if (plan.tokens === 0 || plan.queryHeads === 0) return;
   const kernel = context.get(`${name} ${keyCache.dtype}`, () => kernels.kernel(`${name}_${keyCache.dtype}`));
   const { bytes, maxRows, tileKeys, offsets } = layOutScratch(plan, keyCache.dim(2));
@@ -66,6 +70,10 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
     if (scales !== undefined) floats.set(scales, offset >> 2);
   }
   put(pointer + offsets.spread);
+  for (const scales of [keyRowScales, valueRowScales]) {
+    if (scales === undefined) put(0, 0, 0, 0);
+    else put(scales.byteOffset, ...byteStrides(scales).slice(0, 3));
+  }
   ints.set(plan.sequences, offsets.sequences >> 2);
   ints.set(plan.starts, offsets.starts >> 2);
   ints.set(plan.ends, offsets.ends >> 2);
@@ -102,7 +110,7 @@ function layOutScratch(plan: PartialAttentionPlan, kvHeads: number) {
     scores: take(maxRows * SCORE_STRIDE),
     state: take(maxRows * 20),
     spread: take(4 * SPREAD_STRIDE),
-    pointers: take(tileKeys * 12),
+    pointers: take(tileKeys * 20),
     tile: take(Math.min(kvHeads, MAX_TILE_HEADS + 1) * tileKeys * columns * 4),
   };
   return { bytes, maxRows, tileKeys, offsets };

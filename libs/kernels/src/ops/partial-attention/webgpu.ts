@@ -16,7 +16,14 @@ import {
   WORKGROUPS_WANTED,
   WORKGROUPS_WANTED_F32,
 } from "./kernel-shape.ts";
-import { type KvChunkShape, type KvElement, kvChunkShape, kvOperand, queryOperand } from "./kv-operand.ts";
+import {
+  type KvChunkShape,
+  type KvElement,
+  kvChunkShape,
+  kvOperand,
+  queryOperand,
+  rowScaleOperand,
+} from "./kv-operand.ts";
 import { chooseMatrixAttention, matrixAttentionKernel } from "./matrix-attention.ts";
 import { encodePlan } from "./plan-words.ts";
 import { mergeBlocks, mergeKernel, mergeShape } from "./merge-splits.ts";
@@ -26,6 +33,7 @@ import { workItems } from "./work-items.ts";
 const ATTENTION_SOURCE = ["./attention-params.wgsl", "./partial-attention.wgsl"]
   .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
   .join("\n");
+const NO_SCALE_PLACES = [0, 0, 0, 0, 0, 0, 0, 0];
 /** Memory for the partial results of all splits, every token having as many as the longest. */
 const MOST_SPLIT_BYTES = 1 << 27;
 
@@ -44,6 +52,9 @@ export function recordPartialAttention(
   const queryRegion = recorder.read(query);
   const keyRegion = recorder.read(keyCache);
   const valueRegion = recorder.read(valueCache);
+  const scaleRegions = [args.keyScaleCache, args.valueScaleCache]
+    .filter((scales) => scales !== undefined)
+    .map((scales) => recorder.read(scales));
   const kvDType = kvElement(keyCache.dtype);
   const rowPlaces = [keyRegion, valueRegion].flatMap(({ first, strides }) => [first, ...strides.slice(0, 3)]);
   const chunk = kvChunkShape(kvDType, [keyDim, valueDim, ...rowPlaces]);
@@ -101,6 +112,7 @@ export function recordPartialAttention(
     queryUnit,
     kvDType,
     chunk,
+    rowScales: args.keyScaleCache !== undefined,
     threads: attentionKernelShape(recorder.gpu, lanes, rows, keyDim, valueDim, chunk),
     severalTokens: itemTokens > 1,
   };
@@ -146,8 +158,10 @@ export function recordPartialAttention(
     float32Bits(plan.softcap),
     planWords.sinksAt,
     planWords.scalesAt,
+    ...scaleRegions.flatMap(({ first, strides }) => [first, ...strides.slice(0, 3)]),
+    ...(scaleRegions.length === 0 ? NO_SCALE_PLACES : []),
   ]);
-  const regions = [params, planRegion, sums, states, queryRegion, keyRegion, valueRegion];
+  const regions = [params, planRegion, sums, states, queryRegion, keyRegion, valueRegion, ...scaleRegions];
   recorder.dispatch(attend, regions.slice(0, attend.bindings.length), workgroups);
   if (splits === 1) return;
   const mergeWorkgroups = tokens * queryHeads * mergeBlocks(merging, valueDim);
@@ -179,12 +193,13 @@ interface Specialisation {
   readonly queryUnit: 1 | 4;
   readonly kvDType: KvElement;
   readonly chunk: KvChunkShape;
+  readonly rowScales: boolean;
   readonly threads: AttentionKernelShape;
   readonly severalTokens: boolean;
 }
 
 function attentionKernel(recorder: Recorder, special: Specialisation, split: boolean): CompiledKernel {
-  const { plan, queryDType, queryUnit, kvDType, chunk, severalTokens } = special;
+  const { plan, queryDType, queryUnit, kvDType, chunk, rowScales, severalTokens } = special;
   const { threads, lanes, keys, rows } = special.threads;
   const { keyDim, valueDim, blockSize } = plan;
   const softcap = plan.softcap !== 0;
@@ -195,6 +210,7 @@ function attentionKernel(recorder: Recorder, special: Specialisation, split: boo
     severalTokens ? "several tokens" : "",
     softcap ? "softcap" : "",
     sinks ? "sinks" : "",
+    rowScales ? "row scales" : "",
     chunk.aligned ? "" : "unaligned",
     queryUnit === 4 ? "" : "unaligned query",
     useSubgroups ? "" : "no subgroups",
@@ -206,7 +222,10 @@ function attentionKernel(recorder: Recorder, special: Specialisation, split: boo
       ...flags,
     ].join(" "),
     entryPoint: "partial_attention",
-    bindings: ["uniform", "read", "write", "write", "read", "read", "read"],
+    bindings: [
+      ...(["uniform", "read", "write", "write", "read", "read", "read"] as const),
+      ...(rowScales ? (["read", "read"] as const) : []),
+    ],
     wgsl: () =>
       assembleWgsl(
         placed(ATTENTION_SOURCE, useSubgroups),
@@ -217,12 +236,15 @@ function attentionKernel(recorder: Recorder, special: Specialisation, split: boo
           SOFTCAP: softcap,
           SINKS: sinks,
           QUANTISED: plan.keyScales !== undefined,
+          ROW_SCALES: rowScales,
         },
         [
           "alias KvChunk = array<vec4f, CHUNK_VECTORS>;",
           queryOperand(4, queryDType, queryUnit),
           kvOperand("key", 5, kvDType, keyDim, chunk, lanes),
           kvOperand("value", 6, kvDType, valueDim, chunk, lanes),
+          rowScaleOperand("key", 7, kvDType, rowScales),
+          rowScaleOperand("value", 8, kvDType, rowScales),
           teamExchange(special.threads, useSubgroups),
         ],
         useSubgroups ? "enable subgroups;" : "",

@@ -22,6 +22,8 @@ interface Row {
   readonly stridedCache?: boolean;
   /** Of a quantised cache, for keys; values have them doubled. */
   readonly scales?: readonly number[];
+  /** Every row of a quantised cache gets a scale of its own. */
+  readonly rowScales?: boolean;
   /** Every n-th token belongs to another shard. */
   readonly skipEvery?: number;
 }
@@ -29,6 +31,8 @@ interface Row {
 export interface HeapWriteKvCacheArgs extends WriteKvCacheArgs {
   readonly keyCache: Tensor;
   readonly valueCache?: Tensor;
+  readonly keyScaleCache?: Tensor;
+  readonly valueScaleCache?: Tensor;
 }
 
 const ROWS: readonly Row[] = [
@@ -78,6 +82,44 @@ const ROWS: readonly Row[] = [
   { tokens: 6, heads: 4, keyDim: 16, blocks: 3, blockSize: 8, dtype: "f8e4m3", stridedCache: true },
   { tokens: 6, heads: 2, keyDim: 7, blocks: 3, blockSize: 8, dtype: "i8", layout: "gaps" },
   { tokens: 40, heads: 8, keyDim: 128, blocks: 8, blockSize: 16, cacheDType: "f16" },
+  { tokens: 9, heads: 2, keyDim: 64, blocks: 4, blockSize: 16, cacheDType: "f8e4m3", rowScales: true },
+  { tokens: 9, heads: 2, keyDim: 64, blocks: 4, blockSize: 16, cacheDType: "i8", rowScales: true, skipEvery: 2 },
+  { tokens: 7, heads: 3, keyDim: 19, valueDim: 5, blocks: 3, blockSize: 3, cacheDType: "f8e4m3", rowScales: true },
+  {
+    tokens: 7,
+    heads: 3,
+    keyDim: 19,
+    blocks: 3,
+    blockSize: 3,
+    dtype: "bf16",
+    cacheDType: "i8",
+    rowScales: true,
+    mla: true,
+  },
+  {
+    tokens: 6,
+    heads: 4,
+    keyDim: 17,
+    blocks: 3,
+    blockSize: 8,
+    dtype: "f16",
+    cacheDType: "f8e4m3",
+    rowScales: true,
+    layout: "every-second",
+  },
+  {
+    tokens: 6,
+    heads: 4,
+    keyDim: 16,
+    blocks: 3,
+    blockSize: 8,
+    cacheDType: "i8",
+    rowScales: true,
+    layout: "transposed",
+    stridedCache: true,
+  },
+  { tokens: 2, heads: 1, keyDim: 576, valueDim: 0, blocks: 3, blockSize: 5, cacheDType: "i8", rowScales: true },
+  { tokens: 3, heads: 2, keyDim: 1, blocks: 3, blockSize: 5, cacheDType: "i8", rowScales: true, skipEvery: 1 },
 ];
 
 /** Numbers that round in every interesting way: ties, subnormals, overflow, infinities, NaN. */
@@ -125,8 +167,15 @@ export const WRITE_KV_CACHE_CASES: readonly OpCase<HeapWriteKvCacheArgs>[] = ROW
     const slotMapping = slots.map((slot, at) => (skipEvery > 0 && at % skipEvery === 0 ? -1 : slot));
     const keyScale = row.scales === undefined ? {} : { keyScale: row.scales };
     const valueScale = row.scales === undefined ? {} : { valueScale: row.scales.map((scale) => 2 * scale) };
-    if (mla) return { key, slotMapping, keyCache: cache(keyDim), ...keyScale };
-    const caches = { keyCache: cache(keyDim), valueCache: cache(valueDim), ...keyScale, ...valueScale };
+    const scaleCache = (): Tensor =>
+      stridedCache
+        ? Tensor.empty(arena, "f32", [heads, blockSize, blocks, 1]).fill(Number.NaN).transpose(0, 2)
+        : Tensor.empty(arena, "f32", [blocks, blockSize, heads, 1]).fill(Number.NaN);
+    const keyScaleCache = row.rowScales ? { keyScaleCache: scaleCache() } : {};
+    if (mla) return { key, slotMapping, keyCache: cache(keyDim), ...keyScale, ...keyScaleCache };
+    const valueScaleCache = row.rowScales ? { valueScaleCache: scaleCache() } : {};
+    const scales = { ...keyScale, ...valueScale, ...keyScaleCache, ...valueScaleCache };
+    const caches = { keyCache: cache(keyDim), valueCache: cache(valueDim), ...scales };
     return { key, value: tensor(valueDim), slotMapping, ...caches };
   },
 }));
@@ -136,6 +185,7 @@ function describeRow(row: Row): string {
   const dims = row.mla ? `Dk${keyDim}` : `Dk${keyDim} Dv${valueDim}`;
   const parts = [`T${tokens} Hkv${heads} ${dims} in ${blocks}x${blockSize} slots, ${dtype} -> ${cacheDType}`];
   if (row.scales !== undefined) parts.push(`scales [${row.scales}]`);
+  if (row.rowScales) parts.push("a scale a row");
   if (row.layout !== undefined) parts.push(row.layout);
   if (row.stridedCache) parts.push("strided cache");
   if (row.skipEvery !== undefined) parts.push(`1 of ${row.skipEvery} tokens stored elsewhere`);

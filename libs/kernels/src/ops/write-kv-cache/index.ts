@@ -12,6 +12,11 @@ import { checkScale, isQuantised, KV_DTYPES, type KvScale } from "../../quantise
  * the cache's dtype, to nearest, ties to even, saturating; a product that is NaN or
  * infinite becomes NaN in f8e4m3. i8 has no NaN: it stores 0, and infinities saturate, so callers look first (`DcpAttention` does). Rows that
  * come in the cache's own dtype are moved as they are, bit for bit, and take no scales.
+ *
+ * With `keyScaleCache` and `valueScaleCache` every row (a token and KV head) has a scale of its own, which is found here and
+ * stored beside it: the row's largest finite magnitude divided by 448 (f8e4m3) or 127 (i8), rounded toward 0 in f32; at least
+ * 2^-100. A row of zeros stands for zeros. Rows whose scales are known are moved with two calls: the elements, then the scales
+ * as a cache of f32 rows of one column.
  * Source: `reshape_and_cache` of vLLM.
  */
 export interface WriteKvCacheArgs {
@@ -29,11 +34,15 @@ export interface WriteKvCacheArgs {
   readonly keyScale?: KvScale;
   /** The same of valueCache. */
   readonly valueScale?: KvScale;
+  /** Where the scale of every row of a quantised keyCache goes [numBlocks, blockSize, Hkv, 1], f32; instead of keyScale. */
+  readonly keyScaleCache?: Operand;
+  /** The same of valueCache. Given or left out like keyScaleCache. */
+  readonly valueScaleCache?: Operand;
 }
 
 /** What every backend needs to know besides the arguments, after the checks. */
 export interface WriteKvCachePlan {
-  /** Factor on each head's keys and values before they are rounded; undefined when they are only moved or rounded. */
+  /** Factor on each head's keys and values before they are rounded; undefined when they are only moved or rounded, or rows have scales. */
   readonly keyFactors: Float32Array | undefined;
   readonly valueFactors: Float32Array | undefined;
 }
@@ -64,23 +73,39 @@ export function checkWriteKvCache(args: WriteKvCacheArgs): WriteKvCachePlan {
     expectUnitStride(name, "valueCache", valueCache);
   }
   checkSlots(name, slotMapping, tokens, numBlocks * blockSize);
-  expectWritable(name, "keyCache", keyCache);
-  expectApart(name, "keyCache", keyCache, "key", key);
-  if (value !== undefined && valueCache !== undefined) {
-    expectWritable(name, "valueCache", valueCache);
-    expectApart(name, "keyCache", keyCache, "value", value);
-    expectApart(name, "valueCache", valueCache, "key", key);
-    expectApart(name, "valueCache", valueCache, "value", value);
-    expectApart(name, "valueCache", valueCache, "keyCache", keyCache);
-  }
-  return {
-    keyFactors: factors(name, "keyScale", args.keyScale, key, "keyCache", keyCache),
+  const plan = {
+    keyFactors: factors(name, "keyScale", args.keyScale, key, "keyCache", keyCache, args.keyScaleCache),
     valueFactors:
       value === undefined || valueCache === undefined
         ? undefined
-        : factors(name, "valueScale", args.valueScale, value, "valueCache", valueCache),
+        : factors(name, "valueScale", args.valueScale, value, "valueCache", valueCache, args.valueScaleCache),
   };
+  if ((args.valueScaleCache !== undefined) !== (value !== undefined && args.keyScaleCache !== undefined)) {
+    const expected = value === undefined ? "left out without values" : "given or left out like `keyScaleCache`";
+    const received = args.valueScaleCache === undefined ? "left out" : "given";
+    throw new ArgumentError(name, "valueScaleCache", expected, received);
+  }
+  checkPlaces(name, args);
+  return plan;
 }
+
+/** Nothing that is written may overlap anything else. */
+function checkPlaces(name: string, args: WriteKvCacheArgs): void {
+  for (const argument of WRITTEN) {
+    const operand = args[argument];
+    if (operand === undefined) continue;
+    expectWritable(name, argument, operand);
+    expectApart(name, argument, operand, "key", args.key);
+    if (args.value !== undefined) expectApart(name, argument, operand, "value", args.value);
+    for (const earlier of WRITTEN) {
+      if (earlier === argument) break;
+      const other = args[earlier];
+      if (other !== undefined) expectApart(name, argument, operand, earlier, other);
+    }
+  }
+}
+
+const WRITTEN = ["keyCache", "valueCache", "keyScaleCache", "valueScaleCache"] as const;
 
 function factors(
   name: string,
@@ -89,12 +114,14 @@ function factors(
   rows: Operand,
   cacheName: string,
   cache: Operand,
+  scaleCache: Operand | undefined,
 ): Float32Array | undefined {
   if (isQuantised(cache.dtype) && rows.dtype === cache.dtype) {
-    if (scale === undefined) return undefined;
-    throw new ArgumentError(name, argument, `left out for rows that are ${rows.dtype} already`, "given");
+    if (scale === undefined && scaleCache === undefined) return undefined;
+    const given = scale === undefined ? `${argument}Cache` : argument;
+    throw new ArgumentError(name, given, `left out for rows that are ${rows.dtype} already`, "given");
   }
-  return checkScale(name, argument, scale, cacheName, cache)?.map((value) => 1 / value);
+  return checkScale(name, argument, scale, cacheName, cache, scaleCache)?.map((value) => 1 / value);
 }
 
 function checkSlots(name: string, slotMapping: ArrayLike<number>, tokens: number, slots: number): void {

@@ -1,6 +1,7 @@
 import type { Tensor } from "@lockstep/tensor";
-import { expectHeapTensor } from "../../operand.ts";
+import { expectHeapTensor, type Operand } from "../../operand.ts";
 import { copyRaw } from "../../reference/raw-elements.ts";
+import { rowScale } from "../../row-scales.ts";
 import { checkWriteKvCache, type WriteKvCacheArgs } from "./index.ts";
 
 /** writeKvCache, token by token. */
@@ -11,25 +12,52 @@ export function writeKvCacheReference(args: WriteKvCacheArgs): void {
   const keyCache = expectHeapTensor(name, "keyCache", args.keyCache);
   const value = args.value === undefined ? undefined : expectHeapTensor(name, "value", args.value);
   const valueCache = args.valueCache === undefined ? undefined : expectHeapTensor(name, "valueCache", args.valueCache);
-  scatter(key, args.slotMapping, keyCache, keyFactors);
-  if (value !== undefined && valueCache !== undefined) scatter(value, args.slotMapping, valueCache, valueFactors);
+  scatter(key, args.slotMapping, keyCache, keyFactors, scales("keyScaleCache", args.keyScaleCache));
+  if (value === undefined || valueCache === undefined) return;
+  scatter(value, args.slotMapping, valueCache, valueFactors, scales("valueScaleCache", args.valueScaleCache));
 }
 
-function scatter(rows: Tensor, slotMapping: ArrayLike<number>, cache: Tensor, factors: Float32Array | undefined): void {
+function scales(argument: string, cache: Operand | undefined): Tensor | undefined {
+  return cache === undefined ? undefined : expectHeapTensor("writeKvCache", argument, cache);
+}
+
+function scatter(
+  rows: Tensor,
+  slotMapping: ArrayLike<number>,
+  cache: Tensor,
+  factors: Float32Array | undefined,
+  scaleCache: Tensor | undefined,
+): void {
   const blockSize = cache.dim(1);
   for (let token = 0; token < rows.dim(0); token++) {
     const slot = slotMapping[token] ?? -1;
     if (slot < 0) continue;
     const place = cache.select(0, Math.floor(slot / blockSize)).select(0, slot % blockSize);
     const row = rows.select(0, token);
+    if (scaleCache !== undefined) {
+      const places = scaleCache.select(0, Math.floor(slot / blockSize)).select(0, slot % blockSize);
+      for (let head = 0; head < rows.dim(1); head++) {
+        const numbers = row.select(0, head).toNumbers();
+        const scale = rowScale(cache.dtype, numbers);
+        places.select(0, head).fill(scale);
+        storeScaled(numbers, Math.fround(1 / scale), place.select(0, head));
+      }
+      continue;
+    }
     if (factors === undefined) {
       if (row.dtype === place.dtype) copyRaw(row, place);
       else place.set(row.toNumbers());
       continue;
     }
-    const scaled = row.toNumbers().map((x, at) => Math.fround(x * (factors[Math.floor(at / row.dim(1))] ?? 0)));
-    place.set(cache.dtype === "i8" ? scaled.map(roundedToI8) : scaled);
+    for (let head = 0; head < rows.dim(1); head++) {
+      storeScaled(row.select(0, head).toNumbers(), factors[head] ?? 0, place.select(0, head));
+    }
   }
+}
+
+function storeScaled(row: Float64Array, factor: number, place: Tensor): void {
+  const scaled = row.map((x) => Math.fround(x * factor));
+  place.set(place.dtype === "i8" ? scaled.map(roundedToI8) : scaled);
 }
 
 /** Nearest integer from -128 to 127, ties to even; 0 for NaN. */

@@ -4,7 +4,7 @@ import { expectHeapTensor } from "../../operand.ts";
 import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
 import { checkWriteKvCache, type WriteKvCacheArgs } from "./index.ts";
 
-const VIEW_WORDS = 13;
+const VIEW_WORDS = 17;
 
 /** writeKvCache by `write-kv-cache.as.ts`: keys, then values. */
 export function writeKvCacheWasm(kernels: WasmKernels, context: KernelContext, args: WriteKvCacheArgs): void {
@@ -19,20 +19,24 @@ export function writeKvCacheWasm(kernels: WasmKernels, context: KernelContext, a
   const dtypes = `${key.dtype}_${keyCache.dtype}`;
   const kernel = context.get(`${name} ${key.dtype} ${keyCache.dtype}`, () => kernels.kernel(`${name}_${dtypes}`));
   const [tokens = 0, heads = 0] = key.shape;
+  const scales = (argument: "keyScaleCache" | "valueScaleCache"): Tensor | undefined => {
+    const cache = args[argument];
+    return cache === undefined ? undefined : expectHeapTensor(name, argument, cache, heap);
+  };
+  const [keyScales, valueScales] = [scales("keyScaleCache"), scales("valueScaleCache")];
   const { pointer, ints, floats } = kernels.reserve((VIEW_WORDS + tokens + heads) * 4);
   const factorsAt = VIEW_WORDS + tokens;
   ints.set(args.slotMapping, VIEW_WORDS);
-  writeView(ints, key, keyCache);
-  ints[VIEW_WORDS - 1] = pointer + factorsAt * 4;
+  writeView(ints, key, keyCache, pointer + factorsAt * 4, keyScales);
   if (keyFactors !== undefined) floats.set(keyFactors, factorsAt);
   kernel(pointer, pointer + VIEW_WORDS * 4);
   if (value === undefined || valueCache === undefined) return;
-  writeView(ints, value, valueCache);
+  writeView(ints, value, valueCache, pointer + factorsAt * 4, valueScales);
   if (valueFactors !== undefined) floats.set(valueFactors, factorsAt);
   kernel(pointer, pointer + VIEW_WORDS * 4);
 }
 
-function writeView(ints: Int32Array, rows: Tensor, cache: Tensor): void {
+function writeView(ints: Int32Array, rows: Tensor, cache: Tensor, factors: number, scales: Tensor | undefined): void {
   let at = 0;
   ints[at++] = rows.byteOffset;
   for (let dim = 0; dim < 3; dim++) ints[at++] = rows.stride(dim) * DTYPE_BYTES[rows.dtype];
@@ -40,4 +44,7 @@ function writeView(ints: Int32Array, rows: Tensor, cache: Tensor): void {
   for (let dim = 0; dim < 3; dim++) ints[at++] = cache.stride(dim) * DTYPE_BYTES[cache.dtype];
   for (const size of rows.shape) ints[at++] = size;
   ints[at++] = cache.dim(1);
+  ints[at++] = factors;
+  ints[at++] = scales?.byteOffset ?? 0;
+  for (let dim = 0; dim < 3; dim++) ints[at++] = scales === undefined ? 0 : scales.stride(dim) * 4;
 }

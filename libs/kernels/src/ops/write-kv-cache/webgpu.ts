@@ -20,8 +20,13 @@ import { widestMove } from "../gather-kv-cache/webgpu.ts";
 import type { WriteKvCacheArgs, WriteKvCachePlan } from "./index.ts";
 
 const SOURCE = readFileSync(new URL("./write-kv-cache.wgsl", import.meta.url), "utf8");
+const ROWS_SOURCE = readFileSync(new URL("./quantise-rows.wgsl", import.meta.url), "utf8");
 const QUANTISE_SOURCE = readFileSync(new URL("./quantise-kv.wgsl", import.meta.url), "utf8");
 const THREADS = 256;
+/** Threads of a row that gets a scale of its own. */
+const ROW_THREADS = 64;
+/** How scales are found, in the terms of quantise-rows.wgsl. */
+const SCALES = { i8: { DIVISOR: 127, SHIFT: 7, DROP: 7 }, f8: { DIVISOR: 7, SHIFT: 3, DROP: 9 } } as const;
 /** Units in flight per thread, when there are enough for the whole chip. */
 const LOADS = 4;
 const WORKGROUPS_WANTED = 512;
@@ -33,6 +38,13 @@ export function recordWriteKvCache(recorder: Recorder, args: WriteKvCacheArgs, p
   if (value !== undefined) expectContiguousOnGpu("writeKvCache", "value", value);
   const slots = recorder.words(slotMapping);
   const { keyFactors, valueFactors } = plan;
+  if (args.keyScaleCache !== undefined) {
+    quantiseByRow(recorder, key, slots, keyCache, args.keyScaleCache);
+    if (value !== undefined && valueCache !== undefined && args.valueScaleCache !== undefined) {
+      quantiseByRow(recorder, value, slots, valueCache, args.valueScaleCache);
+    }
+    return;
+  }
   const operands: (readonly [rows: Operand, cache: Operand])[] = [];
   const add = (rows: Operand, cache: Operand, factors: Float32Array | undefined): void => {
     if (factors === undefined) operands.push([rows, cache]);
@@ -43,6 +55,28 @@ export function recordWriteKvCache(recorder: Recorder, args: WriteKvCacheArgs, p
   scatterRows(recorder, slots, operands);
 }
 
+/** Rows that go to an 8-bit cache: how they lie, and the code that loads, rounds and stores them. */
+function eightBit(recorder: Recorder, rows: Operand, cache: Operand) {
+  const rowsRegion = recorder.read(rows);
+  const cacheRegion = recorder.update(cache);
+  const [, heads = 0, dim = 0] = rows.shape;
+  const strides = cacheRegion.strides.slice(0, 3);
+  const places = [rowsRegion.first, cacheRegion.first, ...strides];
+  const unit: 1 | 4 = [dim, ...places].every((place) => place % 4 === 0) ? 4 : 1;
+  const from = floatDType(rows.dtype);
+  const blockSize = cache.shape[1] ?? 1;
+  const to: "i8" | "f8" = cache.dtype === "i8" ? "i8" : "f8";
+  return {
+    regions: [rowsRegion, cacheRegion] as const,
+    places: places.map((place) => place / unit),
+    unit,
+    key: `${from}->${cache.dtype} H${heads} D${dim} bs${blockSize} unit${unit}`,
+    constants: { HEADS: heads, ROW_UNITS: dim / unit, BLOCK_SIZE: blockSize },
+    code: quantised(from, to, unit),
+    to,
+  };
+}
+
 /** Scatters rows into an 8-bit cache. The slots are followed by the heads' factors. */
 function quantiseRows(
   recorder: Recorder,
@@ -51,46 +85,54 @@ function quantiseRows(
   cache: Operand,
   factors: Float32Array,
 ): void {
-  const [tokens = 0, heads = 0, dim = 0] = rows.shape;
-  if (tokens * heads * dim === 0) return;
+  const [tokens = 0] = rows.shape;
+  if (rows.size === 0) return;
   const words = recorder.words([...Array.from(slotMapping), ...Array.from(factors, float32Bits)]);
-  const rowsRegion = recorder.read(rows);
-  const cacheRegion = recorder.update(cache);
-  const [blockStride = 0, slotStride = 0, headStride = 0] = cacheRegion.strides;
-  const places = [dim, rowsRegion.first, cacheRegion.first, blockStride, slotStride, headStride];
-  const unit = places.every((place) => place % 4 === 0) ? 4 : 1;
-  const from = floatDType(rows.dtype);
-  const blockSize = cache.shape[1] ?? 1;
-  const constants = { THREADS, HEADS: heads, ROW_UNITS: dim / unit, BLOCK_SIZE: blockSize };
+  const { regions, places, unit, key, constants, code } = eightBit(recorder, rows, cache);
   const kernel = recorder.kernel({
-    key: `write-kv-cache ${from}->${cache.dtype} H${heads} D${dim} bs${blockSize} unit${unit}`,
+    key: `write-kv-cache ${key}`,
     entryPoint: "quantise_kv",
     bindings: ["uniform", "read", "read", "update"],
-    wgsl: () => assembleWgsl(QUANTISE_SOURCE, constants, quantised(from, cache.dtype === "i8" ? "i8" : "f8", unit)),
+    wgsl: () => assembleWgsl(QUANTISE_SOURCE, { THREADS, ...constants }, code),
   });
-  const units = (tokens * heads * dim) / unit;
+  const units = rows.size / unit;
   const workgroups = Math.ceil(units / THREADS);
-  const params = recorder.uniform([
-    units,
-    workgroups,
-    rowsRegion.first / unit,
-    cacheRegion.first / unit,
-    blockStride / unit,
-    slotStride / unit,
-    headStride / unit,
-    tokens,
-  ]);
-  recorder.dispatch(kernel, [params, words, rowsRegion, cacheRegion], workgroups);
+  const params = recorder.uniform([units, workgroups, ...places, tokens]);
+  recorder.dispatch(kernel, [params, words, ...regions], workgroups);
 }
 
-/** Operands of floats and of bytes, and `packed(bits, factor)`: a unit's elements times `factor`, as one word. */
+/** Scatters rows into an 8-bit cache and their scales beside it. Rows of no elements have scales too. */
+function quantiseByRow(recorder: Recorder, rows: Operand, slots: Region, cache: Operand, scaleCache: Operand): void {
+  const [tokens = 0, heads = 0] = rows.shape;
+  if (tokens * heads === 0) return;
+  const { regions, places, key, constants, code, to } = eightBit(recorder, rows, cache);
+  const scales = recorder.update(scaleCache);
+  const kernel = recorder.kernel({
+    key: `write-kv-cache by row ${key}`,
+    entryPoint: "quantise_rows",
+    bindings: ["uniform", "read", "read", "update", "update"],
+    wgsl: () => assembleWgsl(ROWS_SOURCE, { THREADS: ROW_THREADS, ...constants, ...SCALES[to] }, code),
+  });
+  const params = recorder.uniform([tokens * heads, ...places, scales.first, ...scales.strides.slice(0, 3)]);
+  recorder.dispatch(kernel, [params, slots, ...regions, scales], tokens * heads);
+}
+
+/**
+ * Operands of floats and of bytes, `packed(bits, factor)`: a unit's elements times `factor`, as one word, and `largest_of(bits)`:
+ * the magnitude bits of the largest element that is finite, in f32; 0 for none.
+ */
 function quantised(from: FloatDType, to: "f8" | "i8", unit: 1 | 4): string[] {
-  const element = (bits: string): string => `${to}_of_scaled(${convertBits(from, "f32", bits)}, factor)`;
-  const word = unit === 1 ? element("bits") : packBytes(["x", "y", "z", "w"].map((lane) => element(`bits.${lane}`)));
+  const lanes = unit === 1 ? ["bits"] : ["x", "y", "z", "w"].map((lane) => `bits.${lane}`);
+  const wide = lanes.map((lane) => convertBits(from, "f32", lane));
+  const bytes = wide.map((bits) => `${to}_of_scaled(${bits}, factor)`);
+  const largest = wide.map((bits) => `finite_size(${bits})`).reduce((a, b) => `max(${a}, ${b})`);
+  const type = unit === 1 ? "u32" : "vec4u";
   return [
     bitsOperand("rows", 2, from, unit, "read"),
     rawOperand("cache", 3, unit, "write"),
-    `fn packed(bits: ${unit === 1 ? "u32" : "vec4u"}, factor: f32) -> u32 { return ${word}; }`,
+    `fn packed(bits: ${type}, factor: f32) -> u32 { return ${packBytes(bytes)}; }`,
+    `fn finite_size(bits: u32) -> u32 { return select(0u, bits & 0x7fffffffu, is_finite_bits(bits)); }`,
+    `fn largest_of(bits: ${type}) -> u32 { return ${largest}; }`,
   ];
 }
 

@@ -2,13 +2,14 @@
 //
 // Grid: one thread walks tokens, then KV heads. Traffic: reads every stored row once, writes it once.
 // Numerics: rounds to the cache's dtype, to nearest, ties to even; equal dtypes move bit for bit. 8-bit caches saturate, and
-// elements are multiplied by their head's factor first.
+// elements are multiplied first: by their head's factor, or by the inverse of their row's scale, which is found and stored here.
 //
-// `view` is 13 u32: source pointer, its token, head and column strides, cache pointer, its block, offset and head
-// strides (strides in bytes), tokens, heads, columns, block size, pointer to the heads' factors. `slots` holds one i32 per
-// token.
+// `view` is 17 u32: source pointer, its token, head and column strides, cache pointer, its block, offset and head
+// strides (strides in bytes), tokens, heads, columns, block size, pointer to the heads' factors, pointer to the scales of rows
+// (0 for none), their block, offset and head strides. `slots` holds one i32 per token.
 
 import { BF16, F16, F8, I8, load1, load4, store1, store4, store8 } from "../../wasm/dtype.as";
+import { rowScale } from "./row-scale.as";
 
 // @ts-ignore: decorator
 @inline
@@ -21,13 +22,14 @@ function write<S, T>(view: usize, slots: usize): void {
   const sourceStride = load<u32>(view, 8);
   const targetStride = load<u32>(view, 28);
   const factors: usize = load<u32>(view, 48);
+  const scales: usize = load<u32>(view, 52);
   const quantises = sizeof<T>() == 1 && sizeof<S>() != 1;
   // The heads of a token as one row, where nothing lies between them.
   const joined =
     columnStride == sizeof<S>() &&
     sourceStride == columns * sizeof<S>() &&
     targetStride == columns * sizeof<T>() &&
-    (!quantises || allEqual(factors, heads));
+    (!quantises || (scales == 0 && allEqual(factors, heads)));
   for (let token = 0; token < tokens; token++) {
     const slot = load<i32>(slots + token * 4);
     if (slot < 0) continue;
@@ -35,6 +37,18 @@ function write<S, T>(view: usize, slots: usize): void {
     const block: u32 = slot / blockSize;
     const offset: u32 = slot % blockSize;
     let target: usize = load<u32>(view, 16) + block * load<u32>(view, 20) + offset * load<u32>(view, 24);
+    if (quantises && scales != 0) {
+      let scaleAt = scales + block * load<u32>(view, 56) + offset * load<u32>(view, 60);
+      for (let head = 0; head < heads; head++) {
+        const scale = rowScale<S, T>(source, columnStride, columns);
+        store<f32>(scaleAt, scale);
+        quantiseRow<S, T>(source, columnStride, target, columns, 1 / scale);
+        source += sourceStride;
+        target += targetStride;
+        scaleAt += load<u32>(view, 64);
+      }
+      continue;
+    }
     if (joined && heads > 0) {
       if (quantises) quantiseRow<S, T>(source, columnStride, target, heads * columns, load<f32>(factors));
       else convertRow<S, T>(source, columnStride, target, heads * columns);

@@ -17,12 +17,10 @@ testCases(heap, backends, {
   name: "writeKvCache",
   cases: WRITE_KV_CACHE_CASES,
   outputs: (args) =>
-    args.valueCache === undefined
-      ? [["keyCache", args.keyCache]]
-      : [
-          ["keyCache", args.keyCache],
-          ["valueCache", args.valueCache],
-        ],
+    (["keyCache", "valueCache", "keyScaleCache", "valueScaleCache"] as const).flatMap((name) => {
+      const tensor = args[name];
+      return tensor === undefined ? [] : [[name, tensor] as const];
+    }),
   reference: writeKvCacheReference,
   run: (backend, args) => backend.writeKvCache(args),
 });
@@ -36,6 +34,7 @@ const good = {
   keyCache: f32(3, 2, 2, 4),
   valueCache: f32(3, 2, 2, 5),
 };
+const eightBit = { keyCache: f8(3, 2, 2, 4), valueCache: f8(3, 2, 2, 5) };
 const { value: _value, ...withoutValue } = good;
 const columns = f32(3, 2, 2, 8).slice(3, 0, 8, 2);
 const BAD: readonly [what: string, changes: Partial<WriteKvCacheArgs>, message: RegExp][] = [
@@ -54,12 +53,42 @@ const BAD: readonly [what: string, changes: Partial<WriteKvCacheArgs>, message: 
   [
     "an f8 cache without scales",
     { keyCache: f8(3, 2, 2, 4), valueCache: f8(3, 2, 2, 5) },
-    /`keyScale` must be 1 scale, or 2 for the KV heads, because `keyCache` is f8e4m3, but is left out/,
+    /`keyScale` must be 1 scale, or 2 for the KV heads \(or `keyScaleCache`\), because `keyCache` is f8e4m3, but is left out/,
   ],
   [
     "scales for rows that are quantised already",
     { key: f8(3, 2, 4), value: f8(3, 2, 5), keyCache: f8(3, 2, 2, 4), valueCache: f8(3, 2, 2, 5), keyScale: [1] },
     /`keyScale` must be left out for rows that are f8e4m3 already/,
+  ],
+  [
+    "row scales of a cache of floats",
+    { keyScaleCache: f32(3, 2, 2, 1) },
+    /`keyScaleCache` must be left out for a `keyCache` of f32/,
+  ],
+  [
+    "row scales beside scales of heads",
+    { ...eightBit, keyScaleCache: f32(3, 2, 2, 1), valueScaleCache: f32(3, 2, 2, 1), keyScale: [1] },
+    /`keyScale` must be left out with `keyScaleCache`/,
+  ],
+  [
+    "row scales of another shape",
+    { ...eightBit, keyScaleCache: f32(3, 2, 2), valueScaleCache: f32(3, 2, 2, 1) },
+    /`keyScaleCache` must be of shape \[3, 2, 2, 1\], but is/,
+  ],
+  [
+    "row scales in f16",
+    { ...eightBit, keyScaleCache: Tensor.zeros(heap, "f16", [3, 2, 2, 1]), valueScaleCache: f32(3, 2, 2, 1) },
+    /`keyScaleCache` must be of dtype f32, but is f16/,
+  ],
+  [
+    "row scales of keys alone",
+    { ...eightBit, keyScaleCache: f32(3, 2, 2, 1), valueScale: [1] },
+    /`valueScaleCache` must be given or left out like `keyScaleCache`, but is left out/,
+  ],
+  [
+    "row scales for rows that are quantised already",
+    { ...eightBit, key: f8(3, 2, 4), value: f8(3, 2, 5), keyScaleCache: f32(3, 2, 2, 1) },
+    /`keyScaleCache` must be left out for rows that are f8e4m3 already/,
   ],
   ["f8 rows for a cache of floats", { key: f8(3, 2, 4) }, /`key` must be of dtype f32, f16, bf16, but is f8e4m3/],
   ["too few slots", { slotMapping: [0, 1] }, /`slotMapping` must be 3 slots, one per token of key, but is 2/],
