@@ -1,5 +1,5 @@
 // Random valid attention over worlds of ranks, against float64.
-import type { KvScales } from "@lockstep/attention";
+import type { KvScaling } from "@lockstep/attention";
 import { type MethodsOf, openWorld, type World } from "@lockstep/dist-groups";
 import { isQuantised } from "@lockstep/kernels";
 import type { DType } from "@lockstep/tensor";
@@ -87,11 +87,13 @@ function randomCase(random: RandomStream, size: number): FeatureCase {
   const sinks = random.next() < 0.25 ? Array.from({ length: queryHeads }, () => pick(-50, -1, 0, 2, 40)) : undefined;
   const scale = (): number => (kvDtype === "i8" ? 0.03 : 0.02) * (1 + random.next());
   const keyScales = Array.from({ length: kvHeads }, scale);
-  const kvScales: KvScales | undefined = !isQuantised(kvDtype)
+  const kvScales: KvScaling | undefined = !isQuantised(kvDtype)
     ? undefined
-    : mla
-      ? { key: keyScales }
-      : { key: pick<number | number[]>(scale(), keyScales), value: scale() };
+    : random.next() < 0.5
+      ? "per-token"
+      : mla
+        ? { key: keyScales }
+        : { key: pick<number | number[]>(scale(), keyScales), value: scale() };
   return {
     name: "random",
     steps,

@@ -83,6 +83,7 @@ export async function setup(context: RankContext) {
       const calls: Record<string, () => unknown> = {
         keyCache: () => closed.keyCache(0),
         valueCache: () => closed.valueCache(0),
+        rowScales: () => closed.rowScales(0),
         createSequence: () => closed.createSequence(),
         forkSequence: () => closed.forkSequence(0),
         sequenceLength: () => closed.sequenceLength(0),

@@ -37,6 +37,7 @@ const DIFFERENT: readonly [option: string, most: Partial<DcpAttentionOptions>, l
     { kvDtype: "f8e4m3", kvScales: { key: 1, value: 1 } },
     { kvDtype: "f8e4m3", kvScales: { key: 1, value: 2 } },
   ],
+  ["kvScales", { kvDtype: "i8" }, { kvDtype: "i8", kvScales: { key: 1, value: 2 } }],
 ];
 
 test("ranks that open with different options are refused on every rank, both sides printed, and go on", async () => {

@@ -149,6 +149,48 @@ const CASES: readonly FeatureCase[] = [
     blockSize: 2,
     options: { kvScales: { key: 0.01 }, mla: true },
   },
+  {
+    name: "i8 KV with a scale a token, sinks, window",
+    steps: [
+      [10, 3],
+      [2, 1],
+    ],
+    queryHeads: 6,
+    kvHeads: 2,
+    keyDim: 20,
+    valueDim: 12,
+    kvDtype: "i8",
+    blockSize: 4,
+    sinks: [0, 1, 2, -1, -2, 0.5],
+    options: { window: 7, interleave: 2 },
+  },
+  {
+    name: "f8e4m3 KV with a scale a token, f8 queries, softcap",
+    steps: [
+      [9, 4],
+      [1, 1],
+    ],
+    queryHeads: 8,
+    kvHeads: 8,
+    keyDim: 16,
+    kvDtype: "f8e4m3",
+    blockSize: 2,
+    options: { kvScales: "per-token", softcap: 5, gatherDtype: "f8e4m3", queryScale: 0.3 },
+  },
+  {
+    name: "MLA in i8 with a scale a token",
+    steps: [
+      [9, 4],
+      [1, 2],
+    ],
+    queryHeads: 4,
+    kvHeads: 1,
+    keyDim: 36,
+    valueDim: 32,
+    kvDtype: "i8",
+    blockSize: 2,
+    options: { mla: true },
+  },
 ];
 
 const COMBINES: readonly (Combine | "auto")[] = ["ag-rs", "a2a", "one-shot", "auto"];
@@ -185,7 +227,7 @@ async function checkFeatures(size: number, backend: TestBackend, repeats: number
 }
 
 /** On software Vulkan compiling takes seconds for each head size: the cases whose kernels differ in more than constants. */
-const ON_GPU = /sinks with window|MLA of odd sizes|f8 gathered|20000|interleave 4 of blocks/;
+const ON_GPU = /sinks with window|MLA of odd sizes|f8 gathered|20000|interleave 4 of blocks|a scale a token/;
 
 describe("attention features, every case and combine", () => {
   test.each([1, 2, 3, 4, 8])("wasm, %d ranks", (size) => checkFeatures(size, "wasm", 3));

@@ -24,7 +24,12 @@ describe("DcpAttention refuses options that disagree", () => {
     ["windows for more layers than there are", { window: [3, null] }, "one for each of the 1 layers"],
     ["MLA with two KV heads", { mla: true, kvHeads: 2 }, "kvHeads` must be 1 with mla"],
     ["MLA values wider than the keys", { mla: true, valueDim: 5 }, "valueDim` must be at most headDim = 4"],
-    ["a quantised cache without scales", { kvDtype: "f8e4m3" }, "kvScales` must be given for a kvDtype of f8e4m3"],
+    ["scales of a cache of floats per token", { kvScales: "per-token" }, "left out for a kvDtype of f32"],
+    [
+      "scales of another name",
+      { kvDtype: "i8", kvScales: "static" as "per-token" },
+      '`kvScales` must be "per-token", or',
+    ],
     ["scales of a cache of floats", { kvScales: { key: 1, value: 1 } }, "left out for a kvDtype of f32"],
     ["scales without the values'", { kvDtype: "i8", kvScales: { key: 1 } }, "kvScales.value of layer 0` must be given"],
     ["scales of other KV heads", { kvDtype: "i8", kvScales: { key: [1, 1], value: 1 } }, "each of the 1 KV heads"],

@@ -57,7 +57,7 @@ export function prepareCase(item: FeatureCase, heap: SharedHeap, seed: number): 
   const lse = Tensor.empty(heap, "f32", [rows, queryHeads]);
   const sinkTensor = sinks === undefined ? undefined : Tensor.from(heap, "f32", [1, queryHeads], sinks);
   const tensors = [query, key, out, lse, ...(value === undefined ? [] : [value]), ...(sinkTensor ? [sinkTensor] : [])];
-  const scales = Array.isArray(options.kvScales) ? options.kvScales[0] : (options.kvScales as KvScales | undefined);
+  const scales = givenScales(options.kvScales);
   const storedKey = stored(key, kvDtype, scales?.key, heap);
   const storedValue =
     value === undefined ? storedKey.slice(2, 0, valueDim) : stored(value, kvDtype, scales?.value, heap);
@@ -102,18 +102,35 @@ export function prepareCase(item: FeatureCase, heap: SharedHeap, seed: number): 
   };
 }
 
-/** What a cache of `dtype` holds of rows, as numbers: themselves unless it is quantised. */
+/** Undefined for scales per token. */
+function givenScales(given: SentOptions["kvScales"]): KvScales | undefined {
+  return given === "per-token" ? undefined : Array.isArray(given) ? given[0] : (given as KvScales | undefined);
+}
+
+/** What a cache of `dtype` holds of rows, as numbers: themselves unless it is quantised; without a scale each row has its own. */
 function stored(rows: Tensor, dtype: DType, scale: number | readonly number[] | undefined, heap: SharedHeap): Tensor {
   if (!isQuantised(dtype)) return rows;
-  const heads = rows.dim(1);
-  const numbers = rows.toNumbers().map((value, at) => {
-    const head = Math.floor(at / rows.dim(2)) % heads;
-    const unit = Math.fround(typeof scale === "number" ? scale : (scale?.[head] ?? Number.NaN));
+  const [heads, dim] = [rows.dim(1), rows.dim(2)];
+  const given = rows.toNumbers();
+  const numbers = given.map((value, at) => {
+    const row = Math.floor(at / dim);
+    const known = typeof scale === "number" ? scale : scale?.[row % heads];
+    const unit = Math.fround(known ?? scaleOfRow(given.subarray(row * dim, (row + 1) * dim), dtype));
     const scaled = Math.fround(value * Math.fround(1 / unit));
     return unit * (dtype === "i8" ? nearestByte(scaled) : float8ToNumber(numberToFloat8(scaled)));
   });
   // In float64 terms: f32 holds a product of an 8-bit number and a scale to 1 part in 2^24.
   return Tensor.from(heap, "f32", rows.shape, numbers);
+}
+
+/** The largest f32 by which 127 or 448 stands for no more than the row's largest magnitude. */
+function scaleOfRow(row: Float64Array, dtype: DType): number {
+  const largest = dtype === "i8" ? 127 : 448;
+  const most = row.reduce((size, value) => Math.max(size, Math.abs(value)), 0);
+  const nearest = new Float32Array([most / largest]);
+  if ((nearest[0] ?? 0) * largest > most)
+    new Int32Array(nearest.buffer)[0] = (new Int32Array(nearest.buffer)[0] ?? 0) - 1;
+  return Math.max(2 ** -100, nearest[0] ?? 0);
 }
 
 /** Nearest integer, ties to even, from -128 to 127. */

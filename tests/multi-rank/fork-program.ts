@@ -27,6 +27,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       headDim: KEY_DIM,
       valueDim: VALUE_DIM,
       kvDtype,
+      // int8 has a scale a token.
       ...(kvDtype === "f8e4m3" ? { kvScales: { key: 0.02, value: [0.01, 0.02] } } : {}),
       blockSize: 4,
       interleave: 2,

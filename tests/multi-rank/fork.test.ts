@@ -11,7 +11,7 @@ async function checkForks(size: number, backend: TestBackend): Promise<void> {
     program: new URL("./fork-program.ts", import.meta.url),
     options: { backend },
   });
-  for (const kvDtype of ["f32", "f8e4m3"] as const) {
+  for (const kvDtype of ["f32", "f8e4m3", "i8"] as const) {
     const shared = await world.call("forked", [kvDtype, true]);
     const separate = await world.call("forked", [kvDtype, false]);
     for (const [rank, { results, blocks }] of shared.entries()) {

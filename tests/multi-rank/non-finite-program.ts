@@ -23,6 +23,8 @@ export interface DamagedCase {
   readonly damage: Damage;
   readonly combine: Combine;
   readonly kvDtype: DType;
+  /** Scales of f8e4m3: one a token, or 1. */
+  readonly perToken: boolean;
   readonly window?: number;
   /** All tokens in one prefill of this chunk size; else one step a token. */
   readonly prefillChunk?: number;
@@ -42,7 +44,12 @@ export async function setup(context: RankContext, options: { readonly backend: T
      * Five tokens in an int8 cache, then a step whose last token brings `value`, then the first five again: what the step and its
      * end said, and whether what was stored is still there.
      */
-    async refusedByInt8(place: "key" | "value", value: number, prefill: "none" | "alone" | "shared") {
+    async refusedByInt8(
+      place: "key" | "value",
+      value: number,
+      prefill: "none" | "alone" | "shared",
+      perToken: boolean,
+    ) {
       arena.reset();
       const queryHeads = 2 * world.size;
       const attention = DcpAttention.open({
@@ -55,7 +62,7 @@ export async function setup(context: RankContext, options: { readonly backend: T
         kvHeads: 2,
         headDim: HEAD_DIM,
         kvDtype: "i8",
-        kvScales: { key: 0.01, value: 0.01 },
+        kvScales: perToken ? "per-token" : { key: 0.01, value: 0.01 },
         blockSize: 2,
         numBlocks: 16,
         ...(prefill === "none" ? {} : { prefillChunk: 4 }),
@@ -115,7 +122,7 @@ export async function setup(context: RankContext, options: { readonly backend: T
     },
 
     /** Out [tokens, own heads, D] and LSE [tokens, own heads] of every token, as numbers. */
-    async run({ tokens, damage, combine, kvDtype, window, prefillChunk, partialDtype }: DamagedCase) {
+    async run({ tokens, damage, combine, kvDtype, perToken, window, prefillChunk, partialDtype }: DamagedCase) {
       arena.reset();
       const attention = DcpAttention.open({
         backend,
@@ -128,7 +135,7 @@ export async function setup(context: RankContext, options: { readonly backend: T
         headDim: HEAD_DIM,
         valueDim: VALUE_DIM,
         kvDtype,
-        ...(kvDtype === "f8e4m3" ? { kvScales: { key: 1, value: 1 } } : {}),
+        ...(kvDtype === "f8e4m3" && !perToken ? { kvScales: { key: 1, value: 1 } } : {}),
         blockSize: 2,
         numBlocks: tokens,
         combine,

@@ -47,6 +47,28 @@ const CASES: readonly FeatureCase[] = [
     blockSize: 4,
     options: { kvScales: { key: [0.02, 0.05], value: [0.01, 3] }, interleave: 4 },
   },
+  {
+    name: "i8 KV with a scale a token",
+    steps: STEPS,
+    queryHeads: 8,
+    kvHeads: 2,
+    keyDim: 12,
+    valueDim: 10,
+    kvDtype: "i8",
+    blockSize: 4,
+    options: { window: 9 },
+  },
+  {
+    name: "MLA in f8e4m3 with a scale a token",
+    steps: STEPS,
+    queryHeads: 8,
+    kvHeads: 1,
+    keyDim: 12,
+    valueDim: 10,
+    kvDtype: "f8e4m3",
+    blockSize: 4,
+    options: { mla: true, interleave: 2 },
+  },
 ];
 
 async function checkPrefill(
@@ -113,7 +135,7 @@ describe("prefill over a sharded KV cache, then decoding, any chunk size", () =>
   );
   test("reference, classic TP2 DCP2", () => checkPrefill(classic(2, 2), "reference", [8]));
   test.each(["webgpu", "webgpu shared"] as const)("%s on software Vulkan, classic TP2 DCP2", (backend) =>
-    checkPrefill(classic(2, 2), backend, [16], CASES.slice(0, 1)),
+    checkPrefill(classic(2, 2), backend, [16], [...CASES.slice(0, 1), ...CASES.slice(3, 4)]),
   );
 });
 
@@ -121,7 +143,7 @@ describe("head-sharded KV heads", () => {
   // 8 query heads over 2 KV heads: the ranks of a DCP group share one, or each rank stores its own.
   const sizes = [classic(4, 2), classic(8, 4), classic(8, 2), classic(2, 1), classic(4, 2, 2), orthogonal(2, 2, 2)];
   test.each(sizes.map((each) => [nameOf(each), each] as const))("wasm, %s", (_, each) =>
-    checkPrefill(each, "wasm", [10], CASES.slice(0, 1), "head-sharded"),
+    checkPrefill(each, "wasm", [10], [...CASES.slice(0, 1), ...CASES.slice(3, 4)], "head-sharded"),
   );
 });
 
@@ -145,5 +167,5 @@ describe("prefill context parallelism, with DCP inside and beside it", () => {
   test("webgpu on software Vulkan, classic TP1 PCP2 DCP1", () =>
     checkPrefill(classic(1, 1, 2), "webgpu", [16], CASES.slice(1, 2)));
   test("webgpu shared on software Vulkan, orthogonal TP2 PCP2 DCP2", () =>
-    checkPrefill(orthogonal(2, 2, 2), "webgpu shared", [7], CASES.slice(1, 2)));
+    checkPrefill(orthogonal(2, 2, 2), "webgpu shared", [7], CASES.slice(3, 4)));
 });

@@ -4,7 +4,7 @@ import { ArgumentError } from "@lockstep/tensor";
 import { sameRanks } from "./combine.ts";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
 import { expectGroup, expectRecord } from "./expect-argument.ts";
-import { layerScales } from "./kv-scales.ts";
+import { layerScales, scalesPerToken } from "./kv-scales.ts";
 
 /** Lists of more numbers than this are agreed on by a digest. */
 const LONGEST_LIST = 32;
@@ -28,9 +28,11 @@ export function agreeOnOptions(options: DcpAttentionOptions): void {
     mla,
     headGroup: headGroup === undefined ? undefined : [headGroup.size, headGroup.offset],
     kvDtype: options.kvDtype,
-    kvScales: brief(
-      scales.flatMap(({ keyScale = [], valueScale = [] }) => [...Array.from(keyScale), ...Array.from(valueScale)]),
-    ),
+    kvScales: scalesPerToken(options)
+      ? "per-token"
+      : brief(
+          scales.flatMap(({ keyScale = [], valueScale = [] }) => [...Array.from(keyScale), ...Array.from(valueScale)]),
+        ),
     queryDtype,
     gatherDtype,
     queryScale: options.queryScale ?? 1,

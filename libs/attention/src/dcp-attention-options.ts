@@ -11,7 +11,7 @@ import { ArgumentError, describe, type DType, SharedHeap, Tensor } from "@lockst
 import { checkVariant } from "./attention-variant.ts";
 import { type Combine, COMBINES } from "./combine.ts";
 import { expectBackend, expectGroup, expectRecord } from "./expect-argument.ts";
-import { checkKvScales, type KvScales, layerScales } from "./kv-scales.ts";
+import { checkKvScales, type KvScaling, layerScales } from "./kv-scales.ts";
 
 /** Options of {@link DcpAttention.open}. */
 export interface DcpAttentionOptions {
@@ -46,8 +46,11 @@ export interface DcpAttentionOptions {
   readonly headGroup?: { readonly size: number; readonly offset: number };
   /** Dtype of the stored keys and values: f32, f16, bf16, or quantised f8e4m3 or i8. */
   readonly kvDtype: DType;
-  /** Scales of a quantised cache, for all layers or for each. Required for f8e4m3 and i8, left out for others. */
-  readonly kvScales?: KvScales | readonly KvScales[];
+  /**
+   * Scales of a quantised cache (f8e4m3, i8): one for every token and KV head, found when it is stored and kept beside it in f32, or
+   * given, for all layers or for each. Left out for other caches. Default "per-token".
+   */
+  readonly kvScales?: KvScaling;
   /** Dtype in which queries come: f32, f16 or bf16. Default "f32". */
   readonly queryDtype?: DType;
   /** "f8e4m3": queries are rounded to 8 bits before they are gathered. Default: the queryDtype. */

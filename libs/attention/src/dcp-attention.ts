@@ -9,7 +9,7 @@ import { checkOptions, type DcpAttentionOptions } from "./dcp-attention-options.
 import { DecodeAttention } from "./decode-attention.ts";
 import { NonFiniteKeyValue, StepOrderError } from "./errors.ts";
 import { expectTensor } from "./expect-tensor.ts";
-import { KvCaches } from "./kv-caches.ts";
+import { KvCaches, type RowScales } from "./kv-caches.ts";
 import { KvSequences } from "./kv-sequences.ts";
 import { convertLse } from "./lse-base.ts";
 import { pcpRows } from "./pcp-rows.ts";
@@ -112,6 +112,15 @@ export class DcpAttention {
     return this.#caches.value(layer);
   }
 
+  /**
+   * What an element of each row of a layer's keys and values is worth [numBlocks, blockSize, kvHeads, 1], f32; the same for both
+   * with MLA. Empty unless scales are per token.
+   */
+  rowScales(layer: number): RowScales {
+    this.#open("rowScales");
+    return this.#caches.rowScales(layer);
+  }
+
   /** A new, empty sequence; returns its id. */
   createSequence(): number {
     this.#open("createSequence");
@@ -191,7 +200,7 @@ export class DcpAttention {
   /**
    * Stores this rank's share of the step's new keys and values.
    * @param key keys of all new tokens for all stored KV heads [T, kvHeads, headDim], f32, f16, bf16, or quantised already
-   *   in the kvDtype
+   *   in the kvDtype, by scales that were given
    * @param value their values [T, kvHeads, valueDim] of key's dtype; left out for MLA
    */
   async write(layer: number, key: Tensor, value?: Tensor): Promise<void> {
@@ -262,7 +271,8 @@ export class DcpAttention {
     const { start, end, count } = this.#ownHeads;
     const name = "DcpAttention.prefill";
     expectTensor(name, "query", query, [queryDtype], [rows, count, headDim]);
-    expectTensor(name, "key", key, ["f32", "f16", "bf16", this.#options.kvDtype], [rows, kvHeads, headDim]);
+    const stored = this.#caches.hasRowScales ? [] : [this.#options.kvDtype];
+    expectTensor(name, "key", key, ["f32", "f16", "bf16", ...stored], [rows, kvHeads, headDim]);
     if (value !== undefined) expectTensor(name, "value", value, [key.dtype], [rows, kvHeads, this.#valueDim]);
     expectTensor(name, "output", output, ["f32", queryDtype], [rows, count, this.#valueDim]);
     if (lse !== undefined) expectTensor(name, "lse", lse, ["f32"], [rows, count]);

@@ -1,6 +1,6 @@
 import type { Completion, KernelBackend, Operand } from "@lockstep/kernels";
 import { expectFiniteRows } from "./finite-rows.ts";
-import { type LayerScales, layerScales, type KvScales } from "./kv-scales.ts";
+import { type KvScaling, type LayerScales, layerScales, scalesPerToken } from "./kv-scales.ts";
 import { ArgumentError, type DType, Tensor, describe } from "@lockstep/tensor";
 import type { BlockCopy } from "./block-manager.ts";
 
@@ -16,19 +16,29 @@ export interface KvCacheShape {
   readonly dtype: DType;
   /** The values are the first columns of the keys: one buffer holds both. */
   readonly mla: boolean;
-  /** Of quantised caches. */
-  readonly kvScales?: KvScales | readonly KvScales[];
+  /** Of quantised caches. Default: one for every token and KV head. */
+  readonly kvScales?: KvScaling;
+}
+
+/** Scales of rows as the kernels take them: none, those of keys (which are those of the values too, for MLA), or of both. */
+export interface RowScales {
+  readonly keyScaleCache?: Operand;
+  readonly valueScaleCache?: Operand;
 }
 
 /**
  * The paged KV caches of one rank, one pair of buffers for each layer, on the backend that attends: keys
  * [numBlocks, blockSize, kvHeads, headDim] and values [numBlocks, blockSize, kvHeads, valueDim]. For MLA (multi-head latent
- * attention) the values are a view of the keys' first columns and take no memory.
+ * attention) the values are a view of the keys' first columns and take no memory. Quantised caches whose tokens have scales of their
+ * own have these beside them, in f32: [numBlocks, blockSize, kvHeads, 1] for the keys and, but for MLA, for the values.
  */
 export class KvCaches {
   readonly #shape: KvCacheShape;
   readonly #keys: Operand[] = [];
   readonly #values: Operand[] = [];
+  /** Scales of the rows of keys, and of values; the same ones for MLA. Empty without scales per token. */
+  readonly #keyScales: Operand[] = [];
+  readonly #valueScales: Operand[] = [];
   readonly #scales: readonly LayerScales[];
 
   private constructor(shape: KvCacheShape) {
@@ -41,11 +51,16 @@ export class KvCaches {
     const caches = new KvCaches(shape);
     const { backend, dtype, mla } = shape;
     const places = [shape.numBlocks, shape.blockSize, shape.kvHeads];
+    const hasRowScales = scalesPerToken({ ...shape, kvDtype: dtype });
     try {
       for (let layer = 0; layer < shape.layers; layer++) {
         const keys = backend.empty(dtype, [...places, shape.headDim]);
         caches.#keys.push(keys);
         caches.#values.push(mla ? keys.slice(3, 0, shape.valueDim) : backend.empty(dtype, [...places, shape.valueDim]));
+        if (!hasRowScales) continue;
+        const keyScales = backend.empty("f32", [...places, 1]);
+        caches.#keyScales.push(keyScales);
+        caches.#valueScales.push(mla ? keyScales : backend.empty("f32", [...places, 1]));
       }
     } catch (error) {
       caches.free();
@@ -54,11 +69,16 @@ export class KvCaches {
     return caches;
   }
 
-  /** Bytes of one block, keys and values, over all layers. */
+  /** Bytes of one block, keys, values and their scales, over all layers. */
   get blockBytes(): number {
-    const { layers, numBlocks, mla } = this.#shape;
-    const bytes = (this.#keys[0]?.byteLength ?? 0) + (mla ? 0 : (this.#values[0]?.byteLength ?? 0));
-    return (bytes / numBlocks) * layers;
+    return this.#memory.reduce((sum, cache) => sum + cache.byteLength, 0) / this.#shape.numBlocks;
+  }
+
+  /** All that was allocated. */
+  get #memory(): readonly Operand[] {
+    const { mla } = this.#shape;
+    const keys = [...this.#keys, ...this.#keyScales];
+    return mla ? keys : [...keys, ...this.#values, ...this.#valueScales];
   }
 
   key(layer: number): Operand {
@@ -69,9 +89,20 @@ export class KvCaches {
     return this.#cache(this.#values, layer);
   }
 
-  /** Scales of a layer's caches, as `partialAttention` takes them; empty when they are not quantised. */
+  /** Scales that were given for a layer's caches, as the kernels take them; empty when there are none. */
   scales(layer: number): LayerScales {
     return this.#scales[layer] ?? {};
+  }
+
+  /** True when every token and KV head has a scale of its own. */
+  get hasRowScales(): boolean {
+    return this.#keyScales.length > 0;
+  }
+
+  /** These scales of a layer, as `partialAttention` takes them; empty when there are none. */
+  rowScales(layer: number): RowScales {
+    const [keyScaleCache, valueScaleCache] = [this.#keyScales[layer], this.#valueScales[layer]];
+    return keyScaleCache === undefined || valueScaleCache === undefined ? {} : { keyScaleCache, valueScaleCache };
   }
 
   /** Throws NonFiniteKeyValue when rows hold what an int8 cache has no pattern for. Every rank that looks at them throws. */
@@ -91,6 +122,13 @@ export class KvCaches {
     this.checkValue(value);
     const { backend } = this.#shape;
     const keyCache = this.key(layer);
+    const { keyScaleCache, valueScaleCache } = this.rowScales(layer);
+    if (keyScaleCache !== undefined && valueScaleCache !== undefined) {
+      this.#expectFloats(key);
+      const keyArgs = { key, slotMapping, keyCache, keyScaleCache };
+      if (value === undefined) return backend.writeKvCache(keyArgs);
+      return backend.writeKvCache({ ...keyArgs, value, valueCache: this.value(layer), valueScaleCache });
+    }
     const { keyScale, valueScale } = this.scales(layer);
     // Rows that are quantised already are moved as they are.
     const isScaled = keyScale !== undefined && key.dtype !== keyCache.dtype;
@@ -99,6 +137,14 @@ export class KvCaches {
     const valueCache = this.value(layer);
     if (!isScaled || valueScale === undefined) return backend.writeKvCache({ ...keys, value, valueCache });
     return backend.writeKvCache({ ...keys, value, valueCache, valueScale });
+  }
+
+  /** Rows that are quantised already would need their scales with them. */
+  #expectFloats(key: Tensor): void {
+    const { dtype } = this.#shape;
+    if (key.dtype !== dtype) return;
+    const expected = "f32, f16 or bf16 with scales per token (give kvScales for rows that are quantised already)";
+    throw new ArgumentError("DcpAttention", "key", expected, dtype);
   }
 
   /** @throws ArgumentError unless values are given, or left out for MLA */
@@ -119,8 +165,8 @@ export class KvCaches {
    */
   copyBlocks(copies: readonly BlockCopy[]): Promise<void> | undefined {
     const pending: Promise<void>[] = [];
-    const caches = this.#shape.mla ? this.#keys : [...this.#keys, ...this.#values];
-    for (const cache of caches) {
+    if (copies.length === 0) return undefined;
+    for (const cache of this.#memory) {
       for (const copy of copies) {
         const done = this.#copyBlock(cache, copy);
         if (done !== undefined) pending.push(done);
@@ -147,10 +193,8 @@ export class KvCaches {
   }
 
   free(): void {
-    if (!this.#shape.mla) for (const cache of this.#values) cache.free();
-    for (const cache of this.#keys) cache.free();
-    this.#keys.length = 0;
-    this.#values.length = 0;
+    for (const cache of this.#memory) cache.free();
+    for (const caches of [this.#keys, this.#values, this.#keyScales, this.#valueScales]) caches.length = 0;
   }
 
   #cache(caches: readonly Operand[], layer: number): Operand {

@@ -2,13 +2,24 @@ import { isQuantised, type KvScale } from "@lockstep/kernels";
 import { ArgumentError, type DType, describe } from "@lockstep/tensor";
 
 /**
- * What an element of a quantised KV cache is worth: a stored x stands for x times the scale. A number serves all KV heads of
- * this rank; a list has one for each. A good scale is the largest magnitude of the head divided by 448 (f8e4m3) or 127 (i8).
+ * What an element of a quantised KV cache is worth, known beforehand: a stored x stands for x times the scale. A number serves all
+ * KV heads of this rank; a list has one for each. A good scale is the largest magnitude of the head divided by 448 (f8e4m3) or 127 (i8).
  */
 export interface KvScales {
   readonly key: number | readonly number[];
   /** Left out for MLA, whose values are columns of the keys. */
   readonly value?: number | readonly number[];
+}
+
+/**
+ * Where the scales of a quantised cache come from: every token and KV head has its own, found when it is stored, or they are given
+ * for all layers or for each.
+ */
+export type KvScaling = "per-token" | KvScales | readonly KvScales[];
+
+/** True when every token and KV head has a scale of its own: what a quantised cache does unless it is given scales. */
+export function scalesPerToken({ kvDtype, kvScales }: { kvDtype: DType; kvScales?: KvScaling }): boolean {
+  return isQuantised(kvDtype) && (kvScales === undefined || kvScales === "per-token");
 }
 
 /** A layer's scales as the kernels take them. */
@@ -17,12 +28,8 @@ export interface LayerScales {
   readonly valueScale?: KvScale;
 }
 
-/** The scales of every layer: empty when there are none. For MLA the values have the keys' scales. */
-export function layerScales(
-  given: KvScales | readonly KvScales[] | undefined,
-  layers: number,
-  mla: boolean,
-): LayerScales[] {
+/** The scales given for every layer: empty when there are none. For MLA the values have the keys' scales. */
+export function layerScales(given: KvScaling | undefined, layers: number, mla: boolean): LayerScales[] {
   const list = (scale: number | readonly number[]): readonly number[] => (typeof scale === "number" ? [scale] : scale);
   return Array.from({ length: layers }, (_, layer) => {
     const scales = scalesOf(given, layer);
@@ -33,26 +40,27 @@ export function layerScales(
   });
 }
 
-function scalesOf(given: KvScales | readonly KvScales[] | undefined, layer: number): KvScales | undefined {
-  return isList(given) ? given[layer] : given;
+function scalesOf(given: KvScaling | undefined, layer: number): KvScales | undefined {
+  return given === "per-token" ? undefined : isList(given) ? given[layer] : given;
 }
 
-function isList(given: KvScales | readonly KvScales[] | undefined): given is readonly KvScales[] {
+function isList(given: KvScaling | undefined): given is readonly KvScales[] {
   return Array.isArray(given);
 }
 
-/** Throws ArgumentError unless scales are given exactly for a quantised dtype, for every layer, positive, one or one per KV head. */
+/** Throws ArgumentError unless scales, if given, are for a quantised dtype, for every layer, positive, one or one per KV head. */
 export function checkKvScales(
   operation: string,
-  given: KvScales | readonly KvScales[] | undefined,
+  given: KvScaling | undefined,
   { kvDtype, layers, kvHeads, mla = false }: { kvDtype: DType; layers: number; kvHeads: number; mla?: boolean },
 ): void {
   if (!isQuantised(kvDtype)) {
     if (given === undefined) return;
     throw new ArgumentError(operation, "kvScales", `left out for a kvDtype of ${kvDtype}`, "given");
   }
-  if (given === undefined) {
-    throw new ArgumentError(operation, "kvScales", `given for a kvDtype of ${kvDtype}`, "left out");
+  if (given === undefined || given === "per-token") return;
+  if (typeof given !== "object" || given === null) {
+    throw new ArgumentError(operation, "kvScales", '"per-token", or scales of keys and values', describe(given));
   }
   if (isList(given) && given.length !== layers) {
     throw new ArgumentError(

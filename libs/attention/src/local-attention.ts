@@ -79,6 +79,7 @@ export class LocalAttention {
       keyCache: this.#caches.key(layer),
       valueCache: this.#caches.value(layer),
       ...this.#caches.scales(layer),
+      ...this.#caches.rowScales(layer),
       shard: this.#shard,
       scale: scale * this.#scoreFactor,
       ...variant,

@@ -1,37 +1,26 @@
 import type { HeadRange, ProcessGroup } from "@lockstep/dist-groups";
-import type { KernelBackend, KvShard, Operand } from "@lockstep/kernels";
-import { Arena, type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
+import type { KernelBackend, KvShard } from "@lockstep/kernels";
+import { Arena, type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { AttentionVariant } from "./attention-variant.ts";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
 import type { KvCaches } from "./kv-caches.ts";
 import { type PrefillChunk, type PrefillPlan, prefillChunks } from "./prefill-plan.ts";
+import { PrefillWorkspace, type WorkspaceOptions } from "./prefill-workspace.ts";
 
 /** What prefill on one rank is made for. */
-export interface PrefillOptions {
-  readonly backend: KernelBackend;
+export interface PrefillOptions extends WorkspaceOptions {
   /** Merges partial outputs in the heap. */
   readonly mergeBackend: KernelBackend;
   readonly heap: SharedHeap;
-  readonly caches: KvCaches;
-  readonly shard: KvShard;
-  /** Ranks that hold the KV cache between them, in the order of the shards. */
-  readonly kvGroup: ProcessGroup;
   /** Ranks that split the new tokens; undefined when every rank brings all of them. */
   readonly pcpGroup: ProcessGroup | undefined;
   /** Most tokens of a chunk, over all shards. */
   readonly chunkTokens: number;
   /** Most tokens that this rank brings in a step. */
   readonly rows: number;
-  readonly blockSize: number;
   readonly ownHeads: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
-  readonly valueDim: number;
-  readonly kvDtype: DType;
-  readonly mla: boolean;
   /** Of this rank's own query heads. */
   readonly headGroup: { readonly size: number; readonly offset: number };
-  readonly deadlineMs: number | undefined;
 }
 
 /**
@@ -77,11 +66,8 @@ export function openPrefill(
 export class Prefill {
   readonly #options: PrefillOptions;
   readonly #workspaceBlocks: number;
-  readonly #keys: Operand;
-  readonly #values: Operand | undefined;
+  readonly #workspace: PrefillWorkspace;
   readonly #scratch: Arena;
-  readonly #ownKeys: Tensor;
-  readonly #ownValues: Tensor | undefined;
   readonly #partial: { readonly out: Tensor; readonly lse: Tensor };
   readonly #merged: { readonly out: Tensor; readonly lse: Tensor };
   readonly #sum: { readonly out: Tensor; readonly lse: Tensor };
@@ -90,19 +76,13 @@ export class Prefill {
 
   /** Allocates the workspace. @throws HeapExhausted, DeviceError: nothing stays allocated then */
   constructor(options: PrefillOptions) {
-    const { backend, heap, shard, blockSize, kvHeads, headDim, valueDim, kvDtype, mla, rows, ownHeads } = options;
+    const { heap, blockSize, valueDim, rows, ownHeads } = options;
     this.#options = options;
     const blocks = Math.ceil(options.chunkTokens / blockSize);
     this.#workspaceBlocks = blocks;
-    const tokens = blocks * blockSize;
-    // A segment adds at most an interleave to a shard's even share, and begins at a block.
-    const localRows = Math.min(tokens, Math.ceil(tokens / shard.count) + blocks * shard.interleave);
-    const own = localRows * kvHeads * (headDim + (mla ? 0 : valueDim)) * 4;
     const states = 3 * rows * ownHeads * (valueDim + 1) * 4;
-    this.#scratch = new Arena(heap, own + states + 2048);
+    this.#scratch = new Arena(heap, PrefillWorkspace.scratchBytes(options, blocks) + states + 1024);
     try {
-      this.#ownKeys = Tensor.empty(this.#scratch, kvDtype, [localRows, kvHeads, headDim]);
-      if (!mla) this.#ownValues = Tensor.empty(this.#scratch, kvDtype, [localRows, kvHeads, valueDim]);
       const state = (): { out: Tensor; lse: Tensor } => ({
         out: Tensor.empty(this.#scratch, "f32", [rows, ownHeads, valueDim]),
         lse: Tensor.empty(this.#scratch, "f32", [rows, ownHeads]),
@@ -110,15 +90,8 @@ export class Prefill {
       this.#partial = state();
       this.#merged = state();
       this.#sum = state();
-      this.#keys = backend.empty(kvDtype, [blocks, blockSize, kvHeads, headDim]);
+      this.#workspace = new PrefillWorkspace(options, blocks, this.#scratch);
     } catch (error) {
-      this.#scratch.close();
-      throw error;
-    }
-    try {
-      if (!mla) this.#values = backend.empty(kvDtype, [blocks, blockSize, kvHeads, valueDim]);
-    } catch (error) {
-      this.#keys.free();
       this.#scratch.close();
       throw error;
     }
@@ -184,7 +157,7 @@ export class Prefill {
     // A sink is a state of its own, whose output is 0.
     if (sinks !== undefined) for (let row = 0; row < rows; row++) sum.lse.select(0, row).copyFrom(sinks);
     for (const chunk of this.#chunksFor(plan, variant.window)) {
-      await this.#gather(layer, chunk);
+      await this.#workspace.gather(layer, chunk);
       const { from, to } = chunk;
       const [before, now, after] = [sum, partial, merged].map((state) => cut(state, from, to)) as [State, State, State];
       await this.#attendChunk(layer, chunk, query.slice(0, from, to), variant, now);
@@ -212,8 +185,7 @@ export class Prefill {
 
   close(): void {
     this.endStep();
-    this.#keys.free();
-    this.#values?.free();
+    this.#workspace.close();
     this.#scratch.close();
   }
 
@@ -226,32 +198,6 @@ export class Prefill {
     return chunks;
   }
 
-  /** Fills the workspace with a chunk. Every rank of the KV group calls it for every chunk, whether or not it attends to it. */
-  async #gather(layer: number, { ownSlots, workspaceSlots }: PrefillChunk): Promise<void> {
-    const { backend, caches, kvGroup, deadlineMs } = this.#options;
-    const keyRows = this.#ownKeys.slice(0, 0, ownSlots.length);
-    const valueRows = this.#ownValues?.slice(0, 0, ownSlots.length);
-    await backend.gatherKvCache({ cache: caches.key(layer), slots: ownSlots, rows: keyRows });
-    if (valueRows !== undefined) {
-      await backend.gatherKvCache({ cache: caches.value(layer), slots: ownSlots, rows: valueRows });
-    }
-    const own = valueRows === undefined ? [keyRows] : [keyRows, valueRows];
-    const rowBytes = own.reduce((sum, rows) => sum + rows.byteLength, 0) / Math.max(1, ownSlots.length);
-    const foreign = workspaceSlots.reduce((sum, { length }, rank) => sum + (rank === kvGroup.rank ? 0 : length), 0);
-    const values = this.#values;
-    const writes = kvGroup.readPeers(
-      own,
-      (peers) =>
-        peers.map(([key = keyRows, value], rank) => {
-          const slotMapping = workspaceSlots[rank] ?? new Int32Array();
-          const valueArgs = value === undefined || values === undefined ? {} : { value, valueCache: values };
-          return backend.writeKvCache({ key, slotMapping, keyCache: this.#keys, ...valueArgs });
-        }),
-      { deadlineMs, bytesRead: Math.round(foreign * rowBytes) },
-    );
-    await Promise.all(writes);
-  }
-
   /** Also called for no rows: where ranks share a GPU, each takes part in every op. */
   async #attendChunk(
     layer: number,
@@ -260,12 +206,10 @@ export class Prefill {
     variant: AttentionVariant,
     into: State,
   ): Promise<void> {
-    const { backend, caches, headGroup, valueDim } = this.#options;
+    const { backend, headGroup } = this.#options;
     await backend.partialAttention({
       query,
-      keyCache: this.#keys,
-      valueCache: this.#values ?? this.#keys.slice(3, 0, valueDim),
-      ...caches.scales(layer),
+      ...this.#workspace.operands(layer),
       blockTable: chunk.blockTable,
       sequences: chunk.sequences,
       positions: chunk.positions,

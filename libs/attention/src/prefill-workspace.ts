@@ -1,0 +1,157 @@
+import type { ProcessGroup } from "@lockstep/dist-groups";
+import type { KernelBackend, KvShard, Operand, PartialAttentionArgs } from "@lockstep/kernels";
+import { type Allocator, type DType, Tensor } from "@lockstep/tensor";
+import type { KvCaches } from "./kv-caches.ts";
+import type { PrefillChunk } from "./prefill-plan.ts";
+
+/** What a workspace is made for. */
+export interface WorkspaceOptions {
+  readonly backend: KernelBackend;
+  readonly caches: KvCaches;
+  readonly shard: KvShard;
+  /** Ranks that hold the KV cache between them, in the order of the shards. */
+  readonly kvGroup: ProcessGroup;
+  readonly blockSize: number;
+  readonly kvHeads: number;
+  readonly headDim: number;
+  readonly valueDim: number;
+  readonly kvDtype: DType;
+  readonly mla: boolean;
+  readonly deadlineMs: number | undefined;
+}
+
+/** Something of keys, and of values unless these are columns of the keys (MLA). */
+interface Pair<T> {
+  readonly key: T;
+  readonly value: T | undefined;
+}
+
+/** What travels together, elements or the scales of rows: where it is stored, what this rank adds to a chunk, the whole chunk. */
+interface Part {
+  readonly stored: (layer: number) => Pair<Operand>;
+  readonly own: Pair<Tensor>;
+  readonly chunk: Pair<Operand>;
+}
+
+/**
+ * Where a prefill step gathers a chunk of its contexts: keys, values and, if they have some, the scales of their rows, wherever
+ * they are stored, in the order of their positions.
+ */
+export class PrefillWorkspace {
+  readonly #options: WorkspaceOptions;
+  readonly #parts: Part[] = [];
+
+  /**
+   * Allocates blocks on the backend, and from `scratch`, which the caller closes, this rank's rows of a chunk.
+   * @throws HeapExhausted, DeviceError: nothing stays allocated on the backend then
+   */
+  constructor(options: WorkspaceOptions, blocks: number, scratch: Allocator) {
+    const { caches, kvDtype, headDim, valueDim } = options;
+    this.#options = options;
+    try {
+      const stored = (layer: number): Pair<Operand> => ({ key: caches.key(layer), value: caches.value(layer) });
+      this.#add(stored, blocks, scratch, kvDtype, headDim, valueDim);
+      if (caches.hasRowScales) this.#add((layer) => scalesOf(caches, layer), blocks, scratch, "f32", 1, 1);
+    } catch (error) {
+      this.close();
+      throw error;
+    }
+  }
+
+  /** Bytes of `scratch` that this rank's rows take. */
+  static scratchBytes(options: WorkspaceOptions, blocks: number): number {
+    const { caches, kvHeads, headDim, valueDim, mla } = options;
+    const columns = headDim + (mla ? 0 : valueDim) + (caches.hasRowScales ? 2 : 0);
+    return rowsOfShard(options, blocks) * kvHeads * columns * 4 + 1024;
+  }
+
+  /** Fills the workspace with a chunk. Every rank of the KV group calls it for every chunk, whether or not it attends to it. */
+  async gather(layer: number, { ownSlots, workspaceSlots }: PrefillChunk): Promise<void> {
+    const { backend, kvGroup, deadlineMs } = this.#options;
+    const own: Tensor[] = [];
+    for (const part of this.#parts) {
+      const stored = part.stored(layer);
+      for (const side of ["key", "value"] as const) {
+        const [cache, rows] = [stored[side], part.own[side]?.slice(0, 0, ownSlots.length)];
+        if (cache === undefined || rows === undefined) continue;
+        await backend.gatherKvCache({ cache, slots: ownSlots, rows });
+        own.push(rows);
+      }
+    }
+    const rowBytes = own.reduce((sum, rows) => sum + rows.byteLength, 0) / Math.max(1, ownSlots.length);
+    const foreign = workspaceSlots.reduce((sum, { length }, rank) => sum + (rank === kvGroup.rank ? 0 : length), 0);
+    const writes = kvGroup.readPeers(
+      own,
+      (peers) => peers.flatMap((rows, rank) => this.#place(rows, workspaceSlots[rank] ?? new Int32Array())),
+      { deadlineMs, bytesRead: Math.round(foreign * rowBytes) },
+    );
+    await Promise.all(writes);
+  }
+
+  /** The gathered chunk of a layer, as `partialAttention` takes it. */
+  operands(layer: number): Pick<PartialAttentionArgs, "keyCache" | "valueCache"> {
+    const { caches, valueDim } = this.#options;
+    const [elements, scales] = this.#parts.map(({ chunk }) => chunk);
+    if (elements === undefined) throw new RangeError("the workspace is closed");
+    const cachesOfChunk = { keyCache: elements.key, valueCache: elements.value ?? elements.key.slice(3, 0, valueDim) };
+    if (scales === undefined) return { ...cachesOfChunk, ...caches.scales(layer) };
+    const rowScales = { keyScaleCache: scales.key, valueScaleCache: scales.value ?? scales.key };
+    return { ...cachesOfChunk, ...rowScales };
+  }
+
+  /** Frees the blocks. Idempotent. */
+  close(): void {
+    for (const { chunk } of this.#parts) {
+      chunk.key.free();
+      chunk.value?.free();
+    }
+    this.#parts.length = 0;
+  }
+
+  /** Puts one rank's rows in their places, keys and values of a part in one op. */
+  #place(rows: readonly Tensor[], slotMapping: Int32Array) {
+    let at = 0;
+    return this.#parts.map(({ own, chunk }) => {
+      const key = rows[at++] ?? own.key;
+      if (chunk.value === undefined) {
+        return this.#options.backend.writeKvCache({ key, slotMapping, keyCache: chunk.key });
+      }
+      const values = { value: rows[at++] ?? own.key, valueCache: chunk.value };
+      return this.#options.backend.writeKvCache({ key, slotMapping, keyCache: chunk.key, ...values });
+    });
+  }
+
+  #add(
+    stored: Part["stored"],
+    blocks: number,
+    scratch: Allocator,
+    dtype: DType,
+    keyDim: number,
+    valueDim: number,
+  ): void {
+    const { backend, blockSize, kvHeads, mla } = this.#options;
+    const rows = rowsOfShard(this.#options, blocks);
+    const own = (dim: number): Tensor => Tensor.empty(scratch, dtype, [rows, kvHeads, dim]);
+    const ownPair = { key: own(keyDim), value: mla ? undefined : own(valueDim) };
+    const key = backend.empty(dtype, [blocks, blockSize, kvHeads, keyDim]);
+    try {
+      const value = mla ? undefined : backend.empty(dtype, [blocks, blockSize, kvHeads, valueDim]);
+      this.#parts.push({ stored, own: ownPair, chunk: { key, value } });
+    } catch (error) {
+      key.free();
+      throw error;
+    }
+  }
+}
+
+/** Most rows of a chunk that one shard holds: a segment adds at most an interleave to its even share, and begins at a block. */
+function rowsOfShard({ shard, blockSize }: WorkspaceOptions, blocks: number): number {
+  const tokens = blocks * blockSize;
+  return Math.min(tokens, Math.ceil(tokens / shard.count) + blocks * shard.interleave);
+}
+
+function scalesOf(caches: KvCaches, layer: number): Pair<Operand> {
+  const { keyScaleCache, valueScaleCache } = caches.rowScales(layer);
+  if (keyScaleCache === undefined) throw new RangeError("these caches have no scales of rows");
+  return { key: keyScaleCache, value: valueScaleCache };
+}
