@@ -5,7 +5,7 @@ import { UsageError } from "./errors.ts";
 import { type Explanation, explainStep } from "./explanation.ts";
 import { describeJson } from "./json-file.ts";
 import { gpuGroups } from "./rank-backend.ts";
-import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
+import { isQuantisedKv, type KvDtype, type KvScaleSource } from "./kv-calibration.ts";
 import { blocksPerRank, heapBytesPerRank } from "./memory-plan.ts";
 import type { Model } from "./model.ts";
 import type { RankMetrics, RankOptions } from "./rank-program.ts";
@@ -35,9 +35,11 @@ export interface GeneratorOptions {
   readonly combine?: "ag-rs" | "a2a" | "one-shot" | "auto";
   /** Default "f32". */
   readonly kvDtype?: KvDtype;
+  /** Scales of a quantised KV cache (kvDtype f8e4m3 or i8), left out for others. Default "per-token". */
+  readonly kvScales?: KvScaleSource;
   /**
-   * Tokens like those of the texts to come, such as a prompt. The keys and values of the first 256 of them decide the scales of a
-   * quantised KV cache (kvDtype f8e4m3 or i8): one for each KV head of each layer.
+   * For static scales: tokens like those of the texts to come, such as a prompt. The keys and values of the first 256 of them decide
+   * the scales, one for each KV head of each layer.
    */
   readonly calibration?: readonly number[];
   /** Default 16. */
@@ -134,9 +136,10 @@ export class Generator implements AsyncDisposable {
           "take a shorter --prompt or fewer --max-tokens.",
       );
     }
-    const calibration = isQuantisedKv(kvDtype) ? (options.calibration ?? []).slice(0, CALIBRATION_TOKENS) : [];
-    if (isQuantisedKv(kvDtype) && calibration.length === 0) {
-      throw new UsageError(`a KV cache in ${kvDtype} needs calibration tokens for its scales, but there are none.`);
+    const isStatic = checkScales(options);
+    const calibration = isStatic ? (options.calibration ?? []).slice(0, CALIBRATION_TOKENS) : [];
+    if (isStatic && calibration.length === 0) {
+      throw new UsageError(`a KV cache in ${kvDtype} needs calibration tokens for static scales, but there are none.`);
     }
     checkIds("Generator.open", "calibration", calibration, config.vocabularySize);
     const cache = {
@@ -403,6 +406,15 @@ function checkCounts(options: GeneratorOptions): void {
     if (value === undefined || (Number.isInteger(value) && value >= least && value < 2 ** 31)) continue;
     throw new ArgumentError("Generator.open", name, `an integer from ${least} to ${2 ** 31 - 1}`, describeJson(value));
   }
+}
+
+/** True when the KV cache is quantised by static scales. */
+function checkScales({ kvDtype = "f32", kvScales }: GeneratorOptions): boolean {
+  const isQuantised = isQuantisedKv(kvDtype);
+  const isKnown = kvScales === undefined || kvScales === "per-token" || kvScales === "static";
+  if (isKnown && (isQuantised || kvScales === undefined)) return kvScales === "static";
+  const expected = isQuantised ? '"per-token" or "static"' : `left out for a kvDtype of ${kvDtype}`;
+  throw new ArgumentError("Generator.open", "kvScales", expected, describeJson(kvScales));
 }
 
 function checkIds(operation: string, argument: string, ids: readonly number[], vocabularySize: number): void {

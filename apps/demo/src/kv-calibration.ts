@@ -17,6 +17,9 @@ export type QuantisedKv = keyof typeof LARGEST;
 /** Types of cached keys and values; f8e4m3 and i8 are quantised. */
 export type KvDtype = "f32" | "f16" | "bf16" | QuantisedKv;
 
+/** Where scales of a quantised cache come from: every token and KV head has its own, or a sample decides those of KV heads. */
+export type KvScaleSource = "per-token" | "static";
+
 export function isQuantisedKv(dtype: KvDtype): dtype is QuantisedKv {
   return dtype === "f8e4m3" || dtype === "i8";
 }

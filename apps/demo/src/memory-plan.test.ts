@@ -40,6 +40,9 @@ test("texts have blocks of their own; a chunk of prefill and a sample to calibra
   expect(blocksPerRank({ ...base, capacity: 65, texts: 3 })).toBe(6);
   const bytes = (changes: object): number => heapBytesPerRank(config, 2 << 20, { ...base, ...changes });
   expect(bytes({ prefillChunk: 4096 })).toBeGreaterThan(bytes({}));
+  // Scales per token do too.
+  const long = { kvDtype: "i8", capacity: 65536 };
+  expect(bytes(long)).toBeGreaterThan(bytes({ ...long, calibrationTokens: 1 }));
   expect(bytes({ kvDtype: "i8", capacity: 64, calibrationTokens: 8192 })).toBeGreaterThan(
     bytes({ kvDtype: "i8", capacity: 64 }),
   );

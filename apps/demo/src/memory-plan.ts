@@ -1,7 +1,7 @@
 import { DTYPE_BYTES } from "@lockstep/tensor";
 import type { ModelConfig } from "./config.ts";
 import { UsageError } from "./errors.ts";
-import type { KvDtype } from "./kv-calibration.ts";
+import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "./tensor-parallel.ts";
 import { activationBytes } from "./transformer.ts";
 import { weightBytes } from "./weights.ts";
@@ -24,7 +24,7 @@ export interface CacheShape {
   readonly capacity: number;
   /** Texts at a time. */
   readonly texts: number;
-  /** Tokens that are cached in f32 at first, to find the scales of a quantised cache. */
+  /** Tokens that are cached in f32 at first, to find static scales of a quantised cache; 0 without. */
   readonly calibrationTokens: number;
   /** Tokens of the context that prefill gathers at a time; 0 without prefill. */
   readonly prefillChunk: number;
@@ -55,14 +55,19 @@ export function heapBytesPerRank(config: ModelConfig, largestTensorBytes: number
   for (let rank = 0; rank < sizes.world; rank++) {
     const share = rankShare(sizes, rank, config);
     const rowBytes = 2 * lengthOf(share.kvHeads) * config.headDim;
-    const cacheBytes = (blocks: number, bytes: number): number =>
-      config.layers * blocks * cache.blockSize * rowBytes * bytes;
+    // A scale for each key and value in f32, unless a sample decides static ones.
+    const scaleBytes = isQuantisedKv(cache.kvDtype) && cache.calibrationTokens === 0 ? 8 * lengthOf(share.kvHeads) : 0;
+    const cacheBytes = (blocks: number, bytes: number, scales = 0): number =>
+      config.layers * blocks * cache.blockSize * (rowBytes * bytes + scales);
     const sample = calibrationBlocks(cache.calibrationTokens, cache.blockSize, sizes.dcp);
-    const kv = Math.max(cacheBytes(blocksPerRank(cache), DTYPE_BYTES[cache.kvDtype]), cacheBytes(sample, 4));
+    const kv = Math.max(
+      cacheBytes(blocksPerRank(cache), DTYPE_BYTES[cache.kvDtype], scaleBytes),
+      cacheBytes(sample, 4),
+    );
     // The workspace, this rank's rows of a chunk, and three states of its own heads.
     const chunkRows = cache.prefillChunk === 0 ? 0 : cache.prefillChunk + cache.blockSize;
     const ownStates = 3 * 4 * maxStepTokens * lengthOf(share.queryHeads) * (config.headDim + 1);
-    const prefill = chunkRows === 0 ? 0 : 2 * chunkRows * rowBytes * 4 + ownStates;
+    const prefill = chunkRows === 0 ? 0 : 2 * chunkRows * (rowBytes * 4 + scaleBytes) + ownStates;
     // Gathered query, partial outputs and LSE of every rank of the group, received copies of them, and their merge.
     const heads = lengthOf(share.groupQueryHeads);
     const scratch = 8 * 4 * maxStepTokens * heads * (config.headDim + 1) * (1 + 1 / sizes.dcp);

@@ -15,6 +15,7 @@ test("defaults", () => {
     backend: "auto",
     combine: "auto",
     kvDtype: "f32",
+    kvScales: undefined,
     prefillChunk: undefined,
     maxDraft: 0,
     explain: undefined,
@@ -67,6 +68,7 @@ test("every option is taken", () => {
     backend: "webgpu",
     combine: "ag-rs",
     kvDtype: "i8",
+    kvScales: "per-token",
     prefillChunk: 32,
     maxDraft: 3,
     explain: 7,
@@ -90,11 +92,14 @@ test("--explain takes a step or none, --explain-json implies it; drafts are cut 
   expect(parseOptions(["--speculative", "--max-tokens", "3"]).maxDraft).toBe(2);
   expect(parseOptions(["--kv", "fp8"]).kvDtype).toBe("f8e4m3");
   expect(parseOptions(["--kv-dtype", "bf16"]).kvDtype).toBe("bf16");
+  expect(parseOptions(["--kv", "fp8", "--kv-scales", "static"]).kvScales).toBe("static");
 });
 
 describe("refused, naming the option, what was expected and what came", () => {
   test.each([
     [["--unknown"], "--unknown"],
+    [["--kv-scales", "static"], "--kv-scales is for --kv fp8 and int8, but --kv is f32"],
+    [["--kv", "int8", "--kv-scales", "none"], "--kv-scales must be one of per-token, static, but is none"],
     [["text"], "text"],
     [["--world"], "--world"],
     [["--verify=yes"], "--verify"],

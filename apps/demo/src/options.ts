@@ -2,7 +2,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { installedGpus } from "@lockstep/kernels";
 import { UsageError } from "./errors.ts";
-import type { KvDtype } from "./kv-calibration.ts";
+import { isQuantisedKv, type KvDtype, type KvScaleSource } from "./kv-calibration.ts";
 import { readPrompts } from "./prompt-file.ts";
 
 const BACKENDS = ["webgpu", "wasm", "reference", "auto"] as const;
@@ -15,6 +15,7 @@ const KV_DTYPES: Readonly<Record<string, KvDtype>> = {
   fp8: "f8e4m3",
   int8: "i8",
 };
+const KV_SCALES: readonly KvScaleSource[] = ["per-token", "static"];
 const KV_LAYOUTS = ["replicated", "sharded", "auto"] as const;
 const MOST_RANKS = 64;
 const DEFAULT_DRAFT = 4;
@@ -32,6 +33,8 @@ export interface DemoOptions {
   readonly backend: (typeof BACKENDS)[number];
   readonly combine: (typeof COMBINES)[number];
   readonly kvDtype: KvDtype;
+  /** Undefined unless the KV cache is quantised. */
+  readonly kvScales: KvScaleSource | undefined;
   readonly prefillChunk: number | undefined;
   /** Most tokens drafted at a time; 0 without speculation. */
   readonly maxDraft: number;
@@ -67,9 +70,10 @@ usage: bun run demo [options]
   --block-size N    tokens per KV block (default 16)
   --backend B       webgpu, wasm, reference or auto (default: webgpu on a hardware GPU, else wasm)
   --combine C       ag-rs, a2a, one-shot or auto: how the ranks' partial results are combined (default auto)
-  --kv T            f32, f16, bf16, fp8 (e4m3) or int8: type of the cached keys and values (default f32); the scales of
-                    fp8 and int8, one for each layer and KV head, come from the prompts' first 256 tokens
+  --kv T            f32, f16, bf16, fp8 (e4m3) or int8: type of the cached keys and values (default f32)
   --kv-dtype T      another name for --kv
+  --kv-scales S     per-token: every token and KV head has scales of its own in fp8 and int8 (default); static: one for
+                    each layer and KV head, from the prompts' first 256 tokens
   --explain [N]     explain step N (prompts' steps count; default: the last): who holds which tokens, each rank's share in
                     the result, what was exchanged
   --explain-json F  write the explanation to a file as JSON, all heads and layers
@@ -128,6 +132,7 @@ export function parseOptions(args: readonly string[]): DemoOptions {
     backend,
     combine: choice("combine", values.combine, COMBINES, "auto"),
     kvDtype,
+    kvScales: readKvScales(values["kv-scales"], kvDtype),
     prefillChunk:
       values["prefill-chunk"] === undefined ? undefined : count("prefill-chunk", values["prefill-chunk"], 1, 65536),
     maxDraft: readMaxDraft(values.speculative ?? false, values.draft, maxTokens),
@@ -153,6 +158,12 @@ function readKvDtype(kv: string | undefined, kvDtype: string | undefined): KvDty
   }
   const name = kv === undefined ? "kv-dtype" : "kv";
   return KV_DTYPES[choice(name, kv ?? kvDtype, Object.keys(KV_DTYPES), "f32")] ?? "f32";
+}
+
+function readKvScales(text: string | undefined, kvDtype: KvDtype): KvScaleSource | undefined {
+  if (isQuantisedKv(kvDtype)) return choice("kv-scales", text, KV_SCALES, "per-token");
+  if (text === undefined) return undefined;
+  throw new UsageError(`--kv-scales is for --kv fp8 and int8, but --kv is ${kvName(kvDtype)}.`);
 }
 
 function readAllPrompts(given: readonly string[] | undefined, file: string | undefined): readonly string[] {
@@ -225,6 +236,7 @@ function parse(args: readonly string[]) {
         combine: { type: "string" },
         kv: { type: "string" },
         "kv-dtype": { type: "string" },
+        "kv-scales": { type: "string" },
         "prefill-chunk": { type: "string" },
         speculative: { type: "boolean" },
         draft: { type: "string" },

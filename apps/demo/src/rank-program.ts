@@ -30,7 +30,7 @@ export interface RankOptions {
   readonly sharedGpu: boolean;
   readonly combine: "ag-rs" | "a2a" | "one-shot" | "auto";
   readonly kvDtype: KvDtype;
-  /** Tokens whose keys and values decide the scales of a quantised KV cache; empty for others. */
+  /** Tokens whose keys and values decide the static scales of a quantised KV cache; empty for others. */
   readonly calibration: readonly number[];
   readonly blockSize: number;
   readonly interleave: number;
@@ -122,7 +122,7 @@ export async function setup(context: RankContext, options: RankOptions) {
     ...attentionOptions,
     onPartialLse: (layer, lse) => tracer?.takePartialLse(layer, lse),
     kvDtype,
-    ...(isQuantisedKv(kvDtype) ? { kvScales: await calibrate(kvDtype) } : {}),
+    ...(isQuantisedKv(kvDtype) && options.calibration.length > 0 ? { kvScales: await calibrate(kvDtype) } : {}),
     ...(options.prefillChunk === undefined ? {} : { prefillChunk: options.prefillChunk }),
   });
   context.onClose(() => attention.close());

@@ -5,7 +5,6 @@ import { UsageError } from "./errors.ts";
 import { firstDifference } from "./expectations.ts";
 import { formatExplanation } from "./explanation.ts";
 import { Generator, type GeneratorOptions } from "./generator.ts";
-import { isQuantisedKv } from "./kv-calibration.ts";
 import type { Model } from "./model.ts";
 import { type DemoOptions, kvName } from "./options.ts";
 import type { Progress } from "./progress.ts";
@@ -65,7 +64,8 @@ export async function tell(model: Model, options: DemoOptions, progress: Progres
     const { sizes } = generator;
     const device = `${ranks[0]?.backend} (${ranks[0]?.device})`;
     const layout = `TP${sizes.world} DCP${sizes.dcp}, KV heads ${sizes.kvLayout}`;
-    const kv = options.kvDtype === "f32" ? "" : `, KV ${kvName(options.kvDtype)}`;
+    const scales = options.kvScales === "static" ? " with static scales" : "";
+    const kv = options.kvDtype === "f32" ? "" : `, KV ${kvName(options.kvDtype)}${scales}`;
     process.stdout.write(`${layout}, ${device}, combine ${ranks[0]?.attention.combine}${kv}\n${formatRanks(ranks)}\n`);
     const seconds = (ms: number): string => `${(ms / 1000).toFixed(2)} s`;
     const rate = (((count - before) * 1000) / (ended - first)).toFixed(1);
@@ -126,20 +126,21 @@ async function verify(
 export function generatorOptions(options: DemoOptions): Omit<GeneratorOptions, "capacity"> {
   const { world, dcp, kvHeads, backend, softwareVulkan, combine, kvDtype, blockSize, interleave, prefillChunk } =
     options;
-  const { gpus, sharedGpu, maxDraft } = options;
+  const { gpus, sharedGpu, maxDraft, kvScales } = options;
   const spread = { world, dcp, kvHeads, backend, softwareVulkan, sharedGpu, combine, kvDtype, blockSize, interleave };
   return {
     ...spread,
     maxDraft,
+    ...(kvScales === undefined ? {} : { kvScales }),
     ...(gpus === undefined ? {} : { gpus }),
     ...(prefillChunk === undefined ? {} : { prefillChunk }),
   };
 }
 
-/** Room for the longest text, and the sample that decides the scales of a quantised cache: the prompts, one after another. */
+/** Room for the longest text, and the sample that decides static scales of a quantised cache: the prompts, one after another. */
 function cacheOptions(options: DemoOptions, prompts: readonly (readonly number[])[]) {
   const capacity = Math.max(...prompts.map((prompt) => prompt.length)) + options.maxTokens;
-  return { capacity, ...(isQuantisedKv(options.kvDtype) ? { calibration: prompts.flat() } : {}) };
+  return { capacity, ...(options.kvScales === "static" ? { calibration: prompts.flat() } : {}) };
 }
 
 /** Throws {@link UsageError} unless a file can be written to; leaves what it holds. */

@@ -31,13 +31,21 @@ for (const [projection, value, worlds] of [
   const model = damaged(name, value);
 
   test.each(worlds)(`${value} in ${projection}, %d ranks`, async (world) => {
-    for (const kvDtype of ["f32", "f16", "bf16"] as const) {
+    for (const kvDtype of ["f32", "f16", "bf16", "f8e4m3"] as const) {
       await using generator = await Generator.open(model, { world, backend: "wasm", capacity: 32, kvDtype });
       const outcome = await generator.prefill(prompt).catch(String);
       expect(outcome).toContain("logits are not finite");
     }
+    {
+      // int8 has no NaN.
+      await using generator = await Generator.open(model, { world, backend: "wasm", capacity: 32, kvDtype: "i8" });
+      const outcome = await generator.prefill(prompt).catch(String);
+      expect(outcome).toContain("NonFiniteKeyValue");
+      expect(outcome).toContain(`the ${projection === "k_proj" ? "key" : "value"} of new token 0, layer 1, KV head`);
+    }
     for (const kvDtype of ["f8e4m3", "i8"] as const) {
-      const sizes = { world, backend: "wasm", capacity: 32, kvDtype, calibration: prompt } as const;
+      const cache = { capacity: 32, kvDtype, kvScales: "static", calibration: prompt } as const;
+      const sizes = { world, backend: "wasm", ...cache } as const;
       const outcome = await Generator.open(model, sizes).then(
         () => "opened",
         (error: Error) => `${error} ${error.cause}`,

@@ -28,8 +28,15 @@ interface HuggingFaceConfig {
   readonly max_window_layers?: number;
 }
 
-/** Logits [vocabulary] of the token that follows `ids`, by a model folder's config and weights. */
-export function float64Logits(folder: string, ids: readonly number[]): Float64Array {
+/**
+ * Logits [vocabulary] of the token that follows `ids`, by a model folder's config and weights.
+ * @param stored what is left of the key (after its rotation) or value of one token and KV head once it has been stored
+ */
+export function float64Logits(
+  folder: string,
+  ids: readonly number[],
+  stored: (row: Float64Array) => Float64Array = (row) => row,
+): Float64Array {
   const config: HuggingFaceConfig = JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
   const heap = SharedHeap.create(64 << 20);
   const tensors = new Map<string, Matrix>();
@@ -75,8 +82,12 @@ export function float64Logits(folder: string, ids: readonly number[]): Float64Ar
       });
     };
     const queries = turned(project("q_proj"), "q_norm");
-    const keys = turned(project("k_proj"), "k_norm");
-    const values = project("v_proj");
+    const kept = (row: Float64Array): Float64Array => {
+      for (let head = 0; head < row.length; head += headDim) row.set(stored(row.slice(head, head + headDim)), head);
+      return row;
+    };
+    const keys = turned(project("k_proj"), "k_norm").map(kept);
+    const values = project("v_proj").map(kept);
     const output = load(`${layer}.self_attn.o_proj.weight`);
     const outputBias = tensors.get(`${layer}.self_attn.o_proj.bias`);
     const group = queryHeads / kvHeads;

@@ -78,31 +78,38 @@ describe("chunked prefill over the sharded cache", () => {
   test("with several texts, drafts and a quantised cache", async () => {
     const options = { ...base, world: 2, prefillChunk: 4, maxDraft: 3 } as const;
     expect((await together(options, 24)).tokens).toEqual(expected(24));
-    const calibration = prompts.flat();
-    const quantised = await together({ ...options, kvDtype: "f8e4m3", calibration }, 8);
-    expect(quantised.tokens.map(({ length }) => length)).toEqual([8, 8, 8]);
+    const alone = { ...base, world: 1, kvDtype: "i8" } as const;
+    const quantised = await together({ ...options, kvDtype: "i8" }, 8);
+    expect(quantised.tokens).toEqual((await together(alone, 8)).tokens);
   });
 });
 
 describe("quantised KV", () => {
-  test.each(["f8e4m3", "i8"] as const)(
-    "%s: a quarter of the bytes, and the text of the sure prompts",
-    async (kvDtype) => {
+  test.each([
+    ["f8e4m3", "per-token", 8],
+    ["i8", "per-token", 8],
+    ["f8e4m3", "static", 0],
+    ["i8", "static", 0],
+  ] as const)(
+    "%s, %s scales: little more than a quarter of the bytes, and the text of the sure prompts",
+    async (kvDtype, kvScales, scaleBytes) => {
       for (const world of [1, 2, 4]) {
         for (const { promptIds, greedyIds } of shortPrompts.slice(0, 2)) {
-          const options = { ...base, world, kvDtype, calibration: promptIds, capacity: 64 };
+          const options = { ...base, world, kvDtype, kvScales, calibration: promptIds, capacity: 64 };
           await using generator = await Generator.open(model, options);
           expect(await continuation(generator, promptIds, 12)).toEqual(greedyIds.slice(0, 12));
           const [rank] = await generator.metrics();
-          expect(rank?.attention.bytesHeld).toBe(Math.ceil(32 / (16 * world)) * 16 * 2 * 2 * 64 * 8);
+          expect(rank?.attention.bytesHeld).toBe(Math.ceil(32 / (16 * world)) * 16 * 2 * (2 * 64 + scaleBytes) * 8);
         }
       }
     },
   );
 
-  test("without calibration tokens is refused", async () => {
-    const opening = Generator.open(model, { ...base, world: 1, kvDtype: "i8", capacity: 8 });
+  test("static scales without calibration tokens, and scales of a cache of floats, are refused", async () => {
+    const alone = { ...base, world: 1, capacity: 8, kvScales: "static" } as const;
+    const opening = Generator.open(model, { ...alone, kvDtype: "i8" });
     await expect(opening).rejects.toThrow(UsageError);
-    await expect(opening).rejects.toThrow("a KV cache in i8 needs calibration tokens for its scales");
+    await expect(opening).rejects.toThrow("a KV cache in i8 needs calibration tokens for static scales");
+    await expect(Generator.open(model, alone)).rejects.toThrow("`kvScales` must be left out for a kvDtype of f32");
   });
 });

@@ -1,0 +1,19 @@
+import { LockstepError } from "@lockstep/tensor";
+
+/** Errors of the command line, the model folder or the machine that the user can act on: exit code 2. */
+const USER_ERRORS = ["UsageError", "ModelError", "SafetensorsError", "BackendUnavailable"];
+
+/** One line for people, which begins with the command's name, and the exit code. */
+export function explainFailure(command: string, error: unknown): { line: string; code: number } {
+  const culprit = userError(error);
+  const shown = culprit ?? error;
+  const message = (shown instanceof Error ? shown.message : String(shown)).replace(/\s*\n\s*/g, " ");
+  return { line: `${command}: ${message}`, code: culprit === undefined ? 1 : 2 };
+}
+
+/** The error itself or the one behind it (a rank's, when a world could not start) that the user can act on. */
+function userError(error: unknown): LockstepError | undefined {
+  if (!(error instanceof Error)) return undefined;
+  if (error instanceof LockstepError && USER_ERRORS.includes(error._tag)) return error;
+  return userError(error.cause);
+}
