@@ -34,6 +34,9 @@ describe("DcpAttention refuses options that disagree", () => {
     ["scales without the values'", { kvDtype: "i8", kvScales: { key: 1 } }, "kvScales.value of layer 0` must be given"],
     ["scales of other KV heads", { kvDtype: "i8", kvScales: { key: [1, 1], value: 1 } }, "each of the 1 KV heads"],
     ["scales of other layers", { kvDtype: "i8", kvScales: [] }, "one for each of the 1 layers"],
+    ["a scale in words", { kvDtype: "i8", kvScales: { key: "1", value: 1 } as never }, "kvScales.key of layer 0"],
+    ["scales without the keys'", { kvDtype: "i8", kvScales: { value: 1 } as never }, "kvScales.key of layer 0"],
+    ["no scales", { kvDtype: "i8", kvScales: null as never }, '`kvScales` must be "per-token", or'],
     ["a scale of 0", { kvDtype: "i8", kvScales: { key: 0, value: 1 } }, "kvScales.key of layer 0"],
     ["a query gathered in i8", { gatherDtype: "i8" }, "gatherDtype` must be the queryDtype f32, or f8e4m3"],
     [

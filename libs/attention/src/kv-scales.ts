@@ -79,13 +79,18 @@ export function checkKvScales(
       throw new ArgumentError(operation, `kvScales.value of layer ${layer}`, expected, mla ? "given" : "left out");
     }
     for (const side of ["key", "value"] as const) {
-      const scale = scales?.[side];
-      if (scale === undefined) continue;
-      const list = typeof scale === "number" ? [scale] : scale;
-      const isPositive = list.every((value) => value >= 2 ** -120 && value <= 2 ** 120);
+      const scale: unknown = scales?.[side];
+      // Whether there is to be one for values has been said above.
+      if (scale === undefined && side === "value") continue;
+      const list: readonly unknown[] = Array.isArray(scale) ? scale : [scale];
+      const isPositive = list.every((value) => typeof value === "number" && value >= 2 ** -120 && value <= 2 ** 120);
       if (isPositive && (list.length === kvHeads || typeof scale === "number")) continue;
       const expected = `a number, or one for each of the ${kvHeads} KV heads, from 2^-120 to 2^120`;
-      throw new ArgumentError(operation, `kvScales.${side} of layer ${layer}`, expected, JSON.stringify(scale));
+      throw new ArgumentError(operation, `kvScales.${side} of layer ${layer}`, expected, described(scale));
     }
   }
+}
+
+function described(scale: unknown): string {
+  return Array.isArray(scale) ? `[${scale.slice(0, 8).map(describe).join(", ")}]` : describe(scale);
 }
