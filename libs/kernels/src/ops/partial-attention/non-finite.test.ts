@@ -155,3 +155,26 @@ test("scores of a size up to 1e38 are numbers", async () => {
     arena.close();
   }
 });
+
+test("values as large as f32 goes come back finite from rows with scales of their own", async () => {
+  const largest = (2 - 2 ** -23) * 2 ** 127;
+  for (const { backend, what } of backends.slice(0, 3)) {
+    const arena = new Arena(heap, 1 << 20);
+    for (const dtype of ["i8", "f8e4m3"] as const) {
+      const row: AttentionRow = { lengths: [1], heads: [2, 1], keyDim: 8, blockSize: 4, dtype, rowScales: true };
+      const args = buildAttention(arena, row, new Random(7));
+      const value = args.out.select(1, 0).unsqueeze(1).clone(arena);
+      value.set([largest, -largest, largest / 2, 0, 1, -1e30, largest / 4, 3e38]);
+      const slotMapping = [args.blockTable.at(0, 0) * 4];
+      const keyScaleCache = args.valueScaleCache ?? expect.unreachable();
+      await backend.writeKvCache({ key: value, slotMapping, keyCache: args.valueCache, keyScaleCache });
+      await backend.partialAttention(args);
+      const outs = [...args.out.select(1, 1).toNumbers()];
+      expect([what, dtype, outs.every(Number.isFinite)]).toEqual([what, dtype, true]);
+      expect((outs[0] ?? 0) / largest).toBeCloseTo(1, 5);
+      expect(outs[1]).toBe(-(outs[0] ?? 0));
+      expect(outs[3]).toBe(0);
+    }
+    arena.close();
+  }
+});
