@@ -36,22 +36,23 @@ async function expectAccuracy(of: Model, entries: readonly Expectation[], tokens
     }
   }
   expect([...found.keys()]).toEqual(KV_KINDS.map(({ name }) => name));
-  for (const type of ["int8", "fp8"]) {
-    const [fine, coarse] = [found.get(`${type} per token`), found.get(`${type} static`)];
-    expect(fine?.meanError).toBeLessThan(coarse?.meanError ?? 0);
-    expect(fine?.divergence).toBeLessThan(coarse?.divergence ?? 0);
-  }
+  // Not so for fp8, whose numbers are as exact, for their size, under any scale that keeps them in range: there chance decides.
+  const [fine, coarse] = [found.get("int8 per token"), found.get("int8 static")];
+  expect(fine?.meanError).toBeLessThan(coarse?.meanError ?? 0);
+  expect(fine?.divergence).toBeLessThan(coarse?.divergence ?? 0);
 }
 
 const PUBLIC_FOLDER = fileURLToPath(new URL("../../../../shared/checkpoints/stories260k", import.meta.url));
 
 test("on the shipped model", () => expectAccuracy(model, shortPrompts, 24));
 
-test.skipIf(!existsSync(PUBLIC_FOLDER))("on stories260k, where it lies beside the repository", async () => {
-  const stories = openModel(PUBLIC_FOLDER);
-  const entries = readExpectations(join(PUBLIC_FOLDER, "greedy.json"), stories.config.vocabularySize);
-  await expectAccuracy(stories, entries, 60);
-});
+if (existsSync(PUBLIC_FOLDER)) {
+  test("on stories260k, which lies beside the repository", async () => {
+    const stories = openModel(PUBLIC_FOLDER);
+    const entries = readExpectations(join(PUBLIC_FOLDER, "greedy.json"), stories.config.vocabularySize);
+    await expectAccuracy(stories, entries, 60);
+  });
+}
 
 /** A row rounded by its own scale, in float64. */
 const rounded = {

@@ -35,8 +35,9 @@ export function windowOf({ window }: DcpAttentionOptions, layer: number): number
 /** Throws ArgumentError unless the variant is one that the kernels can compute. */
 export function checkVariant(name: string, options: DcpAttentionOptions): void {
   const { layers, queryHeads, window, softcap, scale, sinks } = options;
-  if (typeof window === "object" && window.length !== layers) {
-    throw new ArgumentError(name, "window", `a number, or one for each of the ${layers} layers`, `${window.length}`);
+  if (window !== undefined && typeof window !== "number" && !(Array.isArray(window) && window.length === layers)) {
+    const expected = `a number, or a list of one for each of the ${layers} layers`;
+    throw new ArgumentError(name, "window", expected, Array.isArray(window) ? `${window.length}` : describe(window));
   }
   for (let layer = 0; layer < layers; layer++) {
     const size = windowOf(options, layer);

@@ -1,5 +1,5 @@
 import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
-import { expectBackend } from "./expect-argument.ts";
+import { expectBackend, expectRecord } from "./expect-argument.ts";
 import { type Allocator, ArgumentError, describe, formatShape, Tensor } from "@lockstep/tensor";
 
 /** Options of {@link dcpCorrectAttnOut}. */
@@ -37,6 +37,7 @@ export async function dcpCorrectAttnOut(
   rank: number,
   options: CorrectOptions = {},
 ): Promise<{ out: Tensor; lse: Tensor }> {
+  expectRecord("dcpCorrectAttnOut", "options", options);
   for (const [argument, tensor] of [
     ["out", out],
     ["lses", lses],

@@ -29,7 +29,7 @@ export interface DcpAttentionMetrics {
   readonly tokensHeld: number;
   /** Bytes of the KV cache blocks in use on this rank, over all layers; shared ones count once. */
   readonly bytesHeld: number;
-  /** Bytes this rank received from its peers in the query, DCP and PCP groups' collectives. */
+  /** Bytes this rank received from its peers in the query, DCP and PCP groups' collectives since `open`. */
   readonly bytesReceived: number;
   /** The combine of the last step. */
   readonly combine: Combine;
@@ -61,6 +61,8 @@ export class DcpAttention {
   /** Why the step under way cannot end: see {@link NonFiniteKeyValue}. */
   #refusal: NonFiniteKeyValue | undefined;
   #steps = 0;
+  /** What the groups had received when they came to this DcpAttention, less what it received by the groups before them. */
+  #receivedBefore: number;
   #closed = false;
 
   private constructor(options: DcpAttentionOptions, shard: KvShard, caches: KvCaches) {
@@ -80,6 +82,7 @@ export class DcpAttention {
       this.#decode.close();
       throw error;
     }
+    this.#receivedBefore = bytesReceived(options);
   }
 
   /**
@@ -343,9 +346,11 @@ export class DcpAttention {
       decode.close();
       throw error;
     }
+    const received = bytesReceived(this.#options) - this.#receivedBefore;
     this.#decode.close();
     this.#prefill?.close();
     this.#options = options;
+    this.#receivedBefore = bytesReceived(options) - received;
     this.#decode = decode;
     this.#prefill = prefill;
     this.#sequences.keep(lengths, next);
@@ -353,16 +358,12 @@ export class DcpAttention {
 
   get metrics(): DcpAttentionMetrics {
     this.#open("metrics");
-    const { dcpGroup, queryGroup = dcpGroup, pcpGroup } = this.#options;
-    const groups = new Set([dcpGroup, queryGroup, ...(pcpGroup === undefined ? [] : [pcpGroup])]);
-    let bytesReceived = 0;
-    for (const group of groups) bytesReceived += group.counters.bytesReceived;
     return {
       ...this.#decode.times,
       steps: this.#steps,
       tokensHeld: this.#sequences.tokensHeld,
       bytesHeld: this.#sequences.bytesHeld,
-      bytesReceived,
+      bytesReceived: bytesReceived(this.#options) - this.#receivedBefore,
       combine: this.#decode.combine,
       combineChoices: this.#decode.combineChoices,
     };
@@ -412,4 +413,10 @@ export class DcpAttention {
     this.#open(method);
     if (this.#sequences.plan !== undefined) throw new StepOrderError(method, "end the step with endStep first");
   }
+}
+
+function bytesReceived({ dcpGroup, queryGroup, pcpGroup }: DcpAttentionOptions): number {
+  let sum = 0;
+  for (const group of groupsOf(dcpGroup, queryGroup, pcpGroup)) sum += group.counters.bytesReceived;
+  return sum;
 }
