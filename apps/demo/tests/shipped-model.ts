@@ -11,6 +11,8 @@ export const model = openModel(MODEL_FOLDER);
 /** Three short prompts, one of 1115 tokens, one of 4286; 96 tokens each. */
 export const greedy: readonly Expectation[] = readExpectations(GREEDY_FILE, model.config.vocabularySize);
 export const shortPrompts = greedy.filter((entry) => entry.promptIds.length < 20);
+export const mediumPrompt = greedy.filter((entry) => entry.promptIds.length === 1115);
+export const longPrompt = greedy.slice(-1);
 
 /** Token id and log-probability of the five best first tokens of an entry. */
 export function firstTop5(entry: number): readonly (readonly [id: number, logProbability: number])[] {
