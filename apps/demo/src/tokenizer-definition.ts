@@ -1,5 +1,6 @@
 import { ModelError } from "./errors.ts";
 import { describeJson, isJsonObject, type JsonObject } from "./json-file.ts";
+import { checkedPart, checkMetaspaceSplit, type PartKind } from "./tokenizer-parts.ts";
 
 /** Ids beyond this are none that a table of embeddings has; those below cost little memory, used or not. */
 const LARGEST_ID = 2 ** 24 - 1;
@@ -9,7 +10,7 @@ const LARGEST_ID = 2 ** 24 - 1;
  * Returns the definition, with a default that its reader lacks. @throws ModelError
  */
 export function checkTokenizer(path: string, definition: JsonObject): JsonObject {
-  const { model, decoder } = definition;
+  const { model } = definition;
   if (!isJsonObject(model)) throw new ModelError(path, "an object model", describeJson(model));
   checkVocabulary(path, model.vocab);
   const added = definition.added_tokens ?? [];
@@ -18,10 +19,18 @@ export function checkTokenizer(path: string, definition: JsonObject): JsonObject
     if (isJsonObject(token) && typeof token.content === "string" && token.content !== "" && isId(token.id)) continue;
     throw new ModelError(path, `added_tokens with content and an id up to ${LARGEST_ID}`, describeJson(token));
   }
-  for (const key of ["normalizer", "pre_tokenizer", "post_processor", "decoder"]) {
-    checkPart(path, key, definition[key] ?? null, 0);
-  }
-  return { ...definition, added_tokens: added, decoder: decoder === undefined ? null : withSuffix(decoder) };
+  checkModelKind(path, model);
+  const part = (kind: PartKind): JsonObject | null => checkedPart(path, kind, definition[kind] ?? null);
+  const preTokenizer = part("pre_tokenizer");
+  checkMetaspaceSplit(path, preTokenizer, tokensOf(model));
+  return {
+    ...definition,
+    added_tokens: added,
+    normalizer: part("normalizer"),
+    pre_tokenizer: preTokenizer,
+    post_processor: part("post_processor"),
+    decoder: part("decoder"),
+  };
 }
 
 /** Tokens that decoding leaves out. */
@@ -61,26 +70,23 @@ function checkVocabulary(path: string, vocabulary: unknown): void {
   }
 }
 
-/** Looks through a normalizer, pre_tokenizer, post_processor or decoder, whose parts may be lists of parts. */
-function checkPart(path: string, key: string, part: unknown, depth: number): void {
-  if (part === null) return;
-  if (!isJsonObject(part) || typeof part.type !== "string") {
-    throw new ModelError(path, `${key} to be null or an object with a type`, describeJson(part));
-  }
-  if (depth > 8) throw new ModelError(path, `${key} nested up to 8 deep`, "a deeper one");
-  if (part.type === "CTC") throw new ModelError(path, `a ${key} of text`, "CTC, for speech");
-  if (part.type === "FixedLength" && !(typeof part.length === "number" && part.length >= 1)) {
-    throw new ModelError(path, `${key}.length of at least 1`, describeJson(part.length));
-  }
-  for (const list of [part.normalizers, part.pretokenizers, part.processors, part.decoders]) {
-    if (list === undefined) continue;
-    if (!Array.isArray(list)) throw new ModelError(path, `lists of parts in ${key}`, describeJson(list));
-    for (const inner of list) checkPart(path, key, inner, depth + 1);
-  }
+/** The texts of a vocabulary that was checked. */
+function tokensOf({ vocab }: JsonObject): readonly string[] {
+  if (Array.isArray(vocab)) return vocab.map((piece: unknown) => (Array.isArray(piece) ? `${piece[0]}` : ""));
+  return isJsonObject(vocab) ? Object.keys(vocab) : [];
 }
 
-/** A BPEDecoder's suffix has a default in Hugging Face's tokenizers. */
-function withSuffix(decoder: unknown): unknown {
-  if (!isJsonObject(decoder)) return decoder;
-  return decoder.type === "BPEDecoder" ? { ...decoder, suffix: decoder.suffix ?? "</w>" } : decoder;
+/** Refuses models of a kind that is not read, or of which a setting is not. */
+function checkModelKind(path: string, model: JsonObject): void {
+  const { type, continuing_subword_prefix: prefix, dropout } = model;
+  if (type !== undefined && type !== "BPE" && type !== "Unigram" && type !== "WordPiece") {
+    throw new ModelError(path, 'model.type to be "BPE", "Unigram" or "WordPiece"', describeJson(type));
+  }
+  if (type !== "BPE") return;
+  if (prefix !== undefined && prefix !== null && prefix !== "") {
+    throw new ModelError(path, "no model.continuing_subword_prefix with BPE", describeJson(prefix));
+  }
+  if (dropout !== undefined && dropout !== null && dropout !== 0) {
+    throw new ModelError(path, "no model.dropout, by which a text has no certain tokens", describeJson(dropout));
+  }
 }

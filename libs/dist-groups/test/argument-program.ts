@@ -10,7 +10,58 @@ interface BadCall {
 
 const f32 = (heap: SharedHeap, ...shape: number[]): Tensor => Tensor.zeros(heap, "f32", shape);
 
+/** All of its elements lie at one place, so it can be read, not written. */
+const repeated = (heap: SharedHeap, size: number): Tensor =>
+  Tensor.fromDescriptor({ ...f32(heap, size).descriptor, strides: [0] }, heap);
+
+const WRITTEN_TWICE: readonly BadCall[] = [
+  {
+    name: "allGather",
+    argument: "output",
+    call: (group, heap) => group.allGather(f32(heap, 2), repeated(heap, 4)),
+  },
+  {
+    name: "allGatherCoalesced",
+    argument: "outputs[1]",
+    call: (group, heap) => group.allGatherCoalesced([f32(heap, 2), f32(heap, 2)], [f32(heap, 4), repeated(heap, 4)]),
+  },
+  {
+    name: "reduceScatter",
+    argument: "output",
+    call: (group, heap) => group.reduceScatter(f32(heap, 4), repeated(heap, 2)),
+  },
+  {
+    name: "allReduce",
+    argument: "output",
+    call: (group, heap) => group.allReduce(f32(heap, 4), repeated(heap, 4)),
+  },
+  {
+    name: "allReduce in place",
+    argument: "output",
+    call: (group, heap) => {
+      const both = repeated(heap, 4);
+      group.allReduce(both, both);
+    },
+  },
+  {
+    name: "allToAll",
+    argument: "outputs",
+    call: (group, heap) => group.allToAll([f32(heap, 2), f32(heap, 2)], [f32(heap, 2), repeated(heap, 2)]),
+  },
+  {
+    name: "broadcast from a peer",
+    argument: "tensor",
+    call: (group, heap) => group.broadcast(repeated(heap, 4), 1),
+  },
+  {
+    name: "sendRecv",
+    argument: "receive",
+    call: (group, heap) => group.sendRecv(f32(heap, 4), 1, repeated(heap, 4), 1),
+  },
+];
+
 const BAD_CALLS: readonly BadCall[] = [
+  ...WRITTEN_TWICE.map((bad) => ({ ...bad, name: `${bad.name}: elements written at one place` })),
   {
     name: "allGather: input of another chunk size",
     argument: "input",

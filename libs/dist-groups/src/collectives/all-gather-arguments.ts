@@ -1,6 +1,6 @@
 import { isViewAt, overlaps, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../chunk-rule.ts";
-import { checkChunkShape, checkDim, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
+import { checkChunkShape, checkDim, checkOutput, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
 import type { GroupMember } from "./rounds.ts";
 
 /** What follows from the arguments of an all-gather. */
@@ -30,7 +30,7 @@ export function checkAllGather(
   const { rank, size } = channel;
   const [inputName, outputName] = suffix === "" ? ["input", "output"] : [`inputs${suffix}`, `outputs${suffix}`];
   checkTensor(op, inputName, input, heap);
-  checkTensor(op, outputName, output, heap);
+  checkOutput(op, outputName, output, heap);
   checkSameDType(op, inputName, input, output);
   const axis = checkDim(op, dim, output);
   const length = output.shape[axis] ?? 0;

@@ -21,7 +21,14 @@ import {
   type Reduction,
   signatureOf,
 } from "../transport/shared-memory/collective-header.ts";
-import { checkChunkShape, checkReducible, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
+import {
+  checkChunkShape,
+  checkOutput,
+  checkReducible,
+  checkSameDType,
+  checkTensor,
+  overlapError,
+} from "./arguments.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
@@ -78,7 +85,7 @@ export class AllReduce implements Rounds {
   #plan(input: Tensor, output: Tensor, reduction: Reduction): AllReducePlan {
     const { channel, heap } = this.#member;
     checkTensor(OP, "input", input, heap);
-    checkTensor(OP, "output", output, heap);
+    checkOutput(OP, "output", output, heap);
     checkSameDType(OP, "output", output, input);
     checkChunkShape(OP, "output", output, input.shape, -1, 0);
     checkReducible(OP, input);

@@ -10,7 +10,7 @@ import { ArgumentError, overlaps, type Tensor } from "@lockstep/tensor";
 import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
 import { TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
 import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
-import { checkTensor, overlapError } from "./arguments.ts";
+import { checkOutput, checkTensor, overlapError } from "./arguments.ts";
 import { describeRecord, recordsAgree } from "./record-agreement.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 import { type TensorListKey, TensorListPlans } from "./tensor-list-plans.ts";
@@ -79,8 +79,8 @@ export class AllToAll implements Rounds {
   }
 
   #check(inputs: readonly Tensor[], outputs: readonly Tensor[]): void {
-    this.#checkTensors("inputs", inputs);
-    this.#checkTensors("outputs", outputs);
+    this.#checkTensors("inputs", inputs, checkTensor);
+    this.#checkTensors("outputs", outputs, checkOutput);
     for (let at = 0; at < outputs.length; at++) {
       const output = outputs[at];
       if (output === undefined) continue;
@@ -94,12 +94,12 @@ export class AllToAll implements Rounds {
     }
   }
 
-  #checkTensors(argument: string, tensors: readonly Tensor[]): void {
+  #checkTensors(argument: string, tensors: readonly Tensor[], check: typeof checkTensor): void {
     const { channel, heap } = this.#member;
     if (tensors.length !== channel.size) {
       throw new ArgumentError(OP, argument, `${channel.size} tensors, one per rank`, `${tensors.length} tensors`);
     }
-    for (const tensor of tensors) checkTensor(OP, argument, tensor, heap);
+    for (const tensor of tensors) check(OP, argument, tensor, heap);
   }
 
   advance(round: number): boolean {

@@ -1,4 +1,4 @@
-import { ArgumentError, describe, formatShape, type SharedHeap, Tensor } from "@lockstep/tensor";
+import { ArgumentError, describe, formatShape, overlapsItself, type SharedHeap, Tensor } from "@lockstep/tensor";
 import { isList } from "../printed-value.ts";
 import { MAX_DIMS } from "../transport/shared-memory/control-block.ts";
 import { REDUCTIONS, type Reduction } from "../transport/shared-memory/collective-header.ts";
@@ -21,6 +21,14 @@ export function checkTensor(op: string, argument: string, tensor: Tensor, heap: 
   if (tensor.shape.length > MAX_DIMS) {
     throw new ArgumentError(op, argument, `of at most ${MAX_DIMS} dimensions`, tensor.toString());
   }
+}
+
+/** {@link checkTensor} of a tensor that is written: no two of its elements may lie at one place. */
+export function checkOutput(op: string, argument: string, tensor: Tensor, heap: SharedHeap): void {
+  checkTensor(op, argument, tensor, heap);
+  if (!overlapsItself(tensor)) return;
+  const expected = "a tensor of which no two elements lie at one place, as it is written";
+  throw new ArgumentError(op, argument, expected, `${tensor} with strides ${formatShape(tensor.strides)}`);
 }
 
 /** Throws unless both tensors have the same dtype. */

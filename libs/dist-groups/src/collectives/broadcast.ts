@@ -6,7 +6,7 @@
 import { ArgumentError, describe, type Tensor } from "@lockstep/tensor";
 import { writeTensorRecord } from "../reduction/operand-table.ts";
 import { DIRECT, DTYPE_CODES, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
-import { checkTensor } from "./arguments.ts";
+import { checkOutput, checkTensor } from "./arguments.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
 const OP = "broadcast";
@@ -25,10 +25,11 @@ export class Broadcast implements Rounds {
   prepare(tensor: Tensor, root: number, deadlineMs: number | undefined): void {
     const { channel, table, heap } = this.#member;
     const { rank, size, words } = channel;
-    checkTensor(OP, "tensor", tensor, heap);
     if (!Number.isInteger(root) || root < 0 || root >= size) {
       throw new ArgumentError(OP, "root", `a rank of the group, from 0 to ${size - 1}`, describe(root));
     }
+    if (rank === root) checkTensor(OP, "tensor", tensor, heap);
+    else checkOutput(OP, "tensor", tensor, heap);
     const direct = tensor.byteLength > channel.stagedLimit;
     const signature = signatureOf(OP_CODES.broadcast, DTYPE_CODES[tensor.dtype], NO_CODE, root, tensor.shape.length);
     channel.begin(OP, signature, tensor.shape, direct ? DIRECT : 0, deadlineMs);

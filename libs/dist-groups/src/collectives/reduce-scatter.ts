@@ -17,7 +17,15 @@ import {
   signatureOf,
 } from "../transport/shared-memory/collective-header.ts";
 import { MAX_DIMS } from "../transport/shared-memory/control-block.ts";
-import { checkChunkShape, checkDim, checkReducible, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
+import {
+  checkChunkShape,
+  checkDim,
+  checkOutput,
+  checkReducible,
+  checkSameDType,
+  checkTensor,
+  overlapError,
+} from "./arguments.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
@@ -72,7 +80,7 @@ export class ReduceScatter implements Rounds {
     const { channel, heap } = this.#member;
     const { rank, size } = channel;
     checkTensor(OP, "input", input, heap);
-    checkTensor(OP, "output", output, heap);
+    checkOutput(OP, "output", output, heap);
     checkSameDType(OP, "output", output, input);
     checkReducible(OP, input);
     const axis = checkDim(OP, dim, input);

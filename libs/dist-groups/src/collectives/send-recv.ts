@@ -9,7 +9,7 @@ import { ArgumentError, describe, overlaps, type Tensor } from "@lockstep/tensor
 import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
 import { TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
 import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
-import { checkTensor, overlapError } from "./arguments.ts";
+import { checkOutput, checkTensor, overlapError } from "./arguments.ts";
 import { describeRecord, recordsAgree } from "./record-agreement.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
@@ -79,10 +79,11 @@ export class SendRecv implements Rounds {
     this.bytesReceived = received === undefined || from === rank ? 0 : received.byteLength;
   }
 
-  #check(argument: string, peerArgument: string, tensor: Tensor | undefined, peer: number): void {
+  #check(argument: "send" | "receive", peerArgument: string, tensor: Tensor | undefined, peer: number): void {
     if (tensor === undefined) return;
     const { channel, heap } = this.#member;
-    checkTensor(OP, argument, tensor, heap);
+    if (argument === "receive") checkOutput(OP, argument, tensor, heap);
+    else checkTensor(OP, argument, tensor, heap);
     if (Number.isInteger(peer) && peer >= 0 && peer < channel.size) return;
     throw new ArgumentError(OP, peerArgument, `a rank of the group, from 0 to ${channel.size - 1}`, describe(peer));
   }
