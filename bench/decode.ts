@@ -1,7 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { readExpectations } from "@lockstep/demo/expectations";
-import { Generator } from "@lockstep/demo/generator";
-import { openModel } from "@lockstep/demo/model";
+import { Generator, openModel } from "@lockstep/language-model";
 import { printTable } from "./print-table.ts";
 
 const demoFile = (path: string): string => fileURLToPath(new URL(`../apps/demo/${path}`, import.meta.url));

@@ -16,7 +16,11 @@ const MODULES = [
     entry: "libs/dist-groups/src/reduction/reduce.as.ts",
     output: "libs/dist-groups/build/reduce.wasm",
   },
-  { sources: "apps/demo/src", entry: "apps/demo/src/layers/layers.as.ts", output: "apps/demo/build/layers.wasm" },
+  {
+    sources: "libs/language-model/src",
+    entry: "libs/language-model/src/layers/layers.as.ts",
+    output: "libs/language-model/build/layers.wasm",
+  },
 ] as const;
 
 const FLAGS = [

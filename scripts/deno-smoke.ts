@@ -20,7 +20,9 @@ function run(cwd: string, command: string, args: readonly string[]): string {
   return stdout.toString().trim();
 }
 
-const packages = ["tensor", "kernels", "dist-groups", "attention"].map((name) => `libs/${name}/src/index.ts`);
+const packages = ["tensor", "kernels", "dist-groups", "attention", "language-model"].map(
+  (name) => `libs/${name}/src/index.ts`,
+);
 run(root, denoBinary(), ["check", "--quiet", ...packages, "tests/deno/attention-digest.ts"]);
 const inDeno = run(folder, denoBinary(), ["run", "--allow-all", "--no-check", "--quiet", "attention-digest.ts"]);
 const inBun = run(folder, process.execPath, ["attention-digest.ts"]);

@@ -23,6 +23,7 @@ const EXPECTED = [
   'GroupAborted | GroupAborted | GroupAborted | true | true | {"_tag":"GroupAborted","group":"world","op":"barrier","failedRanks":[0]} | [RankCrashed[OutOfBlocks[]]]',
   'UsageError | RemoteError | UsageError | true | true | {"_tag":"UsageError"} | []',
   'ModelError | RemoteError | ModelError | true | true | {"_tag":"ModelError"} | []',
+  'UnfitOptions | RemoteError | UnfitOptions | true | true | {"_tag":"UnfitOptions","problem":"`world` must be less"} | []',
   "RangeError | RankCrashed | RankCrashed | true | true | {} | [RangeError[]]",
   "AggregateError | RankCrashed | RankCrashed | true | true | {} | [AggregateError[OutOfBlocks[], TypeError[]]]",
 ];

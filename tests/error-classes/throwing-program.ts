@@ -1,8 +1,9 @@
 import { OutOfBlocks, StepOrderError } from "@lockstep/attention";
 import { CallInterrupted, CollectiveTimeout, GroupAborted, OptionsDisagree, RankCrashed } from "@lockstep/dist-groups";
 import { BackendClosed, BackendUnavailable, DeviceError } from "@lockstep/kernels";
+import { ModelError, UnfitOptions } from "@lockstep/language-model";
 import { ArgumentError, HeapExhausted, InvalidFree, SafetensorsError } from "@lockstep/tensor";
-import { ModelError, UsageError } from "../../apps/demo/src/errors.ts";
+import { UsageError } from "../../apps/demo/src/errors.ts";
 
 /** Errors of every package. */
 export const THROWN: readonly (() => Error)[] = [
@@ -21,6 +22,7 @@ export const THROWN: readonly (() => Error)[] = [
   () => new GroupAborted("world", "barrier", [0], new RankCrashed(0, "boom", new OutOfBlocks(1, 2, 3))),
   () => new UsageError("no such option"),
   () => new ModelError("config.json", "this", "that"),
+  () => new UnfitOptions("`world` must be less"),
   () => new RangeError("of the language"),
   () => new AggregateError([new OutOfBlocks(5, 6, 7), new TypeError("t")], "several"),
 ];

@@ -1,4 +1,4 @@
-import { DamagedFolders } from "../../apps/demo/tests/damaged-folders.ts";
+import { DamagedFolders } from "../../libs/language-model/test/damaged-folders.ts";
 import { ArgumentsFuzz } from "./arguments-fuzz.ts";
 import { AttentionFuzz } from "./attention-fuzz.ts";
 import { FilesFuzz } from "./files-fuzz.ts";

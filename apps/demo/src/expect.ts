@@ -1,7 +1,6 @@
 import process from "node:process";
+import { Generator, type GeneratorOptions, type Model } from "@lockstep/language-model";
 import { type Expectation, firstDifference } from "./expectations.ts";
-import { Generator, type GeneratorOptions } from "./generator.ts";
-import type { Model } from "./model.ts";
 import type { Progress } from "./progress.ts";
 
 /**

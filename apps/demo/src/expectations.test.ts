@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { ModelError } from "./errors.ts";
+import { ModelError } from "@lockstep/language-model";
 import { firstDifference, readExpectations } from "./expectations.ts";
 
 test("reads entries, and says which one is malformed", () => {

@@ -1,5 +1,5 @@
-import { ModelError } from "./errors.ts";
-import { isJsonObject, readJson } from "./json-file.ts";
+import { ModelError } from "@lockstep/language-model";
+import { isJsonObject, readJson } from "@lockstep/language-model/json-file";
 
 /** A prompt and what greedy decoding must make of it. */
 export interface Expectation {

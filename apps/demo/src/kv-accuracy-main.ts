@@ -2,11 +2,11 @@
 import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { openModel } from "@lockstep/language-model";
 import { explainFailure } from "./command-errors.ts";
 import { UsageError } from "./errors.ts";
 import { readExpectations } from "./expectations.ts";
 import { type KvAccuracy, measureKv } from "./kv-accuracy.ts";
-import { openModel } from "./model.ts";
 
 const HELP = `Compares KV caches in 16 and 8 bits with one in f32, on wasm.
 

@@ -1,8 +1,12 @@
 // What it costs to store keys and values in fewer bits: a model's log-probabilities, token by token, against KV in f32.
+import {
+  Generator,
+  type GeneratorOptions,
+  type KvDtype,
+  type KvScaleSource,
+  type Model,
+} from "@lockstep/language-model";
 import type { Expectation } from "./expectations.ts";
-import { Generator, type GeneratorOptions } from "./generator.ts";
-import type { KvDtype, KvScaleSource } from "./kv-calibration.ts";
-import type { Model } from "./model.ts";
 
 /** A way to store keys and values. */
 export interface KvKind {

@@ -1,9 +1,9 @@
 // `bun run demo`: generates text with a model whose KV cache is sharded over ranks.
 import process from "node:process";
+import { openModel } from "@lockstep/language-model";
 import { explainFailure } from "./command-errors.ts";
 import { runExpectations } from "./expect.ts";
 import { readExpectations } from "./expectations.ts";
-import { openModel } from "./model.ts";
 import { HELP, parseOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { generatorOptions, tell } from "./tell.ts";

@@ -1,8 +1,8 @@
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { installedGpus } from "@lockstep/kernels";
+import { isQuantisedKv, type KvDtype, type KvScaleSource } from "@lockstep/language-model";
 import { UsageError } from "./errors.ts";
-import { isQuantisedKv, type KvDtype, type KvScaleSource } from "./kv-calibration.ts";
 import { readPrompts } from "./prompt-file.ts";
 
 const BACKENDS = ["webgpu", "wasm", "reference", "auto"] as const;

@@ -1,5 +1,5 @@
+import { readText } from "@lockstep/language-model/json-file";
 import { UsageError } from "./errors.ts";
-import { readText } from "./json-file.ts";
 
 /**
  * Texts of a file, one on each line that is not empty.

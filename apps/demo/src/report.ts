@@ -1,4 +1,4 @@
-import type { RankMetrics } from "./rank-program.ts";
+import type { RankMetrics } from "@lockstep/language-model";
 
 /** A table with a header row: numbers to the right, columns as wide as they must be. */
 export function formatTable(header: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -1,11 +1,10 @@
 // What the command does with its prompts: generates, prints, explains, verifies.
 import { closeSync, openSync, writeFileSync } from "node:fs";
 import process from "node:process";
+import { Generator, type GeneratorOptions, type Model } from "@lockstep/language-model";
 import { UsageError } from "./errors.ts";
 import { firstDifference } from "./expectations.ts";
-import { formatExplanation } from "./explanation.ts";
-import { Generator, type GeneratorOptions } from "./generator.ts";
-import type { Model } from "./model.ts";
+import { formatExplanation } from "./explanation-text.ts";
 import { type DemoOptions, kvName } from "./options.ts";
 import type { Progress } from "./progress.ts";
 import { formatRanks } from "./report.ts";

@@ -1,5 +1,5 @@
 import process from "node:process";
-import { StreamDecoder, type Tokenizer } from "./tokenizer.ts";
+import { StreamDecoder, type Tokenizer } from "@lockstep/language-model";
 
 /**
  * Prints texts while they grow: the first one as its tokens come, the others after it, in their order. Several are numbered.

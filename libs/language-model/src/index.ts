@@ -1,0 +1,11 @@
+export { ModelError, UnfitOptions } from "./errors.ts";
+export type { ExplainedQuery, Explanation } from "./generation/explanation.ts";
+export { type GenerateOptions, Generator, type GeneratorOptions } from "./generation/generator.ts";
+export { isQuantisedKv, type KvDtype, type KvScaleSource } from "./generation/kv-calibration.ts";
+export type { RankMetrics } from "./generation/rank-program.ts";
+export type { Exchanged } from "./generation/step-trace.ts";
+export type { TextToken } from "./generation/token-stream.ts";
+export type { ModelConfig } from "./model/config.ts";
+export { type Model, openModel } from "./model/model.ts";
+export type { KvHeadLayout, ParallelSizes, Range } from "./model/tensor-parallel.ts";
+export { StreamDecoder, Tokenizer } from "./model/tokenizer.ts";

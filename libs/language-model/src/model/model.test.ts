@@ -1,0 +1,56 @@
+import { afterAll, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { SharedHeap, Tensor, writeSafetensors } from "@lockstep/tensor";
+import { writeRandomCheckpoint } from "../../test/random-checkpoint.ts";
+import { openModel } from "./model.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "lockstep-model-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+test("a head that is stored beside tied embeddings is kept, with a warning", () => {
+  const path = join(folder, "untied");
+  writeRandomCheckpoint(path, "LlamaForCausalLM", {});
+  const config = JSON.parse(readFileSync(join(path, "config.json"), "utf8"));
+  expect(openModel(path).warnings).toEqual([]);
+  writeFileSync(join(path, "config.json"), JSON.stringify({ ...config, tie_word_embeddings: true }));
+  const model = openModel(path);
+  expect(model.config.tiedEmbeddings).toBe(false);
+  expect(model.warnings).toEqual([expect.stringContaining("lm_head.weight is stored beside the embeddings")]);
+  const tied = join(folder, "tied");
+  writeRandomCheckpoint(tied, "LlamaForCausalLM", { tie_word_embeddings: true });
+  expect(openModel(tied)).toMatchObject({ config: { tiedEmbeddings: true }, warnings: [] });
+});
+
+test("the index says which file holds a tensor", () => {
+  const path = join(folder, "sharded");
+  writeRandomCheckpoint(path, "LlamaForCausalLM", {}, { isSharded: true });
+  const file = join(path, "model.safetensors.index.json");
+  const index = JSON.parse(readFileSync(file, "utf8"));
+  const reopen = (changes: object) => {
+    writeFileSync(file, JSON.stringify({ ...index, weight_map: { ...index.weight_map, ...changes } }));
+    return openModel(path);
+  };
+  const name = "model.norm.weight";
+  const files = [1, 2, 3].map((part) => `model-0000${part}-of-00003.safetensors`);
+  const [other = ""] = files.filter((candidate) => candidate !== index.weight_map[name]);
+  expect(reopen({}).warnings).toEqual([]);
+  expect(() => reopen({ [name]: other })).toThrow(`${other}: expected a tensor ${name}, but found none`);
+  for (const outside of ["../sharded/x.safetensors", "/etc/passwd", "..", "", 5, { toString: 1 }]) {
+    expect(() => reopen({ [name]: outside })).toThrow(`weight_map of "${name}" to name a file of the folder`);
+  }
+  expect(() => reopen({ [name]: undefined })).toThrow(`index.json: expected a tensor ${name}, but found none`);
+  // Another copy of the tensor, in a file that the index does not name for it, is not the one that counts.
+  const heap = SharedHeap.create(4096);
+  writeSafetensors(join(path, "a.safetensors"), new Map([[name, Tensor.zeros(heap, "f32", [7])]]));
+  expect(reopen({ extra: "a.safetensors" }).warnings).toEqual([]);
+});
+
+test("a directory where the weights should be", () => {
+  const path = join(folder, "directory");
+  writeRandomCheckpoint(path, "LlamaForCausalLM", {});
+  rmSync(join(path, "model.safetensors"));
+  mkdirSync(join(path, "model.safetensors"));
+  expect(() => openModel(path)).toThrow("such as a directory");
+});

@@ -1,0 +1,74 @@
+// Weights that are not finite never become text: whatever the number of ranks and the type of the KV cache.
+import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Generator } from "../src/generation/generator.ts";
+import { openModel } from "../src/model/model.ts";
+import { writeRandomCheckpoint } from "./random-checkpoint.ts";
+
+setDefaultTimeout(120_000);
+
+const folder = mkdtempSync(join(tmpdir(), "lockstep-damaged-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const NORMAL = { num_attention_heads: 8, num_key_value_heads: 2, hidden_size: 32, max_position_embeddings: 64 };
+const prompt = [5, 9, 700, 31, 8, 77, 4000, 12, 6];
+
+function damaged(name: string, value: number, index = 0) {
+  const path = join(folder, `${name}-${value}-${index}`);
+  writeRandomCheckpoint(path, "LlamaForCausalLM", NORMAL, { damage: { name, value, index } });
+  return openModel(path);
+}
+
+for (const [projection, value, worlds] of [
+  ["k_proj", Number.NaN, [1, 2, 3, 8]],
+  ["k_proj", Number.POSITIVE_INFINITY, [1, 2, 3]],
+  ["v_proj", Number.NaN, [1, 2, 3]],
+  ["v_proj", Number.POSITIVE_INFINITY, [2, 4]],
+] as const) {
+  const name = `model.layers.1.self_attn.${projection}.weight`;
+  const model = damaged(name, value);
+
+  test.each(worlds)(`${value} in ${projection}, %d ranks`, async (world) => {
+    for (const kvDtype of ["f32", "f16", "bf16", "f8e4m3"] as const) {
+      await using generator = await Generator.open(model, { world, backend: "wasm", capacity: 32, kvDtype });
+      const outcome = await generator.prefill(prompt).catch(String);
+      expect(outcome).toContain("logits are not finite");
+    }
+    {
+      // int8 has no NaN.
+      await using generator = await Generator.open(model, { world, backend: "wasm", capacity: 32, kvDtype: "i8" });
+      const outcome = await generator.prefill(prompt).catch(String);
+      expect(outcome).toContain("NonFiniteKeyValue");
+      expect(outcome).toContain(`the ${projection === "k_proj" ? "key" : "value"} of new token 0, layer 1, KV head`);
+    }
+    for (const kvDtype of ["f8e4m3", "i8"] as const) {
+      const cache = { capacity: 32, kvDtype, kvScales: "static", calibration: prompt } as const;
+      const sizes = { world, backend: "wasm", ...cache } as const;
+      const outcome = await Generator.open(model, sizes).then(
+        () => "opened",
+        (error: Error) => `${error} ${error.cause}`,
+      );
+      expect(outcome).toContain(name);
+    }
+  });
+}
+
+// One row of the output table is the logit of one token, on the one rank that holds it.
+for (const [value, token] of [
+  [Number.NaN, 0],
+  [Number.NaN, 4098],
+  [Number.POSITIVE_INFINITY, 2000],
+  [Number.NEGATIVE_INFINITY, 4098],
+] as const) {
+  const model = damaged("lm_head.weight", value, token * NORMAL.hidden_size);
+
+  test.each([1, 2, 3])(
+    `${value} in the output row of token ${token}, which the text lacks, %d ranks`,
+    async (world) => {
+      await using generator = await Generator.open(model, { world, backend: "wasm", capacity: 32 });
+      expect(await generator.prefill(prompt).catch(String)).toContain("logits are not finite");
+    },
+  );
+}

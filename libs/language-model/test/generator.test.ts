@@ -1,0 +1,125 @@
+// The generator as a library: bad input is refused, texts end, failures surface, many texts fit one world.
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { ArgumentError, LockstepError, ResourceClosed } from "@lockstep/tensor";
+import { UnfitOptions } from "../src/errors.ts";
+import { Generator } from "../src/generation/generator.ts";
+import { continuation, greedy, model } from "./shipped-model.ts";
+
+setDefaultTimeout(120_000);
+
+const { promptIds, greedyIds } = greedy[0] ?? expect.unreachable();
+const options = { world: 2, backend: "wasm", capacity: 64 } as const;
+
+test("one world continues one text after another", async () => {
+  await using generator = await Generator.open(model, options);
+  for (const entry of [0, 1, 2, 1, 0]) {
+    const { promptIds, greedyIds } = greedy[entry] ?? expect.unreachable();
+    expect(await continuation(generator, promptIds, 40)).toEqual(greedyIds.slice(0, 40));
+  }
+});
+
+test("a text ends before an end token, or after maxTokens", async () => {
+  await using generator = await Generator.open(model, options);
+  const generate = async (maxTokens: number, endTokens: number[]): Promise<number[]> => {
+    const tokens: number[] = [];
+    for await (const token of generator.generate(promptIds, { maxTokens, endTokens })) tokens.push(token);
+    return tokens;
+  };
+  const newline = 199;
+  const line = greedyIds.indexOf(newline);
+  expect(await generate(50, [newline])).toEqual(greedyIds.slice(0, line));
+  expect(await generate(50, [greedyIds[0] ?? -1])).toEqual([]);
+  expect(await generate(line, [newline])).toEqual(greedyIds.slice(0, line));
+  expect(await generate(1, [])).toEqual(greedyIds.slice(0, 1));
+  expect(await generate(34, [])).toEqual(greedyIds.slice(0, 34));
+});
+
+test("leaving a text early leaves the world usable", async () => {
+  await using generator = await Generator.open(model, options);
+  for await (const token of generator.generate(promptIds, { maxTokens: 50 })) {
+    if (token === greedyIds[3]) break;
+  }
+  expect(await continuation(generator, promptIds, 10)).toEqual(greedyIds.slice(0, 10));
+});
+
+describe("refused", () => {
+  test("ids beyond the vocabulary, empty and overlong steps: nothing is computed", async () => {
+    await using generator = await Generator.open(model, { ...options, maxStepTokens: 4 });
+    await generator.prefill([1, 2, 3]);
+    for (const ids of [[], [4096], [-1], [1.5], [1, 2, 3, 4, 5]]) {
+      await expect(generator.step(ids)).rejects.toThrow(ArgumentError);
+    }
+    const all = (prompts: number[][], maxTokens: number) => generator.generateAll(prompts, { maxTokens }).next();
+    await expect(all([[4096]], 1)).rejects.toThrow("`prompts[0]` must be from 0 to 4095, but is 4096");
+    await expect(all([[]], 1)).rejects.toThrow("`prompts[0]` must be at least one token");
+    await expect(all([[1]], 0)).rejects.toThrow("`maxTokens` must be a positive integer");
+    await expect(all([[1], [2]], 1)).rejects.toThrow("`prompts` must be from 1 to 1, the texts it was opened for");
+    const [rank] = await generator.metrics();
+    expect(rank?.attention.steps).toBe(1);
+  });
+
+  test("sizes that cannot run the model", async () => {
+    await expect(Generator.open(model, { ...options, world: 9 })).rejects.toThrow(UnfitOptions);
+    await expect(Generator.open(model, { ...options, world: 4, dcp: 4, kvHeads: "sharded" })).rejects.toThrow(
+      UnfitOptions,
+    );
+    await expect(Generator.open(model, { ...options, capacity: 16385 })).rejects.toThrow("was made for 16384");
+  });
+
+  test("a text that outgrows the blocks it was promised, on the host, naming the cause", async () => {
+    await using generator = await Generator.open(model, { ...options, capacity: 32 });
+    const error: unknown = await continuation(generator, promptIds, 40).catch((thrown: unknown) => thrown);
+    expect(String(error)).toStartWith("OutOfBlocks: out of KV blocks: the step needs 1 more, 0 of 1 are free.");
+  });
+});
+
+describe("overlapping use", () => {
+  test("texts that are asked for at once come out one after another, each its own", async () => {
+    await using generator = await Generator.open(model, options);
+    const entries = [0, 1, 2].map((entry) => greedy[entry] ?? expect.unreachable());
+    const found = await Promise.all(entries.map(({ promptIds }) => continuation(generator, promptIds, 20)));
+    expect(found).toEqual(entries.map(({ greedyIds }) => greedyIds.slice(0, 20)));
+  });
+
+  test("taking tokens of two texts in turn, a refused one and one dropped between them", async () => {
+    await using generator = await Generator.open(model, options);
+    const entries = [0, 1].map((entry) => greedy[entry] ?? expect.unreachable());
+    const streams = entries.map(({ promptIds }) => generator.generate(promptIds, { maxTokens: 5 }));
+    await expect(generator.generate([4096], { maxTokens: 5 }).next()).rejects.toThrow(ArgumentError);
+    const found: number[][] = [[], []];
+    for (let round = 0; round < 5; round++) {
+      for (const [text, stream] of streams.entries()) found[text]?.push((await stream.next()).value ?? -1);
+    }
+    expect(found).toEqual(entries.map(({ greedyIds }) => greedyIds.slice(0, 5)));
+    const dropped = generator.generate(promptIds, { maxTokens: 40 });
+    expect((await dropped.next()).value).toBe(greedyIds[0]);
+    const [next] = await Promise.all([continuation(generator, promptIds, 10), dropped.return()]);
+    expect(next).toEqual(greedyIds.slice(0, 10));
+  });
+
+  test("a text that fails does not hurt the one after it", async () => {
+    await using generator = await Generator.open(model, options);
+    const long = continuation(generator, promptIds, 200).catch((error: unknown) => error);
+    const short = continuation(generator, promptIds, 10);
+    expect(await long).toBeInstanceOf(LockstepError);
+    expect(await short).toEqual(greedyIds.slice(0, 10));
+  });
+
+  test("every method of a closed generator says so", async () => {
+    const generator = await Generator.open(model, options);
+    await generator.close();
+    await generator.close();
+    for (const use of [
+      () => generator.generate(promptIds, { maxTokens: 1 }).next(),
+      () => generator.generateAll([promptIds], { maxTokens: 1 }).next(),
+      () => generator.prefill(promptIds),
+      () => generator.step([1]),
+      () => generator.logits(),
+      () => generator.explain(),
+      () => generator.metrics(),
+      () => generator.eraseCache(0),
+    ]) {
+      await expect(use()).rejects.toThrow(ResourceClosed);
+    }
+  });
+});
