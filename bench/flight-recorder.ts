@@ -1,12 +1,7 @@
 // What recording a collective costs: the recorder alone, over memory of its own.
 import { controlBlockLayout } from "../libs/dist-groups/src/transport/shared-memory/control-block.ts";
-import {
-  DTYPE_CODES,
-  OP_CODES,
-  REDUCTION_CODES,
-  signatureOf,
-} from "../libs/dist-groups/src/transport/shared-memory/collective-header.ts";
-import { FlightRecorder } from "../libs/dist-groups/src/transport/shared-memory/flight-ring.ts";
+import { DTYPE_CODES, OP_CODES, REDUCTION_CODES, signatureOf } from "../libs/dist-groups/src/wire/collective-header.ts";
+import { FlightRecorder } from "../libs/dist-groups/src/flight-record/flight-ring.ts";
 import { RankStatus } from "../libs/dist-groups/src/transport/shared-memory/rank-status.ts";
 import { medianSeconds } from "./timing.ts";
 

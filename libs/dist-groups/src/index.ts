@@ -1,7 +1,7 @@
 export { registerErrorClass } from "@lockstep/tensor";
 export type { AgreedFields, AgreedValue } from "./collectives/agreed-options.ts";
-export type { AsyncProcessGroup } from "./async-process-group.ts";
-export { chunkStart, type HeadRange, headRange } from "./chunk-rule.ts";
+export type { AsyncProcessGroup } from "./group/async-process-group.ts";
+export { chunkStart, type HeadRange, headRange } from "./layout/chunk-rule.ts";
 export {
   CallInterrupted,
   CallTimeout,
@@ -20,17 +20,17 @@ export {
   type RemoteTag,
   WorldClosed,
   WorldStartFailed,
-} from "./errors.ts";
+} from "./errors/errors.ts";
 export {
   type FlightOp,
   type FlightRecord,
   formatFlightRecord,
   type GroupFlight,
   type RankFlight,
-} from "./flight-record.ts";
-export { type ParallelGroups, type ParallelSizes, parallelGroups } from "./parallel-state.ts";
-export { fromPlainError, type PlainError, toPlainError } from "./plain-error.ts";
-export type { CollectiveOptions, GroupCounters, ProcessGroup } from "./process-group.ts";
+} from "./flight-record/flight-record.ts";
+export { type ParallelGroups, type ParallelSizes, parallelGroups } from "./layout/parallel-groups.ts";
+export { fromPlainError, type PlainError, toPlainError } from "./errors/plain-error.ts";
+export type { CollectiveOptions, GroupCounters, ProcessGroup } from "./group/process-group.ts";
 export type {
   MethodArguments,
   MethodName,
@@ -40,9 +40,9 @@ export type {
   Program,
   RankContext,
   UntypedProgram,
-} from "./rank-context.ts";
+} from "./rank/rank-context.ts";
 export { KernelsNotBuilt } from "./reduction/reduce.ts";
-export type { Reduction } from "./transport/shared-memory/collective-header.ts";
+export type { Reduction } from "./wire/collective-header.ts";
 export type { RenewedGroup } from "./world/group-lifecycle.ts";
 export {
   type CallOptions,
@@ -52,4 +52,4 @@ export {
   type WorldError,
   worldLayer,
   type WorldOptions,
-} from "./world.ts";
+} from "./world/world.ts";

@@ -4,7 +4,7 @@
 // a rank writes piece k + 1 after it has seen every peer arrive in round k, so every peer has read piece k - 1, which lay in that
 // half. As many rounds as the longest text has pieces; all ranks know the lengths after round 0. Nothing is allocated in the heap.
 
-import { NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
+import { NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 
 const OP = "agree";

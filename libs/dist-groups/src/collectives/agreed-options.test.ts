@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { ArgumentError } from "@lockstep/tensor";
 import * as fc from "fast-check";
-import { OptionsDisagree } from "../errors.ts";
+import { OptionsDisagree } from "../errors/errors.ts";
 import { type AgreedFields, type AgreedValue, agreedText, throwUnlessAgreed } from "./agreed-options.ts";
 
 function disagreementOf(...fields: readonly AgreedFields[]): OptionsDisagree | undefined {

@@ -1,5 +1,5 @@
 import { isViewAt, overlaps, type Tensor } from "@lockstep/tensor";
-import { firstOfChunk } from "../chunk-rule.ts";
+import { firstOfChunk } from "../layout/chunk-rule.ts";
 import { checkChunkShape, checkDim, checkOutput, checkSameDType, checkTensor, overlapError } from "./arguments.ts";
 import type { GroupMember } from "./rounds.ts";
 

@@ -6,15 +6,20 @@
 // round acknowledges. All ranks compare all expected outputs, so all report a mismatch.
 
 import { ArgumentError, DTYPE_BYTES, overlaps, type Tensor } from "@lockstep/tensor";
-import { firstOfChunk } from "../chunk-rule.ts";
-import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
-import { DIRECT, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
-import { TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
+import { firstOfChunk } from "../layout/chunk-rule.ts";
+import { DIRECT, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import { checkAllGather } from "./all-gather-arguments.ts";
 import { overlapError } from "./arguments.ts";
-import { describeRecord, recordsAgree } from "./record-agreement.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 import { type TensorListKey, TensorListPlans } from "./tensor-list-plans.ts";
+import {
+  TENSOR_RECORD_WORDS,
+  describeRecord,
+  recordWord,
+  recordsAgree,
+  writePackedRecord,
+  writeTensorRecord,
+} from "../wire/tensor-record.ts";
 
 const OP = "allGatherCoalesced";
 const ALIGNMENT = 16;

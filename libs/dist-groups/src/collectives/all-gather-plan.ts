@@ -2,17 +2,10 @@
 // place, so a repeated call finds everything here, cached views included, and allocates nothing.
 
 import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
-import { firstOfChunk } from "../chunk-rule.ts";
+import { firstOfChunk } from "../layout/chunk-rule.ts";
 import { ByteMove } from "../reduction/byte-move.ts";
 import type { ReduceKernels } from "../reduction/reduce.ts";
-import {
-  CONTIGUOUS,
-  DIRECT,
-  DTYPE_CODES,
-  NO_CODE,
-  OP_CODES,
-  signatureOf,
-} from "../transport/shared-memory/collective-header.ts";
+import { CONTIGUOUS, DIRECT, DTYPE_CODES, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
 import { checkAllGather } from "./all-gather-arguments.ts";
 import type { GroupMember } from "./rounds.ts";

@@ -8,12 +8,12 @@
 // Both move (n - 1) / n of the output to each rank; staging adds one copy of the chunk and saves a round.
 
 import type { Tensor } from "@lockstep/tensor";
-import { firstOfChunk } from "../chunk-rule.ts";
-import { recordAddress, writeTensorRecord } from "../reduction/operand-table.ts";
-import { CONTIGUOUS, headerFlags } from "../transport/shared-memory/collective-header.ts";
+import { firstOfChunk } from "../layout/chunk-rule.ts";
+import { CONTIGUOUS, headerFlags } from "../wire/collective-header.ts";
 import { AllGatherPlan } from "./all-gather-plan.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
+import { recordAddress, writeTensorRecord } from "../wire/tensor-record.ts";
 
 const OP = "allGather";
 

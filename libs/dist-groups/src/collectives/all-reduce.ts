@@ -9,8 +9,7 @@
 // each element is folded in rank order, seeded with rank 0's value, by whichever rank folds it.
 
 import { isSameView, overlaps, type Tensor } from "@lockstep/tensor";
-import { firstOfChunk } from "../chunk-rule.ts";
-import { recordWord, writeTensorRecord } from "../reduction/operand-table.ts";
+import { firstOfChunk } from "../layout/chunk-rule.ts";
 import {
   CONTIGUOUS,
   DIRECT,
@@ -20,7 +19,7 @@ import {
   REDUCTION_CODES,
   type Reduction,
   signatureOf,
-} from "../transport/shared-memory/collective-header.ts";
+} from "../wire/collective-header.ts";
 import {
   checkChunkShape,
   checkOutput,
@@ -31,6 +30,7 @@ import {
 } from "./arguments.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
+import { recordWord, writeTensorRecord } from "../wire/tensor-record.ts";
 
 const OP = "allReduce";
 const INPUT = 0;

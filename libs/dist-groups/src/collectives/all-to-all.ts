@@ -7,13 +7,18 @@
 // any header is, a second round acknowledges.
 
 import { ArgumentError, overlaps, type Tensor } from "@lockstep/tensor";
-import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
-import { TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
-import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
+import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import { checkOutput, checkTensor, overlapError } from "./arguments.ts";
-import { describeRecord, recordsAgree } from "./record-agreement.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 import { type TensorListKey, TensorListPlans } from "./tensor-list-plans.ts";
+import {
+  TENSOR_RECORD_WORDS,
+  describeRecord,
+  recordWord,
+  recordsAgree,
+  writePackedRecord,
+  writeTensorRecord,
+} from "../wire/tensor-record.ts";
 
 const OP = "allToAll";
 const NO_SHAPE: readonly number[] = [];

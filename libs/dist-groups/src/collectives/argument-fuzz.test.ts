@@ -1,5 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { openWorld } from "../world.ts";
+import { openWorld } from "../world/world.ts";
 
 setDefaultTimeout(120_000);
 

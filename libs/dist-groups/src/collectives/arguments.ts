@@ -1,7 +1,6 @@
 import { ArgumentError, describe, formatShape, overlapsItself, type SharedHeap, Tensor } from "@lockstep/tensor";
-import { isList } from "../printed-value.ts";
-import { MAX_DIMS } from "../transport/shared-memory/control-block.ts";
-import { REDUCTIONS, type Reduction } from "../transport/shared-memory/collective-header.ts";
+import { isList } from "../errors/printed-value.ts";
+import { MAX_DIMS, REDUCTIONS, type Reduction } from "../wire/collective-header.ts";
 
 /** The longest delay that setTimeout takes. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;

@@ -1,7 +1,7 @@
 // Barrier: one round. A rank that leaves has seen every rank arrive.
 
 import type { GroupMember, Rounds } from "./rounds.ts";
-import { NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
+import { NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 
 const NO_SHAPE: readonly number[] = [];
 const SIGNATURE = signatureOf(OP_CODES.barrier, NO_CODE, NO_CODE, 0, NO_SHAPE.length);

@@ -4,10 +4,10 @@
 // straight from the root's tensor and acknowledge. Every rank waits for every rank, so a broadcast is also a barrier.
 
 import { ArgumentError, describe, type Tensor } from "@lockstep/tensor";
-import { writeTensorRecord } from "../reduction/operand-table.ts";
-import { DIRECT, DTYPE_CODES, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
+import { DIRECT, DTYPE_CODES, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import { checkOutput, checkTensor } from "./arguments.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
+import { writeTensorRecord } from "../wire/tensor-record.ts";
 
 const OP = "broadcast";
 

@@ -1,5 +1,5 @@
 import type { SharedHeap, Tensor } from "@lockstep/tensor";
-import type { CollectiveOptions, ProcessGroup } from "../process-group.ts";
+import type { CollectiveOptions, ProcessGroup } from "../group/process-group.ts";
 import { OperandTable } from "../reduction/operand-table.ts";
 import type { ReduceKernels } from "../reduction/reduce.ts";
 import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";

@@ -4,11 +4,10 @@
 // call returns, and nobody may keep a view after it.
 
 import { ArgumentError, DTYPES, describe, Tensor } from "@lockstep/tensor";
-import { recordWord, writeTensorRecord } from "../reduction/operand-table.ts";
-import { MAX_DIMS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
-import { NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
+import { MAX_DIMS, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import { checkTensor } from "./arguments.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
+import { TENSOR_RECORD_WORDS, recordWord, writeTensorRecord } from "../wire/tensor-record.ts";
 
 const OP = "readPeers";
 const SIGNATURE = signatureOf(OP_CODES.readPeers, NO_CODE, NO_CODE, 0, 1);

@@ -6,17 +6,16 @@
 // Staged (the whole input fits the staging area): one round. Direct: the fold reads the peers' inputs, then acknowledges.
 
 import { isViewAt, overlaps, type Tensor } from "@lockstep/tensor";
-import { firstOfChunk } from "../chunk-rule.ts";
-import { writeTensorRecord } from "../reduction/operand-table.ts";
+import { firstOfChunk } from "../layout/chunk-rule.ts";
 import {
+  MAX_DIMS,
   DIRECT,
   DTYPE_CODES,
   OP_CODES,
   REDUCTION_CODES,
   type Reduction,
   signatureOf,
-} from "../transport/shared-memory/collective-header.ts";
-import { MAX_DIMS } from "../transport/shared-memory/control-block.ts";
+} from "../wire/collective-header.ts";
 import {
   checkChunkShape,
   checkDim,
@@ -28,6 +27,7 @@ import {
 } from "./arguments.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
+import { writeTensorRecord } from "../wire/tensor-record.ts";
 
 const OP = "reduceScatter";
 

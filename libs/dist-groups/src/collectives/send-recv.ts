@@ -6,12 +6,17 @@
 // ranks check all pairs, so all report a mismatch. One round; when any header is, a second one acknowledges.
 
 import { ArgumentError, describe, overlaps, type Tensor } from "@lockstep/tensor";
-import { recordWord, writePackedRecord, writeTensorRecord } from "../reduction/operand-table.ts";
-import { TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
-import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../transport/shared-memory/collective-header.ts";
+import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import { checkOutput, checkTensor, overlapError } from "./arguments.ts";
-import { describeRecord, recordsAgree } from "./record-agreement.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
+import {
+  TENSOR_RECORD_WORDS,
+  describeRecord,
+  recordWord,
+  recordsAgree,
+  writePackedRecord,
+  writeTensorRecord,
+} from "../wire/tensor-record.ts";
 
 const OP = "sendRecv";
 const NO_SHAPE: readonly number[] = [];

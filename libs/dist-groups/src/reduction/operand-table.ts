@@ -1,15 +1,15 @@
 import { DTYPE_BYTES, type DType, type Tensor } from "@lockstep/tensor";
-import { MAX_DIMS, TENSOR_RECORD_WORDS } from "../transport/shared-memory/control-block.ts";
-import {
-  DTYPE_CODES,
-  type Reduction,
-  REDUCTION_CODES,
-  writeIfNew,
-} from "../transport/shared-memory/collective-header.ts";
+import { DTYPE_CODES, MAX_DIMS, type Reduction, REDUCTION_CODES } from "../wire/collective-header.ts";
+import { recordAddress, recordStrides } from "../wire/tensor-record.ts";
 import type { ReduceKernels } from "./reduce.ts";
 
 const OPERANDS = 2 * MAX_DIMS;
 const OPERAND_WORDS = 1 + MAX_DIMS;
+
+/** Words of an operand table that folds what `sources` ranks bring. */
+export function operandTableWords(sources: number): number {
+  return OPERANDS + (sources + 1) * OPERAND_WORDS;
+}
 
 /**
  * Fills the operand table that the copy and fold kernels read: a shape, then the address and the strides of every
@@ -54,19 +54,19 @@ export class OperandTable {
     this.#words[at] = tensor.byteOffset + start * (strides[axis] ?? 0) * this.#elementBytes;
   }
 
-  /** Operand `k` is the tensor of a record (see {@link writeTensorRecord}), from index `start` of dimension `axis`. */
+  /** Operand `k` is the tensor of a record (see wire/tensor-record.ts), from index `start` of dimension `axis`. */
   record(k: number, record: number, axis: number, start: number): void {
     const at = this.#operand(k);
-    const strides = record + 2 + MAX_DIMS;
+    const strides = recordStrides(record);
     for (let dim = 0; dim < this.#dims; dim++) this.#words[at + 1 + dim] = this.#words[strides + dim] ?? 0;
     const step = start === 0 ? 0 : (this.#words[strides + axis] ?? 0);
-    this.#words[at] = (this.#words[record + 1] ?? 0) + start * step * this.#elementBytes;
+    this.#words[at] = recordAddress(this.#words, record) + start * step * this.#elementBytes;
   }
 
   /** Operand `k` is the tensor of a record, read as contiguous elements from element `start` on. The table has one dimension. */
   flat(k: number, record: number, start: number): void {
     const at = this.#operand(k);
-    this.#words[at] = (this.#words[record + 1] ?? 0) + start * this.#elementBytes;
+    this.#words[at] = recordAddress(this.#words, record) + start * this.#elementBytes;
     this.#words[at + 1] = 1;
   }
 
@@ -97,39 +97,4 @@ export class OperandTable {
   fold(sources: number, reduction: Reduction): void {
     this.#kernels.fold(this.#address, this.#dims, sources, DTYPE_CODES[this.#dtype], REDUCTION_CODES[reduction]);
   }
-}
-
-/** Describes a tensor to the peers: dtype and dimensions, byte address, shape, strides. */
-export function writeTensorRecord(words: Int32Array, record: number, tensor: Tensor): void {
-  const { shape, strides } = tensor;
-  writeIfNew(words, record, DTYPE_CODES[tensor.dtype] | (shape.length << 8));
-  writeIfNew(words, record + 1, tensor.byteOffset | 0);
-  for (let dim = 0; dim < shape.length; dim++) {
-    writeIfNew(words, record + 2 + dim, shape[dim] ?? 0);
-    writeIfNew(words, record + 2 + MAX_DIMS + dim, strides[dim] ?? 0);
-  }
-}
-
-/** Byte address of the tensor of a record. */
-export function recordAddress(words: Int32Array, record: number): number {
-  return (words[record + 1] ?? 0) >>> 0;
-}
-
-/** Like {@link writeTensorRecord}, for a row-major copy of `tensor` at byte address `address`. */
-export function writePackedRecord(words: Int32Array, record: number, tensor: Tensor, address: number): void {
-  const { shape } = tensor;
-  writeIfNew(words, record, DTYPE_CODES[tensor.dtype] | (shape.length << 8));
-  writeIfNew(words, record + 1, address | 0);
-  let step = 1;
-  for (let dim = shape.length - 1; dim >= 0; dim--) {
-    const size = shape[dim] ?? 0;
-    writeIfNew(words, record + 2 + dim, size);
-    writeIfNew(words, record + 2 + MAX_DIMS + dim, step);
-    step *= size;
-  }
-}
-
-/** Word offset of record `index` of a slot whose staging area starts at word `staging`. */
-export function recordWord(staging: number, index: number): number {
-  return staging + index * TENSOR_RECORD_WORDS;
 }

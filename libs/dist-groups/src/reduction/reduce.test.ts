@@ -16,7 +16,7 @@ import {
   randomValues,
   SUMMED_DTYPES,
 } from "../../test/collective-cases.ts";
-import { REDUCTIONS, type Reduction } from "../transport/shared-memory/collective-header.ts";
+import { REDUCTIONS, type Reduction } from "../wire/collective-header.ts";
 import { OperandTable } from "./operand-table.ts";
 import { compileReduceKernels, instantiateReduceKernels } from "./reduce.ts";
 

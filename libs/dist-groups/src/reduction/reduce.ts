@@ -1,6 +1,6 @@
 import { readFile } from "node:fs/promises";
 import { LockstepError, registerErrorClass } from "@lockstep/tensor";
-import { printedValue } from "../printed-value.ts";
+import { printedValue } from "../errors/printed-value.ts";
 
 /** The exports of `reduce.as.ts`: see there for the operand table and the numerical contract. */
 export interface ReduceKernels {

@@ -1,7 +1,7 @@
 // Every option of a world is checked before anything is opened. Each check names the option and what came.
 
 import { ArgumentError, describe } from "@lockstep/tensor";
-import { isInstance, isList, keysSafely, readSafely } from "../printed-value.ts";
+import { isInstance, isList, keysSafely, readSafely } from "../errors/printed-value.ts";
 import { checkSignal } from "./follow-signal.ts";
 
 const OPERATION = "openWorld";

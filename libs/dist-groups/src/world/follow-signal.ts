@@ -1,5 +1,5 @@
 import { ArgumentError, describe } from "@lockstep/tensor";
-import { isInstance } from "../printed-value.ts";
+import { isInstance } from "../errors/printed-value.ts";
 
 /** Why a signal that has fired did. */
 export function firedReason(signal: AbortSignal | undefined): string | undefined {

@@ -1,6 +1,6 @@
 import { ArgumentError } from "@lockstep/tensor";
-import { CallInterrupted, GroupDestroyed } from "../errors.ts";
-import type { Reply } from "../rank-protocol.ts";
+import { CallInterrupted, GroupDestroyed } from "../errors/errors.ts";
+import type { Reply } from "../rank/rank-protocol.ts";
 import type { GroupDescriptor } from "../transport/shared-memory/control-block.ts";
 import { firedReason, onAbort } from "./follow-signal.ts";
 import type { GroupRegistry } from "./group-registry.ts";

@@ -1,6 +1,6 @@
 import { ArgumentError, describe, type SharedHeap } from "@lockstep/tensor";
 import { AllToAll } from "../collectives/all-to-all.ts";
-import { type FlightRecord, readGroupFlight } from "../flight-record.ts";
+import { type FlightRecord, readGroupFlight } from "../flight-record/flight-record.ts";
 import {
   type ControlBlockLayout,
   controlBlockLayout,

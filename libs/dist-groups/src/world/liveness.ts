@@ -1,5 +1,5 @@
-import { RankCrashed } from "../errors.ts";
-import { fromPlainError } from "../plain-error.ts";
+import { RankCrashed } from "../errors/errors.ts";
+import { fromPlainError } from "../errors/plain-error.ts";
 import type { RankStatus } from "../transport/shared-memory/rank-status.ts";
 
 const CHECK_MS = 100;

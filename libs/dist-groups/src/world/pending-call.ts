@@ -6,10 +6,10 @@ import {
   CollectiveTimeout,
   GroupAborted,
   RankCrashed,
-} from "../errors.ts";
-import { attachFlightRecord, type FlightRecord } from "../flight-record.ts";
-import { fromPlainError } from "../plain-error.ts";
-import type { Reply } from "../rank-protocol.ts";
+} from "../errors/errors.ts";
+import { attachFlightRecord, type FlightRecord } from "../flight-record/flight-record.ts";
+import { fromPlainError } from "../errors/plain-error.ts";
+import type { Reply } from "../rank/rank-protocol.ts";
 
 /** Once a rank has failed, how long the others get to come out of the call, so that the cause can be told from its effects. */
 const GRACE_MS = 1_000;

@@ -1,9 +1,9 @@
 import { ArgumentError } from "@lockstep/tensor";
 import * as Comlink from "comlink";
-import { RankCrashed } from "../errors.ts";
-import { fromPlainError } from "../plain-error.ts";
-import { printedValue } from "../printed-value.ts";
-import { isRankNotice, type RankConfiguration, type RankControl, type Reply } from "../rank-protocol.ts";
+import { RankCrashed } from "../errors/errors.ts";
+import { fromPlainError } from "../errors/plain-error.ts";
+import { printedValue } from "../errors/printed-value.ts";
+import { isRankNotice, type RankConfiguration, type RankControl, type Reply } from "../rank/rank-protocol.ts";
 import type { GroupDescriptor } from "../transport/shared-memory/control-block.ts";
 
 /** Longest wait for a terminated Bun worker's `close` event. */
@@ -33,7 +33,7 @@ export class RankWorker {
       onDeath(error);
     };
     ready.promise.catch(() => undefined);
-    const worker = new Worker(new URL("../rank.ts", import.meta.url), {
+    const worker = new Worker(new URL("../rank/rank.ts", import.meta.url), {
       type: "module",
       name: `lockstep-rank-${rank}`,
     });

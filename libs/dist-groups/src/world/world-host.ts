@@ -1,8 +1,15 @@
 import { ArgumentError, describe, SharedHeap } from "@lockstep/tensor";
-import { CallInterrupted, CallTimeout, CloseFailed, RankCrashed, WorldClosed, WorldStartFailed } from "../errors.ts";
-import type { FlightRecord } from "../flight-record.ts";
-import type { StartedProgram } from "../rank-protocol.ts";
-import { isList } from "../printed-value.ts";
+import {
+  CallInterrupted,
+  CallTimeout,
+  CloseFailed,
+  RankCrashed,
+  WorldClosed,
+  WorldStartFailed,
+} from "../errors/errors.ts";
+import type { FlightRecord } from "../flight-record/flight-record.ts";
+import type { StartedProgram } from "../rank/rank-protocol.ts";
+import { isList } from "../errors/printed-value.ts";
 import { compileReduceKernels } from "../reduction/reduce.ts";
 import { RankStatus } from "../transport/shared-memory/rank-status.ts";
 import { checkGroupName, checkKeys, checkMilliseconds, checkRanks } from "./check-world-options.ts";

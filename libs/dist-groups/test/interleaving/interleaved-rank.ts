@@ -3,8 +3,8 @@
 // soon as the rank may, so that a peer that reads too late reads garbage.
 
 import { SharedHeap } from "@lockstep/tensor";
-import { CollectiveTimeout, GroupAborted, RankCrashed } from "../../src/errors.ts";
-import { SharedMemoryGroup } from "../../src/process-group.ts";
+import { CollectiveTimeout, GroupAborted, RankCrashed } from "../../src/errors/errors.ts";
+import { SharedMemoryGroup } from "../../src/group/process-group.ts";
 import { instantiateReduceKernels, type ReduceKernels } from "../../src/reduction/reduce.ts";
 import { controlBlockLayout, type GroupDescriptor } from "../../src/transport/shared-memory/control-block.ts";
 import { GroupChannel } from "../../src/transport/shared-memory/group-channel.ts";

@@ -12,19 +12,12 @@
 //
 // Every word has one writer, except the abort word (one compare-and-swap, never a loop) and the sleeper counts (add, sub).
 
+import { ERROR_RECORD_WORDS } from "../../errors/error-record.ts";
+import { FLIGHT_RING_WORDS } from "../../flight-record/flight-ring.ts";
+import { operandTableWords } from "../../reduction/operand-table.ts";
+
 /** Words (4 bytes) of a line. Two owners never share a line: adjacent-line prefetch makes 128 bytes the unit. */
 export const LINE_WORDS = 32;
-/** 16 KiB per abort record, with its length in the first word. */
-export const RECORD_WORDS = 4096;
-/** Collectives that a rank's flight ring holds, and words of each. */
-export const FLIGHT_ENTRIES = 256;
-export const FLIGHT_ENTRY_WORDS = 16;
-/** Most dimensions of a tensor in a collective. */
-export const MAX_DIMS = 8;
-/** Words of a tensor record: dtype and dims, byte address, shape, strides. */
-export const TENSOR_RECORD_WORDS = 2 + 2 * MAX_DIMS;
-const OPERAND_TABLE_HEADER_WORDS = 2 * MAX_DIMS;
-const OPERAND_WORDS = 1 + MAX_DIMS;
 
 /** Word offsets of a group's control block, relative to its start. The same on every rank. */
 export interface ControlBlockLayout {
@@ -53,13 +46,12 @@ export function controlBlockLayout(size: number, stagingBytes: number): ControlB
   const progress = LINE_WORDS;
   const sleepers = progress + size * LINE_WORDS;
   const tables = sleepers + size * LINE_WORDS;
-  const tableWords = wholeLines(OPERAND_TABLE_HEADER_WORDS + (size + 1) * OPERAND_WORDS);
+  const tableWords = wholeLines(operandTableWords(size));
   const records = tables + size * tableWords;
-  const headers = records + (size + 1) * RECORD_WORDS;
+  const headers = records + (size + 1) * ERROR_RECORD_WORDS;
   const staging = headers + 2 * size * LINE_WORDS;
   const stagingWords = wholeLines(stagingBytes / 4);
   const rings = staging + 2 * size * stagingWords;
-  const ringWords = LINE_WORDS + FLIGHT_ENTRIES * FLIGHT_ENTRY_WORDS;
   return {
     size,
     stagingBytes,
@@ -67,11 +59,11 @@ export function controlBlockLayout(size: number, stagingBytes: number): ControlB
     progressWord: (rank) => progress + rank * LINE_WORDS,
     sleeperWord: (rank) => sleepers + rank * LINE_WORDS,
     operandTable: (rank) => tables + rank * tableWords,
-    abortRecord: (writer) => records + writer * RECORD_WORDS,
+    abortRecord: (writer) => records + writer * ERROR_RECORD_WORDS,
     header: (rank, parity) => headers + (2 * rank + parity) * LINE_WORDS,
     staging: (rank, parity) => staging + (2 * rank + parity) * stagingWords,
-    flightRing: (rank) => rings + rank * ringWords,
-    totalWords: rings + size * ringWords,
+    flightRing: (rank) => rings + rank * FLIGHT_RING_WORDS,
+    totalWords: rings + size * FLIGHT_RING_WORDS,
   };
 }
 

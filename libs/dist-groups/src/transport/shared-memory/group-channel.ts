@@ -18,14 +18,14 @@ import {
   GroupDestroyed,
   RankCrashed,
   ReentrantCollective,
-} from "../../errors.ts";
-import { fromPlainError } from "../../plain-error.ts";
-import { printedValue } from "../../printed-value.ts";
+} from "../../errors/errors.ts";
+import { fromPlainError } from "../../errors/plain-error.ts";
+import { printedValue } from "../../errors/printed-value.ts";
 import { type ControlBlockLayout, controlBlockLayout, type GroupDescriptor } from "./control-block.ts";
-import { FlightRecorder } from "./flight-ring.ts";
+import { FlightRecorder } from "../../flight-record/flight-ring.ts";
 import { abortCause, abortGroup, isAborted } from "./group-abort.ts";
 import type { RankStatus } from "./rank-status.ts";
-import { type CollectiveName, describeHeader, headersAgree, writeHeader } from "./collective-header.ts";
+import { type CollectiveName, describeHeader, headersAgree, writeHeader } from "../../wire/collective-header.ts";
 import type { Waiting } from "./waiting.ts";
 
 const LONGEST_PARK_MS = 50;

@@ -11,9 +11,9 @@
 // then nobody waits. It marks itself as having left; a peer that is waiting for it, or comes to wait for it within the
 // same epoch, aborts the group in its name.
 
-import type { PlainError } from "../../plain-error.ts";
-import { LINE_WORDS, RECORD_WORDS } from "./control-block.ts";
-import { readErrorRecord, writeErrorRecord } from "./record-text.ts";
+import type { PlainError } from "../../errors/plain-error.ts";
+import { LINE_WORDS } from "./control-block.ts";
+import { ERROR_RECORD_WORDS, readErrorRecord, writeErrorRecord } from "../../errors/error-record.ts";
 
 const COARSE_CLOCK = 1;
 const WORLD_CLOSED = 2;
@@ -32,7 +32,7 @@ const CORE = 4;
 
 export class RankStatus {
   static totalWords(size: number): number {
-    return LINE_WORDS + size * (LINE_WORDS + 2 * RECORD_WORDS) + CALL_WORDS;
+    return LINE_WORDS + size * (LINE_WORDS + 2 * ERROR_RECORD_WORDS) + CALL_WORDS;
   }
 
   readonly #words: Int32Array;
@@ -67,7 +67,7 @@ export class RankStatus {
   }
 
   #record(rank: number, kind: typeof LEFT | typeof EXITED): number {
-    return LINE_WORDS + this.#size * LINE_WORDS + (2 * rank + kind) * RECORD_WORDS;
+    return LINE_WORDS + this.#size * LINE_WORDS + (2 * rank + kind) * ERROR_RECORD_WORDS;
   }
 
   /** Host: the world is gone. */
@@ -97,7 +97,7 @@ export class RankStatus {
   }
 
   #call(word: number): number {
-    return LINE_WORDS + this.#size * (LINE_WORDS + 2 * RECORD_WORDS) + word;
+    return LINE_WORDS + this.#size * (LINE_WORDS + 2 * ERROR_RECORD_WORDS) + word;
   }
 
   /** Host: a call is about to be posted to its ranks. `word` is from 0 to CALL_WORDS - 1. */

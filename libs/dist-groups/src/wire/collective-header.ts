@@ -9,7 +9,9 @@
 // agree, and who have agreed on every collective before, are at the same one.
 
 import { DTYPES, type DType, formatShape } from "@lockstep/tensor";
-import { MAX_DIMS } from "./control-block.ts";
+
+/** Most dimensions of a tensor in a collective. */
+export const MAX_DIMS = 8;
 
 /** Every collective, in the order of its code. */
 const COLLECTIVES = [
@@ -38,30 +40,10 @@ export const DIRECT = 1;
 /** Flag: this rank's tensors are contiguous. */
 export const CONTIGUOUS = 2;
 
-/** Codes of what a header names. */
-export const OP_CODES: Readonly<Record<CollectiveName, number>> = {
-  barrier: 0,
-  allGather: 1,
-  reduceScatter: 2,
-  allReduce: 3,
-  allToAll: 4,
-  broadcast: 5,
-  readPeers: 6,
-  sendRecv: 7,
-  allGatherCoalesced: 8,
-  agree: 9,
-};
-export const DTYPE_CODES: Readonly<Record<DType, number>> = {
-  f32: 0,
-  f16: 1,
-  bf16: 2,
-  i32: 3,
-  u32: 4,
-  u8: 5,
-  f8e4m3: 6,
-  i8: 7,
-};
-export const REDUCTION_CODES: Readonly<Record<Reduction, number>> = { sum: 0, max: 1, min: 2 };
+/** Codes of what a header names: places in the lists. The kernels know dtypes and reductions by them (reduce.as.ts). */
+export const OP_CODES = codesOf(COLLECTIVES);
+export const DTYPE_CODES = codesOf(DTYPES);
+export const REDUCTION_CODES = codesOf(REDUCTIONS);
 /** For collectives without a dtype or without a reduction. */
 export const NO_CODE = 15;
 
@@ -134,4 +116,8 @@ export function describeHeader(words: Int32Array, header: number): string {
   const what = [op, reduction, dtype, formatShape(shape)].filter((part) => part !== undefined).join(" ");
   if (op === "broadcast") return `${what} from root ${axis}`;
   return op === "allReduce" ? what : `${what} along dim ${axis}`;
+}
+
+function codesOf<Name extends string>(names: readonly Name[]): Readonly<Record<Name, number>> {
+  return Object.fromEntries(names.map((name, code) => [name, code])) as Record<Name, number>;
 }

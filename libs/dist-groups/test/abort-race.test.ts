@@ -1,13 +1,13 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { untilIn } from "../test/until-in.ts";
-import { openWorld } from "./index.ts";
+import { untilIn } from "./until-in.ts";
+import { openWorld } from "../src/index.ts";
 
 setDefaultTimeout(60_000);
 
 test("a read that an abort overtook fails on every rank instead of returning torn data", async () => {
-  await using world = await openWorld<typeof import("../test/abort-race-program.ts")>({
+  await using world = await openWorld<typeof import("./abort-race-program.ts")>({
     size: 2,
-    program: new URL("../test/abort-race-program.ts", import.meta.url),
+    program: new URL("./abort-race-program.ts", import.meta.url),
   });
   const controller = new AbortController();
   const interrupted = world.call("readSlowly", [800], { signal: controller.signal }).then(

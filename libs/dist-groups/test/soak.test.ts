@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 
 setDefaultTimeout(240_000);
 
-const script = fileURLToPath(new URL("../test/soak/soak.ts", import.meta.url));
+const script = fileURLToPath(new URL("./soak/soak.ts", import.meta.url));
 
 /** The soak of a million takes minutes: `bun run soak`. */
 test("15,000 mixed collectives over 8 ranks and interleaved groups, every element checked", async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { ArgumentError } from "@lockstep/tensor";
 import * as fc from "fast-check";
-import { type ParallelSizes, parallelGroups } from "./parallel-state.ts";
+import { type ParallelSizes, parallelGroups } from "./parallel-groups.ts";
 
 describe("parallelGroups, known answers", () => {
   const known: readonly [string, ParallelSizes, number[][]][] = [

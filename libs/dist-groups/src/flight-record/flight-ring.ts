@@ -9,8 +9,15 @@
 // While entry s is written, the one of s - 256 is gone: a reader takes what lies between, and drops what the writer may have
 // reached meanwhile.
 
-import { FLIGHT_ENTRIES, FLIGHT_ENTRY_WORDS, LINE_WORDS, MAX_DIMS } from "./control-block.ts";
-import type { RankStatus } from "./rank-status.ts";
+import { MAX_DIMS } from "../wire/collective-header.ts";
+import type { RankStatus } from "../transport/shared-memory/rank-status.ts";
+
+/** Collectives that a ring holds, and words of each. */
+const FLIGHT_ENTRIES = 256;
+const FLIGHT_ENTRY_WORDS = 16;
+/** The count has a line of its own. */
+const ENTRIES = 32;
+export const FLIGHT_RING_WORDS = ENTRIES + FLIGHT_ENTRIES * FLIGHT_ENTRY_WORDS;
 
 const SIGNATURE = 1;
 const STATE = 2;
@@ -64,7 +71,7 @@ export class FlightRecorder {
   /** A collective begins, which will bring `bytes` to this rank. */
   start(sequence: number, signature: number, shape: readonly number[], bytes: number): void {
     const words = this.#words;
-    const entry = this.#ring + LINE_WORDS + (sequence & (FLIGHT_ENTRIES - 1)) * FLIGHT_ENTRY_WORDS;
+    const entry = this.#ring + ENTRIES + (sequence & (FLIGHT_ENTRIES - 1)) * FLIGHT_ENTRY_WORDS;
     this.#entry = entry;
     if ((sequence & CLOCK_MASK) === CLOCK_MASK) this.lookAtClock();
     words[entry] = sequence;
@@ -115,7 +122,7 @@ export function readFlightRing(words: Int32Array, ring: number): RawFlightEntry[
   const entries: RawFlightEntry[] = [];
   for (let back = held; back > 0; back--) {
     const sequence = (count - back) | 0;
-    const entry = ring + LINE_WORDS + (sequence & (FLIGHT_ENTRIES - 1)) * FLIGHT_ENTRY_WORDS;
+    const entry = ring + ENTRIES + (sequence & (FLIGHT_ENTRIES - 1)) * FLIGHT_ENTRY_WORDS;
     const word = (at: number): number => words[entry + at] ?? 0;
     const signature = word(SIGNATURE);
     entries.push({

@@ -5,7 +5,7 @@ import { denoBinary } from "../../../scripts/deno-binary.ts";
 
 setDefaultTimeout(120_000);
 
-const script = fileURLToPath(new URL("../test/exit-by-itself.ts", import.meta.url));
+const script = fileURLToPath(new URL("./exit-by-itself.ts", import.meta.url));
 const deno = denoBinary();
 const LONGEST_MS = 50_000;
 

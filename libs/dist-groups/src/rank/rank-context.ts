@@ -1,5 +1,5 @@
 import type { SharedHeap } from "@lockstep/tensor";
-import type { ProcessGroup } from "./process-group.ts";
+import type { ProcessGroup } from "../group/process-group.ts";
 
 /** What a program gets on each rank. */
 export interface RankContext {

@@ -1,9 +1,9 @@
 import { describe, setDefaultTimeout, test } from "bun:test";
-import { FAULTS } from "../test/fault-matrix.ts";
+import { ASYNC_CASES } from "./async-cases.ts";
 
 setDefaultTimeout(120_000);
 
-for (const { name, sizes, run } of FAULTS) {
+for (const { name, sizes, run } of ASYNC_CASES) {
   describe(name, () => {
     test.each([...sizes])("%i ranks", async (size) => {
       await run(size);

@@ -5,14 +5,14 @@ import * as Context from "effect/Context";
 import * as Effect from "effect/Effect";
 import * as Exit from "effect/Exit";
 import * as Fiber from "effect/Fiber";
-import { CallInterrupted, WorldStartFailed } from "./errors.ts";
-import type { MethodsOf } from "./rank-context.ts";
+import { CallInterrupted, WorldStartFailed } from "../errors/errors.ts";
+import type { MethodsOf } from "../rank/rank-context.ts";
 import { makeWorld, openWorld, type World, worldLayer, type WorldOptions } from "./world.ts";
 
 setDefaultTimeout(120_000);
 
-type Program = typeof import("../test/world-program.ts");
-const program = new URL("../test/world-program.ts", import.meta.url);
+type Program = typeof import("../../test/world-program.ts");
+const program = new URL("../../test/world-program.ts", import.meta.url);
 const options: WorldOptions<Program> = { size: 2, program, options: { scale: 1 }, heapBytesPerRank: 1 << 20 };
 
 describe("a world of 3", () => {
@@ -135,7 +135,7 @@ describe("options", () => {
   });
 
   test("a program without setup fails the start", async () => {
-    const bad = new URL("./chunk-rule.ts", import.meta.url);
+    const bad = new URL("../layout/chunk-rule.ts", import.meta.url);
     const error: unknown = await openWorld({ size: 2, program: bad }).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(WorldStartFailed);
     expect(error).toHaveProperty("message", expect.stringContaining("exports a function `setup`"));

@@ -4,18 +4,18 @@
 import { ArgumentError, describe, SharedHeap } from "@lockstep/tensor";
 import * as Comlink from "comlink";
 import { boundBlockingWaits } from "./blocking-wait.ts";
-import { GroupAborted, RankCrashed, WorldClosed } from "./errors.ts";
-import { toPlainError } from "./plain-error.ts";
-import { type ProcessGroup, SharedMemoryGroup } from "./process-group.ts";
-import { printedValue } from "./printed-value.ts";
+import { GroupAborted, RankCrashed, WorldClosed } from "../errors/errors.ts";
+import { toPlainError } from "../errors/plain-error.ts";
+import { type ProcessGroup, SharedMemoryGroup } from "../group/process-group.ts";
+import { printedValue } from "../errors/printed-value.ts";
 import { watchForDeath } from "./rank-death.ts";
 import type { RankConfiguration, RankControl, Reply, StartedProgram } from "./rank-protocol.ts";
 import type { RankContext } from "./rank-context.ts";
-import { instantiateReduceKernels, type ReduceKernels } from "./reduction/reduce.ts";
-import type { GroupDescriptor } from "./transport/shared-memory/control-block.ts";
-import { GroupChannel } from "./transport/shared-memory/group-channel.ts";
-import { RankStatus } from "./transport/shared-memory/rank-status.ts";
-import { openWaiting, type Waiting } from "./transport/shared-memory/waiting.ts";
+import { instantiateReduceKernels, type ReduceKernels } from "../reduction/reduce.ts";
+import type { GroupDescriptor } from "../transport/shared-memory/control-block.ts";
+import { GroupChannel } from "../transport/shared-memory/group-channel.ts";
+import { RankStatus } from "../transport/shared-memory/rank-status.ts";
+import { openWaiting, type Waiting } from "../transport/shared-memory/waiting.ts";
 
 const HEARTBEAT_MS = 250;
 

@@ -1,9 +1,9 @@
 import { ArgumentError, type DType, describe, formatShape } from "@lockstep/tensor";
-import { isList, readSafely } from "./printed-value.ts";
-import type { CallTimeout, CollectiveTimeout } from "./errors.ts";
-import type { ControlBlockLayout, GroupDescriptor } from "./transport/shared-memory/control-block.ts";
-import { type FlightState, readFlightRing } from "./transport/shared-memory/flight-ring.ts";
-import { decodeSignature, type Reduction } from "./transport/shared-memory/collective-header.ts";
+import { isList, readSafely } from "../errors/printed-value.ts";
+import type { CallTimeout, CollectiveTimeout } from "../errors/errors.ts";
+import type { ControlBlockLayout, GroupDescriptor } from "../transport/shared-memory/control-block.ts";
+import { type FlightState, readFlightRing } from "./flight-ring.ts";
+import { decodeSignature, type Reduction } from "../wire/collective-header.ts";
 
 /** One collective of one rank. */
 export interface FlightOp {

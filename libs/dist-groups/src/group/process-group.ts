@@ -1,11 +1,11 @@
 import type { SharedHeap, Tensor } from "@lockstep/tensor";
 import { type AsyncProcessGroup, SharedMemoryAsyncGroup } from "./async-process-group.ts";
-import { type AgreedFields, throwUnlessAgreed } from "./collectives/agreed-options.ts";
-import { PreparedCollectives } from "./collectives/prepared.ts";
-import type { Rounds } from "./collectives/rounds.ts";
-import type { ReduceKernels } from "./reduction/reduce.ts";
-import type { GroupChannel } from "./transport/shared-memory/group-channel.ts";
-import type { Reduction } from "./transport/shared-memory/collective-header.ts";
+import { type AgreedFields, throwUnlessAgreed } from "../collectives/agreed-options.ts";
+import { PreparedCollectives } from "../collectives/prepared.ts";
+import type { Rounds } from "../collectives/rounds.ts";
+import type { ReduceKernels } from "../reduction/reduce.ts";
+import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
+import type { Reduction } from "../wire/collective-header.ts";
 
 /** Options of every collective. */
 export interface CollectiveOptions {

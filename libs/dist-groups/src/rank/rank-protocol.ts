@@ -1,8 +1,8 @@
 // What crosses between the host and a rank's worker: control calls (Comlink) and two bare messages. Plain data only.
 
-import type { PlainError } from "./plain-error.ts";
-import type { GroupDescriptor } from "./transport/shared-memory/control-block.ts";
-import type { MemoryRange } from "./world/memory-layout.ts";
+import type { PlainError } from "../errors/plain-error.ts";
+import type { GroupDescriptor } from "../transport/shared-memory/control-block.ts";
+import type { MemoryRange } from "../world/memory-layout.ts";
 
 /** What a rank needs to start. */
 export interface RankConfiguration {

@@ -1,6 +1,6 @@
 import process from "node:process";
-import { RankCrashed } from "./errors.ts";
-import { printedValue } from "./printed-value.ts";
+import { RankCrashed } from "../errors/errors.ts";
+import { printedValue } from "../errors/printed-value.ts";
 
 /**
  * Calls `report` once when this worker is about to die: an uncaught error, an unhandled rejection, or an exit. A worker

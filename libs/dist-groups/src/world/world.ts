@@ -15,8 +15,8 @@ import type {
   RemoteError,
   WorldClosed,
   WorldStartFailed,
-} from "./errors.ts";
-import type { FlightRecord } from "./flight-record.ts";
+} from "../errors/errors.ts";
+import type { FlightRecord } from "../flight-record/flight-record.ts";
 import type {
   MethodArguments,
   MethodName,
@@ -25,13 +25,13 @@ import type {
   OptionsOf,
   Program,
   UntypedProgram,
-} from "./rank-context.ts";
-import type { KernelsNotBuilt } from "./reduction/reduce.ts";
-import type { PendingCall } from "./world/pending-call.ts";
-import type { RenewedGroup } from "./world/group-lifecycle.ts";
-import { checkWorldOptions } from "./world/check-world-options.ts";
-import { onAbort } from "./world/follow-signal.ts";
-import { WorldHost } from "./world/world-host.ts";
+} from "../rank/rank-context.ts";
+import type { KernelsNotBuilt } from "../reduction/reduce.ts";
+import type { PendingCall } from "./pending-call.ts";
+import type { RenewedGroup } from "./group-lifecycle.ts";
+import { checkWorldOptions } from "./check-world-options.ts";
+import { onAbort } from "./follow-signal.ts";
+import { WorldHost } from "./world-host.ts";
 
 const DEFAULT_DEADLINE_MS = 30_000;
 const DEFAULT_START_DEADLINE_MS = 60_000;

@@ -1,6 +1,6 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { CONTROL } from "../test/allocation-program.ts";
-import { openWorld } from "./index.ts";
+import { CONTROL } from "./allocation-program.ts";
+import { openWorld } from "../src/index.ts";
 
 setDefaultTimeout(120_000);
 
@@ -9,9 +9,9 @@ const CALLS = 20_000;
 const NOISE_BYTES = 4;
 
 test("a repeated collective allocates nothing, and the measure would tell", async () => {
-  await using world = await openWorld<typeof import("../test/allocation-program.ts")>({
+  await using world = await openWorld<typeof import("./allocation-program.ts")>({
     size: 2,
-    program: new URL("../test/allocation-program.ts", import.meta.url),
+    program: new URL("./allocation-program.ts", import.meta.url),
   });
   const [names = []] = await world.call("names", []);
   expect(names.length).toBeGreaterThan(20);

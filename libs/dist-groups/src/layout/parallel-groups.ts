@@ -1,5 +1,5 @@
 import { ArgumentError, describe } from "@lockstep/tensor";
-import { keysSafely } from "./printed-value.ts";
+import { keysSafely } from "../errors/printed-value.ts";
 
 /** Sizes of the parallel dimensions. Sizes left out are 1. */
 export interface ParallelSizes {

@@ -1,15 +1,15 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { CallTimeout, CollectiveTimeout } from "./errors.ts";
+import { CallTimeout, CollectiveTimeout } from "../errors/errors.ts";
 import { formatFlightRecord, laggards, readGroupFlight } from "./flight-record.ts";
-import { controlBlockLayout } from "./transport/shared-memory/control-block.ts";
-import { FlightRecorder, readFlightRing } from "./transport/shared-memory/flight-ring.ts";
-import { RankStatus } from "./transport/shared-memory/rank-status.ts";
-import { DTYPE_CODES, OP_CODES, REDUCTION_CODES, signatureOf } from "./transport/shared-memory/collective-header.ts";
-import { untilIn } from "../test/until-in.ts";
-import { openWorld } from "./world.ts";
+import { controlBlockLayout } from "../transport/shared-memory/control-block.ts";
+import { FlightRecorder, readFlightRing } from "./flight-ring.ts";
+import { RankStatus } from "../transport/shared-memory/rank-status.ts";
+import { DTYPE_CODES, OP_CODES, REDUCTION_CODES, signatureOf } from "../wire/collective-header.ts";
+import { untilIn } from "../../test/until-in.ts";
+import { openWorld } from "../world/world.ts";
 
-type FaultProgram = typeof import("../test/fault-program.ts");
-const program = new URL("../test/fault-program.ts", import.meta.url);
+type FaultProgram = typeof import("../../test/fault-program.ts");
+const program = new URL("../../test/fault-program.ts", import.meta.url);
 const options = { program, heapBytesPerRank: 4 << 20, deadlineMs: 10_000 };
 
 setDefaultTimeout(120_000);

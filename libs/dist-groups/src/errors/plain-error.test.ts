@@ -10,8 +10,7 @@ import {
   WorldStartFailed,
 } from "./errors.ts";
 import { fromPlainError, toPlainError } from "./plain-error.ts";
-import { RECORD_WORDS } from "./transport/shared-memory/control-block.ts";
-import { readErrorRecord, writeErrorRecord } from "./transport/shared-memory/record-text.ts";
+import { ERROR_RECORD_WORDS, readErrorRecord, writeErrorRecord } from "./error-record.ts";
 
 const timeout = new CollectiveTimeout("dcp", "allGather", 7, [1, 3], 250);
 
@@ -69,7 +68,7 @@ test("a typed error whose class is not defined here keeps its tag and fields, an
 
 /** Across a worker boundary, and through shared memory. */
 function crossed(thrown: unknown): Error[] {
-  const words = new Int32Array(new SharedArrayBuffer(4 * RECORD_WORDS));
+  const words = new Int32Array(new SharedArrayBuffer(4 * ERROR_RECORD_WORDS));
   writeErrorRecord(words, 0, thrown);
   return [structuredClone(toPlainError(thrown)), readErrorRecord(words, 0)].map(fromPlainError);
 }

@@ -1,11 +1,12 @@
-import { type PlainError, toPlainError } from "../../plain-error.ts";
-import type { PlainValue } from "../../plain-value.ts";
-import { shortened } from "../../printed-value.ts";
-import { RECORD_WORDS } from "./control-block.ts";
+import { type PlainError, toPlainError } from "./plain-error.ts";
+import type { PlainValue } from "./plain-value.ts";
+import { shortened } from "./printed-value.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
-const CAPACITY = (RECORD_WORDS - 1) * 4;
+/** 16 KiB, with the length in the first word. */
+export const ERROR_RECORD_WORDS = 4096;
+const CAPACITY = (ERROR_RECORD_WORDS - 1) * 4;
 
 /** How much of an error is written. */
 interface Extent {

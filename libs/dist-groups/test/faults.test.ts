@@ -1,9 +1,9 @@
 import { describe, setDefaultTimeout, test } from "bun:test";
-import { ASYNC_CASES } from "../test/async-cases.ts";
+import { FAULTS } from "./fault-matrix.ts";
 
 setDefaultTimeout(120_000);
 
-for (const { name, sizes, run } of ASYNC_CASES) {
+for (const { name, sizes, run } of FAULTS) {
   describe(name, () => {
     test.each([...sizes])("%i ranks", async (size) => {
       await run(size);

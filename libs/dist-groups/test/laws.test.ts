@@ -1,13 +1,13 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import * as fc from "fast-check";
-import { SUMMED_DTYPES } from "../test/collective-cases.ts";
-import type { LawCase } from "../test/law-program.ts";
-import { openWorld } from "./index.ts";
+import { SUMMED_DTYPES } from "./collective-cases.ts";
+import type { LawCase } from "./law-program.ts";
+import { openWorld } from "../src/index.ts";
 
 setDefaultTimeout(120_000);
 
-type LawProgram = typeof import("../test/law-program.ts");
-const program = new URL("../test/law-program.ts", import.meta.url);
+type LawProgram = typeof import("./law-program.ts");
+const program = new URL("./law-program.ts", import.meta.url);
 
 const lawCase: fc.Arbitrary<LawCase> = fc
   .record({

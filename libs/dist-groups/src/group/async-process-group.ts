@@ -1,9 +1,9 @@
 import type { Tensor } from "@lockstep/tensor";
-import { throwUnlessAgreed } from "./collectives/agreed-options.ts";
-import type { PreparedCollectives } from "./collectives/prepared.ts";
-import type { Rounds } from "./collectives/rounds.ts";
+import { throwUnlessAgreed } from "../collectives/agreed-options.ts";
+import type { PreparedCollectives } from "../collectives/prepared.ts";
+import type { Rounds } from "../collectives/rounds.ts";
 import type { CollectiveOptions, ProcessGroup } from "./process-group.ts";
-import type { GroupChannel } from "./transport/shared-memory/group-channel.ts";
+import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
 
 /**
  * The collectives of a {@link ProcessGroup} as promises: while a call waits for its peers, the rank's event loop keeps turning

@@ -3,7 +3,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError } from "@lockstep/tensor";
 import * as fc from "fast-check";
-import { JUNK } from "../test/junk.ts";
+import { JUNK } from "./junk.ts";
 import {
   chunkStart,
   formatFlightRecord,
@@ -13,11 +13,11 @@ import {
   parallelGroups,
   WorldClosed,
   type WorldOptions,
-} from "./index.ts";
+} from "../src/index.ts";
 
 setDefaultTimeout(120_000);
 
-const program = new URL("../test/call-program.ts", import.meta.url);
+const program = new URL("./call-program.ts", import.meta.url);
 const junk = Object.keys(JUNK);
 const without = (...names: readonly string[]): string[] => junk.filter((name) => !names.includes(name));
 
@@ -90,7 +90,7 @@ test.each<[string, Partial<Record<keyof WorldOptions, unknown>>]>([
 });
 
 test("methods of a world: bad arguments are refused, and the world goes on; once it is closed they all say so", async () => {
-  const world = await openWorld<typeof import("../test/call-program.ts")>({
+  const world = await openWorld<typeof import("./call-program.ts")>({
     size: 2,
     program,
     heapBytesPerRank: 1 << 16,

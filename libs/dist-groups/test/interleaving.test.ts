@@ -1,6 +1,6 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { interleave } from "../test/interleaving/interleave.ts";
-import type { Mutation } from "../test/interleaving/rank-job.ts";
+import { interleave } from "./interleaving/interleave.ts";
+import type { Mutation } from "./interleaving/rank-job.ts";
 
 setDefaultTimeout(120_000);
 

@@ -1,0 +1,77 @@
+// A tensor record tells peers about a tensor of its rank:
+//
+//   0 dtype | dimensions << 8      compared
+//   1 byte address                 not compared
+//   2 ...  shape                   compared
+//   2 + MAX_DIMS ...  strides      not compared
+
+import { DTYPES, formatShape, type Tensor } from "@lockstep/tensor";
+import { DTYPE_CODES, MAX_DIMS, writeIfNew } from "./collective-header.ts";
+
+const ADDRESS = 1;
+const SHAPE = 2;
+const STRIDES = SHAPE + MAX_DIMS;
+/** Words of a tensor record: dtype and dims, byte address, shape, strides. */
+export const TENSOR_RECORD_WORDS = SHAPE + 2 * MAX_DIMS;
+
+/** Word offset of record `index` of a staging area that starts at word `staging`. */
+export function recordWord(staging: number, index: number): number {
+  return staging + index * TENSOR_RECORD_WORDS;
+}
+
+/** Describes a tensor to the peers: dtype and dimensions, byte address, shape, strides. */
+export function writeTensorRecord(words: Int32Array, record: number, tensor: Tensor): void {
+  const { shape, strides } = tensor;
+  writeIfNew(words, record, DTYPE_CODES[tensor.dtype] | (shape.length << 8));
+  writeIfNew(words, record + ADDRESS, tensor.byteOffset | 0);
+  for (let dim = 0; dim < shape.length; dim++) {
+    writeIfNew(words, record + SHAPE + dim, shape[dim] ?? 0);
+    writeIfNew(words, record + STRIDES + dim, strides[dim] ?? 0);
+  }
+}
+
+/** Like {@link writeTensorRecord}, for a row-major copy of `tensor` at byte address `address`. */
+export function writePackedRecord(words: Int32Array, record: number, tensor: Tensor, address: number): void {
+  const { shape } = tensor;
+  writeIfNew(words, record, DTYPE_CODES[tensor.dtype] | (shape.length << 8));
+  writeIfNew(words, record + ADDRESS, address | 0);
+  let step = 1;
+  for (let dim = shape.length - 1; dim >= 0; dim--) {
+    const size = shape[dim] ?? 0;
+    writeIfNew(words, record + SHAPE + dim, size);
+    writeIfNew(words, record + STRIDES + dim, step);
+    step *= size;
+  }
+}
+
+/** Byte address of the tensor of a record. */
+export function recordAddress(words: Int32Array, record: number): number {
+  return (words[record + ADDRESS] ?? 0) >>> 0;
+}
+
+/** First word of the strides of a record, in elements. */
+export function recordStrides(record: number): number {
+  return record + STRIDES;
+}
+
+/** First word of the shape of a record. */
+export function recordShape(record: number): number {
+  return record + SHAPE;
+}
+
+/** True when two tensor records have the same dtype and shape. */
+export function recordsAgree(words: Int32Array, a: number, b: number): boolean {
+  const head = words[a] ?? 0;
+  if (head !== words[b]) return false;
+  const end = SHAPE + (head >>> 8);
+  for (let at = SHAPE; at < end; at++) if (words[a + at] !== words[b + at]) return false;
+  return true;
+}
+
+/** Dtype and shape of a tensor record, for people: `f32 [2, 3]`. */
+export function describeRecord(words: Int32Array, record: number): string {
+  const head = words[record] ?? 0;
+  const dims = Math.min(head >>> 8, MAX_DIMS);
+  const shape = Array.from({ length: dims }, (_, dim) => words[record + SHAPE + dim] ?? 0);
+  return `${DTYPES[head & 0xff] ?? "?"} ${formatShape(shape)}`;
+}
