@@ -20,7 +20,7 @@ function run(cwd: string, command: string, args: readonly string[]): string {
   return stdout.toString().trim();
 }
 
-const packages = ["tensor", "kernels", "dist-groups", "attention", "language-model"].map(
+const packages = ["tensor", "kernels", "dist-groups", "attention", "shared-gpu", "language-model"].map(
   (name) => `libs/${name}/src/index.ts`,
 );
 run(root, denoBinary(), ["check", "--quiet", ...packages, "tests/deno/attention-digest.ts"]);

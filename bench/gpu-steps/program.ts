@@ -1,7 +1,8 @@
 // The rank's side of the step bench: whole decode steps on a GPU of its own, on one that all ranks open, or on a shared one.
-import { type Combine, DcpAttention, openSharedBackend } from "@lockstep/attention";
+import { type Combine, DcpAttention } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { type KernelBackend, openBackend } from "@lockstep/kernels";
+import { openSharedBackend } from "@lockstep/shared-gpu";
 import { Tensor } from "@lockstep/tensor";
 import { openGpuDevice } from "../../libs/kernels/src/device/gpu-device.ts";
 import { repeatableTensor } from "../repeatable-tensor.ts";

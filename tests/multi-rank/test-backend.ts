@@ -1,7 +1,7 @@
 // How the rank programs of these tests open their backends.
-import { openSharedBackend } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import { type BackendName, type KernelBackend, openBackend } from "@lockstep/kernels";
+import { openSharedBackend } from "@lockstep/shared-gpu";
 
 /** "webgpu shared": rank 0 holds the device of all. */
 export type TestBackend = BackendName | "webgpu shared";

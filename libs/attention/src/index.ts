@@ -21,5 +21,4 @@ export { type Lengths, type PackOptions, packSeq, unpackSeq } from "./pack-seq.t
 export type { PrefillPlan } from "./prefill-plan.ts";
 export { dcpPrepareQuery, type PrepareQueryOptions } from "./prepare-query.ts";
 export { dcpReduceOutput, type ReduceOutputArgs } from "./reduce-output.ts";
-export { openSharedBackend, type SharedBackendOptions } from "./shared-backend/shared-backend.ts";
 export type { StepItem, StepPlan } from "./step-plan.ts";

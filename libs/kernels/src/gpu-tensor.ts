@@ -13,9 +13,9 @@ import {
   UseAfterFree,
 } from "@lockstep/tensor";
 
-/** Memory on a GPU that another thread's backend holds, where it is known by this number. */
+/** Memory on a GPU whose device another thread holds. Where it lies only the backend knows that made it. */
 export interface RemoteGpuMemory {
-  readonly remoteId: number;
+  readonly isRemote: true;
   /** In bytes. */
   readonly size: number;
 }
@@ -102,7 +102,7 @@ export class GpuTensor {
   /** @throws ArgumentError when the bytes lie on another thread's GPU */
   get buffer(): GPUBuffer {
     const { memory } = this;
-    if (!("remoteId" in memory)) return memory;
+    if (!("isRemote" in memory)) return memory;
     const expected = "a GPU tensor of this backend's own device";
     throw new ArgumentError("GpuTensor.buffer", "tensor", expected, "one of a GPU that another thread holds");
   }
@@ -162,5 +162,5 @@ function checkView(
 }
 
 function destroyBuffer(memory: GPUBuffer | RemoteGpuMemory): void {
-  if (!("remoteId" in memory)) memory.destroy();
+  if (!("isRemote" in memory)) memory.destroy();
 }

@@ -1,6 +1,6 @@
-import { openSharedBackend } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import { type BackendName, BackendUnavailable, type KernelBackend, openBackend } from "@lockstep/kernels";
+import { openSharedBackend } from "@lockstep/shared-gpu";
 
 /** Which backend the ranks have, and where. */
 export interface RankBackendOptions {

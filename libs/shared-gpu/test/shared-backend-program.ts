@@ -1,9 +1,9 @@
 // The rank's side of the tests of a shared device: ops alone, in batches, wrong ones, and ranks that do not come.
-import { openSharedBackend } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import { GpuTensor, type KernelBackend, type Operand } from "@lockstep/kernels";
 import { type DType, LockstepError, Tensor } from "@lockstep/tensor";
-import { type CallCounts, countCalls } from "../../libs/kernels/src/webgpu/count-calls.ts";
+import { type CallCounts, countCalls } from "../../kernels/src/webgpu/count-calls.ts";
+import { openSharedBackend } from "../src/shared-backend.ts";
 
 /** What became of a call: the tag and words of what it threw, "none" for nothing. */
 export interface Outcome {

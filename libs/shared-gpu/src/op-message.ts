@@ -1,5 +1,6 @@
 import { GpuTensor } from "@lockstep/kernels";
 import { type DType, type SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import { NumberedMemory } from "./numbered-memory.ts";
 import type { Call } from "./op-call.ts";
 
 /** A view of memory on the GPU, by the number that its rank gave the memory. */
@@ -125,7 +126,7 @@ function mark(value: unknown): unknown {
 
 function viewOf({ memory, dtype, shape, strides, elementOffset }: GpuTensor): GpuView {
   // A buffer of a device of this thread means nothing to the other: no memory has the number -1.
-  return { id: "remoteId" in memory ? memory.remoteId : -1, dtype, shape, strides, elementOffset };
+  return { id: memory instanceof NumberedMemory ? memory.id : -1, dtype, shape, strides, elementOffset };
 }
 
 function isMarked(value: object): value is Marked {

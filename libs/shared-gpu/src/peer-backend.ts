@@ -22,6 +22,7 @@ import {
 } from "@lockstep/tensor";
 import { CollectiveBackend } from "./collective-backend.ts";
 import { type Call, hasHeapResults } from "./op-call.ts";
+import { NumberedMemory } from "./numbered-memory.ts";
 import { CallEncoder } from "./op-message.ts";
 import { awaitVerdict } from "./verdicts.ts";
 
@@ -75,7 +76,7 @@ class PeerBackend extends CollectiveBackend {
     checkDType("empty", "dtype", dtype);
     checkShape("empty", "shape", shape);
     const id = this.#nextId++;
-    const memory = { remoteId: id, size: elementCount(shape) * DTYPE_BYTES[dtype] };
+    const memory = new NumberedMemory(id, elementCount(shape) * DTYPE_BYTES[dtype]);
     this.#calls.push(["empty", { id, dtype, shape: [...shape] }]);
     let isFree = false;
     return new GpuTensor(memory, dtype, [...shape], undefined, 0, () => {

@@ -1,5 +1,4 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import "@lockstep/attention";
 import { BackendUnavailable } from "@lockstep/kernels";
 import { fromPlainError, type MethodsOf, openWorld, toPlainError, type World } from "@lockstep/dist-groups";
 import { ArgumentError } from "@lockstep/tensor";

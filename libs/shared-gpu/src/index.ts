@@ -1,0 +1,1 @@
+export { openSharedBackend, type SharedBackendOptions } from "./shared-backend.ts";
