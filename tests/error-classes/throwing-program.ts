@@ -3,7 +3,7 @@ import { CallInterrupted, CollectiveTimeout, GroupAborted, OptionsDisagree, Rank
 import { BackendClosed, BackendUnavailable, DeviceError } from "@lockstep/kernels";
 import { ModelError, UnfitOptions } from "@lockstep/language-model";
 import { ArgumentError, HeapExhausted, InvalidFree, SafetensorsError } from "@lockstep/tensor";
-import { UsageError } from "../../apps/demo/src/errors.ts";
+import { UsageError } from "@lockstep/demo/errors";
 
 /** Errors of every package. */
 export const THROWN: readonly (() => Error)[] = [

@@ -3,7 +3,7 @@ import { type Combine, DcpAttention } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { Tensor } from "@lockstep/tensor";
-import { type CallCounts, countCalls } from "../../libs/kernels/src/webgpu/count-calls.ts";
+import { type CallCounts, countCalls } from "../../libs/kernels/src/testing/count-calls.ts";
 import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
 const [HEADS, KV_HEADS, HEAD_DIM] = [8, 2, 32];

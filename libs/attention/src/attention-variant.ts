@@ -1,6 +1,5 @@
 import { checkScoreFactor, checkSink, checkSoftcap } from "@lockstep/kernels";
 import { ArgumentError, type Tensor, describe } from "@lockstep/tensor";
-import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
 
 /** What kernels take for a window, in positions. */
 const LARGEST_WINDOW = 2 ** 31 - 1;
@@ -13,8 +12,18 @@ export interface AttentionVariant {
   readonly sinks?: Tensor;
 }
 
+/** The options of a DcpAttention that decide its variants: see DcpAttentionOptions. */
+export interface VariantOptions {
+  readonly layers: number;
+  readonly queryHeads: number;
+  readonly scale?: number;
+  readonly softcap?: number;
+  readonly window?: number | readonly (number | null)[];
+  readonly sinks?: Tensor;
+}
+
 /** The variant of every layer of a DcpAttention. */
-export function attentionVariants(options: DcpAttentionOptions): AttentionVariant[] {
+export function attentionVariants(options: VariantOptions): AttentionVariant[] {
   const { layers, scale, softcap, sinks } = options;
   return Array.from({ length: layers }, (_, layer) => {
     const window = windowOf(options, layer);
@@ -28,12 +37,12 @@ export function attentionVariants(options: DcpAttentionOptions): AttentionVarian
 }
 
 /** A layer's sliding window; undefined when it sees everything. */
-export function windowOf({ window }: DcpAttentionOptions, layer: number): number | undefined {
+export function windowOf({ window }: VariantOptions, layer: number): number | undefined {
   return typeof window === "object" ? (window[layer] ?? undefined) : window;
 }
 
 /** Throws ArgumentError unless the variant is one that the kernels can compute. */
-export function checkVariant(name: string, options: DcpAttentionOptions): void {
+export function checkVariant(name: string, options: VariantOptions): void {
   const { layers, queryHeads, window, softcap, scale, sinks } = options;
   if (window !== undefined && typeof window !== "number" && !(Array.isArray(window) && window.length === layers)) {
     const expected = `a number, or a list of one for each of the ${layers} layers`;

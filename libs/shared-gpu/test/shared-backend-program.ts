@@ -2,7 +2,7 @@
 import type { RankContext } from "@lockstep/dist-groups";
 import { GpuTensor, type KernelBackend, type Operand } from "@lockstep/kernels";
 import { type DType, LockstepError, Tensor } from "@lockstep/tensor";
-import { type CallCounts, countCalls } from "../../kernels/src/webgpu/count-calls.ts";
+import { type CallCounts, countCalls } from "../../kernels/src/testing/count-calls.ts";
 import { openSharedBackend } from "../src/shared-backend.ts";
 
 /** What became of a call: the tag and words of what it threw, "none" for nothing. */

@@ -4,7 +4,8 @@ import { Arena } from "./arena.ts";
 import { DTYPE_BYTES, DTYPES, type DType } from "./dtype.ts";
 import { ArgumentError, HeapExhausted, LockstepError, UseAfterFree } from "./errors.ts";
 import { SharedHeap } from "./shared-heap.ts";
-import { Tensor, type TensorDescriptor } from "./tensor.ts";
+import { Tensor } from "./tensor.ts";
+import type { TensorDescriptor } from "./tensor-descriptor.ts";
 
 const heap = SharedHeap.create(1 << 16);
 const bytes = new Uint8Array(heap.buffer);

@@ -1,9 +1,7 @@
 import { describe } from "./describe.ts";
-import { DTYPE_BYTES, DTYPES, type DType } from "./dtype.ts";
+import { DTYPES, type DType } from "./dtype.ts";
 import { ArgumentError } from "./errors.ts";
-import { checkShape, checkSizes, elementCount, formatShape, spannedElements } from "./shape.ts";
-import type { SharedHeap } from "./shared-heap.ts";
-import type { TensorDescriptor } from "./tensor.ts";
+import { formatShape } from "./shape.ts";
 
 /** Throws ArgumentError unless `dtype` is one. */
 export function checkDType(operation: string, argument: string, dtype: DType): void {
@@ -31,38 +29,5 @@ export function checkNumbers(
     if (typeof value !== "number") {
       throw new ArgumentError(operation, "values", expected, `${describe(value)} at index ${index}`);
     }
-  }
-}
-
-/** Throws ArgumentError unless the descriptor is well formed, and describes elements within the memory of `heap`. */
-export function checkDescriptor(operation: string, descriptor: TensorDescriptor, heap: SharedHeap): void {
-  if (typeof descriptor !== "object" || descriptor === null) {
-    throw new ArgumentError(operation, "descriptor", "a TensorDescriptor", describe(descriptor));
-  }
-  const { dtype, shape, strides, heapId, byteOffset } = descriptor;
-  checkDType(operation, "descriptor.dtype", dtype);
-  checkShape(operation, "descriptor.shape", shape);
-  checkSizes(operation, "descriptor.strides", strides);
-  if (strides.length !== shape.length) {
-    throw new ArgumentError(operation, "descriptor.strides", `${shape.length}, one per dimension`, `${strides.length}`);
-  }
-  if (heapId !== heap.id) {
-    throw new ArgumentError(operation, "heap", `the memory ${describe(heapId)}`, describe(heap.id));
-  }
-  const width = DTYPE_BYTES[dtype];
-  if (!Number.isSafeInteger(byteOffset) || byteOffset < 0 || byteOffset % width !== 0) {
-    const expected = `a non-negative multiple of ${width}, the bytes of a ${dtype}`;
-    throw new ArgumentError(operation, "descriptor.byteOffset", expected, describe(byteOffset));
-  }
-  const bytes = spannedElements(shape, strides) * width;
-  const { byteLength } = heap.buffer;
-  // A stride of 0 repeats elements, but to no more than the memory could hold: loops run over all of them.
-  if (!(byteOffset + bytes <= byteLength && elementCount(shape) * width <= byteLength)) {
-    throw new ArgumentError(
-      operation,
-      "descriptor",
-      `within the ${byteLength} bytes of the memory`,
-      `shape ${formatShape(shape)}, strides ${formatShape(strides)} at byte ${byteOffset}`,
-    );
   }
 }

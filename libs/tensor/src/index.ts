@@ -26,4 +26,5 @@ export {
   spannedElements,
 } from "./shape.ts";
 export { type Allocator, SharedHeap } from "./shared-heap.ts";
-export { Tensor, type TensorDescriptor } from "./tensor.ts";
+export { Tensor } from "./tensor.ts";
+export type { TensorDescriptor } from "./tensor-descriptor.ts";

@@ -1,4 +1,4 @@
-import { checkDescriptor, checkDType, checkNumbers } from "./check-tensor-arguments.ts";
+import { checkDType, checkNumbers } from "./check-tensor-arguments.ts";
 import { copyRows } from "./copy-rows.ts";
 import { describe } from "./describe.ts";
 import { DTYPE_BYTES, type DType, type ElementArray, elementArray } from "./dtype.ts";
@@ -16,18 +16,7 @@ import {
 } from "./shape.ts";
 import { type Allocator, checkAllocator, SharedHeap } from "./shared-heap.ts";
 import { Storage } from "./storage.ts";
-
-/** What crosses to a worker instead of a copy: where a tensor's bytes lie and how to read them. Plain data. */
-export interface TensorDescriptor {
-  readonly dtype: DType;
-  readonly shape: readonly number[];
-  /** In elements. */
-  readonly strides: readonly number[];
-  /** Id of the memory the bytes lie in ({@link SharedHeap.id}). */
-  readonly heapId: string;
-  /** Byte offset of the first element within that memory. */
-  readonly byteOffset: number;
-}
+import { checkDescriptor, type TensorDescriptor } from "./tensor-descriptor.ts";
 
 /**
  * A strided view of typed elements in a shared heap. Views share bytes; only `contiguous` and `copyFrom` copy. Whatever reads,

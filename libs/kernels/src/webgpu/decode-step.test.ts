@@ -5,7 +5,7 @@ import type { Operand } from "../operand.ts";
 import { partialAttentionReference } from "../ops/partial-attention/reference.ts";
 import { expectClose, F32_TOLERANCE, HALF_INPUT_TOLERANCE } from "../testing/close.ts";
 import { Random } from "../testing/random.ts";
-import { countCalls } from "./count-calls.ts";
+import { countCalls } from "../testing/count-calls.ts";
 import { openWebgpuBackend } from "./webgpu-backend.ts";
 
 setDefaultTimeout(120_000);
