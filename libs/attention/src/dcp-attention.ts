@@ -168,7 +168,14 @@ export class DcpAttention {
       "beginStep",
       items.reduce((sum, item) => sum + (item.queries ?? item.tokens), 0),
     );
-    return this.#sequences.begin(items);
+    const plan = this.#sequences.begin(items);
+    try {
+      this.#decode.begin(plan);
+    } catch (error) {
+      this.#sequences.cancel();
+      throw error;
+    }
+    return plan;
   }
 
   /**
@@ -302,7 +309,7 @@ export class DcpAttention {
       this.cancelStep();
       throw refusal;
     }
-    this.#leavePrefill();
+    this.#leaveStep();
     this.#sequences.end();
     this.#steps++;
   }
@@ -311,7 +318,7 @@ export class DcpAttention {
   cancelStep(): void {
     this.#during("cancelStep");
     this.#refusal = undefined;
-    this.#leavePrefill();
+    this.#leaveStep();
     this.#sequences.cancel();
   }
 
@@ -389,7 +396,8 @@ export class DcpAttention {
     }
   }
 
-  #leavePrefill(): void {
+  #leaveStep(): void {
+    this.#decode.end();
     this.#prefillPlan = undefined;
     this.#prefill?.endStep();
   }

@@ -122,6 +122,16 @@ export class DecodeAttention {
     return this.#choice.metrics;
   }
 
+  /** To be called when a step begins. @throws HeapExhausted */
+  begin(plan: StepPlan): void {
+    this.#local.begin(plan);
+  }
+
+  /** To be called when a step ends. */
+  end(): void {
+    this.#local.end();
+  }
+
   /** Throws ArgumentError unless these are what {@link DecodeAttention.attend} takes. */
   check({ queries }: StepPlan, query: Tensor, output: Tensor, lse: Tensor | undefined): void {
     const { queryHeads, headDim, queryDtype = "f32" } = this.#options;

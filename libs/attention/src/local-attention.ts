@@ -1,11 +1,11 @@
-import type { Completion, KvShard, Operand, PartialAttentionArgs } from "@lockstep/kernels";
+import type { AttentionOperands, AttentionPlan, Completion, KvShard, Operand } from "@lockstep/kernels";
 import type { Tensor } from "@lockstep/tensor";
 import type { AttentionVariant } from "./attention-variant.ts";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
 import type { KvCaches } from "./kv-caches.ts";
 import type { StepPlan } from "./step-plan.ts";
 
-type LayerArgs = Omit<PartialAttentionArgs, "query" | "blockTable" | "sequences" | "positions" | "out" | "lse">;
+type LayerArgs = Omit<AttentionOperands, "query" | "out" | "lse">;
 
 /**
  * Attention of all query heads over this rank's own tokens, into the heap: what is combined with the other ranks'. Outputs in 16
@@ -18,6 +18,8 @@ export class LocalAttention {
   readonly #variants: readonly AttentionVariant[];
   readonly #scoreFactor: number;
   readonly #layerArgs: LayerArgs[] = [];
+  /** What the queries of the step under way see, by the layers' windows. */
+  readonly #plans = new Map<number | undefined, AttentionPlan>();
   /** Outputs and LSEs before they are rounded, on the backend; undefined where nothing is rounded. */
   readonly #unrounded: { readonly out: Operand; readonly lse: Operand } | undefined;
 
@@ -50,12 +52,35 @@ export class LocalAttention {
     }
   }
 
+  /** Plans a step, once for all layers of a window. @throws HeapExhausted: nothing is planned then */
+  begin({ blockTable, sequences, positions }: StepPlan): void {
+    const { backend, numBlocks, blockSize } = this.#options;
+    const step = { blockTable, sequences, positions, shard: this.#shard };
+    try {
+      for (const { window } of this.#variants) {
+        if (this.#plans.has(window)) continue;
+        const seen = window === undefined ? step : { ...step, window };
+        this.#plans.set(window, backend.planAttention(seen, { numBlocks, blockSize }));
+      }
+    } catch (error) {
+      this.end();
+      throw error;
+    }
+  }
+
+  /** Forgets the step. */
+  end(): void {
+    for (const plan of this.#plans.values()) plan.free();
+    this.#plans.clear();
+  }
+
   /** Writes `out` [T, queryHeads, valueDim], f32 or the options' partialDtype, and `lse` [T, queryHeads], f32, natural. */
-  attend(layer: number, plan: StepPlan, query: Tensor, out: Tensor, lse: Tensor): Completion {
-    const { blockTable, sequences, positions, queries } = plan;
+  attend(layer: number, { queries }: StepPlan, query: Tensor, out: Tensor, lse: Tensor): Completion {
     const { backend } = this.#options;
     const layerArgs = this.#layerArgs[layer] ?? this.#argsOf(layer);
-    const args = { ...layerArgs, query, blockTable, sequences, positions };
+    const plan = this.#plans.get(this.#variants[layer]?.window);
+    if (plan === undefined) throw new RangeError("no step is under way");
+    const args = { ...layerArgs, query, plan };
     if (out.dtype === "f32" || this.#unrounded === undefined) return backend.partialAttention({ ...args, out, lse });
     const unrounded = this.#unrounded.out.slice(0, 0, queries);
     const unroundedLse = this.#unrounded.lse.slice(0, 0, queries);
@@ -67,6 +92,7 @@ export class LocalAttention {
   }
 
   close(): void {
+    this.end();
     this.#unrounded?.out.free();
     this.#unrounded?.lse.free();
   }
@@ -74,15 +100,14 @@ export class LocalAttention {
   /** What a layer's attention takes at every step; kept. */
   #argsOf(layer: number): LayerArgs {
     const { headDim, headGroup } = this.#options;
-    const { sinks, scale = 1 / Math.sqrt(headDim), ...variant } = this.#variants[layer] ?? {};
+    const { sinks, scale = 1 / Math.sqrt(headDim), softcap } = this.#variants[layer] ?? {};
     const args: LayerArgs = {
       keyCache: this.#caches.key(layer),
       valueCache: this.#caches.value(layer),
       ...this.#caches.scales(layer),
       ...this.#caches.rowScales(layer),
-      shard: this.#shard,
       scale: scale * this.#scoreFactor,
-      ...variant,
+      ...(softcap === undefined ? {} : { softcap }),
       // Sinks join once: on the rank that holds the first tokens.
       ...(sinks === undefined || this.#shard.index !== 0 ? {} : { sinks }),
       ...(headGroup === undefined ? {} : { headGroup }),

@@ -1,5 +1,5 @@
 import type { ProcessGroup } from "@lockstep/dist-groups";
-import type { KernelBackend, KvShard, Operand, PartialAttentionArgs } from "@lockstep/kernels";
+import type { AttentionOperands, KernelBackend, KvShard, Operand } from "@lockstep/kernels";
 import { type Allocator, type DType, Tensor } from "@lockstep/tensor";
 import type { KvCaches } from "./kv-caches.ts";
 import type { PrefillChunk } from "./prefill-plan.ts";
@@ -89,7 +89,7 @@ export class PrefillWorkspace {
   }
 
   /** The gathered chunk of a layer, as `partialAttention` takes it. */
-  operands(layer: number): Pick<PartialAttentionArgs, "keyCache" | "valueCache"> {
+  operands(layer: number): Pick<AttentionOperands, "keyCache" | "valueCache"> {
     const { caches, valueDim } = this.#options;
     const [elements, scales] = this.#parts.map(({ chunk }) => chunk);
     if (elements === undefined) throw new RangeError("the workspace is closed");

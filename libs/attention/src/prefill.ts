@@ -1,5 +1,5 @@
 import type { HeadRange, ProcessGroup } from "@lockstep/dist-groups";
-import type { KernelBackend, KvShard } from "@lockstep/kernels";
+import type { AttentionPlan, KernelBackend, KvShard } from "@lockstep/kernels";
 import { Arena, type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { AttentionVariant } from "./attention-variant.ts";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
@@ -72,7 +72,7 @@ export class Prefill {
   readonly #merged: { readonly out: Tensor; readonly lse: Tensor };
   readonly #sum: { readonly out: Tensor; readonly lse: Tensor };
   /** Chunks of the step under way, by the window they were cut for. */
-  readonly #chunks = new Map<number | undefined, readonly PrefillChunk[]>();
+  readonly #chunks = new Map<number | undefined, readonly PlannedChunk[]>();
 
   /** Allocates the workspace. @throws HeapExhausted, DeviceError: nothing stays allocated then */
   constructor(options: PrefillOptions) {
@@ -179,7 +179,7 @@ export class Prefill {
 
   /** To be called when a step ends. */
   endStep(): void {
-    for (const chunks of this.#chunks.values()) for (const { blockTable } of chunks) blockTable.free();
+    for (const chunks of this.#chunks.values()) for (const { plan } of chunks) plan.free();
     this.#chunks.clear();
   }
 
@@ -189,37 +189,58 @@ export class Prefill {
     this.#scratch.close();
   }
 
-  #chunksFor(plan: PrefillPlan, window: number | undefined): readonly PrefillChunk[] {
+  /** The chunks that layers of a window go through, planned once for all of them. @throws HeapExhausted */
+  #chunksFor(plan: PrefillPlan, window: number | undefined): readonly PlannedChunk[] {
     const known = this.#chunks.get(window);
     if (known !== undefined) return known;
-    const { shard, blockSize, heap } = this.#options;
+    const { backend, shard, blockSize, heap } = this.#options;
+    const size = { numBlocks: this.#workspaceBlocks, blockSize };
+    const planned: PlannedChunk[] = [];
     const chunks = prefillChunks(plan, { shard, blockSize, blocks: this.#workspaceBlocks, window }, heap);
-    this.#chunks.set(window, chunks);
-    return chunks;
+    try {
+      for (const chunk of chunks) {
+        const { blockTable, sequences, positions, segments } = chunk;
+        const step = { blockTable, sequences, positions, segments };
+        planned.push({
+          ...chunk,
+          plan: backend.planAttention(window === undefined ? step : { ...step, window }, size),
+        });
+      }
+    } catch (error) {
+      for (const chunk of planned) chunk.plan.free();
+      throw error;
+    } finally {
+      for (const { blockTable } of chunks) blockTable.free();
+    }
+    this.#chunks.set(window, planned);
+    return planned;
   }
 
   /** Also called for no rows: where ranks share a GPU, each takes part in every op. */
   async #attendChunk(
     layer: number,
-    chunk: PrefillChunk,
+    { plan }: PlannedChunk,
     query: Tensor,
-    variant: AttentionVariant,
+    { scale, softcap }: AttentionVariant,
     into: State,
   ): Promise<void> {
     const { backend, headGroup } = this.#options;
     await backend.partialAttention({
       query,
       ...this.#workspace.operands(layer),
-      blockTable: chunk.blockTable,
-      sequences: chunk.sequences,
-      positions: chunk.positions,
-      segments: chunk.segments,
+      plan,
       headGroup,
-      ...variant,
+      ...(scale === undefined ? {} : { scale }),
+      ...(softcap === undefined ? {} : { softcap }),
       out: into.out,
       lse: into.lse,
     });
   }
+}
+
+/** A chunk, and what this rank's tokens see of it. */
+interface PlannedChunk extends PrefillChunk {
+  readonly plan: AttentionPlan;
 }
 
 interface State {

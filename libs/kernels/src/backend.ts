@@ -5,6 +5,7 @@ import type { CorrectAttnOutArgs } from "./ops/correct-attn-out/index.ts";
 import type { GatherKvCacheArgs } from "./ops/gather-kv-cache/index.ts";
 import type { MergeAttnStatesArgs } from "./ops/merge-attn-states/index.ts";
 import type { PackSeqArgs } from "./ops/pack-seq/index.ts";
+import type { AttentionPlan, AttentionStep, PagedCacheSize } from "./ops/partial-attention/attention-plan.ts";
 import type { PartialAttentionArgs } from "./ops/partial-attention/index.ts";
 import type { UnpackSeqArgs } from "./ops/unpack-seq/index.ts";
 import type { WriteKvCacheArgs } from "./ops/write-kv-cache/index.ts";
@@ -32,6 +33,13 @@ export interface KernelBackend extends AsyncDisposable {
   writeKvCache(args: WriteKvCacheArgs): Completion;
   gatherKvCache(args: GatherKvCacheArgs): Completion;
   partialAttention(args: PartialAttentionArgs): Completion;
+
+  /**
+   * Checks what the query tokens of a step see of caches of a size, once for all layers: `partialAttention({ plan, ... })` on each. The
+   * plan keeps copies, in the heap. It is the caller's, who frees it once the step's last op has been given to this backend.
+   * @throws ArgumentError, HeapExhausted
+   */
+  planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan;
 
   /** Zeroed memory where this backend computes: its GPU, or the heap it was opened over. Freed by `free()`. */
   empty(dtype: DType, shape: readonly number[]): Operand;

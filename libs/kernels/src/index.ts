@@ -21,7 +21,18 @@ export type { GatherKvCacheArgs } from "./ops/gather-kv-cache/index.ts";
 export type { MergeAttnStatesArgs } from "./ops/merge-attn-states/index.ts";
 export type { PackSeqArgs } from "./ops/pack-seq/index.ts";
 export { checkLengths } from "./ops/pack-seq/lengths.ts";
-export type { KvSegment, PartialAttentionArgs } from "./ops/partial-attention/index.ts";
+export {
+  AttentionPlan,
+  type AttentionStep,
+  type KvSegment,
+  type PagedCacheSize,
+} from "./ops/partial-attention/attention-plan.ts";
+export {
+  type AttentionOperands,
+  type PartialAttentionArgs,
+  type UnplannedAttentionArgs,
+  unplanned,
+} from "./ops/partial-attention/index.ts";
 export { checkScoreFactor, checkSink, checkSoftcap } from "./ops/partial-attention/score-numbers.ts";
 export type { UnpackSeqArgs } from "./ops/unpack-seq/index.ts";
 export type { WriteKvCacheArgs } from "./ops/write-kv-cache/index.ts";

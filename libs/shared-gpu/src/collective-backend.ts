@@ -1,26 +1,31 @@
-import type {
-  BackendName,
-  Completion,
-  CorrectAttnOutArgs,
-  GatherKvCacheArgs,
-  KernelBackend,
-  KernelContext,
-  MergeAttnStatesArgs,
-  OpArguments,
-  OpName,
-  Operand,
-  PackSeqArgs,
-  PartialAttentionArgs,
-  UnpackSeqArgs,
-  WriteKvCacheArgs,
+import {
+  AttentionPlan,
+  type AttentionStep,
+  type BackendName,
+  type Completion,
+  type CorrectAttnOutArgs,
+  type GatherKvCacheArgs,
+  type KernelBackend,
+  type KernelContext,
+  type MergeAttnStatesArgs,
+  type OpArguments,
+  type OpName,
+  type Operand,
+  type PackSeqArgs,
+  type PagedCacheSize,
+  type PartialAttentionArgs,
+  type UnpackSeqArgs,
+  unplanned,
+  type WriteKvCacheArgs,
 } from "@lockstep/kernels";
-import type { DType, Tensor } from "@lockstep/tensor";
+import type { DType, SharedHeap, Tensor } from "@lockstep/tensor";
 
 /** A backend of a GPU that ranks share: every op goes one way, which its two sides make out. */
 export abstract class CollectiveBackend implements KernelBackend {
   readonly name: BackendName = "webgpu";
   abstract readonly device: string;
   abstract readonly context: KernelContext;
+  protected abstract readonly heap: SharedHeap;
 
   correctAttnOut(args: CorrectAttnOutArgs): Completion {
     return this.op("correctAttnOut", args);
@@ -47,9 +52,17 @@ export abstract class CollectiveBackend implements KernelBackend {
   }
 
   partialAttention(args: PartialAttentionArgs): Completion {
-    return this.op("partialAttention", args);
+    // What is planned here is checked again where the device is: a plan is the memory of one rank.
+    return this.op("partialAttention", unplanned(args));
   }
 
+  planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {
+    this.expectOpen();
+    return new AttentionPlan(step, size, this.heap);
+  }
+
+  /** @throws BackendClosed */
+  protected abstract expectOpen(): void;
   protected abstract op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion;
   abstract empty(dtype: DType, shape: readonly number[]): Operand;
   abstract upload(source: Tensor, target: Operand): Completion;

@@ -29,7 +29,7 @@ class OwnerBackend extends CollectiveBackend {
   readonly device: string;
   readonly context: KernelContext;
   readonly #backend: KernelBackend;
-  readonly #heap: SharedHeap;
+  protected readonly heap: SharedHeap;
   readonly #group: ProcessGroup;
   readonly #deadlineMs: number | undefined;
   readonly #memories: readonly PeerMemory[];
@@ -47,7 +47,7 @@ class OwnerBackend extends CollectiveBackend {
     this.device = backend.device;
     this.context = backend.context;
     this.#backend = backend;
-    this.#heap = heap;
+    this.heap = heap;
     this.#group = group;
     this.#deadlineMs = deadlineMs;
     this.#memories = group.ranks.map((rank) => new PeerMemory(backend, rank));
@@ -56,7 +56,7 @@ class OwnerBackend extends CollectiveBackend {
   }
 
   protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
-    this.#expectOpen();
+    this.expectOpen();
     if (!hasHeapResults(name, args)) return runOp(this.#backend, name, args);
     return this.#take([name, args] as unknown as Call);
   }
@@ -70,13 +70,13 @@ class OwnerBackend extends CollectiveBackend {
   }
 
   download(source: Operand, target: Tensor): Completion {
-    this.#expectOpen();
+    this.expectOpen();
     if (source instanceof Tensor) return this.#backend.download(source, target);
     return this.#take(["download", { source, target }]);
   }
 
   batch(run: () => void): Completion {
-    this.#expectOpen();
+    this.expectOpen();
     const outer = this.#batch;
     const batch = outer ?? [];
     const before = batch.length;
@@ -103,7 +103,7 @@ class OwnerBackend extends CollectiveBackend {
   }
 
   /** Before other ranks are waited for. */
-  #expectOpen(): void {
+  protected expectOpen(): void {
     if (this.#closed) throw new BackendClosed(this.name);
   }
 
@@ -153,7 +153,7 @@ class OwnerBackend extends CollectiveBackend {
     } catch (error) {
       this.#failAll(error, verdicts);
     }
-    tellVerdicts(this.#group, this.#heap, verdicts, this.#deadlineMs);
+    tellVerdicts(this.#group, this.heap, verdicts, this.#deadlineMs);
     if (verdicts.has(this.#group.rank)) throw verdicts.get(this.#group.rank);
   }
 

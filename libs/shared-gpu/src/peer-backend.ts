@@ -39,7 +39,7 @@ export function peerBackend(
 class PeerBackend extends CollectiveBackend {
   readonly device: string;
   readonly context = new KernelContext();
-  readonly #heap: SharedHeap;
+  protected readonly heap: SharedHeap;
   readonly #group: ProcessGroup;
   readonly #deadlineMs: number | undefined;
   readonly #encoder = new CallEncoder();
@@ -57,14 +57,14 @@ class PeerBackend extends CollectiveBackend {
   constructor(device: string, heap: SharedHeap, group: ProcessGroup, deadlineMs: number | undefined) {
     super();
     this.device = device;
-    this.#heap = heap;
+    this.heap = heap;
     this.#group = group;
     this.#deadlineMs = deadlineMs;
     this.#message = Tensor.empty(heap, "u8", [4096]);
   }
 
   protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
-    this.#expectOpen();
+    this.expectOpen();
     if (hasHeapResults(name, args)) return this.#take([name, args] as unknown as Call);
     checkArguments(name, args);
     this.#calls.push([name, this.#withCopies(args)] as unknown as Call);
@@ -72,7 +72,7 @@ class PeerBackend extends CollectiveBackend {
   }
 
   empty(dtype: DType, shape: readonly number[]): GpuTensor {
-    this.#expectOpen();
+    this.expectOpen();
     checkDType("empty", "dtype", dtype);
     checkShape("empty", "shape", shape);
     const id = this.#nextId++;
@@ -86,7 +86,7 @@ class PeerBackend extends CollectiveBackend {
   }
 
   upload(source: Tensor, target: Operand): Completion {
-    this.#expectOpen();
+    this.expectOpen();
     expectAlike("upload", "target", target, source);
     if (target instanceof Tensor) target.copyFrom(source);
     else this.#calls.push(["upload", this.#withCopies({ source, target })]);
@@ -94,7 +94,7 @@ class PeerBackend extends CollectiveBackend {
   }
 
   download(source: Operand, target: Tensor): Completion {
-    this.#expectOpen();
+    this.expectOpen();
     expectAlike("download", "source", source, target);
     if (!(source instanceof Tensor)) return this.#take(["download", { source, target }]);
     target.copyFrom(source);
@@ -102,7 +102,7 @@ class PeerBackend extends CollectiveBackend {
   }
 
   batch(run: () => void): Completion {
-    this.#expectOpen();
+    this.expectOpen();
     const outer = this.#batch;
     const batch = outer ?? { isCollective: false };
     const [calls, copies, { isCollective }] = [this.#calls.length, this.#copies.length, batch];
@@ -154,7 +154,7 @@ class PeerBackend extends CollectiveBackend {
 
   #write(bytes: Uint8Array): Tensor {
     if (bytes.length > this.#message.size) {
-      const larger = Tensor.empty(this.#heap, "u8", [2 ** Math.ceil(Math.log2(bytes.length))]);
+      const larger = Tensor.empty(this.heap, "u8", [2 ** Math.ceil(Math.log2(bytes.length))]);
       this.#message.free();
       this.#message = larger;
     }
@@ -166,7 +166,7 @@ class PeerBackend extends CollectiveBackend {
   /** Arguments whose heap tensors the caller may change: as they are now. */
   #withCopies<T>(value: T): T {
     if (value instanceof Tensor) {
-      const copy = Tensor.empty(this.#heap, value.dtype, value.shape).copyFrom(value);
+      const copy = Tensor.empty(this.heap, value.dtype, value.shape).copyFrom(value);
       this.#copies.push(copy);
       return copy as T;
     }
@@ -182,7 +182,7 @@ class PeerBackend extends CollectiveBackend {
     this.#copies = [];
   }
 
-  #expectOpen(): void {
+  protected expectOpen(): void {
     if (this.#closed) throw new BackendClosed(this.name);
   }
 }

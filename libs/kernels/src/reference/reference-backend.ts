@@ -12,6 +12,7 @@ import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
 import { mergeAttnStatesReference } from "../ops/merge-attn-states/reference.ts";
 import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
 import { packSeqReference } from "../ops/pack-seq/reference.ts";
+import { AttentionPlan, type AttentionStep, type PagedCacheSize } from "../ops/partial-attention/attention-plan.ts";
 import type { PartialAttentionArgs } from "../ops/partial-attention/index.ts";
 import { partialAttentionReference } from "../ops/partial-attention/reference.ts";
 import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
@@ -62,6 +63,11 @@ class ReferenceBackend implements KernelBackend {
 
   partialAttention(args: PartialAttentionArgs): Completion {
     return this.#run(() => partialAttentionReference(args));
+  }
+
+  planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {
+    if (this.#closed) throw new BackendClosed(this.name);
+    return new AttentionPlan(step, size, this.#heap);
   }
 
   empty(dtype: DType, shape: readonly number[]): Operand {

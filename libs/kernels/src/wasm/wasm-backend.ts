@@ -12,6 +12,7 @@ import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
 import { mergeAttnStatesWasm } from "../ops/merge-attn-states/wasm.ts";
 import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
 import { packSeqWasm } from "../ops/pack-seq/wasm.ts";
+import { AttentionPlan, type AttentionStep, type PagedCacheSize } from "../ops/partial-attention/attention-plan.ts";
 import type { PartialAttentionArgs } from "../ops/partial-attention/index.ts";
 import { partialAttentionWasm } from "../ops/partial-attention/wasm.ts";
 import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
@@ -74,6 +75,10 @@ class WasmBackend implements KernelBackend {
   partialAttention(args: PartialAttentionArgs): Completion {
     partialAttentionWasm(this.#open, this.context, args);
     return undefined;
+  }
+
+  planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {
+    return new AttentionPlan(step, size, this.#open.heap);
   }
 
   empty(dtype: DType, shape: readonly number[]): Operand {

@@ -25,6 +25,7 @@ import { recordMergeAttnStates } from "../ops/merge-attn-states/webgpu.ts";
 import { checkPackSeq, type PackSeqArgs } from "../ops/pack-seq/index.ts";
 import { recordPackSeq } from "../ops/pack-seq/webgpu.ts";
 import type { MatrixUnits } from "../ops/partial-attention/subgroup-matrix.ts";
+import { AttentionPlan, type AttentionStep, type PagedCacheSize } from "../ops/partial-attention/attention-plan.ts";
 import { type PartialAttentionArgs, planPartialAttention } from "../ops/partial-attention/index.ts";
 import { recordPartialAttention } from "../ops/partial-attention/webgpu.ts";
 import { checkUnpackSeq, type UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
@@ -143,6 +144,11 @@ class WebgpuBackend implements KernelBackend {
     this.#expectOpen();
     const plan = planPartialAttention(args);
     return this.#run(() => recordPartialAttention(this.#recorder, args, plan));
+  }
+
+  planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {
+    this.#expectOpen();
+    return new AttentionPlan(step, size, this.#heap);
   }
 
   empty(dtype: DType, shape: readonly number[]): GpuTensor {

@@ -5,7 +5,7 @@ import { isQuantised } from "../../quantised-kv.ts";
 import type { OpCase } from "../../testing/op-case.ts";
 import { Random } from "../../testing/random.ts";
 import { emptyStrided, type Layout, strided } from "../../testing/strided.ts";
-import type { PartialAttentionArgs } from "./index.ts";
+import type { UnplannedAttentionArgs } from "./index.ts";
 
 /** One case: a batch of sequences, each with some query tokens at its end. */
 export interface AttentionRow {
@@ -43,7 +43,7 @@ export interface AttentionRow {
   readonly shuffled?: boolean;
 }
 
-export interface HeapPartialAttentionArgs extends PartialAttentionArgs {
+export interface HeapPartialAttentionArgs extends UnplannedAttentionArgs {
   readonly query: Tensor;
   readonly keyCache: Tensor;
   readonly valueCache: Tensor;

@@ -1,5 +1,4 @@
 import { ArgumentError, type DType, describe, type Tensor } from "@lockstep/tensor";
-import { checkKvShard, type KvShard, UNSHARDED, visibleRange } from "../../kv-ownership.ts";
 import {
   expectArguments,
   expectDType,
@@ -11,9 +10,18 @@ import {
   type Operand,
 } from "../../operand.ts";
 import { expectApart, expectWritable } from "../../overlapping-operands.ts";
-import { checkScoreFactor, checkSink, checkSoftcap } from "./score-numbers.ts";
 import { checkScale, KV_DTYPES, type KvScale } from "../../quantised-kv.ts";
 import { expectUnitStride } from "../write-kv-cache/index.ts";
+import {
+  type AttentionPlan,
+  type AttentionStep,
+  type BlockTable,
+  checkAttentionStep,
+  type PagedCacheSize,
+  type VisibleKeys,
+  visibleOfPlan,
+} from "./attention-plan.ts";
+import { checkScoreFactor, checkSink, checkSoftcap } from "./score-numbers.ts";
 
 /**
  * Attention of some query tokens over the part of their sequences' keys that one shard of a paged KV cache holds,
@@ -35,7 +43,20 @@ import { expectUnitStride } from "../write-kv-cache/index.ts";
  * Causal masking of several query tokens per sequence follows from their positions: tokens up to each position must
  * have been written before. Source: FlashAttention-2 / flash decoding; vLLM's paged attention for the cache layout.
  */
-export interface PartialAttentionArgs {
+export type PartialAttentionArgs = UnplannedAttentionArgs | PlannedAttentionArgs;
+
+/** With a step that is checked in this call. */
+export interface UnplannedAttentionArgs extends AttentionOperands, AttentionStep {
+  readonly plan?: undefined;
+}
+
+/** With a step that was checked before, by `planAttention`. */
+export interface PlannedAttentionArgs extends AttentionOperands, Partial<Record<keyof AttentionStep, undefined>> {
+  readonly plan: AttentionPlan;
+}
+
+/** What partialAttention reads and writes, and how, on one layer. */
+export interface AttentionOperands {
   /** [T, Hq, Dk], f32, f16, bf16 or f8e4m3 (whose scale is to be part of `scale`), any strides. */
   readonly query: Operand;
   /** [numBlocks, blockSize, Hkv, Dk], f32, f16, bf16, f8e4m3 or i8; any strides but 1 in the last dimension. */
@@ -50,25 +71,10 @@ export interface PartialAttentionArgs {
   readonly keyScaleCache?: Operand;
   /** The same of valueCache, given or left out like keyScaleCache; for MLA the keys' scales again. */
   readonly valueScaleCache?: Operand;
-  /** Blocks of each sequence [B, maxBlocks], i32: entry i of row b holds local indexes [i*blockSize, (i+1)*blockSize). */
-  readonly blockTable: Tensor;
-  /** Row of `blockTable` of each of the T query tokens. */
-  readonly sequences: ArrayLike<number>;
-  /** Global position of each query token within its sequence; -1 sees nothing. */
-  readonly positions: ArrayLike<number>;
-  /** Which tokens the cache holds. Default: all of them. */
-  readonly shard?: KvShard;
-  /**
-   * Which positions the cache holds of the sequence of each row of `blockTable`, when not all of them: local index 0 stands for
-   * position `first`. For workspaces that hold a chunk of a context; not together with a shard. Default: all from 0 on.
-   */
-  readonly segments?: readonly KvSegment[];
   /** Factor on q.k. Default 1 / sqrt(Dk). */
   readonly scale?: number;
   /** Bounds the scaled scores to (-softcap, softcap). Default: none. */
   readonly softcap?: number;
-  /** Sliding window in global positions: a query sees at most this many positions, its own included. Default: all. */
-  readonly window?: number;
   /**
    * Which query heads share a KV head: query head h reads KV head floor((h + offset) / size). Default: size = Hq / Hkv,
    * offset 0. Given when `query` holds only some of the heads.
@@ -80,12 +86,6 @@ export interface PartialAttentionArgs {
   readonly out: Operand;
   /** Natural-log LSE [T, Hq], f32. Must not overlap the inputs. */
   readonly lse: Operand;
-}
-
-/** Positions [first, first + count) of a sequence. */
-export interface KvSegment {
-  readonly first: number;
-  readonly count: number;
 }
 
 /** What every backend computes from, after the checks. */
@@ -100,11 +100,13 @@ export interface PartialAttentionPlan {
   readonly scale: number;
   /** 0 when there is none. */
   readonly softcap: number;
-  /** Row of the block table of each query token. */
+  /** Row of the block table of each query token, and what it sees: as in {@link VisibleKeys}. */
   readonly sequences: Int32Array;
-  /** Visible local indexes [start, end) of each query token; both -1 for padding, which sees not even a sink. */
   readonly starts: Int32Array;
   readonly ends: Int32Array;
+  readonly table: BlockTable;
+  /** The plan that these came from; undefined when they were checked in this call. */
+  readonly planned: AttentionPlan | undefined;
   /** Sinks of the query heads; undefined when there are none. */
   readonly sinks: Float32Array | undefined;
   /** Scale of each KV head; undefined when the caches are not quantised, or their rows have scales. */
@@ -118,10 +120,7 @@ const QUERY_DTYPES: readonly DType[] = [...FLOATS, "f8e4m3"];
 export function planPartialAttention(args: PartialAttentionArgs): PartialAttentionPlan {
   const name = "partialAttention";
   expectArguments(name, args);
-  const { query, keyCache, valueCache, blockTable, out, lse } = args;
-  expectTensor(name, "blockTable", blockTable);
-  expectList(name, "sequences", args.sequences);
-  expectList(name, "positions", args.positions);
+  const { query, keyCache, valueCache, out, lse } = args;
   expectShape(name, "query", query, [null, null, null]);
   expectDType(name, "query", query, QUERY_DTYPES);
   const [tokens = 0, queryHeads = 0, keyDim = 0] = query.shape;
@@ -134,8 +133,6 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
   expectDType(name, "valueCache", valueCache, [keyCache.dtype]);
   expectUnitStride(name, "valueCache", valueCache);
   const valueDim = valueCache.shape[3] ?? 0;
-  expectShape(name, "blockTable", blockTable, [null, null]);
-  expectDType(name, "blockTable", blockTable, ["i32"]);
   expectShape(name, "out", out, [tokens, queryHeads, valueDim]);
   expectDType(name, "out", out, ["f32"]);
   expectShape(name, "lse", lse, [tokens, queryHeads]);
@@ -156,19 +153,47 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
   for (const keyScale of keyScales ?? []) checkScoreFactor(name, "scale times keyScale", scale * keyScale * worth);
   const softcap = args.softcap ?? 0;
   if (args.softcap !== undefined) checkSoftcap(name, args.softcap);
-  if (args.window !== undefined) expectInteger(name, "window", args.window, 1, 2 ** 31 - 1);
-  const shard = args.shard ?? UNSHARDED;
-  checkKvShard(name, shard, blockSize);
-  checkSegments(name, args);
-  checkOverlap(name, args);
-  const ranges = checkRanges(name, args, shard, tokens, numBlocks, blockSize);
+  const { sequences, starts, ends, table } = visibleKeys(name, args, tokens, { numBlocks, blockSize });
+  checkOverlap(name, args, table.tensor);
   const sizes = { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup };
-  return { ...sizes, scale, softcap, ...ranges, sinks, keyScales, valueScales };
+  const visible = { sequences, starts, ends, table, planned: args.plan };
+  return { ...sizes, scale, softcap, ...visible, sinks, keyScales, valueScales };
+}
+
+const STEP_ARGUMENTS = ["blockTable", "sequences", "positions", "shard", "segments", "window"] as const;
+
+/** What the query tokens see, by the plan or by what is checked now. */
+function visibleKeys(name: string, args: PartialAttentionArgs, tokens: number, size: PagedCacheSize): VisibleKeys {
+  if (args.plan === undefined) {
+    for (const argument of ["sequences", "positions"] as const) {
+      expectList(name, argument, args[argument]);
+      const { length } = args[argument];
+      if (length !== tokens) {
+        throw new ArgumentError(name, argument, `${tokens} entries, one per query token`, String(length));
+      }
+    }
+    return checkAttentionStep(name, args, size);
+  }
+  for (const argument of STEP_ARGUMENTS) {
+    if (args[argument] === undefined) continue;
+    throw new ArgumentError(name, argument, "left out with a plan, which has it", "given");
+  }
+  const visible = visibleOfPlan(name, args.plan, size);
+  if (visible.tokens === tokens) return visible;
+  throw new ArgumentError(name, "query", `of ${visible.tokens} tokens, as was planned`, `${tokens}`);
+}
+
+/** The same arguments with the step itself in place of its plan, for backends that check it elsewhere. */
+export function unplanned(args: PartialAttentionArgs): UnplannedAttentionArgs {
+  if (args.plan === undefined) return args;
+  const { plan, ...operands } = args;
+  const step: AttentionStep = plan.step;
+  return { ...(operands as AttentionOperands), ...step };
 }
 
 /** Nothing that is written may overlap anything else. */
-function checkOverlap(name: string, args: PartialAttentionArgs): void {
-  const { query, keyCache, valueCache, blockTable, sinks, out, lse } = args;
+function checkOverlap(name: string, args: PartialAttentionArgs, blockTable: Tensor): void {
+  const { query, keyCache, valueCache, sinks, out, lse } = args;
   expectWritable(name, "out", out);
   expectWritable(name, "lse", lse);
   expectApart(name, "lse", lse, "out", out);
@@ -232,89 +257,4 @@ function checkHeadGroup(
     );
   }
   return { size, offset };
-}
-
-function checkSegments(name: string, { segments, shard, blockTable }: PartialAttentionArgs): void {
-  if (segments === undefined) return;
-  if ((shard?.count ?? 1) > 1) {
-    throw new ArgumentError(name, "segments", `left out for shard ${shard?.index} of ${shard?.count}`, "given");
-  }
-  expectList(name, "segments", segments);
-  const rows = blockTable.shape[0] ?? 0;
-  if (segments.length !== rows) {
-    throw new ArgumentError(name, "segments", `${rows}, one per row of blockTable`, String(segments.length));
-  }
-  for (let row = 0; row < rows; row++) {
-    const segment: unknown = segments[row];
-    if (typeof segment !== "object" || segment === null) {
-      throw new ArgumentError(name, `segments[${row}]`, "an object with first and count", describe(segment));
-    }
-    const { first, count } = segment as KvSegment;
-    expectInteger(name, `segments[${row}].first`, first, 0, 2 ** 31 - 2);
-    expectInteger(name, `segments[${row}].count`, count, 0, 2 ** 31 - 2);
-  }
-}
-
-/** The part of [start, end) that a segment holds, relative to its first position. */
-function withinSegment(start: number, end: number, { first, count }: KvSegment): { start: number; end: number } {
-  const stop = Math.min(Math.max(end - first, 0), count);
-  return { start: Math.min(Math.max(start - first, 0), stop), end: stop };
-}
-
-function checkRanges(
-  name: string,
-  args: PartialAttentionArgs,
-  shard: KvShard,
-  tokens: number,
-  numBlocks: number,
-  blockSize: number,
-): { sequences: Int32Array; starts: Int32Array; ends: Int32Array } {
-  const { blockTable, positions } = args;
-  const [batch = 0, maxBlocks = 0] = blockTable.shape;
-  for (const argument of ["sequences", "positions"] as const) {
-    if (args[argument].length !== tokens) {
-      throw new ArgumentError(name, argument, `${tokens} entries, one per query token`, String(args[argument].length));
-    }
-  }
-  const sequences = new Int32Array(tokens);
-  const starts = new Int32Array(tokens);
-  const ends = new Int32Array(tokens);
-  const checkedBlocks = new Int32Array(batch);
-  const elements = blockTable.elements;
-  const [rowStride = 0, columnStride = 0] = blockTable.strides;
-  for (let token = 0; token < tokens; token++) {
-    const sequence = args.sequences[token] ?? -1;
-    expectInteger(name, `sequences[${token}]`, sequence, 0, batch - 1);
-    const position = positions[token] ?? -2;
-    expectInteger(name, `positions[${token}]`, position, -1, 2 ** 31 - 2);
-    const visible = visibleRange(shard, position, args.window);
-    const segment = args.segments?.[sequence];
-    const { start, end } = segment === undefined ? visible : withinSegment(visible.start, visible.end, segment);
-    const blocks = Math.ceil(end / blockSize);
-    if (blocks > maxBlocks) {
-      throw new ArgumentError(
-        name,
-        "blockTable",
-        `at least ${blocks} blocks wide for position ${position} of sequence ${sequence}`,
-        `${maxBlocks} blocks wide`,
-      );
-    }
-    const first = Math.max(Math.floor(start / blockSize), checkedBlocks[sequence] ?? 0);
-    for (let index = start < end ? first : blocks; index < blocks; index++) {
-      const block = elements[sequence * rowStride + index * columnStride] ?? -1;
-      if (block < 0 || block >= numBlocks) {
-        throw new ArgumentError(
-          name,
-          `blockTable[${sequence}, ${index}]`,
-          `from 0 to ${numBlocks - 1}, a block of the cache`,
-          String(block),
-        );
-      }
-    }
-    if (args.window === undefined) checkedBlocks[sequence] = Math.max(checkedBlocks[sequence] ?? 0, blocks);
-    sequences[token] = sequence;
-    starts[token] = position < 0 ? -1 : start;
-    ends[token] = position < 0 ? -1 : end;
-  }
-  return { sequences, starts, ends };
 }

@@ -5,7 +5,7 @@ import { expectRejected, TEST_TIMEOUT_MS, testCases } from "../../testing/op-cas
 import { Random } from "../../testing/random.ts";
 import { openTestBackends } from "../../testing/test-backends.ts";
 import { type AttentionRow, buildAttention, type HeapPartialAttentionArgs, PARTIAL_ATTENTION_CASES } from "./cases.ts";
-import type { PartialAttentionArgs } from "./index.ts";
+import type { UnplannedAttentionArgs } from "./index.ts";
 import { partialAttentionReference } from "./reference.ts";
 
 setDefaultTimeout(120_000);
@@ -22,6 +22,26 @@ testCases(heap, backends, {
   ],
   reference: partialAttentionReference,
   run: (backend, args) => backend.partialAttention(args),
+});
+
+testCases(heap, backends, {
+  name: "partialAttention of a plan",
+  cases: PARTIAL_ATTENTION_CASES,
+  outputs: (args) => [
+    ["out", args.out],
+    ["lse", args.lse],
+  ],
+  reference: partialAttentionReference,
+  run: (backend, args) => {
+    const { blockTable, sequences, positions, shard, segments, window, ...operands } = args;
+    const [numBlocks = 0, blockSize = 0] = args.keyCache.shape;
+    const optional = { ...(shard && { shard }), ...(segments && { segments }), ...(window && { window }) };
+    const plan = backend.planAttention({ blockTable, sequences, positions, ...optional }, { numBlocks, blockSize });
+    const done = backend.partialAttention({ ...operands, plan });
+    // An op has what it needs of its plan when it returns.
+    plan.free();
+    return done;
+  },
 });
 
 /** Two tokens in one block, one head of two columns; the query is the second token. */
@@ -60,7 +80,7 @@ test("the reference computes what can be worked out by hand", () => {
 const good = twoTokens();
 const tensor = (dtype: "f32" | "f16" | "i32", ...shape: number[]): Tensor => Tensor.empty(heap, dtype, shape).fill(0);
 const quantised = Tensor.zeros(heap, "f8e4m3", [1, 2, 1, 2]);
-const BAD: readonly [what: string, changes: Partial<PartialAttentionArgs>, message: RegExp][] = [
+const BAD: readonly [what: string, changes: Partial<UnplannedAttentionArgs>, message: RegExp][] = [
   ["a query of two dimensions", { query: tensor("f32", 1, 2) }, /`query` must be of shape \[any, any, any\]/],
   ["an integer query", { query: tensor("i32", 1, 1, 2) }, /`query` must be of dtype f32, f16, bf16, f8e4m3/],
   ["keys of another head dim", { keyCache: tensor("f32", 1, 2, 1, 3) }, /`keyCache` must be of shape/],

@@ -26,8 +26,7 @@ export function partialAttentionReference(args: PartialAttentionArgs): void {
     const scales = args[argument];
     return scales === undefined ? undefined : expectHeapTensor(name, argument, scales).toNumbers();
   });
-  const blocks = args.blockTable.toNumbers();
-  const maxBlocks = args.blockTable.dim(1);
+  const { table } = plan;
   const out = expectHeapTensor(name, "out", args.out);
   const lse = expectHeapTensor(name, "lse", args.lse);
   const outs = new Float64Array(tokens * queryHeads * valueDim);
@@ -39,7 +38,8 @@ export function partialAttentionReference(args: PartialAttentionArgs): void {
     const sequence = plan.sequences[token] ?? 0;
     /** Cache row (block, offset within it, KV head) of a local index. */
     const cacheRow = (local: number, kvHead: number): number => {
-      const block = blocks[sequence * maxBlocks + Math.floor(local / blockSize)] ?? 0;
+      const column = Math.floor(local / blockSize);
+      const block = table.elements[sequence * table.rowStride + column * table.columnStride] ?? 0;
       return (block * blockSize + (local % blockSize)) * kvHeads + kvHead;
     };
     for (let head = 0; head < queryHeads; head++) {

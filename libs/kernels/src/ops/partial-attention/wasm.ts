@@ -25,7 +25,7 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
   const query = expectHeapTensor(name, "query", args.query, heap);
   const keyCache = expectHeapTensor(name, "keyCache", args.keyCache, heap);
   const valueCache = expectHeapTensor(name, "valueCache", args.valueCache, heap);
-  const blockTable = expectHeapTensor(name, "blockTable", args.blockTable, heap);
+  const blockTable = expectHeapTensor(name, "blockTable", plan.table.tensor, heap);
   const out = expectHeapTensor(name, "out", args.out, heap);
   const lse = expectHeapTensor(name, "lse", args.lse, heap);
   const [keyRowScales, valueRowScales] = (["keyScaleCache", "valueScaleCache"] as const).map((argument) => {
@@ -47,7 +47,8 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
   put(keyCache.byteOffset, ...byteStrides(keyCache).slice(0, 3));
   put(valueCache.byteOffset, ...byteStrides(valueCache).slice(0, 3));
   put(blockTable.byteOffset, ...byteStrides(blockTable));
-  put(pointer + offsets.sequences, pointer + offsets.starts, pointer + offsets.ends);
+  const visibleAt = plan.planned?.byteOffset ?? pointer + offsets.visible;
+  put(visibleAt, visibleAt + plan.tokens * 4, visibleAt + plan.tokens * 8);
   put(plan.tokens, plan.queryHeads, plan.keyDim, plan.valueDim, plan.blockSize);
   put(plan.headGroup.size, plan.headGroup.offset);
   putFloat(plan.scale * Math.LOG2E);
@@ -74,9 +75,12 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
     if (scales === undefined) put(0, 0, 0, 0);
     else put(scales.byteOffset, ...byteStrides(scales).slice(0, 3));
   }
-  ints.set(plan.sequences, offsets.sequences >> 2);
-  ints.set(plan.starts, offsets.starts >> 2);
-  ints.set(plan.ends, offsets.ends >> 2);
+  if (plan.planned === undefined) {
+    const visible = offsets.visible >> 2;
+    ints.set(plan.sequences, visible);
+    ints.set(plan.starts, visible + plan.tokens);
+    ints.set(plan.ends, visible + 2 * plan.tokens);
+  }
   kernel(pointer);
 }
 
@@ -99,9 +103,7 @@ function layOutScratch(plan: PartialAttentionPlan, kvHeads: number) {
   };
   take(256);
   const offsets = {
-    sequences: take(plan.tokens * 4),
-    starts: take(plan.tokens * 4),
-    ends: take(plan.tokens * 4),
+    visible: take(plan.planned === undefined ? plan.tokens * 12 : 0),
     keyScales: take((plan.keyScales?.length ?? 0) * 4),
     valueScales: take((plan.valueScales?.length ?? 0) * 4),
     sinks: take(plan.sinks === undefined ? 0 : plan.queryHeads * 4),

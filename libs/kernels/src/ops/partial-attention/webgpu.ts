@@ -25,10 +25,9 @@ import {
   rowScaleOperand,
 } from "./kv-operand.ts";
 import { chooseMatrixAttention, matrixAttentionKernel } from "./matrix-attention.ts";
-import { encodePlan } from "./plan-words.ts";
+import { layerWords, stepWords, TABLE_WIDTH } from "./plan-words.ts";
 import { mergeBlocks, mergeKernel, mergeShape } from "./merge-splits.ts";
 import { scoreOwnership, teamExchange } from "./team-exchange.ts";
-import { workItems } from "./work-items.ts";
 
 const ATTENTION_SOURCE = ["./attention-params.wgsl", "./partial-attention.wgsl"]
   .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
@@ -59,7 +58,7 @@ export function recordPartialAttention(
   const rowPlaces = [keyRegion, valueRegion].flatMap(({ first, strides }) => [first, ...strides.slice(0, 3)]);
   const chunk = kvChunkShape(kvDType, [keyDim, valueDim, ...rowPlaces]);
   const headsTogether = Math.min(headGroup.size, queryHeads);
-  const tableKeys = (args.blockTable.shape[1] ?? 0) * plan.blockSize;
+  const tableKeys = plan.table.columns * plan.blockSize;
   const queryDType = query.dtype === "f8e4m3" ? query.dtype : floatDType(query.dtype);
   const queryUnit = keyDim % 4 === 0 && queryRegion.first % 4 === 0 ? 4 : 1;
   const matrices =
@@ -85,7 +84,8 @@ export function recordPartialAttention(
       ? lanesAndRows(recorder.gpu, keyDim, valueDim, chunk)
       : { lanes: 1, mostRows: matrices.mostRows };
 
-  const items = workItems(plan, matrices === undefined ? Math.max(1, Math.floor(mostRows / headsTogether)) : 1);
+  const step = stepWords(plan, matrices === undefined ? Math.max(1, Math.floor(mostRows / headsTogether)) : 1);
+  const { items } = step;
   const itemTokens = items.reduce((most, item) => Math.max(most, item.tokens), 1);
   const rowGroups = Math.ceil((headsTogether * itemTokens) / mostRows);
   const rows = Math.ceil((headsTogether * itemTokens) / rowGroups);
@@ -125,7 +125,7 @@ export function recordPartialAttention(
     mergeKernel(recorder, plan, merging);
   }
 
-  const planWords = encodePlan(args, plan, items);
+  const planWords = layerWords(keyCache.dtype, plan, step);
   const planRegion = recorder.words(planWords.words);
   const outRegion = recorder.write(out);
   const lseRegion = recorder.write(lse);
@@ -149,9 +149,9 @@ export function recordPartialAttention(
     queryRegion.first,
     ...[keyRegion.first, keyBlock, keySlot, keyHead].map(inUnits),
     ...[valueRegion.first, valueBlock, valueSlot, valueHead].map(inUnits),
-    planWords.tableWidth,
-    planWords.tokensAt,
-    planWords.tableAt,
+    TABLE_WIDTH,
+    step.tokensAt,
+    step.tableAt,
     outRegion.first,
     lseRegion.first,
     float32Bits(plan.scale),
@@ -170,7 +170,7 @@ export function recordPartialAttention(
     splits,
     splitKeys,
     queryHeads,
-    planWords.tokensAt,
+    step.tokensAt,
     outRegion.first,
     lseRegion.first,
     planWords.sinksAt,
