@@ -1,9 +1,10 @@
-// `bun run bench`: collectives, long contexts and decoding, each with its ceiling or peer timed in the same run. Ops have benches
+// `bun run bench`: collectives, long contexts, the cost of a layer, and decoding, each with its ceiling or peer timed in the same run. Ops have benches
 // of their own: `bun run bench:cpu` and `bun run bench:gpu`.
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { benchCollectives } from "./collectives.ts";
 import { benchDecode } from "./decode.ts";
+import { benchLayerOverhead } from "./layer-overhead.ts";
 import { benchLongContext } from "./long-context.ts";
 
 const { values } = parseArgs({ options: { only: { type: "string" } } });
@@ -15,6 +16,7 @@ const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
     },
   ],
   ["long-context", benchLongContext],
+  ["layer-overhead", benchLayerOverhead],
   ["decode", benchDecode],
 ]);
 
