@@ -196,7 +196,7 @@ export class DcpAttention {
     this.#checkQueries("beginPrefill", Math.ceil(total / size));
     this.#checkQueries("beginPrefill", Math.max(...pcpRows(tokens, size).map(({ length }) => length)));
     const step = this.#sequences.begin(items.map(({ sequence, tokens: count }) => ({ sequence, tokens: count })));
-    this.#prefillPlan = planPrefill(step, tokens, rank, size);
+    this.#prefillPlan = planPrefill(step, tokens, rank, size, this.#options);
     return this.#prefillPlan;
   }
 
@@ -219,7 +219,7 @@ export class DcpAttention {
     const started = performance.now();
     if (this.#sequences.copying !== undefined) await this.#sequences.copying;
     this.#keepRefusal(() => this.#caches.checkFinite(layer, key, value));
-    const written = this.#caches.write(layer, key, value, plan.slotMapping);
+    const written = this.#caches.write(layer, key, value, plan.slotPlan);
     if (written !== undefined) await written;
     this.#decode.times.attentionMs += performance.now() - started;
   }

@@ -1,4 +1,4 @@
-import type { Completion, KernelBackend, Operand } from "@lockstep/kernels";
+import type { Completion, KernelBackend, Operand, SlotPlan } from "@lockstep/kernels";
 import { expectFiniteRows } from "./finite-rows.ts";
 import { type KvScaling, type LayerScales, layerScales, scalesPerToken } from "./kv-scales.ts";
 import { ArgumentError, type DType, Tensor, describe } from "@lockstep/tensor";
@@ -118,7 +118,7 @@ export class KvCaches {
   }
 
   /** Stores rows of new tokens at their slots. @throws ArgumentError when values are missing, or given for MLA */
-  write(layer: number, key: Tensor, value: Tensor | undefined, slotMapping: Int32Array): Completion {
+  write(layer: number, key: Tensor, value: Tensor | undefined, slotMapping: SlotPlan): Completion {
     this.checkValue(value);
     const { backend } = this.#shape;
     const keyCache = this.key(layer);

@@ -1,4 +1,12 @@
-import { globalPosition, type KvSegment, type KvShard, localLength } from "@lockstep/kernels";
+import {
+  type AttentionPlan,
+  globalPosition,
+  type KvSegment,
+  type KvShard,
+  localLength,
+  type PagedCacheSize,
+  SlotPlan,
+} from "@lockstep/kernels";
 import { type Allocator, Tensor } from "@lockstep/tensor";
 import { type ContextRange, type ContextSegment, contextChunks } from "./context-chunks.ts";
 import { pcpRows } from "./pcp-rows.ts";
@@ -10,6 +18,8 @@ export interface PrefillPlan {
   readonly step: StepPlan;
   /** Which of the step's tokens each PCP rank brings, as indexes into the step's. */
   readonly rowsOf: readonly Int32Array[];
+  /** Slots of these tokens on this rank, of each PCP rank's, checked once for all layers. */
+  readonly slotPlans: readonly SlotPlan[];
   /** This rank's: its tokens are the rows of its queries, keys and values. */
   readonly rows: Int32Array;
   /** Place in the step of the sequence of each of this rank's tokens, and the token's global position. */
@@ -18,12 +28,25 @@ export interface PrefillPlan {
 }
 
 /** The part of a prefill plan that this rank brings, of a PCP group in which it has place `rank`. */
-export function planPrefill(step: StepPlan, tokens: readonly number[], rank: number, size: number): PrefillPlan {
+export function planPrefill(
+  step: StepPlan,
+  tokens: readonly number[],
+  rank: number,
+  size: number,
+  caches: PagedCacheSize,
+): PrefillPlan {
   const rowsOf = pcpRows(tokens, size);
   const rows = rowsOf[rank] ?? new Int32Array();
   return {
     step,
     rowsOf,
+    slotPlans: rowsOf.map(
+      (own) =>
+        new SlotPlan(
+          own.map((row) => step.slotMapping[row] ?? -1),
+          caches,
+        ),
+    ),
     rows,
     sequences: rows.map((row) => step.sequences[row] ?? 0),
     positions: rows.map((row) => step.positions[row] ?? -1),
@@ -45,6 +68,12 @@ export interface PrefillChunk {
   /** Blocks of the workspace [segments, widest], i32, and what they hold. */
   readonly blockTable: Tensor;
   readonly segments: readonly KvSegment[];
+}
+
+/** A chunk with its checks done once for all layers: what this rank's tokens see of it, and where the rows of each shard go. */
+export interface PlannedChunk extends PrefillChunk {
+  readonly plan: AttentionPlan;
+  readonly slotPlans: readonly SlotPlan[];
 }
 
 /** What chunks are cut for. */

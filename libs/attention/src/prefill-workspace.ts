@@ -1,8 +1,8 @@
 import type { ProcessGroup } from "@lockstep/dist-groups";
-import type { AttentionOperands, KernelBackend, KvShard, Operand } from "@lockstep/kernels";
+import type { AttentionOperands, KernelBackend, KvShard, Operand, SlotPlan } from "@lockstep/kernels";
 import { type Allocator, type DType, Tensor } from "@lockstep/tensor";
 import type { KvCaches } from "./kv-caches.ts";
-import type { PrefillChunk } from "./prefill-plan.ts";
+import type { PlannedChunk } from "./prefill-plan.ts";
 
 /** What a workspace is made for. */
 export interface WorkspaceOptions {
@@ -66,7 +66,7 @@ export class PrefillWorkspace {
   }
 
   /** Fills the workspace with a chunk. Every rank of the KV group calls it for every chunk, whether or not it attends to it. */
-  async gather(layer: number, { ownSlots, workspaceSlots }: PrefillChunk): Promise<void> {
+  async gather(layer: number, { ownSlots, workspaceSlots, slotPlans }: PlannedChunk): Promise<void> {
     const { backend, kvGroup, deadlineMs } = this.#options;
     const own: Tensor[] = [];
     for (const part of this.#parts) {
@@ -82,7 +82,7 @@ export class PrefillWorkspace {
     const foreign = workspaceSlots.reduce((sum, { length }, rank) => sum + (rank === kvGroup.rank ? 0 : length), 0);
     const writes = kvGroup.readPeers(
       own,
-      (peers) => peers.flatMap((rows, rank) => this.#place(rows, workspaceSlots[rank] ?? new Int32Array())),
+      (peers) => peers.flatMap((rows, rank) => this.#place(rows, slotPlans[rank])),
       { deadlineMs, bytesRead: Math.round(foreign * rowBytes) },
     );
     await Promise.all(writes);
@@ -109,8 +109,9 @@ export class PrefillWorkspace {
   }
 
   /** Puts one rank's rows in their places, keys and values of a part in one op. */
-  #place(rows: readonly Tensor[], slotMapping: Int32Array) {
+  #place(rows: readonly Tensor[], slotMapping: SlotPlan | undefined) {
     let at = 0;
+    if (slotMapping === undefined) return [];
     return this.#parts.map(({ own, chunk }) => {
       const key = rows[at++] ?? own.key;
       if (chunk.value === undefined) {

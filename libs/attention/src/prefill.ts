@@ -1,10 +1,10 @@
 import type { HeadRange, ProcessGroup } from "@lockstep/dist-groups";
-import type { AttentionPlan, KernelBackend, KvShard } from "@lockstep/kernels";
+import { type KernelBackend, type KvShard, SlotPlan } from "@lockstep/kernels";
 import { Arena, type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { AttentionVariant } from "./attention-variant.ts";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
 import type { KvCaches } from "./kv-caches.ts";
-import { type PrefillChunk, type PrefillPlan, prefillChunks } from "./prefill-plan.ts";
+import { type PlannedChunk, type PrefillPlan, prefillChunks } from "./prefill-plan.ts";
 import { PrefillWorkspace, type WorkspaceOptions } from "./prefill-workspace.ts";
 
 /** What prefill on one rank is made for. */
@@ -103,7 +103,7 @@ export class Prefill {
     caches.checkValue(value);
     if (pcpGroup === undefined) {
       caches.checkFinite(layer, key, value);
-      return caches.write(layer, key, value, plan.step.slotMapping);
+      return caches.write(layer, key, value, plan.step.slotPlan);
     }
     const own = value === undefined ? [key] : [key, value];
     const bytesRead =
@@ -120,8 +120,8 @@ export class Prefill {
           return [];
         }
         return peers.map(([peerKey = key, peerValue], rank) => {
-          const slots = plan.rowsOf[rank]?.map((row) => plan.step.slotMapping[row] ?? -1) ?? new Int32Array();
-          return caches.write(layer, peerKey, peerValue, slots);
+          const slots = plan.slotPlans[rank];
+          return slots === undefined ? undefined : caches.write(layer, peerKey, peerValue, slots);
         });
       },
       { deadlineMs, bytesRead: Math.round(bytesRead) },
@@ -203,6 +203,7 @@ export class Prefill {
         const step = { blockTable, sequences, positions, segments };
         planned.push({
           ...chunk,
+          slotPlans: chunk.workspaceSlots.map((slots) => new SlotPlan(slots, size)),
           plan: backend.planAttention(window === undefined ? step : { ...step, window }, size),
         });
       }
@@ -236,11 +237,6 @@ export class Prefill {
       lse: into.lse,
     });
   }
-}
-
-/** A chunk, and what this rank's tokens see of it. */
-interface PlannedChunk extends PrefillChunk {
-  readonly plan: AttentionPlan;
 }
 
 interface State {

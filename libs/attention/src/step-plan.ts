@@ -1,4 +1,4 @@
-import { type KvShard, kvSlot } from "@lockstep/kernels";
+import { type KvShard, kvSlot, SlotPlan } from "@lockstep/kernels";
 import { type Allocator, ArgumentError, describe, Tensor } from "@lockstep/tensor";
 import type { BlockManager } from "./block-manager.ts";
 
@@ -19,6 +19,8 @@ export interface StepPlan {
   readonly queries: number;
   /** Cache slot of each new token on this rank, or -1. */
   readonly slotMapping: Int32Array;
+  /** The same, checked once for all layers. */
+  readonly slotPlan: SlotPlan;
   /** Row of the block table of each query token. */
   readonly sequences: Int32Array;
   /** Global position of each query token; -1 for a query of an empty sequence. */
@@ -86,5 +88,6 @@ export function planStep(
       positions[query++] = Math.max(-1, length - wanted + index);
     }
   }
-  return { tokens, queries, slotMapping, sequences, positions, blockTable };
+  const slotPlan = new SlotPlan(slotMapping, { numBlocks: manager.totalBlocks, blockSize });
+  return { tokens, queries, slotMapping, slotPlan, sequences, positions, blockTable };
 }

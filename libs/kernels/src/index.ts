@@ -25,7 +25,6 @@ export {
   AttentionPlan,
   type AttentionStep,
   type KvSegment,
-  type PagedCacheSize,
 } from "./ops/partial-attention/attention-plan.ts";
 export {
   type AttentionOperands,
@@ -36,4 +35,6 @@ export {
 export { checkScoreFactor, checkSink, checkSoftcap } from "./ops/partial-attention/score-numbers.ts";
 export type { UnpackSeqArgs } from "./ops/unpack-seq/index.ts";
 export type { WriteKvCacheArgs } from "./ops/write-kv-cache/index.ts";
+export { SlotPlan } from "./ops/write-kv-cache/slot-plan.ts";
+export type { PagedCacheSize } from "./paged-cache-size.ts";
 export { checkScale, isQuantised, KV_DTYPES, type KvScale } from "./quantised-kv.ts";

@@ -14,6 +14,7 @@ import {
   type PackSeqArgs,
   type PagedCacheSize,
   type PartialAttentionArgs,
+  SlotPlan,
   type UnpackSeqArgs,
   unplanned,
   type WriteKvCacheArgs,
@@ -44,7 +45,12 @@ export abstract class CollectiveBackend implements KernelBackend {
   }
 
   writeKvCache(args: WriteKvCacheArgs): Completion {
-    return this.op("writeKvCache", args);
+    // As with plans of attention, below.
+    const { slotMapping } = args;
+    return this.op(
+      "writeKvCache",
+      slotMapping instanceof SlotPlan ? { ...args, slotMapping: slotMapping.slots } : args,
+    );
   }
 
   gatherKvCache(args: GatherKvCacheArgs): Completion {

@@ -12,13 +12,14 @@ import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
 import { mergeAttnStatesReference } from "../ops/merge-attn-states/reference.ts";
 import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
 import { packSeqReference } from "../ops/pack-seq/reference.ts";
-import { AttentionPlan, type AttentionStep, type PagedCacheSize } from "../ops/partial-attention/attention-plan.ts";
+import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
 import type { PartialAttentionArgs } from "../ops/partial-attention/index.ts";
 import { partialAttentionReference } from "../ops/partial-attention/reference.ts";
 import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
 import { unpackSeqReference } from "../ops/unpack-seq/reference.ts";
 import type { WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
 import { writeKvCacheReference } from "../ops/write-kv-cache/reference.ts";
+import type { PagedCacheSize } from "../paged-cache-size.ts";
 import { copyRaw } from "./raw-elements.ts";
 
 /** Every op in plain float64 TypeScript: slow, and right at a glance. What the other backends are checked against. */

@@ -12,13 +12,14 @@ import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
 import { mergeAttnStatesWasm } from "../ops/merge-attn-states/wasm.ts";
 import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
 import { packSeqWasm } from "../ops/pack-seq/wasm.ts";
-import { AttentionPlan, type AttentionStep, type PagedCacheSize } from "../ops/partial-attention/attention-plan.ts";
+import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
 import type { PartialAttentionArgs } from "../ops/partial-attention/index.ts";
 import { partialAttentionWasm } from "../ops/partial-attention/wasm.ts";
 import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
 import { unpackSeqWasm } from "../ops/unpack-seq/wasm.ts";
 import type { WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
 import { writeKvCacheWasm } from "../ops/write-kv-cache/wasm.ts";
+import type { PagedCacheSize } from "../paged-cache-size.ts";
 import { copyStrided } from "./strided-copy.ts";
 import { WasmKernels } from "./wasm-kernels.ts";
 

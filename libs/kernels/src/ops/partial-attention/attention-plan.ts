@@ -2,6 +2,7 @@
 // as FlashInfer's `plan()` and `run()`.
 import { ArgumentError, describe, type SharedHeap, Tensor, UseAfterFree } from "@lockstep/tensor";
 import { checkKvShard, type KvShard, UNSHARDED, visibleRange } from "../../kv-ownership.ts";
+import { checkPagedCacheSize, type PagedCacheSize } from "../../paged-cache-size.ts";
 import { expectArguments, expectDType, expectInteger, expectList, expectShape, expectTensor } from "../../operand.ts";
 
 /** Positions [first, first + count) of a sequence. */
@@ -27,12 +28,6 @@ export interface AttentionStep {
   readonly segments?: readonly KvSegment[];
   /** Sliding window in global positions: a query sees at most this many positions, its own included. Default: all. */
   readonly window?: number;
-}
-
-/** The size of the caches that a step is planned for. */
-export interface PagedCacheSize {
-  readonly numBlocks: number;
-  readonly blockSize: number;
 }
 
 /** Blocks of sequences: entry (row, column) is element row * rowStride + column * columnStride. */
@@ -124,7 +119,7 @@ export class AttentionPlan implements Disposable {
     this.step = {
       ...step,
       blockTable: this.#visible.table.tensor,
-      sequences: this.#visible.sequences,
+      sequences: Int32Array.from(step.sequences),
       positions: Int32Array.from(step.positions),
       ...(step.segments === undefined ? {} : { segments: Array.from(step.segments, (segment) => ({ ...segment })) }),
     };
@@ -162,13 +157,6 @@ export function visibleOfPlan(name: string, plan: AttentionPlan, size: PagedCach
     throw new ArgumentError(name, "keyCache", planned, `${size.numBlocks} blocks of ${size.blockSize}`);
   }
   return visible;
-}
-
-/** Throws ArgumentError unless the size is one of paged caches. */
-export function checkPagedCacheSize(name: string, size: PagedCacheSize): void {
-  expectArguments(name, size);
-  expectInteger(name, "numBlocks", size.numBlocks, 0, 2 ** 31 - 1);
-  expectInteger(name, "blockSize", size.blockSize, 1, 2 ** 20);
 }
 
 function checkSegments(name: string, { segments, shard, blockTable }: AttentionStep): void {

@@ -10,6 +10,7 @@ import {
   type Operand,
 } from "../../operand.ts";
 import { expectApart, expectWritable } from "../../overlapping-operands.ts";
+import type { PagedCacheSize } from "../../paged-cache-size.ts";
 import { checkScale, KV_DTYPES, type KvScale } from "../../quantised-kv.ts";
 import { expectUnitStride } from "../write-kv-cache/index.ts";
 import {
@@ -17,7 +18,6 @@ import {
   type AttentionStep,
   type BlockTable,
   checkAttentionStep,
-  type PagedCacheSize,
   type VisibleKeys,
   visibleOfPlan,
 } from "./attention-plan.ts";

@@ -1,7 +1,8 @@
-import { ArgumentError, describe, formatShape } from "@lockstep/tensor";
-import { expectArguments, expectDType, expectList, expectShape, FLOATS, type Operand } from "../../operand.ts";
+import { ArgumentError, formatShape } from "@lockstep/tensor";
+import { expectArguments, expectDType, expectShape, FLOATS, type Operand } from "../../operand.ts";
 import { expectApart, expectWritable } from "../../overlapping-operands.ts";
 import { checkScale, isQuantised, KV_DTYPES, type KvScale } from "../../quantised-kv.ts";
+import { type SlotPlan, slotsOf } from "./slot-plan.ts";
 
 /**
  * Scatters the keys and values of new tokens into a paged KV cache. Token t goes to block
@@ -24,8 +25,8 @@ export interface WriteKvCacheArgs {
   readonly key: Operand;
   /** Values [T, Hkv, Dv] of key's dtype. Left out for MLA, whose values are columns of the keys. */
   readonly value?: Operand;
-  /** Slot of each of the T tokens, or -1. No slot may occur twice. */
-  readonly slotMapping: ArrayLike<number>;
+  /** Slot of each of the T tokens, or -1, no slot twice; or such slots that were checked before, once for all layers. */
+  readonly slotMapping: ArrayLike<number> | SlotPlan;
   /** Key cache [numBlocks, blockSize, Hkv, Dk], f32, f16, bf16, f8e4m3 or i8; the last dimension has stride 1. */
   readonly keyCache: Operand;
   /** Value cache [numBlocks, blockSize, Hkv, Dv] of keyCache's dtype, apart from it. Left out together with `value`. */
@@ -42,6 +43,8 @@ export interface WriteKvCacheArgs {
 
 /** What every backend needs to know besides the arguments, after the checks. */
 export interface WriteKvCachePlan {
+  /** Slot of each token, or -1. */
+  readonly slots: ArrayLike<number>;
   /** Factor on each head's keys and values before they are rounded; undefined when they are only moved or rounded, or rows have scales. */
   readonly keyFactors: Float32Array | undefined;
   readonly valueFactors: Float32Array | undefined;
@@ -54,7 +57,6 @@ export function checkWriteKvCache(args: WriteKvCacheArgs): WriteKvCachePlan {
   const { key, value, slotMapping, keyCache, valueCache } = args;
   expectShape(name, "key", key, [null, null, null]);
   expectShape(name, "keyCache", keyCache, [null, null, null, null]);
-  expectList(name, "slotMapping", slotMapping);
   const { dtype } = keyCache;
   expectDType(name, "keyCache", keyCache, KV_DTYPES);
   expectDType(name, "key", key, isQuantised(dtype) ? [...FLOATS, dtype] : FLOATS);
@@ -72,8 +74,8 @@ export function checkWriteKvCache(args: WriteKvCacheArgs): WriteKvCachePlan {
     expectDType(name, "valueCache", valueCache, [keyCache.dtype]);
     expectUnitStride(name, "valueCache", valueCache);
   }
-  checkSlots(name, slotMapping, tokens, numBlocks * blockSize);
   const plan = {
+    slots: slotsOf(name, slotMapping, tokens, { numBlocks, blockSize }),
     keyFactors: factors(name, "keyScale", args.keyScale, key, "keyCache", keyCache, args.keyScaleCache),
     valueFactors:
       value === undefined || valueCache === undefined
@@ -122,28 +124,6 @@ function factors(
     throw new ArgumentError(name, given, `left out for rows that are ${rows.dtype} already`, "given");
   }
   return checkScale(name, argument, scale, cacheName, cache, scaleCache)?.map((value) => 1 / value);
-}
-
-function checkSlots(name: string, slotMapping: ArrayLike<number>, tokens: number, slots: number): void {
-  if (slotMapping.length !== tokens) {
-    throw new ArgumentError(name, "slotMapping", `${tokens} slots, one per token of key`, String(slotMapping.length));
-  }
-  const seen = new Set<number>();
-  for (let token = 0; token < tokens; token++) {
-    const slot = slotMapping[token] ?? -2;
-    if (!Number.isInteger(slot) || slot < -1 || slot >= slots) {
-      throw new ArgumentError(
-        name,
-        "slotMapping",
-        `-1 or from 0 to ${slots - 1}`,
-        `${describe(slot)} at index ${token}`,
-      );
-    }
-    if (slot >= 0 && seen.has(slot)) {
-      throw new ArgumentError(name, "slotMapping", "slots that differ", `${slot} twice`);
-    }
-    seen.add(slot);
-  }
 }
 
 /** Throws unless the last dimension of a cache has stride 1. */

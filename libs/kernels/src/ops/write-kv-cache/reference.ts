@@ -6,15 +6,15 @@ import { checkWriteKvCache, type WriteKvCacheArgs } from "./index.ts";
 
 /** writeKvCache, token by token. */
 export function writeKvCacheReference(args: WriteKvCacheArgs): void {
-  const { keyFactors, valueFactors } = checkWriteKvCache(args);
+  const { slots, keyFactors, valueFactors } = checkWriteKvCache(args);
   const name = "writeKvCache";
   const key = expectHeapTensor(name, "key", args.key);
   const keyCache = expectHeapTensor(name, "keyCache", args.keyCache);
   const value = args.value === undefined ? undefined : expectHeapTensor(name, "value", args.value);
   const valueCache = args.valueCache === undefined ? undefined : expectHeapTensor(name, "valueCache", args.valueCache);
-  scatter(key, args.slotMapping, keyCache, keyFactors, scales("keyScaleCache", args.keyScaleCache));
+  scatter(key, slots, keyCache, keyFactors, scales("keyScaleCache", args.keyScaleCache));
   if (value === undefined || valueCache === undefined) return;
-  scatter(value, args.slotMapping, valueCache, valueFactors, scales("valueScaleCache", args.valueScaleCache));
+  scatter(value, slots, valueCache, valueFactors, scales("valueScaleCache", args.valueScaleCache));
 }
 
 function scales(argument: string, cache: Operand | undefined): Tensor | undefined {

@@ -8,7 +8,7 @@ const VIEW_WORDS = 17;
 
 /** writeKvCache by `write-kv-cache.as.ts`: keys, then values. */
 export function writeKvCacheWasm(kernels: WasmKernels, context: KernelContext, args: WriteKvCacheArgs): void {
-  const { keyFactors, valueFactors } = checkWriteKvCache(args);
+  const { slots, keyFactors, valueFactors } = checkWriteKvCache(args);
   const name = "writeKvCache";
   const { heap } = kernels;
   const key = expectHeapTensor(name, "key", args.key, heap);
@@ -26,7 +26,7 @@ export function writeKvCacheWasm(kernels: WasmKernels, context: KernelContext, a
   const [keyScales, valueScales] = [scales("keyScaleCache"), scales("valueScaleCache")];
   const { pointer, ints, floats } = kernels.reserve((VIEW_WORDS + tokens + heads) * 4);
   const factorsAt = VIEW_WORDS + tokens;
-  ints.set(args.slotMapping, VIEW_WORDS);
+  ints.set(slots, VIEW_WORDS);
   writeView(ints, key, keyCache, pointer + factorsAt * 4, keyScales);
   if (keyFactors !== undefined) floats.set(keyFactors, factorsAt);
   kernel(pointer, pointer + VIEW_WORDS * 4);

@@ -33,11 +33,11 @@ const WORKGROUPS_WANTED = 512;
 
 /** Records writeKvCache. `args` have been checked. */
 export function recordWriteKvCache(recorder: Recorder, args: WriteKvCacheArgs, plan: WriteKvCachePlan): void {
-  const { key, value, slotMapping, keyCache, valueCache } = args;
+  const { key, value, keyCache, valueCache } = args;
   expectContiguousOnGpu("writeKvCache", "key", key);
   if (value !== undefined) expectContiguousOnGpu("writeKvCache", "value", value);
-  const slots = recorder.words(slotMapping);
   const { keyFactors, valueFactors } = plan;
+  const slots = recorder.words(plan.slots);
   if (args.keyScaleCache !== undefined) {
     quantiseByRow(recorder, key, slots, keyCache, args.keyScaleCache);
     if (value !== undefined && valueCache !== undefined && args.valueScaleCache !== undefined) {
@@ -48,7 +48,7 @@ export function recordWriteKvCache(recorder: Recorder, args: WriteKvCacheArgs, p
   const operands: (readonly [rows: Operand, cache: Operand])[] = [];
   const add = (rows: Operand, cache: Operand, factors: Float32Array | undefined): void => {
     if (factors === undefined) operands.push([rows, cache]);
-    else quantiseRows(recorder, rows, slotMapping, cache, factors);
+    else quantiseRows(recorder, rows, plan.slots, cache, factors);
   };
   add(key, keyCache, keyFactors);
   if (value !== undefined && valueCache !== undefined) add(value, valueCache, valueFactors);

@@ -4,25 +4,34 @@ import { GpuTensor } from "../../gpu-tensor.ts";
 import { expectSameBits } from "../../testing/close.ts";
 import { expectRejected, TEST_TIMEOUT_MS, testCases } from "../../testing/op-case.ts";
 import { openTestBackends } from "../../testing/test-backends.ts";
-import { WRITE_KV_CACHE_CASES } from "./cases.ts";
+import { type HeapWriteKvCacheArgs, WRITE_KV_CACHE_CASES } from "./cases.ts";
 import type { WriteKvCacheArgs } from "./index.ts";
 import { writeKvCacheReference } from "./reference.ts";
+import { SlotPlan } from "./slot-plan.ts";
 
 setDefaultTimeout(120_000);
 
 const heap = SharedHeap.create(64 << 20);
 const backends = await openTestBackends(heap);
 
-testCases(heap, backends, {
-  name: "writeKvCache",
+const op = {
   cases: WRITE_KV_CACHE_CASES,
-  outputs: (args) =>
+  outputs: (args: HeapWriteKvCacheArgs) =>
     (["keyCache", "valueCache", "keyScaleCache", "valueScaleCache"] as const).flatMap((name) => {
       const tensor = args[name];
       return tensor === undefined ? [] : [[name, tensor] as const];
     }),
   reference: writeKvCacheReference,
-  run: (backend, args) => backend.writeKvCache(args),
+};
+testCases(heap, backends, { ...op, name: "writeKvCache", run: (backend, args) => backend.writeKvCache(args) });
+testCases(heap, backends, {
+  ...op,
+  name: "writeKvCache to planned slots",
+  run: (backend, args) => {
+    const [numBlocks = 0, blockSize = 0] = args.keyCache.shape;
+    const slotMapping = args.slotMapping instanceof SlotPlan ? args.slotMapping.slots : args.slotMapping;
+    return backend.writeKvCache({ ...args, slotMapping: new SlotPlan(slotMapping, { numBlocks, blockSize }) });
+  },
 });
 
 const f32 = (...shape: number[]): Tensor => Tensor.empty(heap, "f32", shape).fill(1);
