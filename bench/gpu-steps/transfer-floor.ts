@@ -7,7 +7,7 @@ import {
   MAP_MODE_WRITE,
   MAP_READ,
   MAP_WRITE,
-} from "../../libs/kernels/src/webgpu/buffer-usage.ts";
+} from "../../libs/kernels/src/device/buffer-usage.ts";
 import { STAGED_BYTES } from "../../libs/kernels/src/webgpu/submitter.ts";
 
 /**

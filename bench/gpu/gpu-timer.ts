@@ -1,4 +1,4 @@
-import { COPY_DST, COPY_SRC, MAP_MODE_READ, MAP_READ } from "../../libs/kernels/src/webgpu/buffer-usage.ts";
+import { COPY_DST, COPY_SRC, MAP_MODE_READ, MAP_READ } from "../../libs/kernels/src/device/buffer-usage.ts";
 
 const QUERY_RESOLVE = 0x0200;
 

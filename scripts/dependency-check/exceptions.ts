@@ -13,10 +13,6 @@ export const EXCEPTIONS: readonly Exception[] = [
   { from: "libs/kernels/src/reference/reference-backend.ts", to: "libs/kernels/src/ops/" },
   { from: "libs/kernels/src/wasm/wasm-backend.ts", to: "libs/kernels/src/ops/" },
   { from: "libs/kernels/src/webgpu/webgpu-backend.ts", to: "libs/kernels/src/ops/" },
-  // What a device is asked for: flags of buffers, sizes of its matrices. They belong to `device`.
-  { from: "libs/kernels/src/device/f16-packing.ts", to: "libs/kernels/src/webgpu/buffer-usage.ts" },
-  { from: "libs/kernels/src/device/subgroup-width.ts", to: "libs/kernels/src/webgpu/buffer-usage.ts" },
-  { from: "libs/kernels/src/device/gpu-device.ts", to: "libs/kernels/src/ops/partial-attention/subgroup-matrix.ts" },
   // Errors carry flight records, whose form stands with the reading of them, which knows the control block.
   { from: "libs/dist-groups/src/errors/errors.ts", to: "libs/dist-groups/src/flight-record/flight-record.ts" },
   {

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { COPY_DST, COPY_SRC, MAP_MODE_READ, MAP_READ, STORAGE } from "../webgpu/buffer-usage.ts";
+import { COPY_DST, COPY_SRC, MAP_MODE_READ, MAP_READ, STORAGE } from "./buffer-usage.ts";
 
 const read = (path: string): string => readFileSync(new URL(path, import.meta.url), "utf8");
 /** The kernel. Exported for its test. */

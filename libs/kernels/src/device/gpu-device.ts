@@ -1,10 +1,9 @@
 import { BackendUnavailable } from "../errors.ts";
 import { expectInteger } from "../operand.ts";
-import type { MatrixUnits } from "../ops/partial-attention/subgroup-matrix.ts";
 import { type AdapterKind, describeAdapter, isSoftwareAdapter, requestAdapter } from "./adapter.ts";
 import { type DawnInstance, eventLoopTurns, openDawn } from "./dawn.ts";
 import { packsHalvesExactly } from "./f16-packing.ts";
-import { hasMatrixUnits, MATRIX_FEATURES } from "./matrix-units.ts";
+import { hasMatrixUnits, MATRIX_FEATURES, type MatrixUnits } from "./matrix-units.ts";
 import { pinDriverLibraries } from "./pin-driver.ts";
 import { withGpuSelected } from "./select-gpu.ts";
 import { subgroupWidth } from "./subgroup-width.ts";

@@ -1,3 +1,6 @@
+/** How kernels multiply matrices: by the device's matrix units, or in plain arithmetic with the same results. */
+export type MatrixUnits = "native" | "emulated";
+
 /** What kernels that multiply matrices ask of a device. The types do not know Dawn's own features. */
 export const MATRIX_FEATURES = [
   "shader-f16",

@@ -1,5 +1,5 @@
 import { readFileSync } from "node:fs";
-import { COPY_DST, COPY_SRC, MAP_READ, STORAGE } from "../webgpu/buffer-usage.ts";
+import { COPY_DST, COPY_SRC, MAP_READ, STORAGE } from "./buffer-usage.ts";
 
 const SOURCE = readFileSync(new URL("./subgroup-width.wgsl", import.meta.url), "utf8");
 const THREADS = 128;

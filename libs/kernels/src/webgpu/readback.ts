@@ -1,5 +1,5 @@
 import { DeviceError } from "../errors.ts";
-import { COPY_DST, MAP_MODE_READ, MAP_READ } from "./buffer-usage.ts";
+import { COPY_DST, MAP_MODE_READ, MAP_READ } from "../device/buffer-usage.ts";
 
 const SMALLEST_BYTES = 65536;
 const DEADLINE_MS = 120_000;

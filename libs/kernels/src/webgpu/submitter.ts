@@ -1,7 +1,7 @@
 import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
 import type { GpuDevice } from "../device/gpu-device.ts";
 import { BindGroupCache, type BoundRange } from "./bind-group-cache.ts";
-import { COPY_DST, COPY_SRC, STORAGE, UNIFORM } from "./buffer-usage.ts";
+import { COPY_DST, COPY_SRC, STORAGE, UNIFORM } from "../device/buffer-usage.ts";
 import type { Command, Download, PoolUse } from "./commands.ts";
 import type { CompiledKernel } from "./compiled-kernel.ts";
 import { copyAround, gatherLate, type LateUpload } from "./late-uploads.ts";

@@ -1,4 +1,4 @@
-import { COPY_SRC, MAP_MODE_WRITE, MAP_WRITE } from "./buffer-usage.ts";
+import { COPY_SRC, MAP_MODE_WRITE, MAP_WRITE } from "../device/buffer-usage.ts";
 
 const SMALLEST_BYTES = 1 << 20;
 

@@ -24,7 +24,7 @@ import { checkMergeAttnStates, type MergeAttnStatesArgs } from "../ops/merge-att
 import { recordMergeAttnStates } from "../ops/merge-attn-states/webgpu.ts";
 import { checkPackSeq, type PackSeqArgs } from "../ops/pack-seq/index.ts";
 import { recordPackSeq } from "../ops/pack-seq/webgpu.ts";
-import type { MatrixUnits } from "../ops/partial-attention/subgroup-matrix.ts";
+import type { MatrixUnits } from "../device/matrix-units.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
 import { type PartialAttentionArgs, planPartialAttention } from "../ops/partial-attention/index.ts";
 import { recordPartialAttention } from "../ops/partial-attention/webgpu.ts";
@@ -33,7 +33,7 @@ import { recordUnpackSeq } from "../ops/unpack-seq/webgpu.ts";
 import { checkWriteKvCache, type WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
 import { recordWriteKvCache } from "../ops/write-kv-cache/webgpu.ts";
 import type { PagedCacheSize } from "../paged-cache-size.ts";
-import { COPY_DST, COPY_SRC, STORAGE } from "./buffer-usage.ts";
+import { COPY_DST, COPY_SRC, STORAGE } from "../device/buffer-usage.ts";
 import { expectContiguousOnGpu } from "./contiguous.ts";
 import { Recorder } from "./recorder.ts";
 import { gatherTensor } from "./strided-copy.ts";

@@ -12,7 +12,8 @@ import {
   matrixWorkgroupsWanted,
 } from "./matrix-attention-shape.ts";
 import { separateMatrices } from "./separate-matrices.ts";
-import { type MatrixUnits, matrixDirectives, matrixOperations } from "./subgroup-matrix.ts";
+import type { MatrixUnits } from "../../device/matrix-units.ts";
+import { matrixDirectives, matrixOperations } from "./subgroup-matrix.ts";
 
 const SOURCE = ["./attention-params.wgsl", "./matrix-attention-memory.wgsl", "./matrix-attention.wgsl"]
   .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))

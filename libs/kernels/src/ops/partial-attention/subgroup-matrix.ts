@@ -1,3 +1,5 @@
+import type { MatrixUnits } from "../../device/matrix-units.ts";
+
 /** Sizes of the matrices and of the workgroup memory that they are loaded from; see matrix-attention.wgsl. */
 export interface MatrixSizes {
   /** Columns of right and result matrices: 8 or 16. */
@@ -11,9 +13,6 @@ export interface MatrixSizes {
   readonly weightWords: number;
   readonly scratchFloats: number;
 }
-
-/** How kernels multiply matrices: by the device's matrix units, or in plain arithmetic with the same results. */
-export type MatrixUnits = "native" | "emulated";
 
 /** The directives that a kernel with matrix operations begins with. */
 export function matrixDirectives(units: MatrixUnits): string {
