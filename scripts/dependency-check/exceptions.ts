@@ -15,17 +15,6 @@ export const EXCEPTIONS: readonly Exception[] = [
   { from: "libs/kernels/src/webgpu/webgpu-backend.ts", to: "libs/kernels/src/ops/" },
   // Errors carry flight records, whose form stands with the reading of them, which knows the control block.
   { from: "libs/dist-groups/src/errors/errors.ts", to: "libs/dist-groups/src/flight-record/flight-record.ts" },
-  {
-    from: "libs/dist-groups/src/flight-record/flight-record.ts",
-    to: "libs/dist-groups/src/transport/shared-memory/control-block.ts",
-  },
-  {
-    from: "libs/dist-groups/src/flight-record/flight-ring.ts",
-    to: "libs/dist-groups/src/transport/shared-memory/rank-status.ts",
-  },
-  // A collective takes the group itself; the two forms of a group name each other.
-  { from: "libs/dist-groups/src/collectives/prepared.ts", to: "libs/dist-groups/src/group/process-group.ts" },
-  { from: "libs/dist-groups/src/group/process-group.ts", to: "libs/dist-groups/src/group/async-process-group.ts" },
   // The worker's protocol says where the host laid out its memory.
   { from: "libs/dist-groups/src/rank/rank-protocol.ts", to: "libs/dist-groups/src/world/memory-layout.ts" },
   // Benches that time what is inside a package.

@@ -1,6 +1,6 @@
 /*
- * The sequence-word protocol of libs/dist-groups, as a model for Spin: src/transport/shared-memory/group-channel.ts,
- * src/collectives/, src/process-group.ts, and what the host does to change a group's generation.
+ * The sequence-word protocol of libs/dist-groups, as a model for Spin: src/transport/shared-memory/shared-memory-transport.ts,
+ * src/collectives/, src/group/collective-run.ts, and what the host does to change a group's generation.
  *
  * What is modelled. Ranks run collectives of unknown kinds. A control block holds, per rank, a progress word, a sleeper
  * count and two slots, and one abort word. A rank fills its slot, publishes by storing its progress word, looks for

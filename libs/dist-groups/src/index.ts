@@ -1,6 +1,5 @@
 export { registerErrorClass } from "@lockstep/tensor";
 export type { AgreedFields, AgreedValue } from "./collectives/agreed-options.ts";
-export type { AsyncProcessGroup } from "./group/async-process-group.ts";
 export { chunkStart, type HeadRange, headRange } from "./layout/chunk-rule.ts";
 export {
   CallInterrupted,
@@ -30,7 +29,7 @@ export {
 } from "./flight-record/flight-record.ts";
 export { type ParallelGroups, type ParallelSizes, parallelGroups } from "./layout/parallel-groups.ts";
 export { fromPlainError, type PlainError, toPlainError } from "./errors/plain-error.ts";
-export type { CollectiveOptions, GroupCounters, ProcessGroup } from "./group/process-group.ts";
+export type { AsyncProcessGroup, CollectiveOptions, GroupCounters, ProcessGroup } from "./group/process-group.ts";
 export type {
   MethodArguments,
   MethodName,

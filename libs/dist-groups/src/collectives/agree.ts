@@ -21,23 +21,28 @@ export class Agree implements Rounds {
 
   constructor(member: GroupMember) {
     this.#member = member;
-    this.#pieceBytes = Math.floor((member.channel.layout.stagingBytes - LENGTH_BYTES) / 2);
+    this.#pieceBytes = Math.floor((member.transport.stagingBytes - LENGTH_BYTES) / 2);
   }
 
   prepare(text: Uint8Array, deadlineMs: number | undefined): void {
-    const { channel } = this.#member;
-    channel.begin(OP, SIGNATURE, NO_SHAPE, 0, deadlineMs);
+    const { run, transport } = this.#member;
+    run.begin(OP, SIGNATURE, NO_SHAPE, 0, deadlineMs);
     this.#own = text;
     this.#texts = [];
     this.bytesReceived = 0;
-    channel.words[channel.staging(channel.rank)] = text.length;
+    transport.words[transport.staging(run.rank)] = text.length;
     this.#write(0);
   }
 
+  /** Everything is announced. */
+  transfer(): boolean {
+    return false;
+  }
+
   advance(round: number): boolean {
-    const { channel } = this.#member;
+    const { run, transport } = this.#member;
     if (round === 0) {
-      this.#texts = channel.ranks.map((_, rank) => new Uint8Array(channel.words[channel.staging(rank)] ?? 0));
+      this.#texts = run.ranks.map((_, rank) => new Uint8Array(transport.words[transport.staging(rank)] ?? 0));
     }
     const start = round * this.#pieceBytes;
     let longest = 0;
@@ -46,7 +51,7 @@ export class Agree implements Rounds {
       const bytes = Math.min(this.#pieceBytes, text.length - start);
       if (bytes <= 0) continue;
       text.set(this.#piece(rank, round, bytes), start);
-      if (rank !== channel.rank) this.bytesReceived += bytes;
+      if (rank !== run.rank) this.bytesReceived += bytes;
     }
     if (start + this.#pieceBytes >= longest) return false;
     this.#write(round + 1);
@@ -62,15 +67,18 @@ export class Agree implements Rounds {
   }
 
   #write(round: number): void {
+    const { run, transport } = this.#member;
     const start = round * this.#pieceBytes;
     const piece = this.#own.subarray(start, start + this.#pieceBytes);
-    if (piece.length > 0) this.#piece(this.#member.channel.rank, round, piece.length).set(piece);
+    // The half before holds the piece that peers may be reading still: it goes out again as it is.
+    transport.fill(LENGTH_BYTES + (round === 0 ? 1 : 2) * this.#pieceBytes);
+    if (piece.length > 0) this.#piece(run.rank, round, piece.length).set(piece);
   }
 
   /** Where a rank's piece of a round lies. */
   #piece(rank: number, round: number, bytes: number): Uint8Array {
-    const { channel } = this.#member;
-    const at = channel.stagingAddress(rank) + LENGTH_BYTES + (round & 1) * this.#pieceBytes;
-    return new Uint8Array(channel.words.buffer, at, bytes);
+    const { transport } = this.#member;
+    const at = transport.stagingAddress(rank, transport.parity) + LENGTH_BYTES + (round & 1) * this.#pieceBytes;
+    return new Uint8Array(transport.words.buffer, at, bytes);
   }
 }

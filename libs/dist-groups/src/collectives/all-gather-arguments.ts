@@ -21,13 +21,13 @@ export interface AllGatherShape {
  */
 export function checkAllGather(
   op: string,
-  { channel, heap }: GroupMember,
+  { run, heap }: GroupMember,
   input: Tensor,
   output: Tensor,
   dim: number,
   suffix: string,
 ): AllGatherShape {
-  const { rank, size } = channel;
+  const { rank, size } = run;
   const [inputName, outputName] = suffix === "" ? ["input", "output"] : [`inputs${suffix}`, `outputs${suffix}`];
   checkTensor(op, inputName, input, heap);
   checkOutput(op, outputName, output, heap);

@@ -11,6 +11,7 @@ import { DIRECT, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-heade
 import { checkAllGather } from "./all-gather-arguments.ts";
 import { overlapError } from "./arguments.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
+import { giveAll } from "./give-all.ts";
 import { type TensorListKey, TensorListPlans } from "./tensor-list-plans.ts";
 import {
   TENSOR_RECORD_WORDS,
@@ -47,12 +48,13 @@ export class AllGatherCoalesced implements Rounds {
   }
 
   prepare(inputs: readonly Tensor[], outputs: readonly Tensor[], dim: number, deadlineMs: number | undefined): void {
-    const { channel, table } = this.#member;
-    const { rank, words } = channel;
+    const { run, transport, table } = this.#member;
+    const { rank } = run;
+    const { words } = transport;
     const plan = this.#plans.find(inputs, outputs, dim) ?? this.#plans.keep(this.#plan([...inputs], [...outputs], dim));
-    channel.begin(OP, plan.signature, plan.shape, plan.direct ? DIRECT : 0, deadlineMs);
-    const staging = channel.staging(rank);
-    let address = channel.stagingAddress(rank) + recordBytes(plan.inputs.length);
+    run.begin(OP, plan.signature, plan.shape, plan.direct ? DIRECT : 0, deadlineMs);
+    const staging = transport.staging(rank);
+    let address = transport.stagingAddress(rank, transport.parity) + recordBytes(plan.inputs.length);
     for (let pair = 0; pair < plan.inputs.length; pair++) {
       const input = plan.inputs[pair];
       const output = plan.outputs[pair];
@@ -69,15 +71,16 @@ export class AllGatherCoalesced implements Rounds {
         address += aligned(input.byteLength);
       }
     }
+    transport.fill(address - transport.stagingAddress(rank, transport.parity));
     this.#running = plan;
     this.bytesReceived = plan.bytesReceived;
   }
 
   /** Checks the arguments. */
   #plan(inputs: readonly Tensor[], outputs: readonly Tensor[], dim: number): CoalescedPlan {
-    const { channel } = this.#member;
-    const { size, layout, stagedLimit } = channel;
-    const most = Math.floor(layout.stagingBytes / (2 * TENSOR_RECORD_WORDS * 4));
+    const { run, transport } = this.#member;
+    const { size, stagedLimit } = run;
+    const most = Math.floor(transport.stagingBytes / (2 * TENSOR_RECORD_WORDS * 4));
     if (inputs.length !== outputs.length || inputs.length === 0 || inputs.length > most) {
       const came = `${inputs.length} inputs and ${outputs.length} outputs`;
       throw new ArgumentError(OP, "outputs", `as many as inputs, from 1 to ${most}`, came);
@@ -99,7 +102,7 @@ export class AllGatherCoalesced implements Rounds {
         throw overlapError(OP, `outputs[${pair}]`, name);
       }
     }
-    const room = Math.min(stagedLimit, layout.stagingBytes - recordBytes(inputs.length));
+    const room = Math.min(stagedLimit, transport.stagingBytes - recordBytes(inputs.length));
     return {
       inputs,
       outputs,
@@ -112,11 +115,19 @@ export class AllGatherCoalesced implements Rounds {
     };
   }
 
+  transfer(round: number): boolean {
+    const plan = this.#running;
+    if (round > 0 || plan?.direct !== true) return false;
+    this.#checkOutputs(plan);
+    for (let pair = 0; pair < plan.inputs.length; pair++) giveAll(this.#member, 2 * pair + CHUNK);
+    return true;
+  }
+
   advance(round: number): boolean {
     const plan = this.#running;
     if (round > 0 || plan === undefined) return false;
-    const { channel, table } = this.#member;
-    const { rank, size } = channel;
+    const { run, transport, table } = this.#member;
+    const { rank, size } = run;
     this.#checkOutputs(plan);
     for (let pair = 0; pair < plan.outputs.length; pair++) {
       const output = plan.outputs[pair];
@@ -129,7 +140,7 @@ export class AllGatherCoalesced implements Rounds {
         table.tensor(0, output, axis, start);
         const input = plan.inputs[pair];
         if (peer === rank && input !== undefined) table.tensor(1, input, axis, 0);
-        else table.record(1, recordWord(channel.staging(peer), 2 * pair + CHUNK), 0, 0);
+        else table.record(1, recordWord(transport.staging(peer), 2 * pair + CHUNK), 0, 0);
         table.copy();
       }
     }
@@ -138,28 +149,28 @@ export class AllGatherCoalesced implements Rounds {
 
   /** All ranks compare the same records in the same order, and so come to the same end. */
   #checkOutputs(plan: CoalescedPlan): void {
-    const { channel } = this.#member;
+    const { run, transport } = this.#member;
     for (let pair = 0; pair < plan.outputs.length; pair++) {
-      const first = recordWord(channel.staging(0), 2 * pair + OUTPUT);
-      for (let peer = 1; peer < channel.size; peer++) {
-        const other = recordWord(channel.staging(peer), 2 * pair + OUTPUT);
-        if (!recordsAgree(channel.words, first, other)) this.#disagree(pair);
+      const first = recordWord(transport.staging(0), 2 * pair + OUTPUT);
+      for (let peer = 1; peer < run.size; peer++) {
+        const other = recordWord(transport.staging(peer), 2 * pair + OUTPUT);
+        if (!recordsAgree(transport.words, first, other)) this.#disagree(pair);
       }
     }
   }
 
   /** Ranks on one side expect the same output. */
   #disagree(pair: number): never {
-    const { channel } = this.#member;
-    const { words } = channel;
+    const { run, transport } = this.#member;
+    const { words } = transport;
     const sides: { record: number; ranks: number[] }[] = [];
-    for (const [peer, rank] of channel.ranks.entries()) {
-      const record = recordWord(channel.staging(peer), 2 * pair + OUTPUT);
+    for (const [peer, rank] of run.ranks.entries()) {
+      const record = recordWord(transport.staging(peer), 2 * pair + OUTPUT);
       const side = sides.find((candidate) => recordsAgree(words, candidate.record, record));
       if (side === undefined) sides.push({ record, ranks: [rank] });
       else side.ranks.push(rank);
     }
-    return channel.disagree(
+    return run.disagree(
       sides.map(({ record, ranks }) => ({
         ranks,
         description: `${OP} into ${describeRecord(words, record)} as output ${pair}`,

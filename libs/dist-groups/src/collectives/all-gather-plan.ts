@@ -4,9 +4,7 @@
 import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
 import { ByteMove } from "../reduction/byte-move.ts";
-import type { ReduceKernels } from "../reduction/reduce.ts";
 import { CONTIGUOUS, DIRECT, DTYPE_CODES, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
-import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
 import { checkAllGather } from "./all-gather-arguments.ts";
 import type { GroupMember } from "./rounds.ts";
 
@@ -40,13 +38,13 @@ export class AllGatherPlan {
   readonly flags: number;
   readonly bytesReceived: number;
   readonly moves: ContiguousMoves | undefined;
-  readonly #kernels: ReduceKernels;
+  readonly #member: GroupMember;
 
   /** Checks the arguments. */
   constructor(member: GroupMember, input: Tensor, output: Tensor, dim: number) {
-    const { channel, kernels } = member;
-    this.#kernels = kernels;
-    const { size } = channel;
+    const { run } = member;
+    this.#member = member;
+    const { size } = run;
     const { axis, length, count, inPlace } = checkAllGather(OP, member, input, output, dim, "");
     this.input = input;
     this.output = output;
@@ -56,34 +54,41 @@ export class AllGatherPlan {
     this.count = count;
     this.rowBytes = length === 0 ? 0 : (output.size / length) * DTYPE_BYTES[output.dtype];
     this.inPlace = inPlace;
-    this.direct = Math.ceil(length / size) * this.rowBytes > channel.stagedLimit;
+    this.direct = Math.ceil(length / size) * this.rowBytes > run.stagedLimit;
     this.signature = signatureOf(OP_CODES[OP], DTYPE_CODES[output.dtype], NO_CODE, axis, output.shape.length);
     this.flags = (this.direct ? DIRECT : 0) | (input.isContiguous ? CONTIGUOUS : 0);
     this.bytesReceived = (length - count) * this.rowBytes;
     const inOnePiece = output.isContiguous && input.isContiguous && output.shape.slice(0, axis).every((n) => n === 1);
-    this.moves = inOnePiece ? this.#contiguousMoves(channel) : undefined;
+    this.moves = inOnePiece ? this.#contiguousMoves() : undefined;
   }
 
   /** The move of a contiguous chunk from byte address `from` to its place in the output. */
-  moveFrom(channel: GroupChannel, peer: number, from: number): ByteMove {
-    const start = firstOfChunk(this.length, peer, channel.size);
-    const count = firstOfChunk(this.length, peer + 1, channel.size) - start;
+  moveFrom(peer: number, from: number): ByteMove {
+    const { run, transport, kernels } = this.#member;
+    const start = firstOfChunk(this.length, peer, run.size);
+    const count = firstOfChunk(this.length, peer + 1, run.size) - start;
     const to = this.output.byteOffset + start * this.rowBytes;
-    return new ByteMove(this.#kernels, channel.words.buffer, to, from, count * this.rowBytes);
+    return new ByteMove(kernels, transport.words.buffer, to, from, count * this.rowBytes);
   }
 
-  #contiguousMoves(channel: GroupChannel): ContiguousMoves {
-    const { rank, ranks, layout } = channel;
-    const staging = (peer: number, parity: number): number => channel.addressOf(layout.staging(peer, parity));
+  #contiguousMoves(): ContiguousMoves {
+    const { run, transport, kernels } = this.#member;
+    const { rank, ranks } = run;
     // A direct call stages nothing: its chunk may not fit.
     const bytes = this.direct ? 0 : this.count * this.rowBytes;
-    const stage = (parity: number): ByteMove =>
-      new ByteMove(this.#kernels, channel.words.buffer, staging(rank, parity), this.input.byteOffset, bytes);
-    const unstage = (parity: number): ByteMove[] =>
-      this.direct ? [] : ranks.map((_, peer) => this.moveFrom(channel, peer, staging(peer, parity)));
+    const stage = (parity: 0 | 1): ByteMove =>
+      new ByteMove(
+        kernels,
+        transport.words.buffer,
+        transport.stagingAddress(rank, parity),
+        this.input.byteOffset,
+        bytes,
+      );
+    const unstage = (parity: 0 | 1): ByteMove[] =>
+      this.direct ? [] : ranks.map((_, peer) => this.moveFrom(peer, transport.stagingAddress(peer, parity)));
     return {
       stage: [stage(0), stage(1)],
-      own: this.moveFrom(channel, rank, this.input.byteOffset),
+      own: this.moveFrom(rank, this.input.byteOffset),
       unstage: [unstage(0), unstage(1)],
       direct: ranks.map(() => undefined),
     };

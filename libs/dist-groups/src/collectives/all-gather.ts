@@ -11,9 +11,10 @@ import type { Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
 import { CONTIGUOUS, headerFlags } from "../wire/collective-header.ts";
 import { AllGatherPlan } from "./all-gather-plan.ts";
+import { giveAll } from "./give-all.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
-import { recordAddress, writeTensorRecord } from "../wire/tensor-record.ts";
+import { recordAddress, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 
 const OP = "allGather";
 
@@ -28,18 +29,21 @@ export class AllGather implements Rounds {
   }
 
   prepare(input: Tensor, output: Tensor, dim: number, deadlineMs: number | undefined): void {
-    const { channel, table } = this.#member;
-    const { words } = channel;
+    const { run, transport, table } = this.#member;
+    const { words } = transport;
     const plan =
       this.#plans.find(input, output, dim) ?? this.#plans.keep(new AllGatherPlan(this.#member, input, output, dim));
     const { axis, count, direct, moves } = plan;
-    channel.begin(OP, plan.signature, output.shape, plan.flags, deadlineMs);
-    if (direct) writeTensorRecord(words, channel.staging(channel.rank), input);
-    else if (channel.size > 1) {
-      if (moves !== undefined) moves.stage[(channel.sequence & 1) as 0 | 1].run();
+    run.begin(OP, plan.signature, output.shape, plan.flags, deadlineMs);
+    if (direct) {
+      writeTensorRecord(words, transport.staging(run.rank), input);
+      transport.fill(TENSOR_RECORD_WORDS * 4);
+    } else if (run.size > 1) {
+      transport.fill(count * plan.rowBytes);
+      if (moves !== undefined) moves.stage[transport.parity].run();
       else {
         table.begin(output.dtype, output.shape, axis, count);
-        table.packed(0, channel.stagingAddress(channel.rank), axis, count, 0);
+        table.packed(0, transport.stagingAddress(run.rank, transport.parity), axis, count, 0);
         table.tensor(1, input, axis, 0);
         table.copy();
       }
@@ -48,10 +52,16 @@ export class AllGather implements Rounds {
     this.bytesReceived = plan.bytesReceived;
   }
 
+  transfer(round: number): boolean {
+    if (round > 0 || this.#running?.direct !== true) return false;
+    giveAll(this.#member, 0);
+    return true;
+  }
+
   advance(round: number): boolean {
     const plan = this.#running;
     if (round > 0 || plan === undefined) return false;
-    const { rank, size } = this.#member.channel;
+    const { rank, size } = this.#member.run;
     for (let peer = 0; peer < size; peer++) {
       if (peer === rank && plan.inPlace) continue;
       if (plan.moves === undefined || !this.#moveBytes(plan, peer)) this.#copyStrided(plan, peer);
@@ -62,16 +72,16 @@ export class AllGather implements Rounds {
   /** Moves a rank's chunk by cached views. False when that rank's tensor is not contiguous. */
   #moveBytes(plan: AllGatherPlan, peer: number): boolean {
     const { moves } = plan;
-    const { channel } = this.#member;
+    const { run, transport } = this.#member;
     if (moves === undefined) return false;
-    if (peer === channel.rank) moves.own.run();
-    else if (!plan.direct) moves.unstage[(channel.sequence & 1) as 0 | 1][peer]?.run();
+    if (peer === run.rank) moves.own.run();
+    else if (!plan.direct) moves.unstage[transport.parity][peer]?.run();
     else {
-      if ((headerFlags(channel.words, channel.header(peer)) & CONTIGUOUS) === 0) return false;
-      const from = recordAddress(channel.words, channel.staging(peer));
+      if ((headerFlags(transport.words, transport.header(peer)) & CONTIGUOUS) === 0) return false;
+      const from = recordAddress(transport.words, transport.staging(peer));
       let move = moves.direct[peer];
       if (move === undefined || move.from !== from) {
-        move = plan.moveFrom(channel, peer, from);
+        move = plan.moveFrom(peer, from);
         moves.direct[peer] = move;
       }
       move.run();
@@ -80,16 +90,16 @@ export class AllGather implements Rounds {
   }
 
   #copyStrided(plan: AllGatherPlan, peer: number): void {
-    const { channel, table } = this.#member;
-    const { rank, size } = channel;
+    const { run, transport, table } = this.#member;
+    const { rank, size } = run;
     const { input, output, axis, length } = plan;
     const start = firstOfChunk(length, peer, size);
     const count = firstOfChunk(length, peer + 1, size) - start;
     table.begin(output.dtype, output.shape, axis, count);
     table.tensor(0, output, axis, start);
     if (peer === rank) table.tensor(1, input, axis, 0);
-    else if (plan.direct) table.record(1, channel.staging(peer), axis, 0);
-    else table.packed(1, channel.stagingAddress(peer), axis, count, 0);
+    else if (plan.direct) table.record(1, transport.staging(peer), axis, 0);
+    else table.packed(1, transport.stagingAddress(peer, transport.parity), axis, count, 0);
     table.copy();
   }
 }

@@ -9,6 +9,7 @@
 // each element is folded in rank order, seeded with rank 0's value, by whichever rank folds it.
 
 import { isSameView, overlaps, type Tensor } from "@lockstep/tensor";
+import { FLAT } from "../transport/transport.ts";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
 import {
   CONTIGUOUS,
@@ -30,7 +31,7 @@ import {
 } from "./arguments.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
-import { recordWord, writeTensorRecord } from "../wire/tensor-record.ts";
+import { recordWord, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 
 const OP = "allReduce";
 const INPUT = 0;
@@ -63,18 +64,20 @@ export class AllReduce implements Rounds {
   }
 
   prepare(input: Tensor, output: Tensor, reduction: Reduction, deadlineMs: number | undefined): void {
-    const { channel, table } = this.#member;
-    const { rank, words } = channel;
+    const { run, transport, table } = this.#member;
+    const { rank } = run;
+    const { words } = transport;
     const plan =
       this.#plans.find(input, output, REDUCTION_CODES[reduction]) ??
       this.#plans.keep(this.#plan(input, output, reduction));
-    channel.begin(OP, plan.signature, input.shape, plan.flags, deadlineMs);
+    run.begin(OP, plan.signature, input.shape, plan.flags, deadlineMs);
+    transport.fill(plan.direct ? 2 * TENSOR_RECORD_WORDS * 4 : input.byteLength);
     if (plan.direct) {
-      writeTensorRecord(words, recordWord(channel.staging(rank), INPUT), input);
-      writeTensorRecord(words, recordWord(channel.staging(rank), OUTPUT), output);
+      writeTensorRecord(words, recordWord(transport.staging(rank), INPUT), input);
+      writeTensorRecord(words, recordWord(transport.staging(rank), OUTPUT), output);
     } else {
       table.begin(input.dtype, input.shape, -1, 0);
-      table.packed(0, channel.stagingAddress(rank), -1, 0, 0);
+      table.packed(0, transport.stagingAddress(rank, transport.parity), -1, 0, 0);
       table.tensor(1, input, 0, 0);
       table.copy();
     }
@@ -83,7 +86,7 @@ export class AllReduce implements Rounds {
   }
 
   #plan(input: Tensor, output: Tensor, reduction: Reduction): AllReducePlan {
-    const { channel, heap } = this.#member;
+    const { run, heap } = this.#member;
     checkTensor(OP, "input", input, heap);
     checkOutput(OP, "output", output, heap);
     checkSameDType(OP, "output", output, input);
@@ -92,8 +95,8 @@ export class AllReduce implements Rounds {
     if (input !== output && overlaps(input, output) && !isSameView(input, output)) {
       throw overlapError(OP, "output", "input");
     }
-    const direct = input.byteLength > channel.stagedAllReduceLimit;
-    const others = channel.size - 1;
+    const direct = input.byteLength > run.stagedAllReduceLimit;
+    const others = run.size - 1;
     return {
       input,
       output,
@@ -108,8 +111,46 @@ export class AllReduce implements Rounds {
         input.shape.length,
       ),
       flags: (direct ? DIRECT : 0) | (input.isContiguous && output.isContiguous ? CONTIGUOUS : 0),
-      bytesReceived: direct ? Math.round((2 * others * input.byteLength) / channel.size) : others * input.byteLength,
+      bytesReceived: direct ? Math.round((2 * others * input.byteLength) / run.size) : others * input.byteLength,
     };
+  }
+
+  transfer(round: number): boolean {
+    const plan = this.#running;
+    if (round > 1 || plan?.direct !== true) return false;
+    const { run } = this.#member;
+    const { rank, size } = run;
+    this.#chooseChunks(plan.input);
+    for (let peer = 0; peer < size; peer++) {
+      if (peer === rank) continue;
+      if (round === 0) this.#giveAndTake(peer, INPUT, peer, rank);
+      else this.#giveAndTake(peer, OUTPUT, rank, peer);
+    }
+    return true;
+  }
+
+  /** This rank gives a peer chunk `given` of its input or output, and takes chunk `taken` of the peer's. */
+  #giveAndTake(peer: number, which: number, given: number, taken: number): void {
+    const { run, transport } = this.#member;
+    const { rank, size } = run;
+    const length = this.#shape[this.#axis] ?? 0;
+    const axis = this.#shape === this.#flatShape ? FLAT : this.#axis;
+    const own = firstOfChunk(length, given, size);
+    transport.give(
+      peer,
+      recordWord(transport.staging(rank), which),
+      axis,
+      own,
+      firstOfChunk(length, given + 1, size) - own,
+    );
+    const theirs = firstOfChunk(length, taken, size);
+    transport.take(
+      peer,
+      recordWord(transport.staging(peer), which),
+      axis,
+      theirs,
+      firstOfChunk(length, taken + 1, size) - theirs,
+    );
   }
 
   advance(round: number): boolean {
@@ -126,18 +167,18 @@ export class AllReduce implements Rounds {
   }
 
   #foldStaged(input: Tensor, output: Tensor, reduction: Reduction): void {
-    const { channel, table } = this.#member;
+    const { run, transport, table } = this.#member;
     table.begin(input.dtype, input.shape, -1, 0);
     table.tensor(0, output, 0, 0);
-    for (let peer = 0; peer < channel.size; peer++) {
-      table.packed(1 + peer, channel.stagingAddress(peer), -1, 0, 0);
+    for (let peer = 0; peer < run.size; peer++) {
+      table.packed(1 + peer, transport.stagingAddress(peer, transport.parity), -1, 0, 0);
     }
-    table.fold(channel.size, reduction);
+    table.fold(run.size, reduction);
   }
 
   #foldOwnChunk(input: Tensor, reduction: Reduction): void {
-    const { channel } = this.#member;
-    const { rank, size } = channel;
+    const { run } = this.#member;
+    const { rank, size } = run;
     this.#chooseChunks(input);
     const length = this.#shape[this.#axis] ?? 0;
     const start = firstOfChunk(length, rank, size);
@@ -148,8 +189,8 @@ export class AllReduce implements Rounds {
   }
 
   #gatherChunks(output: Tensor): void {
-    const { channel, table } = this.#member;
-    const { rank, size } = channel;
+    const { run, table } = this.#member;
+    const { rank, size } = run;
     const length = this.#shape[this.#axis] ?? 0;
     for (let peer = 0; peer < size; peer++) {
       if (peer === rank) continue;
@@ -163,10 +204,10 @@ export class AllReduce implements Rounds {
 
   /** Every rank sees the same flags and shape, so all cut alike. */
   #chooseChunks(input: Tensor): void {
-    const { channel } = this.#member;
+    const { run, transport } = this.#member;
     let flat = true;
-    for (let peer = 0; peer < channel.size; peer++) {
-      if ((headerFlags(channel.words, channel.header(peer)) & CONTIGUOUS) === 0) flat = false;
+    for (let peer = 0; peer < run.size; peer++) {
+      if ((headerFlags(transport.words, transport.header(peer)) & CONTIGUOUS) === 0) flat = false;
     }
     this.#flatShape[0] = input.size;
     this.#shape = flat ? this.#flatShape : input.shape;
@@ -182,8 +223,8 @@ export class AllReduce implements Rounds {
 
   /** Operand `k` is a rank's input or output, from index `start` on. */
   #operand(k: number, rank: number, which: number, start: number): void {
-    const { channel, table } = this.#member;
-    const record = recordWord(channel.staging(rank), which);
+    const { transport, table } = this.#member;
+    const record = recordWord(transport.staging(rank), which);
     if (this.#shape === this.#flatShape) table.flat(k, record, start);
     else table.record(k, record, this.#axis, start);
   }

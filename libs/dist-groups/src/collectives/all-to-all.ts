@@ -7,6 +7,7 @@
 // any header is, a second round acknowledges.
 
 import { ArgumentError, overlaps, type Tensor } from "@lockstep/tensor";
+import { WHOLE } from "../transport/transport.ts";
 import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import { checkOutput, checkTensor, overlapError } from "./arguments.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
@@ -47,12 +48,13 @@ export class AllToAll implements Rounds {
   }
 
   prepare(inputs: readonly Tensor[], outputs: readonly Tensor[], deadlineMs: number | undefined): void {
-    const { channel } = this.#member;
-    const { rank, size, words } = channel;
+    const { run, transport } = this.#member;
+    const { rank, size } = run;
+    const { words } = transport;
     const plan = this.#plans.find(inputs, outputs, 0) ?? this.#plans.keep(this.#plan(inputs, outputs));
-    channel.begin(OP, SIGNATURE, NO_SHAPE, plan.direct ? DIRECT : 0, deadlineMs);
-    const staging = channel.staging(rank);
-    let address = channel.stagingAddress(rank) + AllToAll.recordBytes(size);
+    run.begin(OP, SIGNATURE, NO_SHAPE, plan.direct ? DIRECT : 0, deadlineMs);
+    const staging = transport.staging(rank);
+    let address = transport.stagingAddress(rank, transport.parity) + AllToAll.recordBytes(size);
     for (let peer = 0; peer < size; peer++) {
       const input = plan.inputs[peer];
       const output = plan.outputs[peer];
@@ -66,19 +68,21 @@ export class AllToAll implements Rounds {
         address += aligned(input.byteLength);
       }
     }
+    transport.fill(address - transport.stagingAddress(rank, transport.parity));
     this.#running = plan;
     this.bytesReceived = plan.bytesReceived;
   }
 
   #plan(inputs: readonly Tensor[], outputs: readonly Tensor[]): AllToAllPlan {
-    const { rank, size, layout, stagedLimit } = this.#member.channel;
+    const { run, transport } = this.#member;
+    const { rank, size, stagedLimit } = run;
     this.#check(inputs, outputs);
     const packedBytes = inputs.reduce((sum, input) => sum + aligned(input.byteLength), 0);
     return {
       inputs: [...inputs],
       outputs: [...outputs],
       variant: 0,
-      direct: packedBytes > Math.min(stagedLimit, layout.stagingBytes - AllToAll.recordBytes(size)),
+      direct: packedBytes > Math.min(stagedLimit, transport.stagingBytes - AllToAll.recordBytes(size)),
       bytesReceived: outputs.reduce((sum, output, peer) => sum + (peer === rank ? 0 : output.byteLength), 0),
     };
   }
@@ -100,25 +104,44 @@ export class AllToAll implements Rounds {
   }
 
   #checkTensors(argument: string, tensors: readonly Tensor[], check: typeof checkTensor): void {
-    const { channel, heap } = this.#member;
-    if (tensors.length !== channel.size) {
-      throw new ArgumentError(OP, argument, `${channel.size} tensors, one per rank`, `${tensors.length} tensors`);
+    const { run, heap } = this.#member;
+    if (tensors.length !== run.size) {
+      throw new ArgumentError(OP, argument, `${run.size} tensors, one per rank`, `${tensors.length} tensors`);
     }
     for (const tensor of tensors) check(OP, argument, tensor, heap);
+  }
+
+  transfer(round: number): boolean {
+    if (round > 0) return false;
+    const { run, transport } = this.#member;
+    const { rank, size } = run;
+    this.#checkPairs();
+    let any = false;
+    for (let peer = 0; peer < size; peer++) {
+      const takes = (headerFlags(transport.words, transport.header(peer)) & DIRECT) !== 0;
+      if (takes) any = true;
+      if (peer === rank) continue;
+      if (this.#running?.direct === true) {
+        transport.give(peer, recordWord(transport.staging(rank), peer), WHOLE, 0, 0);
+      }
+      if (takes) transport.take(peer, recordWord(transport.staging(peer), rank), WHOLE, 0, 0);
+    }
+    return any;
   }
 
   advance(round: number): boolean {
     const plan = this.#running;
     if (round > 0 || plan === undefined) return false;
-    const { channel } = this.#member;
-    const { rank, size, words } = channel;
+    const { run, transport } = this.#member;
+    const { rank, size } = run;
+    const { words } = transport;
     this.#checkPairs();
     let acknowledge = false;
     for (let peer = 0; peer < size; peer++) {
       const output = plan.outputs[peer];
       if (output === undefined) continue;
-      if ((headerFlags(words, channel.header(peer)) & DIRECT) !== 0) acknowledge = true;
-      this.#copy(recordWord(channel.staging(peer), rank), output, 1);
+      if ((headerFlags(words, transport.header(peer)) & DIRECT) !== 0) acknowledge = true;
+      this.#copy(recordWord(transport.staging(peer), rank), output, 1);
     }
     return acknowledge;
   }
@@ -133,27 +156,28 @@ export class AllToAll implements Rounds {
   }
 
   #checkPairs(): void {
-    const { channel } = this.#member;
-    const { size, words } = channel;
+    const { run, transport } = this.#member;
+    const { size } = run;
+    const { words } = transport;
     for (let from = 0; from < size; from++) {
-      const staging = channel.staging(from);
+      const staging = transport.staging(from);
       for (let to = 0; to < size; to++) {
         const sent = recordWord(staging, to);
-        const expected = recordWord(channel.staging(to), size + from);
+        const expected = recordWord(transport.staging(to), size + from);
         if (!recordsAgree(words, sent, expected)) this.#disagree(from, to, sent, expected);
       }
     }
   }
 
   #disagree(from: number, to: number, sent: number, expected: number): void {
-    const { channel } = this.#member;
-    const sender = channel.ranks[from] ?? from;
-    const receiver = channel.ranks[to] ?? to;
-    channel.disagree([
-      { ranks: [sender], description: `allToAll sending ${describeRecord(channel.words, sent)} to rank ${receiver}` },
+    const { run, transport } = this.#member;
+    const sender = run.ranks[from] ?? from;
+    const receiver = run.ranks[to] ?? to;
+    run.disagree([
+      { ranks: [sender], description: `allToAll sending ${describeRecord(transport.words, sent)} to rank ${receiver}` },
       {
         ranks: [receiver],
-        description: `allToAll expecting ${describeRecord(channel.words, expected)} from rank ${sender}`,
+        description: `allToAll expecting ${describeRecord(transport.words, expected)} from rank ${sender}`,
       },
     ]);
   }

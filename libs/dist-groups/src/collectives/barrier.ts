@@ -15,8 +15,12 @@ export class Barrier implements Rounds {
   }
 
   prepare(deadlineMs: number | undefined): void {
-    const { channel } = this.#member;
-    channel.begin("barrier", SIGNATURE, NO_SHAPE, 0, deadlineMs);
+    const { run } = this.#member;
+    run.begin("barrier", SIGNATURE, NO_SHAPE, 0, deadlineMs);
+  }
+
+  transfer(): boolean {
+    return false;
   }
 
   advance(): boolean {

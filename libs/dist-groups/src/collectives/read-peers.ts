@@ -6,6 +6,7 @@
 import { ArgumentError, DTYPES, describe, Tensor } from "@lockstep/tensor";
 import { MAX_DIMS, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import { checkTensor } from "./arguments.ts";
+import { giveAll } from "./give-all.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
 import { TENSOR_RECORD_WORDS, recordWord, writeTensorRecord } from "../wire/tensor-record.ts";
 
@@ -24,7 +25,7 @@ export class ReadPeers implements Rounds {
 
   constructor(member: GroupMember) {
     this.#member = member;
-    this.#views = member.channel.ranks.map(() => []);
+    this.#views = member.run.ranks.map(() => []);
   }
 
   prepare(
@@ -33,9 +34,9 @@ export class ReadPeers implements Rounds {
     bytesRead: number,
     deadlineMs: number | undefined,
   ): void {
-    const { channel, heap } = this.#member;
-    const { words, layout } = channel;
-    const most = Math.floor(layout.stagingBytes / (4 * TENSOR_RECORD_WORDS));
+    const { run, transport, heap } = this.#member;
+    const { words } = transport;
+    const most = Math.floor(transport.stagingBytes / (4 * TENSOR_RECORD_WORDS));
     if (typeof read !== "function") throw new ArgumentError(OP, "read", "a function", describe(read));
     if (!(Number.isFinite(bytesRead) && bytesRead >= 0)) {
       throw new ArgumentError(OP, "bytesRead", "a number of bytes", describe(bytesRead));
@@ -48,21 +49,29 @@ export class ReadPeers implements Rounds {
       if (tensor !== undefined) checkTensor(OP, "own", tensor, heap);
     }
     this.#shape[0] = own.length;
-    channel.begin(OP, SIGNATURE, this.#shape, 0, deadlineMs);
+    run.begin(OP, SIGNATURE, this.#shape, 0, deadlineMs);
     for (let at = 0; at < own.length; at++) {
       const tensor = own[at];
-      if (tensor !== undefined) writeTensorRecord(words, recordWord(channel.staging(channel.rank), at), tensor);
+      if (tensor !== undefined) writeTensorRecord(words, recordWord(transport.staging(run.rank), at), tensor);
     }
+    transport.fill(own.length * TENSOR_RECORD_WORDS * 4);
     this.#own = own;
     this.#read = read;
     this.bytesReceived = bytesRead;
   }
 
+  /** Without a shared memory all of every tensor travels, whatever `read` takes of it. */
+  transfer(round: number): boolean {
+    if (round > 0) return false;
+    for (let at = 0; at < this.#own.length; at++) giveAll(this.#member, at);
+    return true;
+  }
+
   advance(round: number): boolean {
     if (round > 0) return false;
-    const { channel } = this.#member;
-    for (let peer = 0; peer < channel.size; peer++) {
-      this.#views[peer] = peer === channel.rank ? this.#own : this.#viewsOf(peer);
+    const { run } = this.#member;
+    for (let peer = 0; peer < run.size; peer++) {
+      this.#views[peer] = peer === run.rank ? this.#own : this.#viewsOf(peer);
     }
     const read = this.#read;
     this.#read = undefined;
@@ -82,9 +91,9 @@ export class ReadPeers implements Rounds {
   }
 
   #viewsOf(peer: number): readonly Tensor[] {
-    const { channel } = this.#member;
-    const { words } = channel;
-    const staging = channel.staging(peer);
+    const { transport } = this.#member;
+    const { words } = transport;
+    const staging = transport.staging(peer);
     const before = this.#views[peer] ?? [];
     const count = this.#own.length;
     let same = before.length === count;
@@ -97,8 +106,8 @@ export class ReadPeers implements Rounds {
 
   /** Apart from {@link #viewsOf}, whose every call would allocate what a closure captures. */
   #makeViews(staging: number, count: number): readonly Tensor[] {
-    const { channel, heap } = this.#member;
-    const { words } = channel;
+    const { transport, heap } = this.#member;
+    const { words } = transport;
     return Array.from({ length: count }, (_, at) => {
       const record = recordWord(staging, at);
       const head = words[record] ?? 0;

@@ -27,7 +27,7 @@ import {
 } from "./arguments.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
-import { writeTensorRecord } from "../wire/tensor-record.ts";
+import { TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 
 const OP = "reduceScatter";
 
@@ -58,17 +58,19 @@ export class ReduceScatter implements Rounds {
   }
 
   prepare(input: Tensor, output: Tensor, dim: number, reduction: Reduction, deadlineMs: number | undefined): void {
-    const { channel, table } = this.#member;
-    const { rank, words } = channel;
+    const { run, transport, table } = this.#member;
+    const { rank } = run;
+    const { words } = transport;
     const plan =
       this.#plans.find(input, output, variantOf(dim, reduction)) ??
       this.#plans.keep(this.#plan(input, output, dim, reduction));
     const { axis, length, direct } = plan;
-    channel.begin(OP, plan.signature, input.shape, direct ? DIRECT : 0, deadlineMs);
-    if (direct) writeTensorRecord(words, channel.staging(rank), input);
+    run.begin(OP, plan.signature, input.shape, direct ? DIRECT : 0, deadlineMs);
+    transport.fill(direct ? TENSOR_RECORD_WORDS * 4 : input.byteLength);
+    if (direct) writeTensorRecord(words, transport.staging(rank), input);
     else {
       table.begin(input.dtype, input.shape, axis, length);
-      table.packed(0, channel.stagingAddress(rank), axis, length, 0);
+      table.packed(0, transport.stagingAddress(rank, transport.parity), axis, length, 0);
       table.tensor(1, input, axis, 0);
       table.copy();
     }
@@ -77,8 +79,8 @@ export class ReduceScatter implements Rounds {
   }
 
   #plan(input: Tensor, output: Tensor, dim: number, reduction: Reduction): ReduceScatterPlan {
-    const { channel, heap } = this.#member;
-    const { rank, size } = channel;
+    const { run, heap } = this.#member;
+    const { rank, size } = run;
     checkTensor(OP, "input", input, heap);
     checkOutput(OP, "output", output, heap);
     checkSameDType(OP, "output", output, input);
@@ -107,22 +109,38 @@ export class ReduceScatter implements Rounds {
         axis,
         input.shape.length,
       ),
-      direct: input.byteLength > channel.stagedLimit,
+      direct: input.byteLength > run.stagedLimit,
       bytesReceived: (size - 1) * output.byteLength,
     };
+  }
+
+  transfer(round: number): boolean {
+    const plan = this.#running;
+    if (round > 0 || plan?.direct !== true) return false;
+    const { run, transport } = this.#member;
+    const { rank, size } = run;
+    const { axis, length, start, count } = plan;
+    for (let peer = 0; peer < size; peer++) {
+      if (peer === rank) continue;
+      const theirs = firstOfChunk(length, peer, size);
+      const their = firstOfChunk(length, peer + 1, size) - theirs;
+      transport.give(peer, transport.staging(rank), axis, theirs, their);
+      transport.take(peer, transport.staging(peer), axis, start, count);
+    }
+    return true;
   }
 
   advance(round: number): boolean {
     const plan = this.#running;
     if (round > 0 || plan === undefined) return false;
-    const { channel, table } = this.#member;
-    const { size } = channel;
+    const { run, transport, table } = this.#member;
+    const { size } = run;
     const { input, output, axis, length, start, count, direct } = plan;
     table.begin(input.dtype, input.shape, axis, count);
     table.tensor(0, output, axis, 0);
     for (let peer = 0; peer < size; peer++) {
-      if (direct) table.record(1 + peer, channel.staging(peer), axis, start);
-      else table.packed(1 + peer, channel.stagingAddress(peer), axis, length, start);
+      if (direct) table.record(1 + peer, transport.staging(peer), axis, start);
+      else table.packed(1 + peer, transport.stagingAddress(peer, transport.parity), axis, length, start);
     }
     table.fold(size, plan.reduction);
     return direct;

@@ -6,6 +6,7 @@
 // ranks check all pairs, so all report a mismatch. One round; when any header is, a second one acknowledges.
 
 import { ArgumentError, describe, overlaps, type Tensor } from "@lockstep/tensor";
+import { WHOLE } from "../transport/transport.ts";
 import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import { checkOutput, checkTensor, overlapError } from "./arguments.ts";
 import type { GroupMember, Rounds } from "./rounds.ts";
@@ -38,6 +39,8 @@ export class SendRecv implements Rounds {
   /** The tensors of the last call, which do not overlap. */
   #sent: Tensor | undefined;
   #received: Tensor | undefined;
+  #direct = false;
+  #to = NOBODY;
   #from = NOBODY;
 
   constructor(member: GroupMember) {
@@ -51,8 +54,9 @@ export class SendRecv implements Rounds {
     from: number,
     deadlineMs: number | undefined,
   ): void {
-    const { channel, table } = this.#member;
-    const { rank, words, layout } = channel;
+    const { run, transport, table } = this.#member;
+    const { rank } = run;
+    const { words } = transport;
     this.#check("send", "to", sent, to);
     this.#check("receive", "from", received, from);
     if (sent !== this.#sent || received !== this.#received) {
@@ -62,10 +66,10 @@ export class SendRecv implements Rounds {
       this.#sent = sent;
       this.#received = received;
     }
-    const room = Math.min(channel.stagedLimit, layout.stagingBytes - PACKED_BYTES);
+    const room = Math.min(run.stagedLimit, transport.stagingBytes - PACKED_BYTES);
     const direct = sent !== undefined && sent.byteLength > room;
-    channel.begin(OP, SIGNATURE, NO_SHAPE, direct ? DIRECT : 0, deadlineMs);
-    const staging = channel.staging(rank);
+    run.begin(OP, SIGNATURE, NO_SHAPE, direct ? DIRECT : 0, deadlineMs);
+    const staging = transport.staging(rank);
     words[staging + TO] = sent === undefined ? NOBODY : to;
     words[staging + FROM] = received === undefined ? NOBODY : from;
     if (received !== undefined) writeTensorRecord(words, recordWord(staging + RECORDS, EXPECTED), received);
@@ -73,76 +77,101 @@ export class SendRecv implements Rounds {
       const record = recordWord(staging + RECORDS, SENT);
       if (direct) writeTensorRecord(words, record, sent);
       else {
-        writePackedRecord(words, record, sent, channel.stagingAddress(rank) + PACKED_BYTES);
+        writePackedRecord(words, record, sent, transport.stagingAddress(rank, transport.parity) + PACKED_BYTES);
         table.begin(sent.dtype, sent.shape, -1, 0);
         table.record(0, record, 0, 0);
         table.tensor(1, sent, 0, 0);
         table.copy();
       }
     }
+    transport.fill(PACKED_BYTES + (sent === undefined || direct ? 0 : sent.byteLength));
+    this.#direct = direct;
+    this.#to = to;
     this.#from = from;
     this.bytesReceived = received === undefined || from === rank ? 0 : received.byteLength;
   }
 
   #check(argument: "send" | "receive", peerArgument: string, tensor: Tensor | undefined, peer: number): void {
     if (tensor === undefined) return;
-    const { channel, heap } = this.#member;
+    const { run, heap } = this.#member;
     if (argument === "receive") checkOutput(OP, argument, tensor, heap);
     else checkTensor(OP, argument, tensor, heap);
-    if (Number.isInteger(peer) && peer >= 0 && peer < channel.size) return;
-    throw new ArgumentError(OP, peerArgument, `a rank of the group, from 0 to ${channel.size - 1}`, describe(peer));
+    if (Number.isInteger(peer) && peer >= 0 && peer < run.size) return;
+    throw new ArgumentError(OP, peerArgument, `a rank of the group, from 0 to ${run.size - 1}`, describe(peer));
+  }
+
+  transfer(round: number): boolean {
+    if (round > 0) return false;
+    const { run, transport } = this.#member;
+    const { rank } = run;
+    this.#checkPairs();
+    const sent = (of: number): number => recordWord(transport.staging(of) + RECORDS, SENT);
+    if (this.#direct && this.#to !== rank) transport.give(this.#to, sent(rank), WHOLE, 0, 0);
+    if (this.#received !== undefined && this.#from !== rank && this.#isDirect(this.#from)) {
+      transport.take(this.#from, sent(this.#from), WHOLE, 0, 0);
+    }
+    return this.#isAnyDirect();
   }
 
   advance(round: number): boolean {
     if (round > 0) return false;
-    const { channel, table } = this.#member;
-    const { size, words } = channel;
+    const { transport, table } = this.#member;
     this.#checkPairs();
     const received = this.#received;
     if (received !== undefined) {
-      const staging = channel.staging(this.#from);
+      const staging = transport.staging(this.#from);
       table.begin(received.dtype, received.shape, -1, 0);
       table.tensor(0, received, 0, 0);
       table.record(1, recordWord(staging + RECORDS, SENT), 0, 0);
       table.copy();
     }
-    for (let peer = 0; peer < size; peer++) if ((headerFlags(words, channel.header(peer)) & DIRECT) !== 0) return true;
+    return this.#isAnyDirect();
+  }
+
+  #isDirect(rank: number): boolean {
+    const { transport } = this.#member;
+    return (headerFlags(transport.words, transport.header(rank)) & DIRECT) !== 0;
+  }
+
+  #isAnyDirect(): boolean {
+    for (let rank = 0; rank < this.#member.run.size; rank++) if (this.#isDirect(rank)) return true;
     return false;
   }
 
   #checkPairs(): void {
-    const { channel } = this.#member;
-    const { size, words } = channel;
+    const { run, transport } = this.#member;
+    const { size } = run;
+    const { words } = transport;
     for (let rank = 0; rank < size; rank++) {
-      const staging = channel.staging(rank);
+      const staging = transport.staging(rank);
       const to = words[staging + TO] ?? NOBODY;
       if (to !== NOBODY) {
-        const peer = channel.staging(to);
+        const peer = transport.staging(to);
         const sent = recordWord(staging + RECORDS, SENT);
         const expected = recordWord(peer + RECORDS, EXPECTED);
         if (words[peer + FROM] !== rank || !recordsAgree(words, sent, expected)) this.#disagree(rank, to);
       }
       const from = words[staging + FROM] ?? NOBODY;
-      if (from !== NOBODY && words[channel.staging(from) + TO] !== rank) this.#disagree(from, rank);
+      if (from !== NOBODY && words[transport.staging(from) + TO] !== rank) this.#disagree(from, rank);
     }
   }
 
   /** The two sides of a transfer from one rank to another that do not fit. */
   #disagree(from: number, to: number): never {
-    const { channel } = this.#member;
-    return channel.disagree([
-      { ranks: [channel.ranks[from] ?? from], description: this.#describe(from, TO, SENT, "sending", "to") },
-      { ranks: [channel.ranks[to] ?? to], description: this.#describe(to, FROM, EXPECTED, "expecting", "from") },
+    const { run } = this.#member;
+    return run.disagree([
+      { ranks: [run.ranks[from] ?? from], description: this.#describe(from, TO, SENT, "sending", "to") },
+      { ranks: [run.ranks[to] ?? to], description: this.#describe(to, FROM, EXPECTED, "expecting", "from") },
     ]);
   }
 
   #describe(rank: number, peerWord: number, record: number, verb: string, preposition: string): string {
-    const { channel } = this.#member;
-    const { words } = channel;
-    const staging = channel.staging(rank);
+    const { run, transport } = this.#member;
+    const { words } = transport;
+    const staging = transport.staging(rank);
     const peer = words[staging + peerWord] ?? NOBODY;
     if (peer === NOBODY) return `${OP} ${verb} nothing`;
     const what = describeRecord(words, recordWord(staging + RECORDS, record));
-    return `${OP} ${verb} ${what} ${preposition} rank ${channel.ranks[peer] ?? peer}`;
+    return `${OP} ${verb} ${what} ${preposition} rank ${run.ranks[peer] ?? peer}`;
   }
 }

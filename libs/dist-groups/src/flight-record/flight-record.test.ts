@@ -92,7 +92,7 @@ describe("the ring", () => {
       initialProgress: 0,
       deadlineMs: 1,
     };
-    const flight = readGroupFlight(descriptor, words, layout);
+    const flight = readGroupFlight(descriptor, words, layout.flightRing);
     expect(flight).toMatchObject({
       group: "pair",
       generation: 7,

@@ -1,7 +1,6 @@
 import { ArgumentError, type DType, describe, formatShape } from "@lockstep/tensor";
 import { isList, readSafely } from "../errors/printed-value.ts";
 import type { CallTimeout, CollectiveTimeout } from "../errors/errors.ts";
-import type { ControlBlockLayout, GroupDescriptor } from "../transport/shared-memory/control-block.ts";
 import { type FlightState, readFlightRing } from "./flight-ring.ts";
 import { decodeSignature, type Reduction } from "../wire/collective-header.ts";
 
@@ -52,14 +51,14 @@ export interface FlightRecord {
   readonly groups: readonly GroupFlight[];
 }
 
-/** Reads the flight rings of a group. */
+/** Reads the flight rings of a group. `ringOf` is the first word of the ring of a place in the group. */
 export function readGroupFlight(
-  descriptor: GroupDescriptor,
+  group: { readonly name: string; readonly generation: number; readonly ranks: readonly number[] },
   words: Int32Array,
-  layout: ControlBlockLayout,
+  ringOf: (place: number) => number,
 ): GroupFlight {
-  const ranks = descriptor.ranks.map((rank, place): RankFlight => {
-    const ops = readFlightRing(words, layout.flightRing(place)).map((entry): FlightOp => {
+  const ranks = group.ranks.map((rank, place): RankFlight => {
+    const ops = readFlightRing(words, ringOf(place)).map((entry): FlightOp => {
       const { op, dtype, reduction } = decodeSignature(entry.signature);
       const { sequence, shape, bytes, startMs, state } = entry;
       const endMs = state === "done" || state === "failed" ? entry.endMs : undefined;
@@ -67,7 +66,7 @@ export function readGroupFlight(
     });
     return { rank, started: (ops.at(-1)?.sequence ?? -1) + 1, ops };
   });
-  return { group: descriptor.name, generation: descriptor.generation, ranks };
+  return { group: group.name, generation: group.generation, ranks };
 }
 
 /** The ranks of a group that have started fewer collectives than others: those that the others wait for. */

@@ -10,7 +10,6 @@
 // reached meanwhile.
 
 import { MAX_DIMS } from "../wire/collective-header.ts";
-import type { RankStatus } from "../transport/shared-memory/rank-status.ts";
 
 /** Collectives that a ring holds, and words of each. */
 const FLIGHT_ENTRIES = 256;
@@ -41,6 +40,14 @@ const FAILED = 3;
 export const FLIGHT_STATES = ["waiting", "moving", "done", "failed"] as const;
 export type FlightState = (typeof FLIGHT_STATES)[number];
 
+/** The time since the world opened, in whole milliseconds. */
+export interface WorldClock {
+  /** At a time by this thread's `performance.now()`. */
+  worldTime(now: number): number;
+  /** A cheap answer that may be some milliseconds late. */
+  coarseTime(): number;
+}
+
 /** A ring's entry as plain words. */
 export interface RawFlightEntry {
   readonly sequence: number;
@@ -56,16 +63,16 @@ export interface RawFlightEntry {
 export class FlightRecorder {
   readonly #words: Int32Array;
   readonly #ring: number;
-  readonly #status: RankStatus;
+  readonly #clock: WorldClock;
   #entry = 0;
   /** The latest time this rank knows of. */
   #now = 0;
 
   /** `ring`: first word of the ring within `words`. */
-  constructor(words: Int32Array, ring: number, status: RankStatus) {
+  constructor(words: Int32Array, ring: number, clock: WorldClock) {
     this.#words = words;
     this.#ring = ring;
-    this.#status = status;
+    this.#clock = clock;
   }
 
   /** A collective begins, which will bring `bytes` to this rank. */
@@ -99,7 +106,12 @@ export class FlightRecorder {
 
   /** Takes the time of the real clock. */
   lookAtClock(): void {
-    this.#now = this.#status.worldTime();
+    this.#now = this.#clock.worldTime(performance.now());
+  }
+
+  /** It is `now`, by `performance.now()`. */
+  isNow(now: number): void {
+    this.#now = this.#clock.worldTime(now);
   }
 
   #finish(state: number): void {
@@ -108,7 +120,7 @@ export class FlightRecorder {
   }
 
   #coarseNow(): number {
-    const coarse = this.#status.coarseTime();
+    const coarse = this.#clock.coarseTime();
     if (coarse > this.#now) this.#now = coarse;
     return this.#now;
   }

@@ -1,8 +1,12 @@
 // What crosses between the host and a rank's worker: control calls (Comlink) and two bare messages. Plain data only.
 
 import type { PlainError } from "../errors/plain-error.ts";
-import type { GroupDescriptor } from "../transport/shared-memory/control-block.ts";
+import type { GroupSettings } from "../group/group-settings.ts";
+import type { ControlBlockPlace } from "../transport/shared-memory/control-block.ts";
 import type { MemoryRange } from "../world/memory-layout.ts";
+
+/** What a rank needs to join a group. */
+export interface GroupDescriptor extends GroupSettings, ControlBlockPlace {}
 
 /** What a rank needs to start. */
 export interface RankConfiguration {

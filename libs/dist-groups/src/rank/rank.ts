@@ -6,14 +6,15 @@ import * as Comlink from "comlink";
 import { boundBlockingWaits } from "./blocking-wait.ts";
 import { GroupAborted, RankCrashed, WorldClosed } from "../errors/errors.ts";
 import { toPlainError } from "../errors/plain-error.ts";
-import { type ProcessGroup, SharedMemoryGroup } from "../group/process-group.ts";
+import { BlockingGroup } from "../group/blocking-group.ts";
+import { CollectiveRun } from "../group/collective-run.ts";
+import type { ProcessGroup } from "../group/process-group.ts";
 import { printedValue } from "../errors/printed-value.ts";
 import { watchForDeath } from "./rank-death.ts";
-import type { RankConfiguration, RankControl, Reply, StartedProgram } from "./rank-protocol.ts";
+import type { GroupDescriptor, RankConfiguration, RankControl, Reply, StartedProgram } from "./rank-protocol.ts";
 import type { RankContext } from "./rank-context.ts";
 import { instantiateReduceKernels, type ReduceKernels } from "../reduction/reduce.ts";
-import type { GroupDescriptor } from "../transport/shared-memory/control-block.ts";
-import { GroupChannel } from "../transport/shared-memory/group-channel.ts";
+import { SharedMemoryTransport } from "../transport/shared-memory/shared-memory-transport.ts";
 import { RankStatus } from "../transport/shared-memory/rank-status.ts";
 import { openWaiting, type Waiting } from "../transport/shared-memory/waiting.ts";
 
@@ -21,7 +22,7 @@ const HEARTBEAT_MS = 250;
 
 interface Membership {
   readonly generation: number;
-  readonly channel: GroupChannel;
+  readonly run: CollectiveRun;
   readonly group: ProcessGroup;
 }
 
@@ -89,20 +90,23 @@ class Rank {
   async join(descriptor: GroupDescriptor): Promise<void> {
     const replaced = this.#memberships.get(descriptor.name);
     this.#enter(descriptor);
-    await replaced?.channel.retire();
+    await replaced?.run.retire();
   }
 
   #enter(descriptor: GroupDescriptor): void {
-    const channel = new GroupChannel(descriptor, this.rank, this.heap.buffer, this.#status, this.#waiting);
-    const group = new SharedMemoryGroup(channel, this.#kernels, this.heap);
-    this.#memberships.set(descriptor.name, { generation: descriptor.generation, channel, group });
+    const { buffer } = this.heap;
+    const { ranks, generation } = descriptor;
+    const transport = new SharedMemoryTransport(descriptor, ranks, this.rank, buffer, this.#status, this.#waiting);
+    const run = new CollectiveRun(descriptor, transport, this.#status);
+    const group = new BlockingGroup(run, transport, this.#kernels, this.heap);
+    this.#memberships.set(descriptor.name, { generation, run, group });
   }
 
   async retire(generation: number): Promise<void> {
     for (const [name, membership] of this.#memberships) {
       if (membership.generation !== generation) continue;
       this.#memberships.delete(name);
-      await membership.channel.retire();
+      await membership.run.retire();
     }
   }
 
@@ -169,12 +173,12 @@ class Rank {
   /** Tells peers that this rank will not take part in what they are doing. */
   #leave(crash: RankCrashed): void {
     this.#status.leave(this.rank, crash);
-    for (const { channel } of this.#memberships.values()) channel.nudgePeers();
+    for (const { run } of this.#memberships.values()) run.nudgePeers();
   }
 
   #die(error: RankCrashed): void {
     this.#status.exit(this.rank, error);
-    for (const { channel } of this.#memberships.values()) channel.abort(error);
+    for (const { run } of this.#memberships.values()) run.abort(error);
     postMessage({ lockstep: "crashed", error: toPlainError(error) });
   }
 

@@ -34,6 +34,8 @@ export type Reduction = (typeof REDUCTIONS)[number];
 
 const FLAGS = 1;
 const SHAPE = 2;
+/** Words of a header. */
+export const HEADER_WORDS = SHAPE + MAX_DIMS;
 
 /** Flag: this rank's data lies in its own tensors, which stay untouched until every rank has acknowledged. */
 export const DIRECT = 1;

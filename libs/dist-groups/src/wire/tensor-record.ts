@@ -49,6 +49,11 @@ export function recordAddress(words: Int32Array, record: number): number {
   return (words[record + ADDRESS] ?? 0) >>> 0;
 }
 
+/** Makes a record lead to another byte address, taken modulo 2^32. */
+export function setRecordAddress(words: Int32Array, record: number, address: number): void {
+  words[record + ADDRESS] = address;
+}
+
 /** First word of the strides of a record, in elements. */
 export function recordStrides(record: number): number {
   return record + STRIDES;

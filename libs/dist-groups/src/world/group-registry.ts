@@ -1,12 +1,8 @@
 import { ArgumentError, describe, type SharedHeap } from "@lockstep/tensor";
 import { AllToAll } from "../collectives/all-to-all.ts";
 import { type FlightRecord, readGroupFlight } from "../flight-record/flight-record.ts";
-import {
-  type ControlBlockLayout,
-  controlBlockLayout,
-  type GroupDescriptor,
-  LINE_WORDS,
-} from "../transport/shared-memory/control-block.ts";
+import { type ControlBlockLayout, controlBlockLayout, LINE_WORDS } from "../transport/shared-memory/control-block.ts";
+import type { GroupDescriptor } from "../rank/rank-protocol.ts";
 import { abortGroup, isAborted } from "../transport/shared-memory/group-abort.ts";
 
 /** Bytes of a staging area. */
@@ -106,7 +102,9 @@ export class GroupRegistry {
 
   /** What every group's ranks have done of late. */
   flightRecord(takenAtMs: number): FlightRecord {
-    const groups = [...this.#groups].map(({ descriptor, layout, words }) => readGroupFlight(descriptor, words, layout));
+    const groups = [...this.#groups].map(({ descriptor, layout, words }) =>
+      readGroupFlight(descriptor, words, layout.flightRing),
+    );
     return { takenAtMs, groups };
   }
 

@@ -4,11 +4,13 @@
 
 import { SharedHeap } from "@lockstep/tensor";
 import { CollectiveTimeout, GroupAborted, RankCrashed } from "../../src/errors/errors.ts";
-import { SharedMemoryGroup } from "../../src/group/process-group.ts";
+import { BlockingGroup } from "../../src/group/blocking-group.ts";
+import { CollectiveRun } from "../../src/group/collective-run.ts";
 import { instantiateReduceKernels, type ReduceKernels } from "../../src/reduction/reduce.ts";
-import { controlBlockLayout, type GroupDescriptor } from "../../src/transport/shared-memory/control-block.ts";
-import { GroupChannel } from "../../src/transport/shared-memory/group-channel.ts";
+import type { GroupDescriptor } from "../../src/rank/rank-protocol.ts";
+import { controlBlockLayout } from "../../src/transport/shared-memory/control-block.ts";
 import { RankStatus } from "../../src/transport/shared-memory/rank-status.ts";
+import { SharedMemoryTransport } from "../../src/transport/shared-memory/shared-memory-transport.ts";
 import { SpinBudget } from "../../src/transport/shared-memory/spin-budget.ts";
 import { makeTensors, OPERATIONS, type RankTensors } from "./operations.ts";
 import {
@@ -142,13 +144,15 @@ class Interleaved {
       deadlineMs: DEADLINE_MS,
     };
     const waiting = { budget: new FewSpins(), scheduler: undefined, spread: undefined };
-    const channel = new GroupChannel(descriptor, rank, memory.buffer, this.#status, waiting);
-    const group = new SharedMemoryGroup(channel, this.#kernels, this.#heap);
+    const { ranks } = descriptor;
+    const transport = new SharedMemoryTransport(descriptor, ranks, rank, memory.buffer, this.#status, waiting);
+    const run = new CollectiveRun(descriptor, transport, this.#status);
+    const group = new BlockingGroup(run, transport, this.#kernels, this.#heap);
     try {
       for (const [at, { index, count, root }] of collectives.entries()) {
         if (withFaults && rank === fault.victim && at === fault.at) {
           if (fault.kind === "does not come") return true;
-          if (fault.kind === "aborts") channel.abort(new RankCrashed(rank, "it aborted on purpose", undefined));
+          if (fault.kind === "aborts") run.abort(new RankCrashed(rank, "it aborted on purpose", undefined));
           throw new Error("on purpose");
         }
         const tensors = this.#tensors.get(count);
@@ -166,7 +170,7 @@ class Interleaved {
         rank,
         error instanceof GroupAborted && error.cause instanceof RankCrashed ? error.cause : crash,
       );
-      channel.nudgePeers();
+      run.nudgePeers();
       if (isOwn && withFaults && rank === fault.victim) return true;
       const expected = withFaults && rank !== fault.victim ? expectedFailure(error, fault.kind, fault.victim) : false;
       if (!expected) throw error;
@@ -189,28 +193,17 @@ function expectedFailure(error: unknown, kind: FaultKind | undefined, victim: nu
 
 function mutate(mutation: Mutation, thread: ScheduledThread): void {
   if (mutation === "nobody acknowledges") {
-    let sequence = -1;
-    const awaitPeers = GroupChannel.prototype.awaitPeers;
-    GroupChannel.prototype.awaitPeers = function (this: GroupChannel) {
-      const first = sequence !== this.sequence;
-      sequence = this.sequence;
-      if (first) awaitPeers.call(this);
+    const { drive, awaitPeers } = CollectiveRun.prototype;
+    let waits = 0;
+    CollectiveRun.prototype.drive = function (this: CollectiveRun, rounds) {
+      waits = 0;
+      drive.call(this, rounds);
+    };
+    CollectiveRun.prototype.awaitPeers = function (this: CollectiveRun) {
+      if (waits++ === 0) awaitPeers.call(this);
     };
   } else if (mutation === "slots do not alternate") {
-    const { header, staging } = GroupChannel.prototype;
-    const even = (channel: GroupChannel, word: (rank: number) => number, rank: number): number => {
-      const sequence = channel.sequence;
-      channel.sequence = 0;
-      const found = word.call(channel, rank);
-      channel.sequence = sequence;
-      return found;
-    };
-    GroupChannel.prototype.header = function (this: GroupChannel, rank) {
-      return even(this, header, rank);
-    };
-    GroupChannel.prototype.staging = function (this: GroupChannel, rank) {
-      return even(this, staging, rank);
-    };
+    SharedMemoryTransport.prototype.turn = (): void => undefined;
   } else thread.mutation = mutation;
 }
 

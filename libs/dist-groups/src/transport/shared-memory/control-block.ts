@@ -67,22 +67,11 @@ export function controlBlockLayout(size: number, stagingBytes: number): ControlB
   };
 }
 
-/** What a rank needs to join a group. Plain data. */
-export interface GroupDescriptor {
-  readonly name: string;
-  /** Tells groups of the same name apart. */
-  readonly generation: number;
-  /** Global ranks, in group order. */
-  readonly ranks: readonly number[];
-  /** Byte offset of the control block in the world's memory. */
+/** Where the control block of a group is. Plain data, the same on every rank. */
+export interface ControlBlockPlace {
+  /** Byte offset in the world's memory. */
   readonly byteOffset: number;
   readonly stagingBytes: number;
-  /** Largest message, in bytes that a rank brings, that takes the staged protocol. */
-  readonly stagedLimit: number;
-  /** The same for an all-reduce. */
-  readonly stagedAllReduceLimit: number;
   /** Value of every progress word before the first collective. */
   readonly initialProgress: number;
-  /** Default deadline of a collective. */
-  readonly deadlineMs: number;
 }

@@ -47,9 +47,9 @@ export class RankStatus {
     this.#clockOffset = Date.now() - openedAt - performance.now();
   }
 
-  /** Whole milliseconds since the world opened, by the real clock. */
-  worldTime(): number {
-    return Math.max(0, Math.round(performance.now() + this.#clockOffset));
+  /** Whole milliseconds since the world opened, at a time by `performance.now()`. */
+  worldTime(now: number = performance.now()): number {
+    return Math.max(0, Math.round(now + this.#clockOffset));
   }
 
   /** Host: sets the coarse clock. */

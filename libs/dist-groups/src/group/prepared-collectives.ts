@@ -1,25 +1,25 @@
 import type { SharedHeap, Tensor } from "@lockstep/tensor";
-import type { CollectiveOptions, ProcessGroup } from "../group/process-group.ts";
+import type { CollectiveOptions, ProcessGroup } from "./process-group.ts";
 import { OperandTable } from "../reduction/operand-table.ts";
 import type { ReduceKernels } from "../reduction/reduce.ts";
-import type { GroupChannel } from "../transport/shared-memory/group-channel.ts";
-import { Agree } from "./agree.ts";
-import { type AgreedFields, agreedText } from "./agreed-options.ts";
-import { AllGather } from "./all-gather.ts";
-import { AllGatherCoalesced } from "./all-gather-coalesced.ts";
-import { AllReduce } from "./all-reduce.ts";
-import { AllToAll } from "./all-to-all.ts";
-import { checkAllLive, checkDimNumber, checkLive, checkOptions, checkReductionName } from "./arguments.ts";
-import { Barrier } from "./barrier.ts";
-import { Broadcast } from "./broadcast.ts";
-import { ReadPeers } from "./read-peers.ts";
-import { ReduceScatter } from "./reduce-scatter.ts";
-import type { GroupMember, Rounds } from "./rounds.ts";
-import { SendRecv } from "./send-recv.ts";
+import type { Transport } from "../transport/transport.ts";
+import { Agree } from "../collectives/agree.ts";
+import { type AgreedFields, agreedText } from "../collectives/agreed-options.ts";
+import { AllGather } from "../collectives/all-gather.ts";
+import { AllGatherCoalesced } from "../collectives/all-gather-coalesced.ts";
+import { AllReduce } from "../collectives/all-reduce.ts";
+import { AllToAll } from "../collectives/all-to-all.ts";
+import { checkAllLive, checkDimNumber, checkLive, checkOptions, checkReductionName } from "../collectives/arguments.ts";
+import { Barrier } from "../collectives/barrier.ts";
+import { Broadcast } from "../collectives/broadcast.ts";
+import { ReadPeers } from "../collectives/read-peers.ts";
+import { ReduceScatter } from "../collectives/reduce-scatter.ts";
+import type { CollectiveTurn, GroupMember, Rounds } from "../collectives/rounds.ts";
+import { SendRecv } from "../collectives/send-recv.ts";
 
 /**
  * Every collective of one rank in one group, up to the point where its header and staging area are filled: arguments are checked, the collective
- * has begun on the channel, nothing is published. What comes back is driven by a blocking or an asynchronous caller.
+ * has begun, nothing is published. What comes back is driven by a blocking or an asynchronous caller.
  */
 export class PreparedCollectives {
   readonly #agree: Agree;
@@ -33,10 +33,10 @@ export class PreparedCollectives {
   readonly #sendRecv: SendRecv;
   readonly #readPeers: ReadPeers;
 
-  constructor(channel: GroupChannel, kernels: ReduceKernels, heap: SharedHeap) {
-    const tableWord = channel.layout.operandTable(channel.rank);
-    const table = new OperandTable(kernels, channel.words, tableWord, channel.addressOf(tableWord));
-    const member: GroupMember = { channel, table, kernels, heap };
+  constructor(run: CollectiveTurn, transport: Transport, kernels: ReduceKernels, heap: SharedHeap) {
+    const { words, operandTable } = transport;
+    const table = new OperandTable(kernels, words, operandTable, transport.addressOf(operandTable));
+    const member: GroupMember = { run, transport, table, kernels, heap };
     this.#agree = new Agree(member);
     this.#barrier = new Barrier(member);
     this.#allGather = new AllGather(member);
