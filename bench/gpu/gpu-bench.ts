@@ -3,7 +3,7 @@ import { type DType, DTYPE_BYTES, elementCount, SharedHeap, Tensor } from "@lock
 import type { AdapterKind } from "../../libs/kernels/src/device/adapter.ts";
 import { DAWN_TOGGLES, type GpuDevice, openGpuDevice } from "../../libs/kernels/src/device/gpu-device.ts";
 import { Recorder } from "../../libs/kernels/src/webgpu/recorder.ts";
-import { webgpuBackendOn } from "../../libs/kernels/src/webgpu/webgpu-backend.ts";
+import { webgpuBackendOn } from "../../libs/kernels/src/backends/webgpu-backend.ts";
 import { GpuTimer } from "./gpu-timer.ts";
 import { countWords, fillRandom, fillWord } from "./fill.ts";
 import { spin } from "./spin.ts";

@@ -9,10 +9,6 @@ export interface Exception {
  * through one of them are forgiven as well.
  */
 export const EXCEPTIONS: readonly Exception[] = [
-  // The three backends are above the ops; their files wait for a folder `backends` of their own.
-  { from: "libs/kernels/src/reference/reference-backend.ts", to: "libs/kernels/src/ops/" },
-  { from: "libs/kernels/src/wasm/wasm-backend.ts", to: "libs/kernels/src/ops/" },
-  { from: "libs/kernels/src/webgpu/webgpu-backend.ts", to: "libs/kernels/src/ops/" },
   // Errors carry flight records, whose form stands with the reading of them, which knows the control block.
   { from: "libs/dist-groups/src/errors/errors.ts", to: "libs/dist-groups/src/flight-record/flight-record.ts" },
   // The worker's protocol says where the host laid out its memory.

@@ -14,7 +14,7 @@ export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
 
 /** Folders of a package's `src`, from the lowest to the highest. Files beside them are held to circles alone. */
 export const FOLDERS: Readonly<Record<string, readonly string[]>> = {
-  "libs/kernels": ["device", "webgpu", "wasm", "reference", "ops"],
+  "libs/kernels": ["kv", "device", "webgpu", "wasm", "reference", "ops", "backends"],
   "libs/dist-groups": [
     "wire",
     "errors",

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { SharedHeap, Tensor } from "@lockstep/tensor";
 import { KernelContext } from "./context.ts";
-import { openBackend } from "./open-backend.ts";
+import { openBackend } from "./backends/open-backend.ts";
 
 test("compiles an entry once and counts hits", () => {
   const context = new KernelContext();

@@ -1,5 +1,5 @@
-export type { BackendName, Completion, KernelBackend } from "./backend.ts";
-export { checkArguments, type OpArguments, type OpName } from "./check-arguments.ts";
+export type { BackendName, Completion, KernelBackend } from "./backends/backend.ts";
+export { checkArguments, type OpArguments, type OpName } from "./backends/check-arguments.ts";
 export { KernelContext } from "./context.ts";
 export { type InstalledGpu, installedGpus } from "./device/installed-gpus.ts";
 export { BackendClosed, BackendUnavailable, DeviceError } from "./errors.ts";
@@ -13,8 +13,8 @@ export {
   localLength,
   UNSHARDED,
   visibleRange,
-} from "./kv-ownership.ts";
-export { type OpenBackendOptions, openBackend } from "./open-backend.ts";
+} from "./kv/kv-ownership.ts";
+export { type OpenBackendOptions, openBackend } from "./backends/open-backend.ts";
 export type { Operand } from "./operand.ts";
 export type { CorrectAttnOutArgs, LseBase, NonFinite } from "./ops/correct-attn-out/index.ts";
 export type { GatherKvCacheArgs } from "./ops/gather-kv-cache/index.ts";
@@ -36,5 +36,5 @@ export { checkScoreFactor, checkSink, checkSoftcap } from "./ops/partial-attenti
 export type { UnpackSeqArgs } from "./ops/unpack-seq/index.ts";
 export type { WriteKvCacheArgs } from "./ops/write-kv-cache/index.ts";
 export { SlotPlan } from "./ops/write-kv-cache/slot-plan.ts";
-export type { PagedCacheSize } from "./paged-cache-size.ts";
-export { checkScale, isQuantised, KV_DTYPES, type KvScale } from "./quantised-kv.ts";
+export type { PagedCacheSize } from "./kv/paged-cache-size.ts";
+export { checkScale, isQuantised, KV_DTYPES, type KvScale } from "./kv/quantised-kv.ts";

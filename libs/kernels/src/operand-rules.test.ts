@@ -1,9 +1,9 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Arena, ArgumentError, DTYPE_BYTES, LockstepError, SharedHeap, Tensor, UseAfterFree } from "@lockstep/tensor";
-import type { Completion, KernelBackend } from "./backend.ts";
+import type { Completion, KernelBackend } from "./backends/backend.ts";
 import { BackendClosed } from "./errors.ts";
 import { GpuTensor } from "./gpu-tensor.ts";
-import { openBackend } from "./open-backend.ts";
+import { openBackend } from "./backends/open-backend.ts";
 import type { Operand } from "./operand.ts";
 import { openTestBackends } from "./testing/test-backends.ts";
 import { type ValidArguments, validArguments } from "./testing/valid-arguments.ts";

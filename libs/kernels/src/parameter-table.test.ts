@@ -2,7 +2,7 @@
 // wasm, held to float64. The case tables of the ops hold all backends to fewer and odder values.
 import { afterAll, describe, expect, test } from "bun:test";
 import { Arena, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
-import { openBackend } from "./open-backend.ts";
+import { openBackend } from "./backends/open-backend.ts";
 import { correctAttnOutReference } from "./ops/correct-attn-out/reference.ts";
 import { mergeAttnStatesReference } from "./ops/merge-attn-states/reference.ts";
 import { type AttentionRow, buildAttention } from "./ops/partial-attention/cases.ts";

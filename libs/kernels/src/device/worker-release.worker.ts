@@ -1,5 +1,5 @@
 import { SharedHeap, Tensor } from "@lockstep/tensor";
-import type { KernelBackend } from "../backend.ts";
+import type { KernelBackend } from "../backends/backend.ts";
 
 // A worker that opens a device, uses it, and releases it when told to. Its handler is set before anything is imported.
 
@@ -12,7 +12,7 @@ const scope = globalThis as unknown as WorkerScope;
 let backend: KernelBackend | undefined;
 
 async function open(): Promise<void> {
-  const { openWebgpuBackend } = await import("../webgpu/webgpu-backend.ts");
+  const { openWebgpuBackend } = await import("../backends/webgpu-backend.ts");
   const heap = SharedHeap.create(1 << 16);
   const opened = await openWebgpuBackend({ heap, adapter: "software" });
   backend = opened;

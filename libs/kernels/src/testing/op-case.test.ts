@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { SharedHeap, Tensor } from "@lockstep/tensor";
-import { openBackend } from "../open-backend.ts";
+import { openBackend } from "../backends/open-backend.ts";
 import { EXACT, expectClose, expectSameBits, F32_TOLERANCE } from "./close.ts";
 import { type CheckedOp, checkCase, type OpCase } from "./op-case.ts";
 

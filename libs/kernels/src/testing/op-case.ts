@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { Arena, type SharedHeap, type Tensor } from "@lockstep/tensor";
-import type { Completion, KernelBackend } from "../backend.ts";
+import type { Completion, KernelBackend } from "../backends/backend.ts";
 import { copyRaw } from "../reference/raw-elements.ts";
 import { expectClose, expectSameBits, type Tolerance } from "./close.ts";
 

@@ -1,7 +1,7 @@
 import { afterAll } from "bun:test";
 import type { SharedHeap } from "@lockstep/tensor";
-import type { KernelBackend } from "../backend.ts";
-import { openBackend } from "../open-backend.ts";
+import type { KernelBackend } from "../backends/backend.ts";
+import { openBackend } from "../backends/open-backend.ts";
 
 /**
  * Every backend, for tests that hold all of them to one table; `webgpu` on software Vulkan, or on a GPU with

@@ -12,7 +12,7 @@ import {
   Tensor,
 } from "@lockstep/tensor";
 import fc from "fast-check";
-import { openBackend } from "../open-backend.ts";
+import { openBackend } from "../backends/open-backend.ts";
 import { rawElements } from "../reference/raw-elements.ts";
 
 setDefaultTimeout(60_000);

@@ -1,7 +1,7 @@
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { SharedHeap, Tensor } from "@lockstep/tensor";
-import { openBackend } from "../open-backend.ts";
-import { openWebgpuBackend } from "./webgpu-backend.ts";
+import { openBackend } from "../backends/open-backend.ts";
+import { openWebgpuBackend } from "../backends/webgpu-backend.ts";
 import { type CallCounts, countCalls } from "../testing/count-calls.ts";
 
 setDefaultTimeout(120_000);

@@ -1,12 +1,12 @@
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Arena, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
-import type { KernelBackend } from "../backend.ts";
+import type { KernelBackend } from "../backends/backend.ts";
 import type { Operand } from "../operand.ts";
 import { partialAttentionReference } from "../ops/partial-attention/reference.ts";
 import { expectClose, F32_TOLERANCE, HALF_INPUT_TOLERANCE } from "../testing/close.ts";
 import { Random } from "../testing/random.ts";
 import { countCalls } from "../testing/count-calls.ts";
-import { openWebgpuBackend } from "./webgpu-backend.ts";
+import { openWebgpuBackend } from "../backends/webgpu-backend.ts";
 
 setDefaultTimeout(120_000);
 
@@ -96,7 +96,7 @@ describe("a decode step with the cache on the GPU", () => {
     ["bf16", 25],
   ] as const) {
     test(`${dtype} D${keyDim}: one upload, one submission, one map, and nothing is made`, async () => {
-      const { openBackend } = await import("../open-backend.ts");
+      const { openBackend } = await import("../backends/open-backend.ts");
       const reference = await openBackend("reference", { heap });
       const decoder = new Decoder(backend, dtype, keyDim);
       await decoder.write(backend, reference, 0, 300);

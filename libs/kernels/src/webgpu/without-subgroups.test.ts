@@ -3,7 +3,7 @@ import { Arena, SharedHeap } from "@lockstep/tensor";
 import { PARTIAL_ATTENTION_CASES } from "../ops/partial-attention/cases.ts";
 import { partialAttentionReference } from "../ops/partial-attention/reference.ts";
 import { expectClose, expectSameBits } from "../testing/close.ts";
-import { openWebgpuBackend } from "./webgpu-backend.ts";
+import { openWebgpuBackend } from "../backends/webgpu-backend.ts";
 
 setDefaultTimeout(120_000);
 

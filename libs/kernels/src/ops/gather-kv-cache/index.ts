@@ -1,7 +1,7 @@
 import { ArgumentError, describe } from "@lockstep/tensor";
 import { expectArguments, expectDType, expectList, expectShape, type Operand } from "../../operand.ts";
 import { expectApart } from "../../overlapping-operands.ts";
-import { KV_DTYPES } from "../../quantised-kv.ts";
+import { KV_DTYPES } from "../../kv/quantised-kv.ts";
 import { expectUnitStride } from "../write-kv-cache/index.ts";
 
 /**

@@ -1,8 +1,8 @@
 // What the query tokens of a step see of a paged KV cache. It is the same on every layer: planned and checked once, run many times,
 // as FlashInfer's `plan()` and `run()`.
 import { ArgumentError, describe, type SharedHeap, Tensor, UseAfterFree } from "@lockstep/tensor";
-import { checkKvShard, type KvShard, UNSHARDED, visibleRange } from "../../kv-ownership.ts";
-import { checkPagedCacheSize, type PagedCacheSize } from "../../paged-cache-size.ts";
+import { checkKvShard, type KvShard, UNSHARDED, visibleRange } from "../../kv/kv-ownership.ts";
+import { checkPagedCacheSize, type PagedCacheSize } from "../../kv/paged-cache-size.ts";
 import { expectArguments, expectDType, expectInteger, expectList, expectShape, expectTensor } from "../../operand.ts";
 
 /** Positions [first, first + count) of a sequence. */

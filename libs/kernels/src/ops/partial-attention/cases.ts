@@ -1,7 +1,7 @@
 import { type Arena, type DType, Tensor } from "@lockstep/tensor";
-import { type KvShard, kvOwner, kvSlot, localLength, UNSHARDED } from "../../kv-ownership.ts";
+import { type KvShard, kvOwner, kvSlot, localLength, UNSHARDED } from "../../kv/kv-ownership.ts";
 import { F32_TOLERANCE, HALF_INPUT_TOLERANCE } from "../../testing/close.ts";
-import { isQuantised } from "../../quantised-kv.ts";
+import { isQuantised } from "../../kv/quantised-kv.ts";
 import type { OpCase } from "../../testing/op-case.ts";
 import { Random } from "../../testing/random.ts";
 import { emptyStrided, type Layout, strided } from "../../testing/strided.ts";

@@ -10,8 +10,8 @@ import {
   type Operand,
 } from "../../operand.ts";
 import { expectApart, expectWritable } from "../../overlapping-operands.ts";
-import type { PagedCacheSize } from "../../paged-cache-size.ts";
-import { checkScale, KV_DTYPES, type KvScale } from "../../quantised-kv.ts";
+import type { PagedCacheSize } from "../../kv/paged-cache-size.ts";
+import { checkScale, KV_DTYPES, type KvScale } from "../../kv/quantised-kv.ts";
 import { expectUnitStride } from "../write-kv-cache/index.ts";
 import {
   type AttentionPlan,

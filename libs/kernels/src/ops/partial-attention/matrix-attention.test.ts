@@ -7,7 +7,7 @@ import { GpuTensor } from "../../gpu-tensor.ts";
 import type { Operand } from "../../operand.ts";
 import { expectClose, type Tolerance } from "../../testing/close.ts";
 import { Random } from "../../testing/random.ts";
-import { webgpuBackendOn } from "../../webgpu/webgpu-backend.ts";
+import { webgpuBackendOn } from "../../backends/webgpu-backend.ts";
 import { type AttentionRow, buildAttention } from "./cases.ts";
 import { matrixAttentionSource } from "./matrix-attention.ts";
 import {

@@ -5,7 +5,7 @@ import fc from "fast-check";
 import { openGpuDevice } from "../../device/gpu-device.ts";
 import { Random } from "../../testing/random.ts";
 import { openTestBackends } from "../../testing/test-backends.ts";
-import { webgpuBackendOn } from "../../webgpu/webgpu-backend.ts";
+import { webgpuBackendOn } from "../../backends/webgpu-backend.ts";
 import { type AttentionRow, buildAttention } from "./cases.ts";
 
 setDefaultTimeout(600_000);

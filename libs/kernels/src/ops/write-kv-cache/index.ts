@@ -1,7 +1,7 @@
 import { ArgumentError, formatShape } from "@lockstep/tensor";
 import { expectArguments, expectDType, expectShape, FLOATS, type Operand } from "../../operand.ts";
 import { expectApart, expectWritable } from "../../overlapping-operands.ts";
-import { checkScale, isQuantised, KV_DTYPES, type KvScale } from "../../quantised-kv.ts";
+import { checkScale, isQuantised, KV_DTYPES, type KvScale } from "../../kv/quantised-kv.ts";
 import { type SlotPlan, slotsOf } from "./slot-plan.ts";
 
 /**

@@ -1,7 +1,7 @@
 import type { Tensor } from "@lockstep/tensor";
 import { expectHeapTensor, type Operand } from "../../operand.ts";
 import { copyRaw } from "../../reference/raw-elements.ts";
-import { rowScale } from "../../row-scales.ts";
+import { rowScale } from "../../kv/row-scales.ts";
 import { checkWriteKvCache, type WriteKvCacheArgs } from "./index.ts";
 
 /** writeKvCache, token by token. */

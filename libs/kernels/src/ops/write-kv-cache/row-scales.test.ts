@@ -2,7 +2,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { Arena, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
 import fc from "fast-check";
-import { rowScale } from "../../row-scales.ts";
+import { rowScale } from "../../kv/row-scales.ts";
 import { openTestBackends } from "../../testing/test-backends.ts";
 
 setDefaultTimeout(300_000);

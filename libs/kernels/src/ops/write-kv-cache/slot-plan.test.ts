@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
-import { openBackend } from "../../open-backend.ts";
+import { openBackend } from "../../backends/open-backend.ts";
 import { SlotPlan } from "./slot-plan.ts";
 
 const SIZE = { numBlocks: 2, blockSize: 4 };

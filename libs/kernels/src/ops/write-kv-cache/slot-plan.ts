@@ -1,7 +1,7 @@
 // Where the new tokens of a step are stored. It is the same on every layer: checked once, used many times.
 import { ArgumentError, describe } from "@lockstep/tensor";
 import { expectList } from "../../operand.ts";
-import { checkPagedCacheSize, type PagedCacheSize } from "../../paged-cache-size.ts";
+import { checkPagedCacheSize, type PagedCacheSize } from "../../kv/paged-cache-size.ts";
 
 /**
  * Slots that were checked for caches of a size, to be given to `writeKvCache` as the `slotMapping` of every layer. Keeps a copy: what it

@@ -1,15 +1,15 @@
 import type { DType, Tensor } from "@lockstep/tensor";
-import type { KernelContext } from "./context.ts";
-import type { Operand } from "./operand.ts";
-import type { CorrectAttnOutArgs } from "./ops/correct-attn-out/index.ts";
-import type { GatherKvCacheArgs } from "./ops/gather-kv-cache/index.ts";
-import type { MergeAttnStatesArgs } from "./ops/merge-attn-states/index.ts";
-import type { PackSeqArgs } from "./ops/pack-seq/index.ts";
-import type { AttentionPlan, AttentionStep } from "./ops/partial-attention/attention-plan.ts";
-import type { PartialAttentionArgs } from "./ops/partial-attention/index.ts";
-import type { UnpackSeqArgs } from "./ops/unpack-seq/index.ts";
-import type { WriteKvCacheArgs } from "./ops/write-kv-cache/index.ts";
-import type { PagedCacheSize } from "./paged-cache-size.ts";
+import type { KernelContext } from "../context.ts";
+import type { Operand } from "../operand.ts";
+import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
+import type { GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
+import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
+import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
+import type { AttentionPlan, AttentionStep } from "../ops/partial-attention/attention-plan.ts";
+import type { PartialAttentionArgs } from "../ops/partial-attention/index.ts";
+import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
+import type { WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
+import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 
 /** `webgpu`: WGSL on a GPU; `wasm`: WebAssembly SIMD on the shared heap; `reference`: float64 TypeScript. */
 export type BackendName = "webgpu" | "wasm" | "reference";

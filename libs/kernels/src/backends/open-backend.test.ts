@@ -1,8 +1,8 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError, HeapExhausted, SharedHeap, Tensor } from "@lockstep/tensor";
-import { BackendClosed } from "./errors.ts";
+import { BackendClosed } from "../errors.ts";
 import { openBackend } from "./open-backend.ts";
-import { Random } from "./testing/random.ts";
+import { Random } from "../testing/random.ts";
 
 setDefaultTimeout(120_000);
 

@@ -1,6 +1,6 @@
 import type { Tensor } from "@lockstep/tensor";
-import { expectDType, expectShape, expectTensor, type Operand } from "./operand.ts";
-import { expectApartOrSame, expectWritable } from "./overlapping-operands.ts";
+import { expectDType, expectShape, expectTensor, type Operand } from "../operand.ts";
+import { expectApartOrSame, expectWritable } from "../overlapping-operands.ts";
 
 /** The check of a backend's `upload`. @throws ArgumentError, UseAfterFree */
 export function checkUpload(source: Tensor, target: Operand): void {

@@ -1,8 +1,8 @@
 import { ArgumentError, describe, describeName, SharedHeap } from "@lockstep/tensor";
 import type { BackendName, KernelBackend } from "./backend.ts";
-import { BackendUnavailable } from "./errors.ts";
-import { openReferenceBackend } from "./reference/reference-backend.ts";
-import { openWasmBackend } from "./wasm/wasm-backend.ts";
+import { BackendUnavailable } from "../errors.ts";
+import { openReferenceBackend } from "./reference-backend.ts";
+import { openWasmBackend } from "./wasm-backend.ts";
 
 /** Where a backend computes. The fields after `heap` are for the `webgpu` backend alone. */
 export interface OpenBackendOptions {
@@ -81,6 +81,6 @@ async function openAuto(options: OpenBackendOptions): Promise<KernelBackend> {
 
 async function openWebgpu(options: OpenBackendOptions): Promise<KernelBackend> {
   // Imported when wanted, so that nothing else pays for loading Dawn.
-  const { openWebgpuBackend } = await import("./webgpu/webgpu-backend.ts");
+  const { openWebgpuBackend } = await import("./webgpu-backend.ts");
   return openWebgpuBackend(options);
 }

@@ -1,8 +1,8 @@
 import { type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
-import type { BackendName, Completion, KernelBackend } from "../backend.ts";
+import type { BackendName, Completion, KernelBackend } from "./backend.ts";
 import { KernelContext } from "../context.ts";
 import { BackendClosed } from "../errors.ts";
-import { checkDownload, checkUpload } from "../copy-arguments.ts";
+import { checkDownload, checkUpload } from "./copy-arguments.ts";
 import { expectFunction, expectHeapTensor, type Operand } from "../operand.ts";
 import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
 import { correctAttnOutReference } from "../ops/correct-attn-out/reference.ts";
@@ -19,8 +19,8 @@ import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
 import { unpackSeqReference } from "../ops/unpack-seq/reference.ts";
 import type { WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
 import { writeKvCacheReference } from "../ops/write-kv-cache/reference.ts";
-import type { PagedCacheSize } from "../paged-cache-size.ts";
-import { copyRaw } from "./raw-elements.ts";
+import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
+import { copyRaw } from "../reference/raw-elements.ts";
 
 /** Every op in plain float64 TypeScript: slow, and right at a glance. What the other backends are checked against. */
 export function openReferenceBackend(options: { readonly heap: SharedHeap }): KernelBackend {

@@ -1,5 +1,5 @@
 import { ArgumentError, type DType, describe } from "@lockstep/tensor";
-import { expectDType, expectList, expectShape, type Operand } from "./operand.ts";
+import { expectDType, expectList, expectShape, type Operand } from "../operand.ts";
 
 /**
  * Dtypes of a KV cache. The last two are quantised: an element stands for its number times a scale, which is that of its head

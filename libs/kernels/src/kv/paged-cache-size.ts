@@ -1,4 +1,4 @@
-import { expectArguments, expectInteger } from "./operand.ts";
+import { expectArguments, expectInteger } from "../operand.ts";
 
 /** The size of the paged caches that a step is planned for, the same on every layer. */
 export interface PagedCacheSize {

@@ -1,8 +1,8 @@
 import { type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
-import type { BackendName, Completion, KernelBackend } from "../backend.ts";
+import type { BackendName, Completion, KernelBackend } from "./backend.ts";
 import { KernelContext } from "../context.ts";
 import { BackendClosed } from "../errors.ts";
-import { checkDownload, checkUpload } from "../copy-arguments.ts";
+import { checkDownload, checkUpload } from "./copy-arguments.ts";
 import { expectFunction, expectHeapTensor, type Operand } from "../operand.ts";
 import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
 import { correctAttnOutWasm } from "../ops/correct-attn-out/wasm.ts";
@@ -19,9 +19,9 @@ import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
 import { unpackSeqWasm } from "../ops/unpack-seq/wasm.ts";
 import type { WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
 import { writeKvCacheWasm } from "../ops/write-kv-cache/wasm.ts";
-import type { PagedCacheSize } from "../paged-cache-size.ts";
-import { copyStrided } from "./strided-copy.ts";
-import { WasmKernels } from "./wasm-kernels.ts";
+import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
+import { copyStrided } from "../wasm/strided-copy.ts";
+import { WasmKernels } from "../wasm/wasm-kernels.ts";
 
 /**
  * Opens the WebAssembly SIMD backend over `heap`: ops read and write its tensors in place, and take scratch memory from

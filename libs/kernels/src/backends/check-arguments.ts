@@ -1,12 +1,12 @@
 import { ArgumentError, describe } from "@lockstep/tensor";
-import type { CorrectAttnOutArgs } from "./ops/correct-attn-out/index.ts";
-import { checkCorrectAttnOut } from "./ops/correct-attn-out/index.ts";
-import { checkGatherKvCache, type GatherKvCacheArgs } from "./ops/gather-kv-cache/index.ts";
-import { checkMergeAttnStates, type MergeAttnStatesArgs } from "./ops/merge-attn-states/index.ts";
-import { checkPackSeq, type PackSeqArgs } from "./ops/pack-seq/index.ts";
-import { type PartialAttentionArgs, planPartialAttention } from "./ops/partial-attention/index.ts";
-import { checkUnpackSeq, type UnpackSeqArgs } from "./ops/unpack-seq/index.ts";
-import { checkWriteKvCache, type WriteKvCacheArgs } from "./ops/write-kv-cache/index.ts";
+import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
+import { checkCorrectAttnOut } from "../ops/correct-attn-out/index.ts";
+import { checkGatherKvCache, type GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
+import { checkMergeAttnStates, type MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
+import { checkPackSeq, type PackSeqArgs } from "../ops/pack-seq/index.ts";
+import { type PartialAttentionArgs, planPartialAttention } from "../ops/partial-attention/index.ts";
+import { checkUnpackSeq, type UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
+import { checkWriteKvCache, type WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
 
 /** Arguments of every op, by its name in {@link KernelBackend}. */
 export interface OpArguments {

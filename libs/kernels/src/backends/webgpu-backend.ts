@@ -8,13 +8,13 @@ import {
   type SharedHeap,
   Tensor,
 } from "@lockstep/tensor";
-import type { Completion, KernelBackend } from "../backend.ts";
+import type { Completion, KernelBackend } from "./backend.ts";
 import { KernelContext } from "../context.ts";
 import type { AdapterKind } from "../device/adapter.ts";
 import { type GpuDevice, openGpuDevice } from "../device/gpu-device.ts";
 import { BackendClosed, DeviceError } from "../errors.ts";
 import { GpuTensor, noteDevice, noteFreed } from "../gpu-tensor.ts";
-import { checkDownload, checkUpload } from "../copy-arguments.ts";
+import { checkDownload, checkUpload } from "./copy-arguments.ts";
 import { expectFunction, type Operand } from "../operand.ts";
 import { type CorrectAttnOutArgs, checkCorrectAttnOut } from "../ops/correct-attn-out/index.ts";
 import { recordCorrectAttnOut } from "../ops/correct-attn-out/webgpu.ts";
@@ -32,11 +32,11 @@ import { checkUnpackSeq, type UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
 import { recordUnpackSeq } from "../ops/unpack-seq/webgpu.ts";
 import { checkWriteKvCache, type WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
 import { recordWriteKvCache } from "../ops/write-kv-cache/webgpu.ts";
-import type { PagedCacheSize } from "../paged-cache-size.ts";
+import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 import { COPY_DST, COPY_SRC, STORAGE } from "../device/buffer-usage.ts";
-import { expectContiguousOnGpu } from "./contiguous.ts";
-import { Recorder } from "./recorder.ts";
-import { gatherTensor } from "./strided-copy.ts";
+import { expectContiguousOnGpu } from "../webgpu/contiguous.ts";
+import { Recorder } from "../webgpu/recorder.ts";
+import { gatherTensor } from "../webgpu/strided-copy.ts";
 
 /** How to open the `webgpu` backend. */
 export interface WebgpuBackendOptions {
