@@ -1,12 +1,12 @@
-// `bun run bench:collectives [--deno] [--repetitions 3] [--ranks 2,4] [--only TEXT]`: Lockstep's collectives beside OpenMPI's, called from C, in the
-// same run.
+// `bun run bench:collectives [--deno] [--repetitions 3] [--ranks 2,4] [--only TEXT]`: Lockstep's collectives beside
+// OpenMPI's, called from C, in the same run.
 //
 // Sizes count what one rank brings (see openmpi/cases.ts), f32. For an all-gather "in all" counts the gathered result
 // instead, as nccl-tests does; for the other collectives the two are the same. Both sides poison and fill before each
-// batch of calls, check every element after it, and report the median over batches of the slowest rank; repetitions of the
-// two sides alternate, and the table shows medians over them. `memcpy` copies, on all ranks at once, as many bytes as the
-// collective leaves at each rank (for a reduce-scatter: as it reads). The least a round can take is timed too. Wrong data end the bench with exit code 1; a missed
-// target is only marked.
+// batch of calls, check every element after it, and report the median over batches of the slowest rank; repetitions of
+// the two sides alternate, and the table shows medians over them. `memcpy` copies, on all ranks at once, as many bytes
+// as the collective leaves at each rank (for a reduce-scatter: as it reads). The least a round can take is timed too.
+// Wrong data end the bench with exit code 1; a missed target is only marked.
 import { spawnSync } from "node:child_process";
 import { availableParallelism, cpus } from "node:os";
 import { dirname } from "node:path";
@@ -37,8 +37,8 @@ interface Row {
 function rowsFor(ranks: number, only: string | undefined): Row[] {
   const rows: Row[] = [];
   const add = (name: CollectiveName, bytes: number, target: number | undefined, label: string): void => {
-    // Batches of some milliseconds: filling and checking between them leaves ranks apart and caches cold. With more ranks than
-    // cores a call may take a hundred times as long.
+    // Batches of some milliseconds: filling and checking between them leaves ranks apart and caches cold. With more
+    // ranks than cores a call may take a hundred times as long.
     const [most, allBytes] = ranks > availableParallelism() ? [4_000, 128 * MIB] : [40_000, 1024 * MIB];
     const rounds = Math.max(40, Math.min(most, Math.floor(allBytes / Math.max(1, bytes))));
     if (only === undefined || label.includes(only))

@@ -51,7 +51,9 @@ export async function setup({ heap, world, onClose }: RankContext, { sequences, 
   const out = Tensor.empty(heap, "f32", query.shape);
 
   return {
-    /** Median microseconds of a layer, and of the begin and end of a step, of `steps` steps whose kernel does nothing. */
+    /**
+     * Median microseconds of a layer, and of the begin and end of a step, of `steps` steps whose kernel does nothing.
+     */
     async overhead(steps: number): Promise<{ layer: number; step: number }> {
       const { attention, items } = muted;
       const times: { layer: number[]; step: number[] } = { layer: [], step: [] };

@@ -7,8 +7,8 @@ const LAYERS = 32;
 const [WARM_UP_STEPS, STEPS] = [40, 60];
 
 /**
- * What a layer of `DcpAttention` costs beside its kernels: a step of one rank whose attention kernel does nothing, so that planning,
- * checks, arguments and the write of the new tokens are left.
+ * What a layer of `DcpAttention` costs beside its kernels: a step of one rank whose attention kernel does nothing, so
+ * that planning, checks, arguments and the write of the new tokens are left.
  */
 export async function benchLayerOverhead(): Promise<void> {
   console.log(`\nA layer without its attention kernel: ${SEQUENCES} sequences, one rank, wasm`);

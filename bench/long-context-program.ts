@@ -1,4 +1,5 @@
-// The rank's side of the long-context bench: a sharded KV cache filled with repeatable numbers, and timed decode steps over it.
+// The rank's side of the long-context bench: a sharded KV cache filled with repeatable numbers, and timed decode steps
+// over it.
 import { DcpAttention } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
@@ -60,8 +61,8 @@ export async function setup({ heap, world, onClose }: RankContext, context: Long
 
   return {
     /**
-     * Median milliseconds of `steps` steps that append a token to the first sequence and attend, and of their part that needs no
-     * peer; the last output.
+     * Median milliseconds of `steps` steps that append a token to the first sequence and attend, and of their part that
+     * needs no peer; the last output.
      */
     async decode(steps: number): Promise<{ milliseconds: number; computing: number; out: number[]; combine: string }> {
       const [query, target] = [queries.slice(0, 0, 1), out.slice(0, 0, 1)];
@@ -85,7 +86,10 @@ export async function setup({ heap, world, onClose }: RankContext, context: Long
       };
     },
 
-    /** Median milliseconds of a step of all sequences and of one of the last alone, taken in turn; the last one's outputs. */
+    /**
+     * Median milliseconds of a step of all sequences and of one of the last alone, taken in turn; the last one's
+     * outputs.
+     */
     async raggedAndAlone(rounds: number): Promise<{ ragged: number; alone: number; outs: [number[], number[]] }> {
       const last = sequences.length - 1;
       const all = sequences.map((sequence) => ({ sequence, tokens: 0, queries: 1 }));

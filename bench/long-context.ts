@@ -18,8 +18,8 @@ function openBenchWorld(size: number, options: LongContext) {
 }
 
 /**
- * Decode attention over a long context: what a second rank gains, and what short sequences beside a long one cost. Steps of one
- * layer on the wasm backend; a step's time is the slower rank's.
+ * Decode attention over a long context: what a second rank gains, and what short sequences beside a long one cost.
+ * Steps of one layer on the wasm backend; a step's time is the slower rank's.
  */
 export async function benchLongContext(): Promise<void> {
   await benchRanks();
@@ -29,7 +29,8 @@ export async function benchLongContext(): Promise<void> {
 async function benchRanks(): Promise<void> {
   const { queryHeads, kvHeads, headDim, kvDtype, lengths } = DECODE;
   console.log(
-    `\nDecode attention, one layer, ${lengths[0]} tokens of context, Hq${queryHeads} Hkv${kvHeads} D${headDim} ${kvDtype}, wasm`,
+    `\nDecode attention, one layer, ${lengths[0]} tokens of context, ` +
+      `Hq${queryHeads} Hkv${kvHeads} D${headDim} ${kvDtype}, wasm`,
   );
   const rows: string[][] = [];
   let single = Number.NaN;

@@ -1,8 +1,8 @@
-// `bun bench/staging.ts [--ranks 2,4] [--repetitions 3]`: staged against direct, by collective and size. It is where the limits
-// in libs/dist-groups/src/world/group-registry.ts come from.
+// `bun bench/staging.ts [--ranks 2,4] [--repetitions 3]`: staged against direct, by collective and size. It is where
+// the limits in libs/dist-groups/src/world/group-registry.ts come from.
 //
-// Every rank writes its whole input anew before each call, as a program does, so that its bytes have to cross to the peers; the
-// time to write them is part of both columns. Data are checked. Medians over repetitions, which alternate.
+// Every rank writes its whole input anew before each call, as a program does, so that its bytes have to cross to the
+// peers; the time to write them is part of both columns. Data are checked. Medians over repetitions, which alternate.
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
 import { openWorld } from "@lockstep/dist-groups";

@@ -1,4 +1,5 @@
-// The Deno smoke test: type-checks the libraries as Deno sees them, then compares a world of 4 ranks with Bun's, bit by bit.
+// The Deno smoke test: type-checks the libraries as Deno sees them, then compares a world of 4 ranks with Bun's, bit by
+// bit.
 import { spawnSync } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";

@@ -1,4 +1,5 @@
-// `bun run test:large [FILTER]`: the full sizes of what `bun run test` runs a part of. Takes about an hour; exit code 1 when any fails.
+// `bun run test:large [FILTER]`: the full sizes of what `bun run test` runs a part of. Takes about an hour; exit code 1
+// when any fails.
 import { spawnSync } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";

@@ -1,5 +1,5 @@
-// The verifier of reference files, over damaged copies of them: it refuses them or finds that they differ, and never passes one
-// in which something that it verifies was removed or changed.
+// The verifier of reference files, over damaged copies of them: it refuses them or finds that they differ, and never
+// passes one in which something that it verifies was removed or changed.
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";

@@ -8,7 +8,10 @@ const ROUNDS = 6;
 const WARM_UP_MS = 200;
 const [RUN_MS, CEILING_MS] = [80, 40];
 
-/** What one core copies (bytes read and written) and reads within the shared memory, over blocks far larger than its caches. */
+/**
+ * What one core copies (bytes read and written) and reads within the shared memory, over blocks far larger than its
+ * caches.
+ */
 export class CeilingMeter {
   readonly #blocks: readonly Uint8Array[];
   #turn = 0;
@@ -26,8 +29,8 @@ export class CeilingMeter {
   }
 
   /**
-   * Median seconds of `run`, and the bytes per second of a ceiling measured in turn with it: other guests of a machine change
-   * what both can reach from one second to the next.
+   * Median seconds of `run`, and the bytes per second of a ceiling measured in turn with it: other guests of a machine
+   * change what both can reach from one second to the next.
    */
   beside(run: () => void, ceiling: keyof Ceilings): { seconds: number; ceilings: Ceilings } {
     samples(run, WARM_UP_MS);

@@ -1,6 +1,6 @@
-// `bun run bench:cpu`: ops on the wasm backend on one core, and decode steps over two ranks, against the copy and read ceilings of
-// one core beside each row and against recorded times of others. --only TEXT: rows whose op, shape and dtype contain it;
-// --json: figures as JSON; --plot FILE: also a drawing of them.
+// `bun run bench:cpu`: ops on the wasm backend on one core, and decode steps over two ranks, against the copy and read
+// ceilings of one core beside each row and against recorded times of others. --only TEXT: rows whose op, shape and
+// dtype contain it; --json: figures as JSON; --plot FILE: also a drawing of them.
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";

@@ -17,7 +17,10 @@ const [WARM_UP_STEPS, STEPS] = [400, 100];
 /** f32 results of one rank and of two differ by the order of sums. */
 const TOLERANCE = 1e-4;
 
-/** Figures of one and of two ranks in the rows that contain `only`, whose results are compared; two ranks may read twice as fast as the ceiling of a core. */
+/**
+ * Figures of one and of two ranks in the rows that contain `only`, whose results are compared; two ranks may read twice
+ * as fast as the ceiling of a core.
+ */
 export async function measureRanks(meter: CeilingMeter, only: string): Promise<RowReport[]> {
   const rows: RowReport[] = [];
   for (const shape of SHAPES) {

@@ -1,7 +1,7 @@
-// `bun run bench:gpu-steps`: whole decode steps (query gather, attention over a short context, combine) of ranks that have a GPU
-// each, that open the same GPU, or that share one device, beside the same transfers alone and recorded times with NCCL.
-// --ranks 2,4: numbers of ranks; --gpus N: GPUs to use (default: all); --json: figures as JSON; --software: a small shape on
-// software Vulkan, to check the bench.
+// `bun run bench:gpu-steps`: whole decode steps (query gather, attention over a short context, combine) of ranks that
+// have a GPU each, that open the same GPU, or that share one device, beside the same transfers alone and recorded times
+// with NCCL. --ranks 2,4: numbers of ranks; --gpus N: GPUs to use (default: all); --json: figures as JSON; --software:
+// a small shape on software Vulkan, to check the bench.
 import { parseArgs } from "node:util";
 import { openWorld } from "@lockstep/dist-groups";
 import { installedGpus, openBackend } from "@lockstep/kernels";

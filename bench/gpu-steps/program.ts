@@ -1,4 +1,5 @@
-// The rank's side of the step bench: whole decode steps on a GPU of its own, on one that all ranks open, or on a shared one.
+// The rank's side of the step bench: whole decode steps on a GPU of its own, on one that all ranks open, or on a shared
+// one.
 import { type Combine, DcpAttention } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { type KernelBackend, openBackend } from "@lockstep/kernels";

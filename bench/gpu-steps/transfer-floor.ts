@@ -11,8 +11,9 @@ import {
 import { STAGED_BYTES } from "../../libs/kernels/src/webgpu/submitter.ts";
 
 /**
- * Median seconds of nothing but the transfers of a step: `up` bytes from the heap to the GPU, then `down` bytes from it into the
- * heap, one submission and one map. Many bytes go up by a buffer that is mapped anew while the others come down.
+ * Median seconds of nothing but the transfers of a step: `up` bytes from the heap to the GPU, then `down` bytes from it
+ * into the heap, one submission and one map. Many bytes go up by a buffer that is mapped anew while the others come
+ * down.
  */
 export async function transferSeconds(
   gpu: GpuDevice,

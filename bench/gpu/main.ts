@@ -1,7 +1,7 @@
-// `bun run bench:gpu`: GPU ops against the copy and read ceilings of the same run, and against recorded times of others.
-// --json: figures as JSON; --plot FILE: also a drawing of them (or, with --from FILE, of figures written earlier);
-// --only A|B: rows whose names contain one of these; --matrices off: no matrix units; --software: small shapes on
-// software Vulkan, to check the bench; --enable, --disable: Dawn's toggles, separated by commas.
+// `bun run bench:gpu`: GPU ops against the copy and read ceilings of the same run, and against recorded times of
+// others. --json: figures as JSON; --plot FILE: also a drawing of them (or, with --from FILE, of figures written
+// earlier); --only A|B: rows whose names contain one of these; --matrices off: no matrix units; --software: small
+// shapes on software Vulkan, to check the bench; --enable, --disable: Dawn's toggles, separated by commas.
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { drawShares } from "../draw-shares.ts";

@@ -8,7 +8,10 @@ const LONG = { ...GQA, batch: 1, length: 131072 } as const;
 const MANY = { ...GQA, batch: 32, length: 8192 } as const;
 const MLA = { kvHeads: 1, keyDim: 576, latentValueDim: 512, dtype: "f16" } as const;
 
-/** What `bench:gpu` measures. Numbers last in a row are the recorded times (us) or bandwidths (GB/s) of others on an H200. */
+/**
+ * What `bench:gpu` measures. Numbers last in a row are the recorded times (us) or bandwidths (GB/s) of others on an
+ * H200.
+ */
 export const ROWS: readonly BenchRow[] = [
   correctRow(8, 256, 128, 512, "bf16", 29.9),
   correctRow(8, 256, 128, 512, "f32", 41.7),

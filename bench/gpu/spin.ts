@@ -7,8 +7,8 @@ const SOURCE = readFileSync(new URL("./spin.wgsl", import.meta.url), "utf8");
 const WORKGROUPS = 256;
 
 /**
- * Submits `steps` steps of work that keep the whole GPU busy: one that waits for the CPU lowers its clocks (an H100's from
- * 1980 to 345 MHz within seconds), and what is timed next runs up to three times slower.
+ * Submits `steps` steps of work that keep the whole GPU busy: one that waits for the CPU lowers its clocks (an H100's
+ * from 1980 to 345 MHz within seconds), and what is timed next runs up to three times slower.
  */
 export function spin(recorder: Recorder, target: GpuTensor, steps: number): void {
   const kernel = recorder.kernel({

@@ -2,9 +2,9 @@
 import type { CollectiveName } from "../collectives-program.ts";
 
 /**
- * One timed collective. `bytes` is what one rank brings: its own part for an all-gather (every rank receives `bytes` times
- * the ranks), the whole vector for the others (a reduce-scatter leaves each rank 1 / ranks of it, an all-to-all sends each
- * peer 1 / ranks of it).
+ * One timed collective. `bytes` is what one rank brings: its own part for an all-gather (every rank receives `bytes`
+ * times the ranks), the whole vector for the others (a reduce-scatter leaves each rank 1 / ranks of it, an all-to-all
+ * sends each peer 1 / ranks of it).
  */
 export interface Case {
   readonly name: CollectiveName;

@@ -27,8 +27,8 @@ export function setup({ heap, world }: RankContext) {
   const { rank, size } = world;
   return {
     /**
-     * Seconds of the least a barrier can do: every rank stores a word and waits until it sees every peer's, by spinning alone. Only
-     * with a core per rank.
+     * Seconds of the least a barrier can do: every rank stores a word and waits until it sees every peer's, by spinning
+     * alone. Only with a core per rank.
      */
     timeHandOver(): number[] {
       const { words, of } = sharedLines();
@@ -85,7 +85,10 @@ export function setup({ heap, world }: RankContext) {
     return { words, of: [...places.toNumbers()].map((byteOffset) => byteOffset / 4) };
   }
 
-  /** Calls until the just-in-time compilers have done their work, beside which no rank has a core to itself. Rank 0 decides. */
+  /**
+   * Calls until the just-in-time compilers have done their work, beside which no rank has a core to itself. Rank 0
+   * decides.
+   */
   function warmUp(run: () => void, calls: number): void {
     const more = Tensor.zeros(heap, "i32", [1]);
     const until = performance.now() + WARM_UP_MS;

@@ -1,5 +1,5 @@
-// Lockstep's side of the bench against OpenMPI: times cases in a world of this process. Run directly (the bench does so for
-// Deno) it takes the ranks and the cases as two arguments, the latter in JSON, and prints what it measured as JSON.
+// Lockstep's side of the bench against OpenMPI: times cases in a world of this process. Run directly (the bench does so
+// for Deno) it takes the ranks and the cases as two arguments, the latter in JSON, and prints what it measured as JSON.
 import { availableParallelism } from "node:os";
 import { openWorld } from "@lockstep/dist-groups";
 import { type Case, type CaseTime, median } from "./cases.ts";

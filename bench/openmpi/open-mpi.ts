@@ -10,7 +10,10 @@ const ADVICE = "Install OpenMPI with its compiler wrapper: `apt-get install libo
 const SOURCE = fileURLToPath(new URL("./mpi-peer.c", import.meta.url));
 const BINARY = join(dirname(SOURCE), "build/mpi-peer");
 
-/** Returns the version of OpenMPI. Installs it where it is missing, on Debian and its derivatives as root; else says what to do. */
+/**
+ * Returns the version of OpenMPI. Installs it where it is missing, on Debian and its derivatives as root; else says
+ * what to do.
+ */
 export function ensureOpenMpi(): string {
   const present = version();
   if (present !== undefined) return present;

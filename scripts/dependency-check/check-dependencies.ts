@@ -1,5 +1,6 @@
-// `bun run check:dependencies`: holds the imports of every package to layers.ts, with dependency-cruiser. It reads TypeScript by
-// TypeScript 6, and so is installed in this folder, beside the workspace's TypeScript 7. Exit code 1 when a rule is broken.
+// `bun run check:dependencies`: holds the imports of every package to layers.ts, with dependency-cruiser. It reads
+// TypeScript by TypeScript 6, and so is installed in this folder, beside the workspace's TypeScript 7. Exit code 1 when
+// a rule is broken.
 import { spawnSync } from "node:child_process";
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join } from "node:path";

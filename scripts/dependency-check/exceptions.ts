@@ -5,8 +5,8 @@ export interface Exception {
 }
 
 /**
- * Imports that break the rules today: the list only shrinks. One that is gone must be taken off it, or the check fails. Circles
- * through one of them are forgiven as well.
+ * Imports that break the rules today: the list only shrinks. One that is gone must be taken off it, or the check fails.
+ * Circles through one of them are forgiven as well.
  */
 export const EXCEPTIONS: readonly Exception[] = [
   // Errors carry flight records, whose form stands with the reading of them, which knows the control block.

@@ -1,4 +1,5 @@
-// The rules as dependency-cruiser reads them: https://github.com/sverweij/dependency-cruiser/blob/main/doc/rules-reference.md
+// The rules as dependency-cruiser reads them:
+// https://github.com/sverweij/dependency-cruiser/blob/main/doc/rules-reference.md
 import { readFileSync } from "node:fs";
 import { FOLDERS, PACKAGES, TEST_CODE } from "./layers.ts";
 

@@ -1,5 +1,5 @@
-// A host that knows no package but dist-groups gets every error from a rank, and imports their classes afterwards. Prints a line
-// per error: its name, whether it is an instance before and after, and its fields and causes.
+// A host that knows no package but dist-groups gets every error from a rank, and imports their classes afterwards.
+// Prints a line per error: its name, whether it is an instance before and after, and its fields and causes.
 
 import { openWorld } from "@lockstep/dist-groups";
 

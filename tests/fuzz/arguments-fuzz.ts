@@ -1,5 +1,5 @@
-// Random arguments, most of them wrong, of every op of every backend, and of the attention's public functions on a rank: each
-// call succeeds, or throws a typed error before anything is written.
+// Random arguments, most of them wrong, of every op of every backend, and of the attention's public functions on a
+// rank: each call succeeds, or throws a typed error before anything is written.
 import { type MethodsOf, openWorld, type World } from "@lockstep/dist-groups";
 import { type KernelBackend, openBackend } from "@lockstep/kernels";
 import { Arena, LockstepError, SharedHeap, Tensor } from "@lockstep/tensor";

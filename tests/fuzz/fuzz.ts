@@ -1,7 +1,8 @@
 // bun run fuzz [--seconds 60] [--seed N] [--only attention,arguments,files] [--cases N]
 //
-// Runs random cases of every target in turn, for so many seconds or cases, from a seed that it prints. A case depends on its own
-// seed alone: `--seed S --cases 1 --only TARGET` runs one again. Exits with 1 when something was found, 2 for a wrong option.
+// Runs random cases of every target in turn, for so many seconds or cases, from a seed that it prints. A case depends
+// on its own seed alone: `--seed S --cases 1 --only TARGET` runs one again. Exits with 1 when something was found, 2
+// for a wrong option.
 import { parseArgs } from "node:util";
 import { FUZZ_TARGETS } from "./targets.ts";
 

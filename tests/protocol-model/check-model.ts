@@ -1,5 +1,5 @@
-// `bun run check:model [--thorough]`: checks the model of the sequence-word protocol (sequence-words.pml) with Spin, then shows that the
-// check would notice: each mutation of the protocol has to be caught.
+// `bun run check:model [--thorough]`: checks the model of the sequence-word protocol (sequence-words.pml) with Spin,
+// then shows that the check would notice: each mutation of the protocol has to be caught.
 import { spawn, spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
@@ -25,8 +25,8 @@ interface Check {
   readonly title: string;
   readonly defines: Readonly<Record<string, number>>;
   /**
-   * Size of a bitstate search's table, as a power of two. It visits part of the states: hash collisions prune. Without it
-   * every state is visited.
+   * Size of a bitstate search's table, as a power of two. It visits part of the states: hash collisions prune. Without
+   * it every state is visited.
    */
   readonly bitstate?: number;
   /** A mutation and how it has to be caught. */
@@ -96,7 +96,9 @@ interface Outcome {
   readonly report: string;
 }
 
-/** Installs Spin and a C compiler where they are missing, on Debian and its derivatives as root. Else says what to do. */
+/**
+ * Installs Spin and a C compiler where they are missing, on Debian and its derivatives as root. Else says what to do.
+ */
 export function ensureSpin(): void {
   if (isPresent()) return;
   const isDebian = process.platform === "linux" && existsSync("/etc/debian_version");

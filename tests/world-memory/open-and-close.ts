@@ -1,6 +1,6 @@
-// Opens and closes worlds one after another, or, with the argument `fail`, opens ones that fail when their ranks have started.
-// Prints how many bytes of the process are resident after the first and after the last one, and how many listeners the signal
-// that they were opened with has at the end.
+// Opens and closes worlds one after another, or, with the argument `fail`, opens ones that fail when their ranks have
+// started. Prints how many bytes of the process are resident after the first and after the last one, and how many
+// listeners the signal that they were opened with has at the end.
 import { getEventListeners } from "node:events";
 import { openWorld, type World, WorldStartFailed } from "@lockstep/dist-groups";
 import type * as program from "./touching-program.ts";

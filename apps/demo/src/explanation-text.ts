@@ -23,13 +23,15 @@ export function formatExplanation(explanation: Explanation): string {
     lines.push("each rank attended for its own heads over the keys and values of all ranks");
     return lines.join("\n");
   }
-  // Each DCP group has heads of its own; the mean over the model's heads is of the ranks at the same place in their groups.
+  // Each DCP group has heads of its own; the mean over the model's heads is of the ranks at the same place in their
+  // groups.
   const places = Array.from({ length: size }, (_, place) =>
     ranks.filter(({ rank }) => rank % size === place).map(({ rank }) => rank),
   );
   lines.push(
     "",
-    `share of each rank in the attention of text ${query.text + 1}, position ${query.position}: mean over heads (least to most)`,
+    `share of each rank in the attention of text ${query.text + 1}, position ${query.position}: ` +
+      "mean over heads (least to most)",
     formatTable(
       ["layer", ...places.map((of) => `rank ${of.join(", ")}`)],
       meanShares.map((shares, layer) => [

@@ -13,16 +13,16 @@ const HELP = `Compares KV caches in 16 and 8 bits with one in f32, on wasm.
 usage: bun run kv-accuracy [options]
 
   --model DIR      folder of a model in Hugging Face format (default: the one that comes with the demo)
-  --expect FILE    JSON list of { prompt, prompt_ids, greedy_ids }: the prompts, and how many tokens follow each (default:
-                   those of the shipped model)
+  --expect FILE    JSON list of { prompt, prompt_ids, greedy_ids }: the prompts, and how many tokens follow each
+                   (default: those of the shipped model)
   --max-tokens N   most tokens that follow a prompt (default: all)
   --max-prompt N   leave out prompts of more tokens (default: none)
   --world N        ranks, which share the KV cache (default 2)
 
-All kinds follow the tokens that KV in f32 chooses. log p: mean absolute error of their log-probabilities, in nats; KL: mean
-divergence of the next token's distribution, in nats; kept: texts of which every token is kept when they are continued greedily,
-and how many tokens each keeps. At the first that changes: by how much f32 prefers its best token to the second, and the error
-of the difference between the two tokens' log-probabilities.
+All kinds follow the tokens that KV in f32 chooses. log p: mean absolute error of their log-probabilities, in nats; KL:
+mean divergence of the next token's distribution, in nats; kept: texts of which every token is kept when they are
+continued greedily, and how many tokens each keeps. At the first that changes: by how much f32 prefers its best token to
+the second, and the error of the difference between the two tokens' log-probabilities.
 `;
 
 const own = (path: string): string => fileURLToPath(new URL(path, import.meta.url));

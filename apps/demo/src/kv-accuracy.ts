@@ -46,7 +46,10 @@ export interface KvAccuracy {
   readonly kind: KvKind;
   /** Mean over all steps of |log p - log p with KV in f32| of the token that KV in f32 chooses, in nats. */
   readonly meanError: number;
-  /** Mean over all steps of the Kullback-Leibler divergence of the next token's distribution from that of KV in f32, in nats. */
+  /**
+   * Mean over all steps of the Kullback-Leibler divergence of the next token's distribution from that of KV in f32, in
+   * nats.
+   */
   readonly divergence: number;
   readonly texts: readonly TextAccuracy[];
 }
@@ -54,8 +57,8 @@ export interface KvAccuracy {
 type Spread = Omit<GeneratorOptions, "capacity" | "kvDtype" | "kvScales" | "calibration" | "texts">;
 
 /**
- * Measures kinds of KV over the prompts of `entries`, each continued by at most `most` of its tokens. Static scales come from the
- * prompts. Yields each kind's as soon as it is known.
+ * Measures kinds of KV over the prompts of `entries`, each continued by at most `most` of its tokens. Static scales
+ * come from the prompts. Yields each kind's as soon as it is known.
  */
 export async function* measureKv(
   model: Model,

@@ -62,7 +62,8 @@ usage: bun run demo [options]
   --prompt TEXT     text to continue (default: "Psa23:1 The LORD is"); repeat it to continue several texts at once
   --prompt-file F   texts to continue, one on each line that is not empty, after those of --prompt
   --max-tokens N    tokens to generate for each text (default 96)
-  --speculative     draft tokens from what a text said before and verify them in one step: the same tokens in fewer steps
+  --speculative     draft tokens from what a text said before and verify them in one step: the same tokens in fewer
+                    steps
   --draft N         most tokens drafted at a time, below --max-tokens (default 4); with --speculative
   --prefill-chunk N compute prompts N tokens at a time, over a context gathered N tokens at a time (default: prompts
                     join the other texts' steps, 256 tokens a step, and their queries are gathered)
@@ -74,8 +75,8 @@ usage: bun run demo [options]
   --kv-dtype T      another name for --kv
   --kv-scales S     per-token: every token and KV head has scales of its own in fp8 and int8 (default); static: one for
                     each layer and KV head, from the prompts' first 256 tokens
-  --explain [N]     explain step N (prompts' steps count; default: the last): who holds which tokens, each rank's share in
-                    the result, what was exchanged
+  --explain [N]     explain step N (prompts' steps count; default: the last): who holds which tokens, each rank's share
+                    in the result, what was exchanged
   --explain-json F  write the explanation to a file as JSON, all heads and layers
   --verify          generate the same on one rank, one text after another, and compare; exit code 1 on a difference
   --expect FILE     generate for every entry of a JSON file of prompts and expected token ids, and compare; exit code 1

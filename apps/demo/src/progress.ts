@@ -1,6 +1,8 @@
 import process from "node:process";
 
-/** Tells on stderr what the demo is busy with: a line that rewrites itself on a terminal, else one short line a phase. */
+/**
+ * Tells on stderr what the demo is busy with: a line that rewrites itself on a terminal, else one short line a phase.
+ */
 export class Progress {
   readonly #live: boolean;
   #shown = false;

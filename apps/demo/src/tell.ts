@@ -91,7 +91,9 @@ async function tellStep(generator: Generator, step: number | "last", file: strin
   if (file !== undefined) writeFileSync(file, `${JSON.stringify(explanation)}\n`);
 }
 
-/** Generates the same texts on one rank, whose KV cache is whole, one after another and without drafts, and compares. */
+/**
+ * Generates the same texts on one rank, whose KV cache is whole, one after another and without drafts, and compares.
+ */
 async function verify(
   model: Model,
   options: DemoOptions,
@@ -136,7 +138,10 @@ export function generatorOptions(options: DemoOptions): Omit<GeneratorOptions, "
   };
 }
 
-/** Room for the longest text, and the sample that decides static scales of a quantised cache: the prompts, one after another. */
+/**
+ * Room for the longest text, and the sample that decides static scales of a quantised cache: the prompts, one after
+ * another.
+ */
 function cacheOptions(options: DemoOptions, prompts: readonly (readonly number[])[]) {
   const capacity = Math.max(...prompts.map((prompt) => prompt.length)) + options.maxTokens;
   return { capacity, ...(options.kvScales === "static" ? { calibration: prompts.flat() } : {}) };

@@ -2,7 +2,8 @@ import process from "node:process";
 import { StreamDecoder, type Tokenizer } from "@lockstep/language-model";
 
 /**
- * Prints texts while they grow: the first one as its tokens come, the others after it, in their order. Several are numbered.
+ * Prints texts while they grow: the first one as its tokens come, the others after it, in their order. Several are
+ * numbered.
  */
 export class TextPrinter {
   readonly #write: (text: string) => void;

@@ -9,7 +9,10 @@ import { KV_KINDS, type KvAccuracy, measureKv } from "../src/kv-accuracy.ts";
 
 setDefaultTimeout(300_000);
 
-/** Nats, of the log-probability of the tokens that KV in f32 chooses: well above what docs/kv-quantisation.md has, far below damage. */
+/**
+ * Nats, of the log-probability of the tokens that KV in f32 chooses: well above what docs/kv-quantisation.md has, far
+ * below damage.
+ */
 const MOST: Readonly<Record<string, number>> = {
   f16: 1.5e-3,
   bf16: 1e-2,
@@ -32,7 +35,8 @@ async function expectAccuracy(of: Model, entries: readonly Expectation[], tokens
     }
   }
   expect([...found.keys()]).toEqual(KV_KINDS.map(({ name }) => name));
-  // Not so for fp8, whose numbers are as exact, for their size, under any scale that keeps them in range: there chance decides.
+  // Not so for fp8, whose numbers are as exact, for their size, under any scale that keeps them in range: there chance
+  // decides.
   const [fine, coarse] = [found.get("int8 per token"), found.get("int8 static")];
   expect(fine?.meanError).toBeLessThan(coarse?.meanError ?? 0);
   expect(fine?.divergence).toBeLessThan(coarse?.divergence ?? 0);

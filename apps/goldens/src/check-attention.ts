@@ -86,7 +86,9 @@ function readCase(
   };
 }
 
-/** Queries in a float dtype; 8-bit ones as the numbers they stand for, to be rounded to the same bits before the gather. */
+/**
+ * Queries in a float dtype; 8-bit ones as the numbers they stand for, to be rounded to the same bits before the gather.
+ */
 function readQuery(reference: ReferenceCase, arena: Arena): { query: Tensor; queryScale?: number } {
   const { file, id } = reference;
   const query = file.read(`${id}.q`, arena);

@@ -1,6 +1,9 @@
 import { numberList, type ReferenceCase, ReferenceFileError } from "./reference-file.ts";
 
-/** Lengths of the sequences of a `pack` case, from the tensor or the field of that name, which agree where both are there. */
+/**
+ * Lengths of the sequences of a `pack` case, from the tensor or the field of that name, which agree where both are
+ * there.
+ */
 export function packLengths(reference: ReferenceCase): readonly number[] {
   const { file, id, fields } = reference;
   if (!file.has(`${id}.lengths`)) return numberList(reference, "lengths");

@@ -34,7 +34,10 @@ export interface ReferenceCase {
 /** `c0.out`: the letter of the kind, the case's number, what it is. */
 const TENSOR_NAME = /^([cpa])(0|[1-9]\d{0,8})\.\w+$/;
 
-/** Reads the list of cases of a reference file. Every tensor belongs to one. @throws ReferenceFileError, SafetensorsError */
+/**
+ * Reads the list of cases of a reference file. Every tensor belongs to one. @throws ReferenceFileError,
+ * SafetensorsError
+ */
 export function readCases(file: SafetensorsFile): ReferenceCase[] {
   const kinds = new Set(file.names.map((name) => KIND_OF_PREFIX.get(TENSOR_NAME.exec(name)?.[1] ?? "")));
   const [kind] = kinds;

@@ -10,8 +10,8 @@ const FLOATS = ["F32", "F16", "BF16"];
 const RESULTS = ["F32", "F64"];
 
 /**
- * Throws unless a case has exactly the tensors that its kind needs, each of the dtype and shape that follow from the inputs and
- * from the case's fields, and something to compare. Reads no elements but lengths.
+ * Throws unless a case has exactly the tensors that its kind needs, each of the dtype and shape that follow from the
+ * inputs and from the case's fields, and something to compare. Reads no elements but lengths.
  */
 export function validateCase(reference: ReferenceCase): void {
   if (reference.kind === "correct") validateCorrect(reference);

@@ -13,7 +13,10 @@ export class ModelError extends LockstepError {
   }
 }
 
-/** A model cannot be run with these options: they do not fit it, one another, or the memory there is. Nothing was opened. */
+/**
+ * A model cannot be run with these options: they do not fit it, one another, or the memory there is. Nothing was
+ * opened.
+ */
 export class UnfitOptions extends LockstepError {
   static {
     registerErrorClass("UnfitOptions", UnfitOptions);

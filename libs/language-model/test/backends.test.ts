@@ -19,8 +19,9 @@ describe.each(COMBINES)("combine %s", (combine) => {
 });
 
 describe("webgpu on software Vulkan", () => {
-  // Compiling on a device for each of many ranks would take most of the time here: 8 ranks share one, and some worlds of 4. Partial outputs are combined by the
-  // wasm backend, in tests of its own: of 8 ranks those that split tokens most and least, and each layout by one combine in turn.
+  // Compiling on a device for each of many ranks would take most of the time here: 8 ranks share one, and some worlds
+  // of 4. Partial outputs are combined by the wasm backend, in tests of its own: of 8 ranks those that split tokens
+  // most and least, and each layout by one combine in turn.
   const spread = sizes.filter(
     ({ world, dcp, kvHeads }) => world < 8 || dcp === 8 || (dcp !== 2 && kvHeads === "sharded"),
   );

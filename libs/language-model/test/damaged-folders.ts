@@ -21,8 +21,8 @@ const WILD: readonly string[] = [
 
 /** Names of parts of tokenizers, each of which may stand where another one should. */
 const TYPES =
-  "Sequence ByteLevel Metaspace Replace Split Strip Prepend Precompiled Punctuation Digits WhitespaceSplit Lowercase NFKC " +
-  "BertNormalizer BertPreTokenizer BertProcessing RobertaProcessing TemplateProcessing WordPiece Unigram BPE " +
+  "Sequence ByteLevel Metaspace Replace Split Strip Prepend Precompiled Punctuation Digits WhitespaceSplit Lowercase " +
+  "NFKC BertNormalizer BertPreTokenizer BertProcessing RobertaProcessing TemplateProcessing WordPiece Unigram BPE " +
   "BPEDecoder CTC Fuse ByteFallback FixedLength";
 
 /** What a damaged folder is asked to encode, besides a text of its own vocabulary. */

@@ -1,5 +1,5 @@
-// The forward pass in plain float64 TypeScript, on one thread, with nothing cached: what the ranks' results are held to. It reads
-// config.json and the tensors by their Hugging Face names, and shares no code with the app.
+// The forward pass in plain float64 TypeScript, on one thread, with nothing cached: what the ranks' results are held
+// to. It reads config.json and the tensors by their Hugging Face names, and shares no code with the library.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { elementCount, SafetensorsFile, SharedHeap } from "@lockstep/tensor";

@@ -14,7 +14,7 @@ test("the README shows the example as it is", () => {
   expect(readFileSync(own("../README.md"), "utf8")).toContain(`\`\`\`ts\n${readFileSync(EXAMPLE, "utf8")}\`\`\``);
 });
 
-test("texts sent at once are continued as the library does it alone; bad ones are refused; it ends when told to", async () => {
+test("texts sent at once are continued as each is alone, bad ones are refused, and it ends when told to", async () => {
   await using child = Bun.spawn([process.execPath, EXAMPLE, MODEL_FOLDER], { stdout: "pipe", stderr: "inherit" });
   const reader = child.stdout.getReader();
   let said = "";

@@ -56,7 +56,8 @@ describe("speculation", () => {
     expect(metrics.drafted).toBeGreaterThan(metrics.accepted);
     const plain = await together({ ...base, world }, 64);
     expect(metrics.attention.steps).toBeLessThan(plain.metrics.attention.steps);
-    // Rejected tokens are gone from the cache: each text holds its prompt and what it generated, but for the last token.
+    // Rejected tokens are gone from the cache: each text holds its prompt and what it generated, but for the last
+    // token.
     if (world === 1) {
       expect(metrics.attention.tokensHeld).toBe(prompts.reduce((sum, { length }) => sum + length + 63, 0));
     }

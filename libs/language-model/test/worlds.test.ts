@@ -1,4 +1,5 @@
-// Every world, legal DCP, KV-head layout and combine generates what Hugging Face transformers does; longer in `worlds.large.ts`.
+// Every world, legal DCP, KV-head layout and combine generates what Hugging Face transformers does; longer in
+// `worlds.large.ts`.
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { legalSizes } from "./legal-sizes.ts";
 import { differences, longPrompt, mediumPrompt, shortPrompts } from "./shipped-model.ts";

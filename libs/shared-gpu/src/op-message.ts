@@ -22,9 +22,9 @@ type Marked =
 const MOST_REMEMBERED = 4096;
 
 /**
- * Calls as bytes. A call is a line of its name, and of its arguments' names and values in turn, between tabs, which JSON does not
- * contain. Tensors are descriptors of where they lie, so that no data moves. Values that come again, as most do in the steps of
- * a model, are neither put into words nor understood twice.
+ * Calls as bytes. A call is a line of its name, and of its arguments' names and values in turn, between tabs, which
+ * JSON does not contain. Tensors are descriptors of where they lie, so that no data moves. Values that come again, as
+ * most do in the steps of a model, are neither put into words nor understood twice.
  */
 export class CallEncoder {
   readonly #texts = new WeakMap<object, string>();

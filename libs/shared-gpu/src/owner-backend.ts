@@ -157,7 +157,10 @@ class OwnerBackend extends CollectiveBackend {
     if (verdicts.has(this.#group.rank)) throw verdicts.get(this.#group.rank);
   }
 
-  /** Records a rank's calls. After the first that fails only memory is still allocated and freed: others may rest on its results. */
+  /**
+   * Records a rank's calls. After the first that fails only memory is still allocated and freed: others may rest on its
+   * results.
+   */
   #record(rank: number, calls: readonly (() => Call)[], verdicts: Map<number, unknown>): void {
     for (const take of calls) {
       try {

@@ -18,15 +18,16 @@ export interface SharedBackendOptions extends Omit<OpenBackendOptions, "heap"> {
 }
 
 /**
- * Opens a `webgpu` backend that all ranks of a group share: rank 0's worker holds the device and runs what the others ask for.
- * Ranks with a device each make a GPU switch between their contexts, which costs more than a small op; here the same op of all
- * ranks goes to the GPU in one submission, and all results come back in one map. Results have the same bits either way.
+ * Opens a `webgpu` backend that all ranks of a group share: rank 0's worker holds the device and runs what the others
+ * ask for. Ranks with a device each make a GPU switch between their contexts, which costs more than a small op; here
+ * the same op of all ranks goes to the GPU in one submission, and all results come back in one map. Results have the
+ * same bits either way.
  *
  * Every rank of the group calls this together, and then:
- * - Ops whose results lie in heap tensors, and `download` to one, are collective: every rank makes the same ones in the same
- *   order, empty ones included. They run when all have come, and have completed everywhere when they return.
- * - Other ops (`empty`, `upload`, cache writes, ops on GPU tensors alone) wait for nobody: they run before the next collective
- *   op. What only the device can object to is thrown there.
+ * - Ops whose results lie in heap tensors, and `download` to one, are collective: every rank makes the same ones in the
+ *   same order, empty ones included. They run when all have come, and have completed everywhere when they return.
+ * - Other ops (`empty`, `upload`, cache writes, ops on GPU tensors alone) wait for nobody: they run before the next
+ *   collective op. What only the device can object to is thrown there.
  * - An error of one rank's arguments is thrown on that rank alone; one of the device on all.
  * - `close` is for each rank alone, after its last op. Once the owner has closed, the others' collective ops time out.
  *

@@ -120,7 +120,9 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
       return { values: outs.map((out) => [...out.toNumbers()]), expected: [...numbers(3), Number.NEGATIVE_INFINITY] };
     },
 
-    /** Rank `wrong` passes an out of the wrong shape; what every rank is told, and whether the others got their results. */
+    /**
+     * Rank `wrong` passes an out of the wrong shape; what every rank is told, and whether the others got their results.
+     */
     async wrongShape(wrong: number) {
       const x = onGpu("f32", [3, 1], numbers(3));
       const out = Tensor.zeros(heap, "f32", rank === wrong ? [2, 3, 1] : [2, 2, 1]);

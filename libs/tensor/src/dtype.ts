@@ -1,6 +1,6 @@
 /**
- * Element types. Arithmetic on f16 and bf16 always accumulates in f32. f8e4m3 (OCP e4m3fn) and i8 are for quantised keys, values
- * and queries.
+ * Element types. Arithmetic on f16 and bf16 always accumulates in f32. f8e4m3 (OCP e4m3fn) and i8 are for quantised
+ * keys, values and queries.
  */
 export type DType = "f32" | "f16" | "bf16" | "i32" | "u32" | "u8" | "f8e4m3" | "i8";
 

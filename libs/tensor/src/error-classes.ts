@@ -1,11 +1,11 @@
-// Which class an error with a `_tag` is an instance of, on this thread. Errors cross workers as data; whoever rebuilds one looks
-// its class up here. A class joins as it is defined:
+// Which class an error with a `_tag` is an instance of, on this thread. Errors cross workers as data; whoever rebuilds
+// one looks its class up here. A class joins as it is defined:
 //
 //   export class OutOfBlocks extends LockstepError {
 //     static { registerErrorClass("OutOfBlocks", OutOfBlocks); }
 //
-// so whatever module can name a class has it registered. An error that arrives before its class is imported becomes an instance
-// when the class joins.
+// so whatever module can name a class has it registered. An error that arrives before its class is imported becomes an
+// instance when the class joins.
 
 /** What an error needs to become an instance of a class. */
 export interface ErrorClass {
@@ -18,7 +18,10 @@ const MOST_WAITING = 100;
 const classes = new Map<string, ErrorClass>();
 const waiting = new Map<string, WeakRef<Error>[]>();
 
-/** Makes errors with this `_tag` that come from another thread instances of `errorClass`, those that have come already included. */
+/**
+ * Makes errors with this `_tag` that come from another thread instances of `errorClass`, those that have come already
+ * included.
+ */
 export function registerErrorClass(tag: string, errorClass: ErrorClass): void {
   classes.set(tag, errorClass);
   for (const reference of waiting.get(tag) ?? []) {

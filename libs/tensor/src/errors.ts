@@ -94,7 +94,8 @@ export class UseAfterFree extends LockstepError {
   constructor(operation: string, argument: string, tensor: string) {
     super(
       `${operation}: \`${argument}\` (${tensor}) was freed: its bytes may belong to another tensor. ` +
-        "Use tensors before they, or the tensors they are views of, are freed, and before their arena is reset or closed.",
+        "Use tensors before they, or the tensors they are views of, are freed, and before their arena is reset or " +
+        "closed.",
     );
     this.operation = operation;
     this.argument = argument;

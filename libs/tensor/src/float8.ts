@@ -11,7 +11,8 @@ export function float8ToNumber(bits: number): number {
 
 /**
  * The e4m3 pattern nearest to `value`, ties to even, after rounding `value` to f32. Saturating: what lies beyond 448
- * becomes 448 with its sign. NaN and the infinities, which e4m3 has not, become NaN with their sign: they do not turn into numbers.
+ * becomes 448 with its sign. NaN and the infinities, which e4m3 has not, become NaN with their sign: they do not turn
+ * into numbers.
  */
 export function numberToFloat8(value: number): number {
   scratch.setFloat32(0, value);

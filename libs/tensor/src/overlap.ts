@@ -15,15 +15,18 @@ export interface ElementView {
   readonly isContiguous: boolean;
 }
 
-/** True when two views of one memory have an element's byte in common. Exact, except that very contorted views count as overlapping. */
+/**
+ * True when two views of one memory have an element's byte in common. Exact, except that very contorted views count as
+ * overlapping.
+ */
 export function overlaps(a: ElementView, b: ElementView): boolean {
   if (a.size === 0 || b.size === 0) return false;
   const aBytes = DTYPE_BYTES[a.dtype];
   const bBytes = DTYPE_BYTES[b.dtype];
   if (a.byteEnd <= b.byteOffset || b.byteEnd <= a.byteOffset) return false;
   if (a.isContiguous && b.isContiguous) return true;
-  // A common byte is a solution of: offset of an element of a + i = difference + offset of an element of b + j. What is taken
-  // away steps down from its largest value, so that all steps are positive and equal ones are one.
+  // A common byte is a solution of: offset of an element of a + i = difference + offset of an element of b + j. What is
+  // taken away steps down from its largest value, so that all steps are positive and equal ones are one.
   let target = b.byteOffset - a.byteOffset;
   const counts = new Map<number, number>();
   const add = (step: number, count: number): void => {
@@ -42,8 +45,8 @@ export function overlaps(a: ElementView, b: ElementView): boolean {
 }
 
 /**
- * True when two elements of a view may lie at one place, as where a stride is 0: such a view cannot be written. Exact for views
- * that slicing and transposing make; of more contorted ones some that would do count as overlapping.
+ * True when two elements of a view may lie at one place, as where a stride is 0: such a view cannot be written. Exact
+ * for views that slicing and transposing make; of more contorted ones some that would do count as overlapping.
  */
 export function overlapsItself({ shape, strides, size, isContiguous }: ElementView): boolean {
   if (isContiguous || size <= 1) return false;

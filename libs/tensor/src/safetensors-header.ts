@@ -45,8 +45,8 @@ export interface SafetensorsHeader {
 }
 
 /**
- * Reads and checks the header of an open file: offsets neither overlap nor leave gaps, and end where the file does; no key stands
- * twice. @throws SafetensorsError
+ * Reads and checks the header of an open file: offsets neither overlap nor leave gaps, and end where the file does; no
+ * key stands twice. @throws SafetensorsError
  */
 export function readSafetensorsHeader(path: string, descriptor: number): SafetensorsHeader {
   const fileBytes = fstatSync(descriptor).size;

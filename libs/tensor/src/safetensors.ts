@@ -41,7 +41,10 @@ export class SafetensorsFile implements Disposable {
     this.metadata = metadata;
   }
 
-  /** Opens a file; throws {@link SafetensorsError} when it is truncated, malformed, or names a dtype unknown to the format. */
+  /**
+   * Opens a file; throws {@link SafetensorsError} when it is truncated, malformed, or names a dtype unknown to the
+   * format.
+   */
   static open(path: string): SafetensorsFile {
     if (typeof path !== "string") {
       throw new ArgumentError("SafetensorsFile.open", "path", "the path of a file", describe(path));
@@ -75,7 +78,10 @@ export class SafetensorsFile implements Disposable {
     return this.#entries.has(name);
   }
 
-  /** The format's name of a tensor's dtype, such as F64, and its shape, without reading it: also where tensors have none. */
+  /**
+   * The format's name of a tensor's dtype, such as F64, and its shape, without reading it: also where tensors have
+   * none.
+   */
   stored(name: string): { readonly typeName: string; readonly shape: readonly number[] } {
     const { typeName, shape } = this.#entry("stored", name);
     return { typeName, shape };
@@ -166,8 +172,9 @@ export class SafetensorsFile implements Disposable {
 }
 
 /**
- * Writes tensors (any strides) and string metadata as a safetensors file, replacing an existing one. A name may stand once, and
- * `__metadata__` is none. @throws ArgumentError before anything is written; SafetensorsError when the file cannot be written
+ * Writes tensors (any strides) and string metadata as a safetensors file, replacing an existing one. A name may stand
+ * once, and `__metadata__` is none. @throws ArgumentError before anything is written; SafetensorsError when the file
+ * cannot be written
  */
 export function writeSafetensors(
   path: string,

@@ -13,8 +13,8 @@ export interface Allocator {
   /** Returns a range to the allocator. */
   release(offset: number): void;
   /**
-   * For allocators that take ranges back without a `release` of each: how many ranges were handed out so far. Right after an
-   * allocation it identifies the range that was allocated.
+   * For allocators that take ranges back without a `release` of each: how many ranges were handed out so far. Right
+   * after an allocation it identifies the range that was allocated.
    */
   readonly allocations?: number;
   /** For the same allocators: false once the range at `offset`, identified by `allocations`, was taken back. */

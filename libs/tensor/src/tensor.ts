@@ -19,9 +19,9 @@ import { Storage } from "./storage.ts";
 import { checkDescriptor, type TensorDescriptor } from "./tensor-descriptor.ts";
 
 /**
- * A strided view of typed elements in a shared heap. Views share bytes; only `contiguous` and `copyFrom` copy. Whatever reads,
- * writes or views the elements of a tensor that was freed, of a view of one, or of a tensor whose arena took its bytes back,
- * throws UseAfterFree.
+ * A strided view of typed elements in a shared heap. Views share bytes; only `contiguous` and `copyFrom` copy. Whatever
+ * reads, writes or views the elements of a tensor that was freed, of a view of one, or of a tensor whose arena took its
+ * bytes back, throws UseAfterFree.
  */
 export class Tensor {
   readonly dtype: DType;
@@ -115,8 +115,8 @@ export class Tensor {
   }
 
   /**
-   * True once the bytes were given back: it, or the tensor that it is a view of, was freed, or its arena was reset or closed. Of
-   * a tensor made from a descriptor nobody knows: always false.
+   * True once the bytes were given back: it, or the tensor that it is a view of, was freed, or its arena was reset or
+   * closed. Of a tensor made from a descriptor nobody knows: always false.
    */
   get isFreed(): boolean {
     return this.#storage !== undefined && !this.#storage.isLive;
@@ -293,8 +293,8 @@ export class Tensor {
   }
 
   /**
-   * Copies the elements of a tensor of the same shape, bit for bit when the dtypes agree, else rounded. The two may overlap: what
-   * is copied is what the source held before.
+   * Copies the elements of a tensor of the same shape, bit for bit when the dtypes agree, else rounded. The two may
+   * overlap: what is copied is what the source held before.
    */
   copyFrom(source: Tensor): this {
     if (!(source instanceof Tensor)) {

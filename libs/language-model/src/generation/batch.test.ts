@@ -9,7 +9,10 @@ function nextToken(ids: readonly number[]): number {
   return ((ids.at(-1) ?? 0) * 3 + (ids.at(-2) ?? 0) + 1) % 7;
 }
 
-/** Runs a batch with that model; checks that each step is one a model can run. Returns the texts' tokens and steps taken. */
+/**
+ * Runs a batch with that model; checks that each step is one a model can run. Returns the texts' tokens and steps
+ * taken.
+ */
 function run(texts: readonly BatchText[], options: BatchOptions): { tokens: number[][]; steps: number; batch: Batch } {
   const batch = new Batch(texts, options);
   const stored: number[][] = texts.map(() => []);

@@ -13,7 +13,9 @@ export interface BatchOptions {
   readonly endTokens: readonly number[];
   /** Most tokens of one step. */
   readonly maxStepTokens: number;
-  /** Prompts are computed one at a time, so many tokens a step, in steps of their own. Undefined: beside what decodes. */
+  /**
+   * Prompts are computed one at a time, so many tokens a step, in steps of their own. Undefined: beside what decodes.
+   */
   readonly prefillChunk: number | undefined;
   /** Most tokens drafted for a text at a time; 0 for no speculation. */
   readonly maxDraft: number;
@@ -53,9 +55,9 @@ interface TextState {
 }
 
 /**
- * Decides what each step computes when several texts are continued at once (continuous batching): every text that decodes brings
- * its last token, with a draft if asked for, and prompts that are not computed yet fill what is left of the step. Every rank
- * runs its own and all decide alike.
+ * Decides what each step computes when several texts are continued at once (continuous batching): every text that
+ * decodes brings its last token, with a draft if asked for, and prompts that are not computed yet fill what is left of
+ * the step. Every rank runs its own and all decide alike.
  */
 export class Batch {
   readonly #texts: readonly TextState[];

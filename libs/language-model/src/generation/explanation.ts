@@ -7,8 +7,8 @@ export interface ExplainedQuery {
   readonly text: number;
   readonly position: number;
   /**
-   * shares[layer][head][i]: the share of the i-th rank of the head's DCP group in the result, exp(partial LSE - LSE); they sum to
-   * 1. Heads of the whole model.
+   * shares[layer][head][i]: the share of the i-th rank of the head's DCP group in the result, exp(partial LSE - LSE);
+   * they sum to 1. Heads of the whole model.
    */
   readonly shares: readonly (readonly (readonly number[])[])[];
 }

@@ -38,8 +38,8 @@ export interface GeneratorOptions {
   /** Scales of a quantised KV cache (kvDtype f8e4m3 or i8), left out for others. Default "per-token". */
   readonly kvScales?: KvScaleSource;
   /**
-   * For static scales: tokens like those of the texts to come, such as a prompt. The keys and values of the first 256 of them decide
-   * the scales, one for each KV head of each layer.
+   * For static scales: tokens like those of the texts to come, such as a prompt. The keys and values of the first 256
+   * of them decide the scales, one for each KV head of each layer.
    */
   readonly calibration?: readonly number[];
   /** Default 16. */
@@ -50,13 +50,16 @@ export interface GeneratorOptions {
   readonly capacity: number;
   /** Most texts at once. Default 1. */
   readonly texts?: number;
-  /** Most tokens drafted for a text at a time, found in the text itself and verified in one pass. Default 0: no speculation. */
+  /**
+   * Most tokens drafted for a text at a time, found in the text itself and verified in one pass. Default 0: no
+   * speculation.
+   */
   readonly maxDraft?: number;
   /** Most tokens of one forward pass. Default 256. */
   readonly maxStepTokens?: number;
   /**
-   * Prompts are computed so many tokens at a time, one prompt after another, over a context that is gathered so many tokens at a
-   * time. Default: in one go with what decodes, up to maxStepTokens, by gathering queries.
+   * Prompts are computed so many tokens at a time, one prompt after another, over a context that is gathered so many
+   * tokens at a time. Default: in one go with what decodes, up to maxStepTokens, by gathering queries.
    */
   readonly prefillChunk?: number;
   /** Deadline of each step. Default 120 s. */
@@ -193,15 +196,18 @@ export class Generator implements AsyncDisposable {
     }
   }
 
-  /** Continues a text greedily, yielding each token as soon as it is known. A new text: what came before is forgotten. */
+  /**
+   * Continues a text greedily, yielding each token as soon as it is known. A new text: what came before is forgotten.
+   */
   async *generate(prompt: readonly number[], options: GenerateOptions): AsyncGenerator<number, void> {
     for await (const { token } of this.generateAll([prompt], options)) yield token;
   }
 
   /**
-   * Continues several texts at once, each as it would be alone: all those that are not done take part in every step. Yields each
-   * token, with the number of its text, as soon as it is known. What came before is forgotten. Calls that overlap run one after
-   * another, in the order in which their first tokens were asked for, and make their tokens whether or not somebody takes them.
+   * Continues several texts at once, each as it would be alone: all those that are not done take part in every step.
+   * Yields each token, with the number of its text, as soon as it is known. What came before is forgotten. Calls that
+   * overlap run one after another, in the order in which their first tokens were asked for, and make their tokens
+   * whether or not somebody takes them.
    */
   async *generateAll(
     prompts: readonly (readonly number[])[],

@@ -8,8 +8,8 @@ export class GreedySampler {
   readonly #world: ProcessGroup;
   readonly #firstId: number;
   /**
-   * For each row this rank's best logit and its token id [1, rows, 2] f32 (ids are exact up to 2^24): NaN for a row with
-   * a logit that is not finite, -inf for a rank without logits.
+   * For each row this rank's best logit and its token id [1, rows, 2] f32 (ids are exact up to 2^24): NaN for a row
+   * with a logit that is not finite, -inf for a rank without logits.
    */
   readonly #own: Tensor;
   /** Every rank's [n, rows, 2]. */
@@ -25,7 +25,8 @@ export class GreedySampler {
   }
 
   /**
-   * The token ids of the largest logits of each row over all ranks, the lowest id among equals. One exchange for all rows.
+   * The token ids of the largest logits of each row over all ranks, the lowest id among equals. One exchange for all
+   * rows.
    * @throws Error on every rank, when a logit of any rank is NaN or infinite
    */
   choose(logits: Tensor): number[] {

@@ -7,8 +7,8 @@ import type { StepAttention } from "../model/step-attention.ts";
 const LARGEST = { f8e4m3: 448, i8: 127 } as const;
 
 /**
- * Room above the largest magnitude seen, for keys and values of tokens still to come. f8e4m3 is a floating-point format whose
- * precision does not suffer from it; i8 has evenly spaced steps, which it makes wider.
+ * Room above the largest magnitude seen, for keys and values of tokens still to come. f8e4m3 is a floating-point format
+ * whose precision does not suffer from it; i8 has evenly spaced steps, which it makes wider.
  */
 const HEADROOM = { f8e4m3: 2, i8: 1.125 } as const;
 
@@ -17,14 +17,20 @@ export type QuantisedKv = keyof typeof LARGEST;
 /** Types of cached keys and values; f8e4m3 and i8 are quantised. */
 export type KvDtype = "f32" | "f16" | "bf16" | QuantisedKv;
 
-/** Where scales of a quantised cache come from: every token and KV head has its own, or a sample decides those of KV heads. */
+/**
+ * Where scales of a quantised cache come from: every token and KV head has its own, or a sample decides those of KV
+ * heads.
+ */
 export type KvScaleSource = "per-token" | "static";
 
 export function isQuantisedKv(dtype: KvDtype): dtype is QuantisedKv {
   return dtype === "f8e4m3" || dtype === "i8";
 }
 
-/** Finds scales of a quantised KV cache: one for each layer's keys and values and each KV head, from the magnitudes of a sample. */
+/**
+ * Finds scales of a quantised KV cache: one for each layer's keys and values and each KV head, from the magnitudes of a
+ * sample.
+ */
 export class KvCalibration {
   readonly #key: Float64Array[];
   readonly #value: Float64Array[];
@@ -48,8 +54,8 @@ export class KvCalibration {
   }
 
   /**
-   * The first projection whose output was not finite, as 2 * layer for keys and 2 * layer + 1 for values; Infinity for none.
-   * No scales can be found then.
+   * The first projection whose output was not finite, as 2 * layer for keys and 2 * layer + 1 for values; Infinity for
+   * none. No scales can be found then.
    */
   get firstNonFinite(): number {
     for (const [layer, key] of this.#key.entries()) {
@@ -81,7 +87,10 @@ function raise(most: Float64Array | undefined, rows: Tensor): void {
   }
 }
 
-/** The error that says which layer's keys or values were not finite, by the number that {@link KvCalibration.firstNonFinite} gives. */
+/**
+ * The error that says which layer's keys or values were not finite, by the number that {@link
+ * KvCalibration.firstNonFinite} gives.
+ */
 export function nonFiniteKv(folder: string, first: number): ModelError {
   const [layer, what] = [Math.floor(first / 2), first % 2 === 0 ? "keys" : "values"];
   const tensor = `model.layers.${layer}.self_attn.${what === "keys" ? "k" : "v"}_proj.weight`;
@@ -93,8 +102,8 @@ export function nonFiniteKv(folder: string, first: number): ModelError {
 }
 
 /**
- * Rounds up to three significant bits: sums differ in their last bits from one number of ranks to another, and scales should not.
- * A head of nothing but zeros gets 1.
+ * Rounds up to three significant bits: sums differ in their last bits from one number of ranks to another, and scales
+ * should not. A head of nothing but zeros gets 1.
  */
 function roundUp(scale: number): number {
   if (!(scale > 0 && Number.isFinite(scale))) return 1;

@@ -33,8 +33,8 @@ export interface CacheShape {
 }
 
 /**
- * KV blocks each rank needs for texts of `capacity` tokens: a block on each of `dcp` ranks covers dcp * blockSize positions of
- * one text.
+ * KV blocks each rank needs for texts of `capacity` tokens: a block on each of `dcp` ranks covers dcp * blockSize
+ * positions of one text.
  */
 export function blocksPerRank({ capacity, texts, blockSize, sizes }: Omit<CacheShape, "kvDtype">): number {
   return texts * Math.max(1, Math.ceil(capacity / (blockSize * sizes.dcp)));

@@ -2,8 +2,9 @@
 const LONGEST_NGRAM = 3;
 
 /**
- * Drafts the tokens that may follow a text from the text itself (prompt lookup, n-gram speculation): finds the latest earlier
- * place where its last 3 tokens (else 2, else 1) occur, and proposes what followed there. Costs a scan of the text.
+ * Drafts the tokens that may follow a text from the text itself (prompt lookup, n-gram speculation): finds the latest
+ * earlier place where its last 3 tokens (else 2, else 1) occur, and proposes what followed there. Costs a scan of the
+ * text.
  * @returns from 0 to `most` token ids
  */
 export function draftTokens(ids: readonly number[], most: number): number[] {

@@ -18,7 +18,10 @@ export function gpuGroups(ranks: number, gpus: number): number[][] {
   );
 }
 
-/** The backend that attends, and one that merges partial outputs where they lie: in the shared heap. Closed with the world. */
+/**
+ * The backend that attends, and one that merges partial outputs where they lie: in the shared heap. Closed with the
+ * world.
+ */
 export async function openRankBackend(
   context: RankContext,
   options: RankBackendOptions,

@@ -92,7 +92,10 @@ export async function setup(context: RankContext, options: RankOptions) {
     maxStepQueries: maxStepTokens,
   };
 
-  /** Scales for a quantised cache, from the keys and values of a sample that an unquantised one holds for the time being. */
+  /**
+   * Scales for a quantised cache, from the keys and values of a sample that an unquantised one holds for the time
+   * being.
+   */
   async function calibrate(dtype: QuantisedKv): Promise<KvScales[]> {
     const calibration = new KvCalibration(config.layers, lengthOf(share.kvHeads));
     const blocks = calibrationBlocks(options.calibration.length, blockSize, sizes.dcp);
@@ -204,7 +207,9 @@ export async function setup(context: RankContext, options: RankOptions) {
       batch = new Batch(texts, batchOptions);
     },
 
-    /** Continues the texts by so many steps, or until all are done. Rank 0 writes their tokens to `stream` as they come. */
+    /**
+     * Continues the texts by so many steps, or until all are done. Rank 0 writes their tokens to `stream` as they come.
+     */
     async advance(steps: number, stream: TensorDescriptor): Promise<BatchState> {
       if (batch === undefined) throw new Error("call begin first");
       const output = context.rank === 0 ? TokenStream.open(stream, heap) : undefined;

@@ -32,8 +32,8 @@ export interface StepTrace {
   readonly groupHeads: Range;
   readonly ownHeads: Range;
   /**
-   * For each layer the LSE of this rank's partial attention [tokens, group heads], natural; empty for a prefill, which brings keys
-   * and values to the rank instead.
+   * For each layer the LSE of this rank's partial attention [tokens, group heads], natural; empty for a prefill, which
+   * brings keys and values to the rank instead.
    */
   readonly partialLse: readonly Float32Array[];
   /** For each layer the LSE over the whole context [tokens, own heads], natural. */

@@ -67,7 +67,8 @@ export class TokenStream {
           yield { text: this.#words[1 + 2 * read] ?? -1, token: this.#words[2 + 2 * read] ?? -1 };
         }
         if (last) break;
-        // Without a timeout: in Bun one that is pending keeps a core busy. The count is compared, so no token is missed.
+        // Without a timeout: in Bun one that is pending keeps a core busy. The count is compared, so no token is
+        // missed.
         const change = Atomics.waitAsync(this.#words, 0, written);
         if (change.async) await Promise.race([change.value, end]);
       }

@@ -3,7 +3,10 @@
 //
 // Grid: none. Memory traffic: one table row and one output row per token.
 
-/** ids [tokens] i32; table [lastId - firstId, dim] f32: the rows of ids firstId up to (not including) lastId; out [tokens, dim] f32. */
+/**
+ * ids [tokens] i32; table [lastId - firstId, dim] f32: the rows of ids firstId up to (not including) lastId; out
+ * [tokens, dim] f32.
+ */
 export function embed(ids: usize, table: usize, out: usize, tokens: i32, dim: i32, firstId: i32, lastId: i32): void {
   const bytes = <usize>dim << 2;
   for (let t: i32 = 0; t < tokens; t++) {

@@ -14,7 +14,9 @@ export function rmsNorm(x: usize, weight: usize, y: usize, tokens: i32, dim: i32
       acc = f32x4.add(acc, f32x4.mul(v, v));
     }
     let sum =
-      f32x4.extract_lane(acc, 0) + f32x4.extract_lane(acc, 1) + (f32x4.extract_lane(acc, 2) + f32x4.extract_lane(acc, 3));
+      f32x4.extract_lane(acc, 0) +
+      f32x4.extract_lane(acc, 1) +
+      (f32x4.extract_lane(acc, 2) + f32x4.extract_lane(acc, 3));
     for (let k = body; k < bytes; k += 4) {
       const v = load<f32>(x + k);
       sum += v * v;

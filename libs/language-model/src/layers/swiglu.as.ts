@@ -4,7 +4,9 @@
 // Numerical contract: exp within 2 units in the last place of f32, written out here because the engines' own functions
 // differ in their last bits; NaN stays NaN. out may be gate or up.
 
-/** exp of four f32: 2^n * p(r) with x = n ln 2 + r, |r| <= ln 2 / 2; p as in Cephes `expf`. Clamped to finite results. */
+/**
+ * exp of four f32: 2^n * p(r) with x = n ln 2 + r, |r| <= ln 2 / 2; p as in Cephes `expf`. Clamped to finite results.
+ */
 // @ts-ignore: decorator
 @inline
 function exp4(x: v128): v128 {

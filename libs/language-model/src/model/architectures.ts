@@ -18,7 +18,10 @@ export interface LayerTensorNames {
   readonly down: string;
 }
 
-/** Which projections of a layer's attention have a bias: none, those of queries, keys and values, or the output's as well. */
+/**
+ * Which projections of a layer's attention have a bias: none, those of queries, keys and values, or the output's as
+ * well.
+ */
 export type AttentionBias = "none" | "qkv" | "qkvo";
 
 /** Defaults of a configuration class of transformers; docs/loading.md names their sources. */
@@ -79,8 +82,8 @@ export interface Architecture {
   /** Queries and keys are normalised head by head before they are rotated. */
   readonly queryKeyNorm: boolean;
   /**
-   * Where sliding windows come from. `all-layers`: `sliding_window` holds for every layer. `upper-layers`: it holds from layer
-   * `max_window_layers` on, where `use_sliding_window` is set, or for the layers that `layer_types` names.
+   * Where sliding windows come from. `all-layers`: `sliding_window` holds for every layer. `upper-layers`: it holds
+   * from layer `max_window_layers` on, where `use_sliding_window` is set, or for the layers that `layer_types` names.
    */
   readonly slidingWindow: "none" | "all-layers" | "upper-layers";
   /** What the family's own configuration class takes for keys that config.json leaves out. */

@@ -32,9 +32,9 @@ export interface ModelConfig {
 }
 
 /**
- * Reads config.json (and generation_config.json, when there is one) of a model folder in Hugging Face format.
- * Throws {@link ModelError} when a value is missing or asks for something this library does not compute: it names the field and
- * what it holds.
+ * Reads config.json (and generation_config.json, when there is one) of a model folder in Hugging Face format. Throws
+ * {@link ModelError} when a value is missing or asks for something this library does not compute: it names the field
+ * and what it holds.
  */
 export function readModelConfig(folder: string): ModelConfig {
   const path = join(folder, "config.json");
@@ -97,7 +97,9 @@ type Count =
   | "num_attention_heads"
   | "max_position_embeddings";
 
-/** More layers than any model has: what is made for each layer stays small until the checkpoint has been asked for them. */
+/**
+ * More layers than any model has: what is made for each layer stays small until the checkpoint has been asked for them.
+ */
 const MOST_LAYERS = 4096;
 
 function readCountOrNull(path: string, json: JsonObject, key: string, fallback: number | null): number | null {
@@ -174,8 +176,8 @@ function readWindows(path: string, json: JsonObject, architecture: Architecture,
 }
 
 /**
- * Base and scaling of the rotary angles, as transformers 5 joins their old and new places: `rope_scaling`, if it says anything,
- * stands for `rope_parameters`; `rope_theta` beside them counts where they have none.
+ * Base and scaling of the rotary angles, as transformers 5 joins their old and new places: `rope_scaling`, if it says
+ * anything, stands for `rope_parameters`; `rope_theta` beside them counts where they have none.
  */
 function readRope(
   path: string,

@@ -3,7 +3,10 @@ import { ModelError } from "../errors.ts";
 
 export type JsonObject = Readonly<Record<string, unknown>>;
 
-/** Text of a file. Throws {@link ModelError} when it cannot be read, and for pipes and devices, whose reading need not end. */
+/**
+ * Text of a file. Throws {@link ModelError} when it cannot be read, and for pipes and devices, whose reading need not
+ * end.
+ */
 export function readText(path: string): string {
   let isFile: boolean;
   try {

@@ -7,7 +7,9 @@ import { inverseFrequencies, naturalLog } from "./rope-angles.ts";
 export type RopeScaling =
   /** Every angle divided by `factor`. */
   | { readonly type: "linear"; readonly factor: number }
-  /** Llama 3: turns longer than `originalPositions / lowFrequencyFactor` are divided by `factor`, shorter ones blended. */
+  /**
+   * Llama 3: turns longer than `originalPositions / lowFrequencyFactor` are divided by `factor`, shorter ones blended.
+   */
   | {
       readonly type: "llama3";
       readonly factor: number;
@@ -87,7 +89,10 @@ function defaultAttentionFactor(factor: number): number {
   return factor <= 1 ? 1 : 0.1 * naturalLog(factor) + 1;
 }
 
-/** Angles are positions divided by it. A factor below 1 makes them larger, up to where cosines and sines are still right. */
+/**
+ * Angles are positions divided by it. A factor below 1 makes them larger, up to where cosines and sines are still
+ * right.
+ */
 function readFactor(path: string, field: string, factor: number, maxPositions: number): number {
   if (factor >= 1 || maxPositions / factor < LARGEST_ANGLE) return factor;
   throw new ModelError(

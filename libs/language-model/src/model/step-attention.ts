@@ -35,7 +35,9 @@ export function decodeStep(attention: DcpAttention): StepAttention {
   };
 }
 
-/** Prefill: every rank attends for its own heads, over a context that is gathered chunk by chunk. Needs a prefillChunk. */
+/**
+ * Prefill: every rank attends for its own heads, over a context that is gathered chunk by chunk. Needs a prefillChunk.
+ */
 export function prefillStep(attention: DcpAttention): StepAttention {
   return {
     begin: (items) =>

@@ -71,7 +71,10 @@ function shardingProblem(world: number, dcp: number, kvHeads: number): string | 
   return undefined;
 }
 
-/** What `rank` owns. DCP groups are contiguous slices of the world; each has a chunk of the heads, each rank a chunk of that. */
+/**
+ * What `rank` owns. DCP groups are contiguous slices of the world; each has a chunk of the heads, each rank a chunk of
+ * that.
+ */
 export function rankShare(
   sizes: ParallelSizes,
   rank: number,

@@ -1,4 +1,5 @@
-// The parts of tokenizer.json: what Hugging Face's `tokenizers` asks of each, and what of it @huggingface/tokenizers does otherwise.
+// The parts of tokenizer.json: what Hugging Face's `tokenizers` asks of each, and what of it @huggingface/tokenizers
+// does otherwise.
 import { ModelError } from "../errors.ts";
 import { describeJson, isJsonObject, type JsonObject } from "./json-file.ts";
 
@@ -128,7 +129,8 @@ function adapted(kind: PartKind, part: JsonObject): JsonObject {
 }
 
 /**
- * Refuses a Metaspace that splits words which the vocabulary has tokens over: @huggingface/tokenizers does not split there.
+ * Refuses a Metaspace that splits words which the vocabulary has tokens over: @huggingface/tokenizers does not split
+ * there.
  * @throws ModelError
  */
 export function checkMetaspaceSplit(path: string, preTokenizer: JsonObject | null, tokens: Iterable<string>): void {

@@ -67,8 +67,8 @@ export class Tokenizer {
 }
 
 /**
- * Turns a growing list of tokens into pieces of text: a piece comes out once its last character is complete. The pieces, joined,
- * are what decoding all tokens at once gives, whatever the tokens.
+ * Turns a growing list of tokens into pieces of text: a piece comes out once its last character is complete. The
+ * pieces, joined, are what decoding all tokens at once gives, whatever the tokens.
  */
 export class StreamDecoder {
   readonly #tokenizer: Tokenizer;
@@ -86,7 +86,8 @@ export class StreamDecoder {
 
   /** The text that `token` completes, often one piece, empty in the middle of a multi-byte character. */
   push(token: number): string {
-    // A token without text must not become the context: decoders treat the first token of a text otherwise than the rest.
+    // A token without text must not become the context: decoders treat the first token of a text otherwise than the
+    // rest.
     if (!this.#tokenizer.hasText(token)) return "";
     this.#ids.push(token);
     const text = this.#unsaid();
@@ -107,7 +108,10 @@ export class StreamDecoder {
     return this.#tokenizer.decode(this.#ids).slice(known.length);
   }
 
-  /** Forgets what came before the last piece, unless nothing would be seen of that one, as of spaces that decoders strip. */
+  /**
+   * Forgets what came before the last piece, unless nothing would be seen of that one, as of spaces that decoders
+   * strip.
+   */
   #dropContext(start: number): void {
     if (start > 0 && this.#tokenizer.decode(this.#ids.slice(start)).trim() !== "") this.#ids = this.#ids.slice(start);
     this.#told = this.#ids.length;

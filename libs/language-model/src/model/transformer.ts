@@ -85,8 +85,8 @@ export class Transformer {
   /**
    * Appends tokens to sequences, all in one pass, and computes the logits of those that are asked for.
    * @param items from 1 to maxStepTokens token ids over all sequences
-   * @returns logits for this rank's rows of the vocabulary [rows, vocabulary rows], in the order of the items; valid until the
-   *   next pass
+   * @returns logits for this rank's rows of the vocabulary [rows, vocabulary rows], in the order of the items; valid
+   *   until the next pass
    */
   async forward(attention: StepAttention, items: readonly StepTokens[]): Promise<Tensor> {
     const { config, weights, layers, world, share } = this.#parts;
