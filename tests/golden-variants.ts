@@ -1,6 +1,6 @@
 // A reference file with a case of every variant that `bun run goldens` accepts, computed here in float64.
 import { type DType, SharedHeap, Tensor, writeSafetensors } from "@lockstep/tensor";
-import { attendInFloat64, type ReferenceVariant } from "./attention-reference.ts";
+import { attendInFloat64, type ReferenceVariant } from "../libs/attention/test/attention-reference.ts";
 import { RandomStream } from "./random.ts";
 
 interface Variant {

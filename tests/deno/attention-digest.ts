@@ -4,7 +4,7 @@ import { localLength } from "@lockstep/attention";
 import { openWorld } from "@lockstep/dist-groups";
 import { isQuantised } from "@lockstep/kernels";
 import { Tensor } from "@lockstep/tensor";
-import type * as program from "../multi-rank/attention-program.ts";
+import type * as program from "../../libs/attention/test/attention-program.ts";
 import { RandomStream } from "../random.ts";
 
 const steps = [
@@ -16,7 +16,7 @@ const rows = steps.flat().reduce((sum, tokens) => sum + tokens, 0);
 
 const world = await openWorld<typeof program>({
   size: 4,
-  program: new URL("../multi-rank/attention-program.ts", import.meta.url),
+  program: new URL("../../libs/attention/test/attention-program.ts", import.meta.url),
   options: { backend: "wasm" },
 });
 try {

@@ -3,9 +3,9 @@ import type { KvScaling } from "@lockstep/attention";
 import { type MethodsOf, openWorld, type World } from "@lockstep/dist-groups";
 import { isQuantised } from "@lockstep/kernels";
 import type { DType } from "@lockstep/tensor";
-import type * as program from "../multi-rank/attention-program.ts";
-import { expectNear, type FeatureCase, prepareCase } from "../multi-rank/feature-cases.ts";
-import type { TestBackend } from "../multi-rank/test-backend.ts";
+import type * as program from "../../libs/attention/test/attention-program.ts";
+import { expectNear, type FeatureCase, prepareCase } from "../../libs/attention/test/feature-cases.ts";
+import type { TestBackend } from "../../libs/attention/test/test-backend.ts";
 import { RandomStream } from "../random.ts";
 
 const WORLDS: readonly (readonly [TestBackend, number])[] = [
@@ -57,7 +57,7 @@ export class AttentionFuzz {
     if (world === undefined) {
       world = await openWorld<typeof program>({
         size,
-        program: new URL("../multi-rank/attention-program.ts", import.meta.url),
+        program: new URL("../../libs/attention/test/attention-program.ts", import.meta.url),
         options: { backend },
         deadlineMs: 300_000,
       });

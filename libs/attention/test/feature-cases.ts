@@ -9,8 +9,8 @@ import {
   Tensor,
   type TensorDescriptor,
 } from "@lockstep/tensor";
-import { attendInFloat64, type ReferenceVariant } from "../attention-reference.ts";
-import { RandomStream } from "../random.ts";
+import { attendInFloat64, type ReferenceVariant } from "./attention-reference.ts";
+import { RandomStream } from "../../../tests/random.ts";
 import type { Replay, SentOptions, Steps } from "./attention-program.ts";
 
 /** One combination of features. */
@@ -24,7 +24,9 @@ export interface FeatureCase {
   readonly keyDim: number;
   /** Default: keyDim. With `mla` the first so many columns of the keys. */
   readonly valueDim?: number;
-  /** Of the cache, and of the keys and values that come unless it is quantised: then they come in f32. Default "f32". */
+  /**
+   * Of the cache, and of the keys and values that come unless it is quantised: then they come in f32. Default "f32".
+   */
   readonly kvDtype?: DType;
   /** Of the results, beside f32 arithmetic on what is stored. */
   readonly tolerance?: number;
@@ -107,7 +109,10 @@ function givenScales(given: SentOptions["kvScales"]): KvScales | undefined {
   return given === "per-token" ? undefined : Array.isArray(given) ? given[0] : (given as KvScales | undefined);
 }
 
-/** What a cache of `dtype` holds of rows, as numbers: themselves unless it is quantised; without a scale each row has its own. */
+/**
+ * What a cache of `dtype` holds of rows, as numbers: themselves unless it is quantised; without a scale each row has
+ * its own.
+ */
 function stored(rows: Tensor, dtype: DType, scale: number | readonly number[] | undefined, heap: SharedHeap): Tensor {
   if (!isQuantised(dtype)) return rows;
   const [heads, dim] = [rows.dim(1), rows.dim(2)];

@@ -1,10 +1,10 @@
-// The exchange of partial outputs with the parameters that vLLM and TensorRT-LLM test with: whatever a rank sends arrives bit for
-// bit, and rows of empty shards are ignored whatever they hold.
+// The exchange of partial outputs with the parameters that vLLM and TensorRT-LLM test with: whatever a rank sends
+// arrives bit for bit, and rows of empty shards are ignored whatever they hold.
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Combine } from "@lockstep/attention";
 import { headRange, type MethodsOf, openWorld, type World } from "@lockstep/dist-groups";
 import { Tensor } from "@lockstep/tensor";
-import { RandomStream } from "../random.ts";
+import { RandomStream } from "../../../tests/random.ts";
 import type * as program from "./reduce-output-program.ts";
 
 setDefaultTimeout(120_000);

@@ -1,9 +1,10 @@
-// The rank's side of the tests of forked sequences: the same steps with sequences that share blocks and with ones that do not.
+// The rank's side of the tests of forked sequences: the same steps with sequences that share blocks and with ones that
+// do not.
 import { DcpAttention, OutOfBlocks } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { type DType, Tensor } from "@lockstep/tensor";
-import { RandomStream } from "../random.ts";
+import { RandomStream } from "../../../tests/random.ts";
 import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
 const LAYERS = 2;
@@ -74,8 +75,8 @@ export async function setup(context: RankContext, options: { backend: TestBacken
 
   return {
     /**
-     * A prompt of 13 tokens, forked twice, each of the three continued; then one is forked again, cut back and continued. With
-     * `shared` by forks, else by storing every text anew.
+     * A prompt of 13 tokens, forked twice, each of the three continued; then one is forked again, cut back and
+     * continued. With `shared` by forks, else by storing every text anew.
      */
     async forked(kvDtype: DType, shared: boolean): Promise<{ results: number[]; blocks: number }> {
       const attention = open(kvDtype, 40);

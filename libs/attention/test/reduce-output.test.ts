@@ -2,7 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { headRange, openWorld, parallelGroups } from "@lockstep/dist-groups";
 import type { LseBase } from "@lockstep/kernels";
 import { type DType, Tensor } from "@lockstep/tensor";
-import { RandomStream } from "../random.ts";
+import { RandomStream } from "../../../tests/random.ts";
 import type * as program from "./reduce-output-program.ts";
 
 setDefaultTimeout(120_000);

@@ -5,7 +5,9 @@ import { openBackend } from "@lockstep/kernels";
 import { type DType, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
-/** Prompts in one or more prefill steps, then decode steps; rows of the tensors follow the steps, in them the sequences. */
+/**
+ * Prompts in one or more prefill steps, then decode steps; rows of the tensors follow the steps, in them the sequences.
+ */
 export interface PrefillRun {
   /** New tokens of each sequence, step by step; the first `prefills` steps are prefills. */
   readonly steps: readonly (readonly number[])[];

@@ -1,4 +1,5 @@
-// DcpAttention over every number of ranks and backend, bit by bit the same each time. `attention.large.ts` repeats more often.
+// DcpAttention over every number of ranks and backend, bit by bit the same each time. `attention.large.ts` repeats more
+// often.
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { replayAndCheck, type Shape, SHAPES } from "./attention-replay.ts";
 

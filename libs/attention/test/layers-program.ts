@@ -3,7 +3,7 @@ import { type Combine, DcpAttention, type DcpAttentionOptions } from "@lockstep/
 import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { type DType, Tensor } from "@lockstep/tensor";
-import { RandomStream } from "../random.ts";
+import { RandomStream } from "../../../tests/random.ts";
 
 const [HEADS, DIM, TOKENS] = [6, 8, 11];
 

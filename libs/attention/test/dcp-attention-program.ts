@@ -66,7 +66,10 @@ export async function setup({ heap, world, onClose }: RankContext) {
       return { ...refused, length };
     },
 
-    /** Partial LSEs of both heads, and this rank's head's LSE, after one token at a time with keys of 0: a rank's share is its tokens'. */
+    /**
+     * Partial LSEs of both heads, and this rank's head's LSE, after one token at a time with keys of 0: a rank's share
+     * is its tokens'.
+     */
     async partialLses(tokens: number, combine: "ag-rs" | "a2a" | "one-shot") {
       const told: { layer: number; shape: readonly number[]; partial: number[] }[] = [];
       const onPartialLse = (layer: number, lse: Tensor): void => {

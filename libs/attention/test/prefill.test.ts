@@ -92,7 +92,8 @@ async function checkPrefill(
     const rows = STEPS.flat().reduce((sum, tokens) => sum + tokens, 0);
     for (const prefillChunk of chunkSizes) {
       const results: Buffer[] = [];
-      // The same bits again, and nothing leaked, are shown once a case; that chunks of other sizes are right, each time.
+      // The same bits again, and nothing leaked, are shown once a case; that chunks of other sizes are right, each
+      // time.
       const runs = prefillChunk === chunkSizes[0] ? 2 : 1;
       for (let repeat = 0; repeat < runs; repeat++) {
         out.fill(Number.NaN);

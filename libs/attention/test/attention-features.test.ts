@@ -226,7 +226,9 @@ async function checkFeatures(size: number, backend: TestBackend, repeats: number
   }
 }
 
-/** On software Vulkan compiling takes seconds for each head size: the cases whose kernels differ in more than constants. */
+/**
+ * On software Vulkan compiling takes seconds for each head size: the cases whose kernels differ in more than constants.
+ */
 const ON_GPU = /sinks with window|MLA of odd sizes|f8 gathered|20000|interleave 4 of blocks|a scale a token/;
 
 describe("attention features, every case and combine", () => {

@@ -1,6 +1,6 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { openWorld } from "@lockstep/dist-groups";
-import { NO_CALLS } from "../../libs/kernels/src/testing/count-calls.ts";
+import { NO_CALLS } from "../../kernels/src/testing/count-calls.ts";
 
 setDefaultTimeout(120_000);
 

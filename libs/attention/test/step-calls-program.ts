@@ -1,9 +1,10 @@
-// The rank's side of the call-count test: warms up attention over a cache on a (software) GPU, and counts one step's calls.
+// The rank's side of the call-count test: warms up attention over a cache on a (software) GPU, and counts one step's
+// calls.
 import { type Combine, DcpAttention } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { Tensor } from "@lockstep/tensor";
-import { type CallCounts, countCalls } from "../../libs/kernels/src/testing/count-calls.ts";
+import { type CallCounts, countCalls } from "../../kernels/src/testing/count-calls.ts";
 import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
 const [HEADS, KV_HEADS, HEAD_DIM] = [8, 2, 32];

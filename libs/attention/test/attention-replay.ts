@@ -2,8 +2,8 @@
 import { expect } from "bun:test";
 import { type MethodsOf, openWorld, type World } from "@lockstep/dist-groups";
 import { type DType, Tensor } from "@lockstep/tensor";
-import { attendInFloat64, type ReferenceSequence } from "../attention-reference.ts";
-import { RandomStream } from "../random.ts";
+import { attendInFloat64, type ReferenceSequence } from "./attention-reference.ts";
+import { RandomStream } from "../../../tests/random.ts";
 import type * as program from "./attention-program.ts";
 import type { TestBackend } from "./test-backend.ts";
 import type { Steps } from "./attention-program.ts";

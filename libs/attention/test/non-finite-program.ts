@@ -41,8 +41,8 @@ export async function setup(context: RankContext, options: { readonly backend: T
 
   return {
     /**
-     * Five tokens in an int8 cache, then a step whose last token brings `value`, then the first five again: what the step and its
-     * end said, and whether what was stored is still there.
+     * Five tokens in an int8 cache, then a step whose last token brings `value`, then the first five again: what the
+     * step and its end said, and whether what was stored is still there.
      */
     async refusedByInt8(
       place: "key" | "value",
