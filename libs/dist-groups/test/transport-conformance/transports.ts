@@ -1,0 +1,174 @@
+// The transports that the conformance suite runs on. To add one, add it to TRANSPORTS.
+
+import { SharedHeap } from "@lockstep/tensor";
+import { toPlainError } from "../../src/errors/plain-error.ts";
+import type { WorldClock } from "../../src/flight-record/flight-ring.ts";
+import type { GroupSettings } from "../../src/group/group-settings.ts";
+import { type ControlBlockPlace, controlBlockLayout } from "../../src/transport/shared-memory/control-block.ts";
+import { abortGroup } from "../../src/transport/shared-memory/group-abort.ts";
+import { RankStatus } from "../../src/transport/shared-memory/rank-status.ts";
+import { SharedMemoryTransport } from "../../src/transport/shared-memory/shared-memory-transport.ts";
+import { openWaiting } from "../../src/transport/shared-memory/waiting.ts";
+import type { Transport } from "../../src/transport/transport.ts";
+import { type Frame, PipeTransport, pipeWords } from "./pipe-transport.ts";
+
+/** What a group is made with, on every transport. */
+export interface Conditions {
+  readonly settings: GroupSettings;
+  readonly stagingBytes: number;
+  readonly heapBytesPerRank: number;
+}
+
+/** The host's end: what each rank is sent, and how ranks learn that one is gone. */
+export interface HostEnd {
+  /** Goes to a rank by `postMessage`, once. */
+  invitation(rank: number): { readonly data: unknown; readonly transfer: readonly Transferable[] };
+  /** A rank's worker is gone. */
+  died(rank: number, failure: Error): void;
+}
+
+/** A rank's end. */
+export interface RankEnd {
+  readonly transport: Transport;
+  /** Where the rank's tensors lie. */
+  readonly heap: SharedHeap;
+  readonly clock: WorldClock;
+  /** Tells peers that this rank failed. */
+  leave(failure: Error): void;
+}
+
+export interface ConformingTransport {
+  readonly name: string;
+  /** On the host. */
+  open(conditions: Conditions): HostEnd;
+  /** In a rank's worker, with what the host sent. */
+  join(rank: number, conditions: Conditions, invitation: unknown): RankEnd;
+}
+
+const LINE_BYTES = 128;
+const lines = (bytes: number): number => Math.ceil(bytes / LINE_BYTES) * LINE_BYTES;
+
+interface SharedInvitation {
+  readonly memory: WebAssembly.Memory;
+  readonly memoryId: string;
+  readonly openedAt: number;
+  readonly place: ControlBlockPlace;
+  readonly statusOffset: number;
+  readonly heapsOffset: number;
+}
+
+const sharedMemory: ConformingTransport = {
+  name: "shared memory",
+  open({ settings, stagingBytes, heapBytesPerRank }) {
+    const size = settings.ranks.length;
+    const layout = controlBlockLayout(size, stagingBytes);
+    const statusOffset = LINE_BYTES;
+    const byteOffset = statusOffset + lines(RankStatus.totalWords(size) * 4);
+    const heapsOffset = byteOffset + lines(layout.totalWords * 4);
+    const whole = SharedHeap.create(heapsOffset + size * heapBytesPerRank + LINE_BYTES);
+    const openedAt = Date.now();
+    const status = new RankStatus(whole.buffer, statusOffset, size, openedAt);
+    status.nextEpoch();
+    const words = new Int32Array(whole.buffer, byteOffset, layout.totalWords);
+    const place = { byteOffset, stagingBytes, initialProgress: 0 };
+    const { memory, id: memoryId } = whole;
+    const data: SharedInvitation = { memory, memoryId, openedAt, place, statusOffset, heapsOffset };
+    return {
+      invitation: () => ({ data, transfer: [] }),
+      died(rank, failure) {
+        status.exit(rank, failure);
+        abortGroup(words, layout, size, failure);
+      },
+    };
+  },
+  join(rank, { settings, heapBytesPerRank }, invitation) {
+    const { memory, memoryId, openedAt, place, statusOffset, heapsOffset } = invitation as SharedInvitation;
+    const size = settings.ranks.length;
+    const status = new RankStatus(memory.buffer, statusOffset, size, openedAt);
+    const waiting = openWaiting(rank, size, navigator.hardwareConcurrency, status);
+    const transport = new SharedMemoryTransport(place, settings.ranks, rank, memory.buffer, status, waiting);
+    return {
+      transport,
+      heap: SharedHeap.range(memoryId, memory, heapsOffset + rank * heapBytesPerRank, heapBytesPerRank),
+      clock: status,
+      leave(failure) {
+        status.leave(rank, failure);
+        transport.nudge();
+      },
+    };
+  },
+};
+
+interface PipeInvitation {
+  readonly pipes: readonly (MessagePort | undefined)[];
+  readonly host: MessagePort;
+}
+
+/** Most bytes of slices that land for one collective. */
+const LANDING_BYTES = 16 << 20;
+
+class UnlandedPipe extends PipeTransport {
+  protected override land(): void {}
+}
+
+class UnskippedPipe extends PipeTransport {
+  override give(peer: number, record: number, axis: number, _start: number, count: number): void {
+    super.give(peer, record, axis, 0, count);
+  }
+}
+
+class UnstagedPipe extends PipeTransport {
+  override fill(): void {}
+}
+
+const pipesOf = (name: string, Pipe: typeof PipeTransport): ConformingTransport => ({
+  name,
+  open({ settings: { ranks } }) {
+    const ends: (MessagePort | undefined)[][] = ranks.map(() => []);
+    const hosts = ranks.map(() => new MessageChannel());
+    for (const [a] of ranks.entries()) {
+      for (let b = 0; b < a; b++) {
+        const { port1, port2 } = new MessageChannel();
+        (ends[a] ?? [])[b] = port1;
+        (ends[b] ?? [])[a] = port2;
+      }
+    }
+    return {
+      invitation(rank) {
+        const host = hosts[rank]?.port2;
+        const own = ranks.map((_, peer) => ends[rank]?.[peer]);
+        const transfer = [...own, host].filter((port) => port !== undefined);
+        return { data: { pipes: own, host }, transfer };
+      },
+      died(rank, failure) {
+        const frame: Frame = { kind: "left", rank, failure: toPlainError(failure) };
+        for (const { port1 } of hosts) port1.postMessage(frame);
+      },
+    };
+  },
+  join(rank, { settings, stagingBytes, heapBytesPerRank }, invitation) {
+    const { pipes: own, host } = invitation as PipeInvitation;
+    const landingsOffset = LINE_BYTES + lines(pipeWords(settings.ranks.length, stagingBytes) * 4);
+    const heapOffset = landingsOffset + LANDING_BYTES;
+    const { id, memory } = SharedHeap.create(heapOffset + heapBytesPerRank + LINE_BYTES);
+    const landings = SharedHeap.range(id, memory, landingsOffset, LANDING_BYTES);
+    const transport = new Pipe(rank, own, host, LINE_BYTES, stagingBytes, landings);
+    const openedAt = performance.now();
+    const worldTime = (now: number): number => Math.max(0, Math.round(now - openedAt));
+    return {
+      transport,
+      heap: SharedHeap.range(id, memory, heapOffset, heapBytesPerRank),
+      clock: { worldTime, coarseTime: () => 0 },
+      leave: (failure) => transport.leave(failure),
+    };
+  },
+});
+
+export const TRANSPORTS: readonly ConformingTransport[] = [sharedMemory, pipesOf("pipes", PipeTransport)];
+
+/** Broken on purpose: the suite must tell. */
+export const BROKEN_TRANSPORTS: readonly ConformingTransport[] = [
+  pipesOf("pipes whose slices do not land", UnlandedPipe),
+  pipesOf("pipes whose slices all begin at index 0", UnskippedPipe),
+  pipesOf("pipes that announce no staging area", UnstagedPipe),
+];
