@@ -9,10 +9,6 @@ export interface Exception {
  * Circles through one of them are forgiven as well.
  */
 export const EXCEPTIONS: readonly Exception[] = [
-  // Errors carry flight records, whose form stands with the reading of them, which knows the control block.
-  { from: "libs/dist-groups/src/errors/errors.ts", to: "libs/dist-groups/src/flight-record/flight-record.ts" },
-  // The worker's protocol says where the host laid out its memory.
-  { from: "libs/dist-groups/src/rank/rank-protocol.ts", to: "libs/dist-groups/src/world/memory-layout.ts" },
   // Benches that time what is inside a package.
   { from: "bench/gpu/", to: "libs/kernels/src/" },
   { from: "bench/gpu-steps/", to: "libs/kernels/src/" },

@@ -20,13 +20,8 @@ export {
   WorldClosed,
   WorldStartFailed,
 } from "./errors/errors.ts";
-export {
-  type FlightOp,
-  type FlightRecord,
-  formatFlightRecord,
-  type GroupFlight,
-  type RankFlight,
-} from "./flight-record/flight-record.ts";
+export { formatFlightRecord } from "./flight-record/flight-record.ts";
+export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/flight-types.ts";
 export { type ParallelGroups, type ParallelSizes, parallelGroups } from "./layout/parallel-groups.ts";
 export { fromPlainError, type PlainError, toPlainError } from "./errors/plain-error.ts";
 export type { AsyncProcessGroup, CollectiveOptions, GroupCounters, ProcessGroup } from "./group/process-group.ts";

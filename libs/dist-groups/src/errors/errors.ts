@@ -1,5 +1,5 @@
 import { LockstepError, registerErrorClass } from "@lockstep/tensor";
-import type { FlightRecord } from "../flight-record/flight-record.ts";
+import type { FlightRecord } from "../wire/flight-types.ts";
 
 /** `rank 2` or `ranks 0, 3` */
 export function formatRanks(ranks: readonly number[]): string {

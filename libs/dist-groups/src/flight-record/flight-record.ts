@@ -1,55 +1,9 @@
-import { ArgumentError, type DType, describe, formatShape } from "@lockstep/tensor";
+import { ArgumentError, describe, formatShape } from "@lockstep/tensor";
 import { isList, readSafely } from "../errors/printed-value.ts";
 import type { CallTimeout, CollectiveTimeout } from "../errors/errors.ts";
-import { type FlightState, readFlightRing } from "./flight-ring.ts";
-import { decodeSignature, type Reduction } from "../wire/collective-header.ts";
-
-/** One collective of one rank. */
-export interface FlightOp {
-  /** How many collectives the rank had started in this group before. */
-  readonly sequence: number;
-  readonly op: string;
-  readonly dtype: DType | undefined;
-  readonly reduction: Reduction | undefined;
-  /** Of the whole tensor; empty for a barrier or an all-to-all. */
-  readonly shape: readonly number[];
-  /** Bytes it brings from peers. */
-  readonly bytes: number;
-  /**
-   * Milliseconds since the world opened, by a coarse clock: the host raises it every 10 ms while it waits for ranks and its
-   * event loop turns; a rank that parks reads the real clock afterwards.
-   */
-  readonly startMs: number;
-  /** Undefined while it is going on. */
-  readonly endMs: number | undefined;
-  /** `waiting` for peers to come; `moving` data, all have come; `done`; `failed`. */
-  readonly state: FlightState;
-}
-
-/** What one rank has done in one group of late. */
-export interface RankFlight {
-  /** Global rank. */
-  readonly rank: number;
-  /** Collectives it has started in this group since it was made. */
-  readonly started: number;
-  /** Its last collectives, at most 256, the oldest first. */
-  readonly ops: readonly FlightOp[];
-}
-
-export interface GroupFlight {
-  readonly group: string;
-  /** Tells groups of the same name apart: later ones have greater numbers. */
-  readonly generation: number;
-  /** In group order. */
-  readonly ranks: readonly RankFlight[];
-}
-
-/** What all ranks of a world have done of late. Plain data. */
-export interface FlightRecord {
-  /** Milliseconds since the world opened. */
-  readonly takenAtMs: number;
-  readonly groups: readonly GroupFlight[];
-}
+import { decodeSignature } from "../wire/collective-header.ts";
+import type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "../wire/flight-types.ts";
+import { readFlightRing } from "./flight-ring.ts";
 
 /** Reads the flight rings of a group. `ringOf` is the first word of the ring of a place in the group. */
 export function readGroupFlight(

@@ -10,6 +10,7 @@
 // reached meanwhile.
 
 import { MAX_DIMS } from "../wire/collective-header.ts";
+import { FLIGHT_STATES, type FlightState } from "../wire/flight-types.ts";
 
 /** Collectives that a ring holds, and words of each. */
 const FLIGHT_ENTRIES = 256;
@@ -32,13 +33,6 @@ const WAITING = 0;
 const MOVING = 1;
 const DONE = 2;
 const FAILED = 3;
-
-/**
- * Where a rank is in a collective: it waits for its peers to come; all have come and data is moving (or peers are still
- * reading its own); it has returned; it has thrown.
- */
-export const FLIGHT_STATES = ["waiting", "moving", "done", "failed"] as const;
-export type FlightState = (typeof FLIGHT_STATES)[number];
 
 /** The time since the world opened, in whole milliseconds. */
 export interface WorldClock {

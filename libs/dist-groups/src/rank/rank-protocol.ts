@@ -3,7 +3,12 @@
 import type { PlainError } from "../errors/plain-error.ts";
 import type { GroupSettings } from "../group/group-settings.ts";
 import type { ControlBlockPlace } from "../transport/shared-memory/control-block.ts";
-import type { MemoryRange } from "../world/memory-layout.ts";
+
+/** A range of the world's memory. */
+export interface MemoryRange {
+  readonly start: number;
+  readonly bytes: number;
+}
 
 /** What a rank needs to join a group. */
 export interface GroupDescriptor extends GroupSettings, ControlBlockPlace {}

@@ -1,6 +1,7 @@
 import { ArgumentError, describe, type SharedHeap } from "@lockstep/tensor";
 import { AllToAll } from "../collectives/all-to-all.ts";
-import { type FlightRecord, readGroupFlight } from "../flight-record/flight-record.ts";
+import { readGroupFlight } from "../flight-record/flight-record.ts";
+import type { FlightRecord } from "../wire/flight-types.ts";
 import { type ControlBlockLayout, controlBlockLayout, LINE_WORDS } from "../transport/shared-memory/control-block.ts";
 import type { GroupDescriptor } from "../rank/rank-protocol.ts";
 import { abortGroup, isAborted } from "../transport/shared-memory/group-abort.ts";

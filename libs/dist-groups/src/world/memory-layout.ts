@@ -1,4 +1,5 @@
 import { ArgumentError, describe } from "@lockstep/tensor";
+import type { MemoryRange } from "../rank/rank-protocol.ts";
 
 const PAGE_BYTES = 65536;
 const LINE_BYTES = 128;
@@ -9,12 +10,6 @@ const DEFAULT_HEAP_BYTES = 256 * 2 ** 20;
 /** Address space for control blocks: about thirty groups of all ranks. Becomes resident only where groups use it. */
 function controlBytes(size: number): number {
   return (16 + 4 * size) * 2 ** 20;
-}
-
-/** A range of the world's memory. */
-export interface MemoryRange {
-  readonly start: number;
-  readonly bytes: number;
 }
 
 /** How a world's one shared memory is divided: control blocks, then the host's range, then one range per rank. */

@@ -7,7 +7,8 @@ import {
   GroupAborted,
   RankCrashed,
 } from "../errors/errors.ts";
-import { attachFlightRecord, type FlightRecord } from "../flight-record/flight-record.ts";
+import { attachFlightRecord } from "../flight-record/flight-record.ts";
+import type { FlightRecord } from "../wire/flight-types.ts";
 import { fromPlainError } from "../errors/plain-error.ts";
 import type { Reply } from "../rank/rank-protocol.ts";
 

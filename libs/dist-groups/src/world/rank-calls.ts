@@ -1,5 +1,5 @@
 import type { RankCrashed } from "../errors/errors.ts";
-import type { FlightRecord } from "../flight-record/flight-record.ts";
+import type { FlightRecord } from "../wire/flight-types.ts";
 import type { Reply } from "../rank/rank-protocol.ts";
 import { CALL_WORDS, type RankStatus } from "../transport/shared-memory/rank-status.ts";
 import { CallQueue, type Turn } from "./call-queue.ts";

@@ -7,7 +7,7 @@ import {
   WorldClosed,
   WorldStartFailed,
 } from "../errors/errors.ts";
-import type { FlightRecord } from "../flight-record/flight-record.ts";
+import type { FlightRecord } from "../wire/flight-types.ts";
 import type { StartedProgram } from "../rank/rank-protocol.ts";
 import { isList } from "../errors/printed-value.ts";
 import { compileReduceKernels } from "../reduction/reduce.ts";

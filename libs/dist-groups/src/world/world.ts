@@ -16,7 +16,7 @@ import type {
   WorldClosed,
   WorldStartFailed,
 } from "../errors/errors.ts";
-import type { FlightRecord } from "../flight-record/flight-record.ts";
+import type { FlightRecord } from "../wire/flight-types.ts";
 import type {
   MethodArguments,
   MethodName,
