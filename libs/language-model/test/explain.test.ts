@@ -1,7 +1,8 @@
 // The explanation of a step: who held what, each rank's share of the result, what was exchanged.
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { Explanation } from "../src/generation/explanation.ts";
-import { Generator, type GeneratorOptions } from "../src/generation/generator.ts";
+import { Generator } from "../src/generation/generator.ts";
+import type { GeneratorOptions } from "../src/generation/generator-options.ts";
 import { model, shortPrompts } from "./shipped-model.ts";
 
 setDefaultTimeout(120_000);

@@ -1,5 +1,6 @@
 // The model that comes with the demo, and how it is compared with what Hugging Face transformers generates with it.
-import { Generator, type GeneratorOptions } from "../src/generation/generator.ts";
+import { Generator } from "../src/generation/generator.ts";
+import type { GeneratorOptions } from "../src/generation/generator-options.ts";
 import { openModel } from "../src/model/model.ts";
 import { type GreedyText, greedy } from "./greedy-reference.ts";
 import { MODEL_FOLDER } from "./shipped-folder.ts";

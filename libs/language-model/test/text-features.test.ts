@@ -1,7 +1,8 @@
 // Quantised KV, chunked prefill, speculation and several texts at once: the tokens stay what they were.
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { UnfitOptions } from "../src/errors.ts";
-import { Generator, type GeneratorOptions } from "../src/generation/generator.ts";
+import { Generator } from "../src/generation/generator.ts";
+import type { GeneratorOptions } from "../src/generation/generator-options.ts";
 import { continuation, differences, greedy, model, shortPrompts } from "./shipped-model.ts";
 
 setDefaultTimeout(120_000);

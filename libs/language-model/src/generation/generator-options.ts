@@ -1,0 +1,194 @@
+import { type BackendName, installedGpus } from "@lockstep/kernels";
+import { ArgumentError, describe } from "@lockstep/tensor";
+import { UnfitOptions } from "../errors.ts";
+import type { Model } from "../model/model.ts";
+import { checkParallelSizes, chooseKvLayout, type KvHeadLayout, type ParallelSizes } from "../model/tensor-parallel.ts";
+import { isQuantisedKv, type KvDtype, type KvScaleSource } from "./kv-calibration.ts";
+import { blocksPerRank, heapBytesPerRank } from "./memory-plan.ts";
+import type { RankOptions } from "./rank-program.ts";
+import { checkTokenIds } from "./token-ids.ts";
+
+/** How a model is spread and run. */
+export interface GeneratorOptions {
+  /** Ranks, all tensor-parallel. */
+  readonly world: number;
+  /** Ranks that share a KV cache; divides `world`. Default: `world`. */
+  readonly dcp?: number;
+  /** Default "auto": sharded where that is legal. */
+  readonly kvHeads?: KvHeadLayout | "auto";
+  /** Default "auto". */
+  readonly backend?: BackendName | "auto";
+  /** Accept a software adapter for webgpu. Default false. */
+  readonly softwareVulkan?: boolean;
+  /** GPUs to spread the ranks over, round-robin. Default: all there are. 1: the one that the system prefers. */
+  readonly gpus?: number;
+  /** One rank of those on a GPU holds the device and runs the others' attention with its own. Default false. */
+  readonly sharedGpu?: boolean;
+  /** Default "auto". */
+  readonly combine?: "ag-rs" | "a2a" | "one-shot" | "auto";
+  /** Default "f32". */
+  readonly kvDtype?: KvDtype;
+  /** Scales of a quantised KV cache (kvDtype f8e4m3 or i8), left out for others. Default "per-token". */
+  readonly kvScales?: KvScaleSource;
+  /**
+   * For static scales: tokens like those of the texts to come, such as a prompt. The keys and values of the first 256
+   * of them decide the scales, one for each KV head of each layer.
+   */
+  readonly calibration?: readonly number[];
+  /** Default 16. */
+  readonly blockSize?: number;
+  /** Default 1. */
+  readonly interleave?: number;
+  /** Most tokens of one text, prompt included: decides how many KV blocks each rank gets. */
+  readonly capacity: number;
+  /** Most texts at once. Default 1. */
+  readonly texts?: number;
+  /**
+   * Most tokens drafted for a text at a time, found in the text itself and verified in one pass. Default 0: no
+   * speculation.
+   */
+  readonly maxDraft?: number;
+  /** Most tokens of one forward pass. Default 256. */
+  readonly maxStepTokens?: number;
+  /**
+   * Prompts are computed so many tokens at a time, one prompt after another, over a context that is gathered so many
+   * tokens at a time. Default: in one go with what decodes, up to maxStepTokens, by gathering queries.
+   */
+  readonly prefillChunk?: number;
+  /** Deadline of each step. Default 120 s. */
+  readonly deadlineMs?: number;
+}
+
+/** Options checked against a model, with all that was left out filled in. */
+export interface ResolvedOptions {
+  /** What every rank is told. */
+  readonly rank: RankOptions;
+  readonly texts: number;
+  readonly maxDraft: number;
+  /** What each rank's weights, KV shard and scratch take. */
+  readonly heapBytesPerRank: number;
+  readonly deadlineMs: number;
+}
+
+const NAME = "Generator.open";
+/** Tokens of the sample that decides the scales of a quantised KV cache. */
+const CALIBRATION_TOKENS = 256;
+const MOST = 2 ** 31 - 1;
+
+/** Least values of the counts among the options. */
+const LEAST = {
+  world: 1,
+  dcp: 1,
+  capacity: 1,
+  blockSize: 1,
+  interleave: 1,
+  gpus: 1,
+  texts: 1,
+  maxDraft: 0,
+  prefillChunk: 1,
+  maxStepTokens: 1,
+} as const;
+const REQUIRED: readonly string[] = ["world", "capacity"];
+
+const CHOICES = {
+  kvHeads: ["replicated", "sharded", "auto"],
+  backend: ["webgpu", "wasm", "reference", "auto"],
+  combine: ["ag-rs", "a2a", "one-shot", "auto"],
+  kvDtype: ["f32", "f16", "bf16", "f8e4m3", "i8"],
+} as const;
+
+/**
+ * Checks options and fills in what was left out.
+ * @throws ArgumentError for a value that no model takes; {@link UnfitOptions} for what does not fit the model, or memory
+ */
+export function resolveOptions(model: Model, options: GeneratorOptions): ResolvedOptions {
+  checkValues(options);
+  const { config } = model;
+  const {
+    world,
+    dcp = world,
+    capacity,
+    blockSize = 16,
+    kvDtype = "f32",
+    prefillChunk,
+    texts = 1,
+    maxDraft = 0,
+  } = options;
+  const maxLogitRows = texts * (maxDraft + 1);
+  const maxStepTokens = Math.max(options.maxStepTokens ?? 256, maxLogitRows);
+  const wanted = options.kvHeads ?? "auto";
+  const kvLayout = wanted === "auto" ? chooseKvLayout(world, dcp, config.kvHeads) : wanted;
+  const sizes: ParallelSizes = { world, dcp, kvLayout };
+  checkParallelSizes(sizes, config.queryHeads, config.kvHeads);
+  if (capacity > config.maxPositions) {
+    throw new UnfitOptions(
+      `the text would grow to ${capacity} tokens, but the model was made for ${config.maxPositions}: ` +
+        "take a shorter `prompt` or fewer `maxTokens`.",
+    );
+  }
+  const calibration = calibrationOf(options);
+  checkTokenIds(NAME, "calibration", calibration, config.vocabularySize);
+  const cache = {
+    sizes,
+    kvDtype,
+    blockSize,
+    capacity,
+    texts,
+    maxStepTokens,
+    maxLogitRows,
+    calibrationTokens: calibration.length,
+    prefillChunk: prefillChunk ?? 0,
+  };
+  const rank: RankOptions = {
+    modelFolder: model.folder,
+    config,
+    sizes,
+    backend: options.backend ?? "auto",
+    softwareVulkan: options.softwareVulkan ?? false,
+    gpus: options.gpus ?? Math.max(1, installedGpus().length),
+    sharedGpu: options.sharedGpu ?? false,
+    combine: options.combine ?? "auto",
+    kvDtype,
+    calibration,
+    blockSize,
+    interleave: options.interleave ?? 1,
+    numBlocks: blocksPerRank(cache),
+    maxStepTokens,
+    maxLogitRows,
+    prefillChunk,
+  };
+  const bytes = heapBytesPerRank(config, model.largestTensorBytes, cache);
+  return { rank, texts, maxDraft, heapBytesPerRank: bytes, deadlineMs: options.deadlineMs ?? 120_000 };
+}
+
+function checkValues(options: GeneratorOptions): void {
+  if (typeof options !== "object" || options === null) {
+    throw new ArgumentError(NAME, "options", "an object with world and capacity", describe(options));
+  }
+  for (const [name, least] of Object.entries(LEAST)) {
+    const value = options[name as keyof typeof LEAST];
+    if (value === undefined && !REQUIRED.includes(name)) continue;
+    if (value !== undefined && Number.isInteger(value) && value >= least && value <= MOST) continue;
+    throw new ArgumentError(NAME, name, `an integer from ${least} to ${MOST}`, describe(value));
+  }
+  for (const [name, known] of Object.entries(CHOICES)) {
+    const value: string | undefined = options[name as keyof typeof CHOICES];
+    if (value === undefined || known.some((choice) => choice === value)) continue;
+    throw new ArgumentError(NAME, name, `one of ${known.join(", ")}`, describe(value));
+  }
+}
+
+/** The sample that decides static scales of a quantised KV cache; empty for other caches. */
+function calibrationOf({ kvDtype = "f32", kvScales, calibration = [] }: GeneratorOptions): readonly number[] {
+  const isQuantised = isQuantisedKv(kvDtype);
+  const isKnown = kvScales === undefined || kvScales === "per-token" || kvScales === "static";
+  if (!isKnown || (!isQuantised && kvScales !== undefined)) {
+    const expected = isQuantised ? '"per-token" or "static"' : `left out for a kvDtype of ${kvDtype}`;
+    throw new ArgumentError(NAME, "kvScales", expected, describe(kvScales));
+  }
+  if (kvScales !== "static") return [];
+  if (calibration.length === 0) {
+    throw new UnfitOptions(`a KV cache in ${kvDtype} needs calibration tokens for static scales, but there are none.`);
+  }
+  return calibration.slice(0, CALIBRATION_TOKENS);
+}
