@@ -8,10 +8,11 @@ import type { CombineChoiceMetrics } from "./combine-choice.ts";
 import { checkOptions, type DcpAttentionOptions } from "./dcp-attention-options.ts";
 import { DecodeAttention } from "./decode-attention.ts";
 import { NonFiniteKeyValue, StepOrderError } from "./errors.ts";
-import { expectTensor } from "./expect-tensor.ts";
+import { expectOperand } from "./expect-tensor.ts";
 import { KvCaches, type RowScales } from "./kv-caches.ts";
 import { KvSequences } from "./kv-sequences.ts";
 import { convertLse } from "./lse-base.ts";
+import { isOnGpu, withHeapOperands } from "./operand-memory.ts";
 import { pcpRows } from "./pcp-rows.ts";
 import { openPrefill, type Prefill } from "./prefill.ts";
 import { type PrefillPlan, planPrefill } from "./prefill-plan.ts";
@@ -41,6 +42,10 @@ export interface DcpAttentionMetrics {
  * Attention of one rank over a KV cache sharded by tokens. It owns the rank's shard of every layer (paged blocks, slot
  * mapping, interleave), stores new tokens and runs steps: all-gather of the query, partial attention of all heads over
  * the rank's own tokens, combine by LSE, which leaves the rank its own heads.
+ *
+ * Queries, keys, values and results lie in the heap, or on the GPU of a webgpu backend. A rank alone, whose operands all lie on its
+ * GPU, leaves them there: nothing is downloaded between the layers of a step. With several ranks what lies on a GPU is copied, as
+ * they exchange heap tensors.
  *
  * Every rank of the group makes the same calls in the same order: `beginStep`, then for each layer `forward` (or
  * `write` and `attend`), then `endStep`.
@@ -213,45 +218,54 @@ export class DcpAttention {
    *   in the kvDtype, by scales that were given
    * @param value their values [T, kvHeads, valueDim] of key's dtype; left out for MLA
    */
-  async write(layer: number, key: Tensor, value?: Tensor): Promise<void> {
+  async write(layer: number, key: Operand, value?: Operand): Promise<void> {
     const plan = this.#during("write");
     this.#notInPrefill("write");
     const started = performance.now();
     if (this.#sequences.copying !== undefined) await this.#sequences.copying;
+    if (this.#options.kvDtype === "i8" && (isOnGpu(key) || isOnGpu(value))) {
+      // What has no NaN is looked at before it is stored.
+      const { backend, heap } = this.#options;
+      await withHeapOperands(backend, heap, [key, value] as const, [], ([keys, values]) =>
+        this.#write(layer, plan, keys, values),
+      );
+    } else await this.#write(layer, plan, key, value);
+    this.#decode.times.attentionMs += performance.now() - started;
+  }
+
+  async #write(layer: number, plan: StepPlan, key: Operand, value: Operand | undefined): Promise<void> {
     this.#keepRefusal(() => this.#caches.checkFinite(layer, key, value));
     const written = this.#caches.write(layer, key, value, plan.slotPlan);
     if (written !== undefined) await written;
-    this.#decode.times.attentionMs += performance.now() - started;
   }
 
   /**
    * Attends: query all-gather, partial attention over this rank's tokens, combine.
    * @param query this rank's heads of the step's query tokens [Tq, h, headDim], of the queryDtype; all heads of the query
    *   group with queryReplicated
-   * @param output where their attention goes [Tq, h, valueDim], f32 or the queryDtype (rounded once, at the end)
+   * @param out where their attention goes [Tq, h, valueDim], f32 or the queryDtype (rounded once, at the end)
    * @param lse where their LSE over the whole context goes [Tq, h], f32, in the lseBase; not returned when left out
    */
-  async attend(layer: number, query: Tensor, output: Tensor, lse?: Tensor): Promise<void> {
+  async attend(layer: number, query: Operand, out: Operand, lse?: Operand): Promise<void> {
     const plan = this.#during("attend");
     this.#notInPrefill("attend");
     if (this.#sequences.copying !== undefined) await this.#sequences.copying;
-    await this.#decode.attend(layer, plan, query, output, lse);
+    await this.#decode.attend(layer, plan, query, out, lse);
   }
 
   /** {@link write}, then {@link attend}. `value` is left out (undefined) for MLA. */
   async forward(
     layer: number,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor | undefined,
-    output: Tensor,
-    lse?: Tensor,
-  ): Promise<Tensor> {
+    query: Operand,
+    key: Operand,
+    value: Operand | undefined,
+    out: Operand,
+    lse?: Operand,
+  ): Promise<void> {
     // Before anything is written.
-    this.#decode.check(this.#during("forward"), query, output, lse);
+    this.#decode.check(this.#during("forward"), query, out, lse);
     await this.write(layer, key, value);
-    await this.attend(layer, query, output, lse);
-    return output;
+    await this.attend(layer, query, out, lse);
   }
 
   /**
@@ -260,45 +274,57 @@ export class DcpAttention {
    * @param query this rank's heads of its tokens [T, h, headDim], of the queryDtype; T is the plan's rows
    * @param key keys of its tokens for all stored KV heads [T, kvHeads, headDim], f32, f16 or bf16
    * @param value their values [T, kvHeads, valueDim] of key's dtype; undefined for MLA
-   * @param output where the attention goes [T, h, valueDim], f32 or the queryDtype
+   * @param out where the attention goes [T, h, valueDim], f32 or the queryDtype
    * @param lse where the LSE over the whole context goes [T, h], f32, in the lseBase; not returned when left out
    */
   async prefill(
     layer: number,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor | undefined,
-    output: Tensor,
-    lse?: Tensor,
+    query: Operand,
+    key: Operand,
+    value: Operand | undefined,
+    out: Operand,
+    lse?: Operand,
   ): Promise<void> {
     this.#open("prefill");
     const plan = this.#prefillPlan;
-    if (plan === undefined || this.#prefill === undefined) {
-      throw new StepOrderError("prefill", "call beginPrefill first");
-    }
-    const { queryDtype = "f32", headDim, kvHeads, lseBase = "e" } = this.#options;
+    const prefill = this.#prefill;
+    if (plan === undefined || prefill === undefined) throw new StepOrderError("prefill", "call beginPrefill first");
+    const { queryDtype = "f32", headDim, kvHeads, backend, heap } = this.#options;
     const rows = plan.rows.length;
-    const { start, end, count } = this.#ownHeads;
+    const { count } = this.#ownHeads;
     const name = "DcpAttention.prefill";
-    expectTensor(name, "query", query, [queryDtype], [rows, count, headDim]);
+    expectOperand(name, "query", query, [queryDtype], [rows, count, headDim]);
     const stored = this.#caches.hasRowScales ? [] : [this.#options.kvDtype];
-    expectTensor(name, "key", key, ["f32", "f16", "bf16", ...stored], [rows, kvHeads, headDim]);
-    if (value !== undefined) expectTensor(name, "value", value, [key.dtype], [rows, kvHeads, this.#valueDim]);
-    expectTensor(name, "output", output, ["f32", queryDtype], [rows, count, this.#valueDim]);
-    if (lse !== undefined) expectTensor(name, "lse", lse, ["f32"], [rows, count]);
+    expectOperand(name, "key", key, ["f32", "f16", "bf16", ...stored], [rows, kvHeads, headDim]);
+    if (value !== undefined) expectOperand(name, "value", value, [key.dtype], [rows, kvHeads, this.#valueDim]);
+    expectOperand(name, "out", out, ["f32", queryDtype], [rows, count, this.#valueDim]);
+    if (lse !== undefined) expectOperand(name, "lse", lse, ["f32"], [rows, count]);
     const started = performance.now();
     if (this.#sequences.copying !== undefined) await this.#sequences.copying;
+    await withHeapOperands(backend, heap, [query, key, value] as const, [out, lse] as const, (inputs, outputs) =>
+      this.#prefillLayer(prefill, layer, plan, inputs, outputs),
+    );
+    this.#decode.times.attentionMs += performance.now() - started;
+  }
+
+  async #prefillLayer(
+    prefill: Prefill,
+    layer: number,
+    plan: PrefillPlan,
+    [query, key, value]: readonly [Tensor, Tensor, Tensor | undefined],
+    [out, lse]: readonly [Tensor, Tensor | undefined],
+  ): Promise<void> {
+    const { start, end } = this.#ownHeads;
     try {
-      await this.#prefill.write(layer, plan, key, value);
+      await prefill.write(layer, plan, key, value);
     } catch (error) {
       this.#keepRefusal(() => {
         throw error;
       });
     }
     const { sinks, ...variant } = this.#variants[layer] ?? {};
-    await this.#prefill.attend(layer, plan, query, variant, sinks?.slice(0, start, end), output, lse);
-    if (lse !== undefined) convertLse(lse, "e", lseBase, lse);
-    this.#decode.times.attentionMs += performance.now() - started;
+    await prefill.attend(layer, plan, query, variant, sinks?.slice(0, start, end), out, lse);
+    if (lse !== undefined) convertLse(lse, "e", this.#options.lseBase ?? "e", lse);
   }
 
   /** Ends the step. @throws NonFiniteKeyValue when the step brought what an int8 cache cannot store: the step is cancelled */

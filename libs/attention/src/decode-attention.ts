@@ -1,15 +1,17 @@
 import { type HeadRange, headRange, type ProcessGroup } from "@lockstep/dist-groups";
-import type { KvShard } from "@lockstep/kernels";
+import type { KvShard, Operand } from "@lockstep/kernels";
 import { Arena, Tensor } from "@lockstep/tensor";
 import type { AttentionVariant } from "./attention-variant.ts";
 import { type Combine, COMBINES } from "./combine.ts";
 import { CombineChoice, type CombineChoiceMetrics, type SizeClass } from "./combine-choice.ts";
 import { OneShotExchange } from "./combine-one-shot.ts";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
-import { expectTensor } from "./expect-tensor.ts";
+import { DeviceResults } from "./device-results.ts";
+import { expectOperand } from "./expect-tensor.ts";
 import type { KvCaches } from "./kv-caches.ts";
 import { LocalAttention } from "./local-attention.ts";
 import { convertLse } from "./lse-base.ts";
+import { isOnGpu, withHeapOperands } from "./operand-memory.ts";
 import { QueryGather, queryGatherBytes } from "./query-gather.ts";
 import { dcpReduceOutput } from "./reduce-output.ts";
 import type { StepPlan } from "./step-plan.ts";
@@ -59,6 +61,7 @@ export class DecodeAttention {
   readonly #oneShotRows: number;
   readonly #gather: QueryGather;
   readonly #choice: CombineChoice;
+  readonly #device: DeviceResults;
   readonly #stepTensors = new Map<number, StepTensors>();
   #combine: Combine;
 
@@ -110,6 +113,7 @@ export class DecodeAttention {
     this.#rounded = Tensor.empty(this.#scratch, partialDtype, [rounded]);
     this.#local = this.#openLocal(shard, caches, variants, partialDtype === "f32" ? 0 : rows);
     this.#choice = new CombineChoice(dcpGroup, heap, deadlineMs);
+    this.#device = new DeviceResults(options, isAlone, rows);
   }
 
   /** The combine of the last step. */
@@ -133,34 +137,53 @@ export class DecodeAttention {
   }
 
   /** Throws ArgumentError unless these are what {@link DecodeAttention.attend} takes. */
-  check({ queries }: StepPlan, query: Tensor, output: Tensor, lse: Tensor | undefined): void {
+  check({ queries }: StepPlan, query: Operand, out: Operand, lse: Operand | undefined): void {
     const { queryHeads, headDim, queryDtype = "f32" } = this.#options;
     const own = this.#own.count;
-    expectTensor(NAME, "query", query, [queryDtype], [queries, this.#gather.isLocal ? queryHeads : own, headDim]);
-    expectTensor(NAME, "output", output, ["f32", queryDtype], [queries, own, this.#valueDim]);
-    if (lse !== undefined) expectTensor(NAME, "lse", lse, ["f32"], [queries, own]);
+    expectOperand(NAME, "query", query, [queryDtype], [queries, this.#gather.isLocal ? queryHeads : own, headDim]);
+    expectOperand(NAME, "out", out, ["f32", queryDtype], [queries, own, this.#valueDim]);
+    if (lse !== undefined) expectOperand(NAME, "lse", lse, ["f32"], [queries, own]);
   }
 
   /** Arguments as of {@link DcpAttention.attend}. */
-  async attend(layer: number, plan: StepPlan, query: Tensor, output: Tensor, lse: Tensor | undefined): Promise<void> {
+  async attend(layer: number, plan: StepPlan, query: Operand, out: Operand, lse: Operand | undefined): Promise<void> {
+    const { backend, heap } = this.#options;
+    this.check(plan, query, out, lse);
+    if (
+      isOnGpu(out) &&
+      (lse === undefined || isOnGpu(lse)) &&
+      this.#device.canKeep &&
+      this.#gather.keeps(query.dtype)
+    ) {
+      const started = performance.now();
+      const done = this.#device.attend(this.#local, layer, plan, query, out, lse);
+      if (done !== undefined) await done;
+      this.times.attentionMs += performance.now() - started;
+      return;
+    }
+    if (!isOnGpu(query) && !isOnGpu(out) && !isOnGpu(lse)) return this.#attend(layer, plan, query, out, lse);
+    await withHeapOperands(backend, heap, [query] as const, [out, lse] as const, ([queries], [outs, lses]) =>
+      this.#attend(layer, plan, queries, outs, lses),
+    );
+  }
+
+  async #attend(layer: number, plan: StepPlan, query: Tensor, out: Tensor, lse: Tensor | undefined): Promise<void> {
     const { lseBase = "e" } = this.#options;
-    const { queries } = plan;
-    this.check(plan, query, output, lse);
     const started = performance.now();
     const gathering = this.#gather.gather(query);
     const gathered = gathering instanceof Tensor ? gathering : await gathering;
     const gatherEnd = performance.now();
     this.times.gatherMs += gatherEnd - started;
-    const tensors = this.#tensorsFor(queries);
+    const tensors = this.#tensorsFor(plan.queries);
     if (this.#isAlone) {
       // Alone: the partial result is the result.
-      const result = output.dtype === "f32" ? output : (tensors.ownOut ?? output);
+      const result = out.dtype === "f32" ? out : (tensors.ownOut ?? out);
       const partialLse = lse ?? tensors.lse;
       const attended = this.#local.attend(layer, plan, gathered, result, partialLse);
       if (attended !== undefined) await attended;
       this.#options.onPartialLse?.(layer, partialLse);
       this.times.attentionMs += performance.now() - gatherEnd;
-      if (result !== output) output.copyFrom(result);
+      if (result !== out) out.copyFrom(result);
     } else {
       const { combine: configured = "auto" } = this.#options;
       const combine = configured === "auto" ? this.#choice.next(tensors.sizeClass) : configured;
@@ -170,7 +193,7 @@ export class DecodeAttention {
       this.#options.onPartialLse?.(layer, partial.lse);
       const combineStart = performance.now();
       this.times.attentionMs += combineStart - gatherEnd;
-      await this.#combineBy(combine, tensors, output, lse);
+      await this.#combineBy(combine, tensors, out, lse);
       const took = performance.now() - combineStart;
       this.times.combineMs += took;
       if (configured === "auto") this.#choice.record(tensors.sizeClass, took);
@@ -181,6 +204,7 @@ export class DecodeAttention {
 
   close(): void {
     this.#local.close();
+    this.#device.close();
     this.#scratch.close();
   }
 

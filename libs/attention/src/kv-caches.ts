@@ -106,7 +106,7 @@ export class KvCaches {
   }
 
   /** Throws NonFiniteKeyValue when rows hold what an int8 cache has no pattern for. Every rank that looks at them throws. */
-  checkFinite(layer: number, key: Tensor, value: Tensor | undefined): void {
+  checkFinite(layer: number, key: Operand, value: Operand | undefined): void {
     if (this.#shape.dtype !== "i8") return;
     for (const [name, rows] of [
       ["key", key],
@@ -118,7 +118,7 @@ export class KvCaches {
   }
 
   /** Stores rows of new tokens at their slots. @throws ArgumentError when values are missing, or given for MLA */
-  write(layer: number, key: Tensor, value: Tensor | undefined, slotMapping: SlotPlan): Completion {
+  write(layer: number, key: Operand, value: Operand | undefined, slotMapping: SlotPlan): Completion {
     this.checkValue(value);
     const { backend } = this.#shape;
     const keyCache = this.key(layer);
@@ -140,7 +140,7 @@ export class KvCaches {
   }
 
   /** Rows that are quantised already would need their scales with them. */
-  #expectFloats(key: Tensor): void {
+  #expectFloats(key: Operand): void {
     const { dtype } = this.#shape;
     if (key.dtype !== dtype) return;
     const expected = "f32, f16 or bf16 with scales per token (give kvScales for rows that are quantised already)";
@@ -148,7 +148,7 @@ export class KvCaches {
   }
 
   /** @throws ArgumentError unless values are given, or left out for MLA */
-  checkValue(value: Tensor | undefined): void {
+  checkValue(value: Operand | undefined): void {
     const { mla } = this.#shape;
     if (mla === (value === undefined)) return;
     throw new ArgumentError(

@@ -1,5 +1,4 @@
 import type { AttentionOperands, AttentionPlan, Completion, KvShard, Operand } from "@lockstep/kernels";
-import type { Tensor } from "@lockstep/tensor";
 import type { AttentionVariant } from "./attention-variant.ts";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
 import type { KvCaches } from "./kv-caches.ts";
@@ -75,7 +74,7 @@ export class LocalAttention {
   }
 
   /** Writes `out` [T, queryHeads, valueDim], f32 or the options' partialDtype, and `lse` [T, queryHeads], f32, natural. */
-  attend(layer: number, { queries }: StepPlan, query: Tensor, out: Tensor, lse: Tensor): Completion {
+  attend(layer: number, { queries }: StepPlan, query: Operand, out: Operand, lse: Operand): Completion {
     const { backend } = this.#options;
     const layerArgs = this.#layerArgs[layer] ?? this.#argsOf(layer);
     const plan = this.#plans.get(this.#variants[layer]?.window);

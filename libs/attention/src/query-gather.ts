@@ -57,6 +57,11 @@ export class QueryGather {
     return this.#options.dtype === "f8e4m3" ? this.#options.scale : 1;
   }
 
+  /** True when it gives queries of a dtype back as they are, wherever they lie. */
+  keeps(dtype: DType): boolean {
+    return this.isLocal && (this.#rounded === undefined || dtype === this.#options.dtype);
+  }
+
   /** Queries of all heads [T, heads, headDim] from this rank's [T, ownHeads, headDim] (all heads when replicated). */
   gather(query: Tensor): Tensor | Promise<Tensor> {
     const { dtype, backend, scale } = this.#options;

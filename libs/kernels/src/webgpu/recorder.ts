@@ -41,6 +41,8 @@ export class Recorder {
   #downloads: Download[] = [];
   /** Large heap operands, which are gathered where they go up from, once. */
   #late: LateUpload[] = [];
+  /** Lists that this submission has uploaded already. */
+  readonly #shared = new Map<Uint32Array, Region>();
   /** Completions of what a batch under way had to submit early; undefined outside of a batch. */
   #batch: Promise<void>[] | undefined;
 
@@ -115,6 +117,7 @@ export class Recorder {
       this.#downloads.length = isSubmitted ? 0 : downloads;
       this.#late.length = isSubmitted ? 0 : late;
       Object.assign(this.#used, isSubmitted ? UNUSED : used);
+      this.#shared.clear();
       throw error;
     }
   }
@@ -134,6 +137,15 @@ export class Recorder {
     const region = this.#reserve("upload", bytes, []);
     const words = new Uint32Array(this.#staging, region.offset, values.length);
     words.set(values);
+    return region;
+  }
+
+  /** {@link words} of a list that does not change: ops of one submission share them. */
+  sharedWords(values: Uint32Array): Region {
+    const known = this.#shared.get(values);
+    if (known !== undefined) return known;
+    const region = this.words(values);
+    this.#shared.set(values, region);
     return region;
   }
 
@@ -230,6 +242,7 @@ export class Recorder {
       this.#downloads = [];
       this.#late = [];
       Object.assign(this.#used, UNUSED);
+      this.#shared.clear();
       this.#submissions++;
     }
   }

@@ -126,7 +126,8 @@ export function recordPartialAttention(
   }
 
   const planWords = layerWords(keyCache.dtype, plan, step);
-  const planRegion = recorder.words(planWords.words);
+  const isShared = plan.planned !== undefined && planWords.words === step.words;
+  const planRegion = isShared ? recorder.sharedWords(step.words) : recorder.words(planWords.words);
   const outRegion = recorder.write(out);
   const lseRegion = recorder.write(lse);
   const partialRows = tokens * queryHeads * splits;

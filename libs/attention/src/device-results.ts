@@ -1,0 +1,56 @@
+import type { Completion, Operand } from "@lockstep/kernels";
+import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
+import type { LocalAttention } from "./local-attention.ts";
+import type { StepPlan } from "./step-plan.ts";
+
+/**
+ * Attention of a rank that is alone, from a query on its GPU to results there: nothing leaves it between layers. Scratch memory
+ * on the GPU is allocated when it is needed first.
+ */
+export class DeviceResults {
+  /** True when results may stay where they were computed: no other rank, the host or another base needs them. */
+  readonly canKeep: boolean;
+  readonly #options: DcpAttentionOptions;
+  readonly #rows: number;
+  /** LSEs that nobody asked for [rows, queryHeads], and outputs before they are rounded [rows, queryHeads, valueDim]. */
+  #lse: Operand | undefined;
+  #unrounded: Operand | undefined;
+
+  /** @param rows most query tokens of a step */
+  constructor(options: DcpAttentionOptions, isAlone: boolean, rows: number) {
+    const { lseBase = "e", onPartialLse } = options;
+    this.#options = options;
+    this.#rows = rows;
+    this.canKeep = isAlone && lseBase === "e" && onPartialLse === undefined;
+  }
+
+  /** @throws DeviceError */
+  attend(
+    local: LocalAttention,
+    layer: number,
+    plan: StepPlan,
+    query: Operand,
+    out: Operand,
+    givenLse: Operand | undefined,
+  ): Completion {
+    const { backend, queryHeads, headDim, valueDim = headDim } = this.#options;
+    const { queries } = plan;
+    this.#lse ??= backend.empty("f32", [this.#rows, queryHeads]);
+    const spare = this.#lse.slice(0, 0, queries);
+    if (out.dtype === "f32") return local.attend(layer, plan, query, out, givenLse ?? spare);
+    this.#unrounded ??= backend.empty("f32", [this.#rows, queryHeads, valueDim]);
+    const unrounded = this.#unrounded.slice(0, 0, queries);
+    const result = { out, ...(givenLse === undefined ? {} : { lse: givenLse }) };
+    // A state alone merges into itself, rounded.
+    return backend.batch(() => {
+      void local.attend(layer, plan, query, unrounded, spare);
+      void backend.mergeAttnStates({ outs: [unrounded], lses: [spare], nonFinite: "propagate", ...result });
+    });
+  }
+
+  /** Frees the scratch memory. */
+  close(): void {
+    this.#lse?.free();
+    this.#unrounded?.free();
+  }
+}
