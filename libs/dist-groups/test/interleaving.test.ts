@@ -2,7 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { interleave } from "./interleaving/interleave.ts";
 import type { Mutation } from "./interleaving/rank-job.ts";
 
-setDefaultTimeout(120_000);
+setDefaultTimeout(600_000);
 
 const RUNS = 1500;
 
