@@ -24,7 +24,8 @@ export { formatFlightRecord } from "./flight-record/flight-record.ts";
 export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/flight-types.ts";
 export { type ParallelGroups, type ParallelSizes, parallelGroups } from "./layout/parallel-groups.ts";
 export { fromPlainError, type PlainError, toPlainError } from "./errors/plain-error.ts";
-export type { AsyncProcessGroup, CollectiveOptions, GroupCounters, ProcessGroup } from "./group/process-group.ts";
+export type { AsyncProcessGroup, GroupCounters, ProcessGroup } from "./group/process-group.ts";
+export type { CollectiveOptions } from "./collectives/options.ts";
 export type {
   MethodArguments,
   MethodName,

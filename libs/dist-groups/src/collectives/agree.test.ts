@@ -1,7 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import type { AgreedFields } from "./agreed-options.ts";
 import { CollectiveMismatch, CollectiveTimeout, OptionsDisagree } from "../errors/errors.ts";
 import { openWorld } from "../world/world.ts";
+import type { AgreedFields } from "./agreed-options.ts";
 
 setDefaultTimeout(120_000);
 

@@ -5,14 +5,17 @@
 // half. As many rounds as the longest text has pieces; all ranks know the lengths after round 0. Nothing is allocated in the heap.
 
 import { NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
-import type { GroupMember, Rounds } from "./rounds.ts";
+import { type AgreedFields, agreedText, throwUnlessAgreed } from "./agreed-options.ts";
+import { checkOptions } from "./arguments.ts";
+import type { CollectiveOptions } from "./options.ts";
+import type { Collective, GroupMember } from "./rounds.ts";
 
 const OP = "agree";
 const NO_SHAPE: readonly number[] = [];
 const SIGNATURE = signatureOf(OP_CODES.agree, NO_CODE, NO_CODE, 0, NO_SHAPE.length);
 const LENGTH_BYTES = 4;
 
-export class Agree implements Rounds {
+export class Agree implements Collective {
   bytesReceived = 0;
   readonly #member: GroupMember;
   readonly #pieceBytes: number;
@@ -24,9 +27,11 @@ export class Agree implements Rounds {
     this.#pieceBytes = Math.floor((member.transport.stagingBytes - LENGTH_BYTES) / 2);
   }
 
-  prepare(text: Uint8Array, deadlineMs: number | undefined): void {
+  prepare(what: string, fields: AgreedFields, options?: CollectiveOptions): void {
+    checkOptions(OP, options);
+    const text = agreedText(what, fields);
     const { run, transport } = this.#member;
-    run.begin(OP, SIGNATURE, NO_SHAPE, 0, deadlineMs);
+    run.begin(OP, SIGNATURE, NO_SHAPE, 0, options?.deadlineMs);
     this.#own = text;
     this.#texts = [];
     this.bytesReceived = 0;
@@ -58,12 +63,13 @@ export class Agree implements Rounds {
     return true;
   }
 
-  /** The texts of all ranks, once. */
-  takeTexts(): readonly Uint8Array[] {
+  /** Throws `OptionsDisagree` unless all texts are the same. Once. */
+  result(): void {
+    const { run } = this.#member;
     const texts = this.#texts;
     this.#texts = [];
     this.#own = new Uint8Array();
-    return texts;
+    throwUnlessAgreed(run.name, run.ranks, texts);
   }
 
   #write(round: number): void {

@@ -1,6 +1,6 @@
 import { ArgumentError } from "@lockstep/tensor";
-import { isList, keysSafely, readSafely } from "../errors/printed-value.ts";
 import { type OptionDisagreement, OptionsDisagree } from "../errors/errors.ts";
+import { isList, keysSafely, readSafely } from "../errors/printed-value.ts";
 
 /** What an option can be. `undefined` is one that is not given. */
 export type AgreedValue = string | number | bigint | boolean | null | undefined | readonly AgreedValue[];

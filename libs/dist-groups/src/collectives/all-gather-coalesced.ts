@@ -8,19 +8,20 @@
 import { ArgumentError, DTYPE_BYTES, overlaps, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
 import { DIRECT, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
-import { checkAllGather } from "./all-gather-arguments.ts";
-import { overlapError } from "./arguments.ts";
-import type { GroupMember, Rounds } from "./rounds.ts";
-import { giveAll } from "./give-all.ts";
-import { type TensorListKey, TensorListPlans } from "./tensor-list-plans.ts";
 import {
-  TENSOR_RECORD_WORDS,
   describeRecord,
-  recordWord,
   recordsAgree,
+  recordWord,
+  TENSOR_RECORD_WORDS,
   writePackedRecord,
   writeTensorRecord,
 } from "../wire/tensor-record.ts";
+import { checkAllGather } from "./all-gather-arguments.ts";
+import { checkAllLive, checkDimNumber, checkOptions, overlapError } from "./arguments.ts";
+import { giveAll } from "./give-all.ts";
+import type { DimOptions } from "./options.ts";
+import type { Collective, GroupMember } from "./rounds.ts";
+import { type TensorListKey, TensorListPlans } from "./tensor-list-plans.ts";
 
 const OP = "allGatherCoalesced";
 const ALIGNMENT = 16;
@@ -37,7 +38,7 @@ interface CoalescedPlan extends TensorListKey {
   readonly bytesReceived: number;
 }
 
-export class AllGatherCoalesced implements Rounds {
+export class AllGatherCoalesced implements Collective {
   bytesReceived = 0;
   readonly #member: GroupMember;
   readonly #plans = new TensorListPlans<CoalescedPlan>();
@@ -47,12 +48,17 @@ export class AllGatherCoalesced implements Rounds {
     this.#member = member;
   }
 
-  prepare(inputs: readonly Tensor[], outputs: readonly Tensor[], dim: number, deadlineMs: number | undefined): void {
+  prepare(inputs: readonly Tensor[], outputs: readonly Tensor[], options?: DimOptions): void {
+    checkOptions(OP, options);
+    const dim = options?.dim ?? 0;
+    checkDimNumber(OP, dim);
+    checkAllLive(OP, "inputs", inputs);
+    checkAllLive(OP, "outputs", outputs);
     const { run, transport, table } = this.#member;
     const { rank } = run;
     const { words } = transport;
     const plan = this.#plans.find(inputs, outputs, dim) ?? this.#plans.keep(this.#plan([...inputs], [...outputs], dim));
-    run.begin(OP, plan.signature, plan.shape, plan.direct ? DIRECT : 0, deadlineMs);
+    run.begin(OP, plan.signature, plan.shape, plan.direct ? DIRECT : 0, options?.deadlineMs);
     const staging = transport.staging(rank);
     let address = transport.stagingAddress(rank, transport.parity) + recordBytes(plan.inputs.length);
     for (let pair = 0; pair < plan.inputs.length; pair++) {

@@ -10,15 +10,17 @@
 import type { Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
 import { CONTIGUOUS, headerFlags } from "../wire/collective-header.ts";
-import { AllGatherPlan } from "./all-gather-plan.ts";
-import { giveAll } from "./give-all.ts";
-import { PlanCache } from "./plan-cache.ts";
-import type { GroupMember, Rounds } from "./rounds.ts";
 import { recordAddress, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
+import { AllGatherPlan } from "./all-gather-plan.ts";
+import { checkDimNumber, checkLive, checkOptions } from "./arguments.ts";
+import { giveAll } from "./give-all.ts";
+import type { DimOptions } from "./options.ts";
+import { PlanCache } from "./plan-cache.ts";
+import type { Collective, GroupMember } from "./rounds.ts";
 
 const OP = "allGather";
 
-export class AllGather implements Rounds {
+export class AllGather implements Collective {
   bytesReceived = 0;
   readonly #member: GroupMember;
   readonly #plans = new PlanCache<AllGatherPlan>();
@@ -28,13 +30,18 @@ export class AllGather implements Rounds {
     this.#member = member;
   }
 
-  prepare(input: Tensor, output: Tensor, dim: number, deadlineMs: number | undefined): void {
+  prepare(input: Tensor, output: Tensor, options?: DimOptions): void {
+    checkOptions(OP, options);
+    const dim = options?.dim ?? 0;
+    checkDimNumber(OP, dim);
+    checkLive(OP, "input", input);
+    checkLive(OP, "output", output);
     const { run, transport, table } = this.#member;
     const { words } = transport;
     const plan =
       this.#plans.find(input, output, dim) ?? this.#plans.keep(new AllGatherPlan(this.#member, input, output, dim));
     const { axis, count, direct, moves } = plan;
-    run.begin(OP, plan.signature, output.shape, plan.flags, deadlineMs);
+    run.begin(OP, plan.signature, output.shape, plan.flags, options?.deadlineMs);
     if (direct) {
       writeTensorRecord(words, transport.staging(run.rank), input);
       transport.fill(TENSOR_RECORD_WORDS * 4);

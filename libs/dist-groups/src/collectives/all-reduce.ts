@@ -9,8 +9,8 @@
 // each element is folded in rank order, seeded with rank 0's value, by whichever rank folds it.
 
 import { isSameView, overlaps, type Tensor } from "@lockstep/tensor";
-import { FLAT } from "../transport/transport.ts";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
+import { FLAT } from "../transport/transport.ts";
 import {
   CONTIGUOUS,
   DIRECT,
@@ -21,17 +21,21 @@ import {
   type Reduction,
   signatureOf,
 } from "../wire/collective-header.ts";
+import { recordWord, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 import {
   checkChunkShape,
+  checkLive,
+  checkOptions,
   checkOutput,
   checkReducible,
+  checkReductionName,
   checkSameDType,
   checkTensor,
   overlapError,
 } from "./arguments.ts";
+import type { ReductionOptions } from "./options.ts";
 import { PlanCache } from "./plan-cache.ts";
-import type { GroupMember, Rounds } from "./rounds.ts";
-import { recordWord, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
+import type { Collective, GroupMember } from "./rounds.ts";
 
 const OP = "allReduce";
 const INPUT = 0;
@@ -49,7 +53,7 @@ interface AllReducePlan {
   readonly bytesReceived: number;
 }
 
-export class AllReduce implements Rounds {
+export class AllReduce implements Collective {
   bytesReceived = 0;
   readonly #member: GroupMember;
   readonly #plans = new PlanCache<AllReducePlan>();
@@ -63,14 +67,19 @@ export class AllReduce implements Rounds {
     this.#member = member;
   }
 
-  prepare(input: Tensor, output: Tensor, reduction: Reduction, deadlineMs: number | undefined): void {
+  prepare(input: Tensor, output: Tensor, options?: ReductionOptions): void {
+    checkOptions(OP, options);
+    const reduction = options?.op ?? "sum";
+    checkReductionName(OP, reduction);
+    checkLive(OP, "input", input);
+    checkLive(OP, "output", output);
     const { run, transport, table } = this.#member;
     const { rank } = run;
     const { words } = transport;
     const plan =
       this.#plans.find(input, output, REDUCTION_CODES[reduction]) ??
       this.#plans.keep(this.#plan(input, output, reduction));
-    run.begin(OP, plan.signature, input.shape, plan.flags, deadlineMs);
+    run.begin(OP, plan.signature, input.shape, plan.flags, options?.deadlineMs);
     transport.fill(plan.direct ? 2 * TENSOR_RECORD_WORDS * 4 : input.byteLength);
     if (plan.direct) {
       writeTensorRecord(words, recordWord(transport.staging(rank), INPUT), input);

@@ -9,17 +9,18 @@
 import { ArgumentError, overlaps, type Tensor } from "@lockstep/tensor";
 import { WHOLE } from "../transport/transport.ts";
 import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
-import { checkOutput, checkTensor, overlapError } from "./arguments.ts";
-import type { GroupMember, Rounds } from "./rounds.ts";
-import { type TensorListKey, TensorListPlans } from "./tensor-list-plans.ts";
 import {
-  TENSOR_RECORD_WORDS,
   describeRecord,
-  recordWord,
   recordsAgree,
+  recordWord,
+  TENSOR_RECORD_WORDS,
   writePackedRecord,
   writeTensorRecord,
 } from "../wire/tensor-record.ts";
+import { checkAllLive, checkOptions, checkOutput, checkTensor, overlapError } from "./arguments.ts";
+import type { CollectiveOptions } from "./options.ts";
+import type { Collective, GroupMember } from "./rounds.ts";
+import { type TensorListKey, TensorListPlans } from "./tensor-list-plans.ts";
 
 const OP = "allToAll";
 const NO_SHAPE: readonly number[] = [];
@@ -32,7 +33,7 @@ interface AllToAllPlan extends TensorListKey {
   readonly bytesReceived: number;
 }
 
-export class AllToAll implements Rounds {
+export class AllToAll implements Collective {
   bytesReceived = 0;
   readonly #member: GroupMember;
   readonly #plans = new TensorListPlans<AllToAllPlan>();
@@ -47,12 +48,15 @@ export class AllToAll implements Rounds {
     return Math.ceil((2 * size * TENSOR_RECORD_WORDS * 4) / ALIGNMENT) * ALIGNMENT;
   }
 
-  prepare(inputs: readonly Tensor[], outputs: readonly Tensor[], deadlineMs: number | undefined): void {
+  prepare(inputs: readonly Tensor[], outputs: readonly Tensor[], options?: CollectiveOptions): void {
+    checkOptions(OP, options);
+    checkAllLive(OP, "inputs", inputs);
+    checkAllLive(OP, "outputs", outputs);
     const { run, transport } = this.#member;
     const { rank, size } = run;
     const { words } = transport;
     const plan = this.#plans.find(inputs, outputs, 0) ?? this.#plans.keep(this.#plan(inputs, outputs));
-    run.begin(OP, SIGNATURE, NO_SHAPE, plan.direct ? DIRECT : 0, deadlineMs);
+    run.begin(OP, SIGNATURE, NO_SHAPE, plan.direct ? DIRECT : 0, options?.deadlineMs);
     const staging = transport.staging(rank);
     let address = transport.stagingAddress(rank, transport.parity) + AllToAll.recordBytes(size);
     for (let peer = 0; peer < size; peer++) {

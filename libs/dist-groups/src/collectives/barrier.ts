@@ -1,12 +1,15 @@
 // Barrier: one round. A rank that leaves has seen every rank arrive.
 
-import type { GroupMember, Rounds } from "./rounds.ts";
 import { NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
+import { checkOptions } from "./arguments.ts";
+import type { CollectiveOptions } from "./options.ts";
+import type { Collective, GroupMember } from "./rounds.ts";
 
+const OP = "barrier";
 const NO_SHAPE: readonly number[] = [];
 const SIGNATURE = signatureOf(OP_CODES.barrier, NO_CODE, NO_CODE, 0, NO_SHAPE.length);
 
-export class Barrier implements Rounds {
+export class Barrier implements Collective {
   readonly bytesReceived = 0;
   readonly #member: GroupMember;
 
@@ -14,9 +17,10 @@ export class Barrier implements Rounds {
     this.#member = member;
   }
 
-  prepare(deadlineMs: number | undefined): void {
+  prepare(options?: CollectiveOptions): void {
+    checkOptions(OP, options);
     const { run } = this.#member;
-    run.begin("barrier", SIGNATURE, NO_SHAPE, 0, deadlineMs);
+    run.begin(OP, SIGNATURE, NO_SHAPE, 0, options?.deadlineMs);
   }
 
   transfer(): boolean {

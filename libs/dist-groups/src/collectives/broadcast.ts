@@ -6,13 +6,14 @@
 import { ArgumentError, describe, type Tensor } from "@lockstep/tensor";
 import { WHOLE } from "../transport/transport.ts";
 import { DIRECT, DTYPE_CODES, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
-import { checkOutput, checkTensor } from "./arguments.ts";
-import type { GroupMember, Rounds } from "./rounds.ts";
 import { TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
+import { checkOptions, checkOutput, checkTensor } from "./arguments.ts";
+import type { CollectiveOptions } from "./options.ts";
+import type { Collective, GroupMember } from "./rounds.ts";
 
 const OP = "broadcast";
 
-export class Broadcast implements Rounds {
+export class Broadcast implements Collective {
   bytesReceived = 0;
   readonly #member: GroupMember;
   #tensor: Tensor | undefined;
@@ -23,7 +24,8 @@ export class Broadcast implements Rounds {
     this.#member = member;
   }
 
-  prepare(tensor: Tensor, root: number, deadlineMs: number | undefined): void {
+  prepare(tensor: Tensor, root: number, options?: CollectiveOptions): void {
+    checkOptions(OP, options);
     const { run, transport, table, heap } = this.#member;
     const { rank, size } = run;
     const { words } = transport;
@@ -34,7 +36,7 @@ export class Broadcast implements Rounds {
     else checkOutput(OP, "tensor", tensor, heap);
     const direct = tensor.byteLength > run.stagedLimit;
     const signature = signatureOf(OP_CODES.broadcast, DTYPE_CODES[tensor.dtype], NO_CODE, root, tensor.shape.length);
-    run.begin(OP, signature, tensor.shape, direct ? DIRECT : 0, deadlineMs);
+    run.begin(OP, signature, tensor.shape, direct ? DIRECT : 0, options?.deadlineMs);
     if (rank === root) transport.fill(direct ? TENSOR_RECORD_WORDS * 4 : tensor.byteLength);
     if (rank === root && direct) writeTensorRecord(words, transport.staging(rank), tensor);
     if (rank === root && !direct) {

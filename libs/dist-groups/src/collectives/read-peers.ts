@@ -5,15 +5,16 @@
 
 import { ArgumentError, DTYPES, describe, Tensor } from "@lockstep/tensor";
 import { MAX_DIMS, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
-import { checkTensor } from "./arguments.ts";
+import { recordWord, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
+import { checkAllLive, checkOptions, checkTensor } from "./arguments.ts";
 import { giveAll } from "./give-all.ts";
-import type { GroupMember, Rounds } from "./rounds.ts";
-import { TENSOR_RECORD_WORDS, recordWord, writeTensorRecord } from "../wire/tensor-record.ts";
+import type { ReadOptions } from "./options.ts";
+import type { Collective, GroupMember } from "./rounds.ts";
 
 const OP = "readPeers";
 const SIGNATURE = signatureOf(OP_CODES.readPeers, NO_CODE, NO_CODE, 0, 1);
 
-export class ReadPeers implements Rounds {
+export class ReadPeers implements Collective {
   bytesReceived = 0;
   readonly #member: GroupMember;
   readonly #shape = [0];
@@ -31,9 +32,11 @@ export class ReadPeers implements Rounds {
   prepare(
     own: readonly Tensor[],
     read: (tensors: readonly (readonly Tensor[])[]) => unknown,
-    bytesRead: number,
-    deadlineMs: number | undefined,
+    options?: ReadOptions,
   ): void {
+    checkOptions(OP, options);
+    checkAllLive(OP, "own", own);
+    const bytesRead = options?.bytesRead ?? 0;
     const { run, transport, heap } = this.#member;
     const { words } = transport;
     const most = Math.floor(transport.stagingBytes / (4 * TENSOR_RECORD_WORDS));
@@ -49,7 +52,7 @@ export class ReadPeers implements Rounds {
       if (tensor !== undefined) checkTensor(OP, "own", tensor, heap);
     }
     this.#shape[0] = own.length;
-    run.begin(OP, SIGNATURE, this.#shape, 0, deadlineMs);
+    run.begin(OP, SIGNATURE, this.#shape, 0, options?.deadlineMs);
     for (let at = 0; at < own.length; at++) {
       const tensor = own[at];
       if (tensor !== undefined) writeTensorRecord(words, recordWord(transport.staging(run.rank), at), tensor);
@@ -84,7 +87,7 @@ export class ReadPeers implements Rounds {
   }
 
   /** What `read` returned, once. */
-  takeResult(): unknown {
+  result(): unknown {
     const result = this.#result;
     this.#result = undefined;
     return result;

@@ -8,26 +8,31 @@
 import { isViewAt, overlaps, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
 import {
-  MAX_DIMS,
   DIRECT,
   DTYPE_CODES,
+  MAX_DIMS,
   OP_CODES,
   REDUCTION_CODES,
   type Reduction,
   signatureOf,
 } from "../wire/collective-header.ts";
+import { TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 import {
   checkChunkShape,
   checkDim,
+  checkDimNumber,
+  checkLive,
+  checkOptions,
   checkOutput,
   checkReducible,
+  checkReductionName,
   checkSameDType,
   checkTensor,
   overlapError,
 } from "./arguments.ts";
+import type { DimOptions, ReductionOptions } from "./options.ts";
 import { PlanCache } from "./plan-cache.ts";
-import type { GroupMember, Rounds } from "./rounds.ts";
-import { TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
+import type { Collective, GroupMember } from "./rounds.ts";
 
 const OP = "reduceScatter";
 
@@ -47,7 +52,7 @@ interface ReduceScatterPlan {
   readonly bytesReceived: number;
 }
 
-export class ReduceScatter implements Rounds {
+export class ReduceScatter implements Collective {
   bytesReceived = 0;
   readonly #member: GroupMember;
   readonly #plans = new PlanCache<ReduceScatterPlan>();
@@ -57,7 +62,14 @@ export class ReduceScatter implements Rounds {
     this.#member = member;
   }
 
-  prepare(input: Tensor, output: Tensor, dim: number, reduction: Reduction, deadlineMs: number | undefined): void {
+  prepare(input: Tensor, output: Tensor, options?: DimOptions & ReductionOptions): void {
+    checkOptions(OP, options);
+    const dim = options?.dim ?? 0;
+    const reduction = options?.op ?? "sum";
+    checkDimNumber(OP, dim);
+    checkReductionName(OP, reduction);
+    checkLive(OP, "input", input);
+    checkLive(OP, "output", output);
     const { run, transport, table } = this.#member;
     const { rank } = run;
     const { words } = transport;
@@ -65,7 +77,7 @@ export class ReduceScatter implements Rounds {
       this.#plans.find(input, output, variantOf(dim, reduction)) ??
       this.#plans.keep(this.#plan(input, output, dim, reduction));
     const { axis, length, direct } = plan;
-    run.begin(OP, plan.signature, input.shape, direct ? DIRECT : 0, deadlineMs);
+    run.begin(OP, plan.signature, input.shape, direct ? DIRECT : 0, options?.deadlineMs);
     transport.fill(direct ? TENSOR_RECORD_WORDS * 4 : input.byteLength);
     if (direct) writeTensorRecord(words, transport.staging(rank), input);
     else {

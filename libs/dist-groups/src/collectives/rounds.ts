@@ -6,8 +6,7 @@ import type { Transport } from "../transport/transport.ts";
 import type { CollectiveName } from "../wire/collective-header.ts";
 
 /**
- * A collective as its rounds. `prepare` (different for each) checks the arguments, begins the collective and fills this rank's
- * staging area; the driver publishes it, waits for the peers and sees that all do the same; {@link Rounds.advance} then moves data.
+ * A collective as its rounds. {@link Collective.prepare} begins it; the driver publishes what it announces, waits for the peers and sees that all do the same; {@link Rounds.advance} then moves data.
  * The driver owns the waiting, so one description of an algorithm serves blocking and asynchronous callers.
  */
 export interface Rounds {
@@ -26,8 +25,21 @@ export interface Rounds {
   readonly bytesReceived: number;
 }
 
+/** A collective, as a table of collectives has it. */
+export interface Collective extends Rounds {
+  /**
+   * Takes the arguments of the call: checks them, begins, and fills this rank's staging area. When it throws, nothing was
+   * published.
+   */
+  prepare(...args: readonly never[]): void;
+  /** What the call returns, after the last round. */
+  result?(): unknown;
+}
+
 /** What a collective needs of its run: see `group/collective-run.ts`. */
 export interface CollectiveTurn {
+  /** Of the group. */
+  readonly name: string;
   readonly rank: number;
   readonly size: number;
   /** Global ranks, in group order. */

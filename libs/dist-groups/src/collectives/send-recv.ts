@@ -8,16 +8,17 @@
 import { ArgumentError, describe, overlaps, type Tensor } from "@lockstep/tensor";
 import { WHOLE } from "../transport/transport.ts";
 import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
-import { checkOutput, checkTensor, overlapError } from "./arguments.ts";
-import type { GroupMember, Rounds } from "./rounds.ts";
 import {
-  TENSOR_RECORD_WORDS,
   describeRecord,
-  recordWord,
   recordsAgree,
+  recordWord,
+  TENSOR_RECORD_WORDS,
   writePackedRecord,
   writeTensorRecord,
 } from "../wire/tensor-record.ts";
+import { checkOptions, checkOutput, checkTensor, overlapError } from "./arguments.ts";
+import type { CollectiveOptions } from "./options.ts";
+import type { Collective, GroupMember } from "./rounds.ts";
 
 const OP = "sendRecv";
 const NO_SHAPE: readonly number[] = [];
@@ -33,7 +34,7 @@ const EXPECTED = 1;
 const ALIGNMENT = 16;
 const PACKED_BYTES = Math.ceil(((RECORDS + 2 * TENSOR_RECORD_WORDS) * 4) / ALIGNMENT) * ALIGNMENT;
 
-export class SendRecv implements Rounds {
+export class SendRecv implements Collective {
   bytesReceived = 0;
   readonly #member: GroupMember;
   /** The tensors of the last call, which do not overlap. */
@@ -52,8 +53,9 @@ export class SendRecv implements Rounds {
     to: number,
     received: Tensor | undefined,
     from: number,
-    deadlineMs: number | undefined,
+    options?: CollectiveOptions,
   ): void {
+    checkOptions(OP, options);
     const { run, transport, table } = this.#member;
     const { rank } = run;
     const { words } = transport;
@@ -68,7 +70,7 @@ export class SendRecv implements Rounds {
     }
     const room = Math.min(run.stagedLimit, transport.stagingBytes - PACKED_BYTES);
     const direct = sent !== undefined && sent.byteLength > room;
-    run.begin(OP, SIGNATURE, NO_SHAPE, direct ? DIRECT : 0, deadlineMs);
+    run.begin(OP, SIGNATURE, NO_SHAPE, direct ? DIRECT : 0, options?.deadlineMs);
     const staging = transport.staging(rank);
     words[staging + TO] = sent === undefined ? NOBODY : to;
     words[staging + FROM] = received === undefined ? NOBODY : from;

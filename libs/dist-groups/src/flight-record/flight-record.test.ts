@@ -1,12 +1,12 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { untilIn } from "../../test/until-in.ts";
 import { CallTimeout, CollectiveTimeout } from "../errors/errors.ts";
-import { formatFlightRecord, laggards, readGroupFlight } from "./flight-record.ts";
 import { controlBlockLayout } from "../transport/shared-memory/control-block.ts";
-import { FlightRecorder, readFlightRing } from "./flight-ring.ts";
 import { RankStatus } from "../transport/shared-memory/rank-status.ts";
 import { DTYPE_CODES, OP_CODES, REDUCTION_CODES, signatureOf } from "../wire/collective-header.ts";
-import { untilIn } from "../../test/until-in.ts";
 import { openWorld } from "../world/world.ts";
+import { formatFlightRecord, laggards, readGroupFlight } from "./flight-record.ts";
+import { FlightRecorder, readFlightRing } from "./flight-ring.ts";
 
 type FaultProgram = typeof import("../../test/fault-program.ts");
 const program = new URL("../../test/fault-program.ts", import.meta.url);

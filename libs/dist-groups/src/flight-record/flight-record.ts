@@ -1,6 +1,6 @@
 import { ArgumentError, describe, formatShape } from "@lockstep/tensor";
-import { isList, readSafely } from "../errors/printed-value.ts";
 import type { CallTimeout, CollectiveTimeout } from "../errors/errors.ts";
+import { isList, readSafely } from "../errors/printed-value.ts";
 import { decodeSignature } from "../wire/collective-header.ts";
 import type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "../wire/flight-types.ts";
 import { readFlightRing } from "./flight-ring.ts";

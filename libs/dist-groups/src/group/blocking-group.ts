@@ -1,13 +1,17 @@
 import type { SharedHeap, Tensor } from "@lockstep/tensor";
-import { type AgreedFields, throwUnlessAgreed } from "../collectives/agreed-options.ts";
+import type { AgreedFields } from "../collectives/agreed-options.ts";
+import type { CollectiveOptions, DimOptions, ReadOptions, ReductionOptions } from "../collectives/options.ts";
 import type { ReduceKernels } from "../reduction/reduce.ts";
 import type { Transport } from "../transport/transport.ts";
-import { AsyncGroup } from "./async-group.ts";
+import { asyncGroup } from "./async-group.ts";
 import type { CollectiveRun } from "./collective-run.ts";
-import { PreparedCollectives } from "./prepared-collectives.ts";
-import type { AsyncProcessGroup, CollectiveOptions, GroupCounters, ProcessGroup } from "./process-group.ts";
+import { type Collectives, openCollectives } from "./collectives.ts";
+import type { AsyncProcessGroup, GroupCounters, ProcessGroup } from "./process-group.ts";
 
-/** The collectives of one rank in one group, as blocking calls. */
+/**
+ * The collectives of one rank in one group, as blocking calls. Every method names its collective, so that each call goes straight to
+ * it: one loop over the table would make all of them calls of whatever comes.
+ */
 export class BlockingGroup implements ProcessGroup {
   readonly name: string;
   readonly rank: number;
@@ -16,7 +20,7 @@ export class BlockingGroup implements ProcessGroup {
   readonly counters: GroupCounters;
   readonly async: AsyncProcessGroup;
   readonly #run: CollectiveRun;
-  readonly #prepared: PreparedCollectives;
+  readonly #collectives: Collectives;
 
   /** `heap` is the rank's memory, in which its tensors lie. */
   constructor(run: CollectiveRun, transport: Transport, kernels: ReduceKernels, heap: SharedHeap) {
@@ -26,40 +30,48 @@ export class BlockingGroup implements ProcessGroup {
     this.size = run.size;
     this.ranks = run.ranks;
     this.counters = run.counters;
-    this.#prepared = new PreparedCollectives(run, transport, kernels, heap);
-    this.async = new AsyncGroup(run, this.#prepared);
+    this.#collectives = openCollectives(run, transport, kernels, heap);
+    this.async = asyncGroup(run, this.#collectives);
   }
 
   get isAborted(): boolean {
     return this.#run.isAborted;
   }
 
-  allGather(input: Tensor, output: Tensor, options?: Parameters<ProcessGroup["allGather"]>[2]): void {
-    this.#run.drive(this.#prepared.allGather(input, output, options));
+  allGather(input: Tensor, output: Tensor, options?: DimOptions): void {
+    const { allGather } = this.#collectives;
+    allGather.prepare(input, output, options);
+    this.#run.drive(allGather);
   }
 
-  allGatherCoalesced(
-    inputs: readonly Tensor[],
-    outputs: readonly Tensor[],
-    options?: Parameters<ProcessGroup["allGatherCoalesced"]>[2],
-  ): void {
-    this.#run.drive(this.#prepared.allGatherCoalesced(inputs, outputs, options));
+  allGatherCoalesced(inputs: readonly Tensor[], outputs: readonly Tensor[], options?: DimOptions): void {
+    const { allGatherCoalesced } = this.#collectives;
+    allGatherCoalesced.prepare(inputs, outputs, options);
+    this.#run.drive(allGatherCoalesced);
   }
 
-  reduceScatter(input: Tensor, output: Tensor, options?: Parameters<ProcessGroup["reduceScatter"]>[2]): void {
-    this.#run.drive(this.#prepared.reduceScatter(input, output, options));
+  reduceScatter(input: Tensor, output: Tensor, options?: DimOptions & ReductionOptions): void {
+    const { reduceScatter } = this.#collectives;
+    reduceScatter.prepare(input, output, options);
+    this.#run.drive(reduceScatter);
   }
 
-  allReduce(input: Tensor, output: Tensor, options?: Parameters<ProcessGroup["allReduce"]>[2]): void {
-    this.#run.drive(this.#prepared.allReduce(input, output, options));
+  allReduce(input: Tensor, output: Tensor, options?: ReductionOptions): void {
+    const { allReduce } = this.#collectives;
+    allReduce.prepare(input, output, options);
+    this.#run.drive(allReduce);
   }
 
   allToAll(inputs: readonly Tensor[], outputs: readonly Tensor[], options?: CollectiveOptions): void {
-    this.#run.drive(this.#prepared.allToAll(inputs, outputs, options));
+    const { allToAll } = this.#collectives;
+    allToAll.prepare(inputs, outputs, options);
+    this.#run.drive(allToAll);
   }
 
   broadcast(tensor: Tensor, root: number, options?: CollectiveOptions): void {
-    this.#run.drive(this.#prepared.broadcast(tensor, root, options));
+    const { broadcast } = this.#collectives;
+    broadcast.prepare(tensor, root, options);
+    this.#run.drive(broadcast);
   }
 
   sendRecv(
@@ -69,26 +81,28 @@ export class BlockingGroup implements ProcessGroup {
     from: number,
     options?: CollectiveOptions,
   ): void {
-    this.#run.drive(this.#prepared.sendRecv(send, to, receive, from, options));
+    const { sendRecv } = this.#collectives;
+    sendRecv.prepare(send, to, receive, from, options);
+    this.#run.drive(sendRecv);
   }
 
   barrier(options?: CollectiveOptions): void {
-    this.#run.drive(this.#prepared.barrier(options));
+    const { barrier } = this.#collectives;
+    barrier.prepare(options);
+    this.#run.drive(barrier);
   }
 
   agree(what: string, fields: AgreedFields, options?: CollectiveOptions): void {
-    const rounds = this.#prepared.agree(what, fields, options);
-    this.#run.drive(rounds);
-    throwUnlessAgreed(this.name, this.ranks, rounds.takeTexts());
+    const { agree } = this.#collectives;
+    agree.prepare(what, fields, options);
+    this.#run.drive(agree);
+    agree.result();
   }
 
-  readPeers<T>(
-    own: readonly Tensor[],
-    read: (tensors: readonly (readonly Tensor[])[]) => T,
-    options?: Parameters<ProcessGroup["readPeers"]>[2],
-  ): T {
-    const rounds = this.#prepared.readPeers(own, read, options);
-    this.#run.drive(rounds);
-    return rounds.takeResult() as T;
+  readPeers<T>(own: readonly Tensor[], read: (tensors: readonly (readonly Tensor[])[]) => T, options?: ReadOptions): T {
+    const { readPeers } = this.#collectives;
+    readPeers.prepare(own, read, options);
+    this.#run.drive(readPeers);
+    return readPeers.result() as T;
   }
 }

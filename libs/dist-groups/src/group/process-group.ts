@@ -1,12 +1,7 @@
 import type { Tensor } from "@lockstep/tensor";
 import type { AgreedFields } from "../collectives/agreed-options.ts";
-import type { CollectiveName, Reduction } from "../wire/collective-header.ts";
-
-/** Options of every collective. */
-export interface CollectiveOptions {
-  /** Longest wait for peers, in milliseconds. Default: the world's `deadlineMs`. */
-  readonly deadlineMs?: number | undefined;
-}
+import type { CollectiveOptions, DimOptions, ReadOptions, ReductionOptions } from "../collectives/options.ts";
+import type { CollectiveName } from "../wire/collective-header.ts";
 
 /** What a group has done on this rank so far. */
 export interface GroupCounters {
@@ -48,32 +43,24 @@ export interface ProcessGroup {
    * input is chunk [floor(L*r/n), floor(L*(r+1)/n)) of the output. Any dtype. `input` may be exactly this rank's chunk of
    * `output`, and must not overlap it otherwise.
    */
-  allGather(input: Tensor, output: Tensor, options?: CollectiveOptions & { readonly dim?: number | undefined }): void;
+  allGather(input: Tensor, output: Tensor, options?: DimOptions): void;
 
   /**
    * Several all-gathers in one synchronisation, such as of partial outputs and their LSEs: for every i what {@link allGather} of
    * inputs[i] into outputs[i] along `dim` does. Pairs may differ in shape and dtype; an output overlaps no other tensor. Source:
    * PyTorch's `all_gather_into_tensor_coalesced`.
    */
-  allGatherCoalesced(
-    inputs: readonly Tensor[],
-    outputs: readonly Tensor[],
-    options?: CollectiveOptions & { readonly dim?: number | undefined },
-  ): void;
+  allGatherCoalesced(inputs: readonly Tensor[], outputs: readonly Tensor[], options?: DimOptions): void;
 
   /**
    * Reduces all inputs and leaves rank r with chunk [floor(L*r/n), floor(L*(r+1)/n)) of dimension `dim` (default 0), where
    * L = input.shape[dim]. The fold goes in rank order, seeded with rank 0's value; f16 and bf16 fold in f32 and round once;
    * integer sums wrap. `output` may be exactly this rank's chunk of `input`, and must not overlap it otherwise.
    */
-  reduceScatter(
-    input: Tensor,
-    output: Tensor,
-    options?: CollectiveOptions & { readonly dim?: number | undefined; readonly op?: Reduction | undefined },
-  ): void;
+  reduceScatter(input: Tensor, output: Tensor, options?: DimOptions & ReductionOptions): void;
 
   /** Reduces all inputs, in the order of {@link reduceScatter}, into every rank's output. `output` may be `input`. */
-  allReduce(input: Tensor, output: Tensor, options?: CollectiveOptions & { readonly op?: Reduction | undefined }): void;
+  allReduce(input: Tensor, output: Tensor, options?: ReductionOptions): void;
 
   /**
    * inputs[p] goes to rank p's outputs[this rank]. One tensor per rank of the group, this one included. The two tensors of a
@@ -116,11 +103,7 @@ export interface ProcessGroup {
    * nobody may write to a published tensor; after it nobody may use the views. `read` must be synchronous. `bytesRead` is
    * what `read` takes from peers, for the counters.
    */
-  readPeers<T>(
-    own: readonly Tensor[],
-    read: (tensors: readonly (readonly Tensor[])[]) => T,
-    options?: CollectiveOptions & { readonly bytesRead?: number | undefined },
-  ): T;
+  readPeers<T>(own: readonly Tensor[], read: (tensors: readonly (readonly Tensor[])[]) => T, options?: ReadOptions): T;
 }
 
 /** Every collective but readPeers, which returns what its callback does. */
@@ -142,6 +125,6 @@ export interface AsyncProcessGroup extends Promised {
   readPeers<T>(
     own: readonly Tensor[],
     read: (tensors: readonly (readonly Tensor[])[]) => T,
-    options?: Parameters<ProcessGroup["readPeers"]>[2],
+    options?: ReadOptions,
   ): Promise<T>;
 }

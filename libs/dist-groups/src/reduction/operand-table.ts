@@ -1,5 +1,5 @@
 import { DTYPE_BYTES, type DType, type Tensor } from "@lockstep/tensor";
-import { DTYPE_CODES, MAX_DIMS, type Reduction, REDUCTION_CODES } from "../wire/collective-header.ts";
+import { DTYPE_CODES, MAX_DIMS, REDUCTION_CODES, type Reduction } from "../wire/collective-header.ts";
 import { recordAddress, recordStrides } from "../wire/tensor-record.ts";
 import type { ReduceKernels } from "./reduce.ts";
 

@@ -9,11 +9,11 @@ import {
   Tensor,
 } from "@lockstep/tensor";
 import {
+  firstDifference,
   foldReference,
   place,
-  rawOf,
-  firstDifference,
   randomValues,
+  rawOf,
   SUMMED_DTYPES,
 } from "../../test/collective-cases.ts";
 import { REDUCTIONS, type Reduction } from "../wire/collective-header.ts";

@@ -14,7 +14,7 @@ import { DTYPES, type DType, formatShape } from "@lockstep/tensor";
 export const MAX_DIMS = 8;
 
 /** Every collective, in the order of its code. */
-const COLLECTIVES = [
+export const COLLECTIVES = [
   "barrier",
   "allGather",
   "reduceScatter",
