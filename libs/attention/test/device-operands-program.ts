@@ -50,7 +50,10 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       ...(prefillChunk === undefined ? {} : { prefillChunk }),
     });
 
-  /** Outputs and LSEs of all layers of all steps, and how often the last step mapped memory before its results were asked for. */
+  /**
+   * Outputs and LSEs of all layers of all steps, and how often the last step mapped memory before its results were
+   * asked for.
+   */
   async function run(test: DeviceCase, onGpu: boolean): Promise<{ bytes: Uint8Array[]; maps: number }> {
     const { queryDtype = "f32", outDtype = "f32", withLse = false, prefillChunk } = test;
     using attention = closing(open(test));

@@ -1,4 +1,5 @@
-// DcpAttention over tensors of the GPU: the bits of heap tensors, and with one rank no download between the layers of a step.
+// DcpAttention over tensors of the GPU: the bits of heap tensors, and with one rank no download between the layers of a
+// step.
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { openWorld } from "@lockstep/dist-groups";
 import type * as program from "./device-operands-program.ts";

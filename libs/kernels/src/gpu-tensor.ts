@@ -42,8 +42,8 @@ export function noteFreed(memory: GPUBuffer | RemoteGpuMemory): void {
 }
 
 /**
- * A tensor whose bytes stay on a GPU, as a strided view of a GPUBuffer. Made by the `webgpu` backend's `empty`; or by that of
- * a backend that computes on another thread's GPU, and then usable with that backend alone.
+ * A tensor whose bytes stay on a GPU, as a strided view of a GPUBuffer. Made by the `webgpu` backend's `empty`; or by
+ * that of a backend that computes on another thread's GPU, and then usable with that backend alone.
  */
 export class GpuTensor {
   readonly dtype: DType;
@@ -61,7 +61,10 @@ export class GpuTensor {
   /** One past the last byte of its elements within the buffer. */
   readonly byteEnd: number;
 
-  /** A view of `memory`. @throws ArgumentError for a view beyond it. `destroy` is what {@link GpuTensor.free} does; default: it destroys a buffer. */
+  /**
+   * A view of `memory`. @throws ArgumentError for a view beyond it. `destroy` is what {@link GpuTensor.free} does;
+   * default: it destroys a buffer.
+   */
   constructor(
     memory: GPUBuffer | RemoteGpuMemory,
     dtype: DType,
@@ -89,7 +92,9 @@ export class GpuTensor {
     return this.elementOffset * DTYPE_BYTES[this.dtype];
   }
 
-  /** True once the buffer was given back: by {@link GpuTensor.free} of any view, or by closing the backend that made it. */
+  /**
+   * True once the buffer was given back: by {@link GpuTensor.free} of any view, or by closing the backend that made it.
+   */
   get isFreed(): boolean {
     return freed.has(this.memory);
   }
@@ -157,7 +162,8 @@ function checkView(
   const bytes = (elementOffset + spannedElements(shape, strides)) * width;
   const isWithin = Number.isSafeInteger(elementOffset) && elementOffset >= 0 && bytes <= memory.size;
   if (strides.length === shape.length && isWithin) return;
-  const received = `${dtype} ${formatShape(shape)} with strides ${formatShape(strides)} from ${describe(elementOffset)} on`;
+  const received =
+    `${dtype} ${formatShape(shape)} with strides ${formatShape(strides)} ` + `from ${describe(elementOffset)} on`;
   throw new ArgumentError(operation, "shape, strides, elementOffset", `within its ${memory.size} bytes`, received);
 }
 

@@ -1,5 +1,5 @@
-// The parameters that vLLM, FlashInfer and TensorRT-LLM test with (docs/attention-features.md lists them): every value occurs, on
-// wasm, held to float64. The case tables of the ops hold all backends to fewer and odder values.
+// The parameters that vLLM, FlashInfer and TensorRT-LLM test with (docs/attention-features.md lists them): every value
+// occurs, on wasm, held to float64. The case tables of the ops hold all backends to fewer and odder values.
 import { afterAll, describe, expect, test } from "bun:test";
 import { Arena, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
 import { openBackend } from "./backends/open-backend.ts";

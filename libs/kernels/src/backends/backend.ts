@@ -36,8 +36,9 @@ export interface KernelBackend extends AsyncDisposable {
   partialAttention(args: PartialAttentionArgs): Completion;
 
   /**
-   * Checks what the query tokens of a step see of caches of a size, once for all layers: `partialAttention({ plan, ... })` on each. The
-   * plan keeps copies, in the heap. It is the caller's, who frees it once the step's last op has been given to this backend.
+   * Checks what the query tokens of a step see of caches of a size, once for all layers: `partialAttention({ plan, ...
+   * })` on each. The plan keeps copies, in the heap. It is the caller's, who frees it once the step's last op has been
+   * given to this backend.
    * @throws ArgumentError, HeapExhausted
    */
   planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan;
@@ -50,9 +51,9 @@ export interface KernelBackend extends AsyncDisposable {
   download(source: Operand, target: Tensor): Completion;
 
   /**
-   * Runs ops together: on a GPU in one submission, with one upload and one download. `run` calls ops of this backend and awaits
-   * none of them: all have completed when the returned promise resolves. Heap operands must not change before `run` returns.
-   * When `run` throws, none of its ops is run on a GPU, but for uploads of more than 1 MiB.
+   * Runs ops together: on a GPU in one submission, with one upload and one download. `run` calls ops of this backend
+   * and awaits none of them: all have completed when the returned promise resolves. Heap operands must not change
+   * before `run` returns. When `run` throws, none of its ops is run on a GPU, but for uploads of more than 1 MiB.
    */
   batch(run: () => void): Completion;
 

@@ -52,8 +52,8 @@ export interface WebgpuBackendOptions {
   readonly subgroups?: boolean;
   /**
    * "native": attention over an f16 cache uses matrix units where the device has them, which rounds the softmax weights
-   * to f16. "off": always f32 arithmetic. "emulated", for tests: the kernels for matrix units in plain arithmetic, slowly.
-   * Default "native".
+   * to f16. "off": always f32 arithmetic. "emulated", for tests: the kernels for matrix units in plain arithmetic,
+   * slowly. Default "native".
    */
   readonly matrices?: MatrixUnits | "off";
 }

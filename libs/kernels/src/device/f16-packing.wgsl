@@ -1,4 +1,5 @@
-// Counts the floats that pack2x16float rounds unlike f16_of_f32_bits (see float-formats.wgsl, which comes before this text).
+// Counts the floats that pack2x16float rounds unlike f16_of_f32_bits (see float-formats.wgsl, which comes before this
+// text).
 //
 // Grid: thread i takes the finite binary16 with bits i, its midpoint with the next one, and the floats on both sides of
 // that, each with both signs; thread 0 also infinity, a float far beyond, and NaN, whose payload does not count.

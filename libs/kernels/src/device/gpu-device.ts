@@ -47,8 +47,8 @@ export interface GpuDeviceOptions {
   /** A device of the caller's, used as it is and never destroyed. */
   readonly device?: GPUDevice;
   /**
-   * Which of several GPUs, from 0 in the order of {@link installedGpus}, modulo their number. Default: the one that the system
-   * prefers. With one GPU, every index means that one.
+   * Which of several GPUs, from 0 in the order of {@link installedGpus}, modulo their number. Default: the one that the
+   * system prefers. With one GPU, every index means that one.
    */
   readonly index?: number;
   /** false: kernels use workgroup memory even where there are subgroups. Default true. */

@@ -23,8 +23,9 @@ const CONSOLE_DRIVERS = new Set([
 const INTEGRATED = /^0000:00:/;
 
 /**
- * The GPUs of this machine in the order of their PCI addresses. A graphics unit built into an Intel processor counts only when
- * there is nothing else; GPUs whose device files are missing, as in a container that was given others, do not count.
+ * The GPUs of this machine in the order of their PCI addresses. A graphics unit built into an Intel processor counts
+ * only when there is nothing else; GPUs whose device files are missing, as in a container that was given others, do not
+ * count.
  *
  * Linux only: elsewhere the list is empty, and the one GPU is what the system prefers.
  * @param root where /sys, /proc and /dev are, for tests

@@ -5,9 +5,9 @@ import { join } from "node:path";
 const POLL_MS = 2;
 
 /**
- * Runs `run` while no other thread of this process runs something under the same name. Workers share no memory that a library
- * could count on, so a file that only one of them can create stands for the lock; one that a thread left behind when it ended
- * is taken over after `staleMs`, which `run` must not last longer than.
+ * Runs `run` while no other thread of this process runs something under the same name. Workers share no memory that a
+ * library could count on, so a file that only one of them can create stands for the lock; one that a thread left behind
+ * when it ended is taken over after `staleMs`, which `run` must not last longer than.
  */
 export async function withProcessLock<T>(name: string, run: () => Promise<T>, staleMs = 60_000): Promise<T> {
   const file = join(tmpdir(), `lockstep-${name}-${process.pid}.lock`);

@@ -16,9 +16,10 @@ export interface GpuChoice {
 }
 
 /**
- * Runs `open`, which asks Vulkan for an adapter, so that it finds GPU number `index`, modulo their number; any when `index` is
- * undefined or there is one GPU. Identical GPUs cannot be told apart through WebGPU: Mesa's device-select layer, which works
- * with every vendor's driver, shows Vulkan only the one that the process's environment names. One thread at a time.
+ * Runs `open`, which asks Vulkan for an adapter, so that it finds GPU number `index`, modulo their number; any when
+ * `index` is undefined or there is one GPU. Identical GPUs cannot be told apart through WebGPU: Mesa's device-select
+ * layer, which works with every vendor's driver, shows Vulkan only the one that the process's environment names. One
+ * thread at a time.
  *
  * @throws BackendUnavailable when there are several GPUs and the layer is not installed
  */

@@ -2,8 +2,8 @@ import { ArgumentError, type DType, describe } from "@lockstep/tensor";
 import { expectDType, expectList, expectShape, type Operand } from "../operand.ts";
 
 /**
- * Dtypes of a KV cache. The last two are quantised: an element stands for its number times a scale, which is that of its head
- * (static) or of its token and head (see row-scales.ts).
+ * Dtypes of a KV cache. The last two are quantised: an element stands for its number times a scale, which is that of
+ * its head (static) or of its token and head (see row-scales.ts).
  */
 export const KV_DTYPES: readonly DType[] = ["f32", "f16", "bf16", "f8e4m3", "i8"];
 
@@ -16,10 +16,10 @@ export function isQuantised(dtype: DType): boolean {
 export type KvScale = ArrayLike<number>;
 
 /**
- * The scale of each KV head in f32, or undefined for a cache that has none: one of floats, or one whose rows have scales of their
- * own in `rowScales`.
- * @throws ArgumentError unless scales are given exactly for a quantised cache, one or one per head, positive, and large and
- *   small enough that they and their inverses are normal f32 numbers
+ * The scale of each KV head in f32, or undefined for a cache that has none: one of floats, or one whose rows have
+ * scales of their own in `rowScales`.
+ * @throws ArgumentError unless scales are given exactly for a quantised cache, one or one per head, positive, and large
+ *   and small enough that they and their inverses are normal f32 numbers
  */
 export function checkScale(
   operation: string,
@@ -42,7 +42,8 @@ export function checkScale(
     throw new ArgumentError(operation, argument, `left out for a \`${cacheName}\` of ${dtype}`, describeScale(scale));
   }
   if (scale === undefined || (scale.length !== 1 && scale.length !== heads)) {
-    const expected = `1 scale, or ${heads} for the KV heads (or \`${argument}Cache\`), because \`${cacheName}\` is ${dtype}`;
+    const expected =
+      `1 scale, or ${heads} for the KV heads (or \`${argument}Cache\`), ` + `because \`${cacheName}\` is ${dtype}`;
     throw new ArgumentError(operation, argument, expected, scale === undefined ? "left out" : describeScale(scale));
   }
   const scales = Float32Array.from({ length: heads }, (_, head) => {

@@ -5,15 +5,15 @@ import type { DType } from "@lockstep/tensor";
 const LARGEST: Partial<Record<DType, number>> = { f8e4m3: 448, i8: 127 };
 
 /**
- * The smallest scale. Rows of smaller magnitudes become zeros, or coarser. Its inverse times a number that a GPU may take for 0
- * rounds to 0 in either dtype.
+ * The smallest scale. Rows of smaller magnitudes become zeros, or coarser. Its inverse times a number that a GPU may
+ * take for 0 rounds to 0 in either dtype.
  */
 const SMALLEST = 2 ** -100;
 
 /**
- * The scale of a row: its largest finite magnitude divided by 448 (f8e4m3) or 127 (i8), rounded toward 0 in f32, so that no
- * element that is stored stands for more than the row held; at least 2^-100. NaN and infinities do not count: what else is in
- * the row keeps its precision.
+ * The scale of a row: its largest finite magnitude divided by 448 (f8e4m3) or 127 (i8), rounded toward 0 in f32, so
+ * that no element that is stored stands for more than the row held; at least 2^-100. NaN and infinities do not count:
+ * what else is in the row keeps its precision.
  */
 export function rowScale(dtype: DType, row: ArrayLike<number>): number {
   let most = 0;

@@ -1,6 +1,6 @@
 // Storage types of tensors as type arguments: f32, f16 as u16, bf16 as i16, f8e4m3 as u8 and i8. Every function here is
-// exact or rounds to nearest, ties to even; NaN stays NaN. 8-bit stores saturate, but an infinity is NaN in f8e4m3; a NaN is 0 in i8. Arithmetic elsewhere is
-// on f32x4.
+// exact or rounds to nearest, ties to even; NaN stays NaN. 8-bit stores saturate, but an infinity is NaN in f8e4m3; a
+// NaN is 0 in i8. Arithmetic elsewhere is on f32x4.
 
 import { F16_MASK, F16_SHIFT, F8_MASK, TWO_112, TWO_120 } from "./constants.as";
 import { f32ToBf16, f32ToF16, f32ToF8, f32ToI8 } from "./narrow.as";
@@ -98,8 +98,8 @@ export function f16ToF32Finite(bits: v128): v128 {
 }
 
 /**
- * e4m3 patterns, sign-extended to i32, as f32: shifting puts exponent and fraction in place, and multiplying by 2^120 corrects
- * the exponent's bias and normalises subnormals. What comes out as 480 was NaN.
+ * e4m3 patterns, sign-extended to i32, as f32: shifting puts exponent and fraction in place, and multiplying by 2^120
+ * corrects the exponent's bias and normalises subnormals. What comes out as 480 was NaN.
  */
 // @ts-ignore: decorator
 @inline

@@ -1,5 +1,5 @@
-// Rows of 16-bit floats, eight elements of a vector as two f32x4: those of even and those of odd columns, which come from 32-bit
-// lanes and go back into them in place, without shuffles. Finite elements only.
+// Rows of 16-bit floats, eight elements of a vector as two f32x4: those of even and those of odd columns, which come
+// from 32-bit lanes and go back into them in place, without shuffles. Finite elements only.
 
 import { MAGNITUDE, SIGN } from "./constants.as";
 import { f16Pattern, roundedToBf16 } from "./narrow.as";
@@ -56,7 +56,9 @@ export function joined<T>(even: v128, odd: v128): v128 {
   const signs = v128.or(i32x4.shr_u(v128.and(even, SIGN), 16), v128.and(odd, SIGN));
   // 65536 is infinity.
   const limit = i32x4.splat(0x47800000);
-  return v128.or(joinedF16(i32x4.min_s(v128.and(even, MAGNITUDE), limit), i32x4.min_s(v128.and(odd, MAGNITUDE), limit)), signs);
+  const evenSize = i32x4.min_s(v128.and(even, MAGNITUDE), limit);
+  const oddSize = i32x4.min_s(v128.and(odd, MAGNITUDE), limit);
+  return v128.or(joinedF16(evenSize, oddSize), signs);
 }
 
 /** Eight elements times a factor from 0 to 1, which is given times unit<T>(). */

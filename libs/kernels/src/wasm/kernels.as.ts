@@ -1,7 +1,9 @@
 // Everything the wasm backend compiles to: one module over the shared heap's memory, instantiated once per thread.
 // No static data, so that instances cannot disturb one another.
 
-export { correctAttnOut_bf16, correctAttnOut_f16, correctAttnOut_f32 } from "../ops/correct-attn-out/correct-attn-out.as";
+export {
+  correctAttnOut_bf16, correctAttnOut_f16, correctAttnOut_f32,
+} from "../ops/correct-attn-out/correct-attn-out.as";
 export { scaleHalves_bf16, scaleHalves_f16 } from "../ops/correct-attn-out/scale-halves.as";
 export { gatherKvCache } from "../ops/gather-kv-cache/gather-kv-cache.as";
 export {
@@ -15,7 +17,9 @@ export {
   mergeAttnStates_f32_f16,
   mergeAttnStates_f32_f32,
 } from "../ops/merge-attn-states/merge-attn-states.as";
-export { mergeHalves_bf16, mergeHalves_f16, mergeTwoHalves_bf16, mergeTwoHalves_f16 } from "../ops/merge-attn-states/merge-halves.as";
+export {
+  mergeHalves_bf16, mergeHalves_f16, mergeTwoHalves_bf16, mergeTwoHalves_f16,
+} from "../ops/merge-attn-states/merge-halves.as";
 export {
   partialAttention_bf16,
   partialAttention_f8e4m3,

@@ -1,8 +1,9 @@
 // f32 to narrower formats, eight lanes at a time: rounded to nearest, ties to even, without branches.
 //
-// The small floats round in hardware. A magic number is added whose last place is the last place of the result, so that the low
-// half of the sum counts the result's units, and the high half is the magic number's exponent. One dot product of the two halves
-// makes a pattern of them; a constant is left over, which the magic number's own low bits or a subtraction take away.
+// The small floats round in hardware. A magic number is added whose last place is the last place of the result, so that
+// the low half of the sum counts the result's units, and the high half is the magic number's exponent. One dot product
+// of the two halves makes a pattern of them; a constant is left over, which the magic number's own low bits or a
+// subtraction take away.
 
 import { EXPONENT, MAGNITUDE } from "./constants.as";
 
@@ -21,8 +22,8 @@ function signBits(low: v128, high: v128): v128 {
 }
 
 /**
- * A power of two 2^13 times that of a magnitude, but at least 2^-1: the units of its last place are those of the binary16 number
- * nearest to the magnitude.
+ * A power of two 2^13 times that of a magnitude, but at least 2^-1: the units of its last place are those of the
+ * binary16 number nearest to the magnitude.
  */
 // @ts-ignore: decorator
 @inline
@@ -55,7 +56,9 @@ export function f32ToF16(low: v128, high: v128): v128 {
   return v128.or(v128.or(magnitude, signBits(low, high)), nan);
 }
 
-/** value + 0x7fff, + 1 where the last place that is kept is odd: its upper half is rounded to bfloat16, but for a NaN. */
+/**
+ * value + 0x7fff, + 1 where the last place that is kept is odd: its upper half is rounded to bfloat16, but for a NaN.
+ */
 // @ts-ignore: decorator
 @inline
 export function roundedToBf16(value: v128): v128 {

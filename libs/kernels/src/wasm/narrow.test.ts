@@ -1,4 +1,5 @@
-// Rounding in the wasm kernels, bit for bit: every number of the narrow formats, every midpoint between two, and what lies beside it.
+// Rounding in the wasm kernels, bit for bit: every number of the narrow formats, every midpoint between two, and what
+// lies beside it.
 import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import {
   bfloat16ToNumber,

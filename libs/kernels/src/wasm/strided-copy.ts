@@ -8,7 +8,9 @@ interface Dimension {
   readonly targetStride: number;
 }
 
-/** Makes sure that copies and fills of up to `rank` dimensions find their memory, so that a series cannot fail midway. */
+/**
+ * Makes sure that copies and fills of up to `rank` dimensions find their memory, so that a series cannot fail midway.
+ */
 export function reserveForCopy(kernels: WasmKernels, rank: number): void {
   kernels.reserve(rank * 12);
 }

@@ -64,7 +64,8 @@ fn nan() -> f32 {
   return bitcast<f32>(nan_bits);
 }
 
-// e4m3 pattern of the f32 with these bits times `factor`, ties to even, saturating at 448; NaN where that is not finite.
+// e4m3 pattern of the f32 with these bits times `factor`, ties to even, saturating at 448; NaN where that is not
+// finite.
 fn f8_of_scaled(bits: u32, factor: f32) -> u32 {
   let source = bits & 0x7fffffffu;
   let sign = (bits >> 24u) & 0x80u;

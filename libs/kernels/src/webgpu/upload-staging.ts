@@ -3,8 +3,9 @@ import { COPY_SRC, MAP_MODE_WRITE, MAP_WRITE } from "../device/buffer-usage.ts";
 const SMALLEST_BYTES = 1 << 20;
 
 /**
- * Mapped buffers for large uploads. `writeBuffer` allocates staging memory of its own for each call that is larger than some
- * megabytes, which costs more than the transfer; these are allocated once, and mapped again while the GPU computes.
+ * Mapped buffers for large uploads. `writeBuffer` allocates staging memory of its own for each call that is larger than
+ * some megabytes, which costs more than the transfer; these are allocated once, and mapped again while the GPU
+ * computes.
  */
 export class UploadStaging {
   readonly #device: GPUDevice;

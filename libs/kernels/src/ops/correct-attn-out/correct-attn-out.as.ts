@@ -2,12 +2,15 @@
 //
 // Grid: one thread walks tokens, then heads four at a time, whose LSE arithmetic shares the lanes of one vector.
 // Traffic: reads the N LSEs and the D columns of a row once, writes the D columns once.
-// Numerics: f32; the LSE sum runs in rank order. Non-finite numbers: in the original's mode a factor of 0 writes 0 without reading
-// the row; in the mode that propagates only an empty rank's does, and one NaN or +inf LSE makes its row NaN.
+// Numerics: f32; the LSE sum runs in rank order. Non-finite numbers: in the original's mode a factor of 0 writes 0
+// without reading the row; in the mode that propagates only an empty rank's does, and one NaN or +inf LSE makes its row
+// NaN.
 
 import { BF16, F16, load1, load4, store1, store4, store8 } from "../../wasm/dtype.as";
 import { allFinite } from "../../wasm/halves.as";
-import { isEmpty, largestLse, poison, STATE_BYTES, statePower, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
+import {
+  isEmpty, largestLse, poison, STATE_BYTES, statePower, stateRow, stateWeights, totalLse,
+} from "../../wasm/lse.as";
 import { scaleHalves_bf16, scaleHalves_f16 } from "./scale-halves.as";
 
 /** `states` describes the N ranks' LSEs, then the source (`out` and this rank's LSE), then the result. */

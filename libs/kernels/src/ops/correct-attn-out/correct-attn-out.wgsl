@@ -6,8 +6,8 @@
 // Memory traffic: out once in and once out, the LSEs of all ranks once in, lse once out.
 // Numerical contract: f32; factor = base^(lse_rank - m) / sum_i base^(lse_i - m) with m the largest finite LSE, which
 // equals base^(lse_rank - lse) without the rounding of lse. LSEs are tested by bit patterns: WGSL may assume that
-// floats are finite. PROPAGATE: only an LSE of -inf is skipped, and only its row is 0; a NaN or +inf LSE makes the row NaN. Else
-// NaN and +inf count as -inf, and a factor of 0 gives exactly 0.
+// floats are finite. PROPAGATE: only an LSE of -inf is skipped, and only its row is 0; a NaN or +inf LSE makes the row
+// NaN. Else NaN and +inf count as -inf, and a factor of 0 gives exactly 0.
 //
 // Before this text come: THREADS, ROWS, ROW_UNITS (units per row), LOADS (units that a thread has in flight), RANKS,
 // BASE_2, PROPAGATE; Unit, fetch_out, decoded_out, store_corrected (in units). Loops marked `unroll` are written out.

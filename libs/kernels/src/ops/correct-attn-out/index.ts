@@ -7,10 +7,11 @@ export type LseBase = "e" | "2";
 
 /**
  * What becomes of a NaN or an infinity.
- * - `original`: as the original module does, a NaN or +inf LSE counts as -inf, an empty shard; a row of factor 0 is exactly 0,
- *   whatever the partial output holds.
- * - `propagate`: only an LSE of -inf marks an empty shard, and only it is skipped. A NaN or +inf LSE of one shard makes the row's
- *   output and LSE NaN. A partial output is multiplied by its factor even where that is 0, so that what is not finite in it shows.
+ * - `original`: as the original module does, a NaN or +inf LSE counts as -inf, an empty shard; a row of factor 0 is
+ *   exactly 0, whatever the partial output holds.
+ * - `propagate`: only an LSE of -inf marks an empty shard, and only it is skipped. A NaN or +inf LSE of one shard makes
+ *   the row's output and LSE NaN. A partial output is multiplied by its factor even where that is 0, so that what is
+ *   not finite in it shows.
  */
 export type NonFinite = "original" | "propagate";
 
@@ -24,10 +25,10 @@ export function checkNonFinite(operation: string, nonFinite: NonFinite | undefin
 /**
  * Scales one rank's partial attention output so that the sum over ranks is the attention over the whole context.
  *
- * m = max over ranks of the LSEs (a max of -inf counts as 0; for NaN and +inf see {@link NonFinite});
- * lse = m + log_base(sum_i base^(lse_i - m)); factor = base^(lse_rank - lse), 0 where that exponent is NaN or +inf;
- * correctedOut = out * factor. In the mode "original" it is exactly 0 where factor is 0, whatever `out` holds there. Arithmetic in f32; factors below
- * the smallest normal f32 may count as 0.
+ * m = max over ranks of the LSEs (a max of -inf counts as 0; for NaN and +inf see {@link NonFinite}); lse = m +
+ * log_base(sum_i base^(lse_i - m)); factor = base^(lse_rank - lse), 0 where that exponent is NaN or +inf; correctedOut
+ * = out * factor. In the mode "original" it is exactly 0 where factor is 0, whatever `out` holds there. Arithmetic in
+ * f32; factors below the smallest normal f32 may count as 0.
  * Source: `_correct_dcp_attn_out_kernel` of vllm.v1.attention.ops.common.
  */
 export interface CorrectAttnOutArgs {

@@ -30,8 +30,9 @@ export function correctAttnOutReference(args: CorrectAttnOutArgs): void {
 }
 
 /**
- * The LSE of states together, -inf when all are empty, and the weight base^(lse_i - lse) of each; undefined for a state that is
- * left out, whatever it holds. Weights are relative to the largest LSE, not to the sum: at 1e30 a sum loses the count.
+ * The LSE of states together, -inf when all are empty, and the weight base^(lse_i - lse) of each; undefined for a state
+ * that is left out, whatever it holds. Weights are relative to the largest LSE, not to the sum: at 1e30 a sum loses the
+ * count.
  */
 export function mergedStates(
   lses: readonly number[],

@@ -1,7 +1,7 @@
 // Rows of finite 16-bit floats times a factor.
 //
-// The module exports these loops, and they are unrolled beyond what compilers inline: inlined, they would share registers with
-// other loops' constants, and make their own anew in every turn.
+// The module exports these loops, and they are unrolled beyond what compilers inline: inlined, they would share
+// registers with other loops' constants, and make their own anew in every turn.
 
 import { BF16, F16 } from "../../wasm/dtype.as";
 import { scaled, unit } from "../../wasm/halves.as";

@@ -42,7 +42,9 @@ export function recordCorrectAttnOut(recorder: Recorder, args: CorrectAttnOutArg
     PROPAGATE: nonFinite === "propagate",
   };
   const kernel = recorder.kernel({
-    key: `correct-attn-out ${dtype} N${ranks} D${headDim} unit${unit} rows${rowsPerWorkgroup} base${base} ${nonFinite}${inPlace ? " in place" : ""}`,
+    key:
+      `correct-attn-out ${dtype} N${ranks} D${headDim} unit${unit} rows${rowsPerWorkgroup} base${base} ` +
+      `${nonFinite}${inPlace ? " in place" : ""}`,
     entryPoint: "correct_attn_out",
     bindings: inPlace ? ["uniform", "read", "write", "update"] : ["uniform", "read", "write", "write", "read"],
     wgsl: () =>

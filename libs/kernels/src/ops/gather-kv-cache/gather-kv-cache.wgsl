@@ -1,7 +1,9 @@
 // Reads rows of a paged cache, in the order of their slots.
 //
-// Grid: one workgroup per THREADS units of the rows [T, Hkv, D]; a unit is 16 bytes, or less where rows are not aligned.
-// Ownership: a thread owns one unit of the rows; units below a word are stored by atomics that leave the rest of the word alone.
+// Grid: one workgroup per THREADS units of the rows [T, Hkv, D]; a unit is 16 bytes, or less where rows are not
+// aligned.
+// Ownership: a thread owns one unit of the rows; units below a word are stored by atomics that leave the rest of the
+// word alone.
 // Memory traffic: every row once in and once out, the slots once in.
 // Numerical contract: bits move as they are.
 //

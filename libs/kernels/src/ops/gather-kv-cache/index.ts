@@ -5,8 +5,8 @@ import { KV_DTYPES } from "../../kv/quantised-kv.ts";
 import { expectUnitStride } from "../write-kv-cache/index.ts";
 
 /**
- * Reads rows of a paged KV cache in the order given: row t is block floor(slot / blockSize), offset slot mod blockSize. Every
- * element is moved bit for bit, whatever it stands for; writeKvCache with the same slots is the inverse.
+ * Reads rows of a paged KV cache in the order given: row t is block floor(slot / blockSize), offset slot mod blockSize.
+ * Every element is moved bit for bit, whatever it stands for; writeKvCache with the same slots is the inverse.
  * Source: `cp_gather_cache` of vLLM.
  */
 export interface GatherKvCacheArgs {

@@ -4,10 +4,11 @@ import { expectApart, expectWritable } from "../../overlapping-operands.ts";
 import { checkNonFinite, type LseBase, type NonFinite } from "../correct-attn-out/index.ts";
 
 /**
- * Merges N partial attention states over disjoint keys into one: with m and lse as in correctAttnOut,
- * out = sum_i base^(lse_i - lse) * outs_i, folded in the order given, in f32. A state whose LSE is -inf
- * is empty, and its output is ignored whatever it holds; all empty gives 0 and -inf. In the mode "original" an LSE of NaN or +inf
- * counts as -inf too, and the output of a state whose factor is 0 in f32 is ignored as well; see {@link NonFinite}. Factors below the smallest normal f32 may count as 0.
+ * Merges N partial attention states over disjoint keys into one: with m and lse as in correctAttnOut, out = sum_i
+ * base^(lse_i - lse) * outs_i, folded in the order given, in f32. A state whose LSE is -inf is empty, and its output is
+ * ignored whatever it holds; all empty gives 0 and -inf. In the mode "original" an LSE of NaN or +inf counts as -inf
+ * too, and the output of a state whose factor is 0 in f32 is ignored as well; see {@link NonFinite}. Factors below the
+ * smallest normal f32 may count as 0.
  * Source: FlashAttention split-KV reduction; "Cascade attention" merge_state of FlashInfer.
  */
 export interface MergeAttnStatesArgs {

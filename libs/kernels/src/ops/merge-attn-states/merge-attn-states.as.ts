@@ -2,12 +2,14 @@
 //
 // Grid: one thread walks tokens, then heads four at a time; a row is merged 16 columns at a time in registers.
 // Traffic: reads every state's LSE and columns once, writes the D columns once.
-// Numerics: f32, folded in the order of the states. Non-finite numbers: in the original's mode a state of weight 0 is not read; in
-// the mode that propagates only an empty state is not, and one NaN or +inf LSE makes its row NaN.
+// Numerics: f32, folded in the order of the states. Non-finite numbers: in the original's mode a state of weight 0 is
+// not read; in the mode that propagates only an empty state is not, and one NaN or +inf LSE makes its row NaN.
 
 import { BF16, F16, load1, load4, store1, store8 } from "../../wasm/dtype.as";
 import { allFinite } from "../../wasm/halves.as";
-import { isEmpty, largestLse, poison, STATE_BYTES, statePower, stateRow, stateWeights, totalLse } from "../../wasm/lse.as";
+import {
+  isEmpty, largestLse, poison, STATE_BYTES, statePower, stateRow, stateWeights, totalLse,
+} from "../../wasm/lse.as";
 import { mergeHalves_bf16, mergeHalves_f16, mergeTwoHalves_bf16, mergeTwoHalves_f16 } from "./merge-halves.as";
 
 /**
@@ -139,38 +141,56 @@ function rowsAreFinite<T>(rows: usize, count: i32, dim: i32): bool {
   return true;
 }
 
-export function mergeAttnStates_f32_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+export function mergeAttnStates_f32_f32(
+  s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool,
+): void {
   merge<f32, f32>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_f32_f16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+export function mergeAttnStates_f32_f16(
+  s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool,
+): void {
   merge<f32, F16>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_f32_bf16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+export function mergeAttnStates_f32_bf16(
+  s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool,
+): void {
   merge<f32, BF16>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_f16_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+export function mergeAttnStates_f16_f32(
+  s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool,
+): void {
   merge<F16, f32>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_f16_f16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+export function mergeAttnStates_f16_f16(
+  s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool,
+): void {
   merge<F16, F16>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_f16_bf16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+export function mergeAttnStates_f16_bf16(
+  s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool,
+): void {
   merge<F16, BF16>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_bf16_f32(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+export function mergeAttnStates_bf16_f32(
+  s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool,
+): void {
   merge<BF16, f32>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_bf16_f16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+export function mergeAttnStates_bf16_f16(
+  s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool,
+): void {
   merge<BF16, F16>(s, n, t, h, d, base2, w, p);
 }
 
-export function mergeAttnStates_bf16_bf16(s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool): void {
+export function mergeAttnStates_bf16_bf16(
+  s: usize, n: i32, t: i32, h: i32, d: i32, base2: bool, w: usize, p: bool,
+): void {
   merge<BF16, BF16>(s, n, t, h, d, base2, w, p);
 }

@@ -5,13 +5,13 @@
 // meanwhile; then all threads fold and store what they fetched, and stream what is left.
 // Memory traffic: every state and LSE once in, out (and lse) once out.
 // Numerical contract: f32, states folded in the order given, weights base^(lse_i - m) / sum_j base^(lse_j - m) with m
-// the largest finite LSE. LSEs are tested by bit patterns: WGSL may assume that floats are finite. PROPAGATE: only a state
-// whose LSE is -inf is not added, and a NaN or +inf LSE makes its row NaN. Else NaN and +inf count as -inf, and a state of weight 0
-// is not added at all.
+// the largest finite LSE. LSEs are tested by bit patterns: WGSL may assume that floats are finite. PROPAGATE: only a
+// state whose LSE is -inf is not added, and a NaN or +inf LSE makes its row NaN. Else NaN and +inf count as -inf, and a
+// state of weight 0 is not added at all.
 //
 // Before this text come: THREADS, ROWS, ROW_UNITS (units per row), STATES, LOADS (units that a thread has in flight),
-// FETCHED (LOADS * STATES), BASE_2, PROPAGATE; Unit, fetch_outs, decoded_outs, store_out (in units), write_lse. Loops marked
-// `unroll` are written out.
+// FETCHED (LOADS * STATES), BASE_2, PROPAGATE; Unit, fetch_outs, decoded_outs, store_out (in units), write_lse. Loops
+// marked `unroll` are written out.
 
 struct Params {
   rows: u32,

@@ -1,7 +1,7 @@
 // Weighted sums of rows of finite 16-bit floats, in their own dtype.
 //
-// The module exports these loops, and they are unrolled beyond what compilers inline: inlined, they would share registers with
-// other loops' constants, and make their own anew in every turn.
+// The module exports these loops, and they are unrolled beyond what compilers inline: inlined, they would share
+// registers with other loops' constants, and make their own anew in every turn.
 
 import { BF16, F16 } from "../../wasm/dtype.as";
 import { evens, joined, odds, unit } from "../../wasm/halves.as";

@@ -53,8 +53,8 @@ export function recordMergeAttnStates(recorder: Recorder, args: MergeAttnStatesA
   const writesLse = lseRegion !== undefined;
   const kernel = recorder.kernel({
     key:
-      `merge-attn-states ${from}->${to} D${headDim} N${states} unit${unit} rows${rowsPerWorkgroup} base${base} ${nonFinite}` +
-      (writesLse ? " lse" : ""),
+      `merge-attn-states ${from}->${to} D${headDim} N${states} unit${unit} rows${rowsPerWorkgroup} base${base} ` +
+      `${nonFinite}${writesLse ? " lse" : ""}`,
     entryPoint: "merge_attn_states",
     bindings: ["uniform", "read", "read", "write", ...(writesLse ? (["write"] as const) : [])],
     wgsl: () =>

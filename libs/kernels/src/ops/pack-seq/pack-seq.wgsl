@@ -1,7 +1,7 @@
 // Packs sequences that lie one after another into a padded batch. Bits are moved, never interpreted.
 //
-// Grid: one workgroup per sequence and LOADS * THREADS units of its rows (padding included), which lie one after another
-// on both sides.
+// Grid: one workgroup per sequence and LOADS * THREADS units of its rows (padding included), which lie one after
+// another on both sides.
 // Ownership: a thread owns LOADS whole units of out: 16 bytes, a word, or a smaller element stored by atomics.
 // Memory traffic: every unit of out once out, the units that are no padding once in.
 //

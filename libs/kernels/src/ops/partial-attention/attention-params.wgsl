@@ -40,8 +40,8 @@ struct Params {
 
 @group(0) @binding(0) var<uniform> params: Params;
 // Items (first token, tokens, first key, end key), then tokens (place of the row of the block table in units of
-// table_width, start, end), the block table, the sinks of
-// the query heads (bits of f32, times log2(e), LOWEST for none), and the scales of the KV heads' keys, then values (bits of f32).
+// table_width, start, end), the block table, the sinks of the query heads (bits of f32, times log2(e), LOWEST for
+// none), and the scales of the KV heads' keys, then values (bits of f32).
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
 // [T, Hq, Dv], or the splits' unnormalised sums [T, Hq, splits, Dv].
 @group(0) @binding(2) var<storage, read_write> out: array<f32>;

@@ -1,4 +1,5 @@
-// A step that was planned gives what the same step gives when it is checked in the call, on every layer that it is run on.
+// A step that was planned gives what the same step gives when it is checked in the call, on every layer that it is run
+// on.
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Arena, ArgumentError, SharedHeap, Tensor, UseAfterFree } from "@lockstep/tensor";
 import { expectSameBits } from "../../testing/close.ts";

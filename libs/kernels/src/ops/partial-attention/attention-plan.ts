@@ -1,5 +1,5 @@
-// What the query tokens of a step see of a paged KV cache. It is the same on every layer: planned and checked once, run many times,
-// as FlashInfer's `plan()` and `run()`.
+// What the query tokens of a step see of a paged KV cache. It is the same on every layer: planned and checked once, run
+// many times, as FlashInfer's `plan()` and `run()`.
 import { ArgumentError, describe, type SharedHeap, Tensor, UseAfterFree } from "@lockstep/tensor";
 import { checkKvShard, type KvShard, UNSHARDED, visibleRange } from "../../kv/kv-ownership.ts";
 import { checkPagedCacheSize, type PagedCacheSize } from "../../kv/paged-cache-size.ts";
@@ -13,7 +13,9 @@ export interface KvSegment {
 
 /** Query tokens of a step, and where the keys lie that they may see. */
 export interface AttentionStep {
-  /** Blocks of each sequence [B, maxBlocks], i32: entry i of row b holds local indexes [i*blockSize, (i+1)*blockSize). */
+  /**
+   * Blocks of each sequence [B, maxBlocks], i32: entry i of row b holds local indexes [i*blockSize, (i+1)*blockSize).
+   */
   readonly blockTable: Tensor;
   /** Row of `blockTable` of each of the T query tokens. */
   readonly sequences: ArrayLike<number>;
@@ -22,8 +24,9 @@ export interface AttentionStep {
   /** Which tokens the cache holds. Default: all of them. */
   readonly shard?: KvShard;
   /**
-   * Which positions the cache holds of the sequence of each row of `blockTable`, when not all of them: local index 0 stands for
-   * position `first`. For workspaces that hold a chunk of a context; not together with a shard. Default: all from 0 on.
+   * Which positions the cache holds of the sequence of each row of `blockTable`, when not all of them: local index 0
+   * stands for position `first`. For workspaces that hold a chunk of a context; not together with a shard. Default: all
+   * from 0 on.
    */
   readonly segments?: readonly KvSegment[];
   /** Sliding window in global positions: a query sees at most this many positions, its own included. Default: all. */
@@ -73,8 +76,8 @@ export function checkAttentionStep(name: string, step: AttentionStep, size: Page
 }
 
 /**
- * A step that was checked, to be run on every layer: `partialAttention({ plan, query, ... })`. It keeps copies of what was checked, in
- * the heap, so that what is given to {@link planAttention} may change or be freed. Freed by `free()`.
+ * A step that was checked, to be run on every layer: `partialAttention({ plan, query, ... })`. It keeps copies of what
+ * was checked, in the heap, so that what is given to {@link planAttention} may change or be freed. Freed by `free()`.
  */
 export class AttentionPlan implements Disposable {
   /** A copy of the step, for whoever has to check it elsewhere. */

@@ -27,18 +27,18 @@ import { checkScoreFactor, checkSink, checkSoftcap } from "./score-numbers.ts";
  * Attention of some query tokens over the part of their sequences' keys that one shard of a paged KV cache holds,
  * with the log-sum-exp that lets partial results be merged exactly.
  *
- * For query token t (sequence b, position p) and head h, over the stored positions k with p - window < k <= p:
- * s_k = scale * q.key_k, then softcap * tanh(s_k / softcap) if a softcap is given; lse = ln(sum_k exp(s_k));
- * out = sum_k exp(s_k - lse) * value_k. No visible key gives out 0 and lse -inf. Arithmetic in f32; on a GPU's matrix units
- * (an f16 cache and groups of 4 query heads or more) with weights rounded to f16, a relative error of at most 2^-11 each. Pages and slots
- * that no visible position maps to are never read into the result, whatever they hold.
+ * For query token t (sequence b, position p) and head h, over the stored positions k with p - window < k <= p: s_k =
+ * scale * q.key_k, then softcap * tanh(s_k / softcap) if a softcap is given; lse = ln(sum_k exp(s_k)); out = sum_k
+ * exp(s_k - lse) * value_k. No visible key gives out 0 and lse -inf. Arithmetic in f32; on a GPU's matrix units (an f16
+ * cache and groups of 4 query heads or more) with weights rounded to f16, a relative error of at most 2^-11 each. Pages
+ * and slots that no visible position maps to are never read into the result, whatever they hold.
  *
- * Nothing that is not finite is hidden: a visible key whose score is NaN or infinite in f32 makes the row's out and lse NaN (a
- * softcap bounds an infinite score, so that it is a number, but for f16 caches on matrix units); a
- * value that is not finite makes its column so, however small the key's weight, and leaves lse alone.
+ * Nothing that is not finite is hidden: a visible key whose score is NaN or infinite in f32 makes the row's out and lse
+ * NaN (a softcap bounds an infinite score, so that it is a number, but for f16 caches on matrix units); a value that is
+ * not finite makes its column so, however small the key's weight, and leaves lse alone.
  *
- * An attention sink is a logit of its head that joins the denominator like a key whose value is 0: it counts in lse, for
- * every token but padding (position -1). Of the shards of a context exactly one must be given the sinks.
+ * An attention sink is a logit of its head that joins the denominator like a key whose value is 0: it counts in lse,
+ * for every token but padding (position -1). Of the shards of a context exactly one must be given the sinks.
  *
  * Causal masking of several query tokens per sequence follows from their positions: tokens up to each position must
  * have been written before. Source: FlashAttention-2 / flash decoding; vLLM's paged attention for the cache layout.
@@ -63,11 +63,16 @@ export interface AttentionOperands {
   readonly keyCache: Operand;
   /** [numBlocks, blockSize, Hkv, Dv] of keyCache's dtype; for MLA a view of keyCache's first Dv columns. */
   readonly valueCache: Operand;
-  /** What an element of a quantised keyCache (f8e4m3, i8) is worth: one scale, or one per KV head. Left out for others. */
+  /**
+   * What an element of a quantised keyCache (f8e4m3, i8) is worth: one scale, or one per KV head. Left out for others.
+   */
   readonly keyScale?: KvScale;
   /** The same of valueCache; for MLA the keys' scale again. */
   readonly valueScale?: KvScale;
-  /** Instead of keyScale: what an element of each row of a quantised keyCache is worth [numBlocks, blockSize, Hkv, 1], f32. */
+  /**
+   * Instead of keyScale: what an element of each row of a quantised keyCache is worth [numBlocks, blockSize, Hkv, 1],
+   * f32.
+   */
   readonly keyScaleCache?: Operand;
   /** The same of valueCache, given or left out like keyScaleCache; for MLA the keys' scales again. */
   readonly valueScaleCache?: Operand;

@@ -83,8 +83,8 @@ export function attentionKernelShape(
 }
 
 /**
- * Keys that an item has on average, rounded up to three significant bits: what a step has to do, whether it is spread evenly or
- * lies in one long sequence. Rounded, so that results change seldom when other sequences grow.
+ * Keys that an item has on average, rounded up to three significant bits: what a step has to do, whether it is spread
+ * evenly or lies in one long sequence. Rounded, so that results change seldom when other sequences grow.
  */
 export function averageKeys(items: readonly { readonly start: number; readonly end: number }[]): number {
   const total = items.reduce((sum, { start, end }) => sum + end - start, 0);
@@ -95,8 +95,8 @@ export function averageKeys(items: readonly { readonly start: number; readonly e
 }
 
 /**
- * Keys per split, a multiple of `step`: for items of `itemKeys` keys on average, as many splits as fit into the workgroups
- * wanted, so none when there are many items; but at most `mostSplits` splits of the longest.
+ * Keys per split, a multiple of `step`: for items of `itemKeys` keys on average, as many splits as fit into the
+ * workgroups wanted, so none when there are many items; but at most `mostSplits` splits of the longest.
  */
 export function keysPerSplit(
   workgroupsPerSplit: number,

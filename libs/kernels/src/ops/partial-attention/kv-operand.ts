@@ -121,8 +121,8 @@ fn query_vector(row_at: u32, column: u32) -> vec4f {
 }
 
 /**
- * WGSL for the scales of a cache's rows: `NAME_scale_at(place) -> f32`, for rows whose elements are read by kvOperand. Where rows
- * have none it gives 1 and binds nothing.
+ * WGSL for the scales of a cache's rows: `NAME_scale_at(place) -> f32`, for rows whose elements are read by kvOperand.
+ * Where rows have none it gives 1 and binds nothing.
  */
 export function rowScaleOperand(name: "key" | "value", binding: number, dtype: KvElement, isBound: boolean): string {
   if (!isBound) return `fn ${name}_scale_at(place: u32) -> f32 { return 1.0; }`;

@@ -48,9 +48,9 @@ type Choice = readonly [
 ];
 
 /**
- * Measured on an H200 and an H100, best first. What counts is workgroup memory: a multiprocessor gives all its workgroups
- * together 57 KB of it through Vulkan, so that small tiles mean many workgroups, which wait for memory and barriers in
- * turn.
+ * Measured on an H200 and an H100, best first. What counts is workgroup memory: a multiprocessor gives all its
+ * workgroups together 57 KB of it through Vulkan, so that small tiles mean many workgroups, which wait for memory and
+ * barriers in turn.
  */
 const CHOICES: Readonly<Record<"few heads" | "many heads" | "latent" | "latent, many heads", readonly Choice[]>> = {
   "few heads": [
@@ -88,8 +88,8 @@ const FEWEST_HEADS = 4;
 const FEWEST_PRODUCTS = 2 ** 27;
 
 /**
- * The shape for a problem; undefined where the kernel does not fit or does not pay. `keysInAll` counts the places of all
- * query tokens' block tables, for each KV head.
+ * The shape for a problem; undefined where the kernel does not fit or does not pay. `keysInAll` counts the places of
+ * all query tokens' block tables, for each KV head.
  */
 export function matrixAttentionShape(
   problem: MatrixAttentionProblem,
@@ -137,7 +137,9 @@ export function matrixWorkgroupBytes(problem: MatrixAttentionProblem, shape: Mat
   return 8 * (keyWords + valueWords) + 4 * (weightWords + scratchFloats) + rowStates + 16;
 }
 
-/** Multiprocessors of an H200, and the workgroup memory that the workgroups of one can have, with 1 KB each for itself. */
+/**
+ * Multiprocessors of an H200, and the workgroup memory that the workgroups of one can have, with 1 KB each for itself.
+ */
 const MULTIPROCESSORS = 132;
 const MULTIPROCESSOR_BYTES = 57.5 * 1024;
 

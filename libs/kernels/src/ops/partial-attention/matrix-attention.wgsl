@@ -5,16 +5,17 @@
 // Ownership: a workgroup takes ROWS rows and the local key indexes [split * split_keys, (split + 1) * split_keys), KEYS
 // at a time: a tile of keys, and one of values unless these are the keys' first columns (SHARED), go through registers
 // into workgroup memory, so that the next tile is on its way while this one is computed. Everything is transposed:
-// scores [KEYS, ROWS] = keys x query^T, sums [VALUE_DIM, ROWS] = values^T x weights^T. Subgroup s computes the scores of
-// row tile s % ROW_TILES, over the STEPS columns of its K group, of every KEY_SPLIT-th key tile; then the sums of
+// scores [KEYS, ROWS] = keys x query^T, sums [VALUE_DIM, ROWS] = values^T x weights^T. Subgroup s computes the scores
+// of row tile s % ROW_TILES, over the STEPS columns of its K group, of every KEY_SPLIT-th key tile; then the sums of
 // COLUMN_TILES tiles of columns, which stay in its registers. LANES_PER_ROW threads share a row's softmax.
 // Memory traffic: each visible key and value once per row group; queries, and out or the split's partial result, once.
 // Numerical contract: products of f16 values, sums in f32. A query row is divided by a power of two and, unless it is
-// 16-bit, split into two f16 parts; weights are exp2(score - reference), rounded to f16 and summed as rounded:
-// a relative error of at most 2^-11 each. A row's reference follows its maximum, SLACK below it at first, and is raised
+// 16-bit, split into two f16 parts; weights are exp2(score - reference), rounded to f16 and summed as rounded: a
+// relative error of at most 2^-11 each. A row's reference follows its maximum, SLACK below it at first, and is raised
 // once a score exceeds it by more than LIMIT, so that weights stay far from the largest f16 and small ones keep their
-// digits. Places of a tile beyond the split's keys load its nearest key, with weight and values 0. An order of additions
-// that depends on sizes alone. A visible score that is not finite (told by its bits) counts as LOWEST and makes the row's sum NaN.
+// digits. Places of a tile beyond the split's keys load its nearest key, with weight and values 0. An order of
+// additions that depends on sizes alone. A visible score that is not finite (told by its bits) counts as LOWEST and
+// makes the row's sum NaN.
 //
 // Before this text come matrix-attention-memory.wgsl and, as constants: THREADS, SUBGROUPS, KEYS, KEY_TILES (of 16),
 // KEY_SPLIT, OWN_KEY_TILES, ROWS, ROW_TILES, TILE_ROWS, K_GROUPS, STEPS (of 16 columns), COLUMN_TILES, ACCUMULATORS
@@ -50,7 +51,8 @@ fn matrix_attention(
   let group_low = kv_head * params.group_size;
   let group_high = group_low + params.group_size;
   let first_head = select(0u, group_low - params.group_offset, group_low > params.group_offset);
-  let end_head = min(params.query_heads, select(0u, group_high - params.group_offset, group_high > params.group_offset));
+  let group_end = select(0u, group_high - params.group_offset, group_high > params.group_offset);
+  let end_head = min(params.query_heads, group_end);
   let heads = select(0u, end_head - first_head, end_head > first_head);
   let first_row = row_group * ROWS;
   if (first_row >= heads) { return; }
@@ -102,7 +104,8 @@ fn matrix_attention(
         }
         let value_at = value_place(value_base, found) + moved_lane;
         for (var i = 0u; i < VALUE_STEPS; i++) { // unroll
-          values[ahead * VALUE_LOADS + pass * VALUE_STEPS + i] = value_data[value_at + step_within(i, moved_lane, VALUE_WORDS)];
+          let step = step_within(i, moved_lane, VALUE_WORDS);
+          values[ahead * VALUE_LOADS + pass * VALUE_STEPS + i] = value_data[value_at + step];
         }
       }
     }
@@ -267,7 +270,9 @@ fn matrix_attention(
         let word = row * (VALUE_PITCH / 4u) + moved_lane;
         for (var i = 0u; i < VALUE_STEPS; i++) { // unroll
           let is_outside = tile + row < low || tile + row >= high;
-          if (is_outside && is_within(i, moved_lane, VALUE_WORDS)) { store_value_word(word + i * ROW_THREADS, vec2u()); }
+          if (is_outside && is_within(i, moved_lane, VALUE_WORDS)) {
+            store_value_word(word + i * ROW_THREADS, vec2u());
+          }
         }
       }
     }
@@ -278,7 +283,8 @@ fn matrix_attention(
         let found = block_and_slot(next_tile, next_block, pass * ROWS_MOVED + moved_row, table_row, low, high - 1u);
         let at = value_place(value_base, found) + moved_lane;
         for (var i = 0u; i < VALUE_STEPS; i++) { // unroll
-          values[ahead * VALUE_LOADS + pass * VALUE_STEPS + i] = value_data[at + step_within(i, moved_lane, VALUE_WORDS)];
+          let step = step_within(i, moved_lane, VALUE_WORDS);
+          values[ahead * VALUE_LOADS + pass * VALUE_STEPS + i] = value_data[at + step];
         }
       }
       next_block = plan[table_row + min(next_tile + KEYS, last_tile) / BLOCK_SIZE];

@@ -1,13 +1,13 @@
 // Folds the splits that partial-attention left for every query row into out and LSE.
 //
 // Grid: one workgroup per row (token, query head) and COLUMNS columns.
-// Ownership: thread i folds column i % COLUMNS of the workgroup's in splits i / COLUMNS, i / COLUMNS + GROUPS, ..., TOGETHER at a
-// time, so that their loads do not wait for each other; then the groups are folded in order.
+// Ownership: thread i folds column i % COLUMNS of the workgroup's in splits i / COLUMNS, i / COLUMNS + GROUPS, ...,
+// TOGETHER at a time, so that their loads do not wait for each other; then the groups are folded in order.
 // Memory traffic: every split that the row's keys touch once in, out and LSE once out.
 // Numerical contract: f32, in an order that depends on the row's first and last split alone.
 //
-// Before this text come: THREADS, VALUE_DIM, COLUMNS, COLUMN_BLOCKS (of a row), GROUPS (THREADS / COLUMNS), TOGETHER, SINKS
-// (rows have sinks, in the plan as partial-attention.wgsl says).
+// Before this text come: THREADS, VALUE_DIM, COLUMNS, COLUMN_BLOCKS (of a row), GROUPS (THREADS / COLUMNS), TOGETHER,
+// SINKS (rows have sinks, in the plan as partial-attention.wgsl says).
 
 struct Params {
   workgroups: u32,

@@ -1,11 +1,11 @@
 // partialAttention on the shared heap: flash attention over tiles of keys.
 //
 // Grid: one thread walks runs of query tokens of one sequence; the run's (token, head) pairs, up to `maxRows` of them,
-// form the rows of a pass, those that read one KV head next to one another. For every tile of keys: scores and online softmax, KV
-// head by KV head, then weighted sums.
-// Traffic: a tile's K and V rows are read once per pass (so once per step in decode) in the order they lie in memory, and
-// converted to f32 once, for all KV heads; one head's part then comes from the L1 cache for every row. Scores, weights and sums
-// stay in scratch.
+// form the rows of a pass, those that read one KV head next to one another. For every tile of keys: scores and online
+// softmax, KV head by KV head, then weighted sums.
+// Traffic: a tile's K and V rows are read once per pass (so once per step in decode) in the order they lie in memory,
+// and converted to f32 once, for all KV heads; one head's part then comes from the L1 cache for every row. Scores,
+// weights and sums stay in scratch.
 // Numerics: f32; keys in order, 4 partial sums per dot product, one exact maximum and one rescale per tile. A row sums
 // only keys that it sees, so nothing else can reach it, not even as a NaN times zero.
 //
@@ -52,7 +52,8 @@ const SINKS: usize = 176; // one f32 per query head, in units of ln 2; 0 for non
 const KEY_SCALES: usize = 180; // one f32 per KV head; 0 for none
 const VALUE_SCALES: usize = 184;
 const SPREAD: usize = 188; // scratch of weightedSum
-const KEY_ROW_SCALES: usize = 192; // one f32 per row of the keys: pointer (0 for none), block stride, offset stride, head stride
+// One f32 per row of the keys: pointer (0 for none), block stride, offset stride, head stride.
+const KEY_ROW_SCALES: usize = 192;
 const VALUE_ROW_SCALES: usize = 208;
 
 const STATE_BYTES: i32 = 20;
@@ -193,7 +194,9 @@ function pass<T>(
           keyScaleRows, firstKvHead * scaleStride, scaleStride,
         );
       } else {
-        read = convertTile<T>(keyRows, count, keyOffset, keyStride, kvHeads, tile, tileBytes, tileStride, keyDim, paired);
+        read = convertTile<T>(
+          keyRows, count, keyOffset, keyStride, kvHeads, tile, tileBytes, tileStride, keyDim, paired,
+        );
       }
     } else if (kvHeads > 1) {
       read = touchRows(keyRows, count, keyOffset, (kvHeads - 1) * keyStride + keyDim * sizeof<T>());
@@ -224,7 +227,9 @@ function pass<T>(
           valueScaleRows, firstKvHead * scaleStride, scaleStride,
         );
       } else {
-        read ^= convertTile<T>(valueRows, count, valueOffset, valueStride, kvHeads, tile, tileBytes, tileStride, valueDim, paired);
+        read ^= convertTile<T>(
+          valueRows, count, valueOffset, valueStride, kvHeads, tile, tileBytes, tileStride, valueDim, paired,
+        );
       }
     } else if (!convertsValues && kvHeads > 1) {
       read ^= touchRows(valueRows, count, valueOffset, (kvHeads - 1) * valueStride + valueDim * sizeof<T>());
@@ -267,7 +272,9 @@ function headScale(p: usize, scales: usize, kvHead: i32): f32 {
   return table == 0 ? 1 : load<f32>(table + kvHead * 4);
 }
 
-/** Pointers to KV head 0 of `count` rows of a cache (KEY, VALUE, or the scales of either) from local index `first` on. */
+/**
+ * Pointers to KV head 0 of `count` rows of a cache (KEY, VALUE, or the scales of either) from local index `first` on.
+ */
 function findRows(p: usize, cache: usize, sequence: i32, first: i32, count: i32, rows: usize): void {
   const blockSize = load<i32>(p, BLOCK_SIZE);
   const base: usize = load<u32>(p + cache);

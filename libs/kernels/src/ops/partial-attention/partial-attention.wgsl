@@ -1,9 +1,9 @@
 // Attention of a group of query rows over a split of one sequence's keys (split-KV flash decoding).
 //
-// Grid: (item, split, KV head, row group), row groups innermost: those of one split read the same keys at the same time,
-// and all KV heads of a split together read memory that lies together.
-// An item is some query tokens of one sequence; its rows are (token, query head of the KV head); a workgroup takes up to
-// ROWS of them and the local key indexes [split * split_keys, (split + 1) * split_keys) that one of its tokens sees.
+// Grid: (item, split, KV head, row group), row groups innermost: those of one split read the same keys at the same
+// time, and all KV heads of a split together read memory that lies together. An item is some query tokens of one
+// sequence; its rows are (token, query head of the KV head); a workgroup takes up to ROWS of them and the local key
+// indexes [split * split_keys, (split + 1) * split_keys) that one of its tokens sees.
 // Ownership: LANES threads hold one key row at a time between them (a "team"); TEAMS teams work on keys of a tile of
 // TILE = TEAMS * KEYS keys, each with its own online softmax; the teams are folded at the end, in team order. Every
 // element of K and V that a workgroup loads serves all its ROWS query rows. Of a team's SCORES scores (row r, key k at
@@ -14,17 +14,19 @@
 // their absolute index: a row's result does not depend on where its item's keys begin. Places of a tile beyond the
 // item's keys load its nearest key instead, with weight and values 0; keys that a row does not see are never added to
 // it (selected away, not multiplied by 0). No float is infinite: a running maximum starts at LOWEST, and -inf leaves as
-// a bit pattern. A visible score that is not finite (told by its bits) counts as LOWEST and makes the row's sum NaN, and so its output
-// and LSE. Weights of keys that a row does not see are HIDDEN where values are added.
+// a bit pattern. A visible score that is not finite (told by its bits) counts as LOWEST and makes the row's sum NaN,
+// and so its output and LSE. Weights of keys that a row does not see are HIDDEN where values are added.
 //
 // Before this text come, as constants: THREADS, LANES, TEAMS, KEYS, TILE, ROWS, ROW_SLOTS (ROWS up to a power of two),
-// SCORES (KEYS * ROW_SLOTS), OWN, OWN_ROWS and OWN_KEYS (rows that a lane's own scores belong to, and keys of each), SPREAD (lanes that own the same),
-// ROW_LANES (lanes that own a row's scores), SPLIT (write partial results), SEVERAL_TOKENS (rows may see different
-// keys), SOFTCAP, SINKS (rows have sinks, which join where the splits end), QUANTISED (KV heads have scales), ROW_SCALES (rows of keys and values have scales), KEY_DIM, VALUE_DIM, CHUNK (elements of a key that one load takes), CHUNK_VECTORS, KEY_CHUNKS and
-// VALUE_CHUNKS (per row), KEY_ROUNDS and VALUE_ROUNDS (chunks per lane), KEY_VECTORS and VALUE_VECTORS (vec4f per lane),
-// BLOCK_SIZE;
-// as code: query_vector, fetch_key, decoded_key, fetch_value, decoded_value; with ROW_SCALES key_scale_at and value_scale_at; own_scores, all_scores, all_rows,
-// row_maximum, row_sum (see team-exchange.ts); PLACE and its parameter. Loops marked `unroll` are written out.
+// SCORES (KEYS * ROW_SLOTS), OWN, OWN_ROWS and OWN_KEYS (rows that a lane's own scores belong to, and keys of each),
+// SPREAD (lanes that own the same), ROW_LANES (lanes that own a row's scores), SPLIT (write partial results),
+// SEVERAL_TOKENS (rows may see different keys), SOFTCAP, SINKS (rows have sinks, which join where the splits end),
+// QUANTISED (KV heads have scales), ROW_SCALES (rows of keys and values have scales), KEY_DIM, VALUE_DIM, CHUNK
+// (elements of a key that one load takes), CHUNK_VECTORS, KEY_CHUNKS and VALUE_CHUNKS (per row), KEY_ROUNDS and
+// VALUE_ROUNDS (chunks per lane), KEY_VECTORS and VALUE_VECTORS (vec4f per lane), BLOCK_SIZE; as code: query_vector,
+// fetch_key, decoded_key, fetch_value, decoded_value; with ROW_SCALES key_scale_at and value_scale_at; own_scores,
+// all_scores, all_rows, row_maximum, row_sum (see team-exchange.ts); PLACE and its parameter. Loops marked `unroll` are
+// written out.
 
 // In the place of a weight.
 const HIDDEN = -1.0;

@@ -11,8 +11,8 @@ function twice(bits: v128): v128 {
 }
 
 /**
- * One row of unit stride. `paired` (16-bit dtypes, multiples of eight columns): of eight columns, those of even number before
- * those of odd number, which are found without taking a vector apart. Dot products do not mind; see `unpaired`.
+ * One row of unit stride. `paired` (16-bit dtypes, multiples of eight columns): of eight columns, those of even number
+ * before those of odd number, which are found without taking a vector apart. Dot products do not mind; see `unpaired`.
  */
 export function convertRow<T>(source: usize, target: usize, dim: i32, paired: bool): void {
   if (sizeof<T>() == 2 && paired) {
@@ -154,9 +154,9 @@ function storeI8(bytes: v128, target: usize, scales: bool, scale: f32): void {
 }
 
 /**
- * Sixteen e4m3 as f32. The upper 16 bits of such an f32 are all it has: both their bytes are found by shifts, or for the
- * sixteen smallest magnitudes, some of them subnormal, in a table. (Multiplying shifted bits is shorter, but slow where they
- * make subnormal f32 numbers.)
+ * Sixteen e4m3 as f32. The upper 16 bits of such an f32 are all it has: both their bytes are found by shifts, or for
+ * the sixteen smallest magnitudes, some of them subnormal, in a table. (Multiplying shifted bits is shorter, but slow
+ * where they make subnormal f32 numbers.)
  */
 // @ts-ignore: decorator
 @inline

@@ -1,4 +1,5 @@
-// Numbers that a kernel multiplies scores by, or that join them: what f32 can hold of them, with every factor on the way.
+// Numbers that a kernel multiplies scores by, or that join them: what f32 can hold of them, with every factor on the
+// way.
 import { ArgumentError, describe } from "@lockstep/tensor";
 
 /** The smallest normal f32. GPUs may take anything smaller for 0. */

@@ -1,5 +1,5 @@
-// One step of the online softmax: a tile's scores, in units of ln 2, become weights relative to the new maximum. A visible score that is
-// not finite makes the row's sum NaN, and with it its LSE and output.
+// One step of the online softmax: a tile's scores, in units of ln 2, become weights relative to the new maximum. A
+// visible score that is not finite makes the row's sum NaN, and with it its LSE and output.
 
 import { exp2Negative4, tanh4 } from "../../wasm/math.as";
 

@@ -26,15 +26,16 @@ diagnostic(off, chromium.subgroup_matrix_uniformity);`;
 /**
  * WGSL for 16-bit tiles in workgroup memory and for products of them, one per subgroup of 32 threads. A left matrix is
  * [16, 16], a right one [16, tileRows], a result [16, tileRows] in f32. Places count elements; memory holds
- * - keys [.., KEY_PITCH]: `store_key_word(word, value)` of 8 bytes, `key_fragment(place, thread) -> Left` of 16 keys' columns
+ * - keys [.., KEY_PITCH]: `store_key_word(word, value)` of 8 bytes, `key_fragment(place, thread) -> Left` of 16 keys'
+ *   columns
  * - values [.., VALUE_PITCH]: `store_value_word`, `value_fragment(place, thread) -> Left` of 16 columns of 16 keys
  * - queries, in the keys' memory: `query_fragment(place, thread) -> Right` of tileRows rows
  * - weights [.., WEIGHT_PITCH]: `store_weight_word(word, value)`, `weight_fragment(place, thread) -> Right`
  * - `scratch`, f32, a result's columns one after another: `store_result(place, pitch, result, thread)`, `load_result`;
- *   `store_sums`, the same to `out`
- * and `multiply_add(left, right, result, thread) -> Result`. Also `row_maximum(value, thread)` and `row_sum` over
- * `lanesPerRow` consecutive threads, `packed(vec4f) -> vec2u` in f16, and `rounded2`, `rounded4` to f16's digits (in integers: a driver may
- * take a conversion there and back for nothing). All in uniform control flow.
+ *   `store_sums`, the same to `out` and `multiply_add(left, right, result, thread) -> Result`. Also `row_maximum(value,
+ *   thread)` and `row_sum` over `lanesPerRow` consecutive threads, `packed(vec4f) -> vec2u` in f16, and `rounded2`,
+ *   `rounded4` to f16's digits (in integers: a driver may take a conversion there and back for nothing). All in uniform
+ *   control flow.
  */
 export function matrixOperations(units: MatrixUnits, sizes: MatrixSizes): string {
   return [units === "native" ? native(sizes) : emulated(sizes), PACKING].join("\n");
@@ -115,7 +116,9 @@ function storeHalves(memory: string, place: string, word: string): string {
   ${memory}[${place} + 1u] = bitcast<vec2<f16>>(${word}).y;`;
 }
 
-/** Of a result, thread i of a subgroup holds `held` elements of column i / (16 / held); of a right matrix, that column. */
+/**
+ * Of a result, thread i of a subgroup holds `held` elements of column i / (16 / held); of a right matrix, that column.
+ */
 function emulated(sizes: MatrixSizes): string {
   const { tileRows, lanesPerRow, keyWords, valueWords, weightWords, scratchFloats } = sizes;
   const held = tileRows / 2;

@@ -19,7 +19,9 @@ export interface Ownership {
   readonly rowLanes: number;
 }
 
-/** Shares scores out evenly: with more of them than lanes each lane owns some, with fewer several lanes own the same. */
+/**
+ * Shares scores out evenly: with more of them than lanes each lane owns some, with fewer several lanes own the same.
+ */
 export function scoreOwnership({ lanes, keys, rowSlots }: TeamScores): Ownership {
   const scores = keys * rowSlots;
   const own = Math.max(1, scores / lanes);
@@ -81,8 +83,8 @@ function distances(from: number, to: number): number[] {
 }
 
 /**
- * Sums SCORES values over the lanes: at distances LANES / 2, ..., 1 a lane keeps the half of its values that it will own
- * and adds its partner's; once one is left, both keep it. So n values cost about n exchanges, not n * log2(LANES).
+ * Sums SCORES values over the lanes: at distances LANES / 2, ..., 1 a lane keeps the half of its values that it will
+ * own and adds its partner's; once one is left, both keep it. So n values cost about n exchanges, not n * log2(LANES).
  */
 function halvings(lanes: number, scores: number): string {
   const lines: string[] = [];

@@ -7,8 +7,9 @@ import { touchRows } from "./touch.as";
 const NEAR_KEYS: i32 = 16;
 
 /**
- * `rows` points to `count` addresses of rows; KV heads lie `headStride` bytes apart in them, the first of `kvHeads` at `offset`.
- * Its keys go to `tile`, `tileBytes` apart, those of the next head `tileStride` further, and so on. The result is that of touchRows.
+ * `rows` points to `count` addresses of rows; KV heads lie `headStride` bytes apart in them, the first of `kvHeads` at
+ * `offset`. Its keys go to `tile`, `tileBytes` apart, those of the next head `tileStride` further, and so on. The
+ * result is that of touchRows.
  */
 export function convertTile<T>(
   rows: usize,
@@ -38,8 +39,9 @@ export function convertTile<T>(
 }
 
 /**
- * The same for rows of 8-bit elements with a scale each, which they are multiplied by. `scales` points to `count` addresses of the
- * f32 of KV head 0; those of the heads lie `scaleStride` bytes apart, the first of `kvHeads` at `scaleOffset`.
+ * The same for rows of 8-bit elements with a scale each, which they are multiplied by. `scales` points to `count`
+ * addresses of the f32 of KV head 0; those of the heads lie `scaleStride` bytes apart, the first of `kvHeads` at
+ * `scaleOffset`.
  */
 export function convertScaledTile<T>(
   rows: usize,

@@ -1,11 +1,14 @@
 // Adds a tile's weighted values: O[row] = O[row] * rescale + sum over the keys a row sees of weight * value.
 //
-// Four rows by eight columns at a time: eight vectors of sums in registers, six loads for sixteen operations. The weights of four
-// rows are spread out first, each as a vector of its own, since every eight columns want them so.
+// Four rows by eight columns at a time: eight vectors of sums in registers, six loads for sixteen operations. The
+// weights of four rows are spread out first, each as a vector of its own, since every eight columns want them so.
 
 import { SCORE_STRIDE } from "./scores.as";
 
-/** Bytes from one row of spread-out weights to the next: at most 128 keys, and 16 more so that rows spread over the cache. */
+/**
+ * Bytes from one row of spread-out weights to the next: at most 128 keys, and 16 more so that rows spread over the
+ * cache.
+ */
 export const SPREAD_STRIDE: usize = 2064;
 
 // @ts-ignore: decorator
@@ -55,8 +58,10 @@ export function weightedSum(
       const rowStop = load<i32>(state + index * 20, 16);
       const rowWeights = weights + index * <i32>SCORE_STRIDE;
       const rowOut = out + index * rowBytes;
-      if (first >= stop) oneRow(rowWeights, valueRows, offset, rowFirst, rowStop, rowOut, rowBytes, load<f32>(state + index * 20, 8));
-      else {
+      if (first >= stop) {
+        const factor = load<f32>(state + index * 20, 8);
+        oneRow(rowWeights, valueRows, offset, rowFirst, rowStop, rowOut, rowBytes, factor);
+      } else {
         if (rowFirst < first) oneRow(rowWeights, valueRows, offset, rowFirst, first, rowOut, rowBytes, 1);
         if (stop < rowStop) oneRow(rowWeights, valueRows, offset, stop, rowStop, rowOut, rowBytes, 1);
       }
@@ -208,7 +213,8 @@ function oneRow(
   for (; at < rowBytes; at += 16) {
     let a = f32x4.splat(0);
     for (let key = first * 4; key < stop * 4; key += 4) {
-      a = multiplyAdd(a, f32x4.splat(load<f32>(weights + key)), v128.load(<usize>load<u32>(valueRows + key) + offset + at));
+      const value = v128.load(<usize>load<u32>(valueRows + key) + offset + at);
+      a = multiplyAdd(a, f32x4.splat(load<f32>(weights + key)), value);
     }
     v128.store(out + at, multiplyAdd(a, r, v128.load(out + at)));
   }

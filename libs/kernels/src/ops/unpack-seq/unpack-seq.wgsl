@@ -1,11 +1,12 @@
 // Unpacks a padded batch into sequences that lie one after another. Bits are moved, never interpreted.
 //
-// Grid: one workgroup per sequence and LOADS * THREADS units of its rows (padding included), which lie one after another
-// on both sides.
+// Grid: one workgroup per sequence and LOADS * THREADS units of its rows (padding included), which lie one after
+// another on both sides.
 // Ownership: a thread owns LOADS whole units of out: 16 bytes, a word, or a smaller element stored by atomics.
 // Memory traffic: every unit that is no padding once in and once out.
 //
-// Before this text come: THREADS, LOADS; Unit, load_packed, store_out (in units). Loops marked `unroll` are written out.
+// Before this text come: THREADS, LOADS; Unit, load_packed, store_out (in units). Loops marked `unroll` are written
+// out.
 
 struct Params {
   workgroups: u32,

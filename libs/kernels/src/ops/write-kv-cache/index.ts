@@ -9,15 +9,15 @@ import { type SlotPlan, slotsOf } from "./slot-plan.ts";
  * floor(slot / blockSize), offset slot mod blockSize; slot -1 means "not stored here" and is skipped. Values are
  * rounded to the cache's dtype, to nearest, ties to even. Nothing else in the cache changes.
  *
- * A quantised cache (f8e4m3, i8) stores x times the f32 number nearest to 1 / scale, the product rounded to f32 and then to
- * the cache's dtype, to nearest, ties to even, saturating; a product that is NaN or
- * infinite becomes NaN in f8e4m3. i8 has no NaN: it stores 0, and infinities saturate, so callers look first (`DcpAttention` does). Rows that
+ * A quantised cache (f8e4m3, i8) stores x times the f32 number nearest to 1 / scale, the product rounded to f32 and
+ * then to the cache's dtype, to nearest, ties to even, saturating; a product that is NaN or infinite becomes NaN in
+ * f8e4m3. i8 has no NaN: it stores 0, and infinities saturate, so callers look first (`DcpAttention` does). Rows that
  * come in the cache's own dtype are moved as they are, bit for bit, and take no scales.
  *
- * With `keyScaleCache` and `valueScaleCache` every row (a token and KV head) has a scale of its own, which is found here and
- * stored beside it: the row's largest finite magnitude divided by 448 (f8e4m3) or 127 (i8), rounded toward 0 in f32; at least
- * 2^-100. A row of zeros stands for zeros. Rows whose scales are known are moved with two calls: the elements, then the scales
- * as a cache of f32 rows of one column.
+ * With `keyScaleCache` and `valueScaleCache` every row (a token and KV head) has a scale of its own, which is found
+ * here and stored beside it: the row's largest finite magnitude divided by 448 (f8e4m3) or 127 (i8), rounded toward 0
+ * in f32; at least 2^-100. A row of zeros stands for zeros. Rows whose scales are known are moved with two calls: the
+ * elements, then the scales as a cache of f32 rows of one column.
  * Source: `reshape_and_cache` of vLLM.
  */
 export interface WriteKvCacheArgs {
@@ -25,7 +25,9 @@ export interface WriteKvCacheArgs {
   readonly key: Operand;
   /** Values [T, Hkv, Dv] of key's dtype. Left out for MLA, whose values are columns of the keys. */
   readonly value?: Operand;
-  /** Slot of each of the T tokens, or -1, no slot twice; or such slots that were checked before, once for all layers. */
+  /**
+   * Slot of each of the T tokens, or -1, no slot twice; or such slots that were checked before, once for all layers.
+   */
   readonly slotMapping: ArrayLike<number> | SlotPlan;
   /** Key cache [numBlocks, blockSize, Hkv, Dk], f32, f16, bf16, f8e4m3 or i8; the last dimension has stride 1. */
   readonly keyCache: Operand;
@@ -35,7 +37,9 @@ export interface WriteKvCacheArgs {
   readonly keyScale?: KvScale;
   /** The same of valueCache. */
   readonly valueScale?: KvScale;
-  /** Where the scale of every row of a quantised keyCache goes [numBlocks, blockSize, Hkv, 1], f32; instead of keyScale. */
+  /**
+   * Where the scale of every row of a quantised keyCache goes [numBlocks, blockSize, Hkv, 1], f32; instead of keyScale.
+   */
   readonly keyScaleCache?: Operand;
   /** The same of valueCache. Given or left out like keyScaleCache. */
   readonly valueScaleCache?: Operand;
@@ -45,7 +49,10 @@ export interface WriteKvCacheArgs {
 export interface WriteKvCachePlan {
   /** Slot of each token, or -1. */
   readonly slots: ArrayLike<number>;
-  /** Factor on each head's keys and values before they are rounded; undefined when they are only moved or rounded, or rows have scales. */
+  /**
+   * Factor on each head's keys and values before they are rounded; undefined when they are only moved or rounded, or
+   * rows have scales.
+   */
   readonly keyFactors: Float32Array | undefined;
   readonly valueFactors: Float32Array | undefined;
 }

@@ -1,11 +1,15 @@
 // Scatters rows of new keys (or values) into a paged cache of 8-bit elements.
 //
-// Grid: one workgroup per THREADS units of the rows [T, Hkv, D]; a unit is four elements, or one where rows are not aligned.
-// Ownership: a thread owns one unit of the cache: a word, or a byte stored by atomics that leave the rest of its word alone.
+// Grid: one workgroup per THREADS units of the rows [T, Hkv, D]; a unit is four elements, or one where rows are not
+// aligned.
+// Ownership: a thread owns one unit of the cache: a word, or a byte stored by atomics that leave the rest of its word
+// alone.
 // Memory traffic: every row that is stored here once in and once out, the slot mapping once in.
-// Numerical contract: element times factor in f32, rounded to nearest, ties to even, saturating; in e4m3 what is not finite is NaN.
+// Numerical contract: element times factor in f32, rounded to nearest, ties to even, saturating; in e4m3 what is not
+// finite is NaN.
 //
-// Before this text come: THREADS, HEADS, ROW_UNITS (units per head), BLOCK_SIZE; load_rows, store_cache (in units), packed.
+// Before this text come: THREADS, HEADS, ROW_UNITS (units per head), BLOCK_SIZE; load_rows, store_cache (in units),
+// packed.
 
 struct Params {
   units: u32,
@@ -38,6 +42,7 @@ fn quantise_kv(
   if (slot == NOT_STORED_HERE) { return; }
   let head = (unit / ROW_UNITS) % HEADS;
   let factor = bitcast<f32>(words[params.tokens + head]);
-  let row = (slot / BLOCK_SIZE) * params.block_stride + (slot % BLOCK_SIZE) * params.slot_stride + head * params.head_stride;
+  let slot_at = (slot / BLOCK_SIZE) * params.block_stride + (slot % BLOCK_SIZE) * params.slot_stride;
+  let row = slot_at + head * params.head_stride;
   store_cache(params.cache_first + row + unit % ROW_UNITS, packed(load_rows(params.rows_first + unit), factor));
 }

@@ -1,15 +1,18 @@
-// Scatters rows of new keys (or values) into a paged cache of 8-bit elements, each with a scale of its own, which is found here.
+// Scatters rows of new keys (or values) into a paged cache of 8-bit elements, each with a scale of its own, which is
+// found here.
 //
-// Grid: one workgroup per row (token, KV head) of [T, Hkv, D]; a unit is four elements, or one where rows are not aligned.
-// Ownership: thread i takes units i, i + THREADS, ... of the row; single bytes are stored by atomics that leave the rest of their
-// word alone. Thread 0 stores the scale.
-// Memory traffic: every row that is stored here twice in (the second time from the cache) and once out, its scale once out.
-// Numerical contract: that of row-scales.ts, and of quantise-kv.wgsl with the inverse of the scale, rounded to nearest, as the
-// factor. Scale and inverse are found in integers: WGSL does not promise how a quotient is rounded.
+// Grid: one workgroup per row (token, KV head) of [T, Hkv, D]; a unit is four elements, or one where rows are not
+// aligned.
+// Ownership: thread i takes units i, i + THREADS, ... of the row; single bytes are stored by atomics that leave the
+// rest of their word alone. Thread 0 stores the scale.
+// Memory traffic: every row that is stored here twice in (the second time from the cache) and once out, its scale once
+// out.
+// Numerical contract: that of row-scales.ts, and of quantise-kv.wgsl with the inverse of the scale, rounded to nearest,
+// as the factor. Scale and inverse are found in integers: WGSL does not promise how a quotient is rounded.
 //
-// Before this text come: THREADS (a power of two), HEADS, ROW_UNITS (units per row), BLOCK_SIZE; DIVISOR, SHIFT and DROP: the
-// dtype's largest number is DIVISOR * 2^(DROP - SHIFT), and 2^SHIFT / DIVISOR lies between 1 and 2; load_rows, store_cache (in
-// units), largest_of (the magnitude bits of a unit's largest finite element), packed.
+// Before this text come: THREADS (a power of two), HEADS, ROW_UNITS (units per row), BLOCK_SIZE; DIVISOR, SHIFT and
+// DROP: the dtype's largest number is DIVISOR * 2^(DROP - SHIFT), and 2^SHIFT / DIVISOR lies between 1 and 2;
+// load_rows, store_cache (in units), largest_of (the magnitude bits of a unit's largest finite element), packed.
 
 struct Params {
   rows: u32,
@@ -34,7 +37,8 @@ const SMALLEST = 0x0d800000u;
 
 var<workgroup> largest: array<u32, THREADS>;
 
-// Bits of the f32 with these bits (finite, not negative) divided by the dtype's largest number, rounded toward 0; at least 2^-100.
+// Bits of the f32 with these bits (finite, not negative) divided by the dtype's largest number, rounded toward 0; at
+// least 2^-100.
 fn scale_of(bits: u32) -> u32 {
   let exponent = bits >> 23u;
   if (exponent < 16u) { return SMALLEST; }
@@ -86,8 +90,11 @@ fn quantise_rows(
   let block = slot / BLOCK_SIZE;
   let place = slot % BLOCK_SIZE;
   let head = row % HEADS;
-  let cache_at = params.cache_first + block * params.block_stride + place * params.slot_stride + head * params.head_stride;
-  for (var unit = thread; unit < ROW_UNITS; unit += THREADS) { store_cache(cache_at + unit, packed(load_rows(row_at + unit), factor)); }
+  let slot_at = params.cache_first + block * params.block_stride + place * params.slot_stride;
+  let cache_at = slot_at + head * params.head_stride;
+  for (var unit = thread; unit < ROW_UNITS; unit += THREADS) {
+    store_cache(cache_at + unit, packed(load_rows(row_at + unit), factor));
+  }
   if (thread == 0u) {
     scales[params.scale_first + block * params.scale_block_stride + place * params.scale_slot_stride
       + head * params.scale_head_stride] = scale;

@@ -13,8 +13,8 @@ function finiteSizes(values: v128): v128 {
 }
 
 /**
- * The largest finite magnitude of a row of `columns` elements S, `stride` bytes apart, divided by the largest number of T (u8
- * for e4m3, i8) and rounded toward 0; at least 2^-100.
+ * The largest finite magnitude of a row of `columns` elements S, `stride` bytes apart, divided by the largest number of
+ * T (u8 for e4m3, i8) and rounded toward 0; at least 2^-100.
  */
 export function rowScale<S, T>(source: usize, stride: u32, columns: i32): f32 {
   let most = f32x4.splat(0);

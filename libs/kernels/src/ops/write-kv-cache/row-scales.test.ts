@@ -1,4 +1,5 @@
-// Laws of scales of rows, on every backend: what is stored is as near as the dtype allows, and says so of what is not finite.
+// Laws of scales of rows, on every backend: what is stored is as near as the dtype allows, and says so of what is not
+// finite.
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { Arena, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
 import fc from "fast-check";

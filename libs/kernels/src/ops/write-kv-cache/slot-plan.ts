@@ -4,8 +4,8 @@ import { expectList } from "../../operand.ts";
 import { checkPagedCacheSize, type PagedCacheSize } from "../../kv/paged-cache-size.ts";
 
 /**
- * Slots that were checked for caches of a size, to be given to `writeKvCache` as the `slotMapping` of every layer. Keeps a copy: what it
- * was made from may change.
+ * Slots that were checked for caches of a size, to be given to `writeKvCache` as the `slotMapping` of every layer.
+ * Keeps a copy: what it was made from may change.
  */
 export class SlotPlan {
   readonly #slots: Int32Array;

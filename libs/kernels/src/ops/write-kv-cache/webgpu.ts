@@ -118,8 +118,8 @@ function quantiseByRow(recorder: Recorder, rows: Operand, slots: Region, cache: 
 }
 
 /**
- * Operands of floats and of bytes, `packed(bits, factor)`: a unit's elements times `factor`, as one word, and `largest_of(bits)`:
- * the magnitude bits of the largest element that is finite, in f32; 0 for none.
+ * Operands of floats and of bytes, `packed(bits, factor)`: a unit's elements times `factor`, as one word, and
+ * `largest_of(bits)`: the magnitude bits of the largest element that is finite, in f32; 0 for none.
  */
 function quantised(from: FloatDType, to: "f8" | "i8", unit: 1 | 4): string[] {
   const lanes = unit === 1 ? ["bits"] : ["x", "y", "z", "w"].map((lane) => `bits.${lane}`);

@@ -1,12 +1,13 @@
 // writeKvCache on the shared heap, for keys or for values.
 //
 // Grid: one thread walks tokens, then KV heads. Traffic: reads every stored row once, writes it once.
-// Numerics: rounds to the cache's dtype, to nearest, ties to even; equal dtypes move bit for bit. 8-bit caches saturate, and
-// elements are multiplied first: by their head's factor, or by the inverse of their row's scale, which is found and stored here.
+// Numerics: rounds to the cache's dtype, to nearest, ties to even; equal dtypes move bit for bit. 8-bit caches
+// saturate, and elements are multiplied first: by their head's factor, or by the inverse of their row's scale, which is
+// found and stored here.
 //
 // `view` is 17 u32: source pointer, its token, head and column strides, cache pointer, its block, offset and head
-// strides (strides in bytes), tokens, heads, columns, block size, pointer to the heads' factors, pointer to the scales of rows
-// (0 for none), their block, offset and head strides. `slots` holds one i32 per token.
+// strides (strides in bytes), tokens, heads, columns, block size, pointer to the heads' factors, pointer to the scales
+// of rows (0 for none), their block, offset and head strides. `slots` holds one i32 per token.
 
 import { BF16, F16, F8, I8, load1, load4, store1, store4, store8 } from "../../wasm/dtype.as";
 import { rowScale } from "./row-scale.as";

@@ -7,8 +7,8 @@
 // Memory traffic: every row that is stored here once in and once out, the slot mapping once in.
 // Numerical contract: bit for bit when the dtypes agree, else rounded to nearest, ties to even, in integers.
 //
-// Before this text come: THREADS, LOADS, HEADS, ROW_UNITS (units per head), BLOCK_SIZE, PAIRED; Loaded,
-// load_rows, store_cache, load_other_rows, store_other_cache (in units), converted. Loops marked `unroll` are written out.
+// Before this text come: THREADS, LOADS, HEADS, ROW_UNITS (units per head), BLOCK_SIZE, PAIRED; Loaded, load_rows,
+// store_cache, load_other_rows, store_other_cache (in units), converted. Loops marked `unroll` are written out.
 
 // Where rows and their cache lie, in units.
 struct Places {
