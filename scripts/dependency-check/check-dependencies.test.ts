@@ -19,11 +19,12 @@ import { EXCEPTIONS } from "./exceptions.ts";
 setDefaultTimeout(120_000);
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
-const copy = mkdtempSync(join(tmpdir(), "lockstep-dependencies-"));
+let copy = "";
 afterAll(() => rmSync(copy, { recursive: true }));
 
 beforeAll(() => {
   installTool();
+  copy = mkdtempSync(join(tmpdir(), "lockstep-dependencies-"));
   const isSource = (path: string): boolean =>
     !/\/(node_modules|build|model|goldens)$/.test(path) || /\/src\//.test(path);
   for (const folder of ["libs", "apps", "tests", "bench", "scripts"]) {
