@@ -13,7 +13,8 @@ import { Submitter } from "./submitter.ts";
 import { Verdicts } from "./verdicts.ts";
 import { workgroupGrid } from "./workgroup-grid.ts";
 
-const MOST_PENDING_COMMANDS = 256;
+/** More would leave the GPU idle while a step of many layers is recorded; fewer would cost a submission each. */
+const MOST_PENDING_COMMANDS = 16;
 /** From so many bytes on, an operand is not gathered before the submission. */
 const LATE_BYTES = 65536;
 const UNUSED: Readonly<PoolUse> = { upload: 0, result: 0, scratch: 0 };
