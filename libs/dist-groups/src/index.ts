@@ -1,6 +1,6 @@
 export { registerErrorClass } from "@lockstep/tensor";
 export type { AgreedFields, AgreedValue } from "./collectives/agreed-options.ts";
-export { chunkStart, type HeadRange, headRange } from "./layout/chunk-rule.ts";
+export type { CollectiveOptions } from "./collectives/options.ts";
 export {
   CallInterrupted,
   CallTimeout,
@@ -20,12 +20,11 @@ export {
   WorldClosed,
   WorldStartFailed,
 } from "./errors/errors.ts";
-export { formatFlightRecord } from "./flight-record/flight-record.ts";
-export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/flight-types.ts";
-export { type ParallelGroups, type ParallelSizes, parallelGroups } from "./layout/parallel-groups.ts";
 export { fromPlainError, type PlainError, toPlainError } from "./errors/plain-error.ts";
+export { formatFlightRecord } from "./flight-record/flight-record.ts";
 export type { AsyncProcessGroup, GroupCounters, ProcessGroup } from "./group/process-group.ts";
-export type { CollectiveOptions } from "./collectives/options.ts";
+export { chunkStart, type HeadRange, headRange } from "./layout/chunk-rule.ts";
+export { type ParallelGroups, type ParallelSizes, parallelGroups } from "./layout/parallel-groups.ts";
 export type {
   MethodArguments,
   MethodName,
@@ -38,6 +37,7 @@ export type {
 } from "./rank/rank-context.ts";
 export { KernelsNotBuilt } from "./reduction/reduce.ts";
 export type { Reduction } from "./wire/collective-header.ts";
+export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/flight-types.ts";
 export type { RenewedGroup } from "./world/group-lifecycle.ts";
 export {
   type CallOptions,
@@ -45,6 +45,6 @@ export {
   openWorld,
   World,
   type WorldError,
-  worldLayer,
   type WorldOptions,
+  worldLayer,
 } from "./world/world.ts";

@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { ArgumentError, HeapExhausted, LockstepError, registerErrorClass } from "@lockstep/tensor";
+import { ERROR_RECORD_WORDS, readErrorRecord, writeErrorRecord } from "./error-record.ts";
 import {
   CallTimeout,
   CollectiveMismatch,
@@ -10,7 +11,6 @@ import {
   WorldStartFailed,
 } from "./errors.ts";
 import { fromPlainError, toPlainError } from "./plain-error.ts";
-import { ERROR_RECORD_WORDS, readErrorRecord, writeErrorRecord } from "./error-record.ts";
 
 const timeout = new CollectiveTimeout("dcp", "allGather", 7, [1, 3], 250);
 

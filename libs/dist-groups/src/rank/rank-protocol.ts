@@ -2,7 +2,6 @@
 
 import type { PlainError } from "../errors/plain-error.ts";
 import type { GroupSettings } from "../group/group-settings.ts";
-import type { ControlBlockPlace } from "../transport/shared-memory/control-block.ts";
 
 /** A range of the world's memory. */
 export interface MemoryRange {
@@ -11,7 +10,10 @@ export interface MemoryRange {
 }
 
 /** What a rank needs to join a group. */
-export interface GroupDescriptor extends GroupSettings, ControlBlockPlace {}
+export interface GroupDescriptor extends GroupSettings {
+  /** Where the transport has it: see `HostGroup.place`. */
+  readonly place: unknown;
+}
 
 /** What a rank needs to start. */
 export interface RankConfiguration {
@@ -22,10 +24,8 @@ export interface RankConfiguration {
   readonly memory: WebAssembly.Memory;
   readonly memoryId: string;
   readonly heap: MemoryRange;
-  /** Byte offset of the world's status block. */
-  readonly statusOffset: number;
-  /** When the world opened, by the host's `Date.now()`. */
-  readonly openedAt: number;
+  /** What the rank's end of the transport needs: see `HostTransport.invitation`. */
+  readonly transport: unknown;
   readonly reduceKernels: WebAssembly.Module;
   /** Groups that this rank belongs to. */
   readonly groups: readonly GroupDescriptor[];

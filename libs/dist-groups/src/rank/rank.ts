@@ -3,20 +3,20 @@
 
 import { ArgumentError, describe, SharedHeap } from "@lockstep/tensor";
 import * as Comlink from "comlink";
-import { boundBlockingWaits } from "./blocking-wait.ts";
 import { GroupAborted, RankCrashed, WorldClosed } from "../errors/errors.ts";
 import { toPlainError } from "../errors/plain-error.ts";
+import { printedValue } from "../errors/printed-value.ts";
 import { BlockingGroup } from "../group/blocking-group.ts";
 import { CollectiveRun } from "../group/collective-run.ts";
 import type { ProcessGroup } from "../group/process-group.ts";
-import { printedValue } from "../errors/printed-value.ts";
+import { instantiateReduceKernels, type ReduceKernels } from "../reduction/reduce.ts";
+import type { SharedMemoryInvitation } from "../transport/shared-memory/host-end.ts";
+import { SharedMemoryRank } from "../transport/shared-memory/rank-end.ts";
+import type { RankHealth, RankTransport } from "../transport/world-transport.ts";
+import { boundBlockingWaits } from "./blocking-wait.ts";
+import type { RankContext } from "./rank-context.ts";
 import { watchForDeath } from "./rank-death.ts";
 import type { GroupDescriptor, RankConfiguration, RankControl, Reply, StartedProgram } from "./rank-protocol.ts";
-import type { RankContext } from "./rank-context.ts";
-import { instantiateReduceKernels, type ReduceKernels } from "../reduction/reduce.ts";
-import { SharedMemoryTransport } from "../transport/shared-memory/shared-memory-transport.ts";
-import { RankStatus } from "../transport/shared-memory/rank-status.ts";
-import { openWaiting, type Waiting } from "../transport/shared-memory/waiting.ts";
 
 const HEARTBEAT_MS = 250;
 
@@ -31,8 +31,8 @@ class Rank {
   readonly rank: number;
   readonly size: number;
   readonly heap: SharedHeap;
-  readonly #status: RankStatus;
-  readonly #waiting: Waiting;
+  readonly #transport: RankTransport;
+  readonly #health: RankHealth;
   readonly #kernels: ReduceKernels;
   readonly #memberships = new Map<string, Membership>();
   readonly #releases: (() => void | Promise<void>)[] = [];
@@ -44,17 +44,18 @@ class Rank {
     this.rank = rank;
     this.size = size;
     this.heap = SharedHeap.range(memoryId, memory, heap.start, heap.bytes);
-    this.#status = new RankStatus(memory.buffer, configuration.statusOffset, size, configuration.openedAt);
-    this.#waiting = openWaiting(rank, size, configuration.cores, this.#status);
+    const invitation = configuration.transport as SharedMemoryInvitation;
+    this.#transport = new SharedMemoryRank(rank, memory.buffer, configuration.cores, invitation);
+    this.#health = this.#transport.health;
     this.#kernels = instantiateReduceKernels(configuration.reduceKernels, memory);
     for (const descriptor of configuration.groups) this.#enter(descriptor);
     watchForDeath((error) => this.#die(error), rank);
     // Elsewhere terminate() ends a worker in mid-wait.
     if ("Deno" in globalThis) {
-      const hasEnded = (): boolean => this.#status.isClosed || this.#status.hasExited(rank);
+      const hasEnded = (): boolean => this.#health.isClosed || this.#health.hasExited(rank);
       boundBlockingWaits(hasEnded, () => new WorldClosed("Atomics.wait"));
     }
-    setInterval(() => this.#status.beat(rank), HEARTBEAT_MS);
+    setInterval(() => this.#health.beat(rank), HEARTBEAT_MS);
   }
 
   /** What the program sees. */
@@ -94,10 +95,9 @@ class Rank {
   }
 
   #enter(descriptor: GroupDescriptor): void {
-    const { buffer } = this.heap;
-    const { ranks, generation } = descriptor;
-    const transport = new SharedMemoryTransport(descriptor, ranks, this.rank, buffer, this.#status, this.#waiting);
-    const run = new CollectiveRun(descriptor, transport, this.#status);
+    const { ranks, generation, place } = descriptor;
+    const transport = this.#transport.join(ranks, place);
+    const run = new CollectiveRun(descriptor, transport, this.#health);
     const group = new BlockingGroup(run, transport, this.#kernels, this.heap);
     this.#memberships.set(descriptor.name, { generation, run, group });
   }
@@ -129,7 +129,7 @@ class Rank {
   }
 
   async invoke(method: string, args: readonly unknown[], callWord: number | undefined): Promise<unknown> {
-    if (callWord !== undefined && !this.#status.beginCall(callWord)) return undefined;
+    if (callWord !== undefined && !this.#health.beginCall(callWord)) return undefined;
     const target = this.#methods[method];
     // What every object has is no method of the program, unless it is its own.
     const isInherited = target === Reflect.get(Object.prototype, method);
@@ -142,14 +142,14 @@ class Rank {
 
   /** Runs the work of a control call and turns what it throws into data; peers that wait for this rank are told. */
   async reply(what: string, work: () => unknown): Promise<Reply> {
-    this.#status.countRunning(this.rank, 1);
+    this.#health.countRunning(this.rank, 1);
     try {
       return { ok: true, value: await work() };
     } catch (error) {
       this.#leave(this.#failure(what, error));
       return { ok: false, error: toPlainError(error) };
     } finally {
-      this.#status.countRunning(this.rank, -1);
+      this.#health.countRunning(this.rank, -1);
     }
   }
 
@@ -172,12 +172,12 @@ class Rank {
 
   /** Tells peers that this rank will not take part in what they are doing. */
   #leave(crash: RankCrashed): void {
-    this.#status.leave(this.rank, crash);
+    this.#health.leave(this.rank, crash);
     for (const { run } of this.#memberships.values()) run.nudgePeers();
   }
 
   #die(error: RankCrashed): void {
-    this.#status.exit(this.rank, error);
+    this.#health.exit(this.rank, error);
     for (const { run } of this.#memberships.values()) run.abort(error);
     postMessage({ lockstep: "crashed", error: toPlainError(error) });
   }

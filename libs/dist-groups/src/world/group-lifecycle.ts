@@ -1,7 +1,6 @@
 import { ArgumentError } from "@lockstep/tensor";
 import { CallInterrupted, GroupDestroyed } from "../errors/errors.ts";
-import type { Reply } from "../rank/rank-protocol.ts";
-import type { GroupDescriptor } from "../rank/rank-protocol.ts";
+import type { GroupDescriptor, Reply } from "../rank/rank-protocol.ts";
 import { firedReason, onAbort } from "./follow-signal.ts";
 import type { GroupRegistry } from "./group-registry.ts";
 import type { RankCalls } from "./rank-calls.ts";

@@ -1,10 +1,9 @@
-import { ArgumentError, describe, type SharedHeap } from "@lockstep/tensor";
+import { ArgumentError, describe } from "@lockstep/tensor";
 import { AllToAll } from "../collectives/all-to-all.ts";
 import { readGroupFlight } from "../flight-record/flight-record.ts";
-import type { FlightRecord } from "../wire/flight-types.ts";
-import { type ControlBlockLayout, controlBlockLayout, LINE_WORDS } from "../transport/shared-memory/control-block.ts";
 import type { GroupDescriptor } from "../rank/rank-protocol.ts";
-import { abortGroup, isAborted } from "../transport/shared-memory/group-abort.ts";
+import type { HostGroup, HostTransport } from "../transport/world-transport.ts";
+import type { FlightRecord } from "../wire/flight-types.ts";
 
 /** Bytes of a staging area. */
 export const DEFAULT_STAGING_BYTES = 64 * 1024;
@@ -26,66 +25,44 @@ function defaultStagedLimits(ranks: number, cores: number): StagedLimits {
 
 interface RegisteredGroup {
   readonly descriptor: GroupDescriptor;
-  readonly layout: ControlBlockLayout;
-  readonly words: Int32Array;
+  readonly end: HostGroup;
 }
 
-/** The host's knowledge of all groups: who is in them, and where their control blocks lie. */
+/** The host's knowledge of all groups: who is in them, and its end of each. */
 export class GroupRegistry {
-  readonly #heap: SharedHeap;
+  readonly #transport: HostTransport;
   readonly #deadlineMs: number;
-  readonly #stagingBytes: number;
   readonly #stagedLimits: StagedLimits;
-  readonly #initialProgress: number;
   readonly #groups = new Set<RegisteredGroup>();
   #nextGeneration = 1;
 
-  /** `heap` is the range of the memory that control blocks are taken from. */
-  constructor(
-    heap: SharedHeap,
-    deadlineMs: number,
-    stagingBytes: number,
-    stagedLimits: StagedLimits,
-    initialProgress: number,
-  ) {
-    this.#heap = heap;
+  constructor(transport: HostTransport, deadlineMs: number, stagedLimits: StagedLimits) {
+    this.#transport = transport;
     this.#deadlineMs = deadlineMs;
-    this.#stagingBytes = stagingBytes;
     this.#stagedLimits = stagedLimits;
-    this.#initialProgress = initialProgress;
   }
 
-  /** Allocates and clears the control block of a new group. */
+  /** Makes a new group. */
   create(name: string, ranks: readonly number[]): GroupDescriptor {
-    const layout = controlBlockLayout(ranks.length, this.#stagingBytes);
-    const byteOffset = this.#heap.allocate(layout.totalWords * 4);
-    const words = new Int32Array(this.#heap.buffer, byteOffset, layout.totalWords);
-    // Staging areas and flight rings need no clearing, and stay out of resident memory until used.
-    words.fill(0, 0, layout.staging(0, 0));
-    for (let rank = 0; rank < ranks.length; rank++) {
-      words[layout.progressWord(rank)] = this.#initialProgress;
-      words[layout.flightRing(rank)] = 0;
-    }
+    const end = this.#transport.open(ranks);
     const descriptor: GroupDescriptor = {
       name,
       generation: this.#nextGeneration++,
       ranks: [...ranks],
-      byteOffset,
-      stagingBytes: this.#stagingBytes,
+      place: end.place,
       ...this.#stagedLimits,
-      initialProgress: this.#initialProgress,
       deadlineMs: this.#deadlineMs,
     };
-    this.#groups.add({ descriptor, layout, words });
+    this.#groups.add({ descriptor, end });
     return descriptor;
   }
 
-  /** Gives a group's control block back. Only when every rank of it has retired it. */
+  /** Gives back what a group holds. Only when every rank of it has retired it. */
   release(descriptor: GroupDescriptor): void {
     for (const group of this.#groups) {
       if (group.descriptor !== descriptor) continue;
       this.#groups.delete(group);
-      this.#heap.release(descriptor.byteOffset);
+      group.end.release();
     }
   }
 
@@ -103,21 +80,19 @@ export class GroupRegistry {
 
   /** What every group's ranks have done of late. */
   flightRecord(takenAtMs: number): FlightRecord {
-    const groups = [...this.#groups].map(({ descriptor, layout, words }) =>
-      readGroupFlight(descriptor, words, layout.flightRing),
+    const groups = [...this.#groups].map(({ descriptor, end }) =>
+      readGroupFlight(descriptor, end.words, end.flightRing),
     );
     return { takenAtMs, groups };
   }
 
   isAborted(descriptor: GroupDescriptor): boolean {
-    return [...this.#groups].some((group) => group.descriptor === descriptor && isAborted(group.words, group.layout));
+    return [...this.#groups].some((group) => group.descriptor === descriptor && group.end.isAborted);
   }
 
   /** Aborts one group. */
   abortGroup(descriptor: GroupDescriptor, cause: Error): void {
-    for (const { descriptor: other, layout, words } of this.#groups) {
-      if (other === descriptor) abortGroup(words, layout, layout.size, cause);
-    }
+    for (const { descriptor: other, end } of this.#groups) if (other === descriptor) end.abort(cause);
   }
 
   /** Groups that are aborted, without those that a living group of the same name has taken the place of. */
@@ -134,24 +109,21 @@ export class GroupRegistry {
   /** Aborts every group that has one of `ranks`. */
   abort(ranks: Iterable<number>, cause: Error): void {
     const hit = new Set(ranks);
-    for (const { descriptor, layout, words } of this.#groups) {
-      if (descriptor.ranks.some((rank) => hit.has(rank))) abortGroup(words, layout, layout.size, cause);
+    for (const { descriptor, end } of this.#groups) {
+      if (descriptor.ranks.some((rank) => hit.has(rank))) end.abort(cause);
     }
   }
 }
 
 /**
- * Throws unless a staging area of this size is made of lines, holds the tensor records of an all-to-all, and the control block of
- * all ranks fits the `available` bytes.
+ * Throws unless a staging area of this size is made of whole steps, holds the tensor records of an all-to-all of `size` ranks, and is
+ * no larger than `mostBytes`.
  */
-export function checkStagingBytes(stagingBytes: number, size: number, available: number): void {
-  const line = LINE_WORDS * 4;
-  const least = Math.ceil(AllToAll.recordBytes(size) / line) * line;
-  const fixed = controlBlockLayout(size, 0).totalWords * 4 + line;
-  const most = Math.floor((available - fixed) / (2 * size * line)) * line;
-  if (Number.isInteger(stagingBytes) && stagingBytes % line === 0 && stagingBytes >= least && stagingBytes <= most)
-    return;
-  const expected = `a multiple of ${line}, from ${least} to ${most}`;
+export function checkStagingBytes(stagingBytes: number, size: number, stepBytes: number, mostBytes: number): void {
+  const least = Math.ceil(AllToAll.recordBytes(size) / stepBytes) * stepBytes;
+  const isWhole = Number.isInteger(stagingBytes) && stagingBytes % stepBytes === 0;
+  if (isWhole && stagingBytes >= least && stagingBytes <= mostBytes) return;
+  const expected = `a multiple of ${stepBytes}, from ${least} to ${mostBytes}`;
   throw new ArgumentError("openWorld", "stagingBytes", expected, describe(stagingBytes));
 }
 

@@ -1,6 +1,6 @@
 import { RankCrashed } from "../errors/errors.ts";
 import { fromPlainError } from "../errors/plain-error.ts";
-import type { RankStatus } from "../transport/shared-memory/rank-status.ts";
+import type { HostHealth } from "../transport/world-transport.ts";
 
 const CHECK_MS = 100;
 /** Resolution of the coarse clock that ranks record with. */
@@ -16,19 +16,19 @@ interface Watch {
 
 /**
  * Finds ranks that end without an event, as a worker that exits does in Deno. Looks only while answers are owed: at the exit
- * mark a dying rank leaves in shared memory, and at the heartbeat of a rank that has not begun what it was asked. A rank that
+ * mark a dying rank leaves, and at the heartbeat of a rank that has not begun what it was asked. A rank that
  * is busy cannot beat, so for it the deadline of the call is what counts.
  * Meanwhile it raises the coarse clock.
  */
 export class Liveness {
-  readonly #status: RankStatus;
+  readonly #health: HostHealth;
   readonly #onDeath: (rank: number, error: RankCrashed) => void;
   readonly #watches = new Map<number, Watch>();
   #timer: ReturnType<typeof setInterval> | undefined;
   #clock: ReturnType<typeof setInterval> | undefined;
 
-  constructor(status: RankStatus, onDeath: (rank: number, error: RankCrashed) => void) {
-    this.#status = status;
+  constructor(health: HostHealth, onDeath: (rank: number, error: RankCrashed) => void) {
+    this.#health = health;
     this.#onDeath = onDeath;
   }
 
@@ -38,11 +38,11 @@ export class Liveness {
       const watch = this.#watches.get(rank);
       if (watch !== undefined) watch.calls++;
       else {
-        this.#watches.set(rank, { calls: 1, heartbeat: this.#status.heartbeat(rank), since: performance.now() });
+        this.#watches.set(rank, { calls: 1, heartbeat: this.#health.heartbeat(rank), since: performance.now() });
       }
     }
-    this.#status.tick();
-    this.#clock ??= setInterval(() => this.#status.tick(), TICK_MS);
+    this.#health.tick();
+    this.#clock ??= setInterval(() => this.#health.tick(), TICK_MS);
     this.#timer ??= setInterval(() => this.#check(), CHECK_MS);
   }
 
@@ -60,14 +60,14 @@ export class Liveness {
   #check(): void {
     const now = performance.now();
     for (const [rank, watch] of [...this.#watches]) {
-      if (this.#status.hasExited(rank)) {
-        const error = fromPlainError(this.#status.failure(rank));
+      if (this.#health.hasExited(rank)) {
+        const error = fromPlainError(this.#health.failure(rank));
         this.#onDeath(rank, error instanceof RankCrashed ? error : new RankCrashed(rank, error.message, error));
         continue;
       }
-      const heartbeat = this.#status.heartbeat(rank);
+      const heartbeat = this.#health.heartbeat(rank);
       // Before its first beat a rank is still loading: the deadline of the start covers that.
-      if (heartbeat === 0 || heartbeat !== watch.heartbeat || this.#status.running(rank) > 0) {
+      if (heartbeat === 0 || heartbeat !== watch.heartbeat || this.#health.running(rank) > 0) {
         watch.heartbeat = heartbeat;
         watch.since = now;
       } else if (now - watch.since > SILENCE_MS) {

@@ -7,10 +7,10 @@ import {
   GroupAborted,
   RankCrashed,
 } from "../errors/errors.ts";
-import { attachFlightRecord } from "../flight-record/flight-record.ts";
-import type { FlightRecord } from "../wire/flight-types.ts";
 import { fromPlainError } from "../errors/plain-error.ts";
+import { attachFlightRecord } from "../flight-record/flight-record.ts";
 import type { Reply } from "../rank/rank-protocol.ts";
+import type { FlightRecord } from "../wire/flight-types.ts";
 
 /** Once a rank has failed, how long the others get to come out of the call, so that the cause can be told from its effects. */
 const GRACE_MS = 1_000;

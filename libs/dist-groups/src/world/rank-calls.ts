@@ -1,7 +1,7 @@
 import type { RankCrashed } from "../errors/errors.ts";
-import type { FlightRecord } from "../wire/flight-types.ts";
 import type { Reply } from "../rank/rank-protocol.ts";
-import { CALL_WORDS, type RankStatus } from "../transport/shared-memory/rank-status.ts";
+import { CALL_NUMBERS, type HostHealth } from "../transport/world-transport.ts";
+import type { FlightRecord } from "../wire/flight-types.ts";
 import { CallQueue, type Turn } from "./call-queue.ts";
 import type { Liveness } from "./liveness.ts";
 import { PendingCall } from "./pending-call.ts";
@@ -13,7 +13,7 @@ export type Invoke = (worker: RankWorker, callWord: number | undefined) => Promi
 /** What calls need of their world. */
 export interface CallsOwner {
   readonly size: number;
-  readonly status: RankStatus;
+  readonly health: HostHealth;
   readonly liveness: Liveness;
   readonly workers: readonly RankWorker[];
   /** Frees ranks that have not answered from their collectives. */
@@ -45,7 +45,7 @@ export class RankCalls {
   readonly #queue: CallQueue;
   readonly #calls = new Set<PendingCall>();
   readonly #invocations = new Set<Invocation>();
-  readonly #freeCallWords = Array.from({ length: CALL_WORDS }, (_, word) => word);
+  readonly #freeCallWords = Array.from({ length: CALL_NUMBERS }, (_, word) => word);
   #hadFailure = false;
 
   constructor(owner: CallsOwner) {
@@ -68,7 +68,7 @@ export class RankCalls {
     const progress: Progress = { started: false, owing: 0, callWord: this.#freeCallWords.pop() };
     const call = this.#pending(what, ranks, deadlineMs, progress);
     const start = (): void => {
-      if (progress.callWord !== undefined) this.#owner.status.postCall(progress.callWord);
+      if (progress.callWord !== undefined) this.#owner.health.postCall(progress.callWord);
       this.#start(call, ranks, invoke, progress);
     };
     if (this.concurrent) {
@@ -77,7 +77,7 @@ export class RankCalls {
       return call;
     }
     const startIdle = (): void => {
-      for (const rank of ranks) this.#owner.status.forgive(rank);
+      for (const rank of ranks) this.#owner.health.forgive(rank);
       start();
     };
     progress.turn = this.#queue.add(ranks, () => call.startClock(), startIdle);
@@ -129,7 +129,7 @@ export class RankCalls {
 
   #cancel({ started, callWord }: Progress): boolean {
     if (!started) return true;
-    return callWord !== undefined && this.#owner.status.cancelCall(callWord);
+    return callWord !== undefined && this.#owner.health.cancelCall(callWord);
   }
 
   #freeWord(progress: Progress): void {
@@ -168,14 +168,14 @@ export class RankCalls {
   }
 
   #answered(rank: number, progress: Progress, deliver: () => void): void {
-    const { liveness, status } = this.#owner;
+    const { liveness, health } = this.#owner;
     deliver();
     liveness.unwatch(rank);
     if (--progress.owing === 0) this.#freeWord(progress);
     if (this.#invocations.size === 0 && this.#hadFailure) {
       // Every rank has come out of every call: what failed in them does not concern the calls to come.
       this.#hadFailure = false;
-      status.nextEpoch();
+      health.nextEpoch();
     }
     if (progress.turn !== undefined) this.#queue.cameOut(progress.turn, rank);
   }

@@ -3,8 +3,8 @@ import * as Comlink from "comlink";
 import { RankCrashed } from "../errors/errors.ts";
 import { fromPlainError } from "../errors/plain-error.ts";
 import { printedValue } from "../errors/printed-value.ts";
-import { isRankNotice, type RankConfiguration, type RankControl, type Reply } from "../rank/rank-protocol.ts";
 import type { GroupDescriptor } from "../rank/rank-protocol.ts";
+import { isRankNotice, type RankConfiguration, type RankControl, type Reply } from "../rank/rank-protocol.ts";
 
 /** Longest wait for a terminated Bun worker's `close` event. */
 const LONGEST_END_MS = 2_000;

@@ -7,11 +7,12 @@ import {
   WorldClosed,
   WorldStartFailed,
 } from "../errors/errors.ts";
-import type { FlightRecord } from "../wire/flight-types.ts";
-import type { StartedProgram } from "../rank/rank-protocol.ts";
 import { isList } from "../errors/printed-value.ts";
+import type { StartedProgram } from "../rank/rank-protocol.ts";
 import { compileReduceKernels } from "../reduction/reduce.ts";
-import { RankStatus } from "../transport/shared-memory/rank-status.ts";
+import { SharedMemoryHost, STAGING_STEP_BYTES } from "../transport/shared-memory/host-end.ts";
+import type { HostHealth, HostTransport } from "../transport/world-transport.ts";
+import type { FlightRecord } from "../wire/flight-types.ts";
 import { checkGroupName, checkKeys, checkMilliseconds, checkRanks } from "./check-world-options.ts";
 import { checkSignal, firedReason } from "./follow-signal.ts";
 import { GroupLifecycle, type RenewedGroup } from "./group-lifecycle.ts";
@@ -38,10 +39,8 @@ export class WorldHost {
   readonly #settings: WorldSettings;
   readonly #layout: MemoryLayout;
   readonly #groups: GroupRegistry;
-  readonly #statusOffset: number;
-  /** By `Date.now()`. */
-  readonly #openedAt: number;
-  readonly #status: RankStatus;
+  readonly #transport: HostTransport;
+  readonly #health: HostHealth;
   readonly #liveness: Liveness;
   readonly #workers: RankWorker[] = [];
   readonly #calls: RankCalls;
@@ -53,7 +52,8 @@ export class WorldHost {
     const { size, deadlineMs } = settings;
     this.#layout = memoryLayout(size, settings.heapBytesPerRank, settings.heapBytesHost);
     const stagingBytes = settings.stagingBytes ?? DEFAULT_STAGING_BYTES;
-    checkStagingBytes(stagingBytes, size, this.#layout.control.bytes - RankStatus.totalWords(size) * 4);
+    const mostStagingBytes = SharedMemoryHost.mostStagingBytes(size, this.#layout.control.bytes);
+    checkStagingBytes(stagingBytes, size, STAGING_STEP_BYTES, mostStagingBytes);
     const stagedLimits = chooseStagedLimits(settings.stagedLimit, stagingBytes, size, navigator.hardwareConcurrency);
     this.size = size;
     this.ranks = Array.from({ length: size }, (_, rank) => rank);
@@ -62,25 +62,17 @@ export class WorldHost {
     const { control, host } = this.#layout;
     const controlHeap = SharedHeap.range(whole.id, whole.memory, control.start, control.bytes);
     this.heap = SharedHeap.range(whole.id, whole.memory, host.start, host.bytes);
-    this.#statusOffset = controlHeap.allocate(RankStatus.totalWords(size) * 4);
-    this.#openedAt = Date.now();
-    this.#status = new RankStatus(whole.buffer, this.#statusOffset, size, this.#openedAt);
-    this.#status.nextEpoch();
-    this.#groups = new GroupRegistry(
-      controlHeap,
-      deadlineMs,
-      stagingBytes,
-      stagedLimits,
-      settings.initialProgress ?? 0,
-    );
-    this.#liveness = new Liveness(this.#status, (rank, error) => this.#workers[rank]?.die(error));
+    this.#transport = new SharedMemoryHost(controlHeap, size, stagingBytes, settings.initialProgress ?? 0);
+    this.#health = this.#transport.health;
+    this.#groups = new GroupRegistry(this.#transport, deadlineMs, stagedLimits);
+    this.#liveness = new Liveness(this.#health, (rank, error) => this.#workers[rank]?.die(error));
     this.#calls = new RankCalls({
       size,
-      status: this.#status,
+      health: this.#health,
       liveness: this.#liveness,
       workers: this.#workers,
       abandon: (late, cause) => this.#groups.abort(late, cause),
-      flightRecord: () => this.#groups.flightRecord(this.#status.worldTime()),
+      flightRecord: () => this.#groups.flightRecord(this.#health.worldTime(performance.now())),
     });
     this.#lifecycle = new GroupLifecycle(this.#groups, this.#calls, this.#workers);
     this.#groups.create("world", this.ranks);
@@ -107,8 +99,7 @@ export class WorldHost {
         memory: this.heap.memory,
         memoryId: this.heap.id,
         heap: this.#layout.ranks[worker.rank] ?? { start: 0, bytes: 0 },
-        statusOffset: this.#statusOffset,
-        openedAt: this.#openedAt,
+        transport: this.#transport.invitation,
         reduceKernels,
         groups: this.#groups.of(worker.rank),
         program: String(program),
@@ -148,7 +139,7 @@ export class WorldHost {
   /** What every rank has done of late; see `World.flightRecord`. */
   flightRecord(): FlightRecord {
     this.checkOpen("world.flightRecord");
-    return this.#groups.flightRecord(this.#status.worldTime());
+    return this.#groups.flightRecord(this.#health.worldTime(performance.now()));
   }
 
   /** Makes a new group; see `World.createGroup`. */
@@ -198,7 +189,7 @@ export class WorldHost {
   }
 
   #onDeath(rank: number, error: RankCrashed): void {
-    this.#status.exit(rank, error);
+    this.#health.exit(rank, error);
     this.#groups.abort([rank], error);
     this.#calls.rankDied(rank, error);
   }
@@ -228,7 +219,7 @@ export class WorldHost {
         failure = new CloseFailed(typeof rank === "number" ? [rank] : call.outstanding, error.message, error);
       });
     }
-    this.#status.close();
+    this.#health.close();
     await Promise.all(this.#workers.map((worker) => worker.terminate()));
     this.#calls.forgetAll(closed);
     if (failure !== undefined) throw failure;

@@ -7,7 +7,7 @@ import * as Exit from "effect/Exit";
 import * as Fiber from "effect/Fiber";
 import { CallInterrupted, WorldStartFailed } from "../errors/errors.ts";
 import type { MethodsOf } from "../rank/rank-context.ts";
-import { makeWorld, openWorld, type World, worldLayer, type WorldOptions } from "./world.ts";
+import { makeWorld, openWorld, type World, type WorldOptions, worldLayer } from "./world.ts";
 
 setDefaultTimeout(120_000);
 

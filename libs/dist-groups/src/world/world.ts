@@ -16,7 +16,6 @@ import type {
   WorldClosed,
   WorldStartFailed,
 } from "../errors/errors.ts";
-import type { FlightRecord } from "../wire/flight-types.ts";
 import type {
   MethodArguments,
   MethodName,
@@ -27,10 +26,11 @@ import type {
   UntypedProgram,
 } from "../rank/rank-context.ts";
 import type { KernelsNotBuilt } from "../reduction/reduce.ts";
-import type { PendingCall } from "./pending-call.ts";
-import type { RenewedGroup } from "./group-lifecycle.ts";
+import type { FlightRecord } from "../wire/flight-types.ts";
 import { checkWorldOptions } from "./check-world-options.ts";
 import { onAbort } from "./follow-signal.ts";
+import type { RenewedGroup } from "./group-lifecycle.ts";
+import type { PendingCall } from "./pending-call.ts";
 import { WorldHost } from "./world-host.ts";
 
 const DEFAULT_DEADLINE_MS = 30_000;

@@ -7,7 +7,7 @@ import { CollectiveTimeout, GroupAborted, RankCrashed } from "../../src/errors/e
 import { BlockingGroup } from "../../src/group/blocking-group.ts";
 import { CollectiveRun } from "../../src/group/collective-run.ts";
 import { instantiateReduceKernels, type ReduceKernels } from "../../src/reduction/reduce.ts";
-import type { GroupDescriptor } from "../../src/rank/rank-protocol.ts";
+import type { GroupSettings } from "../../src/group/group-settings.ts";
 import { controlBlockLayout } from "../../src/transport/shared-memory/control-block.ts";
 import { RankStatus } from "../../src/transport/shared-memory/rank-status.ts";
 import { SharedMemoryTransport } from "../../src/transport/shared-memory/shared-memory-transport.ts";
@@ -132,21 +132,19 @@ class Interleaved {
       victim: draw() % size,
       at: draw() % collectives.length,
     };
-    const descriptor: GroupDescriptor = {
+    const settings: GroupSettings = {
       name: "interleaved",
       generation: 1,
       ranks: Array.from({ length: size }, (_, at) => at),
-      byteOffset: blockOffset,
-      stagingBytes: STAGING_BYTES,
       stagedLimit: STAGED_LIMIT,
       stagedAllReduceLimit: STAGED_LIMIT,
-      initialProgress: initialProgress(seed),
       deadlineMs: DEADLINE_MS,
     };
     const waiting = { budget: new FewSpins(), scheduler: undefined, spread: undefined };
-    const { ranks } = descriptor;
-    const transport = new SharedMemoryTransport(descriptor, ranks, rank, memory.buffer, this.#status, waiting);
-    const run = new CollectiveRun(descriptor, transport, this.#status);
+    const { ranks } = settings;
+    const place = { byteOffset: blockOffset, stagingBytes: STAGING_BYTES, initialProgress: initialProgress(seed) };
+    const transport = new SharedMemoryTransport(place, ranks, rank, memory.buffer, this.#status, waiting);
+    const run = new CollectiveRun(settings, transport, this.#status);
     const group = new BlockingGroup(run, transport, this.#kernels, this.#heap);
     try {
       for (const [at, { index, count, root }] of collectives.entries()) {

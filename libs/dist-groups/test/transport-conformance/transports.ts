@@ -4,11 +4,8 @@ import { SharedHeap } from "@lockstep/tensor";
 import { toPlainError } from "../../src/errors/plain-error.ts";
 import type { WorldClock } from "../../src/flight-record/flight-ring.ts";
 import type { GroupSettings } from "../../src/group/group-settings.ts";
-import { type ControlBlockPlace, controlBlockLayout } from "../../src/transport/shared-memory/control-block.ts";
-import { abortGroup } from "../../src/transport/shared-memory/group-abort.ts";
-import { RankStatus } from "../../src/transport/shared-memory/rank-status.ts";
-import { SharedMemoryTransport } from "../../src/transport/shared-memory/shared-memory-transport.ts";
-import { openWaiting } from "../../src/transport/shared-memory/waiting.ts";
+import { SharedMemoryHost, type SharedMemoryInvitation } from "../../src/transport/shared-memory/host-end.ts";
+import { SharedMemoryRank } from "../../src/transport/shared-memory/rank-end.ts";
 import type { Transport } from "../../src/transport/transport.ts";
 import { type Frame, PipeTransport, pipeWords } from "./pipe-transport.ts";
 
@@ -48,51 +45,44 @@ export interface ConformingTransport {
 const LINE_BYTES = 128;
 const lines = (bytes: number): number => Math.ceil(bytes / LINE_BYTES) * LINE_BYTES;
 
+/** Room for control blocks. */
+const CONTROL_BYTES = 16 << 20;
+
 interface SharedInvitation {
   readonly memory: WebAssembly.Memory;
   readonly memoryId: string;
-  readonly openedAt: number;
-  readonly place: ControlBlockPlace;
-  readonly statusOffset: number;
-  readonly heapsOffset: number;
+  readonly invitation: SharedMemoryInvitation;
+  readonly place: unknown;
 }
 
 const sharedMemory: ConformingTransport = {
   name: "shared memory",
-  open({ settings, stagingBytes, heapBytesPerRank }) {
-    const size = settings.ranks.length;
-    const layout = controlBlockLayout(size, stagingBytes);
-    const statusOffset = LINE_BYTES;
-    const byteOffset = statusOffset + lines(RankStatus.totalWords(size) * 4);
-    const heapsOffset = byteOffset + lines(layout.totalWords * 4);
-    const whole = SharedHeap.create(heapsOffset + size * heapBytesPerRank + LINE_BYTES);
-    const openedAt = Date.now();
-    const status = new RankStatus(whole.buffer, statusOffset, size, openedAt);
-    status.nextEpoch();
-    const words = new Int32Array(whole.buffer, byteOffset, layout.totalWords);
-    const place = { byteOffset, stagingBytes, initialProgress: 0 };
-    const { memory, id: memoryId } = whole;
-    const data: SharedInvitation = { memory, memoryId, openedAt, place, statusOffset, heapsOffset };
+  open({ settings: { ranks }, stagingBytes, heapBytesPerRank }) {
+    const size = ranks.length;
+    const { id: memoryId, memory } = SharedHeap.create(LINE_BYTES + CONTROL_BYTES + size * heapBytesPerRank);
+    const control = SharedHeap.range(memoryId, memory, LINE_BYTES, CONTROL_BYTES);
+    const host = new SharedMemoryHost(control, size, stagingBytes, 0);
+    const group = host.open(ranks);
+    const data: SharedInvitation = { memory, memoryId, invitation: host.invitation, place: group.place };
     return {
       invitation: () => ({ data, transfer: [] }),
       died(rank, failure) {
-        status.exit(rank, failure);
-        abortGroup(words, layout, size, failure);
+        host.health.exit(rank, failure);
+        group.abort(failure);
       },
     };
   },
-  join(rank, { settings, heapBytesPerRank }, invitation) {
-    const { memory, memoryId, openedAt, place, statusOffset, heapsOffset } = invitation as SharedInvitation;
-    const size = settings.ranks.length;
-    const status = new RankStatus(memory.buffer, statusOffset, size, openedAt);
-    const waiting = openWaiting(rank, size, navigator.hardwareConcurrency, status);
-    const transport = new SharedMemoryTransport(place, settings.ranks, rank, memory.buffer, status, waiting);
+  join(rank, { settings: { ranks }, heapBytesPerRank }, data) {
+    const { memory, memoryId, invitation, place } = data as SharedInvitation;
+    const end = new SharedMemoryRank(rank, memory.buffer, navigator.hardwareConcurrency, invitation);
+    const transport = end.join(ranks, place);
+    const heapOffset = LINE_BYTES + CONTROL_BYTES + rank * heapBytesPerRank;
     return {
       transport,
-      heap: SharedHeap.range(memoryId, memory, heapsOffset + rank * heapBytesPerRank, heapBytesPerRank),
-      clock: status,
+      heap: SharedHeap.range(memoryId, memory, heapOffset, heapBytesPerRank),
+      clock: end.health,
       leave(failure) {
-        status.leave(rank, failure);
+        end.health.leave(rank, failure);
         transport.nudge();
       },
     };

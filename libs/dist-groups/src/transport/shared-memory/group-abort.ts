@@ -1,6 +1,6 @@
+import { readErrorRecord, writeErrorRecord } from "../../errors/error-record.ts";
 import { fromPlainError } from "../../errors/plain-error.ts";
 import type { ControlBlockLayout } from "./control-block.ts";
-import { readErrorRecord, writeErrorRecord } from "../../errors/error-record.ts";
 
 /** True once somebody aborted the group. */
 export function isAborted(words: Int32Array, layout: ControlBlockLayout): boolean {

@@ -11,15 +11,14 @@
 // then nobody waits. It marks itself as having left; a peer that is waiting for it, or comes to wait for it within the
 // same epoch, aborts the group in its name.
 
-import type { PlainError } from "../../errors/plain-error.ts";
-import { LINE_WORDS } from "./control-block.ts";
 import { ERROR_RECORD_WORDS, readErrorRecord, writeErrorRecord } from "../../errors/error-record.ts";
+import type { PlainError } from "../../errors/plain-error.ts";
+import { CALL_NUMBERS, type HostHealth, type RankHealth } from "../world-transport.ts";
+import { LINE_WORDS } from "./control-block.ts";
 
 const COARSE_CLOCK = 1;
 const WORLD_CLOSED = 2;
 
-/** Calls under way that can be told from those that have begun. */
-export const CALL_WORDS = 256;
 const POSTED = 0;
 const BEGUN = 1;
 const CANCELLED = 2;
@@ -30,9 +29,9 @@ const BEAT = 2;
 const RUNNING = 3;
 const CORE = 4;
 
-export class RankStatus {
+export class RankStatus implements RankHealth, HostHealth {
   static totalWords(size: number): number {
-    return LINE_WORDS + size * (LINE_WORDS + 2 * ERROR_RECORD_WORDS) + CALL_WORDS;
+    return LINE_WORDS + size * (LINE_WORDS + 2 * ERROR_RECORD_WORDS) + CALL_NUMBERS;
   }
 
   readonly #words: Int32Array;
@@ -100,7 +99,7 @@ export class RankStatus {
     return LINE_WORDS + this.#size * (LINE_WORDS + 2 * ERROR_RECORD_WORDS) + word;
   }
 
-  /** Host: a call is about to be posted to its ranks. `word` is from 0 to CALL_WORDS - 1. */
+  /** Host: a call is about to be posted to its ranks. `word` is from 0 to CALL_NUMBERS - 1. */
   postCall(word: number): void {
     Atomics.store(this.#words, this.#call(word), POSTED);
   }

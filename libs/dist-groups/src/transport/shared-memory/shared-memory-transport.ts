@@ -5,7 +5,7 @@
 
 import { fromPlainError } from "../../errors/plain-error.ts";
 import { SLICE_MS, type Transport } from "../transport.ts";
-import { type ControlBlockLayout, controlBlockLayout, type ControlBlockPlace } from "./control-block.ts";
+import { type ControlBlockLayout, type ControlBlockPlace, controlBlockLayout } from "./control-block.ts";
 import { abortCause, abortGroup, isAborted } from "./group-abort.ts";
 import type { RankStatus } from "./rank-status.ts";
 import type { Waiting } from "./waiting.ts";
