@@ -61,9 +61,9 @@ test("imports upwards, round in a circle, past exports and of tests are found", 
   plant("libs/tensor/src/float16.ts", 'export { float8ToNumber } from "./float8.ts";');
   plant("libs/tensor/src/float8.ts", 'import type {} from "./float16.ts";');
   plant("libs/language-model/src/layers/layers.ts", 'import "../model/json-file.ts";');
-  plant("libs/attention/src/lse-base.ts", 'import "../../kernels/src/operand.ts";');
+  plant("libs/attention/src/pack-seq.ts", 'import "../../kernels/src/operand.ts";');
   plant("libs/shared-gpu/src/verdicts.ts", 'import "../test/shared-backend-program.ts";');
-  plant("libs/attention/src/pcp-rows.ts", 'import "@lockstep/shared-gpu";');
+  plant("libs/attention/src/head-layout.ts", 'import "@lockstep/shared-gpu";');
   plant("apps/demo/src/progress.ts", 'import "./nowhere.ts";');
   mkdirSync(join(copy, "libs/new/src"), { recursive: true });
   writeFileSync(join(copy, "libs/new/src/index.ts"), "export {};\n");
@@ -73,9 +73,9 @@ test("imports upwards, round in a circle, past exports and of tests are found", 
     "undeclared: libs/tensor/src/shape.ts imports libs/kernels/src/index.ts",
     "circle: libs/tensor/src/float16.ts -> libs/tensor/src/float8.ts -> libs/tensor/src/float16.ts",
     "folder-above: libs/language-model/src/layers/layers.ts imports libs/language-model/src/model/json-file.ts",
-    "past-exports: libs/attention/src/lse-base.ts imports libs/kernels/src/operand.ts",
+    "past-exports: libs/attention/src/pack-seq.ts imports libs/kernels/src/operand.ts",
     "test-code: libs/shared-gpu/src/verdicts.ts imports libs/shared-gpu/test/shared-backend-program.ts",
-    "package-above: libs/attention/src/pcp-rows.ts imports libs/shared-gpu/src/index.ts",
+    "package-above: libs/attention/src/head-layout.ts imports libs/shared-gpu/src/index.ts",
     "package without a place in layers.ts: libs/new",
   ]) {
     expect(found).toContain(line);

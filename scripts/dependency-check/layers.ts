@@ -27,6 +27,7 @@ export const FOLDERS: Readonly<Record<string, readonly string[]>> = {
     "rank",
     "world",
   ],
+  "libs/attention": ["arguments", "kv", "combine", "options", "decode", "prefill"],
   "libs/language-model": ["layers", "model", "generation"],
 };
 

@@ -1,23 +1,23 @@
 import { type HeadRange, headRange } from "@lockstep/dist-groups";
 import type { KvShard, Operand } from "@lockstep/kernels";
 import { ArgumentError, ResourceClosed, type Tensor } from "@lockstep/tensor";
-import { agreeOnOptions, groupsOf, withGroups } from "./agreed-attention.ts";
-import { type AttentionVariant, attentionVariants } from "./attention-variant.ts";
-import type { Combine } from "./combine.ts";
-import type { CombineChoiceMetrics } from "./combine-choice.ts";
-import { checkOptions, type DcpAttentionOptions } from "./dcp-attention-options.ts";
-import { DecodeAttention } from "./decode-attention.ts";
+import { agreeOnOptions, groupsOf, withGroups } from "./options/agreed-options.ts";
+import { type AttentionVariant, attentionVariants } from "./options/attention-variant.ts";
+import type { Combine } from "./combine/combine.ts";
+import type { CombineChoiceMetrics } from "./combine/combine-choice.ts";
+import { checkOptions, type DcpAttentionOptions } from "./options/dcp-attention-options.ts";
+import { DecodeAttention } from "./decode/decode-attention.ts";
 import { NonFiniteKeyValue, StepOrderError } from "./errors.ts";
-import { expectOperand } from "./expect-tensor.ts";
-import { KvCaches, type RowScales } from "./kv-caches.ts";
-import { KvSequences } from "./kv-sequences.ts";
-import { convertLse } from "./lse-base.ts";
-import { isOnGpu, withHeapOperands } from "./operand-memory.ts";
-import { pcpRows } from "./pcp-rows.ts";
-import { openPrefill, type Prefill } from "./prefill.ts";
-import { type PrefillPlan, planPrefill } from "./prefill-plan.ts";
-import { commonLengths } from "./step-agreement.ts";
-import { checkStepItems, type StepItem, type StepPlan } from "./step-plan.ts";
+import { expectOperand } from "./arguments/expect-tensor.ts";
+import { KvCaches, type RowScales } from "./kv/kv-caches.ts";
+import { KvSequences } from "./kv/kv-sequences.ts";
+import { convertLse } from "./combine/lse-base.ts";
+import { isOnGpu, withHeapOperands } from "./arguments/operand-memory.ts";
+import { pcpRows } from "./prefill/pcp-rows.ts";
+import { openPrefill, type Prefill } from "./prefill/prefill.ts";
+import { type PrefillPlan, planPrefill } from "./prefill/prefill-plan.ts";
+import { commonLengths } from "./kv/step-agreement.ts";
+import { checkStepItems, type StepItem, type StepPlan } from "./kv/step-plan.ts";
 
 /** What a DcpAttention has done and holds. */
 export interface DcpAttentionMetrics {

@@ -1,5 +1,5 @@
 import { type HeadRange, headRange, type ParallelSizes } from "@lockstep/dist-groups";
-import { expectRecord } from "./expect-argument.ts";
+import { expectRecord } from "./arguments/expect-argument.ts";
 import { ArgumentError, describe } from "@lockstep/tensor";
 
 /** A model's heads and how they are spread. */

@@ -1,5 +1,5 @@
 import { checkLengths, type KernelBackend } from "@lockstep/kernels";
-import { expectBackend } from "./expect-argument.ts";
+import { expectBackend } from "./arguments/expect-argument.ts";
 import { type Allocator, ArgumentError, describe, Tensor } from "@lockstep/tensor";
 
 /** Options of {@link packSeq} and {@link unpackSeq}. */

@@ -1,20 +1,20 @@
 import { type HeadRange, headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import type { KvShard, Operand } from "@lockstep/kernels";
 import { Arena, Tensor } from "@lockstep/tensor";
-import type { AttentionVariant } from "./attention-variant.ts";
-import { type Combine, COMBINES } from "./combine.ts";
-import { CombineChoice, type CombineChoiceMetrics, type SizeClass } from "./combine-choice.ts";
-import { OneShotExchange } from "./combine-one-shot.ts";
-import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
+import type { AttentionVariant } from "../options/attention-variant.ts";
+import { type Combine, COMBINES } from "../combine/combine.ts";
+import { CombineChoice, type CombineChoiceMetrics, type SizeClass } from "../combine/combine-choice.ts";
+import { OneShotExchange } from "../combine/one-shot.ts";
+import type { DcpAttentionOptions } from "../options/dcp-attention-options.ts";
 import { DeviceResults } from "./device-results.ts";
-import { expectOperand } from "./expect-tensor.ts";
-import type { KvCaches } from "./kv-caches.ts";
+import { expectOperand } from "../arguments/expect-tensor.ts";
+import type { KvCaches } from "../kv/kv-caches.ts";
 import { LocalAttention } from "./local-attention.ts";
-import { convertLse } from "./lse-base.ts";
-import { isOnGpu, withHeapOperands } from "./operand-memory.ts";
+import { convertLse } from "../combine/lse-base.ts";
+import { isOnGpu, withHeapOperands } from "../arguments/operand-memory.ts";
 import { QueryGather, queryGatherBytes } from "./query-gather.ts";
-import { dcpReduceOutput } from "./reduce-output.ts";
-import type { StepPlan } from "./step-plan.ts";
+import { dcpReduceOutput } from "../combine/reduce-output.ts";
+import type { StepPlan } from "../kv/step-plan.ts";
 
 /** `auto` tries one-shot exchanges up to this size of a rank's packed partial output: what staging memory holds. */
 const ONE_SHOT_BYTES = 65536;

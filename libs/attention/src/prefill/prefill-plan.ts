@@ -10,7 +10,7 @@ import {
 import { type Allocator, Tensor } from "@lockstep/tensor";
 import { type ContextRange, type ContextSegment, contextChunks } from "./context-chunks.ts";
 import { pcpRows } from "./pcp-rows.ts";
-import type { StepPlan } from "./step-plan.ts";
+import type { StepPlan } from "../kv/step-plan.ts";
 
 /** What a prefill step stores and asks on this rank; the same on every layer. */
 export interface PrefillPlan {

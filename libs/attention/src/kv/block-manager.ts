@@ -1,5 +1,5 @@
 import { ArgumentError, describe } from "@lockstep/tensor";
-import { OutOfBlocks } from "./errors.ts";
+import { OutOfBlocks } from "../errors.ts";
 
 /** One sequence's place in a paged KV cache. */
 export interface SequenceBlocks {

@@ -1,5 +1,5 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
-import { expectGroup, expectRecord } from "./expect-argument.ts";
+import { expectGroup, expectRecord } from "../arguments/expect-argument.ts";
 import { type Allocator, ArgumentError, describe, formatShape, Tensor } from "@lockstep/tensor";
 
 /** Options of {@link dcpPrepareQuery}. */

@@ -1,10 +1,10 @@
 // What the ranks of a DcpAttention must have in common.
 import type { ProcessGroup } from "@lockstep/dist-groups";
 import { ArgumentError } from "@lockstep/tensor";
-import { sameRanks } from "./combine.ts";
+import { sameRanks } from "../combine/combine.ts";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
-import { expectGroup, expectRecord } from "./expect-argument.ts";
-import { layerScales, scalesPerToken } from "./kv-scales.ts";
+import { expectGroup, expectRecord } from "../arguments/expect-argument.ts";
+import { layerScales, scalesPerToken } from "../kv/kv-scales.ts";
 
 /** Lists of more numbers than this are agreed on by a digest. */
 const LONGEST_LIST = 32;

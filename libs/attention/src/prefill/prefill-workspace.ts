@@ -1,7 +1,7 @@
 import type { ProcessGroup } from "@lockstep/dist-groups";
 import type { AttentionOperands, KernelBackend, KvShard, Operand, SlotPlan } from "@lockstep/kernels";
 import { type Allocator, type DType, Tensor } from "@lockstep/tensor";
-import type { KvCaches } from "./kv-caches.ts";
+import type { KvCaches } from "../kv/kv-caches.ts";
 import type { PlannedChunk } from "./prefill-plan.ts";
 
 /** What a workspace is made for. */

@@ -9,9 +9,9 @@ import {
 } from "@lockstep/kernels";
 import { ArgumentError, describe, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
 import { checkVariant } from "./attention-variant.ts";
-import { type Combine, COMBINES } from "./combine.ts";
-import { expectBackend, expectGroup, expectRecord } from "./expect-argument.ts";
-import { checkKvScales, type KvScaling, layerScales } from "./kv-scales.ts";
+import { type Combine, COMBINES } from "../combine/combine.ts";
+import { expectBackend, expectGroup, expectRecord } from "../arguments/expect-argument.ts";
+import { checkKvScales, type KvScaling, layerScales } from "../kv/kv-scales.ts";
 
 /** Options of {@link DcpAttention.open}. */
 export interface DcpAttentionOptions {

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { ArgumentError } from "@lockstep/tensor";
 import fc from "fast-check";
 import { BlockManager } from "./block-manager.ts";
-import { OutOfBlocks } from "./errors.ts";
+import { OutOfBlocks } from "../errors.ts";
 
 test("blocks are handed out lowest first and only when a sequence grows past its last one", () => {
   const manager = new BlockManager(4, 8);

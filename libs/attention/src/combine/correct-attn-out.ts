@@ -1,5 +1,5 @@
 import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
-import { expectBackend, expectRecord } from "./expect-argument.ts";
+import { expectBackend, expectRecord } from "../arguments/expect-argument.ts";
 import { type Allocator, ArgumentError, describe, formatShape, Tensor } from "@lockstep/tensor";
 
 /** Options of {@link dcpCorrectAttnOut}. */

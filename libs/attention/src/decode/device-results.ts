@@ -1,7 +1,7 @@
 import type { Completion, Operand } from "@lockstep/kernels";
-import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
+import type { DcpAttentionOptions } from "../options/dcp-attention-options.ts";
 import type { LocalAttention } from "./local-attention.ts";
-import type { StepPlan } from "./step-plan.ts";
+import type { StepPlan } from "../kv/step-plan.ts";
 
 /**
  * Attention of a rank that is alone, from a query on its GPU to results there: nothing leaves it between layers. Scratch memory

@@ -2,11 +2,11 @@ import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
 import { type Allocator, ArgumentError, type DType, Tensor, describe } from "@lockstep/tensor";
 import { type Combine, type CombineArgs, COMBINES } from "./combine.ts";
-import { combineAllToAll } from "./combine-a2a.ts";
-import { combineGatherReduce } from "./combine-ag-rs.ts";
-import { combineOneShot } from "./combine-one-shot.ts";
-import { expectBackend, expectGroup, expectRecord } from "./expect-argument.ts";
-import { expectTensor } from "./expect-tensor.ts";
+import { combineAllToAll } from "./a2a.ts";
+import { combineGatherReduce } from "./ag-rs.ts";
+import { combineOneShot } from "./one-shot.ts";
+import { expectBackend, expectGroup, expectRecord } from "../arguments/expect-argument.ts";
+import { expectTensor } from "../arguments/expect-tensor.ts";
 
 const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
 

@@ -1,9 +1,9 @@
 import type { HeadRange, ProcessGroup } from "@lockstep/dist-groups";
 import { type KernelBackend, type KvShard, SlotPlan } from "@lockstep/kernels";
 import { Arena, type SharedHeap, Tensor } from "@lockstep/tensor";
-import type { AttentionVariant } from "./attention-variant.ts";
-import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
-import type { KvCaches } from "./kv-caches.ts";
+import type { AttentionVariant } from "../options/attention-variant.ts";
+import type { DcpAttentionOptions } from "../options/dcp-attention-options.ts";
+import type { KvCaches } from "../kv/kv-caches.ts";
 import { type PlannedChunk, type PrefillPlan, prefillChunks } from "./prefill-plan.ts";
 import { PrefillWorkspace, type WorkspaceOptions } from "./prefill-workspace.ts";
 

@@ -1,5 +1,5 @@
 import { forEachOffset, type Tensor } from "@lockstep/tensor";
-import { NonFiniteKeyValue } from "./errors.ts";
+import { NonFiniteKeyValue } from "../errors.ts";
 
 /** Exponent bits of each float dtype's elements: all set in NaN and infinities. */
 const EXPONENTS: Readonly<Record<string, number>> = { f32: 0x7f800000, f16: 0x7c00, bf16: 0x7f80 };

@@ -1,8 +1,8 @@
 import type { AttentionOperands, AttentionPlan, Completion, KvShard, Operand } from "@lockstep/kernels";
-import type { AttentionVariant } from "./attention-variant.ts";
-import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
-import type { KvCaches } from "./kv-caches.ts";
-import type { StepPlan } from "./step-plan.ts";
+import type { AttentionVariant } from "../options/attention-variant.ts";
+import type { DcpAttentionOptions } from "../options/dcp-attention-options.ts";
+import type { KvCaches } from "../kv/kv-caches.ts";
+import type { StepPlan } from "../kv/step-plan.ts";
 
 type LayerArgs = Omit<AttentionOperands, "query" | "out" | "lse">;
 
