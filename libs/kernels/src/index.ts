@@ -1,5 +1,5 @@
 export type { BackendName, Completion, KernelBackend } from "./backends/backend.ts";
-export { checkArguments, type OpArguments, type OpName } from "./backends/check-arguments.ts";
+export { OpMethods } from "./backends/op-methods.ts";
 export { KernelContext } from "./context.ts";
 export { type InstalledGpu, installedGpus } from "./device/installed-gpus.ts";
 export { BackendClosed, BackendUnavailable, DeviceError } from "./errors.ts";
@@ -19,6 +19,7 @@ export type { Operand } from "./operand.ts";
 export type { CorrectAttnOutArgs, LseBase, NonFinite } from "./ops/correct-attn-out/index.ts";
 export type { GatherKvCacheArgs } from "./ops/gather-kv-cache/index.ts";
 export type { MergeAttnStatesArgs } from "./ops/merge-attn-states/index.ts";
+export { checkArguments, type OfEveryOp, type OpArguments, type OpName, opResults } from "./ops/op-table.ts";
 export type { PackSeqArgs } from "./ops/pack-seq/index.ts";
 export { checkLengths } from "./ops/pack-seq/lengths.ts";
 export {

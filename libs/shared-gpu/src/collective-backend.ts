@@ -3,63 +3,37 @@ import {
   type AttentionStep,
   type BackendName,
   type Completion,
-  type CorrectAttnOutArgs,
-  type GatherKvCacheArgs,
   type KernelBackend,
   type KernelContext,
-  type MergeAttnStatesArgs,
-  type OpArguments,
-  type OpName,
   type Operand,
-  type PackSeqArgs,
+  OpMethods,
   type PagedCacheSize,
   type PartialAttentionArgs,
   SlotPlan,
-  type UnpackSeqArgs,
   unplanned,
   type WriteKvCacheArgs,
 } from "@lockstep/kernels";
 import type { DType, SharedHeap, Tensor } from "@lockstep/tensor";
 
 /** A backend of a GPU that ranks share: every op goes one way, which its two sides make out. */
-export abstract class CollectiveBackend implements KernelBackend {
+export abstract class CollectiveBackend extends OpMethods implements KernelBackend {
   readonly name: BackendName = "webgpu";
+  readonly isSynchronous = false;
+  readonly memory = "device";
+  readonly roundsAsCollectives = false;
   abstract readonly device: string;
   abstract readonly context: KernelContext;
   protected abstract readonly heap: SharedHeap;
 
-  correctAttnOut(args: CorrectAttnOutArgs): Completion {
-    return this.op("correctAttnOut", args);
-  }
+  // What was planned on a rank is checked again where the device is: a plan is the memory of one rank.
 
-  packSeq(args: PackSeqArgs): Completion {
-    return this.op("packSeq", args);
-  }
-
-  unpackSeq(args: UnpackSeqArgs): Completion {
-    return this.op("unpackSeq", args);
-  }
-
-  mergeAttnStates(args: MergeAttnStatesArgs): Completion {
-    return this.op("mergeAttnStates", args);
-  }
-
-  writeKvCache(args: WriteKvCacheArgs): Completion {
-    // As with plans of attention, below.
+  override writeKvCache(args: WriteKvCacheArgs): Completion {
     const { slotMapping } = args;
-    return this.op(
-      "writeKvCache",
-      slotMapping instanceof SlotPlan ? { ...args, slotMapping: slotMapping.slots } : args,
-    );
+    return super.writeKvCache(slotMapping instanceof SlotPlan ? { ...args, slotMapping: slotMapping.slots } : args);
   }
 
-  gatherKvCache(args: GatherKvCacheArgs): Completion {
-    return this.op("gatherKvCache", args);
-  }
-
-  partialAttention(args: PartialAttentionArgs): Completion {
-    // What is planned here is checked again where the device is: a plan is the memory of one rank.
-    return this.op("partialAttention", unplanned(args));
+  override partialAttention(args: PartialAttentionArgs): Completion {
+    return super.partialAttention(unplanned(args));
   }
 
   planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {
@@ -69,7 +43,6 @@ export abstract class CollectiveBackend implements KernelBackend {
 
   /** @throws BackendClosed */
   protected abstract expectOpen(): void;
-  protected abstract op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion;
   abstract empty(dtype: DType, shape: readonly number[]): Operand;
   abstract upload(source: Tensor, target: Operand): Completion;
   abstract download(source: Operand, target: Tensor): Completion;

@@ -1,4 +1,12 @@
-import type { Completion, KernelBackend, OpArguments, OpName, Operand } from "@lockstep/kernels";
+import {
+  type Completion,
+  type KernelBackend,
+  type OfEveryOp,
+  type OpArguments,
+  type OpName,
+  type Operand,
+  opResults,
+} from "@lockstep/kernels";
 import { type DType, Tensor } from "@lockstep/tensor";
 
 /** An op to run, with its arguments. */
@@ -13,32 +21,16 @@ export type MemoryCall =
 
 export type Call = OpCall | MemoryCall;
 
-type Results<Name extends OpName> = (args: OpArguments[Name]) => readonly (Operand | undefined)[];
-
-/** Operands that an op writes. */
-const RESULTS: { readonly [Name in OpName]: Results<Name> } = {
-  correctAttnOut: ({ correctedOut, lse }) => [correctedOut, lse],
-  packSeq: ({ out }) => [out],
-  unpackSeq: ({ out }) => [out],
-  mergeAttnStates: ({ out, lse }) => [out, lse],
-  writeKvCache: (args) => [args.keyCache, args.valueCache, args.keyScaleCache, args.valueScaleCache],
-  gatherKvCache: ({ rows }) => [rows],
-  partialAttention: ({ out, lse }) => [out, lse],
-};
-
 /** True when an op writes to a heap tensor, so that it is complete only when bytes have come from the GPU. */
 export function hasHeapResults<Name extends OpName>(name: Name, args: OpArguments[Name]): boolean {
-  const results: Results<Name> = RESULTS[name];
-  return results(args).some((operand) => operand instanceof Tensor);
+  return opResults(name, args).some((operand) => operand instanceof Tensor);
 }
-
-type Ops = { readonly [Name in OpName]: (args: OpArguments[Name]) => Completion };
 
 /** Runs an op on a backend. */
 export function runOp<Name extends OpName>(
   backend: KernelBackend,
   ...[name, args]: readonly [Name, OpArguments[Name]]
 ): Completion {
-  const ops: Ops = backend;
+  const ops: OfEveryOp<Completion> = backend;
   return ops[name](args);
 }

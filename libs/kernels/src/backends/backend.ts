@@ -1,14 +1,8 @@
 import type { DType, Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "../context.ts";
 import type { Operand } from "../operand.ts";
-import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
-import type { GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
-import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
-import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
+import type { OfEveryOp } from "../ops/op-table.ts";
 import type { AttentionPlan, AttentionStep } from "../ops/partial-attention/attention-plan.ts";
-import type { PartialAttentionArgs } from "../ops/partial-attention/index.ts";
-import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
-import type { WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 
 /** `webgpu`: WGSL on a GPU; `wasm`: WebAssembly SIMD on the shared heap; `reference`: float64 TypeScript. */
@@ -21,19 +15,17 @@ export type Completion = Promise<void> | undefined;
  * Runs the ops. Every op checks its arguments first and throws ArgumentError before it writes anything; once it has
  * completed, heap operands hold the result. See each op's `index.ts` for its contract.
  */
-export interface KernelBackend extends AsyncDisposable {
+export interface KernelBackend extends OfEveryOp<Completion>, AsyncDisposable {
   readonly name: BackendName;
   /** What it runs on, for people: the adapter's name, or the instruction set. */
   readonly device: string;
   readonly context: KernelContext;
-
-  correctAttnOut(args: CorrectAttnOutArgs): Completion;
-  packSeq(args: PackSeqArgs): Completion;
-  unpackSeq(args: UnpackSeqArgs): Completion;
-  mergeAttnStates(args: MergeAttnStatesArgs): Completion;
-  writeKvCache(args: WriteKvCacheArgs): Completion;
-  gatherKvCache(args: GatherKvCacheArgs): Completion;
-  partialAttention(args: PartialAttentionArgs): Completion;
+  /** True when an op has completed when its method returns, so that what it read may change. */
+  readonly isSynchronous: boolean;
+  /** Where it computes, and where {@link KernelBackend.empty} takes memory: the heap, or a device of its own. */
+  readonly memory: "heap" | "device";
+  /** True when factors and sums are rounded as the collectives round theirs: f32, in rank order. */
+  readonly roundsAsCollectives: boolean;
 
   /**
    * Checks what the query tokens of a step see of caches of a size, once for all layers: `partialAttention({ plan, ...

@@ -4,22 +4,17 @@ import { KernelContext } from "../context.ts";
 import { BackendClosed } from "../errors.ts";
 import { checkDownload, checkUpload } from "./copy-arguments.ts";
 import { expectFunction, expectHeapTensor, type Operand } from "../operand.ts";
-import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
 import { correctAttnOutReference } from "../ops/correct-attn-out/reference.ts";
-import type { GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
 import { gatherKvCacheReference } from "../ops/gather-kv-cache/reference.ts";
-import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
 import { mergeAttnStatesReference } from "../ops/merge-attn-states/reference.ts";
-import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
+import type { OfEveryOp, OpArguments, OpName } from "../ops/op-table.ts";
 import { packSeqReference } from "../ops/pack-seq/reference.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
-import type { PartialAttentionArgs } from "../ops/partial-attention/index.ts";
 import { partialAttentionReference } from "../ops/partial-attention/reference.ts";
-import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
 import { unpackSeqReference } from "../ops/unpack-seq/reference.ts";
-import type { WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
 import { writeKvCacheReference } from "../ops/write-kv-cache/reference.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
+import { OpMethods } from "./op-methods.ts";
 import { copyRaw } from "../reference/raw-elements.ts";
 
 /** Every op in plain float64 TypeScript: slow, and right at a glance. What the other backends are checked against. */
@@ -27,43 +22,33 @@ export function openReferenceBackend(options: { readonly heap: SharedHeap }): Ke
   return new ReferenceBackend(options.heap);
 }
 
-class ReferenceBackend implements KernelBackend {
+const REFERENCE_OPS: OfEveryOp<void> = {
+  correctAttnOut: correctAttnOutReference,
+  packSeq: packSeqReference,
+  unpackSeq: unpackSeqReference,
+  mergeAttnStates: mergeAttnStatesReference,
+  writeKvCache: writeKvCacheReference,
+  gatherKvCache: gatherKvCacheReference,
+  partialAttention: partialAttentionReference,
+};
+
+class ReferenceBackend extends OpMethods implements KernelBackend {
   readonly name: BackendName = "reference";
   readonly device = "float64 TypeScript";
   readonly context = new KernelContext();
+  readonly isSynchronous = true;
+  readonly memory = "heap";
+  readonly roundsAsCollectives = false;
   readonly #heap: SharedHeap;
   #closed = false;
 
   constructor(heap: SharedHeap) {
+    super();
     this.#heap = heap;
   }
 
-  correctAttnOut(args: CorrectAttnOutArgs): Completion {
-    return this.#run(() => correctAttnOutReference(args));
-  }
-
-  packSeq(args: PackSeqArgs): Completion {
-    return this.#run(() => packSeqReference(args));
-  }
-
-  unpackSeq(args: UnpackSeqArgs): Completion {
-    return this.#run(() => unpackSeqReference(args));
-  }
-
-  mergeAttnStates(args: MergeAttnStatesArgs): Completion {
-    return this.#run(() => mergeAttnStatesReference(args));
-  }
-
-  writeKvCache(args: WriteKvCacheArgs): Completion {
-    return this.#run(() => writeKvCacheReference(args));
-  }
-
-  gatherKvCache(args: GatherKvCacheArgs): Completion {
-    return this.#run(() => gatherKvCacheReference(args));
-  }
-
-  partialAttention(args: PartialAttentionArgs): Completion {
-    return this.#run(() => partialAttentionReference(args));
+  protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
+    return this.#run(() => REFERENCE_OPS[name](args));
   }
 
   planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {

@@ -4,22 +4,17 @@ import { KernelContext } from "../context.ts";
 import { BackendClosed } from "../errors.ts";
 import { checkDownload, checkUpload } from "./copy-arguments.ts";
 import { expectFunction, expectHeapTensor, type Operand } from "../operand.ts";
-import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
 import { correctAttnOutWasm } from "../ops/correct-attn-out/wasm.ts";
-import type { GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
 import { gatherKvCacheWasm } from "../ops/gather-kv-cache/wasm.ts";
-import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
 import { mergeAttnStatesWasm } from "../ops/merge-attn-states/wasm.ts";
-import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
+import type { OpArguments, OpName } from "../ops/op-table.ts";
 import { packSeqWasm } from "../ops/pack-seq/wasm.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
-import type { PartialAttentionArgs } from "../ops/partial-attention/index.ts";
 import { partialAttentionWasm } from "../ops/partial-attention/wasm.ts";
-import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
 import { unpackSeqWasm } from "../ops/unpack-seq/wasm.ts";
-import type { WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
 import { writeKvCacheWasm } from "../ops/write-kv-cache/wasm.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
+import { OpMethods } from "./op-methods.ts";
 import { copyStrided } from "../wasm/strided-copy.ts";
 import { WasmKernels } from "../wasm/wasm-kernels.ts";
 
@@ -32,49 +27,35 @@ export async function openWasmBackend(options: { readonly heap: SharedHeap }): P
   return new WasmBackend(await WasmKernels.open(options.heap));
 }
 
-class WasmBackend implements KernelBackend {
+type WasmOp<Args> = (kernels: WasmKernels, context: KernelContext, args: Args) => void;
+
+const WASM_OPS: { readonly [Name in OpName]: WasmOp<OpArguments[Name]> } = {
+  correctAttnOut: correctAttnOutWasm,
+  packSeq: packSeqWasm,
+  unpackSeq: unpackSeqWasm,
+  mergeAttnStates: mergeAttnStatesWasm,
+  writeKvCache: writeKvCacheWasm,
+  gatherKvCache: gatherKvCacheWasm,
+  partialAttention: partialAttentionWasm,
+};
+
+class WasmBackend extends OpMethods implements KernelBackend {
   readonly name: BackendName = "wasm";
   readonly device = "WebAssembly SIMD (128-bit)";
   readonly context = new KernelContext();
+  readonly isSynchronous = true;
+  readonly memory = "heap";
+  readonly roundsAsCollectives = true;
   readonly #kernels: WasmKernels;
   #closed = false;
 
   constructor(kernels: WasmKernels) {
+    super();
     this.#kernels = kernels;
   }
 
-  correctAttnOut(args: CorrectAttnOutArgs): Completion {
-    correctAttnOutWasm(this.#open, this.context, args);
-    return undefined;
-  }
-
-  packSeq(args: PackSeqArgs): Completion {
-    packSeqWasm(this.#open, args);
-    return undefined;
-  }
-
-  unpackSeq(args: UnpackSeqArgs): Completion {
-    unpackSeqWasm(this.#open, args);
-    return undefined;
-  }
-
-  mergeAttnStates(args: MergeAttnStatesArgs): Completion {
-    mergeAttnStatesWasm(this.#open, this.context, args);
-    return undefined;
-  }
-
-  writeKvCache(args: WriteKvCacheArgs): Completion {
-    writeKvCacheWasm(this.#open, this.context, args);
-    return undefined;
-  }
-
-  gatherKvCache(args: GatherKvCacheArgs): Completion {
-    gatherKvCacheWasm(this.#open, args);
-    return undefined;
-  }
-
-  partialAttention(args: PartialAttentionArgs): Completion {
-    partialAttentionWasm(this.#open, this.context, args);
+  protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
+    WASM_OPS[name](this.#open, this.context, args);
     return undefined;
   }
 

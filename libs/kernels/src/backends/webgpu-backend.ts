@@ -9,6 +9,7 @@ import {
   Tensor,
 } from "@lockstep/tensor";
 import type { Completion, KernelBackend } from "./backend.ts";
+import { OpMethods } from "./op-methods.ts";
 import { KernelContext } from "../context.ts";
 import type { AdapterKind } from "../device/adapter.ts";
 import { type GpuDevice, openGpuDevice } from "../device/gpu-device.ts";
@@ -16,21 +17,15 @@ import { BackendClosed, DeviceError } from "../errors.ts";
 import { GpuTensor, noteDevice, noteFreed } from "../gpu-tensor.ts";
 import { checkDownload, checkUpload } from "./copy-arguments.ts";
 import { expectFunction, type Operand } from "../operand.ts";
-import { type CorrectAttnOutArgs, checkCorrectAttnOut } from "../ops/correct-attn-out/index.ts";
 import { recordCorrectAttnOut } from "../ops/correct-attn-out/webgpu.ts";
-import { checkGatherKvCache, type GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
 import { recordGatherKvCache } from "../ops/gather-kv-cache/webgpu.ts";
-import { checkMergeAttnStates, type MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
 import { recordMergeAttnStates } from "../ops/merge-attn-states/webgpu.ts";
-import { checkPackSeq, type PackSeqArgs } from "../ops/pack-seq/index.ts";
+import { type OpArguments, type OpName, type PlanOf, planOp } from "../ops/op-table.ts";
 import { recordPackSeq } from "../ops/pack-seq/webgpu.ts";
 import type { MatrixUnits } from "../device/matrix-units.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
-import { type PartialAttentionArgs, planPartialAttention } from "../ops/partial-attention/index.ts";
 import { recordPartialAttention } from "../ops/partial-attention/webgpu.ts";
-import { checkUnpackSeq, type UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
 import { recordUnpackSeq } from "../ops/unpack-seq/webgpu.ts";
-import { checkWriteKvCache, type WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
 import { recordWriteKvCache } from "../ops/write-kv-cache/webgpu.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 import { COPY_DST, COPY_SRC, STORAGE } from "../device/buffer-usage.ts";
@@ -72,10 +67,25 @@ export function webgpuBackendOn(heap: SharedHeap, gpu: GpuDevice): KernelBackend
   return new WebgpuBackend(heap, gpu);
 }
 
-class WebgpuBackend implements KernelBackend {
+type GpuOp<Args, Plan> = (recorder: Recorder, args: Args, plan: Plan) => void;
+
+const GPU_OPS: { readonly [Name in OpName]: GpuOp<OpArguments[Name], PlanOf<Name>> } = {
+  correctAttnOut: recordCorrectAttnOut,
+  packSeq: recordPackSeq,
+  unpackSeq: recordUnpackSeq,
+  mergeAttnStates: recordMergeAttnStates,
+  writeKvCache: recordWriteKvCache,
+  gatherKvCache: recordGatherKvCache,
+  partialAttention: recordPartialAttention,
+};
+
+class WebgpuBackend extends OpMethods implements KernelBackend {
   readonly name = "webgpu";
   readonly device: string;
   readonly context = new KernelContext();
+  readonly isSynchronous = false;
+  readonly memory = "device";
+  readonly roundsAsCollectives = false;
   readonly #heap: SharedHeap;
   readonly #gpu: GpuDevice;
   readonly #recorder: Recorder;
@@ -90,6 +100,7 @@ class WebgpuBackend implements KernelBackend {
   #closing: Promise<void> | undefined;
 
   constructor(heap: SharedHeap, gpu: GpuDevice) {
+    super();
     this.#heap = heap;
     this.#gpu = gpu;
     this.device = gpu.name;
@@ -105,46 +116,10 @@ class WebgpuBackend implements KernelBackend {
     });
   }
 
-  correctAttnOut(args: CorrectAttnOutArgs): Completion {
+  protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
     this.#expectOpen();
-    checkCorrectAttnOut(args);
-    return this.#run(() => recordCorrectAttnOut(this.#recorder, args));
-  }
-
-  packSeq(args: PackSeqArgs): Completion {
-    this.#expectOpen();
-    const padValue = checkPackSeq(args);
-    return this.#run(() => recordPackSeq(this.#recorder, args, padValue));
-  }
-
-  unpackSeq(args: UnpackSeqArgs): Completion {
-    this.#expectOpen();
-    checkUnpackSeq(args);
-    return this.#run(() => recordUnpackSeq(this.#recorder, args));
-  }
-
-  mergeAttnStates(args: MergeAttnStatesArgs): Completion {
-    this.#expectOpen();
-    checkMergeAttnStates(args);
-    return this.#run(() => recordMergeAttnStates(this.#recorder, args));
-  }
-
-  writeKvCache(args: WriteKvCacheArgs): Completion {
-    this.#expectOpen();
-    const plan = checkWriteKvCache(args);
-    return this.#run(() => recordWriteKvCache(this.#recorder, args, plan));
-  }
-
-  gatherKvCache(args: GatherKvCacheArgs): Completion {
-    this.#expectOpen();
-    checkGatherKvCache(args);
-    return this.#run(() => recordGatherKvCache(this.#recorder, args));
-  }
-
-  partialAttention(args: PartialAttentionArgs): Completion {
-    this.#expectOpen();
-    const plan = planPartialAttention(args);
-    return this.#run(() => recordPartialAttention(this.#recorder, args, plan));
+    const plan = planOp(name, args);
+    return this.#run(() => GPU_OPS[name](this.#recorder, args, plan));
   }
 
   planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {

@@ -1,5 +1,5 @@
 import { type Allocator, type DType, Tensor } from "@lockstep/tensor";
-import type { OpName } from "../backends/check-arguments.ts";
+import type { OpName } from "../ops/op-table.ts";
 
 /** Arguments of an op that it accepts, as a record that tests may damage. */
 export interface ValidArguments {

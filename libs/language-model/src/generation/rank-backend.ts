@@ -28,7 +28,7 @@ export async function openRankBackend(
 ): Promise<{ attend: KernelBackend; merge: KernelBackend }> {
   const attend = await openAttending(context, options);
   context.onClose(() => attend.close());
-  if (attend.name !== "webgpu") return { attend, merge: attend };
+  if (attend.isSynchronous) return { attend, merge: attend };
   const merge = await openBackend("wasm", { heap: context.heap });
   context.onClose(() => merge.close());
   return { attend, merge };

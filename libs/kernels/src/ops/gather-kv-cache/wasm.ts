@@ -1,10 +1,11 @@
 import { DTYPE_BYTES } from "@lockstep/tensor";
 import { expectHeapTensor } from "../../operand.ts";
+import type { KernelContext } from "../../context.ts";
 import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
 import { checkGatherKvCache, type GatherKvCacheArgs } from "./index.ts";
 
 /** gatherKvCache by `gather-kv-cache.as.ts`. */
-export function gatherKvCacheWasm(kernels: WasmKernels, args: GatherKvCacheArgs): void {
+export function gatherKvCacheWasm(kernels: WasmKernels, _context: KernelContext, args: GatherKvCacheArgs): void {
   checkGatherKvCache(args);
   const cache = expectHeapTensor("gatherKvCache", "cache", args.cache, kernels.heap);
   const rows = expectHeapTensor("gatherKvCache", "rows", args.rows, kernels.heap);

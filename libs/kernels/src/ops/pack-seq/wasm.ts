@@ -1,11 +1,12 @@
 import { expectHeapTensor } from "../../operand.ts";
 import { copyStrided, fillStrided, reserveForCopy } from "../../wasm/strided-copy.ts";
+import type { KernelContext } from "../../context.ts";
 import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
 import { checkPackSeq, type PackSeqArgs } from "./index.ts";
 import { padBits } from "./pad-bits.ts";
 
 /** packSeq by bulk copies: one copy and one fill per sequence when the rows are contiguous. */
-export function packSeqWasm(kernels: WasmKernels, args: PackSeqArgs): void {
+export function packSeqWasm(kernels: WasmKernels, _context: KernelContext, args: PackSeqArgs): void {
   const padValue = checkPackSeq(args);
   const x = expectHeapTensor("packSeq", "x", args.x, kernels.heap);
   const out = expectHeapTensor("packSeq", "out", args.out, kernels.heap);

@@ -1,10 +1,11 @@
 import { expectHeapTensor } from "../../operand.ts";
 import { copyStrided, reserveForCopy } from "../../wasm/strided-copy.ts";
+import type { KernelContext } from "../../context.ts";
 import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
 import { checkUnpackSeq, type UnpackSeqArgs } from "./index.ts";
 
 /** unpackSeq by bulk copies: one per sequence when the rows are contiguous. */
-export function unpackSeqWasm(kernels: WasmKernels, args: UnpackSeqArgs): void {
+export function unpackSeqWasm(kernels: WasmKernels, _context: KernelContext, args: UnpackSeqArgs): void {
   checkUnpackSeq(args);
   const packed = expectHeapTensor("unpackSeq", "packed", args.packed, kernels.heap);
   const out = expectHeapTensor("unpackSeq", "out", args.out, kernels.heap);

@@ -1,0 +1,43 @@
+import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
+import type { GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
+import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
+import type { OfEveryOp, OpArguments, OpName } from "../ops/op-table.ts";
+import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
+import type { PartialAttentionArgs } from "../ops/partial-attention/index.ts";
+import type { UnpackSeqArgs } from "../ops/unpack-seq/index.ts";
+import type { WriteKvCacheArgs } from "../ops/write-kv-cache/index.ts";
+import type { Completion } from "./backend.ts";
+
+/** The methods of a backend's ops, all of which go one way. */
+export abstract class OpMethods implements OfEveryOp<Completion> {
+  /** Runs an op. */
+  protected abstract op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion;
+
+  correctAttnOut(args: CorrectAttnOutArgs): Completion {
+    return this.op("correctAttnOut", args);
+  }
+
+  packSeq(args: PackSeqArgs): Completion {
+    return this.op("packSeq", args);
+  }
+
+  unpackSeq(args: UnpackSeqArgs): Completion {
+    return this.op("unpackSeq", args);
+  }
+
+  mergeAttnStates(args: MergeAttnStatesArgs): Completion {
+    return this.op("mergeAttnStates", args);
+  }
+
+  writeKvCache(args: WriteKvCacheArgs): Completion {
+    return this.op("writeKvCache", args);
+  }
+
+  gatherKvCache(args: GatherKvCacheArgs): Completion {
+    return this.op("gatherKvCache", args);
+  }
+
+  partialAttention(args: PartialAttentionArgs): Completion {
+    return this.op("partialAttention", args);
+  }
+}
