@@ -21,7 +21,7 @@ export async function combineAllToAll(args: CombineArgs): Promise<void> {
       },
       exchange,
     );
-  if (backend.name !== "webgpu") {
+  if (backend.isSynchronous) {
     read((outs, lses) => backend.mergeAttnStates({ outs, lses, ...merged }));
     return;
   }

@@ -275,7 +275,7 @@ export class DecodeAttention {
     // Choosing by time must not change a bit: only on wasm does ag-rs give those of the others.
     const { backend, mergeBackend = backend } = this.#options;
     const candidates = COMBINES.filter(
-      (combine) => combine !== "ag-rs" || (mergeBackend.name === "wasm" && !isRounded),
+      (combine) => combine !== "ag-rs" || (mergeBackend.roundsAsCollectives && !isRounded),
     );
     const isOneShot = queries <= this.#oneShotRows;
     const tensors: StepTensors = {

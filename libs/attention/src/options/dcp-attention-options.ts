@@ -153,8 +153,8 @@ export function checkOptions(options: DcpAttentionOptions): KvShard {
   if (combine !== "auto" && !COMBINES.includes(combine)) {
     throw new ArgumentError(NAME, "combine", '"ag-rs", "a2a", "one-shot" or "auto"', describe(combine));
   }
-  if (options.mergeBackend?.name === "webgpu") {
-    throw new ArgumentError(NAME, "mergeBackend", "a wasm or reference backend", "webgpu");
+  if (options.mergeBackend?.isSynchronous === false) {
+    throw new ArgumentError(NAME, "mergeBackend", "a wasm or reference backend", options.mergeBackend.name);
   }
   const shard = { index: dcpGroup.rank, count: dcpGroup.size, interleave: options.interleave ?? 1 };
   checkKvShard(NAME, shard, blockSize);
