@@ -123,7 +123,8 @@ export const CALL_CASES: readonly Fault[] = [
         await using world = await openCallWorld(size, { program: new URL(program, import.meta.url) });
         const signals = new Signals(world);
         const shared = signals.tensor.descriptor;
-        // Behind a call that blocks its ranks, so that nothing begins before the gate opens: queued on the host, or posted.
+        // Behind a call that blocks its ranks, so that nothing begins before the gate opens: queued on the host, or
+        // posted.
         const blocking = world.call("block", [shared]);
         await signals.arrived(size);
         const controller = new AbortController();

@@ -1,6 +1,6 @@
-// Cases of the collectives and a plain reference for each: inputs are a function of (seed, rank), so every rank can compute
-// what all ranks bring and what it must get. The reference folds with Math.fround in rank order, and converts 16-bit floats
-// with the tensor package's scalar code: nothing is shared with the kernels under test.
+// Cases of the collectives and a plain reference for each: inputs are a function of (seed, rank), so every rank can
+// compute what all ranks bring and what it must get. The reference folds with Math.fround in rank order, and converts
+// 16-bit floats with the tensor package's scalar code: nothing is shared with the kernels under test.
 
 import {
   bfloat16ToNumber,

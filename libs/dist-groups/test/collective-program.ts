@@ -25,7 +25,8 @@ export function setup(context: RankContext) {
     if (at === -1) return;
     const got = output.toNumbers()[at];
     throw new Error(
-      `rank ${rank} of ${size}, repeat ${repeat}, ${JSON.stringify(testCase)}: element ${at} is ${got}, expected ${expected[at]} (raw)`,
+      `rank ${rank} of ${size}, repeat ${repeat}, ${JSON.stringify(testCase)}: ` +
+        `element ${at} is ${got}, expected ${expected[at]} (raw)`,
     );
   }
 
@@ -190,7 +191,9 @@ export function setup(context: RankContext) {
       target.release();
     },
 
-    /** From rank a to rank b goes a tensor of `shape` whose last dimension is split over the ranks and longer by a + 2b. */
+    /**
+     * From rank a to rank b goes a tensor of `shape` whose last dimension is split over the ranks and longer by a + 2b.
+     */
     allToAll(testCase, seed, repeats) {
       const { dtype, shape, input, output } = testCase;
       const pairShape = (from: number, to: number): number[] =>

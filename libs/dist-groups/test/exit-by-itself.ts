@@ -1,5 +1,6 @@
-// A program that opens a world, works, and ends: the process must then exit by itself, in any runtime. With the argument
-// `crash` a rank exits silently first; with `stuck` two ranks wait for ever when the world closes. Prints the bits of what it computed.
+// A program that opens a world, works, and ends: the process must then exit by itself, in any runtime. With the
+// argument `crash` a rank exits silently first; with `stuck` two ranks wait for ever when the world closes. Prints the
+// bits of what it computed.
 
 import process from "node:process";
 import { Tensor } from "@lockstep/tensor";

@@ -1,6 +1,8 @@
 import type { FlightOp, World } from "../src/index.ts";
 
-/** Comes back when the last collective of each of these ranks in a group is in a state, which the flight record shows. */
+/**
+ * Comes back when the last collective of each of these ranks in a group is in a state, which the flight record shows.
+ */
 export async function untilIn(
   world: Pick<World, "flightRecord">,
   name: string,

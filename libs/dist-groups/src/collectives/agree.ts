@@ -1,8 +1,9 @@
 // Agree: every rank brings a text, every rank gets all texts, in rank order.
 //
-// A staging area holds the length of its rank's text, then two halves. Round k brings the k-th piece of every text, in half k & 1:
-// a rank writes piece k + 1 after it has seen every peer arrive in round k, so every peer has read piece k - 1, which lay in that
-// half. As many rounds as the longest text has pieces; all ranks know the lengths after round 0. Nothing is allocated in the heap.
+// A staging area holds the length of its rank's text, then two halves. Round k brings the k-th piece of every text, in
+// half k & 1: a rank writes piece k + 1 after it has seen every peer arrive in round k, so every peer has read piece k
+// - 1, which lay in that half. As many rounds as the longest text has pieces; all ranks know the lengths after round 0.
+// Nothing is allocated in the heap.
 
 import { NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import { type AgreedFields, agreedText, throwUnlessAgreed } from "./agreed-options.ts";

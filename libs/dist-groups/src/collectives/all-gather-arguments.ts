@@ -16,8 +16,8 @@ export interface AllGatherShape {
 }
 
 /**
- * Throws unless `input` is what this rank has to bring to an all-gather into `output` along `dim`. `suffix` goes with the names of
- * the arguments, as in `inputs[2]`.
+ * Throws unless `input` is what this rank has to bring to an all-gather into `output` along `dim`. `suffix` goes with
+ * the names of the arguments, as in `inputs[2]`.
  */
 export function checkAllGather(
   op: string,

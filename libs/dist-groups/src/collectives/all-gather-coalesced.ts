@@ -1,9 +1,9 @@
 // All-gather of several tensors in one synchronisation, such as partial outputs together with their LSEs: pair i is the
 // all-gather of inputs[i] into outputs[i], each of its own shape and dtype, all along the same dimension number.
 //
-// Every staging area holds two records a pair: where the rank's chunk lies, and the output it expects. When the chunks of the
-// largest rank fit the staging area, all ranks pack theirs there, one round; else the records point at the inputs, and a second
-// round acknowledges. All ranks compare all expected outputs, so all report a mismatch.
+// Every staging area holds two records a pair: where the rank's chunk lies, and the output it expects. When the chunks
+// of the largest rank fit the staging area, all ranks pack theirs there, one round; else the records point at the
+// inputs, and a second round acknowledges. All ranks compare all expected outputs, so all report a mismatch.
 
 import { ArgumentError, DTYPE_BYTES, overlaps, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";

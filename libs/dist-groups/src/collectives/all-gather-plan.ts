@@ -1,5 +1,5 @@
-// What an all-gather of one input into one output needs, worked out and checked once: tensors never change their shape or
-// place, so a repeated call finds everything here, cached views included, and allocates nothing.
+// What an all-gather of one input into one output needs, worked out and checked once: tensors never change their shape
+// or place, so a repeated call finds everything here, cached views included, and allocates nothing.
 
 import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";

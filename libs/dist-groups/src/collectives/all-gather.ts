@@ -1,9 +1,10 @@
-// All-gather along a dimension of length L: rank r brings chunk r = [floor(L*r/n), floor(L*(r+1)/n)), every rank gets all.
+// All-gather along a dimension of length L: rank r brings chunk r = [floor(L*r/n), floor(L*(r+1)/n)), every rank gets
+// all.
 //
 // Staged (a chunk fits the staging area), one round: every rank packs its chunk there; every rank copies
 // all of them into its output.
-// Direct, two rounds: every rank publishes where its input lies; every rank copies straight from the peers' inputs, then
-// acknowledges, so that no input changes while a peer still reads it.
+// Direct, two rounds: every rank publishes where its input lies; every rank copies straight from the peers' inputs,
+// then acknowledges, so that no input changes while a peer still reads it.
 // Contiguous chunks move through cached views; anything else through the strided copy kernel.
 // Both move (n - 1) / n of the output to each rank; staging adds one copy of the chunk and saves a round.
 

@@ -1,12 +1,12 @@
 // All-reduce: every rank gets the elementwise reduction of all inputs. The output may be the input.
 //
-// Staged (the input fits the staging area), one round: every rank folds what all n staged. n times the arithmetic of a scatter,
-// but of a small message, and no second round.
-// Direct, three rounds: reduce-scatter, then all-gather, both straight from the peers' tensors. Rank r folds chunk r of all
-// inputs into chunk r of its output; then everyone copies chunk p from rank p's output; then all acknowledge. In place this
-// is safe: in round 0 rank r writes only chunk r of its own tensor, which no peer reads before round 1.
-// Chunks cut the flat elements when all tensors are contiguous, else the largest dimension. Cutting does not change a bit:
-// each element is folded in rank order, seeded with rank 0's value, by whichever rank folds it.
+// Staged (the input fits the staging area), one round: every rank folds what all n staged. n times the arithmetic of a
+// scatter, but of a small message, and no second round.
+// Direct, three rounds: reduce-scatter, then all-gather, both straight from the peers' tensors. Rank r folds chunk r of
+// all inputs into chunk r of its output; then everyone copies chunk p from rank p's output; then all acknowledge. In
+// place this is safe: in round 0 rank r writes only chunk r of its own tensor, which no peer reads before round 1.
+// Chunks cut the flat elements when all tensors are contiguous, else the largest dimension. Cutting does not change a
+// bit: each element is folded in rank order, seeded with rank 0's value, by whichever rank folds it.
 
 import { isSameView, overlaps, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";

@@ -1,10 +1,10 @@
 // All-to-all: inputs[p] of this rank goes to outputs[this rank] of rank p. One tensor per peer, each of its own shape,
 // dtype and strides; a pair must agree on shape and dtype.
 //
-// Every staging area holds 2n tensor records: what the rank sends to each peer and what it expects from each. When a rank's inputs
-// fit its staging area it packs them there and its records point at the copies; else they point at the inputs themselves
-// and the header is flagged direct. Receivers need not care. All ranks check all n * n pairs, so all report a mismatch. When
-// any header is, a second round acknowledges.
+// Every staging area holds 2n tensor records: what the rank sends to each peer and what it expects from each. When a
+// rank's inputs fit its staging area it packs them there and its records point at the copies; else they point at the
+// inputs themselves and the header is flagged direct. Receivers need not care. All ranks check all n * n pairs, so all
+// report a mismatch. When any header is, a second round acknowledges.
 
 import { ArgumentError, overlaps, type Tensor } from "@lockstep/tensor";
 import { WHOLE } from "../transport/transport.ts";

@@ -35,7 +35,9 @@ export function checkSameDType(op: string, argument: string, tensor: Tensor, lik
   if (tensor.dtype !== like.dtype) throw new ArgumentError(op, argument, `of dtype ${like.dtype}`, tensor.toString());
 }
 
-/** Throws unless `tensor` has `shape` with dimension `axis` replaced by `length` (no dimension when `axis` is negative). */
+/**
+ * Throws unless `tensor` has `shape` with dimension `axis` replaced by `length` (no dimension when `axis` is negative).
+ */
 export function checkChunkShape(
   op: string,
   argument: string,
@@ -94,7 +96,10 @@ export function checkOptions(op: string, options: { readonly deadlineMs?: number
   throw new ArgumentError(op, "deadlineMs", `milliseconds, more than 0, to ${LONGEST_TIMER_MS}`, describe(deadlineMs));
 }
 
-/** Throws unless `tensor` is one whose bytes are still its own. Tensors that passed every check before may have been freed since. */
+/**
+ * Throws unless `tensor` is one whose bytes are still its own. Tensors that passed every check before may have been
+ * freed since.
+ */
 export function checkLive(op: string, argument: string, tensor: Tensor): void {
   if (!Tensor.isTensor(tensor)) throw new ArgumentError(op, argument, "a Tensor", describe(tensor));
   tensor.assertUsable(op, argument);
@@ -110,7 +115,9 @@ export function checkAllLive(op: string, argument: string, tensors: readonly Ten
   }
 }
 
-/** Throws unless `dim` could be a dimension of some tensor: plans are found by it before {@link checkDim} says of which. */
+/**
+ * Throws unless `dim` could be a dimension of some tensor: plans are found by it before {@link checkDim} says of which.
+ */
 export function checkDimNumber(op: string, dim: number): void {
   if (Number.isInteger(dim) && dim >= -2 * MAX_DIMS && dim < 2 * MAX_DIMS) return;
   throw new ArgumentError(op, "dim", `an integer from ${-MAX_DIMS} to ${MAX_DIMS - 1}`, describe(dim));

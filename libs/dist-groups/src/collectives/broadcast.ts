@@ -1,7 +1,8 @@
 // Broadcast: every rank gets the root's elements.
 //
-// Staged, one round: the root packs its tensor into its staging area, the others copy it out. Direct, two rounds: the others copy
-// straight from the root's tensor and acknowledge. Every rank waits for every rank, so a broadcast is also a barrier.
+// Staged, one round: the root packs its tensor into its staging area, the others copy it out. Direct, two rounds: the
+// others copy straight from the root's tensor and acknowledge. Every rank waits for every rank, so a broadcast is also
+// a barrier.
 
 import { ArgumentError, describe, type Tensor } from "@lockstep/tensor";
 import { WHOLE } from "../transport/transport.ts";

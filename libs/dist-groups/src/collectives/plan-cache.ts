@@ -12,9 +12,9 @@ export interface PlanKey {
 }
 
 /**
- * The last plans of one collective. A tensor never changes its shape or place, so a repeated call with the same tensors needs the
- * same checks, sizes and views: it finds them here, and allocates nothing. Programs repeat their calls in the same order, so the
- * search starts behind the plan that was found last.
+ * The last plans of one collective. A tensor never changes its shape or place, so a repeated call with the same tensors
+ * needs the same checks, sizes and views: it finds them here, and allocates nothing. Programs repeat their calls in the
+ * same order, so the search starts behind the plan that was found last.
  */
 export class PlanCache<Plan extends PlanKey> {
   readonly #plans: Plan[] = [];

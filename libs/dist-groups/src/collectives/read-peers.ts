@@ -1,7 +1,8 @@
-// Read peers: every rank publishes its tensors, reads every rank's tensors where they lie, and returns when all have read.
+// Read peers: every rank publishes its tensors, reads every rank's tensors where they lie, and returns when all have
+// read.
 //
-// Two rounds: publish tensor records; read; acknowledge. No byte is copied. Nobody may change a published tensor before its
-// call returns, and nobody may keep a view after it.
+// Two rounds: publish tensor records; read; acknowledge. No byte is copied. Nobody may change a published tensor before
+// its call returns, and nobody may keep a view after it.
 
 import { ArgumentError, DTYPES, describe, Tensor } from "@lockstep/tensor";
 import { MAX_DIMS, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";

@@ -3,7 +3,8 @@
 //
 // Exchange bytes, then fold locally: rank r reads chunk r of every rank and folds in rank order, seeded with rank 0's
 // value, in one pass. The order never depends on timing, message size or protocol.
-// Staged (the whole input fits the staging area): one round. Direct: the fold reads the peers' inputs, then acknowledges.
+// Staged (the whole input fits the staging area): one round. Direct: the fold reads the peers' inputs, then
+// acknowledges.
 
 import { isViewAt, overlaps, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";

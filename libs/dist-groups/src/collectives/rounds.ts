@@ -6,19 +6,20 @@ import type { Transport } from "../transport/transport.ts";
 import type { CollectiveName } from "../wire/collective-header.ts";
 
 /**
- * A collective as its rounds. {@link Collective.prepare} begins it; the driver publishes what it announces, waits for the peers and sees that all do the same; {@link Rounds.advance} then moves data.
- * The driver owns the waiting, so one description of an algorithm serves blocking and asynchronous callers.
+ * A collective as its rounds. {@link Collective.prepare} begins it; the driver publishes what it announces, waits for
+ * the peers and sees that all do the same; {@link Rounds.advance} then moves data. The driver owns the waiting, so one
+ * description of an algorithm serves blocking and asynchronous callers.
  */
 export interface Rounds {
   /**
-   * Called when every rank has published round `round` (0 is that of `prepare`). Does this rank's work and returns true when its
-   * peers need another round: to read what it wrote, or to know that it has read what they wrote.
+   * Called when every rank has published round `round` (0 is that of `prepare`). Does this rank's work and returns true
+   * when its peers need another round: to read what it wrote, or to know that it has read what they wrote.
    */
   advance(round: number): boolean;
   /**
-   * Called before {@link Rounds.advance} where ranks cannot read each other's tensors: gives the slices of this rank's tensors that
-   * peers will read in this round, and takes those that this rank will. True when there are any, on whatever rank; every rank comes
-   * to the same answer.
+   * Called before {@link Rounds.advance} where ranks cannot read each other's tensors: gives the slices of this rank's
+   * tensors that peers will read in this round, and takes those that this rank will. True when there are any, on
+   * whatever rank; every rank comes to the same answer.
    */
   transfer(round: number): boolean;
   /** Bytes the running collective brings to this rank from its peers. */
@@ -28,8 +29,8 @@ export interface Rounds {
 /** A collective, as a table of collectives has it. */
 export interface Collective extends Rounds {
   /**
-   * Takes the arguments of the call: checks them, begins, and fills this rank's staging area. When it throws, nothing was
-   * published.
+   * Takes the arguments of the call: checks them, begins, and fills this rank's staging area. When it throws, nothing
+   * was published.
    */
   prepare(...args: readonly never[]): void;
   /** What the call returns, after the last round. */
@@ -48,8 +49,8 @@ export interface CollectiveTurn {
   readonly stagedLimit: number;
   readonly stagedAllReduceLimit: number;
   /**
-   * Starts a collective, whose staging area may be filled from now on. `signature`, `shape` and `flags` make its header: see
-   * wire/collective-header.ts.
+   * Starts a collective, whose staging area may be filled from now on. `signature`, `shape` and `flags` make its
+   * header: see wire/collective-header.ts.
    */
   begin(
     op: CollectiveName,

@@ -1,9 +1,11 @@
-// Send and receive: every rank may send one tensor to one rank of the group and receive one from one rank. All ranks of the
-// group call it together, those with nothing to send or to receive too; rings, halo exchanges and pipelines are made of it.
+// Send and receive: every rank may send one tensor to one rank of the group and receive one from one rank. All ranks of
+// the group call it together, those with nothing to send or to receive too; rings, halo exchanges and pipelines are
+// made of it.
 //
-// Every staging area says to whom its rank sends and from whom it expects something, with a tensor record of each. A small tensor is
-// packed behind and its record points there; else the record points at the tensor and the header is flagged direct. All
-// ranks check all pairs, so all report a mismatch. One round; when any header is, a second one acknowledges.
+// Every staging area says to whom its rank sends and from whom it expects something, with a tensor record of each. A
+// small tensor is packed behind and its record points there; else the record points at the tensor and the header is
+// flagged direct. All ranks check all pairs, so all report a mismatch. One round; when any header is, a second one
+// acknowledges.
 
 import { ArgumentError, describe, overlaps, type Tensor } from "@lockstep/tensor";
 import { WHOLE } from "../transport/transport.ts";

@@ -52,7 +52,8 @@ export class CollectiveTimeout extends LockstepError {
 
   constructor(group: string, op: string, sequence: number, missing: readonly number[], deadlineMs: number) {
     super(
-      `${formatRanks(missing)} did not come to ${op} (sequence ${sequence}) of group "${group}" within ${deadlineMs} ms. ` +
+      `${formatRanks(missing)} did not come to ${op} (sequence ${sequence}) of group "${group}" ` +
+        `within ${deadlineMs} ms. ` +
         "The group is aborted: look at what the missing ranks were doing, and create a new group to go on.",
     );
     this.group = group;
@@ -108,7 +109,8 @@ export class GroupAborted extends LockstepError {
 
   constructor(group: string, op: string, failedRanks: readonly number[], cause: Error) {
     super(
-      `${op}: group "${group}" is aborted: ${asSentence(cause.message)} Aborted groups stay aborted: create a new group over the ranks that are left.`,
+      `${op}: group "${group}" is aborted: ${asSentence(cause.message)} ` +
+        "Aborted groups stay aborted: create a new group over the ranks that are left.",
       { cause },
     );
     this.group = group;
@@ -117,7 +119,9 @@ export class GroupAborted extends LockstepError {
   }
 }
 
-/** A group was ended: the host destroyed it, or a newer one of its name took its place. The cause of a `GroupAborted`. */
+/**
+ * A group was ended: the host destroyed it, or a newer one of its name took its place. The cause of a `GroupAborted`.
+ */
 export class GroupDestroyed extends LockstepError {
   static {
     registerErrorClass("GroupDestroyed", GroupDestroyed);
@@ -152,7 +156,8 @@ export class ReentrantCollective extends LockstepError {
 }
 
 /**
- * A call did not return from some ranks before its deadline, and their groups are aborted; or it did not start, and nothing is.
+ * A call did not return from some ranks before its deadline, and their groups are aborted; or it did not start, and
+ * nothing is.
  */
 export class CallTimeout extends LockstepError {
   static {
@@ -234,7 +239,9 @@ export class WorldStartFailed extends LockstepError {
   }
 }
 
-/** An `onClose` callback of a rank failed, or a rank did not finish its callbacks in time. The world is closed anyway. */
+/**
+ * An `onClose` callback of a rank failed, or a rank did not finish its callbacks in time. The world is closed anyway.
+ */
 export class CloseFailed extends LockstepError {
   static {
     registerErrorClass("CloseFailed", CloseFailed);
@@ -312,8 +319,8 @@ declare const remote: unique symbol;
 export type RemoteTag = string & { readonly [remote]: true };
 
 /**
- * A typed error, thrown on a rank, whose class is not defined on this thread. `_tag`, `name` and the fields are those of the
- * original; it becomes an instance of its class when that is imported here (`registerErrorClass`).
+ * A typed error, thrown on a rank, whose class is not defined on this thread. `_tag`, `name` and the fields are those
+ * of the original; it becomes an instance of its class when that is imported here (`registerErrorClass`).
  */
 export class RemoteError extends LockstepError {
   readonly _tag: RemoteTag;

@@ -4,8 +4,8 @@ import { type Budget, fromPlainValue, type PlainValue, toPlainValue } from "./pl
 import { isInstance, printedValue, readSafely, shortened } from "./printed-value.ts";
 
 /**
- * An error as plain data, bounded in size. Structured cloning and JSON both lose an error's class and fields, so errors cross worker
- * boundaries and the shared memory in this form.
+ * An error as plain data, bounded in size. Structured cloning and JSON both lose an error's class and fields, so errors
+ * cross worker boundaries and the shared memory in this form.
  */
 export interface PlainError {
   readonly name: string;
@@ -145,7 +145,9 @@ function ownKeys(error: Error): (readonly [string, boolean])[] {
   }
 }
 
-/** The error that {@link toPlainError} took apart: an instance of its class, with its fields, its cause and its stack. */
+/**
+ * The error that {@link toPlainError} took apart: an instance of its class, with its fields, its cause and its stack.
+ */
 export function fromPlainError(plain: PlainError): Error {
   const error = emptyOf(plain);
   for (const [key, value] of Object.entries(plain.fields ?? {})) {

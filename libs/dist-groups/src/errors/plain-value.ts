@@ -1,5 +1,5 @@
-// Values as data that both structured cloning and JSON keep, and that is never larger than a bound: numbers that JSON does not
-// know, lists, objects, and errors within them.
+// Values as data that both structured cloning and JSON keep, and that is never larger than a bound: numbers that JSON
+// does not know, lists, objects, and errors within them.
 
 import { isInstance, readSafely, shortened } from "./printed-value.ts";
 

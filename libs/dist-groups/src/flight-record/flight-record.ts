@@ -83,8 +83,8 @@ export function attachFlightRecord(
 }
 
 /**
- * A flight record as a table: per group and rank its last `last` collectives (default 3), the latest last, and who is behind.
- * Times are milliseconds since the world opened.
+ * A flight record as a table: per group and rank its last `last` collectives (default 3), the latest last, and who is
+ * behind. Times are milliseconds since the world opened.
  */
 export function formatFlightRecord(record: FlightRecord, last = 3): string {
   if (typeof record !== "object" || record === null || !isList(readSafely(record, "groups"))) {

@@ -1,13 +1,14 @@
-// The flight record of one rank in one group: a ring of its last 256 collectives in the control block, written by that rank
-// only. A writer never waits, and a reader on any thread takes the ring as it is, also while its rank is stuck:
+// The flight record of one rank in one group: a ring of its last 256 collectives in the control block, written by that
+// rank only. A writer never waits, and a reader on any thread takes the ring as it is, also while its rank is stuck:
 //
 //   count word     collectives recorded so far: raised (Atomics.store) after an entry is complete
 //   entries        16 words each: sequence, header signature, state, bytes, start, end, 2 spare, shape
 //
-// Times are whole milliseconds since the world opened, from the coarse clock in the rank status, which the host raises every
+// Times are whole milliseconds since the world opened, from the coarse clock in the rank status, which the host raises
+// every
 // 10 ms while it waits for ranks; a rank that parks reads the real clock. So recording costs some stores, and no clock.
-// While entry s is written, the one of s - 256 is gone: a reader takes what lies between, and drops what the writer may have
-// reached meanwhile.
+// While entry s is written, the one of s - 256 is gone: a reader takes what lies between, and drops what the writer may
+// have reached meanwhile.
 
 import { MAX_DIMS } from "../wire/collective-header.ts";
 import { FLIGHT_STATES, type FlightState } from "../wire/flight-types.ts";

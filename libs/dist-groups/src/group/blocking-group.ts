@@ -9,8 +9,8 @@ import { type Collectives, openCollectives } from "./collectives.ts";
 import type { AsyncProcessGroup, GroupCounters, ProcessGroup } from "./process-group.ts";
 
 /**
- * The collectives of one rank in one group, as blocking calls. Every method names its collective, so that each call goes straight to
- * it: one loop over the table would make all of them calls of whatever comes.
+ * The collectives of one rank in one group, as blocking calls. Every method names its collective, so that each call
+ * goes straight to it: one loop over the table would make all of them calls of whatever comes.
  */
 export class BlockingGroup implements ProcessGroup {
   readonly name: string;

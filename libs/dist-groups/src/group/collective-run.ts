@@ -1,6 +1,6 @@
-// One rank's way through the collectives of one group, whatever carries them: begin, announce, wait for the peers, agree, move, end.
-// What a transport leaves open is decided here: whether the ranks do the same thing, how long one waits, when waiting has become
-// hopeless, what an abort means to whom, and what is recorded.
+// One rank's way through the collectives of one group, whatever carries them: begin, announce, wait for the peers,
+// agree, move, end. What a transport leaves open is decided here: whether the ranks do the same thing, how long one
+// waits, when waiting has become hopeless, what an abort means to whom, and what is recorded.
 
 import type { CollectiveTurn, Rounds } from "../collectives/rounds.ts";
 import {
@@ -208,8 +208,9 @@ export class CollectiveRun implements CollectiveTurn {
   }
 
   /**
-   * Throws when the group is aborted. For the end of a collective that read its peers' tensors: a peer that waited for this
-   * rank's acknowledgement and was aborted meanwhile may have written to its tensor while this rank was still reading it.
+   * Throws when the group is aborted. For the end of a collective that read its peers' tensors: a peer that waited for
+   * this rank's acknowledgement and was aborted meanwhile may have written to its tensor while this rank was still
+   * reading it.
    */
   #throwIfAborted(): void {
     if (this.#transport.isAborted) throw this.#abortError(this.#running ?? "barrier", this.#sequence, true);

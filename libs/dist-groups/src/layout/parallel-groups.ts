@@ -35,14 +35,14 @@ export interface ParallelGroups {
   /** Ranks that split the KV cache by token. */
   readonly dcp: number[][];
   /**
-   * Ranks that hold a sequence's whole KV cache between them, in the order of the shards: the DCP group, or in the classic
-   * layout with PCP > 1 the DCP groups of all PCP ranks, PCP outermost.
+   * Ranks that hold a sequence's whole KV cache between them, in the order of the shards: the DCP group, or in the
+   * classic layout with PCP > 1 the DCP groups of all PCP ranks, PCP outermost.
    */
   readonly kv: number[][];
   /**
-   * Ranks whose query heads are gathered before attention: those among which the heads of a DCP group are split. Classic: the
-   * DCP group. Orthogonal with dcp = tp * pcp: the TP group. Orthogonal with dcp = pcp: each rank alone, because its DCP
-   * peers hold the same query heads.
+   * Ranks whose query heads are gathered before attention: those among which the heads of a DCP group are split.
+   * Classic: the DCP group. Orthogonal with dcp = tp * pcp: the TP group. Orthogonal with dcp = pcp: each rank alone,
+   * because its DCP peers hold the same query heads.
    */
   readonly query: number[][];
   /** Number of shards W that a sequence's tokens are spread over: dcp, or pcp * dcp in the classic layout. */
@@ -137,8 +137,8 @@ function checkDcp(layout: ParallelSizes["layout"], pcp: number, tp: number, dcp:
 }
 
 /**
- * Groups of the ranks of a row-major grid that differ only in the given axes. Within a group the first axis listed varies
- * slowest. Groups are ordered by their first rank.
+ * Groups of the ranks of a row-major grid that differ only in the given axes. Within a group the first axis listed
+ * varies slowest. Groups are ordered by their first rank.
  */
 function groupsAlong(shape: readonly number[], axes: readonly number[]): number[][] {
   const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((product, size) => product * size, 1));

@@ -2,9 +2,10 @@
 const SLICE_MS = 50;
 
 /**
- * Makes `Atomics.wait` of this worker come out with `error` once `hasEnded`, by waiting in slices. For Deno, where a worker that
- * waits for ever survives `terminate()` and keeps the process from exiting. Our own waits are shorter than a slice: nothing changes
- * for them. A waiter that is notified between two slices sees the new value, as it would have before it waited: "not-equal".
+ * Makes `Atomics.wait` of this worker come out with `error` once `hasEnded`, by waiting in slices. For Deno, where a
+ * worker that waits for ever survives `terminate()` and keeps the process from exiting. Our own waits are shorter than
+ * a slice: nothing changes for them. A waiter that is notified between two slices sees the new value, as it would have
+ * before it waited: "not-equal".
  */
 export function boundBlockingWaits(hasEnded: () => boolean, error: () => Error): void {
   const wait = Atomics.wait as (

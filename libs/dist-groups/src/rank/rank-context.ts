@@ -14,8 +14,8 @@ export interface RankContext {
   /** The group of that name this rank belongs to; throws an `ArgumentError` when there is none. */
   group(name: string): ProcessGroup;
   /**
-   * Registers a callback that the world awaits before it ends this rank: release a GPU device here. Callbacks run one after
-   * another, the last registered first.
+   * Registers a callback that the world awaits before it ends this rank: release a GPU device here. Callbacks run one
+   * after another, the last registered first.
    */
   onClose(release: () => void | Promise<void>): void;
 }
@@ -23,8 +23,9 @@ export interface RankContext {
 /** A program module: what every rank runs. `setup` returns the methods that the host may call. */
 export interface Program {
   /**
-   * `export const concurrent = true` lets calls start while others are under way on the same rank, for programs whose methods wait
-   * for other calls. By default the calls of a rank run one after another, in the order in which the host made them.
+   * `export const concurrent = true` lets calls start while others are under way on the same rank, for programs whose
+   * methods wait for other calls. By default the calls of a rank run one after another, in the order in which the host
+   * made them.
    */
   readonly concurrent?: boolean;
   setup(context: RankContext, options: never): object | Promise<object>;

@@ -48,7 +48,10 @@ export interface StartedProgram {
 export interface RankControl {
   /** Joins the groups, imports the program and runs its `setup`. Answers a {@link StartedProgram}. */
   start(configuration: RankConfiguration): Promise<Reply>;
-  /** Calls a method of the program, unless the host has cancelled the call. `callWord` says which, if it can be cancelled. */
+  /**
+   * Calls a method of the program, unless the host has cancelled the call. `callWord` says which, if it can be
+   * cancelled.
+   */
   invoke(method: string, args: readonly unknown[], callWord: number | undefined): Promise<Reply>;
   /** Joins a group; a group of the same name is retired. */
   join(descriptor: GroupDescriptor): Promise<Reply>;

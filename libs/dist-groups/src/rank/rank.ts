@@ -1,5 +1,6 @@
-// Entry of a rank's worker. Handlers are set synchronously, then the worker says it is ready: messages that arrive before
-// are lost in Bun. The program is imported only after that. No Effect here: eight workers importing it take seconds.
+// Entry of a rank's worker. Handlers are set synchronously, then the worker says it is ready: messages that arrive
+// before are lost in Bun. The program is imported only after that. No Effect here: eight workers importing it take
+// seconds.
 
 import { ArgumentError, describe, SharedHeap } from "@lockstep/tensor";
 import * as Comlink from "comlink";
@@ -163,7 +164,8 @@ class Rank {
   uncopied(reason: unknown): RankCrashed {
     const crash = new RankCrashed(
       this.rank,
-      `its answer cannot be copied to the host (${printedValue(reason)}). Return data: no functions, symbols or proxies`,
+      `its answer cannot be copied to the host (${printedValue(reason)}). ` +
+        "Return data: no functions, symbols or proxies",
       reason,
     );
     this.#leave(crash);
@@ -226,7 +228,9 @@ const control: RankControl = {
     rank === undefined ? { ok: true, value: undefined } : withRank("close", (current) => current.close()),
 };
 
-/** Where answers go. One that cannot be copied becomes a typed failure of this rank, and its peers learn of it at once. */
+/**
+ * Where answers go. One that cannot be copied becomes a typed failure of this rank, and its peers learn of it at once.
+ */
 const endpoint: Comlink.Endpoint = {
   addEventListener: (type, listener) => addEventListener(type, listener),
   removeEventListener: (type, listener) => removeEventListener(type, listener),

@@ -3,7 +3,10 @@ import type { ReduceKernels } from "./reduce.ts";
 /** Up to so many bytes a loop over words is faster than a call of a kernel. */
 const MOST_LOOPED_BYTES = 64;
 
-/** A copy of contiguous bytes within the world's memory, from the same place to the same place every time. Allocates nothing. */
+/**
+ * A copy of contiguous bytes within the world's memory, from the same place to the same place every time. Allocates
+ * nothing.
+ */
 export class ByteMove {
   /** Byte address of the source. */
   readonly from: number;

@@ -63,7 +63,10 @@ export class OperandTable {
     this.#words[at] = recordAddress(this.#words, record) + start * step * this.#elementBytes;
   }
 
-  /** Operand `k` is the tensor of a record, read as contiguous elements from element `start` on. The table has one dimension. */
+  /**
+   * Operand `k` is the tensor of a record, read as contiguous elements from element `start` on. The table has one
+   * dimension.
+   */
   flat(k: number, record: number, start: number): void {
     const at = this.#operand(k);
     this.#words[at] = recordAddress(this.#words, record) + start * this.#elementBytes;

@@ -5,9 +5,10 @@
 //   one of the sources (same address, same strides), never a shifted overlap.
 // Memory traffic: every source element is read once, every destination element is written once.
 // Numerical contract: a left fold over the sources in table order, seeded with source 0: ((s0 + s1) + s2) + ...
-//   f32 adds in f32; f16 and bf16 widen to f32, fold in f32, and round once (to nearest, ties to even) on store; integer
-//   sums wrap. max and min return NaN when any operand is NaN and order -0 below +0. No fused multiply-add. Vector and
-//   scalar elements go through the same lane arithmetic, so the bits do not depend on strides or alignment.
+//   f32 adds in f32; f16 and bf16 widen to f32, fold in f32, and round once (to nearest, ties to even) on store;
+//   integer sums wrap. max and min return NaN when any operand is NaN and order -0 below +0. No fused multiply-add.
+//   Vector and scalar elements go through the same lane arithmetic, so the bits do not depend on strides or
+//   alignment.
 //
 // Operand table (32-bit words, private to the caller, overwritten by a call):
 //   [0, 8) shape   [8, 16) scratch   then 9 words per operand: byte address, 8 strides in elements.

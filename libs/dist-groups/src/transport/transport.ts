@@ -1,11 +1,13 @@
 // What carries a process group: one rank's end of one group, which moves bytes and knows no collective.
 //
-// Ranks go in rounds. In a round a rank announces something, or gives slices of its tensors; publishes; and waits until every peer
-// has published as many rounds. An announcement is a header and a staging area: small messages, and records of the tensors of large
-// ones (wire/). The announcements of all ranks lie in `words`, where every rank finds those of its peers once they have arrived.
+// Ranks go in rounds. In a round a rank announces something, or gives slices of its tensors; publishes; and waits until
+// every peer has published as many rounds. An announcement is a header and a staging area: small messages, and records
+// of the tensors of large ones (wire/). The announcements of all ranks lie in `words`, where every rank finds those of
+// its peers once they have arrived.
 //
-// Announcements alternate between two places with the collectives. A rank that is in collective s has seen every peer arrive at s,
-// so every peer has left s - 1: what it will write for s + 1 goes where s - 1 was, which nobody reads any more.
+// Announcements alternate between two places with the collectives. A rank that is in collective s has seen every peer
+// arrive at s, so every peer has left s - 1: what it will write for s + 1 goes where s - 1 was, which nobody reads any
+// more.
 //
 // Agreement, deadlines, what an abort means, records and arithmetic are above (group/collective-run.ts, collectives/).
 
@@ -22,9 +24,9 @@ export interface Transport {
   readonly rank: number;
   readonly size: number;
   /**
-   * The ranks have one memory: the records of peers point at tensors that this rank can read where they lie, until it has
-   * published the round after. Elsewhere only slices that were given and taken can be read, and nobody calls {@link give} and
-   * {@link take} where memory is shared.
+   * The ranks have one memory: the records of peers point at tensors that this rank can read where they lie, until it
+   * has published the round after. Elsewhere only slices that were given and taken can be read, and nobody calls
+   * {@link give} and {@link take} where memory is shared.
    */
   readonly sharesMemory: boolean;
 
@@ -43,7 +45,10 @@ export interface Transport {
   header(rank: number): number;
   /** First word of a rank's staging area for the running collective. */
   staging(rank: number): number;
-  /** Byte address of a rank's staging area, the same on every rank: what a rank packs there can be pointed at by a record. */
+  /**
+   * Byte address of a rank's staging area, the same on every rank: what a rank packs there can be pointed at by a
+   * record.
+   */
   stagingAddress(rank: number, parity: 0 | 1): number;
 
   /** A collective begins: its announcements go to the other place. */
@@ -58,21 +63,24 @@ export interface Transport {
   /** Looks for a peer for as long as that costs less than reading the clock and sleeping. True when it has arrived. */
   spin(peer: number): boolean;
   /**
-   * Waits for a peer that has not arrived, until it has, the group is aborted, somebody nudges, or `until`; or for less. A wait is
-   * made of such turns, numbered from 0. Times are by `performance.now()`; `now` is the present one. Returns when it ended.
+   * Waits for a peer that has not arrived, until it has, the group is aborted, somebody nudges, or `until`; or for
+   * less. A wait is made of such turns, numbered from 0. Times are by `performance.now()`; `now` is the present one.
+   * Returns when it ended.
    */
   wait(peer: number, turn: number, now: number, until: number): number;
   /** {@link wait} for event loops. */
   waitAsync(peer: number, now: number, until: number): Promise<number>;
 
   /**
-   * A peer takes a slice of the tensor of a record in this rank's staging area: `count` indexes of dimension `axis` from `start` on.
-   * With {@link WHOLE}, all of it; with {@link FLAT}, `count` elements. It goes out with the next {@link publish}.
+   * A peer takes a slice of the tensor of a record in this rank's staging area: `count` indexes of dimension `axis`
+   * from `start` on. With {@link WHOLE}, all of it; with {@link FLAT}, `count` elements. It goes out with the next
+   * {@link publish}.
    */
   give(peer: number, record: number, axis: number, start: number, count: number): void;
   /**
-   * The other end of {@link give}: both sides derive the same slice, in the same order. `record` lies in the peer's staging area.
-   * Once the peer has arrived, address and strides of the record lead to the slice's elements, as if all of the tensor were there.
+   * The other end of {@link give}: both sides derive the same slice, in the same order. `record` lies in the peer's
+   * staging area. Once the peer has arrived, address and strides of the record lead to the slice's elements, as if all
+   * of the tensor were there.
    */
   take(peer: number, record: number, axis: number, start: number, count: number): void;
 

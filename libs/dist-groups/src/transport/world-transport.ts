@@ -1,5 +1,5 @@
-// What the transport of a world offers beside its groups: how the host makes and ends them, and how host and ranks know about each
-// other's health and the time.
+// What the transport of a world offers beside its groups: how the host makes and ends them, and how host and ranks know
+// about each other's health and the time.
 
 import type { PlainError } from "../errors/plain-error.ts";
 import type { WorldClock } from "../flight-record/flight-ring.ts";
@@ -45,9 +45,9 @@ interface Health extends WorldClock {
 }
 
 /**
- * What a rank tells, and asks. A rank whose method throws does not abort its groups at once: every rank may have refused the same
- * bad argument, and then nobody waits. It marks itself as having left; a peer that is waiting for it, or comes to wait for it
- * before the host's next epoch, aborts the group in its name.
+ * What a rank tells, and asks. A rank whose method throws does not abort its groups at once: every rank may have
+ * refused the same bad argument, and then nobody waits. It marks itself as having left; a peer that is waiting for it,
+ * or comes to wait for it before the host's next epoch, aborts the group in its name.
  */
 export interface RankHealth extends Health {
   readonly isClosed: boolean;

@@ -4,9 +4,9 @@
 //   1 flags: what this rank's data looks like                                                  not compared
 //   2 ...  shape, one word per dimension                                                       compared
 //
-// A header is written where it differs from what is there: a program that repeats its collectives leaves the lines in its
-// peers' caches, and the comparison costs no traffic. The sequence number is not part of it: ranks whose progress words
-// agree, and who have agreed on every collective before, are at the same one.
+// A header is written where it differs from what is there: a program that repeats its collectives leaves the lines in
+// its peers' caches, and the comparison costs no traffic. The sequence number is not part of it: ranks whose progress
+// words agree, and who have agreed on every collective before, are at the same one.
 
 import { DTYPES, type DType, formatShape } from "@lockstep/tensor";
 

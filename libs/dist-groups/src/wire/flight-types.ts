@@ -22,8 +22,8 @@ export interface FlightOp {
   /** Bytes it brings from peers. */
   readonly bytes: number;
   /**
-   * Milliseconds since the world opened, by a coarse clock: the host raises it every 10 ms while it waits for ranks and its
-   * event loop turns; a rank that parks reads the real clock afterwards.
+   * Milliseconds since the world opened, by a coarse clock: the host raises it every 10 ms while it waits for ranks and
+   * its event loop turns; a rank that parks reads the real clock afterwards.
    */
   readonly startMs: number;
   /** Undefined while it is going on. */

@@ -9,9 +9,9 @@ export interface Turn {
 }
 
 /**
- * The order of the calls of a world whose ranks take one call at a time: a call starts, on all of its ranks, when every earlier call
- * that shares a rank with it has settled and these ranks have come out of it. So a call finds its ranks idle, and peers that would
- * wait for what a failed call left undone have been freed.
+ * The order of the calls of a world whose ranks take one call at a time: a call starts, on all of its ranks, when every
+ * earlier call that shares a rank with it has settled and these ranks have come out of it. So a call finds its ranks
+ * idle, and peers that would wait for what a failed call left undone have been freed.
  *
  * The clock of a call that waits starts when the calls before it have settled, which they do by their own deadlines.
  */
@@ -27,8 +27,8 @@ export class CallQueue {
   }
 
   /**
-   * Lines a call up; {@link CallQueue.advance} starts it. `startClock` is called at most once and before `start`; neither is once
-   * the call has settled.
+   * Lines a call up; {@link CallQueue.advance} starts it. `startClock` is called at most once and before `start`;
+   * neither is once the call has settled.
    */
   add(ranks: readonly number[], startClock: () => void, start: () => void): Turn {
     const turn: Turn = { ranks, inside: new Set(), start, startClock, state: "waiting" };

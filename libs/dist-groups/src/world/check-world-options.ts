@@ -27,7 +27,9 @@ const NAMES = [
   "initialProgress",
 ];
 
-/** Throws unless the options are known ones of the right kinds. How they fit together is checked where they are used. */
+/**
+ * Throws unless the options are known ones of the right kinds. How they fit together is checked where they are used.
+ */
 export function checkWorldOptions(options: object): void {
   checkKeys(OPERATION, "options", options, NAMES);
   const given = options as Readonly<Record<string, unknown>>;

@@ -15,8 +15,9 @@ export interface StagedLimits {
 }
 
 /**
- * The defaults, measured by `bun bench/staging.ts`. With a core per rank a round costs a tenth of a microsecond, and staging pays
- * for itself only while copying is about as cheap; with more ranks than cores a round costs some switches of threads.
+ * The defaults, measured by `bun bench/staging.ts`. With a core per rank a round costs a tenth of a microsecond, and
+ * staging pays for itself only while copying is about as cheap; with more ranks than cores a round costs some switches
+ * of threads.
  */
 function defaultStagedLimits(ranks: number, cores: number): StagedLimits {
   if (ranks > cores) return { stagedLimit: DEFAULT_STAGING_BYTES, stagedAllReduceLimit: DEFAULT_STAGING_BYTES };
@@ -116,8 +117,8 @@ export class GroupRegistry {
 }
 
 /**
- * Throws unless a staging area of this size is made of whole steps, holds the tensor records of an all-to-all of `size` ranks, and is
- * no larger than `mostBytes`.
+ * Throws unless a staging area of this size is made of whole steps, holds the tensor records of an all-to-all of `size`
+ * ranks, and is no larger than `mostBytes`.
  */
 export function checkStagingBytes(stagingBytes: number, size: number, stepBytes: number, mostBytes: number): void {
   const least = Math.ceil(AllToAll.recordBytes(size) / stepBytes) * stepBytes;

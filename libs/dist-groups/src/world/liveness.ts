@@ -15,9 +15,9 @@ interface Watch {
 }
 
 /**
- * Finds ranks that end without an event, as a worker that exits does in Deno. Looks only while answers are owed: at the exit
- * mark a dying rank leaves, and at the heartbeat of a rank that has not begun what it was asked. A rank that
- * is busy cannot beat, so for it the deadline of the call is what counts.
+ * Finds ranks that end without an event, as a worker that exits does in Deno. Looks only while answers are owed: at the
+ * exit mark a dying rank leaves, and at the heartbeat of a rank that has not begun what it was asked. A rank that is
+ * busy cannot beat, so for it the deadline of the call is what counts.
  * Meanwhile it raises the coarse clock.
  */
 export class Liveness {

@@ -12,7 +12,10 @@ import { attachFlightRecord } from "../flight-record/flight-record.ts";
 import type { Reply } from "../rank/rank-protocol.ts";
 import type { FlightRecord } from "../wire/flight-types.ts";
 
-/** Once a rank has failed, how long the others get to come out of the call, so that the cause can be told from its effects. */
+/**
+ * Once a rank has failed, how long the others get to come out of the call, so that the cause can be told from its
+ * effects.
+ */
 const GRACE_MS = 1_000;
 
 /** What a call needs of its world. */
@@ -31,8 +34,9 @@ export interface CallOwner {
 
 /**
  * One call on some ranks. It settles when every rank has answered, when the deadline passes, when it is interrupted, or
- * {@link GRACE_MS} after the first failure. Ranks that have not answered by then are handed to the owner's `abandon`, which frees
- * them from their collectives; unless none has begun the call, which then is cancelled without a trace. A timeout takes the flight record with it as it is when the host learns of it.
+ * {@link GRACE_MS} after the first failure. Ranks that have not answered by then are handed to the owner's `abandon`,
+ * which frees them from their collectives; unless none has begun the call, which then is cancelled without a trace. A
+ * timeout takes the flight record with it as it is when the host learns of it.
  */
 export class PendingCall {
   readonly promise: Promise<unknown[]>;
@@ -137,7 +141,9 @@ export class PendingCall {
     this.#owner.settled();
   }
 
-  /** Typed errors stay what they are and learn their rank; anything else that a method throws is a crash of its rank. */
+  /**
+   * Typed errors stay what they are and learn their rank; anything else that a method throws is a crash of its rank.
+   */
   #rankError(rank: number, error: Error): Error {
     if (!(error instanceof LockstepError)) {
       return new RankCrashed(rank, `${this.#method} threw ${error.name}: ${error.message}`, error);

@@ -37,7 +37,9 @@ interface Progress {
   turn?: Turn | undefined;
 }
 
-/** Everything that the host has asked of ranks: in which order it starts, and what is not answered yet, given up or not. */
+/**
+ * Everything that the host has asked of ranks: in which order it starts, and what is not answered yet, given up or not.
+ */
 export class RankCalls {
   /** The program takes calls while others are under way. */
   concurrent = false;

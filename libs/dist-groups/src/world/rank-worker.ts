@@ -93,7 +93,10 @@ export class RankWorker {
     return this.#settled("world.close", "rank", this.#control.close());
   }
 
-  /** A control call fails by itself only when what it brings cannot be copied: whatever a rank answers is a {@link Reply}. */
+  /**
+   * A control call fails by itself only when what it brings cannot be copied: whatever a rank answers is a
+   * {@link Reply}.
+   */
   async #settled(operation: string, argument: string, reply: Promise<Reply>): Promise<Reply> {
     try {
       return await reply;
@@ -107,8 +110,8 @@ export class RankWorker {
     if (!this.#terminated) {
       this.#terminated = true;
       this.#worker.terminate();
-      // Comlink's finalization registry holds the worker, whose listeners hold the proxy: without this the world's memory
-      // would stay reachable for ever.
+      // Comlink's finalization registry holds the worker, whose listeners hold the proxy: without this the world's
+      // memory would stay reachable for ever.
       this.#control[Comlink.releaseProxy]();
     }
     // Deno has no event for the end; its terminate() leaves nothing to wait for.

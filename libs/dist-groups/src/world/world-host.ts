@@ -30,7 +30,10 @@ export interface HostCallOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** Owns a world: its memory, its workers, its groups, the calls in flight. Plain promises; `world.ts` is the public face. */
+/**
+ * Owns a world: its memory, its workers, its groups, the calls in flight. Plain promises; `world.ts` is the public
+ * face.
+ */
 export class WorldHost {
   readonly size: number;
   /** Every rank. */

@@ -62,9 +62,9 @@ export interface WorldOptions<P extends Program = UntypedProgram> {
   /** Bytes of a staging area in a group's control block; each rank of a group has two. Default 65 536. For tuning. */
   readonly stagingBytes?: number | undefined;
   /**
-   * Largest message, in bytes that a rank brings, that a collective stages in its control block instead of letting peers read it
-   * where it lies; from 0 to `stagingBytes`. Default: 8 KiB (2 KiB of an all-reduce), or 64 KiB with more ranks than cores. For
-   * tuning: results are the same bits.
+   * Largest message, in bytes that a rank brings, that a collective stages in its control block instead of letting
+   * peers read it where it lies; from 0 to `stagingBytes`. Default: 8 KiB (2 KiB of an all-reduce), or 64 KiB with more
+   * ranks than cores. For tuning: results are the same bits.
    */
   readonly stagedLimit?: number | undefined;
   /** Where progress words start counting. Default 0. For tests of their wrap-around. */
@@ -76,8 +76,9 @@ export interface CallOptions {
   /** Deadline in milliseconds, from when the calls before it are over. Default: the world's. */
   readonly deadlineMs?: number | undefined;
   /**
-   * Gives the call up when it fires: the call rejects with `CallInterrupted`. A call that no rank has begun is cancelled, and
-   * nothing else happens; of one that has begun, the groups of unfinished ranks abort (`renewGroups` is the way back).
+   * Gives the call up when it fires: the call rejects with `CallInterrupted`. A call that no rank has begun is
+   * cancelled, and nothing else happens; of one that has begun, the groups of unfinished ranks abort (`renewGroups` is
+   * the way back).
    */
   readonly signal?: AbortSignal | undefined;
 }
@@ -85,14 +86,15 @@ export interface CallOptions {
 /**
  * N ranks, each a Web Worker, over one shared memory. `M` are the methods of the program they run.
  *
- * A call runs a method on every rank (or on one) and settles when all have answered. When a rank fails, the call rejects with
- * the first cause: a typed error that a method threw keeps its type and gets a `rank`; any other throw, an exit or an unhandled
- * rejection is `RankCrashed`. A call that misses its deadline is `CallTimeout`, an interrupted one `CallInterrupted`; both abort
- * the groups of the ranks that have not answered, which frees these from their collectives; a call that has not begun on any rank
- * is cancelled without harm.
+ * A call runs a method on every rank (or on one) and settles when all have answered. When a rank fails, the call
+ * rejects with the first cause: a typed error that a method threw keeps its type and gets a `rank`; any other throw, an
+ * exit or an unhandled rejection is `RankCrashed`. A call that misses its deadline is `CallTimeout`, an interrupted one
+ * `CallInterrupted`; both abort the groups of the ranks that have not answered, which frees these from their
+ * collectives; a call that has not begun on any rank is cancelled without harm.
  *
- * Calls on one rank run one after another, in the order in which they are made: a call starts on its ranks when earlier calls that
- * share a rank with it are over. A program that takes calls while others are under way says `export const concurrent = true`.
+ * Calls on one rank run one after another, in the order in which they are made: a call starts on its ranks when earlier
+ * calls that share a rank with it are over. A program that takes calls while others are under way says `export const
+ * concurrent = true`.
  */
 export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
   readonly #host: WorldHost;
@@ -155,52 +157,54 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
   }
 
   /**
-   * What every rank has done of late, per group: its last 256 collectives, the oldest first. Reads shared memory, so it works
-   * while ranks are stuck or gone, and nobody notices. `formatFlightRecord` makes a table of it.
+   * What every rank has done of late, per group: its last 256 collectives, the oldest first. Reads shared memory, so it
+   * works while ranks are stuck or gone, and nobody notices. `formatFlightRecord` makes a table of it.
    */
   flightRecord(): FlightRecord {
     return this.#host.flightRecord();
   }
 
   /**
-   * Makes a new group of living ranks, in the given order; on these ranks `context.group(name)` returns it from then on. The
-   * name may be one of aborted groups, "world" included; theirs are retired.
+   * Makes a new group of living ranks, in the given order; on these ranks `context.group(name)` returns it from then
+   * on. The name may be one of aborted groups, "world" included; theirs are retired.
    */
   async createGroup(name: string, ranks: readonly number[], options?: CallOptions): Promise<void> {
     await this.#host.createGroup(name, ranks, options);
   }
 
   /**
-   * Ends every group of that name for good: collectives under way and to come throw `GroupAborted`, `context.group(name)` no longer
-   * finds it, and its part of the memory is free again. The group "world" cannot be destroyed.
+   * Ends every group of that name for good: collectives under way and to come throw `GroupAborted`,
+   * `context.group(name)` no longer finds it, and its part of the memory is free again. The group "world" cannot be
+   * destroyed.
    */
   async destroyGroup(name: string, options?: CallOptions): Promise<void> {
     await this.#host.destroyGroup(name, options);
   }
 
   /**
-   * The way back after an aborted collective (a signal, a timeout, a mismatch, a throw): makes a new group with the same name and
-   * ranks in place of every aborted one whose ranks all live, "world" included, and returns them. The ranks keep all their
-   * state: their heap, their tensors, what the program keeps. On them `context.world` and `context.group(name)` are the new groups
-   * from then on; handles of the old ones stay aborted, so a program takes them anew. Waits for the ranks to come out of the call
-   * that failed. Groups of dead ranks stay aborted: `createGroup` makes one over the ranks that are left.
+   * The way back after an aborted collective (a signal, a timeout, a mismatch, a throw): makes a new group with the
+   * same name and ranks in place of every aborted one whose ranks all live, "world" included, and returns them. The
+   * ranks keep all their state: their heap, their tensors, what the program keeps. On them `context.world` and
+   * `context.group(name)` are the new groups from then on; handles of the old ones stay aborted, so a program takes
+   * them anew. Waits for the ranks to come out of the call that failed. Groups of dead ranks stay aborted:
+   * `createGroup` makes one over the ranks that are left.
    */
   async renewGroups(options?: CallOptions): Promise<readonly RenewedGroup[]> {
     return this.#host.renewGroups(options);
   }
 
   /**
-   * Ends one rank at once, as a crash would: its groups abort, calls that wait for it reject with `RankCrashed`. For a rank
-   * that does not come back, and for testing how a program takes a crash. In Deno a worker that loops in user code cannot be
-   * stopped: it no longer counts, but it keeps its core until the process exits.
+   * Ends one rank at once, as a crash would: its groups abort, calls that wait for it reject with `RankCrashed`. For a
+   * rank that does not come back, and for testing how a program takes a crash. In Deno a worker that loops in user code
+   * cannot be stopped: it no longer counts, but it keeps its core until the process exits.
    */
   terminateRank(rank: number): Promise<void> {
     return this.#host.terminateRank(rank, "the host terminated it");
   }
 
   /**
-   * Ends the world: aborts what is going on, awaits every rank's `onClose` callbacks, ends the workers. Idempotent. When a
-   * callback failed, rejects with `CloseFailed` after everything is gone.
+   * Ends the world: aborts what is going on, awaits every rank's `onClose` callbacks, ends the workers. Idempotent.
+   * When a callback failed, rejects with `CloseFailed` after everything is gone.
    */
   close(): Promise<void> {
     return this.#host.close();
@@ -223,8 +227,8 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
 }
 
 /**
- * What opening and calling a world can fail with. Typed errors that a program's methods throw come as their own class when it
- * is defined on this thread too, also when that happens later; else as `RemoteError` with the original's tag.
+ * What opening and calling a world can fail with. Typed errors that a program's methods throw come as their own class
+ * when it is defined on this thread too, also when that happens later; else as `RemoteError` with the original's tag.
  */
 export type WorldError =
   | ArgumentError
@@ -282,7 +286,10 @@ export const makeWorld = <P extends Program = UntypedProgram>(
     return new World<MethodsOf<P>>(host);
   });
 
-/** A layer that provides a world under a key of yours: `class Ranks extends Context.Service<Ranks, World<...>>()("Ranks") {}`. */
+/**
+ * A layer that provides a world under a key of yours: `class Ranks extends Context.Service<Ranks,
+ * World<...>>()("Ranks") {}`.
+ */
 export const worldLayer = <Identifier, P extends Program = UntypedProgram>(
   key: Context.Key<Identifier, World<MethodsOf<P>>>,
   options: WorldOptions<P>,

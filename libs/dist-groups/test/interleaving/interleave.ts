@@ -1,5 +1,6 @@
-// The host of the interleaving test, and its command: `bun libs/dist-groups/test/interleaving/interleave.ts [--runs 20000]
-// [--seed 0]` (or with `deno run -A`) runs 2, 3 and 4 ranks without and with faults, prints what it saw, and ends with exit code
+// The host of the interleaving test, and its command: `bun libs/dist-groups/test/interleaving/interleave.ts [--runs
+// 20000] [--seed 0]` (or with `deno run -A`) runs 2, 3 and 4 ranks without and with faults, prints what it saw, and
+// ends with exit code
 // 1 when a result was wrong, an error was not the one it must be, a wake-up was lost, or a run did not end.
 
 import process from "node:process";

@@ -1,6 +1,6 @@
-// One rank of the interleaving test, in a worker: real groups, channels and collectives, on primitives that a seed schedules.
-// A run is a few random collectives on a control block of its own; every result is checked, and every tensor is overwritten as
-// soon as the rank may, so that a peer that reads too late reads garbage.
+// One rank of the interleaving test, in a worker: real groups, channels and collectives, on primitives that a seed
+// schedules. A run is a few random collectives on a control block of its own; every result is checked, and every tensor
+// is overwritten as soon as the rank may, so that a peer that reads too late reads garbage.
 
 import { SharedHeap } from "@lockstep/tensor";
 import { CollectiveTimeout, GroupAborted, RankCrashed } from "../../src/errors/errors.ts";

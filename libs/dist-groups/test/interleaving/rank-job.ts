@@ -5,7 +5,9 @@ import type { PrimitiveMutation, RunStatistics } from "./scheduled-atomics.ts";
 /** What is broken on purpose. */
 export type Mutation = PrimitiveMutation | "nobody acknowledges" | "slots do not alternate";
 
-/** What goes wrong in a run: nothing, or one rank that throws, aborts the group, or does not come, at some collective. */
+/**
+ * What goes wrong in a run: nothing, or one rank that throws, aborts the group, or does not come, at some collective.
+ */
 export const FAULT_KINDS = ["throws", "aborts", "does not come"] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 

@@ -1,10 +1,11 @@
-// Runs several threads as if there were one, in an order that a seed decides, so that real code meets thousands of interleavings
-// and each can be repeated. Every atomic operation, every notify and every move of data is a step: before it, the thread that
-// holds the token draws the next holder among the threads that can run, and waits until the token comes back.
+// Runs several threads as if there were one, in an order that a seed decides, so that real code meets thousands of
+// interleavings and each can be repeated. Every atomic operation, every notify and every move of data is a step: before
+// it, the thread that holds the token draws the next holder among the threads that can run, and waits until the token
+// comes back.
 //
-// `Atomics` and `performance.now` are replaced in the thread itself, so the code under test is the code that ships. Time stands
-// still until every thread is parked: then the earliest timeout fires, and that is counted. Without faults it must not happen: it
-// means that a wake-up was lost.
+// `Atomics` and `performance.now` are replaced in the thread itself, so the code under test is the code that ships.
+// Time stands still until every thread is parked: then the earliest timeout fires, and that is counted. Without faults
+// it must not happen: it means that a wake-up was lost.
 
 import { openNativeScheduler } from "../../src/transport/shared-memory/native-scheduler.ts";
 
@@ -116,7 +117,10 @@ export class ScheduledThread {
     this.#awaitToken();
   }
 
-  /** Last thing in a run. True for the thread that ends it: the only one left, which prepares the next with {@link begin}. */
+  /**
+   * Last thing in a run. True for the thread that ends it: the only one left, which prepares the next with
+   * {@link begin}.
+   */
   leave(): boolean {
     this.#set(this.#entry(this.#thread) + STATE, FINISHED);
     this.#set(DONE, this.#word(DONE) + 1);

@@ -47,7 +47,8 @@ export function setup(context: RankContext) {
       const wanted = encode(dtype, value(index));
       if (elements[offset] === wanted) return;
       throw new Error(
-        `step ${number}, rank ${context.rank}, ${JSON.stringify(step)}: element ${index} is ${elements[offset]} instead of ${wanted} (raw)`,
+        `step ${number}, rank ${context.rank}, ${JSON.stringify(step)}: ` +
+          `element ${index} is ${elements[offset]} instead of ${wanted} (raw)`,
       );
     });
     elementsChecked += tensor.size;

@@ -1,5 +1,6 @@
-// `bun run soak [--collectives 1000000] [--ranks 8] [--seed 1]` (or `deno run -A` of this file): mixed collectives of random
-// sizes, dtypes and strides over interleaved groups, every element of every result checked. Exit code 1 when one is wrong.
+// `bun run soak [--collectives 1000000] [--ranks 8] [--seed 1]` (or `deno run -A` of this file): mixed collectives of
+// random sizes, dtypes and strides over interleaved groups, every element of every result checked. Exit code 1 when one
+// is wrong.
 
 import process from "node:process";
 import { parseArgs } from "node:util";

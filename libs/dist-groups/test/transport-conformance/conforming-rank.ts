@@ -1,4 +1,5 @@
-// A rank of the conformance suite, in a worker: a process group on some transport, and a program that runs on it as in a world.
+// A rank of the conformance suite, in a worker: a process group on some transport, and a program that runs on it as in
+// a world.
 
 import { BlockingGroup } from "../../src/group/blocking-group.ts";
 import { CollectiveRun } from "../../src/group/collective-run.ts";

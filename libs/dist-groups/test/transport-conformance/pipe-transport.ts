@@ -1,7 +1,8 @@
-// A transport of ranks that share nothing, over a byte pipe (a MessagePort) between every two of them. It exists to show that
-// nothing above the transport needs a shared memory, and as the smallest example of a transport: announcements are copied into
-// rooms that look the same on every rank, slices land in a heap of the receiver's, and the record that announced a tensor is made
-// to lead there. No byte is read through an address of a peer: what is sent is copied first.
+// A transport of ranks that share nothing, over a byte pipe (a MessagePort) between every two of them. It exists to
+// show that nothing above the transport needs a shared memory, and as the smallest example of a transport:
+// announcements are copied into rooms that look the same on every rank, slices land in a heap of the receiver's, and
+// the record that announced a tensor is made to lead there. No byte is read through an address of a peer: what is sent
+// is copied first.
 
 import { receiveMessageOnPort } from "node:worker_threads";
 import { DTYPE_BYTES, DTYPES, elementCount, forEachOffset, type SharedHeap } from "@lockstep/tensor";
@@ -215,7 +216,8 @@ export class PipeTransport implements Transport {
     const address = this.#landings.allocate(bytes);
     this.#allocated.push(address);
     this.#takes[peer]?.push({ address, bytes });
-    // The slice is packed. Its first element is where the one with index `start` would be if all of the tensor were here.
+    // The slice is packed. Its first element is where the one with index `start` would be if all of the tensor were
+    // here.
     let step = 1;
     let skipped = axis === FLAT ? start : 0;
     for (let dim = shape.length - 1; axis !== FLAT && dim >= 0; dim--) {

@@ -1,5 +1,5 @@
-// What every transport must do, whatever carries the bytes: the same collectives with the same bits, blocking and asynchronous,
-// staged and direct, and the same typed errors.
+// What every transport must do, whatever carries the bytes: the same collectives with the same bits, blocking and
+// asynchronous, staged and direct, and the same typed errors.
 
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { DTYPES } from "@lockstep/tensor";

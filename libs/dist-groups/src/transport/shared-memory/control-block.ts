@@ -5,12 +5,13 @@
 //   sleeper lines    one line per rank: how many peers are parked on its progress word
 //   operand tables   one per rank: private scratch of the copy and fold kernels
 //   abort records    one per rank and one for the host: JSON, written once by its owner before it sets the abort word
-//   headers          two per rank (collectives alternate), a line each: what the rank is about to do. Apart from the progress
-//                    word, so that a header that stays as it is stays in the peers' caches
+//   headers          two per rank (collectives alternate), a line each: what the rank is about to do. Apart from the
+//                    progress word, so that a header that stays as it is stays in the peers' caches
 //   staging areas    two per rank, likewise: small messages, and records of the tensors of large ones
 //   flight rings     one per rank: what it has done of late; written by that rank only, read by anyone
 //
-// Every word has one writer, except the abort word (one compare-and-swap, never a loop) and the sleeper counts (add, sub).
+// Every word has one writer, except the abort word (one compare-and-swap, never a loop) and the sleeper counts (add,
+// sub).
 
 import { ERROR_RECORD_WORDS } from "../../errors/error-record.ts";
 import { FLIGHT_RING_WORDS } from "../../flight-record/flight-ring.ts";

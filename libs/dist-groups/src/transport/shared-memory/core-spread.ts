@@ -5,11 +5,12 @@ import type { RankStatus } from "./rank-status.ts";
 const MOVE_EVERY_MS = 5;
 
 /**
- * Keeps ranks that wait for each other off the same core while there are as many cores as ranks. Schedulers like to wake a thread
- * on the core of the thread that woke it. Two ranks that then yield to each other stay there, at several microseconds a round
- * instead of a fraction of one; two that compute take turns while another core idles. So a rank says where it runs when it has spun
- * in vain and when it comes to a peer that is parked. Of two that wait for each other on one core, the later rank moves; of two of
- * which one woke the other, the one that was woken. Nothing is pinned: the scheduler may move both at any time.
+ * Keeps ranks that wait for each other off the same core while there are as many cores as ranks. Schedulers like to
+ * wake a thread on the core of the thread that woke it. Two ranks that then yield to each other stay there, at several
+ * microseconds a round instead of a fraction of one; two that compute take turns while another core idles. So a rank
+ * says where it runs when it has spun in vain and when it comes to a peer that is parked. Of two that wait for each
+ * other on one core, the later rank moves; of two of which one woke the other, the one that was woken. Nothing is
+ * pinned: the scheduler may move both at any time.
  */
 export class CoreSpread {
   readonly #rank: number;

@@ -1,5 +1,6 @@
-// What the operating system's scheduler offers a thread and no JavaScript runtime passes on, called through FFI: giving the core
-// away (half a microsecond, where a park with its wake-up costs some 25), and moving off a core that a peer sits on.
+// What the operating system's scheduler offers a thread and no JavaScript runtime passes on, called through FFI: giving
+// the core away (half a microsecond, where a park with its wake-up costs some 25), and moving off a core that a peer
+// sits on.
 
 /** The scheduler, as the calling thread sees it. Every method is a system call or less; none blocks. */
 export interface NativeScheduler {
@@ -42,8 +43,8 @@ interface DenoFfi {
 }
 
 /**
- * The operating system's scheduler, or undefined where it cannot be called: in Deno without the permission `--allow-ffi`, which
- * is never asked for. Ranks wait without it too, but slower when they outnumber the cores.
+ * The operating system's scheduler, or undefined where it cannot be called: in Deno without the permission
+ * `--allow-ffi`, which is never asked for. Ranks wait without it too, but slower when they outnumber the cores.
  */
 export function openNativeScheduler(): NativeScheduler | undefined {
   if (process.platform === "linux") {

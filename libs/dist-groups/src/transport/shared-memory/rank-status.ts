@@ -1,9 +1,9 @@
 // How ranks and the host know about each other's health, one block per world:
 //
-//   header line    written by the host: the epoch, raised whenever no call is in flight; the coarse clock, in milliseconds
-//                  since the world opened; whether the world is closed
-//   rank lines     per rank: the epoch in which it left its call by a failure, whether it exited, its heartbeat, how many
-//                  calls it is running, and a core it ran on
+//   header line    written by the host: the epoch, raised whenever no call is in flight; the coarse clock, in
+//                  milliseconds since the world opened; whether the world is closed
+//   rank lines     per rank: the epoch in which it left its call by a failure, whether it exited, its heartbeat, how
+//                  many calls it is running, and a core it ran on
 //   records        two per rank: why it left, why it exited, as JSON
 //   call words     one per call under way: posted, begun on some rank, or cancelled before it began
 //
@@ -56,7 +56,10 @@ export class RankStatus implements RankHealth, HostHealth {
     Atomics.store(this.#words, COARSE_CLOCK, this.worldTime());
   }
 
-  /** Whole milliseconds since the world opened, as of the host's last tick. A plain load: being late by one does no harm. */
+  /**
+   * Whole milliseconds since the world opened, as of the host's last tick. A plain load: being late by one does no
+   * harm.
+   */
   coarseTime(): number {
     return this.#words[COARSE_CLOCK] ?? 0;
   }

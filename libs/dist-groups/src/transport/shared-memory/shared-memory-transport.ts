@@ -1,7 +1,7 @@
-// The transport of ranks that share one memory. Every word of the control block has one writer, and the rounds are told by progress
-// words: publishing raises the rank's own by one (Atomics.store), after plain stores, and notifies it if a peer is parked on it. A
-// rank that waits looks at its peers' words: it spins, yields the core, then parks. Progress words only grow and are compared by
-// (a - b) | 0, so they may wrap around.
+// The transport of ranks that share one memory. Every word of the control block has one writer, and the rounds are told
+// by progress words: publishing raises the rank's own by one (Atomics.store), after plain stores, and notifies it if a
+// peer is parked on it. A rank that waits looks at its peers' words: it spins, yields the core, then parks. Progress
+// words only grow and are compared by (a - b) | 0, so they may wrap around.
 
 import { fromPlainError } from "../../errors/plain-error.ts";
 import { SLICE_MS, type Transport } from "../transport.ts";

@@ -3,15 +3,16 @@ const SPINS_WITH_CORES = 2_000;
 /** With more ranks than cores the peer may be waiting for this very core. */
 const SPINS_WITHOUT_CORES = 20;
 /**
- * Milliseconds of yielding before parking: at most eight times what parking and waking cost; at least so many that a budget which
- * shrank sees when waits have become short again. A time, not a count: beside a thread that computes, each yield lasts a slice.
+ * Milliseconds of yielding before parking: at most eight times what parking and waking cost; at least so many that a
+ * budget which shrank sees when waits have become short again. A time, not a count: beside a thread that computes, each
+ * yield lasts a slice.
  */
 const MOST_YIELD_MS = 0.2;
 const LEAST_YIELD_MS = 0.0125;
 
 /**
- * A yield that took so long gave the core to a thread that computes. Once that is a peer between two collectives; again and again
- * it is somebody else, and then a park costs less: its wake-up comes before that thread.
+ * A yield that took so long gave the core to a thread that computes. Once that is a peer between two collectives; again
+ * and again it is somebody else, and then a park costs less: its wake-up comes before that thread.
  */
 const LONG_YIELD_MS = 0.3;
 /** So many long yields within so many milliseconds and without so many short ones in turn are again and again. */
@@ -33,13 +34,13 @@ const SHORT_PARK_MS = 0.2;
 
 /**
  * How long a rank looks at a peer's word before it parks: first `spins` looks, then `yieldMs` milliseconds of looks
- * between yields, which cost nobody anything when other ranks want the core. Beside threads that compute, a yield costs a slice of
- * theirs, some milliseconds: after some such the rank parks at once for a while, the longer the more often it happens. Parks that
- * turn out short double the budget, long ones halve it.
+ * between yields, which cost nobody anything when other ranks want the core. Beside threads that compute, a yield costs
+ * a slice of theirs, some milliseconds: after some such the rank parks at once for a while, the longer the more often
+ * it happens. Parks that turn out short double the budget, long ones halve it.
  *
- * Where the core cannot be given away a rank only spins, with more ranks than cores hardly at all, since that keeps the peer from
- * running. When even the largest budget ends in a short park, spinning does not help (something else has the peer's core):
- * then the rank parks at once for a while.
+ * Where the core cannot be given away a rank only spins, with more ranks than cores hardly at all, since that keeps the
+ * peer from running. When even the largest budget ends in a short park, spinning does not help (something else has the
+ * peer's core): then the rank parks at once for a while.
  */
 export class SpinBudget {
   spins: number;
@@ -61,7 +62,10 @@ export class SpinBudget {
     this.spins = this.#mostSpins;
   }
 
-  /** Threads that have nothing to do with this world want the cores: yielding to them, or moving away from them, is of no use. */
+  /**
+   * Threads that have nothing to do with this world want the cores: yielding to them, or moving away from them, is of
+   * no use.
+   */
   get isHeld(): boolean {
     return this.#canYield && this.#hold > 0;
   }
