@@ -27,11 +27,10 @@ export {
   type AttentionStep,
   type KvSegment,
 } from "./ops/partial-attention/attention-plan.ts";
-export {
-  type AttentionOperands,
-  type PartialAttentionArgs,
-  type UnplannedAttentionArgs,
-  unplanned,
+export type {
+  AttentionOperands,
+  PartialAttentionArgs,
+  UnplannedAttentionArgs,
 } from "./ops/partial-attention/index.ts";
 export { checkScoreFactor, checkSink, checkSoftcap } from "./ops/partial-attention/score-numbers.ts";
 export type { UnpackSeqArgs } from "./ops/unpack-seq/index.ts";

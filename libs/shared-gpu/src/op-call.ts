@@ -1,4 +1,5 @@
 import {
+  type AttentionStep,
   type Completion,
   type KernelBackend,
   type OfEveryOp,
@@ -6,20 +7,28 @@ import {
   type OpName,
   type Operand,
   opResults,
+  type PagedCacheSize,
 } from "@lockstep/kernels";
 import { type DType, Tensor } from "@lockstep/tensor";
 
 /** An op to run, with its arguments. */
 export type OpCall = { readonly [Name in OpName]: readonly [name: Name, args: OpArguments[Name]] }[OpName];
 
-/** What else is asked of the rank that holds the device: memory of a number, and its contents. */
+/** What else is asked of the rank that holds the device: memory of a number, its contents, and plans of a number. */
 export type MemoryCall =
   | readonly [name: "empty", args: { readonly id: number; readonly dtype: DType; readonly shape: readonly number[] }]
   | readonly [name: "free", args: { readonly id: number }]
+  | readonly [name: "plan", args: { readonly id: number; readonly step: AttentionStep; readonly size: PagedCacheSize }]
+  | readonly [name: "freePlan", args: { readonly id: number }]
   | readonly [name: "upload", args: { readonly source: Tensor; readonly target: Operand }]
   | readonly [name: "download", args: { readonly source: Operand; readonly target: Tensor }];
 
 export type Call = OpCall | MemoryCall;
+
+/** True for calls that hold though others before them failed: who made them counts on it. */
+export function isAboutMemory([name]: Call): boolean {
+  return name === "empty" || name === "free" || name === "plan" || name === "freePlan";
+}
 
 /** True when an op writes to a heap tensor, so that it is complete only when bytes have come from the GPU. */
 export function hasHeapResults<Name extends OpName>(name: Name, args: OpArguments[Name]): boolean {

@@ -1,4 +1,4 @@
-import { GpuTensor } from "@lockstep/kernels";
+import { AttentionPlan, GpuTensor } from "@lockstep/kernels";
 import { type DType, type SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import { NumberedMemory } from "./numbered-memory.ts";
 import type { Call } from "./op-call.ts";
@@ -12,10 +12,25 @@ export interface GpuView {
   readonly elementOffset: number;
 }
 
+/** What the owner of a device keeps for another rank. */
+export interface RemembersMemory {
+  view(view: GpuView): GpuTensor;
+  planOf(id: number): AttentionPlan;
+}
+
+/** Numbers by which ranks and the owner of the device know plans. */
+const PLAN_IDS = new WeakMap<AttentionPlan, number>();
+
+/** Notes the number of a plan. */
+export function notePlan(plan: AttentionPlan, id: number): void {
+  PLAN_IDS.set(plan, id);
+}
+
 /** What JSON has no form for, marked by its first field. */
 type Marked =
   | { readonly $: "tensor"; readonly descriptor: TensorDescriptor }
   | { readonly $: "gpu"; readonly view: GpuView }
+  | { readonly $: "plan"; readonly id: number }
   | { readonly $: "number"; readonly text: string };
 
 /** Texts that are remembered; a step of a model repeats a few for each layer. */
@@ -55,16 +70,16 @@ export class CallEncoder {
 /** Puts the calls together again, on another thread. */
 export class CallDecoder {
   readonly #heap: SharedHeap;
-  readonly #gpuTensor: (view: GpuView) => GpuTensor;
+  readonly #memory: RemembersMemory;
   readonly #values = new Map<string, unknown>();
 
   /**
    * @param heap any range of the memory that the tensors lie in
-   * @param gpuTensor finds the tensor of a view
+   * @param memory finds what the rank that made the calls knows by a number
    */
-  constructor(heap: SharedHeap, gpuTensor: (view: GpuView) => GpuTensor) {
+  constructor(heap: SharedHeap, memory: RemembersMemory) {
     this.#heap = heap;
-    this.#gpuTensor = gpuTensor;
+    this.#memory = memory;
   }
 
   /** Each call is put together when it is asked for, so that it can be about memory that the one before allocated. */
@@ -108,7 +123,8 @@ export class CallDecoder {
       return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, this.#revived(part)]));
     }
     if (value.$ === "tensor") return Tensor.fromDescriptor(value.descriptor, this.#heap);
-    return value.$ === "gpu" ? this.#gpuTensor(value.view) : Number(value.text);
+    if (value.$ === "plan") return this.#memory.planOf(value.id);
+    return value.$ === "gpu" ? this.#memory.view(value.view) : Number(value.text);
   }
 }
 
@@ -119,6 +135,8 @@ function textOf(value: unknown): string {
 function mark(value: unknown): unknown {
   if (value instanceof Tensor) return { $: "tensor", descriptor: value.descriptor } satisfies Marked;
   if (value instanceof GpuTensor) return { $: "gpu", view: viewOf(value) } satisfies Marked;
+  // A plan of another backend has no number: the owner knows none of -1.
+  if (value instanceof AttentionPlan) return { $: "plan", id: PLAN_IDS.get(value) ?? -1 } satisfies Marked;
   if (ArrayBuffer.isView(value) && "length" in value) return Array.from(value as unknown as ArrayLike<number>);
   const isPlain = typeof value !== "number" || (Number.isFinite(value) && !Object.is(value, -0));
   return isPlain ? value : ({ $: "number", text: Object.is(value, -0) ? "-0" : String(value) } satisfies Marked);

@@ -1,5 +1,7 @@
 import type { ProcessGroup } from "@lockstep/dist-groups";
 import {
+  type AttentionPlan,
+  type AttentionStep,
   BackendClosed,
   type Completion,
   type KernelBackend,
@@ -7,10 +9,11 @@ import {
   type OpArguments,
   type OpName,
   type Operand,
+  type PagedCacheSize,
 } from "@lockstep/kernels";
 import { type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
 import { CollectiveBackend } from "./collective-backend.ts";
-import { type Call, hasHeapResults, runOp } from "./op-call.ts";
+import { type Call, hasHeapResults, runOp, isAboutMemory } from "./op-call.ts";
 import { CallDecoder } from "./op-message.ts";
 import { PeerMemory } from "./peer-memory.ts";
 import { tellVerdicts } from "./verdicts.ts";
@@ -29,7 +32,7 @@ class OwnerBackend extends CollectiveBackend {
   readonly device: string;
   readonly context: KernelContext;
   readonly #backend: KernelBackend;
-  protected readonly heap: SharedHeap;
+  readonly #heap: SharedHeap;
   readonly #group: ProcessGroup;
   readonly #deadlineMs: number | undefined;
   readonly #memories: readonly PeerMemory[];
@@ -47,18 +50,23 @@ class OwnerBackend extends CollectiveBackend {
     this.device = backend.device;
     this.context = backend.context;
     this.#backend = backend;
-    this.heap = heap;
+    this.#heap = heap;
     this.#group = group;
     this.#deadlineMs = deadlineMs;
     this.#memories = group.ranks.map((rank) => new PeerMemory(backend, rank));
-    this.#decoders = this.#memories.map((memory) => new CallDecoder(heap, (view) => memory.view(view)));
+    this.#decoders = this.#memories.map((memory) => new CallDecoder(heap, memory));
     this.#nothing = Tensor.empty(heap, "u8", [0]);
   }
 
   protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
-    this.expectOpen();
+    this.#expectOpen();
     if (!hasHeapResults(name, args)) return runOp(this.#backend, name, args);
     return this.#take([name, args] as unknown as Call);
+  }
+
+  planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {
+    this.#expectOpen();
+    return this.#backend.planAttention(step, size);
   }
 
   empty(dtype: DType, shape: readonly number[]): Operand {
@@ -70,13 +78,13 @@ class OwnerBackend extends CollectiveBackend {
   }
 
   download(source: Operand, target: Tensor): Completion {
-    this.expectOpen();
+    this.#expectOpen();
     if (source instanceof Tensor) return this.#backend.download(source, target);
     return this.#take(["download", { source, target }]);
   }
 
   batch(run: () => void): Completion {
-    this.expectOpen();
+    this.#expectOpen();
     const outer = this.#batch;
     const batch = outer ?? [];
     const before = batch.length;
@@ -103,7 +111,7 @@ class OwnerBackend extends CollectiveBackend {
   }
 
   /** Before other ranks are waited for. */
-  protected expectOpen(): void {
+  #expectOpen(): void {
     if (this.#closed) throw new BackendClosed(this.name);
   }
 
@@ -153,7 +161,7 @@ class OwnerBackend extends CollectiveBackend {
     } catch (error) {
       this.#failAll(error, verdicts);
     }
-    tellVerdicts(this.#group, this.heap, verdicts, this.#deadlineMs);
+    tellVerdicts(this.#group, this.#heap, verdicts, this.#deadlineMs);
     if (verdicts.has(this.#group.rank)) throw verdicts.get(this.#group.rank);
   }
 
@@ -165,7 +173,7 @@ class OwnerBackend extends CollectiveBackend {
     for (const take of calls) {
       try {
         const call = take();
-        if (!verdicts.has(rank) || call[0] === "empty" || call[0] === "free") this.#recordCall(rank, call);
+        if (!verdicts.has(rank) || isAboutMemory(call)) this.#recordCall(rank, call);
       } catch (error) {
         if (!verdicts.has(rank)) verdicts.set(rank, error);
       }
@@ -178,6 +186,10 @@ class OwnerBackend extends CollectiveBackend {
     if (name === "empty") this.#memories[rank]?.allocate(args.id, args.dtype, args.shape);
     else if (name === "free") {
       this.#memories[rank]?.free(args.id);
+      this.#decoders[rank]?.forget();
+    } else if (name === "plan") this.#memories[rank]?.plan(args.id, args.step, args.size);
+    else if (name === "freePlan") {
+      this.#memories[rank]?.freePlan(args.id);
       this.#decoders[rank]?.forget();
     } else if (name === "upload") void this.#backend.upload(args.source, args.target);
     else if (name === "download") void this.#backend.download(args.source, args.target);

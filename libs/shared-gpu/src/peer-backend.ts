@@ -1,5 +1,7 @@
 import type { ProcessGroup } from "@lockstep/dist-groups";
 import {
+  AttentionPlan,
+  type AttentionStep,
   BackendClosed,
   checkArguments,
   type Completion,
@@ -8,6 +10,7 @@ import {
   type OpArguments,
   type OpName,
   type Operand,
+  type PagedCacheSize,
 } from "@lockstep/kernels";
 import {
   ArgumentError,
@@ -21,9 +24,9 @@ import {
   Tensor,
 } from "@lockstep/tensor";
 import { CollectiveBackend } from "./collective-backend.ts";
-import { type Call, hasHeapResults } from "./op-call.ts";
+import { type Call, hasHeapResults, isAboutMemory } from "./op-call.ts";
 import { NumberedMemory } from "./numbered-memory.ts";
-import { CallEncoder } from "./op-message.ts";
+import { CallEncoder, notePlan } from "./op-message.ts";
 import { awaitVerdict } from "./verdicts.ts";
 
 /** The side of a rank that has its ops run by the owner of the device. */
@@ -39,7 +42,7 @@ export function peerBackend(
 class PeerBackend extends CollectiveBackend {
   readonly device: string;
   readonly context = new KernelContext();
-  protected readonly heap: SharedHeap;
+  readonly #heap: SharedHeap;
   readonly #group: ProcessGroup;
   readonly #deadlineMs: number | undefined;
   readonly #encoder = new CallEncoder();
@@ -49,6 +52,8 @@ class PeerBackend extends CollectiveBackend {
   #calls: Call[] = [];
   /** Heap operands of these calls, as they were when the calls were made. */
   #copies: Tensor[] = [];
+  /** Block tables of plans that the owner has not been told of yet. They outlive a batch that fails. */
+  #planTables: Tensor[] = [];
   /** Within a batch: whether it has a call that is collective. */
   #batch: { isCollective: boolean } | undefined;
   #nextId = 1;
@@ -57,22 +62,47 @@ class PeerBackend extends CollectiveBackend {
   constructor(device: string, heap: SharedHeap, group: ProcessGroup, deadlineMs: number | undefined) {
     super();
     this.device = device;
-    this.heap = heap;
+    this.#heap = heap;
     this.#group = group;
     this.#deadlineMs = deadlineMs;
     this.#message = Tensor.empty(heap, "u8", [4096]);
   }
 
   protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
-    this.expectOpen();
+    this.#expectOpen();
     if (hasHeapResults(name, args)) return this.#take([name, args] as unknown as Call);
     checkArguments(name, args);
     this.#calls.push([name, this.#withCopies(args)] as unknown as Call);
     return undefined;
   }
 
+  planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {
+    this.#expectOpen();
+    const id = this.#nextId++;
+    const plan: AttentionPlan = new AttentionPlan(step, size, this.#heap, () => this.#freePlan(id));
+    notePlan(plan, id);
+    // The owner is told later, when the plan may have been freed.
+    const blockTable = this.#tableOf(plan);
+    this.#planTables.push(blockTable);
+    this.#calls.push(["plan", { id, step: { ...plan.step, blockTable }, size: { ...size } }]);
+    return plan;
+  }
+
+  #tableOf(plan: AttentionPlan): Tensor {
+    try {
+      return plan.step.blockTable.clone(this.#heap);
+    } catch (error) {
+      plan.free();
+      throw error;
+    }
+  }
+
+  #freePlan(id: number): void {
+    if (!this.#closed) this.#calls.push(["freePlan", { id }]);
+  }
+
   empty(dtype: DType, shape: readonly number[]): GpuTensor {
-    this.expectOpen();
+    this.#expectOpen();
     checkDType("empty", "dtype", dtype);
     checkShape("empty", "shape", shape);
     const id = this.#nextId++;
@@ -86,7 +116,7 @@ class PeerBackend extends CollectiveBackend {
   }
 
   upload(source: Tensor, target: Operand): Completion {
-    this.expectOpen();
+    this.#expectOpen();
     expectAlike("upload", "target", target, source);
     if (target instanceof Tensor) target.copyFrom(source);
     else this.#calls.push(["upload", this.#withCopies({ source, target })]);
@@ -94,7 +124,7 @@ class PeerBackend extends CollectiveBackend {
   }
 
   download(source: Operand, target: Tensor): Completion {
-    this.expectOpen();
+    this.#expectOpen();
     expectAlike("download", "source", source, target);
     if (!(source instanceof Tensor)) return this.#take(["download", { source, target }]);
     target.copyFrom(source);
@@ -102,7 +132,7 @@ class PeerBackend extends CollectiveBackend {
   }
 
   batch(run: () => void): Completion {
-    this.expectOpen();
+    this.#expectOpen();
     const outer = this.#batch;
     const batch = outer ?? { isCollective: false };
     const [calls, copies, { isCollective }] = [this.#calls.length, this.#copies.length, batch];
@@ -111,7 +141,6 @@ class PeerBackend extends CollectiveBackend {
       run();
     } catch (error) {
       // Memory that was made or freed stays so: its tensors are the caller's.
-      const isAboutMemory = ([name]: Call): boolean => name === "empty" || name === "free";
       this.#calls.push(...this.#calls.splice(calls).filter(isAboutMemory));
       for (const copy of this.#copies.splice(copies)) copy.free();
       batch.isCollective = isCollective;
@@ -154,7 +183,7 @@ class PeerBackend extends CollectiveBackend {
 
   #write(bytes: Uint8Array): Tensor {
     if (bytes.length > this.#message.size) {
-      const larger = Tensor.empty(this.heap, "u8", [2 ** Math.ceil(Math.log2(bytes.length))]);
+      const larger = Tensor.empty(this.#heap, "u8", [2 ** Math.ceil(Math.log2(bytes.length))]);
       this.#message.free();
       this.#message = larger;
     }
@@ -166,23 +195,23 @@ class PeerBackend extends CollectiveBackend {
   /** Arguments whose heap tensors the caller may change: as they are now. */
   #withCopies<T>(value: T): T {
     if (value instanceof Tensor) {
-      const copy = Tensor.empty(this.heap, value.dtype, value.shape).copyFrom(value);
+      const copy = Tensor.empty(this.#heap, value.dtype, value.shape).copyFrom(value);
       this.#copies.push(copy);
       return copy as T;
     }
-    if (value instanceof GpuTensor || ArrayBuffer.isView(value) || typeof value !== "object" || value === null) {
-      return value;
-    }
+    if (value instanceof GpuTensor || value instanceof AttentionPlan || ArrayBuffer.isView(value)) return value;
+    if (typeof value !== "object" || value === null) return value;
     if (Array.isArray(value)) return value.map((part: unknown) => this.#withCopies(part)) as T;
     return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, this.#withCopies(part)])) as T;
   }
 
   #freeCopies(): void {
-    for (const copy of this.#copies) copy.free();
+    for (const copy of [...this.#copies, ...this.#planTables]) copy.free();
     this.#copies = [];
+    this.#planTables = [];
   }
 
-  protected expectOpen(): void {
+  #expectOpen(): void {
     if (this.#closed) throw new BackendClosed(this.name);
   }
 }

@@ -1,13 +1,20 @@
-import { GpuTensor, type KernelBackend } from "@lockstep/kernels";
+import {
+  type AttentionPlan,
+  type AttentionStep,
+  GpuTensor,
+  type KernelBackend,
+  type PagedCacheSize,
+} from "@lockstep/kernels";
 import { ArgumentError, type DType } from "@lockstep/tensor";
-import type { GpuView } from "./op-message.ts";
+import type { GpuView, RemembersMemory } from "./op-message.ts";
 
-/** Memory that a peer allocated, by the number that it gave it. */
-export class PeerMemory {
+/** Memory that a peer allocated, and plans that it made, by the numbers that it gave them. */
+export class PeerMemory implements RemembersMemory {
   readonly #backend: KernelBackend;
   readonly #rank: number;
   readonly #tensors = new Map<number, GpuTensor>();
-  /** Why memory is missing that could not be allocated. */
+  readonly #plans = new Map<number, AttentionPlan>();
+  /** Why memory is missing that could not be allocated, or a plan that could not be made. */
   readonly #failures = new Map<number, unknown>();
 
   constructor(backend: KernelBackend, rank: number) {
@@ -31,6 +38,29 @@ export class PeerMemory {
     this.#failures.delete(id);
   }
 
+  plan(id: number, step: AttentionStep, size: PagedCacheSize): void {
+    try {
+      this.#plans.set(id, this.#backend.planAttention(step, size));
+    } catch (error) {
+      this.#failures.set(id, error);
+      throw error;
+    }
+  }
+
+  freePlan(id: number): void {
+    this.#plans.get(id)?.free();
+    this.#plans.delete(id);
+    this.#failures.delete(id);
+  }
+
+  planOf(id: number): AttentionPlan {
+    const plan = this.#plans.get(id);
+    if (plan !== undefined) return plan;
+    if (this.#failures.has(id)) throw this.#failures.get(id);
+    const expected = `one that rank ${this.#rank}'s backend made, and that was not freed`;
+    throw new ArgumentError("partialAttention", "plan", expected, "another");
+  }
+
   view({ id, dtype, shape, strides, elementOffset }: GpuView): GpuTensor {
     const whole = this.#tensors.get(id);
     if (whole !== undefined) return new GpuTensor(whole.memory, dtype, shape, strides, elementOffset, () => undefined);
@@ -41,6 +71,8 @@ export class PeerMemory {
 
   forget(): void {
     this.#tensors.clear();
+    for (const plan of this.#plans.values()) plan.free();
+    this.#plans.clear();
     this.#failures.clear();
   }
 }

@@ -138,6 +138,43 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
     },
 
     /** Rank `wrong` wants more memory than there is; then it uses it again. */
+    /** Attention over 2 layers by a plan, whose block table and memory are gone before the owner is told, and without one. */
+    async planned() {
+      const before = heap.usedBytes;
+      const f32 = (shape: readonly number[], value: number): Tensor => Tensor.empty(heap, "f32", shape).fill(value);
+      const caches = [rank + 1, -rank].map((value) => {
+        const cache = backend.empty("f32", [2, 4, 1, 4]);
+        const rows = f32([2, 4, 1, 4], value);
+        void backend.upload(rows, cache);
+        rows.free();
+        return cache;
+      });
+      const blockTable = Tensor.from(heap, "i32", [1, 2], [1, 0]);
+      const query = f32([1, 1, 4], 1);
+      const outs = caches.map(() => ({ out: backend.empty("f32", [1, 1, 4]), lse: backend.empty("f32", [1, 1]) }));
+      const step = { blockTable, sequences: [0], positions: [5] };
+      const plan = backend.planAttention(step, { numBlocks: 2, blockSize: 4 });
+      blockTable.fill(-9);
+      for (const [layer, cache] of caches.entries()) {
+        const { out, lse } = outs[layer] ?? { out: query, lse: query };
+        void backend.partialAttention({ plan, query, keyCache: cache, valueCache: cache, out, lse });
+      }
+      plan.free();
+      const refused = await outcome(() => {
+        const [keyCache = query] = caches;
+        const { out, lse } = outs[0] ?? { out: query, lse: query };
+        return backend.partialAttention({ plan, query, keyCache, valueCache: keyCache, out, lse });
+      });
+      const values: number[][] = [];
+      for (const { out } of outs) values.push(await read(out));
+      // A peer tells of the plan's end with its next op.
+      await read(query);
+      for (const operand of [...caches, ...outs.flatMap(({ out, lse }) => [out, lse]), blockTable, query])
+        operand.free();
+      await read(backend.empty("f32", [1]));
+      return { values, refused, left: heap.usedBytes - before };
+    },
+
     async tooLarge(wrong: number) {
       const shape = rank === wrong ? [2 ** 40] : [2];
       const told: Outcome[] = [];

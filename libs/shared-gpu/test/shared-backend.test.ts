@@ -38,6 +38,17 @@ describe.each([1, 2, 3, 8])("%d ranks share a device", (size) => {
     }
   });
 
+  test("a step is planned once, and its plan may be freed before the owner of the device is told", async () => {
+    await using world = await open(size);
+    // The first call makes what stays: messages grow.
+    await world.call("planned", []);
+    for (const [rank, { values, refused, left }] of (await world.call("planned", [])).entries()) {
+      expect(values).toEqual([rank + 1, -rank].map((value) => Array.from({ length: 4 }, () => value + 0)));
+      expect(refused.tag).toBe("UseAfterFree");
+      expect([rank, left]).toEqual([rank, 0]);
+    }
+  });
+
   test("a batch is one upload, one submission and one map for all, and one that throws is none", async () => {
     await using world = await open(size);
     for (const [rank, { counts, values, expected }] of (await world.call("batch", [])).entries()) {

@@ -84,9 +84,14 @@ export class AttentionPlan implements Disposable {
   readonly step: AttentionStep;
   readonly #visible: VisibleKeys;
   readonly #memory: Tensor;
+  readonly #onFree: () => void;
 
-  /** @throws ArgumentError, HeapExhausted */
-  constructor(step: AttentionStep, size: PagedCacheSize, heap: SharedHeap) {
+  /**
+   * @param onFree called when it is freed
+   * @throws ArgumentError, HeapExhausted
+   */
+  constructor(step: AttentionStep, size: PagedCacheSize, heap: SharedHeap, onFree: () => void = () => undefined) {
+    this.#onFree = onFree;
     const name = "planAttention";
     expectArguments(name, step);
     checkPagedCacheSize(name, size);
@@ -141,7 +146,9 @@ export class AttentionPlan implements Disposable {
 
   /** Takes the memory of its copies back. Idempotent. */
   free(): void {
-    if (!this.#memory.isFreed) this.#memory.free();
+    if (this.#memory.isFreed) return;
+    this.#onFree();
+    this.#memory.free();
   }
 
   [Symbol.dispose](): void {

@@ -188,14 +188,6 @@ function visibleKeys(name: string, args: PartialAttentionArgs, tokens: number, s
   throw new ArgumentError(name, "query", `of ${visible.tokens} tokens, as was planned`, `${tokens}`);
 }
 
-/** The same arguments with the step itself in place of its plan, for backends that check it elsewhere. */
-export function unplanned(args: PartialAttentionArgs): UnplannedAttentionArgs {
-  if (args.plan === undefined) return args;
-  const { plan, ...operands } = args;
-  const step: AttentionStep = plan.step;
-  return { ...(operands as AttentionOperands), ...step };
-}
-
 /** Nothing that is written may overlap anything else. */
 function checkOverlap(name: string, args: PartialAttentionArgs, blockTable: Tensor): void {
   const { query, keyCache, valueCache, sinks, out, lse } = args;
