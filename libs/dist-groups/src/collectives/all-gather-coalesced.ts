@@ -7,6 +7,7 @@
 
 import { ArgumentError, DTYPE_BYTES, overlaps, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
+import type { SliceExchange } from "../transport/transport.ts";
 import { DIRECT, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import {
   describeRecord,
@@ -121,11 +122,11 @@ export class AllGatherCoalesced implements Collective {
     };
   }
 
-  transfer(round: number): boolean {
+  transfer(round: number, slices: SliceExchange): boolean {
     const plan = this.#running;
     if (round > 0 || plan?.direct !== true) return false;
     this.#checkOutputs(plan);
-    for (let pair = 0; pair < plan.inputs.length; pair++) giveAll(this.#member, 2 * pair + CHUNK);
+    for (let pair = 0; pair < plan.inputs.length; pair++) giveAll(this.#member, slices, 2 * pair + CHUNK);
     return true;
   }
 

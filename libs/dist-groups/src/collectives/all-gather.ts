@@ -10,6 +10,7 @@
 
 import type { Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
+import type { SliceExchange } from "../transport/transport.ts";
 import { CONTIGUOUS, headerFlags } from "../wire/collective-header.ts";
 import { recordAddress, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 import { AllGatherPlan } from "./all-gather-plan.ts";
@@ -60,9 +61,9 @@ export class AllGather implements Collective {
     this.bytesReceived = plan.bytesReceived;
   }
 
-  transfer(round: number): boolean {
+  transfer(round: number, slices: SliceExchange): boolean {
     if (round > 0 || this.#running?.direct !== true) return false;
-    giveAll(this.#member, 0);
+    giveAll(this.#member, slices, 0);
     return true;
   }
 

@@ -10,7 +10,7 @@
 
 import { isSameView, overlaps, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
-import { FLAT } from "../transport/transport.ts";
+import { FLAT, type SliceExchange } from "../transport/transport.ts";
 import {
   CONTIGUOUS,
   DIRECT,
@@ -124,7 +124,7 @@ export class AllReduce implements Collective {
     };
   }
 
-  transfer(round: number): boolean {
+  transfer(round: number, slices: SliceExchange): boolean {
     const plan = this.#running;
     if (round > 1 || plan?.direct !== true) return false;
     const { run } = this.#member;
@@ -132,20 +132,20 @@ export class AllReduce implements Collective {
     this.#chooseChunks(plan.input);
     for (let peer = 0; peer < size; peer++) {
       if (peer === rank) continue;
-      if (round === 0) this.#giveAndTake(peer, INPUT, peer, rank);
-      else this.#giveAndTake(peer, OUTPUT, rank, peer);
+      if (round === 0) this.#giveAndTake(slices, peer, INPUT, peer, rank);
+      else this.#giveAndTake(slices, peer, OUTPUT, rank, peer);
     }
     return true;
   }
 
   /** This rank gives a peer chunk `given` of its input or output, and takes chunk `taken` of the peer's. */
-  #giveAndTake(peer: number, which: number, given: number, taken: number): void {
+  #giveAndTake(slices: SliceExchange, peer: number, which: number, given: number, taken: number): void {
     const { run, transport } = this.#member;
     const { rank, size } = run;
     const length = this.#shape[this.#axis] ?? 0;
     const axis = this.#shape === this.#flatShape ? FLAT : this.#axis;
     const own = firstOfChunk(length, given, size);
-    transport.give(
+    slices.give(
       peer,
       recordWord(transport.staging(rank), which),
       axis,
@@ -153,7 +153,7 @@ export class AllReduce implements Collective {
       firstOfChunk(length, given + 1, size) - own,
     );
     const theirs = firstOfChunk(length, taken, size);
-    transport.take(
+    slices.take(
       peer,
       recordWord(transport.staging(peer), which),
       axis,

@@ -7,7 +7,7 @@
 // report a mismatch. When any header is, a second round acknowledges.
 
 import { ArgumentError, overlaps, type Tensor } from "@lockstep/tensor";
-import { WHOLE } from "../transport/transport.ts";
+import { type SliceExchange, WHOLE } from "../transport/transport.ts";
 import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import {
   describeRecord,
@@ -115,7 +115,7 @@ export class AllToAll implements Collective {
     for (const tensor of tensors) check(OP, argument, tensor, heap);
   }
 
-  transfer(round: number): boolean {
+  transfer(round: number, slices: SliceExchange): boolean {
     if (round > 0) return false;
     const { run, transport } = this.#member;
     const { rank, size } = run;
@@ -126,9 +126,9 @@ export class AllToAll implements Collective {
       if (takes) any = true;
       if (peer === rank) continue;
       if (this.#running?.direct === true) {
-        transport.give(peer, recordWord(transport.staging(rank), peer), WHOLE, 0, 0);
+        slices.give(peer, recordWord(transport.staging(rank), peer), WHOLE, 0, 0);
       }
-      if (takes) transport.take(peer, recordWord(transport.staging(peer), rank), WHOLE, 0, 0);
+      if (takes) slices.take(peer, recordWord(transport.staging(peer), rank), WHOLE, 0, 0);
     }
     return any;
   }

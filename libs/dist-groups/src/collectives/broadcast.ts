@@ -5,7 +5,7 @@
 // a barrier.
 
 import { ArgumentError, describe, type Tensor } from "@lockstep/tensor";
-import { WHOLE } from "../transport/transport.ts";
+import { type SliceExchange, WHOLE } from "../transport/transport.ts";
 import { DIRECT, DTYPE_CODES, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import { TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 import { checkOptions, checkOutput, checkTensor } from "./arguments.ts";
@@ -52,14 +52,14 @@ export class Broadcast implements Collective {
     this.bytesReceived = rank === root ? 0 : tensor.byteLength;
   }
 
-  transfer(round: number): boolean {
+  transfer(round: number, slices: SliceExchange): boolean {
     if (round > 0 || !this.#direct) return false;
     const { run, transport } = this.#member;
     const record = transport.staging(this.#root);
-    if (run.rank !== this.#root) transport.take(this.#root, record, WHOLE, 0, 0);
+    if (run.rank !== this.#root) slices.take(this.#root, record, WHOLE, 0, 0);
     else {
       for (let peer = 0; peer < run.size; peer++) {
-        if (peer !== run.rank) transport.give(peer, record, WHOLE, 0, 0);
+        if (peer !== run.rank) slices.give(peer, record, WHOLE, 0, 0);
       }
     }
     return true;

@@ -1,13 +1,13 @@
-import { WHOLE } from "../transport/transport.ts";
+import { type SliceExchange, WHOLE } from "../transport/transport.ts";
 import { recordWord } from "../wire/tensor-record.ts";
 import type { GroupMember } from "./rounds.ts";
 
 /** Every rank gives every peer all of the tensor of its record `index`, and takes all of theirs. */
-export function giveAll({ run, transport }: GroupMember, index: number): void {
+export function giveAll({ run, transport }: GroupMember, slices: SliceExchange, index: number): void {
   const own = recordWord(transport.staging(run.rank), index);
   for (let peer = 0; peer < run.size; peer++) {
     if (peer === run.rank) continue;
-    transport.give(peer, own, WHOLE, 0, 0);
-    transport.take(peer, recordWord(transport.staging(peer), index), WHOLE, 0, 0);
+    slices.give(peer, own, WHOLE, 0, 0);
+    slices.take(peer, recordWord(transport.staging(peer), index), WHOLE, 0, 0);
   }
 }

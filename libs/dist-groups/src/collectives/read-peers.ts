@@ -5,6 +5,7 @@
 // its call returns, and nobody may keep a view after it.
 
 import { ArgumentError, DTYPES, describe, Tensor } from "@lockstep/tensor";
+import type { SliceExchange } from "../transport/transport.ts";
 import { MAX_DIMS, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import { recordWord, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 import { checkAllLive, checkOptions, checkTensor } from "./arguments.ts";
@@ -65,9 +66,9 @@ export class ReadPeers implements Collective {
   }
 
   /** Without a shared memory all of every tensor travels, whatever `read` takes of it. */
-  transfer(round: number): boolean {
+  transfer(round: number, slices: SliceExchange): boolean {
     if (round > 0) return false;
-    for (let at = 0; at < this.#own.length; at++) giveAll(this.#member, at);
+    for (let at = 0; at < this.#own.length; at++) giveAll(this.#member, slices, at);
     return true;
   }
 

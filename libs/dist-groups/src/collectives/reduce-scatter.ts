@@ -8,6 +8,7 @@
 
 import { isViewAt, overlaps, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
+import type { SliceExchange } from "../transport/transport.ts";
 import {
   DIRECT,
   DTYPE_CODES,
@@ -127,7 +128,7 @@ export class ReduceScatter implements Collective {
     };
   }
 
-  transfer(round: number): boolean {
+  transfer(round: number, slices: SliceExchange): boolean {
     const plan = this.#running;
     if (round > 0 || plan?.direct !== true) return false;
     const { run, transport } = this.#member;
@@ -137,8 +138,8 @@ export class ReduceScatter implements Collective {
       if (peer === rank) continue;
       const theirs = firstOfChunk(length, peer, size);
       const their = firstOfChunk(length, peer + 1, size) - theirs;
-      transport.give(peer, transport.staging(rank), axis, theirs, their);
-      transport.take(peer, transport.staging(peer), axis, start, count);
+      slices.give(peer, transport.staging(rank), axis, theirs, their);
+      slices.take(peer, transport.staging(peer), axis, start, count);
     }
     return true;
   }

@@ -2,7 +2,7 @@ import type { SharedHeap } from "@lockstep/tensor";
 import type { CollectiveSide } from "../errors/errors.ts";
 import type { OperandTable } from "../reduction/operand-table.ts";
 import type { ReduceKernels } from "../reduction/reduce.ts";
-import type { Transport } from "../transport/transport.ts";
+import type { SliceExchange, Transport } from "../transport/transport.ts";
 import type { CollectiveName } from "../wire/collective-header.ts";
 
 /**
@@ -21,7 +21,7 @@ export interface Rounds {
    * tensors that peers will read in this round, and takes those that this rank will. True when there are any, on
    * whatever rank; every rank comes to the same answer.
    */
-  transfer(round: number): boolean;
+  transfer(round: number, slices: SliceExchange): boolean;
   /** Bytes the running collective brings to this rank from its peers. */
   readonly bytesReceived: number;
 }

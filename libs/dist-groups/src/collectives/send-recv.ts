@@ -8,7 +8,7 @@
 // acknowledges.
 
 import { ArgumentError, describe, overlaps, type Tensor } from "@lockstep/tensor";
-import { WHOLE } from "../transport/transport.ts";
+import { type SliceExchange, WHOLE } from "../transport/transport.ts";
 import { DIRECT, headerFlags, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import {
   describeRecord,
@@ -104,15 +104,15 @@ export class SendRecv implements Collective {
     throw new ArgumentError(OP, peerArgument, `a rank of the group, from 0 to ${run.size - 1}`, describe(peer));
   }
 
-  transfer(round: number): boolean {
+  transfer(round: number, slices: SliceExchange): boolean {
     if (round > 0) return false;
     const { run, transport } = this.#member;
     const { rank } = run;
     this.#checkPairs();
     const sent = (of: number): number => recordWord(transport.staging(of) + RECORDS, SENT);
-    if (this.#direct && this.#to !== rank) transport.give(this.#to, sent(rank), WHOLE, 0, 0);
+    if (this.#direct && this.#to !== rank) slices.give(this.#to, sent(rank), WHOLE, 0, 0);
     if (this.#received !== undefined && this.#from !== rank && this.#isDirect(this.#from)) {
-      transport.take(this.#from, sent(this.#from), WHOLE, 0, 0);
+      slices.take(this.#from, sent(this.#from), WHOLE, 0, 0);
     }
     return this.#isAnyDirect();
   }

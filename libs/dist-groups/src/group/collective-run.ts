@@ -80,13 +80,14 @@ export class CollectiveRun implements CollectiveTurn {
   /** Blocks through the rounds of a collective that has begun. */
   drive(rounds: Rounds): void {
     const transport = this.#transport;
+    const { slices } = transport;
     try {
       this.#announce(rounds.bytesReceived);
       this.awaitPeers();
       this.#checkAgreement();
       let round = 0;
       for (; ; round++) {
-        if (!transport.sharesMemory && rounds.transfer(round)) {
+        if (slices !== undefined && rounds.transfer(round, slices)) {
           transport.publish();
           this.awaitPeers();
         }
@@ -105,13 +106,14 @@ export class CollectiveRun implements CollectiveTurn {
   /** {@link drive} for event loops. */
   async driveAsync(rounds: Rounds): Promise<void> {
     const transport = this.#transport;
+    const { slices } = transport;
     try {
       this.#announce(rounds.bytesReceived);
       await this.#awaitPeersAsync();
       this.#checkAgreement();
       let round = 0;
       for (; ; round++) {
-        if (!transport.sharesMemory && rounds.transfer(round)) {
+        if (slices !== undefined && rounds.transfer(round, slices)) {
           transport.publish();
           await this.#awaitPeersAsync();
         }

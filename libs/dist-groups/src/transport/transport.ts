@@ -19,16 +19,31 @@ export const WHOLE = -1;
 /** Axis of a slice of the elements of a contiguous tensor in a row. */
 export const FLAT = -2;
 
+/** Where ranks cannot read each other's tensors: both sides say which slices travel. */
+export interface SliceExchange {
+  /**
+   * A peer takes a slice of the tensor of a record in this rank's staging area: `count` indexes of dimension `axis`
+   * from `start` on. With {@link WHOLE}, all of it; with {@link FLAT}, `count` elements. It goes out with the next
+   * {@link Transport.publish}.
+   */
+  give(peer: number, record: number, axis: number, start: number, count: number): void;
+  /**
+   * The other end of {@link give}: both sides derive the same slice, in the same order. `record` lies in the peer's
+   * staging area. Once the peer has arrived, address and strides of the record lead to the slice's elements, as if all
+   * of the tensor were there.
+   */
+  take(peer: number, record: number, axis: number, start: number, count: number): void;
+}
+
 export interface Transport {
   /** This rank's place in the group. */
   readonly rank: number;
   readonly size: number;
   /**
-   * The ranks have one memory: the records of peers point at tensors that this rank can read where they lie, until it
-   * has published the round after. Elsewhere only slices that were given and taken can be read, and nobody calls
-   * {@link give} and {@link take} where memory is shared.
+   * How slices of tensors get to peers. Undefined where the ranks have one memory: there the records of peers point at
+   * tensors that this rank can read where they lie, until it has published the round after.
    */
-  readonly sharesMemory: boolean;
+  readonly slices: SliceExchange | undefined;
 
   /** Everything that this transport lays in the rank's memory. Word offsets are relative to it. */
   readonly words: Int32Array;
@@ -70,19 +85,6 @@ export interface Transport {
   wait(peer: number, turn: number, now: number, until: number): number;
   /** {@link wait} for event loops. */
   waitAsync(peer: number, now: number, until: number): Promise<number>;
-
-  /**
-   * A peer takes a slice of the tensor of a record in this rank's staging area: `count` indexes of dimension `axis`
-   * from `start` on. With {@link WHOLE}, all of it; with {@link FLAT}, `count` elements. It goes out with the next
-   * {@link publish}.
-   */
-  give(peer: number, record: number, axis: number, start: number, count: number): void;
-  /**
-   * The other end of {@link give}: both sides derive the same slice, in the same order. `record` lies in the peer's
-   * staging area. Once the peer has arrived, address and strides of the record lead to the slice's elements, as if all
-   * of the tensor were there.
-   */
-  take(peer: number, record: number, axis: number, start: number, count: number): void;
 
   /** True once somebody aborted the group. It stays aborted. */
   readonly isAborted: boolean;

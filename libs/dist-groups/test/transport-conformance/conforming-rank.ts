@@ -1,11 +1,11 @@
 // A rank of the conformance suite, in a worker: a process group on some transport, and a program that runs on it as in
 // a world.
 
-import { BlockingGroup } from "../../src/group/blocking-group.ts";
-import { CollectiveRun } from "../../src/group/collective-run.ts";
 import { GroupAborted, RankCrashed } from "../../src/errors/errors.ts";
 import { type PlainError, toPlainError } from "../../src/errors/plain-error.ts";
 import { printedValue } from "../../src/errors/printed-value.ts";
+import { BlockingGroup } from "../../src/group/blocking-group.ts";
+import { CollectiveRun } from "../../src/group/collective-run.ts";
 import type { RankContext } from "../../src/rank/rank-context.ts";
 import { instantiateReduceKernels } from "../../src/reduction/reduce.ts";
 import { BROKEN_TRANSPORTS, type Conditions, TRANSPORTS } from "./transports.ts";

@@ -9,7 +9,7 @@ import { DTYPE_BYTES, DTYPES, elementCount, forEachOffset, type SharedHeap } fro
 import { fromPlainError, type PlainError, toPlainError } from "../../src/errors/plain-error.ts";
 import { FLIGHT_RING_WORDS } from "../../src/flight-record/flight-ring.ts";
 import { operandTableWords } from "../../src/reduction/operand-table.ts";
-import { FLAT, type Transport, WHOLE } from "../../src/transport/transport.ts";
+import { FLAT, type SliceExchange, type Transport, WHOLE } from "../../src/transport/transport.ts";
 import { HEADER_WORDS } from "../../src/wire/collective-header.ts";
 import { recordAddress, recordShape, recordStrides, setRecordAddress } from "../../src/wire/tensor-record.ts";
 
@@ -55,10 +55,10 @@ export function pipeWords(size: number, stagingBytes: number): number {
   return fixed + 2 * size * (LINE_WORDS + wholeLines(stagingBytes / 4));
 }
 
-export class PipeTransport implements Transport {
+export class PipeTransport implements Transport, SliceExchange {
   readonly rank: number;
   readonly size: number;
-  readonly sharesMemory = false;
+  readonly slices: SliceExchange = this;
   readonly words: Int32Array;
   readonly operandTable = 0;
   readonly flightRing: number;
@@ -207,7 +207,8 @@ export class PipeTransport implements Transport {
         bytes[index * elementBytes + byte] = from[offset * elementBytes + byte] ?? 0;
       }
     });
-    this.#send(peer, { kind: "slice", bytes });
+    // Transferring refuses what is shared.
+    this.#pipes[peer]?.postMessage({ kind: "slice", bytes } satisfies Frame, [bytes.buffer]);
   }
 
   take(peer: number, record: number, axis: number, start: number, count: number): void {
@@ -310,10 +311,6 @@ export class PipeTransport implements Transport {
     const copy = new Uint8Array(bytes);
     copy.set(new Uint8Array(this.#buffer, address, bytes));
     return copy;
-  }
-
-  #send(peer: number, frame: Frame): void {
-    this.#pipes[peer]?.postMessage(frame);
   }
 
   #sendAll(frame: Frame): void {

@@ -16,7 +16,7 @@ const ABORT_CHECK_MASK = 15;
 export class SharedMemoryTransport implements Transport {
   readonly rank: number;
   readonly size: number;
-  readonly sharesMemory = true;
+  readonly slices = undefined;
   /** The control block. */
   readonly words: Int32Array;
   readonly operandTable: number;
@@ -181,14 +181,6 @@ export class SharedMemoryTransport implements Transport {
     }
     Atomics.sub(words, sleepers, 1);
     return performance.now();
-  }
-
-  give(): never {
-    throw new Error("ranks that share memory read their peers' tensors in place");
-  }
-
-  take(): never {
-    return this.give();
   }
 
   get isAborted(): boolean {
