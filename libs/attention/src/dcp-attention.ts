@@ -1,11 +1,10 @@
-import { type HeadRange, headRange } from "@lockstep/dist-groups";
 import type { KvShard, Operand } from "@lockstep/kernels";
 import { ArgumentError, ResourceClosed, type Tensor } from "@lockstep/tensor";
-import { agreeOnOptions, groupsOf, withGroups } from "./options/agreed-options.ts";
-import { type AttentionVariant, attentionVariants } from "./options/attention-variant.ts";
+import { agreeOnOptions } from "./options/agreed-options.ts";
 import type { Combine } from "./combine/combine.ts";
 import type { CombineChoiceMetrics } from "./combine/combine-choice.ts";
-import { checkOptions, type DcpAttentionOptions } from "./options/dcp-attention-options.ts";
+import type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
+import { type ResolvedOptions, resolveOptions, withGroups } from "./options/resolved-options.ts";
 import { DecodeAttention } from "./decode/decode-attention.ts";
 import { NonFiniteKeyValue, StepOrderError } from "./errors.ts";
 import { expectOperand } from "./arguments/expect-tensor.ts";
@@ -14,7 +13,7 @@ import { KvSequences } from "./kv/kv-sequences.ts";
 import { convertLse } from "./combine/lse-base.ts";
 import { isOnGpu, withHeapOperands } from "./arguments/operand-memory.ts";
 import { pcpRows } from "./prefill/pcp-rows.ts";
-import { openPrefill, type Prefill } from "./prefill/prefill.ts";
+import { Prefill } from "./prefill/prefill.ts";
 import { type PrefillPlan, planPrefill } from "./prefill/prefill-plan.ts";
 import { commonLengths } from "./kv/step-agreement.ts";
 import { checkStepItems, type StepItem, type StepPlan } from "./kv/step-plan.ts";
@@ -52,13 +51,9 @@ export interface DcpAttentionMetrics {
  */
 export class DcpAttention {
   readonly shard: KvShard;
-  #options: DcpAttentionOptions;
-  readonly #valueDim: number;
-  readonly #ownHeads: HeadRange;
-  readonly #maxStepQueries: number;
+  #options: ResolvedOptions;
   readonly #sequences: KvSequences;
   readonly #caches: KvCaches;
-  readonly #variants: readonly AttentionVariant[];
   #decode: DecodeAttention;
   #prefill: Prefill | undefined;
   /** The plan of a step begun by beginPrefill. */
@@ -70,19 +65,15 @@ export class DcpAttention {
   #receivedBefore: number;
   #closed = false;
 
-  private constructor(options: DcpAttentionOptions, shard: KvShard, caches: KvCaches) {
-    const { dcpGroup, queryGroup = dcpGroup, numBlocks, blockSize, queryHeads, headDim } = options;
+  private constructor(options: ResolvedOptions, caches: KvCaches) {
+    const { cache, groups, heap } = options;
     this.#options = options;
-    this.shard = shard;
+    this.shard = groups.shard;
     this.#caches = caches;
-    this.#variants = attentionVariants(options);
-    this.#valueDim = options.valueDim ?? headDim;
-    this.#ownHeads = headRange(queryHeads, queryGroup.rank, queryGroup.size);
-    this.#sequences = new KvSequences(shard, caches, numBlocks, blockSize, options.heap);
-    this.#maxStepQueries = options.maxStepQueries ?? 256;
-    this.#decode = new DecodeAttention(options, shard, caches, this.#variants, this.#maxStepQueries);
+    this.#sequences = new KvSequences(groups.shard, caches, cache.numBlocks, cache.blockSize, heap);
+    this.#decode = new DecodeAttention(options, caches);
     try {
-      this.#prefill = openPrefill(options, shard, caches, this.#ownHeads, this.#maxStepQueries);
+      this.#prefill = openPrefill(options, caches);
     } catch (error) {
       this.#decode.close();
       throw error;
@@ -96,12 +87,11 @@ export class DcpAttention {
    *   HeapExhausted when they do not fit; the groups' errors when ranks do not come. Nothing stays allocated then
    */
   static open(options: DcpAttentionOptions): DcpAttention {
-    const shard = checkOptions(options);
-    agreeOnOptions(options);
-    const { headDim, valueDim = headDim, mla = false, kvDtype: dtype } = options;
-    const caches = KvCaches.open({ ...options, valueDim, mla, dtype });
+    const resolved = resolveOptions(options);
+    agreeOnOptions(resolved);
+    const caches = KvCaches.open({ backend: resolved.backend, ...resolved.model, ...resolved.cache });
     try {
-      return new DcpAttention(options, shard, caches);
+      return new DcpAttention(resolved, caches);
     } catch (error) {
       caches.free();
       throw error;
@@ -194,19 +184,19 @@ export class DcpAttention {
       throw new StepOrderError("beginPrefill", "open DcpAttention with a prefillChunk first");
     }
     checkStepItems(items);
-    const { rank = 0, size = 1 } = this.#options.pcpGroup ?? {};
+    const { rank = 0, size = 1 } = this.#options.groups.pcp ?? {};
     const tokens = items.map((item) => item.tokens);
     // Before rows are listed.
     const total = tokens.reduce((sum, count) => sum + count, 0);
     this.#checkQueries("beginPrefill", Math.ceil(total / size));
     this.#checkQueries("beginPrefill", Math.max(...pcpRows(tokens, size).map(({ length }) => length)));
     const step = this.#sequences.begin(items.map(({ sequence, tokens: count }) => ({ sequence, tokens: count })));
-    this.#prefillPlan = planPrefill(step, tokens, rank, size, this.#options);
+    this.#prefillPlan = planPrefill(step, tokens, rank, size, this.#options.cache);
     return this.#prefillPlan;
   }
 
   #checkQueries(method: string, queries: number): void {
-    const most = this.#maxStepQueries;
+    const most = this.#options.steps.maxQueries;
     if (queries <= most) return;
     const expected = `at most ${most} query tokens, the maxStepQueries`;
     throw new ArgumentError(`DcpAttention.${method}`, "items", expected, `${queries}`);
@@ -223,7 +213,7 @@ export class DcpAttention {
     this.#notInPrefill("write");
     const started = performance.now();
     if (this.#sequences.copying !== undefined) await this.#sequences.copying;
-    if (this.#options.kvDtype === "i8" && (isOnGpu(key) || isOnGpu(value))) {
+    if (this.#options.cache.dtype === "i8" && (isOnGpu(key) || isOnGpu(value))) {
       // What has no NaN is looked at before it is stored.
       const { backend, heap } = this.#options;
       await withHeapOperands(backend, heap, [key, value] as const, [], ([keys, values]) =>
@@ -289,15 +279,17 @@ export class DcpAttention {
     const plan = this.#prefillPlan;
     const prefill = this.#prefill;
     if (plan === undefined || prefill === undefined) throw new StepOrderError("prefill", "call beginPrefill first");
-    const { queryDtype = "f32", headDim, kvHeads, backend, heap } = this.#options;
+    const { model, cache, groups, exchange, backend, heap } = this.#options;
+    const { headDim, valueDim, kvHeads } = model;
+    const { queryDtype } = exchange;
     const rows = plan.rows.length;
-    const { count } = this.#ownHeads;
+    const { count } = groups.ownHeads;
     const name = "DcpAttention.prefill";
     expectOperand(name, "query", query, [queryDtype], [rows, count, headDim]);
-    const stored = this.#caches.hasRowScales ? [] : [this.#options.kvDtype];
+    const stored = cache.hasRowScales ? [] : [cache.dtype];
     expectOperand(name, "key", key, ["f32", "f16", "bf16", ...stored], [rows, kvHeads, headDim]);
-    if (value !== undefined) expectOperand(name, "value", value, [key.dtype], [rows, kvHeads, this.#valueDim]);
-    expectOperand(name, "out", out, ["f32", queryDtype], [rows, count, this.#valueDim]);
+    if (value !== undefined) expectOperand(name, "value", value, [key.dtype], [rows, kvHeads, valueDim]);
+    expectOperand(name, "out", out, ["f32", queryDtype], [rows, count, valueDim]);
     if (lse !== undefined) expectOperand(name, "lse", lse, ["f32"], [rows, count]);
     const started = performance.now();
     if (this.#sequences.copying !== undefined) await this.#sequences.copying;
@@ -314,7 +306,6 @@ export class DcpAttention {
     [query, key, value]: readonly [Tensor, Tensor, Tensor | undefined],
     [out, lse]: readonly [Tensor, Tensor | undefined],
   ): Promise<void> {
-    const { start, end } = this.#ownHeads;
     try {
       await prefill.write(layer, plan, key, value);
     } catch (error) {
@@ -322,9 +313,8 @@ export class DcpAttention {
         throw error;
       });
     }
-    const { sinks, ...variant } = this.#variants[layer] ?? {};
-    await prefill.attend(layer, plan, query, variant, sinks?.slice(0, start, end), out, lse);
-    if (lse !== undefined) convertLse(lse, "e", this.#options.lseBase ?? "e", lse);
+    await prefill.attend(layer, plan, query, out, lse);
+    if (lse !== undefined) convertLse(lse, "e", this.#options.exchange.lseBase, lse);
   }
 
   /** Ends the step. @throws NonFiniteKeyValue when the step brought what an int8 cache cannot store: the step is cancelled */
@@ -363,18 +353,17 @@ export class DcpAttention {
     const options = withGroups(this.#options, groups);
     if (this.#sequences.plan !== undefined) this.cancelStep();
     agreeOnOptions(options);
-    const { heap, dcpGroup, queryGroup, pcpGroup, deadlineMs } = options;
     let lengths = this.#sequences.lengths;
     let next = this.#sequences.next;
-    for (const group of groupsOf(dcpGroup, queryGroup, pcpGroup)) {
-      const common = commonLengths(group, lengths, next, heap, deadlineMs);
+    for (const group of options.groups.all) {
+      const common = commonLengths(group, lengths, next, options.heap, options.exchange.deadlineMs);
       lengths = common.lengths;
       next = common.next;
     }
-    const decode = new DecodeAttention(options, this.shard, this.#caches, this.#variants, this.#maxStepQueries);
+    const decode = new DecodeAttention(options, this.#caches);
     let prefill: Prefill | undefined;
     try {
-      prefill = openPrefill(options, this.shard, this.#caches, this.#ownHeads, this.#maxStepQueries);
+      prefill = openPrefill(options, this.#caches);
     } catch (error) {
       decode.close();
       throw error;
@@ -449,8 +438,14 @@ export class DcpAttention {
   }
 }
 
-function bytesReceived({ dcpGroup, queryGroup, pcpGroup }: DcpAttentionOptions): number {
+/** Undefined for a DcpAttention without prefill. */
+function openPrefill(options: ResolvedOptions, caches: KvCaches): Prefill | undefined {
+  const { prefillChunk } = options.steps;
+  return prefillChunk === undefined ? undefined : new Prefill(options, caches, prefillChunk);
+}
+
+function bytesReceived({ groups }: ResolvedOptions): number {
   let sum = 0;
-  for (const group of groupsOf(dcpGroup, queryGroup, pcpGroup)) sum += group.counters.bytesReceived;
+  for (const group of groups.all) sum += group.counters.bytesReceived;
   return sum;
 }

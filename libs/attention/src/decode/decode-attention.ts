@@ -1,11 +1,9 @@
-import { type HeadRange, headRange, type ProcessGroup } from "@lockstep/dist-groups";
-import type { KvShard, Operand } from "@lockstep/kernels";
+import type { Operand } from "@lockstep/kernels";
 import { Arena, Tensor } from "@lockstep/tensor";
-import type { AttentionVariant } from "../options/attention-variant.ts";
 import { type Combine, COMBINES } from "../combine/combine.ts";
 import { CombineChoice, type CombineChoiceMetrics, type SizeClass } from "../combine/combine-choice.ts";
 import { OneShotExchange } from "../combine/one-shot.ts";
-import type { DcpAttentionOptions } from "../options/dcp-attention-options.ts";
+import type { ResolvedOptions } from "../options/resolved-options.ts";
 import { DeviceResults } from "./device-results.ts";
 import { expectOperand } from "../arguments/expect-tensor.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
@@ -46,12 +44,8 @@ export interface DecodeTimes {
  */
 export class DecodeAttention {
   readonly times: DecodeTimes = { gatherMs: 0, attentionMs: 0, combineMs: 0 };
-  readonly #options: DcpAttentionOptions;
-  readonly #isAlone: boolean;
-  readonly #queryGroup: ProcessGroup;
+  readonly #options: ResolvedOptions;
   readonly #local: LocalAttention;
-  readonly #own: HeadRange;
-  readonly #valueDim: number;
   readonly #scratch: Arena;
   readonly #partial: Tensor;
   readonly #received: Tensor;
@@ -66,40 +60,32 @@ export class DecodeAttention {
   #combine: Combine;
 
   /** Allocates scratch memory. @throws HeapExhausted */
-  constructor(
-    options: DcpAttentionOptions,
-    shard: KvShard,
-    caches: KvCaches,
-    variants: readonly AttentionVariant[],
-    rows: number,
-  ) {
-    const { dcpGroup, queryGroup = dcpGroup, heap, queryHeads, headDim, valueDim = headDim, deadlineMs } = options;
-    const { queryDtype = "f32", combine = "auto" } = options;
-    const isAlone = queryGroup.size === 1 && dcpGroup.size === 1;
-    const partialDtype = isAlone ? "f32" : (options.partialDtype ?? "f32");
+  constructor(options: ResolvedOptions, caches: KvCaches) {
+    const { heap, groups, exchange } = options;
+    const { queryHeads, headDim, valueDim } = options.model;
+    const { queryDtype, combine, deadlineMs } = exchange;
+    const { isAlone, ownHeads } = groups;
+    const rows = options.steps.maxQueries;
+    const partialDtype = isAlone ? "f32" : exchange.partialDtype;
     this.#options = options;
-    this.#isAlone = isAlone;
-    this.#queryGroup = queryGroup;
-    this.#valueDim = valueDim;
-    this.#own = headRange(queryHeads, queryGroup.rank, queryGroup.size);
     this.#combine = combine === "auto" ? "a2a" : combine;
     const width = valueDim + 1;
     const affordable = Math.floor(ONE_SHOT_BYTES / (4 * queryHeads * width));
     // Rows with their LSE behind them are all f32.
     const mayGoOneShot = combine === "auto" && partialDtype === "f32";
     this.#oneShotRows = combine === "one-shot" ? rows : mayGoOneShot ? Math.min(rows, affordable) : 0;
-    const received = OneShotExchange.receivedElements(this.#oneShotRows, queryHeads, width, dcpGroup, queryGroup);
-    const ownElements = queryDtype === "f32" ? 0 : rows * this.#own.count * valueDim;
+    const received = OneShotExchange.receivedElements(this.#oneShotRows, queryHeads, width, groups.dcp, groups.query);
+    const ownElements = queryDtype === "f32" ? 0 : rows * ownHeads.count * valueDim;
     const gather = {
-      group: queryGroup,
+      group: groups.query,
       heads: queryHeads,
-      ownHeads: this.#own.count,
+      ownHeads: ownHeads.count,
       headDim,
       rows,
-      dtype: options.gatherDtype ?? queryDtype,
-      scale: options.queryScale ?? 1,
-      replicated: options.queryReplicated === true,
-      backend: options.mergeBackend ?? options.backend,
+      dtype: exchange.gatherDtype,
+      scale: exchange.queryScale,
+      replicated: exchange.queryReplicated,
+      backend: options.mergeBackend,
       deadlineMs,
     };
     const rounded = partialDtype === "f32" ? 0 : rows * queryHeads * valueDim;
@@ -111,9 +97,9 @@ export class DecodeAttention {
     this.#received = Tensor.empty(this.#scratch, "f32", [received]);
     this.#ownOut = Tensor.empty(this.#scratch, "f32", [ownElements]);
     this.#rounded = Tensor.empty(this.#scratch, partialDtype, [rounded]);
-    this.#local = this.#openLocal(shard, caches, variants, partialDtype === "f32" ? 0 : rows);
-    this.#choice = new CombineChoice(dcpGroup, heap, deadlineMs);
-    this.#device = new DeviceResults(options, isAlone, rows);
+    this.#local = this.#openLocal(caches, partialDtype === "f32" ? 0 : rows);
+    this.#choice = new CombineChoice(groups.dcp, heap, deadlineMs);
+    this.#device = new DeviceResults(options);
   }
 
   /** The combine of the last step. */
@@ -138,10 +124,12 @@ export class DecodeAttention {
 
   /** Throws ArgumentError unless these are what {@link DecodeAttention.attend} takes. */
   check({ queries }: StepPlan, query: Operand, out: Operand, lse: Operand | undefined): void {
-    const { queryHeads, headDim, queryDtype = "f32" } = this.#options;
-    const own = this.#own.count;
+    const { model, groups, exchange } = this.#options;
+    const { queryHeads, headDim, valueDim } = model;
+    const { queryDtype } = exchange;
+    const own = groups.ownHeads.count;
     expectOperand(NAME, "query", query, [queryDtype], [queries, this.#gather.isLocal ? queryHeads : own, headDim]);
-    expectOperand(NAME, "out", out, ["f32", queryDtype], [queries, own, this.#valueDim]);
+    expectOperand(NAME, "out", out, ["f32", queryDtype], [queries, own, valueDim]);
     if (lse !== undefined) expectOperand(NAME, "lse", lse, ["f32"], [queries, own]);
   }
 
@@ -168,29 +156,29 @@ export class DecodeAttention {
   }
 
   async #attend(layer: number, plan: StepPlan, query: Tensor, out: Tensor, lse: Tensor | undefined): Promise<void> {
-    const { lseBase = "e" } = this.#options;
+    const { groups, exchange } = this.#options;
+    const { combine: configured, lseBase, onPartialLse } = exchange;
     const started = performance.now();
     const gathering = this.#gather.gather(query);
     const gathered = gathering instanceof Tensor ? gathering : await gathering;
     const gatherEnd = performance.now();
     this.times.gatherMs += gatherEnd - started;
     const tensors = this.#tensorsFor(plan.queries);
-    if (this.#isAlone) {
+    if (groups.isAlone) {
       // Alone: the partial result is the result.
       const result = out.dtype === "f32" ? out : (tensors.ownOut ?? out);
       const partialLse = lse ?? tensors.lse;
       const attended = this.#local.attend(layer, plan, gathered, result, partialLse);
       if (attended !== undefined) await attended;
-      this.#options.onPartialLse?.(layer, partialLse);
+      onPartialLse?.(layer, partialLse);
       this.times.attentionMs += performance.now() - gatherEnd;
       if (result !== out) out.copyFrom(result);
     } else {
-      const { combine: configured = "auto" } = this.#options;
       const combine = configured === "auto" ? this.#choice.next(tensors.sizeClass) : configured;
       const partial = combine === "one-shot" && tensors.oneShot !== undefined ? tensors.oneShot : tensors;
       const attended = this.#local.attend(layer, plan, gathered, partial.out, partial.lse);
       if (attended !== undefined) await attended;
-      this.#options.onPartialLse?.(layer, partial.lse);
+      onPartialLse?.(layer, partial.lse);
       const combineStart = performance.now();
       this.times.attentionMs += combineStart - gatherEnd;
       await this.#combineBy(combine, tensors, out, lse);
@@ -208,14 +196,9 @@ export class DecodeAttention {
     this.#scratch.close();
   }
 
-  #openLocal(
-    shard: KvShard,
-    caches: KvCaches,
-    variants: readonly AttentionVariant[],
-    roundedRows: number,
-  ): LocalAttention {
+  #openLocal(caches: KvCaches, roundedRows: number): LocalAttention {
     try {
-      return new LocalAttention(this.#options, shard, caches, variants, this.#gather.scoreFactor, roundedRows);
+      return new LocalAttention(this.#options, caches, this.#gather.scoreFactor, roundedRows);
     } catch (error) {
       this.#scratch.close();
       throw error;
@@ -223,12 +206,13 @@ export class DecodeAttention {
   }
 
   async #combineBy(combine: Combine, tensors: StepTensors, output: Tensor, lse: Tensor | undefined): Promise<void> {
-    const { backend, mergeBackend = backend, dcpGroup, heap: allocator, deadlineMs } = this.#options;
-    const queryGroup = this.#queryGroup;
+    const { mergeBackend, heap: allocator, exchange } = this.#options;
+    const { dcp: dcpGroup, query: queryGroup, ownHeads: own } = this.#options.groups;
+    const { deadlineMs } = exchange;
     const { out: attnOut, lse: attnLse, oneShot } = tensors;
     if (combine === "one-shot" && oneShot !== undefined) {
       const { out: partialOut, lse: partialLse } = oneShot;
-      const groups = { dcpGroup, queryGroup, own: this.#own };
+      const groups = { dcpGroup, queryGroup, own };
       const rest = {
         attnOut: partialOut,
         attnLse: partialLse,
@@ -264,16 +248,16 @@ export class DecodeAttention {
   #tensorsFor(queries: number): StepTensors {
     const known = this.#stepTensors.get(queries);
     if (known !== undefined) return known;
-    const { queryHeads, dcpGroup } = this.#options;
-    const valueDim = this.#valueDim;
+    const { mergeBackend, groups, exchange } = this.#options;
+    const { queryHeads, valueDim } = this.#options.model;
+    const own = groups.ownHeads.count;
     const rows = queries * queryHeads;
-    const ownShape = [queries, this.#own.count, valueDim];
-    const isHalf = (this.#options.queryDtype ?? "f32") !== "f32";
+    const ownShape = [queries, own, valueDim];
+    const isHalf = exchange.queryDtype !== "f32";
     const isRounded = this.#rounded.size > 0;
     const outs = isRounded ? 0 : rows * valueDim;
     const packed = this.#partial.slice(0, 0, outs + rows);
     // Choosing by time must not change a bit: only on wasm does ag-rs give those of the others.
-    const { backend, mergeBackend = backend } = this.#options;
     const candidates = COMBINES.filter(
       (combine) => combine !== "ag-rs" || (mergeBackend.roundsAsCollectives && !isRounded),
     );
@@ -285,15 +269,15 @@ export class DecodeAttention {
         ? new OneShotExchange(
             packed.reshape([queries, queryHeads, valueDim + 1]),
             this.#received,
-            dcpGroup,
-            this.#queryGroup,
+            groups.dcp,
+            groups.query,
           )
         : undefined,
       sizeClass: this.#choice.sizeClass(
         queries,
         isOneShot ? candidates : candidates.filter((combine) => combine !== "one-shot"),
       ),
-      ownOut: isHalf ? this.#ownOut.slice(0, 0, queries * this.#own.count * valueDim).reshape(ownShape) : undefined,
+      ownOut: isHalf ? this.#ownOut.slice(0, 0, queries * own * valueDim).reshape(ownShape) : undefined,
     };
     this.#stepTensors.set(queries, tensors);
     return tensors;

@@ -1,5 +1,5 @@
 import type { Completion, Operand } from "@lockstep/kernels";
-import type { DcpAttentionOptions } from "../options/dcp-attention-options.ts";
+import type { ResolvedOptions } from "../options/resolved-options.ts";
 import type { LocalAttention } from "./local-attention.ts";
 import type { StepPlan } from "../kv/step-plan.ts";
 
@@ -10,18 +10,15 @@ import type { StepPlan } from "../kv/step-plan.ts";
 export class DeviceResults {
   /** True when results may stay where they were computed: no other rank, the host or another base needs them. */
   readonly canKeep: boolean;
-  readonly #options: DcpAttentionOptions;
-  readonly #rows: number;
+  readonly #options: ResolvedOptions;
   /** LSEs that nobody asked for [rows, queryHeads], and outputs before they are rounded [rows, queryHeads, valueDim]. */
   #lse: Operand | undefined;
   #unrounded: Operand | undefined;
 
-  /** @param rows most query tokens of a step */
-  constructor(options: DcpAttentionOptions, isAlone: boolean, rows: number) {
-    const { lseBase = "e", onPartialLse } = options;
+  constructor(options: ResolvedOptions) {
+    const { lseBase, onPartialLse } = options.exchange;
     this.#options = options;
-    this.#rows = rows;
-    this.canKeep = isAlone && lseBase === "e" && onPartialLse === undefined;
+    this.canKeep = options.groups.isAlone && lseBase === "e" && onPartialLse === undefined;
   }
 
   /** @throws DeviceError */
@@ -33,12 +30,13 @@ export class DeviceResults {
     out: Operand,
     givenLse: Operand | undefined,
   ): Completion {
-    const { backend, queryHeads, headDim, valueDim = headDim } = this.#options;
+    const { backend, model, steps } = this.#options;
+    const { queryHeads, valueDim } = model;
     const { queries } = plan;
-    this.#lse ??= backend.empty("f32", [this.#rows, queryHeads]);
+    this.#lse ??= backend.empty("f32", [steps.maxQueries, queryHeads]);
     const spare = this.#lse.slice(0, 0, queries);
     if (out.dtype === "f32") return local.attend(layer, plan, query, out, givenLse ?? spare);
-    this.#unrounded ??= backend.empty("f32", [this.#rows, queryHeads, valueDim]);
+    this.#unrounded ??= backend.empty("f32", [steps.maxQueries, queryHeads, valueDim]);
     const unrounded = this.#unrounded.slice(0, 0, queries);
     const result = { out, ...(givenLse === undefined ? {} : { lse: givenLse }) };
     // A state alone merges into itself, rounded.

@@ -1,6 +1,5 @@
-import type { AttentionOperands, AttentionPlan, Completion, KvShard, Operand } from "@lockstep/kernels";
-import type { AttentionVariant } from "../options/attention-variant.ts";
-import type { DcpAttentionOptions } from "../options/dcp-attention-options.ts";
+import type { AttentionOperands, AttentionPlan, Completion, Operand } from "@lockstep/kernels";
+import type { ResolvedOptions } from "../options/resolved-options.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { StepPlan } from "../kv/step-plan.ts";
 
@@ -11,10 +10,8 @@ type LayerArgs = Omit<AttentionOperands, "query" | "out" | "lse">;
  * bits are rounded where they were computed, once, so that half as many bytes leave a GPU.
  */
 export class LocalAttention {
-  readonly #options: DcpAttentionOptions;
-  readonly #shard: KvShard;
+  readonly #options: ResolvedOptions;
   readonly #caches: KvCaches;
-  readonly #variants: readonly AttentionVariant[];
   readonly #scoreFactor: number;
   readonly #layerArgs: LayerArgs[] = [];
   /** What the queries of the step under way see, by the layers' windows. */
@@ -27,19 +24,11 @@ export class LocalAttention {
    * @param roundedRows most query tokens of a step whose outputs are rounded; 0: none are
    * @throws HeapExhausted, DeviceError
    */
-  constructor(
-    options: DcpAttentionOptions,
-    shard: KvShard,
-    caches: KvCaches,
-    variants: readonly AttentionVariant[],
-    scoreFactor: number,
-    roundedRows: number,
-  ) {
-    const { backend, queryHeads, headDim, valueDim = headDim } = options;
+  constructor(options: ResolvedOptions, caches: KvCaches, scoreFactor: number, roundedRows: number) {
+    const { backend, model } = options;
+    const { queryHeads, valueDim } = model;
     this.#options = options;
-    this.#shard = shard;
     this.#caches = caches;
-    this.#variants = variants;
     this.#scoreFactor = scoreFactor;
     if (roundedRows === 0) return;
     const out = backend.empty("f32", [roundedRows, queryHeads, valueDim]);
@@ -53,10 +42,11 @@ export class LocalAttention {
 
   /** Plans a step, once for all layers of a window. @throws HeapExhausted: nothing is planned then */
   begin({ blockTable, sequences, positions }: StepPlan): void {
-    const { backend, numBlocks, blockSize } = this.#options;
-    const step = { blockTable, sequences, positions, shard: this.#shard };
+    const { backend, model, cache, groups } = this.#options;
+    const { numBlocks, blockSize } = cache;
+    const step = { blockTable, sequences, positions, shard: groups.shard };
     try {
-      for (const { window } of this.#variants) {
+      for (const { window } of model.variants) {
         if (this.#plans.has(window)) continue;
         const seen = window === undefined ? step : { ...step, window };
         this.#plans.set(window, backend.planAttention(seen, { numBlocks, blockSize }));
@@ -75,9 +65,9 @@ export class LocalAttention {
 
   /** Writes `out` [T, queryHeads, valueDim], f32 or the options' partialDtype, and `lse` [T, queryHeads], f32, natural. */
   attend(layer: number, { queries }: StepPlan, query: Operand, out: Operand, lse: Operand): Completion {
-    const { backend } = this.#options;
+    const { backend, model } = this.#options;
     const layerArgs = this.#layerArgs[layer] ?? this.#argsOf(layer);
-    const plan = this.#plans.get(this.#variants[layer]?.window);
+    const plan = this.#plans.get(model.variants[layer]?.window);
     if (plan === undefined) throw new RangeError("no step is under way");
     const args = { ...layerArgs, query, plan };
     if (out.dtype === "f32" || this.#unrounded === undefined) return backend.partialAttention({ ...args, out, lse });
@@ -98,18 +88,21 @@ export class LocalAttention {
 
   /** What a layer's attention takes at every step; kept. */
   #argsOf(layer: number): LayerArgs {
-    const { headDim, headGroup } = this.#options;
-    const { sinks, scale = 1 / Math.sqrt(headDim), softcap } = this.#variants[layer] ?? {};
+    const { model, groups } = this.#options;
+    const keyCache = this.#caches.key(layer);
+    const variant = model.variants[layer];
+    if (variant === undefined) throw new RangeError(`there is no layer ${layer}`);
+    const { sinks, scale, softcap } = variant;
     const args: LayerArgs = {
-      keyCache: this.#caches.key(layer),
+      keyCache,
       valueCache: this.#caches.value(layer),
       ...this.#caches.scales(layer),
       ...this.#caches.rowScales(layer),
       scale: scale * this.#scoreFactor,
       ...(softcap === undefined ? {} : { softcap }),
       // Sinks join once: on the rank that holds the first tokens.
-      ...(sinks === undefined || this.#shard.index !== 0 ? {} : { sinks }),
-      ...(headGroup === undefined ? {} : { headGroup }),
+      ...(sinks === undefined || groups.shard.index !== 0 ? {} : { sinks }),
+      headGroup: model.headGroup,
     };
     this.#layerArgs[layer] = args;
     return args;

@@ -1,6 +1,6 @@
 import type { Completion, KernelBackend, Operand, SlotPlan } from "@lockstep/kernels";
 import { expectFiniteRows } from "./finite-rows.ts";
-import { type KvScaling, type LayerScales, layerScales, scalesPerToken } from "./kv-scales.ts";
+import type { LayerScales } from "./kv-scales.ts";
 import { ArgumentError, type DType, Tensor, describe } from "@lockstep/tensor";
 import type { BlockCopy } from "./block-manager.ts";
 
@@ -16,8 +16,10 @@ export interface KvCacheShape {
   readonly dtype: DType;
   /** The values are the first columns of the keys: one buffer holds both. */
   readonly mla: boolean;
-  /** Of quantised caches. Default: one for every token and KV head. */
-  readonly kvScales?: KvScaling;
+  /** Every token and KV head has scales of its own, kept beside the cache. */
+  readonly hasRowScales: boolean;
+  /** Scales that were given, of each layer; empty ones when none were. */
+  readonly scales: readonly LayerScales[];
 }
 
 /** Scales of rows as the kernels take them: none, those of keys (which are those of the values too, for MLA), or of both. */
@@ -39,19 +41,16 @@ export class KvCaches {
   /** Scales of the rows of keys, and of values; the same ones for MLA. Empty without scales per token. */
   readonly #keyScales: Operand[] = [];
   readonly #valueScales: Operand[] = [];
-  readonly #scales: readonly LayerScales[];
 
   private constructor(shape: KvCacheShape) {
     this.#shape = shape;
-    this.#scales = layerScales(shape.kvScales, shape.layers, shape.mla);
   }
 
   /** Allocates zeroed caches: all of them or, when they do not fit, none. @throws HeapExhausted, DeviceError */
   static open(shape: KvCacheShape): KvCaches {
     const caches = new KvCaches(shape);
-    const { backend, dtype, mla } = shape;
+    const { backend, dtype, mla, hasRowScales } = shape;
     const places = [shape.numBlocks, shape.blockSize, shape.kvHeads];
-    const hasRowScales = scalesPerToken({ ...shape, kvDtype: dtype });
     try {
       for (let layer = 0; layer < shape.layers; layer++) {
         const keys = backend.empty(dtype, [...places, shape.headDim]);
@@ -91,12 +90,7 @@ export class KvCaches {
 
   /** Scales that were given for a layer's caches, as the kernels take them; empty when there are none. */
   scales(layer: number): LayerScales {
-    return this.#scales[layer] ?? {};
-  }
-
-  /** True when every token and KV head has a scale of its own. */
-  get hasRowScales(): boolean {
-    return this.#keyScales.length > 0;
+    return this.#shape.scales[layer] ?? {};
   }
 
   /** These scales of a layer, as `partialAttention` takes them; empty when there are none. */

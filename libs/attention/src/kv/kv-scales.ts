@@ -18,8 +18,8 @@ export interface KvScales {
 export type KvScaling = "per-token" | KvScales | readonly KvScales[];
 
 /** True when every token and KV head has a scale of its own: what a quantised cache does unless it is given scales. */
-export function scalesPerToken({ kvDtype, kvScales }: { kvDtype: DType; kvScales?: KvScaling }): boolean {
-  return isQuantised(kvDtype) && (kvScales === undefined || kvScales === "per-token");
+export function scalesPerToken(dtype: DType, given: KvScaling | undefined): boolean {
+  return isQuantised(dtype) && (given === undefined || given === "per-token");
 }
 
 /** A layer's scales as the kernels take them. */
@@ -52,7 +52,7 @@ function isList(given: KvScaling | undefined): given is readonly KvScales[] {
 export function checkKvScales(
   operation: string,
   given: KvScaling | undefined,
-  { kvDtype, layers, kvHeads, mla = false }: { kvDtype: DType; layers: number; kvHeads: number; mla?: boolean },
+  { kvDtype, layers, kvHeads, mla }: { kvDtype: DType; layers: number; kvHeads: number; mla: boolean },
 ): void {
   if (!isQuantised(kvDtype)) {
     if (given === undefined) return;

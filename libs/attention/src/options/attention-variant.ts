@@ -4,19 +4,23 @@ import { ArgumentError, type Tensor, describe } from "@lockstep/tensor";
 /** What kernels take for a window, in positions. */
 const LARGEST_WINDOW = 2 ** 31 - 1;
 
-/** What decides a layer's scores besides queries and keys, as `partialAttention` takes it. */
+/** What decides a layer's scores besides queries and keys. */
 export interface AttentionVariant {
-  readonly scale?: number;
-  readonly softcap?: number;
-  readonly window?: number;
-  readonly sinks?: Tensor;
+  /** Factor on q.k. */
+  readonly scale: number;
+  /** Scores become softcap * tanh(score / softcap). */
+  readonly softcap: number | undefined;
+  /** A query at position p sees positions (p - window, p]; undefined: all up to its own. */
+  readonly window: number | undefined;
+  /** Logits that join the denominator [queryHeads], f32. */
+  readonly sinks: Tensor | undefined;
 }
 
 /** The options of a DcpAttention that decide its variants: see DcpAttentionOptions. */
 export interface VariantOptions {
   readonly layers: number;
   readonly queryHeads: number;
-  readonly scale?: number;
+  readonly scale: number;
   readonly softcap?: number;
   readonly window?: number | readonly (number | null)[];
   readonly sinks?: Tensor;
@@ -26,18 +30,12 @@ export interface VariantOptions {
 export function attentionVariants(options: VariantOptions): AttentionVariant[] {
   const { layers, scale, softcap, sinks } = options;
   return Array.from({ length: layers }, (_, layer) => {
-    const window = windowOf(options, layer);
-    return {
-      ...(scale === undefined ? {} : { scale }),
-      ...(softcap === undefined ? {} : { softcap }),
-      ...(window === undefined ? {} : { window }),
-      ...(sinks === undefined ? {} : { sinks: sinks.select(0, layer) }),
-    };
+    return { scale, softcap, window: windowOf(options, layer), sinks: sinks?.select(0, layer) };
   });
 }
 
 /** A layer's sliding window; undefined when it sees everything. */
-export function windowOf({ window }: VariantOptions, layer: number): number | undefined {
+function windowOf({ window }: VariantOptions, layer: number): number | undefined {
   return typeof window === "object" ? (window[layer] ?? undefined) : window;
 }
 
@@ -56,7 +54,7 @@ export function checkVariant(name: string, options: VariantOptions): void {
     }
   }
   if (softcap !== undefined) checkSoftcap(name, softcap);
-  if (scale !== undefined) checkScoreFactor(name, "scale", scale);
+  checkScoreFactor(name, "scale", scale);
   if (sinks === undefined) return;
   if (sinks.dtype !== "f32" || sinks.rank !== 2 || sinks.dim(0) !== layers || sinks.dim(1) !== queryHeads) {
     throw new ArgumentError(

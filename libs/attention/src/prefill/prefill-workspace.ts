@@ -1,24 +1,8 @@
-import type { ProcessGroup } from "@lockstep/dist-groups";
-import type { AttentionOperands, KernelBackend, KvShard, Operand, SlotPlan } from "@lockstep/kernels";
+import type { AttentionOperands, Operand, SlotPlan } from "@lockstep/kernels";
 import { type Allocator, type DType, Tensor } from "@lockstep/tensor";
 import type { KvCaches } from "../kv/kv-caches.ts";
+import type { ResolvedOptions } from "../options/resolved-options.ts";
 import type { PlannedChunk } from "./prefill-plan.ts";
-
-/** What a workspace is made for. */
-export interface WorkspaceOptions {
-  readonly backend: KernelBackend;
-  readonly caches: KvCaches;
-  readonly shard: KvShard;
-  /** Ranks that hold the KV cache between them, in the order of the shards. */
-  readonly kvGroup: ProcessGroup;
-  readonly blockSize: number;
-  readonly kvHeads: number;
-  readonly headDim: number;
-  readonly valueDim: number;
-  readonly kvDtype: DType;
-  readonly mla: boolean;
-  readonly deadlineMs: number | undefined;
-}
 
 /** Something of keys, and of values unless these are columns of the keys (MLA). */
 interface Pair<T> {
@@ -38,20 +22,22 @@ interface Part {
  * they are stored, in the order of their positions.
  */
 export class PrefillWorkspace {
-  readonly #options: WorkspaceOptions;
+  readonly #options: ResolvedOptions;
+  readonly #caches: KvCaches;
   readonly #parts: Part[] = [];
 
   /**
    * Allocates blocks on the backend, and from `scratch`, which the caller closes, this rank's rows of a chunk.
    * @throws HeapExhausted, DeviceError: nothing stays allocated on the backend then
    */
-  constructor(options: WorkspaceOptions, blocks: number, scratch: Allocator) {
-    const { caches, kvDtype, headDim, valueDim } = options;
+  constructor(options: ResolvedOptions, caches: KvCaches, blocks: number, scratch: Allocator) {
+    const { headDim, valueDim } = options.model;
     this.#options = options;
+    this.#caches = caches;
     try {
       const stored = (layer: number): Pair<Operand> => ({ key: caches.key(layer), value: caches.value(layer) });
-      this.#add(stored, blocks, scratch, kvDtype, headDim, valueDim);
-      if (caches.hasRowScales) this.#add((layer) => scalesOf(caches, layer), blocks, scratch, "f32", 1, 1);
+      this.#add(stored, blocks, scratch, options.cache.dtype, headDim, valueDim);
+      if (options.cache.hasRowScales) this.#add((layer) => scalesOf(caches, layer), blocks, scratch, "f32", 1, 1);
     } catch (error) {
       this.close();
       throw error;
@@ -59,15 +45,16 @@ export class PrefillWorkspace {
   }
 
   /** Bytes of `scratch` that this rank's rows take. */
-  static scratchBytes(options: WorkspaceOptions, blocks: number): number {
-    const { caches, kvHeads, headDim, valueDim, mla } = options;
-    const columns = headDim + (mla ? 0 : valueDim) + (caches.hasRowScales ? 2 : 0);
+  static scratchBytes(options: ResolvedOptions, blocks: number): number {
+    const { kvHeads, headDim, valueDim, mla } = options.model;
+    const columns = headDim + (mla ? 0 : valueDim) + (options.cache.hasRowScales ? 2 : 0);
     return rowsOfShard(options, blocks) * kvHeads * columns * 4 + 1024;
   }
 
   /** Fills the workspace with a chunk. Every rank of the KV group calls it for every chunk, whether or not it attends to it. */
   async gather(layer: number, { ownSlots, workspaceSlots, slotPlans }: PlannedChunk): Promise<void> {
-    const { backend, kvGroup, deadlineMs } = this.#options;
+    const { backend, groups, exchange } = this.#options;
+    const { deadlineMs } = exchange;
     const own: Tensor[] = [];
     for (const part of this.#parts) {
       const stored = part.stored(layer);
@@ -79,8 +66,8 @@ export class PrefillWorkspace {
       }
     }
     const rowBytes = own.reduce((sum, rows) => sum + rows.byteLength, 0) / Math.max(1, ownSlots.length);
-    const foreign = workspaceSlots.reduce((sum, { length }, rank) => sum + (rank === kvGroup.rank ? 0 : length), 0);
-    const writes = kvGroup.readPeers(
+    const foreign = workspaceSlots.reduce((sum, { length }, rank) => sum + (rank === groups.dcp.rank ? 0 : length), 0);
+    const writes = groups.dcp.readPeers(
       own,
       (peers) => peers.flatMap((rows, rank) => this.#place(rows, slotPlans[rank])),
       { deadlineMs, bytesRead: Math.round(foreign * rowBytes) },
@@ -90,11 +77,11 @@ export class PrefillWorkspace {
 
   /** The gathered chunk of a layer, as `partialAttention` takes it. */
   operands(layer: number): Pick<AttentionOperands, "keyCache" | "valueCache"> {
-    const { caches, valueDim } = this.#options;
+    const { valueDim } = this.#options.model;
     const [elements, scales] = this.#parts.map(({ chunk }) => chunk);
     if (elements === undefined) throw new RangeError("the workspace is closed");
     const cachesOfChunk = { keyCache: elements.key, valueCache: elements.value ?? elements.key.slice(3, 0, valueDim) };
-    if (scales === undefined) return { ...cachesOfChunk, ...caches.scales(layer) };
+    if (scales === undefined) return { ...cachesOfChunk, ...this.#caches.scales(layer) };
     const rowScales = { keyScaleCache: scales.key, valueScaleCache: scales.value ?? scales.key };
     return { ...cachesOfChunk, ...rowScales };
   }
@@ -130,13 +117,14 @@ export class PrefillWorkspace {
     keyDim: number,
     valueDim: number,
   ): void {
-    const { backend, blockSize, kvHeads, mla } = this.#options;
+    const { backend, model, cache } = this.#options;
+    const { kvHeads, mla } = model;
     const rows = rowsOfShard(this.#options, blocks);
     const own = (dim: number): Tensor => Tensor.empty(scratch, dtype, [rows, kvHeads, dim]);
     const ownPair = { key: own(keyDim), value: mla ? undefined : own(valueDim) };
-    const key = backend.empty(dtype, [blocks, blockSize, kvHeads, keyDim]);
+    const key = backend.empty(dtype, [blocks, cache.blockSize, kvHeads, keyDim]);
     try {
-      const value = mla ? undefined : backend.empty(dtype, [blocks, blockSize, kvHeads, valueDim]);
+      const value = mla ? undefined : backend.empty(dtype, [blocks, cache.blockSize, kvHeads, valueDim]);
       this.#parts.push({ stored, own: ownPair, chunk: { key, value } });
     } catch (error) {
       key.free();
@@ -146,8 +134,9 @@ export class PrefillWorkspace {
 }
 
 /** Most rows of a chunk that one shard holds: a segment adds at most an interleave to its even share, and begins at a block. */
-function rowsOfShard({ shard, blockSize }: WorkspaceOptions, blocks: number): number {
-  const tokens = blocks * blockSize;
+function rowsOfShard({ cache, groups }: ResolvedOptions, blocks: number): number {
+  const { shard } = groups;
+  const tokens = blocks * cache.blockSize;
   return Math.min(tokens, Math.ceil(tokens / shard.count) + blocks * shard.interleave);
 }
 

@@ -1,59 +1,10 @@
-import type { HeadRange, ProcessGroup } from "@lockstep/dist-groups";
-import { type KernelBackend, type KvShard, SlotPlan } from "@lockstep/kernels";
-import { Arena, type SharedHeap, Tensor } from "@lockstep/tensor";
+import { SlotPlan } from "@lockstep/kernels";
+import { Arena, Tensor } from "@lockstep/tensor";
 import type { AttentionVariant } from "../options/attention-variant.ts";
-import type { DcpAttentionOptions } from "../options/dcp-attention-options.ts";
+import type { ResolvedOptions } from "../options/resolved-options.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import { type PlannedChunk, type PrefillPlan, prefillChunks } from "./prefill-plan.ts";
-import { PrefillWorkspace, type WorkspaceOptions } from "./prefill-workspace.ts";
-
-/** What prefill on one rank is made for. */
-export interface PrefillOptions extends WorkspaceOptions {
-  /** Merges partial outputs in the heap. */
-  readonly mergeBackend: KernelBackend;
-  readonly heap: SharedHeap;
-  /** Ranks that split the new tokens; undefined when every rank brings all of them. */
-  readonly pcpGroup: ProcessGroup | undefined;
-  /** Most tokens of a chunk, over all shards. */
-  readonly chunkTokens: number;
-  /** Most tokens that this rank brings in a step. */
-  readonly rows: number;
-  readonly ownHeads: number;
-  /** Of this rank's own query heads. */
-  readonly headGroup: { readonly size: number; readonly offset: number };
-}
-
-/**
- * The prefill of a DcpAttention; undefined when it was opened without one.
- * @param own this rank's query heads within its query group
- * @param rows most tokens that it brings in a step
- */
-export function openPrefill(
-  options: DcpAttentionOptions,
-  shard: KvShard,
-  caches: KvCaches,
-  own: HeadRange,
-  rows: number,
-): Prefill | undefined {
-  const { prefillChunk: chunkTokens, backend, mergeBackend = backend, queryHeads, kvHeads, headDim } = options;
-  if (chunkTokens === undefined) return undefined;
-  const { size, offset } = options.headGroup ?? { size: queryHeads / kvHeads, offset: 0 };
-  return new Prefill({
-    ...options,
-    mergeBackend,
-    caches,
-    shard,
-    kvGroup: options.dcpGroup,
-    pcpGroup: options.pcpGroup,
-    chunkTokens,
-    rows,
-    ownHeads: own.count,
-    valueDim: options.valueDim ?? headDim,
-    mla: options.mla === true,
-    headGroup: { size, offset: offset + own.start },
-    deadlineMs: options.deadlineMs,
-  });
-}
+import { PrefillWorkspace } from "./prefill-workspace.ts";
 
 /**
  * Prefill over a sharded KV cache: every rank attends for its own query heads and its own tokens over the whole context, which
@@ -64,7 +15,10 @@ export function openPrefill(
  * rank, instead of queries and f32 outputs of all heads for every token.
  */
 export class Prefill {
-  readonly #options: PrefillOptions;
+  readonly #options: ResolvedOptions;
+  readonly #caches: KvCaches;
+  /** Which query heads of this rank's own share a KV head. */
+  readonly #headGroup: { readonly size: number; readonly offset: number };
   readonly #workspaceBlocks: number;
   readonly #workspace: PrefillWorkspace;
   readonly #scratch: Arena;
@@ -74,11 +28,20 @@ export class Prefill {
   /** Chunks of the step under way, by the window they were cut for. */
   readonly #chunks = new Map<number | undefined, readonly PlannedChunk[]>();
 
-  /** Allocates the workspace. @throws HeapExhausted, DeviceError: nothing stays allocated then */
-  constructor(options: PrefillOptions) {
-    const { heap, blockSize, valueDim, rows, ownHeads } = options;
+  /**
+   * Allocates the workspace.
+   * @param chunkTokens most tokens of a chunk, over all shards
+   * @throws HeapExhausted, DeviceError: nothing stays allocated then
+   */
+  constructor(options: ResolvedOptions, caches: KvCaches, chunkTokens: number) {
+    const { heap, model, cache, groups, steps } = options;
+    const { valueDim, headGroup } = model;
+    const { start, count: ownHeads } = groups.ownHeads;
+    const rows = steps.maxQueries;
     this.#options = options;
-    const blocks = Math.ceil(options.chunkTokens / blockSize);
+    this.#caches = caches;
+    this.#headGroup = { size: headGroup.size, offset: headGroup.offset + start };
+    const blocks = Math.ceil(chunkTokens / cache.blockSize);
     this.#workspaceBlocks = blocks;
     const states = 3 * rows * ownHeads * (valueDim + 1) * 4;
     this.#scratch = new Arena(heap, PrefillWorkspace.scratchBytes(options, blocks) + states + 1024);
@@ -90,7 +53,7 @@ export class Prefill {
       this.#partial = state();
       this.#merged = state();
       this.#sum = state();
-      this.#workspace = new PrefillWorkspace(options, blocks, this.#scratch);
+      this.#workspace = new PrefillWorkspace(options, caches, blocks, this.#scratch);
     } catch (error) {
       this.#scratch.close();
       throw error;
@@ -99,9 +62,10 @@ export class Prefill {
 
   /** Stores this rank's shard of the step's keys and values, which the PCP ranks bring between them. */
   async write(layer: number, plan: PrefillPlan, key: Tensor, value: Tensor | undefined): Promise<void> {
-    const { caches, pcpGroup, deadlineMs } = this.#options;
+    const { groups, exchange } = this.#options;
+    const caches = this.#caches;
     caches.checkValue(value);
-    if (pcpGroup === undefined) {
+    if (groups.pcp === undefined) {
       caches.checkFinite(layer, key, value);
       return caches.write(layer, key, value, plan.step.slotPlan);
     }
@@ -110,7 +74,7 @@ export class Prefill {
       plan.step.tokens * (own.reduce((sum, rows) => sum + rows.byteLength, 0) / Math.max(1, key.dim(0)));
     // What one rank brings that cannot be stored, all see: all throw, and none writes.
     let refused: unknown;
-    const writes = pcpGroup.readPeers(
+    const writes = groups.pcp.readPeers(
       own,
       (peers) => {
         try {
@@ -124,7 +88,7 @@ export class Prefill {
           return slots === undefined ? undefined : caches.write(layer, peerKey, peerValue, slots);
         });
       },
-      { deadlineMs, bytesRead: Math.round(bytesRead) },
+      { deadlineMs: exchange.deadlineMs, bytesRead: Math.round(bytesRead) },
     );
     await Promise.all(writes);
     if (refused !== undefined) throw refused;
@@ -134,18 +98,13 @@ export class Prefill {
    * Attention of this rank's tokens and heads over everything stored, the step's tokens included.
    * @param query [rows, ownHeads, headDim]
    * @param out where it goes [rows, ownHeads, valueDim], any float dtype; `lse` [rows, ownHeads], f32, natural
-   * @param sinks of this rank's heads
    */
-  async attend(
-    layer: number,
-    plan: PrefillPlan,
-    query: Tensor,
-    variant: AttentionVariant,
-    sinks: Tensor | undefined,
-    out: Tensor,
-    lse: Tensor | undefined,
-  ): Promise<void> {
-    const { mergeBackend } = this.#options;
+  async attend(layer: number, plan: PrefillPlan, query: Tensor, out: Tensor, lse: Tensor | undefined): Promise<void> {
+    const { mergeBackend, model, groups } = this.#options;
+    const variant = model.variants[layer];
+    if (variant === undefined) throw new RangeError(`there is no layer ${layer}`);
+    const { start, end } = groups.ownHeads;
+    const sinks = variant.sinks?.slice(0, start, end);
     const rows = plan.rows.length;
     const [sum, partial, merged] = [this.#sum, this.#partial, this.#merged].map((state) => cut(state, 0, rows)) as [
       State,
@@ -193,7 +152,9 @@ export class Prefill {
   #chunksFor(plan: PrefillPlan, window: number | undefined): readonly PlannedChunk[] {
     const known = this.#chunks.get(window);
     if (known !== undefined) return known;
-    const { backend, shard, blockSize, heap } = this.#options;
+    const { backend, cache, groups, heap } = this.#options;
+    const { blockSize } = cache;
+    const { shard } = groups;
     const size = { numBlocks: this.#workspaceBlocks, blockSize };
     const planned: PlannedChunk[] = [];
     const chunks = prefillChunks(plan, { shard, blockSize, blocks: this.#workspaceBlocks, window }, heap);
@@ -223,18 +184,17 @@ export class Prefill {
     { plan }: PlannedChunk,
     query: Tensor,
     { scale, softcap }: AttentionVariant,
-    into: State,
+    partial: State,
   ): Promise<void> {
-    const { backend, headGroup } = this.#options;
-    await backend.partialAttention({
+    await this.#options.backend.partialAttention({
       query,
       ...this.#workspace.operands(layer),
       plan,
-      headGroup,
-      ...(scale === undefined ? {} : { scale }),
+      headGroup: this.#headGroup,
+      scale,
       ...(softcap === undefined ? {} : { softcap }),
-      out: into.out,
-      lse: into.lse,
+      out: partial.out,
+      lse: partial.lse,
     });
   }
 }
