@@ -1,39 +1,70 @@
 import { Arena, type Tensor } from "@lockstep/tensor";
-import type { CombineArgs } from "./combine.ts";
+import { OUTPUT_DTYPES } from "./combine.ts";
+import type { CombineSetup, CombineWay, PlacedCombine } from "./combine-way.ts";
+import type { PartialResults } from "./partial-memory.ts";
 
-/** Each rank takes its own heads' partial outputs and LSEs from where every peer left them and merges them in rank order. */
-export async function combineAllToAll(args: CombineArgs): Promise<void> {
-  const { backend, dcpGroup, attnOut, attnLse, base, nonFinite, own, out, lse, allocator, deadlineMs } = args;
-  const [batch = 0, , headDim = 0] = attnOut.shape;
-  const element = attnOut.size === 0 ? 4 : attnOut.byteLength / attnOut.size;
-  const rowBytes = headDim * element + 4;
-  const rows = batch * own.count;
-  const exchange = { deadlineMs, bytesRead: (dcpGroup.size - 1) * rows * rowBytes };
-  const merged = lse === undefined ? { base, nonFinite, out } : { base, nonFinite, out, lse };
-  const mine = (tensor: Tensor): Tensor => tensor.slice(1, own.start, own.end);
-  const read = <T>(use: (outs: Tensor[], lses: Tensor[]) => T): T =>
-    dcpGroup.readPeers(
-      [attnOut, attnLse],
+/** Each rank merges its own heads, in rank order, from where every peer left its partial outputs and LSEs. */
+export const ALL_TO_ALL: CombineWay = {
+  autoRows: () => Number.POSITIVE_INFINITY,
+  receivedElements: () => 0,
+  place: (batch, memory, setup) => new AllToAllCombine(memory.apart(batch), setup),
+  resultDtypes: () => OUTPUT_DTYPES,
+  reduce: (partial, setup, out, lse) => new AllToAllCombine(partial, setup).combine(out, lse),
+};
+
+class AllToAllCombine implements PlacedCombine {
+  readonly name = "a2a";
+  readonly out: Tensor;
+  readonly lse: Tensor;
+  readonly #setup: CombineSetup;
+  /** Bytes of one peer's rows of this rank's heads. */
+  readonly #peerBytes: number;
+  readonly #shared: readonly Tensor[];
+  readonly #exchange: { readonly deadlineMs: number | undefined; readonly bytesRead: number };
+
+  constructor({ out, lse }: PartialResults, setup: CombineSetup) {
+    this.out = out;
+    this.lse = lse;
+    this.#setup = setup;
+    const [batch = 0, , valueDim = 0] = out.shape;
+    const element = out.size === 0 ? 4 : out.byteLength / out.size;
+    this.#peerBytes = batch * setup.own.count * (valueDim * element + 4);
+    this.#shared = [out, lse];
+    this.#exchange = { deadlineMs: setup.deadlineMs, bytesRead: (setup.dcpGroup.size - 1) * this.#peerBytes };
+  }
+
+  async combine(out: Tensor, lse: Tensor | undefined): Promise<void> {
+    const { backend, dcpGroup, base, nonFinite, allocator } = this.#setup;
+    const merged = lse === undefined ? { base, nonFinite, out } : { base, nonFinite, out, lse };
+    if (backend.isSynchronous) {
+      this.#read((outs, lses) => backend.mergeAttnStates({ outs, lses, ...merged }));
+      return;
+    }
+    // A merge on a GPU outlives the exchange: take copies of the peers' rows first.
+    const scratch = new Arena(allocator.heap, dcpGroup.size * (this.#peerBytes + 256));
+    try {
+      const copies = this.#read((outs, lses) => ({
+        outs: outs.map((state) => state.clone(scratch)),
+        lses: lses.map((state) => state.clone(scratch)),
+      }));
+      await backend.mergeAttnStates({ ...copies, ...merged });
+    } finally {
+      scratch.close();
+    }
+  }
+
+  /** Runs `use` over every rank's partial results for this rank's heads, while the peers keep them. */
+  #read<T>(use: (outs: Tensor[], lses: Tensor[]) => T): T {
+    const { dcpGroup, own } = this.#setup;
+    const mine = (tensor: Tensor): Tensor => tensor.slice(1, own.start, own.end);
+    return dcpGroup.readPeers(
+      this.#shared,
       (peers) => {
-        const outs = peers.map(([peerOut]) => mine(peerOut ?? attnOut));
-        const lses = peers.map(([, peerLse]) => mine(peerLse ?? attnLse));
+        const outs = peers.map(([peerOut]) => mine(peerOut ?? this.out));
+        const lses = peers.map(([, peerLse]) => mine(peerLse ?? this.lse));
         return use(outs, lses);
       },
-      exchange,
+      this.#exchange,
     );
-  if (backend.isSynchronous) {
-    read((outs, lses) => backend.mergeAttnStates({ outs, lses, ...merged }));
-    return;
-  }
-  // A GPU merge outlives the exchange: take copies of the peers' rows first.
-  const scratch = new Arena(allocator.heap, dcpGroup.size * (rows * rowBytes + 256));
-  try {
-    const copies = read((outs, lses) => ({
-      outs: outs.map((state) => state.clone(scratch)),
-      lses: lses.map((state) => state.clone(scratch)),
-    }));
-    await backend.mergeAttnStates({ ...copies, ...merged });
-  } finally {
-    scratch.close();
   }
 }

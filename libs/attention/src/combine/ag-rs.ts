@@ -1,30 +1,67 @@
 import { forEachOffset, Tensor } from "@lockstep/tensor";
-import { type CombineArgs, sameRanks } from "./combine.ts";
+import { sameRanks } from "./combine.ts";
+import type { CombineSetup, CombineWay, PlacedCombine } from "./combine-way.ts";
 import { dcpCorrectAttnOut } from "./correct-attn-out.ts";
+import type { PartialResults } from "./partial-memory.ts";
 
 /**
  * LSE all-gather, correction, then a reduce-scatter along the heads when the DCP group and the query group are the same
  * ranks in the same order, else an all-reduce and this rank's slice. Overwrites the partial output.
  */
-export async function combineGatherReduce(args: CombineArgs): Promise<void> {
-  const { backend, dcpGroup, queryGroup, attnOut, attnLse, base, nonFinite, own, out, lse, allocator, deadlineMs } =
-    args;
-  const [batch = 0, heads = 0] = attnOut.shape;
-  const lses = Tensor.empty(allocator, "f32", [dcpGroup.size, batch, heads]);
-  const globalLse = Tensor.empty(allocator, "f32", [batch, heads]);
-  try {
-    dcpGroup.allGather(attnLse.unsqueeze(0), lses, { dim: 0, deadlineMs });
-    await dcpCorrectAttnOut(backend, attnOut, lses, dcpGroup.rank, { base, nonFinite, lseInto: globalLse });
-    if (sameRanks(dcpGroup, queryGroup)) dcpGroup.reduceScatter(attnOut, out, { dim: 1, deadlineMs });
-    else {
-      dcpGroup.allReduce(attnOut, attnOut, { deadlineMs });
-      out.copyFrom(attnOut.slice(1, own.start, own.end));
+export const GATHER_REDUCE: CombineWay = {
+  // Choosing by time must not change a bit.
+  autoRows: ({ dtype }, { backend }) => (backend.roundsAsCollectives && dtype === "f32" ? Number.POSITIVE_INFINITY : 0),
+  receivedElements: () => 0,
+  place: (batch, memory, setup) => new GatherReduceCombine(memory.apart(batch), setup, memory.sums(batch)),
+  resultDtypes: (dtype) => [dtype],
+  reduce: (partial, setup, out, lse) => new GatherReduceCombine(partial, setup, undefined).combine(out, lse),
+};
+
+class GatherReduceCombine implements PlacedCombine {
+  readonly name = "ag-rs";
+  readonly out: Tensor;
+  readonly lse: Tensor;
+  readonly #setup: CombineSetup;
+  /** True when every rank's own heads are a chunk of the DCP group's. */
+  readonly #scatters: boolean;
+  /** Where sums are made that are rounded afterwards. */
+  readonly #sums: Tensor | undefined;
+
+  constructor({ out, lse }: PartialResults, setup: CombineSetup, sums: Tensor | undefined) {
+    this.out = out;
+    this.lse = lse;
+    this.#setup = setup;
+    this.#scatters = sameRanks(setup.dcpGroup, setup.queryGroup);
+    this.#sums = sums;
+  }
+
+  async combine(out: Tensor, lse: Tensor | undefined): Promise<void> {
+    if (this.#sums === undefined || out.dtype === this.#sums.dtype) return this.#reduce(out, lse);
+    await this.#reduce(this.#sums, lse);
+    out.copyFrom(this.#sums);
+  }
+
+  /** @param out of the partial output's dtype */
+  async #reduce(out: Tensor, lse: Tensor | undefined): Promise<void> {
+    const { backend, dcpGroup, base, nonFinite, own, allocator, deadlineMs } = this.#setup;
+    const partialOut = this.out;
+    const [batch = 0, heads = 0] = partialOut.shape;
+    const lses = Tensor.empty(allocator, "f32", [dcpGroup.size, batch, heads]);
+    const globalLse = Tensor.empty(allocator, "f32", [batch, heads]);
+    try {
+      dcpGroup.allGather(this.lse.unsqueeze(0), lses, { dim: 0, deadlineMs });
+      await dcpCorrectAttnOut(backend, partialOut, lses, dcpGroup.rank, { base, nonFinite, lseInto: globalLse });
+      if (this.#scatters) dcpGroup.reduceScatter(partialOut, out, { dim: 1, deadlineMs });
+      else {
+        dcpGroup.allReduce(partialOut, partialOut, { deadlineMs });
+        out.copyFrom(partialOut.slice(1, own.start, own.end));
+      }
+      if (out.dtype === "f32") clearNegativeZeros(out);
+      lse?.copyFrom(globalLse.slice(1, own.start, own.end));
+    } finally {
+      globalLse.free();
+      lses.free();
     }
-    if (out.dtype === "f32") clearNegativeZeros(out);
-    lse?.copyFrom(globalLse.slice(1, own.start, own.end));
-  } finally {
-    globalLse.free();
-    lses.free();
   }
 }
 

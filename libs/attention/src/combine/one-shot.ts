@@ -1,16 +1,33 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import { Arena, Tensor } from "@lockstep/tensor";
-import { type CombineArgs, sameRanks } from "./combine.ts";
+import { OUTPUT_DTYPES, sameRanks } from "./combine.ts";
+import type { CombineSetup, CombineWay, PlacedCombine } from "./combine-way.ts";
+import type { PartialResults } from "./partial-memory.ts";
+
+/** `auto` tries it up to this size of a rank's packed partial output: what staging memory holds. */
+const AUTO_BYTES = 65536;
+
+/** Rows of partial outputs with their LSEs behind them, exchanged in one round and merged. */
+export const ONE_SHOT: CombineWay = {
+  // Rows with their LSE behind them are all f32.
+  autoRows: ({ heads, valueDim, dtype }) =>
+    dtype === "f32" ? Math.floor(AUTO_BYTES / (4 * heads * (valueDim + 1))) : 0,
+  receivedElements: (batch, { heads, valueDim }, setup) => receivedElements(batch, heads, valueDim + 1, setup),
+  place: (batch, memory, setup) => new OneShotCombine(memory.packed(batch), memory.received, setup),
+  resultDtypes: () => OUTPUT_DTYPES,
+  reduce: reduceOneShot,
+};
 
 /**
- * The tensors of one-shot exchanges of one size, made once: rows of partial outputs with their LSEs behind them, and where the
- * peers' arrive. Groups that are the same ranks send each peer its own heads (all-to-all); else every rank gets all heads of
- * every rank (all-gather), since a rank cannot know which of them its DCP peers own.
+ * Groups that are the same ranks send each peer its own heads (all-to-all); else every rank gets all heads of every
+ * rank (all-gather), since a rank cannot know which of them its DCP peers own.
  */
-export class OneShotExchange {
-  /** This rank's partial outputs [B, H, D] and LSEs [B, H], as views of rows of D + 1. */
+class OneShotCombine implements PlacedCombine {
+  readonly name = "one-shot";
+  /** Views of the packed rows. */
   readonly out: Tensor;
   readonly lse: Tensor;
+  readonly #setup: CombineSetup;
   readonly #group: ProcessGroup;
   readonly #packed: Tensor;
   readonly #inputs: readonly Tensor[] | undefined;
@@ -21,14 +38,15 @@ export class OneShotExchange {
 
   /**
    * @param packed [B, H, D + 1], f32
-   * @param received f32, one-dimensional, of at least {@link OneShotExchange.receivedElements}
+   * @param received f32, one-dimensional, of at least the way's receivedElements
    */
-  constructor(packed: Tensor, received: Tensor, dcpGroup: ProcessGroup, queryGroup: ProcessGroup) {
+  constructor(packed: Tensor, received: Tensor, setup: CombineSetup) {
     const [batch = 0, heads = 0, width = 1] = packed.shape;
+    const { dcpGroup, queryGroup, own } = setup;
     const { size } = dcpGroup;
-    const own = headRange(heads, queryGroup.rank, queryGroup.size);
     const direct = sameRanks(dcpGroup, queryGroup);
     const arriving = direct ? own.count : heads;
+    this.#setup = setup;
     this.#group = dcpGroup;
     this.#packed = packed.unsqueeze(0);
     this.out = packed.slice(2, 0, width - 1);
@@ -46,20 +64,8 @@ export class OneShotExchange {
     this.#lses = mine.map((state) => state.select(2, width - 1));
   }
 
-  /** f32 elements that arrive at this rank, for B rows of H heads of `width` = D + 1. */
-  static receivedElements(
-    batch: number,
-    heads: number,
-    width: number,
-    dcpGroup: ProcessGroup,
-    queryGroup: ProcessGroup,
-  ): number {
-    const own = headRange(heads, queryGroup.rank, queryGroup.size);
-    return dcpGroup.size * batch * width * (sameRanks(dcpGroup, queryGroup) ? own.count : heads);
-  }
-
-  /** Exchanges what {@link OneShotExchange.out} and lse hold, and merges this rank's heads into `out` and `lse`. */
-  async combine({ backend, base, nonFinite, out, lse, deadlineMs }: CombineArgs): Promise<void> {
+  async combine(out: Tensor, lse: Tensor | undefined): Promise<void> {
+    const { backend, base, nonFinite, deadlineMs } = this.#setup;
     if (this.#inputs === undefined) this.#group.allGather(this.#packed, this.#received, { dim: 0, deadlineMs });
     else this.#group.allToAll(this.#inputs, this.#outputs, { deadlineMs });
     const merged = lse === undefined ? { base, nonFinite, out } : { base, nonFinite, out, lse };
@@ -67,19 +73,28 @@ export class OneShotExchange {
   }
 }
 
-/** Packs outputs and LSEs, exchanges them once and merges. */
-export async function combineOneShot(args: CombineArgs): Promise<void> {
-  const { attnOut, attnLse, dcpGroup, queryGroup, allocator } = args;
-  const [batch = 0, heads = 0, headDim = 0] = attnOut.shape;
-  const width = headDim + 1;
-  const elements = OneShotExchange.receivedElements(batch, heads, width, dcpGroup, queryGroup);
-  const scratch = new Arena(allocator.heap, (batch * heads * width + elements) * 4 + 512);
+function receivedElements(batch: number, heads: number, width: number, setup: CombineSetup): number {
+  const { dcpGroup, queryGroup, own } = setup;
+  return dcpGroup.size * batch * width * (sameRanks(dcpGroup, queryGroup) ? own.count : heads);
+}
+
+/** Packs outputs and LSEs first. */
+async function reduceOneShot(
+  partial: PartialResults,
+  setup: CombineSetup,
+  out: Tensor,
+  lse: Tensor | undefined,
+): Promise<void> {
+  const [batch = 0, heads = 0, valueDim = 0] = partial.out.shape;
+  const width = valueDim + 1;
+  const elements = receivedElements(batch, heads, width, setup);
+  const scratch = new Arena(setup.allocator.heap, (batch * heads * width + elements) * 4 + 512);
   try {
     const packed = Tensor.empty(scratch, "f32", [batch, heads, width]);
-    const exchange = new OneShotExchange(packed, Tensor.empty(scratch, "f32", [elements]), dcpGroup, queryGroup);
-    exchange.out.copyFrom(attnOut);
-    exchange.lse.copyFrom(attnLse);
-    await exchange.combine(args);
+    const exchange = new OneShotCombine(packed, Tensor.empty(scratch, "f32", [elements]), setup);
+    exchange.out.copyFrom(partial.out);
+    exchange.lse.copyFrom(partial.lse);
+    await exchange.combine(out, lse);
   } finally {
     scratch.close();
   }

@@ -1,14 +1,10 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
-import { type Allocator, ArgumentError, type DType, Tensor, describe } from "@lockstep/tensor";
-import { type Combine, type CombineArgs, COMBINES } from "./combine.ts";
-import { combineAllToAll } from "./a2a.ts";
-import { combineGatherReduce } from "./ag-rs.ts";
-import { combineOneShot } from "./one-shot.ts";
+import { type Allocator, ArgumentError, Tensor, describe } from "@lockstep/tensor";
+import { type Combine, COMBINES, OUTPUT_DTYPES } from "./combine.ts";
+import { COMBINE_WAYS } from "./combine-table.ts";
 import { expectBackend, expectGroup, expectRecord } from "../arguments/expect-argument.ts";
 import { expectTensor } from "../arguments/expect-tensor.ts";
-
-const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
 
 /** Arguments of {@link dcpReduceOutput}. */
 export interface ReduceOutputArgs {
@@ -64,7 +60,7 @@ export async function dcpReduceOutput(args: ReduceOutputArgs): Promise<{ out: Te
   }
   const queryGroup = args.queryGroup ?? args.dcpGroup;
   const [batch = 0, heads = 0, headDim = 0] = attnOut.shape;
-  if (attnOut.rank !== 3 || !FLOATS.includes(attnOut.dtype)) {
+  if (attnOut.rank !== 3 || !OUTPUT_DTYPES.includes(attnOut.dtype)) {
     throw new ArgumentError("dcpReduceOutput", "attnOut", "f32, f16 or bf16 of shape [B, H, D]", attnOut.toString());
   }
   const combine = args.combine ?? "ag-rs";
@@ -80,35 +76,13 @@ export async function dcpReduceOutput(args: ReduceOutputArgs): Promise<{ out: Te
   const own = headRange(heads, queryGroup.rank, queryGroup.size);
   const allocator = args.allocator ?? attnOut.heap;
   const out = args.into ?? Tensor.empty(allocator, attnOut.dtype, [batch, own.count, headDim]);
-  expectTensor("dcpReduceOutput", "into", out, combine === "ag-rs" ? [attnOut.dtype] : FLOATS, [
-    batch,
-    own.count,
-    headDim,
-  ]);
+  const way = COMBINE_WAYS[combine];
+  expectTensor("dcpReduceOutput", "into", out, way.resultDtypes(attnOut.dtype), [batch, own.count, headDim]);
   const wantsLse = args.returnLse === true || args.lseInto !== undefined;
   const lse = wantsLse ? (args.lseInto ?? Tensor.empty(allocator, "f32", [batch, own.count])) : undefined;
   if (lse !== undefined) expectTensor("dcpReduceOutput", "lseInto", lse, ["f32"], [batch, own.count]);
   const { backend, dcpGroup, base = "e", nonFinite = "original", deadlineMs } = args;
-  const all = {
-    backend,
-    dcpGroup,
-    queryGroup,
-    attnOut,
-    attnLse,
-    base,
-    nonFinite,
-    own,
-    out,
-    lse,
-    allocator,
-    deadlineMs,
-  };
-  await COMBINE_FUNCTIONS[combine](all);
+  const setup = { backend, dcpGroup, queryGroup, own, base, nonFinite, allocator, deadlineMs };
+  await way.reduce({ out: attnOut, lse: attnLse }, setup, out, lse);
   return lse === undefined ? { out } : { out, lse };
 }
-
-const COMBINE_FUNCTIONS: Readonly<Record<Combine, (args: CombineArgs) => Promise<void>>> = {
-  "ag-rs": combineGatherReduce,
-  a2a: combineAllToAll,
-  "one-shot": combineOneShot,
-};

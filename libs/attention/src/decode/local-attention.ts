@@ -21,19 +21,18 @@ export class LocalAttention {
 
   /**
    * @param scoreFactor what scores are to be multiplied by because of how queries were gathered
-   * @param roundedRows most query tokens of a step whose outputs are rounded; 0: none are
    * @throws HeapExhausted, DeviceError
    */
-  constructor(options: ResolvedOptions, caches: KvCaches, scoreFactor: number, roundedRows: number) {
-    const { backend, model } = options;
+  constructor(options: ResolvedOptions, caches: KvCaches, scoreFactor: number) {
+    const { backend, model, groups, exchange, steps } = options;
     const { queryHeads, valueDim } = model;
     this.#options = options;
     this.#caches = caches;
     this.#scoreFactor = scoreFactor;
-    if (roundedRows === 0) return;
-    const out = backend.empty("f32", [roundedRows, queryHeads, valueDim]);
+    if (groups.isAlone || exchange.partialDtype === "f32") return;
+    const out = backend.empty("f32", [steps.maxQueries, queryHeads, valueDim]);
     try {
-      this.#unrounded = { out, lse: backend.empty("f32", [roundedRows, queryHeads]) };
+      this.#unrounded = { out, lse: backend.empty("f32", [steps.maxQueries, queryHeads]) };
     } catch (error) {
       out.free();
       throw error;

@@ -1,0 +1,131 @@
+import type { Allocator, Tensor } from "@lockstep/tensor";
+import { type Combine, COMBINES } from "../combine/combine.ts";
+import { CombineChoice, type CombineChoiceMetrics, type SizeClass } from "../combine/combine-choice.ts";
+import { COMBINE_WAYS } from "../combine/combine-table.ts";
+import type { CombineSetup, PlacedCombine } from "../combine/combine-way.ts";
+import { PartialMemory, type PartialMemoryShape } from "../combine/partial-memory.ts";
+import type { ResolvedOptions } from "../options/resolved-options.ts";
+
+/** What steps of one number of query tokens use: made once and used again. */
+export interface SizedCombines {
+  /** One for each combine that these steps may use. */
+  readonly placed: Readonly<Partial<Record<Combine, PlacedCombine>>>;
+  /** Where a rank alone leaves an LSE that nobody asked for, and its output before it is rounded, if it is. */
+  readonly spareLse: Tensor;
+  readonly sums: Tensor | undefined;
+  /** For `auto`. */
+  readonly sizeClass: SizeClass | undefined;
+}
+
+/** The combines of a rank's decode steps, of every size, over one memory, and which of them is next. */
+export class StepCombines {
+  readonly #setup: CombineSetup;
+  readonly #memory: PartialMemory;
+  /** Most query tokens of a step that each takes, in the order of preference. */
+  readonly #mostRows: ReadonlyMap<Combine, number>;
+  /** undefined when one combine was chosen by the options. */
+  readonly #choice: CombineChoice | undefined;
+  readonly #sizes = new Map<number, SizedCombines>();
+  #last: Combine;
+
+  /** Takes {@link StepCombines.bytes} of `scratch`. */
+  constructor(options: ResolvedOptions, scratch: Allocator) {
+    const { groups, heap, exchange } = options;
+    const { combine, deadlineMs } = exchange;
+    this.#setup = combineSetup(options);
+    this.#mostRows = mostRows(options);
+    this.#memory = new PartialMemory(memoryShape(options), scratch);
+    this.#choice = combine === "auto" ? new CombineChoice(groups.dcp, heap, deadlineMs) : undefined;
+    const [first = "a2a"] = this.#mostRows.keys();
+    this.#last = first;
+  }
+
+  static bytes(options: ResolvedOptions): number {
+    return PartialMemory.bytes(memoryShape(options));
+  }
+
+  /** The combine of the last step. */
+  get last(): Combine {
+    return this.#last;
+  }
+
+  /** What `auto` has measured and chosen. */
+  get choices(): CombineChoiceMetrics[] {
+    return this.#choice?.metrics ?? [];
+  }
+
+  /** What steps of so many query tokens use. */
+  of(queries: number): SizedCombines {
+    const known = this.#sizes.get(queries);
+    if (known !== undefined) return known;
+    const names = [...this.#mostRows].filter(([, most]) => queries <= most).map(([name]) => name);
+    const sized: SizedCombines = {
+      placed: Object.fromEntries(
+        names.map((name) => [name, COMBINE_WAYS[name].place(queries, this.#memory, this.#setup)]),
+      ),
+      spareLse: this.#memory.apart(queries).lse,
+      sums: this.#memory.sums(queries),
+      sizeClass: this.#choice?.sizeClass(queries, names),
+    };
+    this.#sizes.set(queries, sized);
+    return sized;
+  }
+
+  /** The combine of the next layer. Every rank makes the same calls and gets the same one. */
+  next({ placed, sizeClass }: SizedCombines): PlacedCombine {
+    const name = sizeClass === undefined ? this.#last : (this.#choice?.next(sizeClass) ?? this.#last);
+    const combine = placed[name];
+    if (combine === undefined) throw new RangeError(`${name} takes no steps of this size`);
+    return combine;
+  }
+
+  /** Records how long the combine that `next` gave took. */
+  record({ sizeClass }: SizedCombines, { name }: PlacedCombine, milliseconds: number): void {
+    if (sizeClass !== undefined) this.#choice?.record(sizeClass, milliseconds);
+    this.#last = name;
+  }
+}
+
+function combineSetup({ mergeBackend, heap, groups, exchange }: ResolvedOptions): CombineSetup {
+  return {
+    backend: mergeBackend,
+    dcpGroup: groups.dcp,
+    queryGroup: groups.query,
+    own: groups.ownHeads,
+    base: "e",
+    nonFinite: "propagate",
+    allocator: heap,
+    deadlineMs: exchange.deadlineMs,
+  };
+}
+
+/** Most query tokens of a step that each combine takes. */
+function mostRows(options: ResolvedOptions): Map<Combine, number> {
+  const { combine } = options.exchange;
+  const { maxQueries } = options.steps;
+  if (combine !== "auto") return new Map([[combine, maxQueries]]);
+  const [shape, setup] = [partialShape(options), combineSetup(options)];
+  const most = COMBINES.map((name) => {
+    return [name, Math.min(maxQueries, COMBINE_WAYS[name].autoRows(shape, setup))] as const;
+  });
+  return new Map(most.filter(([, rows]) => rows > 0));
+}
+
+function partialShape({ model, groups, exchange, steps }: ResolvedOptions) {
+  // Alone, the partial result is the result.
+  const dtype = groups.isAlone ? ("f32" as const) : exchange.partialDtype;
+  return { rows: steps.maxQueries, heads: model.queryHeads, valueDim: model.valueDim, dtype };
+}
+
+function memoryShape(options: ResolvedOptions): PartialMemoryShape {
+  const [shape, setup] = [partialShape(options), combineSetup(options)];
+  const received = [...mostRows(options)].map(([name, most]) => {
+    return COMBINE_WAYS[name].receivedElements(most, shape, setup);
+  });
+  return {
+    ...shape,
+    ownHeads: options.groups.ownHeads.count,
+    keepsSums: options.exchange.queryDtype !== "f32",
+    receivedElements: Math.max(...received),
+  };
+}
