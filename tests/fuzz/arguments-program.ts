@@ -73,8 +73,8 @@ export async function setup({ heap, world, onClose }: RankContext) {
         {
           backend,
           dcpGroup: world,
-          attnOut: tensor(1, 2, 4),
-          attnLse: tensor(1, 2),
+          partialOut: tensor(1, 2, 4),
+          partialLse: tensor(1, 2),
           combine: "a2a",
           base: "e",
           returnLse: true,

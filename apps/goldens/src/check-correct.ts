@@ -20,11 +20,11 @@ export async function checkCorrect(
     const expectedLse = file.readNumbers(`${id}.lse`);
     let deviation = NO_DEVIATION;
     for (let rank = 0; rank < outs.dim(0); rank++) {
-      const out = outs.select(0, rank);
-      const partial = out.toNumbers();
-      const into = Tensor.empty(arena, out.dtype, out.shape).fill(Number.NaN);
-      const { lse } = await dcpCorrectAttnOut(backend, out, lses, rank, { base, into, allocator: arena });
-      const corrected = into.toNumbers();
+      const partialOut = outs.select(0, rank);
+      const partial = partialOut.toNumbers();
+      const out = Tensor.empty(arena, partialOut.dtype, partialOut.shape).fill(Number.NaN);
+      const { lse } = await dcpCorrectAttnOut(backend, partialOut, lses, rank, { base, out, allocator: arena });
+      const corrected = out.toNumbers();
       // The original multiplies a factor of 0 into NaN or infinity and keeps NaN: the row is defined to be 0.
       const isZero = zeroFactors(lses, rank, base);
       const exempt = (index: number): boolean =>

@@ -7,7 +7,7 @@ export {
   visibleRange,
 } from "@lockstep/kernels";
 export { type BlockCopy, BlockManager, type Reservation, type SequenceBlocks } from "./kv/block-manager.ts";
-export type { Combine } from "./combine/combine.ts";
+export { type Combine, DEFAULT_COMBINE } from "./combine/combine.ts";
 export type { CombineChoiceMetrics } from "./combine/combine-choice.ts";
 export { type CorrectOptions, dcpCorrectAttnOut } from "./combine/correct-attn-out.ts";
 export { DcpAttention, type DcpAttentionMetrics } from "./dcp-attention.ts";

@@ -22,9 +22,9 @@ test("packs with -inf by default and unpacks to the rows it took", async () => {
 test("takes lengths as an i32 tensor, a pad value, a target, and trailing dimensions", async () => {
   const lengths = Tensor.from(heap, "i32", [2], [1, 2]);
   const x = rows.reshape([3, 2, 2]);
-  const into = Tensor.empty(heap, "f32", [2, 2, 2, 2]);
-  const packed = await packSeq(backend, x, lengths, { padValue: -1.5, into, blockT: 1, blockD: 3 });
-  expect(packed).toBe(into);
+  const out = Tensor.empty(heap, "f32", [2, 2, 2, 2]);
+  const packed = await packSeq(backend, x, lengths, { padValue: -1.5, out, blockT: 1, blockD: 3 });
+  expect(packed).toBe(out);
   expect([...packed.toNumbers()]).toEqual([0, 1, 2, 3, -1.5, -1.5, -1.5, -1.5, 4, 5, 6, 7, 8, 9, 10, 11]);
 });
 

@@ -5,7 +5,7 @@ import { type Allocator, ArgumentError, describe, Tensor } from "@lockstep/tenso
 /** Options of {@link packSeq} and {@link unpackSeq}. */
 export interface PackOptions {
   /** Where the result goes. Default: a new tensor from `allocator`. */
-  readonly into?: Tensor;
+  readonly out?: Tensor;
   /** Where a new result lives. Default: the heap of the input. */
   readonly allocator?: Allocator;
   /** Tuning hints that never change the result. Default 64. */
@@ -22,7 +22,7 @@ export type Lengths = ArrayLike<number> | Tensor;
  * @param x [T, ...], any dtype; rows beyond sum(lengths) are ignored
  * @param lengths length of each of the B sequences
  * @param options.padValue what fills rows beyond each length; default -inf (0 for integers)
- * @returns [B, max(lengths), ...] of x's dtype
+ * @returns what it wrote: [B, max(lengths), ...] of x's dtype
  * @throws ArgumentError for a negative length, lengths that sum to more than T, or a pad x's dtype cannot hold
  *
  * Source: `pack_seq_triton` of vllm.v1.attention.ops.common.
@@ -42,7 +42,7 @@ export async function packSeq(
     throw new ArgumentError("packSeq", "lengths", `a sum of at most ${rows}, the rows of x`, `a sum of ${sum}`);
   }
   const out = resultTensor(options, x, [sizes.length, max, ...x.shape.slice(1)]);
-  const { into: _, allocator: __, ...hints } = options;
+  const { out: _, allocator: __, ...hints } = options;
   await releasingOnFailure(options, out, () => backend.packSeq({ x, lengths: sizes, out, ...hints }));
   return out;
 }
@@ -52,7 +52,7 @@ export async function packSeq(
  *
  * @param packed [B, Lmax, ...], any dtype
  * @param lengths length of each of the B sequences, at most Lmax
- * @returns [sum(lengths), ...] of packed's dtype
+ * @returns what it wrote: [sum(lengths), ...] of packed's dtype
  * @throws ArgumentError for a length beyond Lmax or a negative one
  *
  * Source: `unpack_seq_triton` of vllm.v1.attention.ops.common.
@@ -68,7 +68,7 @@ export async function unpackSeq(
   const sizes = lengthList("unpackSeq", lengths);
   const { sum } = checkLengths("unpackSeq", sizes, packed.shape[1] ?? 0);
   const out = resultTensor(options, packed, [sum, ...packed.shape.slice(2)]);
-  const { into: _, allocator: __, ...hints } = options;
+  const { out: _, allocator: __, ...hints } = options;
   await releasingOnFailure(options, out, () => backend.unpackSeq({ packed, lengths: sizes, out, ...hints }));
   return out;
 }
@@ -91,7 +91,7 @@ function expectInput(operation: string, argument: string, input: Tensor, options
 }
 
 function resultTensor(options: PackOptions, input: Tensor, shape: readonly number[]): Tensor {
-  return options.into ?? Tensor.empty(options.allocator ?? input.heap, input.dtype, shape);
+  return options.out ?? Tensor.empty(options.allocator ?? input.heap, input.dtype, shape);
 }
 
 async function releasingOnFailure(
@@ -102,7 +102,7 @@ async function releasingOnFailure(
   try {
     await run();
   } catch (error) {
-    if (options.into === undefined) out.free();
+    if (options.out === undefined) out.free();
     throw error;
   }
 }

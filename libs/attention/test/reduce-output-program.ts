@@ -14,7 +14,8 @@ export interface Reduction {
   readonly partialOut: TensorDescriptor;
   /** [world, B, H] */
   readonly partialLse: TensorDescriptor;
-  readonly combine: Combine;
+  /** Left out: the default. */
+  readonly combine?: Combine;
   readonly base: LseBase;
 }
 
@@ -40,20 +41,22 @@ export async function setup(context: RankContext, options: { backend: BackendNam
       }
     },
 
-    async reduce(reduction: Reduction): Promise<{ out: number[]; lse: number[] }> {
+    async reduce(reduction: Reduction): Promise<{ out: number[]; lse: number[]; isPartialKept: boolean }> {
       const partialOut = Tensor.fromDescriptor(reduction.partialOut, heap).select(0, rank).clone(heap);
       const partialLse = Tensor.fromDescriptor(reduction.partialLse, heap).select(0, rank).clone(heap);
+      const before = [...partialOut.toNumbers()];
       const { out, lse } = await dcpReduceOutput({
         backend,
         dcpGroup: context.group(reduction.dcpGroup),
         queryGroup: context.group(reduction.queryGroup),
-        attnOut: partialOut,
-        attnLse: partialLse,
-        combine: reduction.combine,
+        partialOut,
+        partialLse,
+        ...(reduction.combine === undefined ? {} : { combine: reduction.combine }),
         base: reduction.base,
         returnLse: true,
       });
-      const result = { out: [...out.toNumbers()], lse: [...(lse?.toNumbers() ?? [])] };
+      const isPartialKept = partialOut.toNumbers().every((value, index) => Object.is(value, before[index]));
+      const result = { out: [...out.toNumbers()], lse: [...(lse?.toNumbers() ?? [])], isPartialKept };
       for (const tensor of [out, lse, partialOut, partialLse]) tensor?.free();
       return result;
     },

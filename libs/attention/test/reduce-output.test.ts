@@ -1,4 +1,5 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { DEFAULT_COMBINE } from "@lockstep/attention";
 import { headRange, openWorld, parallelGroups } from "@lockstep/dist-groups";
 import type { LseBase } from "@lockstep/kernels";
 import { type DType, Tensor } from "@lockstep/tensor";
@@ -126,6 +127,33 @@ describe.each(SITUATIONS.map((situation) => [situation.name, situation] as const
       expect(gathered).toEqual([...whole.toNumbers()]);
     }
   });
+});
+
+test("the combine that is taken unless another is asked for is a2a, which leaves partial results as they are", async () => {
+  await using world = await openWorld<typeof program>({
+    size: 3,
+    program: new URL("./reduce-output-program.ts", import.meta.url),
+    options: { backend: "wasm" },
+  });
+  const random = new RandomStream(11);
+  const partialOut = Tensor.from(world.heap, "bf16", [3, 2, 6, 8], random.normals(3 * 2 * 6 * 8));
+  const partialLse = Tensor.from(world.heap, "f32", [3, 2, 6], random.normals(3 * 2 * 6));
+  const reduction = {
+    dcpGroup: "world",
+    queryGroup: "world",
+    partialOut: partialOut.descriptor,
+    partialLse: partialLse.descriptor,
+    base: "e",
+  } as const;
+  const byDefault = await world.call("reduce", [reduction]);
+  expect(byDefault).toEqual(await world.call("reduce", [{ ...reduction, combine: DEFAULT_COMBINE }]));
+  for (const { isPartialKept } of byDefault) expect(isPartialKept).toBe(true);
+  // In 16 bits ag-rs rounds once more, and writes over partial outputs.
+  const others = await world.call("reduce", [{ ...reduction, combine: "ag-rs" }]);
+  for (const [rank, { out, isPartialKept }] of others.entries()) {
+    expect(out).not.toEqual(byDefault[rank]?.out ?? []);
+    expect(isPartialKept).toBe(false);
+  }
 });
 
 function mergeInFloat64(

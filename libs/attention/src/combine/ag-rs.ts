@@ -50,7 +50,7 @@ class GatherReduceCombine implements PlacedCombine {
     const globalLse = Tensor.empty(allocator, "f32", [batch, heads]);
     try {
       dcpGroup.allGather(this.lse.unsqueeze(0), lses, { dim: 0, deadlineMs });
-      await dcpCorrectAttnOut(backend, partialOut, lses, dcpGroup.rank, { base, nonFinite, lseInto: globalLse });
+      await dcpCorrectAttnOut(backend, partialOut, lses, dcpGroup.rank, { base, nonFinite, lse: globalLse });
       if (this.#scatters) dcpGroup.reduceScatter(partialOut, out, { dim: 1, deadlineMs });
       else {
         dcpGroup.allReduce(partialOut, partialOut, { deadlineMs });

@@ -1,6 +1,6 @@
 import type { ProcessGroup } from "@lockstep/dist-groups";
 import { type Allocator, Tensor } from "@lockstep/tensor";
-import type { Combine } from "./combine.ts";
+import { type Combine, DEFAULT_COMBINE } from "./combine.ts";
 
 /** What `auto` chose for steps of one size, and what it measured. */
 export interface CombineChoiceMetrics {
@@ -64,7 +64,7 @@ export class CombineChoice {
   /** The combine for the next step of a class. */
   next(size: SizeClass): Combine {
     if (size.chosen === undefined && size.trials.length === TRIALS * size.candidates.length) this.#agree(size);
-    return size.chosen ?? size.candidates[size.trials.length % size.candidates.length] ?? "a2a";
+    return size.chosen ?? size.candidates[size.trials.length % size.candidates.length] ?? DEFAULT_COMBINE;
   }
 
   /** Records what the combine that `next` named took. */

@@ -16,8 +16,14 @@ import type { DType } from "@lockstep/tensor";
  */
 export type Combine = "ag-rs" | "a2a" | "one-shot";
 
+/**
+ * What is taken where nothing was chosen and nothing measured: it leaves partial results as they are, writes any dtype,
+ * and each rank reads its own heads alone.
+ */
+export const DEFAULT_COMBINE: Combine = "a2a";
+
 /** In the order in which `auto` prefers them when they cost the same. */
-export const COMBINES: readonly Combine[] = ["a2a", "one-shot", "ag-rs"];
+export const COMBINES: readonly Combine[] = [DEFAULT_COMBINE, "one-shot", "ag-rs"];
 
 /** Dtypes of outputs, partial and combined. */
 export const OUTPUT_DTYPES: readonly DType[] = ["f32", "f16", "bf16"];

@@ -73,11 +73,11 @@ test("strided views give the numbers of their contiguous copies", async () => {
 
 test("writes into another tensor and leaves the input alone", async () => {
   const out = makeOut([batch, heads, dim]);
-  const into = Tensor.zeros(heap, "f32", [batch, heads, dim]);
-  const result = await dcpCorrectAttnOut(backend, out, makeLses([ranks, batch, heads]), 0, { into });
-  expect(result.out).toBe(into);
+  const corrected = Tensor.zeros(heap, "f32", [batch, heads, dim]);
+  const result = await dcpCorrectAttnOut(backend, out, makeLses([ranks, batch, heads]), 0, { out: corrected });
+  expect(result.out).toBe(corrected);
   expectClose(out, outValues);
-  expectClose(into, expected(0).out);
+  expectClose(corrected, expected(0).out);
 });
 
 test.each([

@@ -8,11 +8,11 @@ export interface CorrectOptions {
   readonly base?: LseBase;
   /** What becomes of NaN and infinities. Default "original". */
   readonly nonFinite?: NonFinite;
-  /** Where the corrected output goes, [B, H, D] of out's dtype. Default: in place, over `out`. */
-  readonly into?: Tensor;
-  /** Where the global LSE goes, [B, H] f32. Default: a new tensor from `allocator`. */
-  readonly lseInto?: Tensor;
-  /** Where a new LSE lives. Default: the heap of `out`. */
+  /** Where the corrected output goes [B, H, D], of partialOut's dtype. Default: in place, over `partialOut`. */
+  readonly out?: Tensor;
+  /** Where the LSE over all ranks goes [B, H], f32. Default: a new tensor from `allocator`. */
+  readonly lse?: Tensor;
+  /** Where a new LSE lives. Default: the heap of `partialOut`. */
   readonly allocator?: Allocator;
 }
 
@@ -21,53 +21,53 @@ export interface CorrectOptions {
  * ranks is the attention output. Does not sum over ranks itself.
  *
  * @param backend computes; any backend
- * @param out partial output of this rank [B, H, D] or [B, 1, H, D], f32, f16 or bf16, any strides
+ * @param partialOut partial output of this rank [B, H, D] or [B, 1, H, D], f32, f16 or bf16, any strides
  * @param lses LSEs of all N ranks, f32: [N, B, H], [N, B, H, 1], [N, 1, B, H] or [N, B, 1, H], any strides
  * @param rank index of this rank within the N
- * @returns the corrected output [B, H, D] and the LSE over all ranks [B, H], in the base it came in. In the mode
- *   "original" a row whose factor is 0 is exactly 0; where no rank has keys the output is 0 and the LSE -inf.
+ * @returns what it wrote: the corrected output [B, H, D] and the LSE over all ranks [B, H], in the base it came in. In
+ *   the mode "original" a row whose factor is 0 is exactly 0; where no rank has keys the output is 0 and the LSE -inf.
  * @throws ArgumentError for shapes that disagree; nothing is written then
  *
  * Source: `_dcp_correct_attn_out` of vllm.v1.attention.ops.common.
  */
 export async function dcpCorrectAttnOut(
   backend: KernelBackend,
-  out: Tensor,
+  partialOut: Tensor,
   lses: Tensor,
   rank: number,
   options: CorrectOptions = {},
 ): Promise<{ out: Tensor; lse: Tensor }> {
   expectRecord("dcpCorrectAttnOut", "options", options);
   for (const [argument, tensor] of [
-    ["out", out],
+    ["partialOut", partialOut],
     ["lses", lses],
-    ["into", options.into ?? out],
-    ["lseInto", options.lseInto ?? out],
+    ["out", options.out ?? partialOut],
+    ["lse", options.lse ?? partialOut],
   ] as const) {
     if (!(tensor instanceof Tensor))
       throw new ArgumentError("dcpCorrectAttnOut", argument, "a tensor", describe(tensor));
     tensor.assertUsable("dcpCorrectAttnOut", argument);
   }
   expectBackend("dcpCorrectAttnOut", "backend", backend);
-  const partial = squeezeOut(out);
+  const partial = squeezeOut("partialOut", partialOut);
   const [batch = 0, heads = 0] = partial.shape;
   const gathered = squeezeLses(lses, batch, heads);
-  const correctedOut = options.into === undefined ? partial : squeezeOut(options.into);
-  const lse = options.lseInto ?? Tensor.empty(options.allocator ?? out.heap, "f32", [batch, heads]);
+  const out = options.out === undefined ? partial : squeezeOut("out", options.out);
+  const lse = options.lse ?? Tensor.empty(options.allocator ?? partialOut.heap, "f32", [batch, heads]);
   try {
     const { base = "e", nonFinite = "original" } = options;
-    await backend.correctAttnOut({ out: partial, lses: gathered, rank, base, nonFinite, correctedOut, lse });
+    await backend.correctAttnOut({ out: partial, lses: gathered, rank, base, nonFinite, correctedOut: out, lse });
   } catch (error) {
-    if (options.lseInto === undefined) lse.free();
+    if (options.lse === undefined) lse.free();
     throw error;
   }
-  return { out: correctedOut, lse };
+  return { out, lse };
 }
 
-function squeezeOut(out: Tensor): Tensor {
+function squeezeOut(argument: string, out: Tensor): Tensor {
   if (out.rank === 4 && out.shape[1] === 1) return out.squeeze(1);
   if (out.rank === 3) return out;
-  throw new ArgumentError("dcpCorrectAttnOut", "out", "of shape [B, H, D] or [B, 1, H, D]", formatShape(out.shape));
+  throw new ArgumentError("dcpCorrectAttnOut", argument, "of shape [B, H, D] or [B, 1, H, D]", formatShape(out.shape));
 }
 
 function squeezeLses(lses: Tensor, batch: number, heads: number): Tensor {

@@ -1,7 +1,7 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
 import { type Allocator, ArgumentError, Tensor, describe } from "@lockstep/tensor";
-import { type Combine, COMBINES, OUTPUT_DTYPES } from "./combine.ts";
+import { type Combine, COMBINES, DEFAULT_COMBINE, OUTPUT_DTYPES } from "./combine.ts";
 import { COMBINE_WAYS } from "./combine-table.ts";
 import { expectBackend, expectGroup, expectRecord } from "../arguments/expect-argument.ts";
 import { expectTensor } from "../arguments/expect-tensor.ts";
@@ -12,13 +12,13 @@ export interface ReduceOutputArgs {
   readonly backend: KernelBackend;
   /** Ranks that share the keys of these heads. */
   readonly dcpGroup: ProcessGroup;
-  /** Ranks whose query heads `attnOut` holds, in rank order. Default: `dcpGroup`. */
+  /** Ranks whose query heads `partialOut` holds, in rank order. Default: `dcpGroup`. */
   readonly queryGroup?: ProcessGroup;
   /** This rank's partial output for all H heads of the query group [B, H, D], f32, f16 or bf16. Overwritten by ag-rs. */
-  readonly attnOut: Tensor;
+  readonly partialOut: Tensor;
   /** Its LSE [B, H], f32. */
-  readonly attnLse: Tensor;
-  /** Default "ag-rs". */
+  readonly partialLse: Tensor;
+  /** Default {@link DEFAULT_COMBINE}, "a2a": what `auto` of DcpAttention is without measurements. */
   readonly combine?: Combine;
   /** Base of the LSEs, in and out. Default "e". */
   readonly base?: LseBase;
@@ -26,11 +26,11 @@ export interface ReduceOutputArgs {
   readonly nonFinite?: NonFinite;
   /** Also return the LSE over the whole context of this rank's heads. */
   readonly returnLse?: boolean;
-  /** Where the result goes [B, h, D]: of attnOut's dtype for ag-rs, else f32, f16 or bf16. Default: a new tensor. */
-  readonly into?: Tensor;
+  /** Where the result goes [B, h, D]: of partialOut's dtype for ag-rs, else f32, f16 or bf16. Default: a new tensor. */
+  readonly out?: Tensor;
   /** Where a returned LSE goes [B, h], f32. Default: a new tensor. */
-  readonly lseInto?: Tensor;
-  /** Where new results and scratch live. Default: the heap of `attnOut`. */
+  readonly lse?: Tensor;
+  /** Where new results and scratch live. Default: the heap of `partialOut`. */
   readonly allocator?: Allocator;
   readonly deadlineMs?: number | undefined;
 }
@@ -42,7 +42,7 @@ export interface ReduceOutputArgs {
  * See {@link Combine} for the ways to do it. The groups decide whether heads are scattered (ag-rs: reduce-scatter when the DCP
  * group and the query group are the same ranks in the same order, else an all-reduce and this rank's slice).
  *
- * @returns the output [B, h, D] and, with `returnLse`, the LSE [B, h] in the base it came in
+ * @returns what it wrote: the output [B, h, D] and, with `returnLse`, the LSE [B, h] in the base it came in
  * @throws ArgumentError for shapes that disagree; the groups' errors (CollectiveTimeout, GroupAborted, ...)
  *
  * Source: `dcp_reduce_output` of vllm.v1.attention.ops.common, which decides by the size of PCP and so returns the
@@ -50,39 +50,54 @@ export interface ReduceOutputArgs {
  */
 export async function dcpReduceOutput(args: ReduceOutputArgs): Promise<{ out: Tensor; lse?: Tensor }> {
   expectRecord("dcpReduceOutput", "args", args);
-  const { attnOut, attnLse } = args;
+  const { partialOut, partialLse } = args;
   expectBackend("dcpReduceOutput", "backend", args.backend);
   expectGroup("dcpReduceOutput", "dcpGroup", args.dcpGroup);
   if (args.queryGroup !== undefined) expectGroup("dcpReduceOutput", "queryGroup", args.queryGroup);
-  for (const [name, tensor] of Object.entries({ attnOut, attnLse })) {
+  for (const [name, tensor] of Object.entries({ partialOut, partialLse })) {
     if (!(tensor instanceof Tensor)) throw new ArgumentError("dcpReduceOutput", name, "a tensor", describe(tensor));
     tensor.assertUsable("dcpReduceOutput", name);
   }
   const queryGroup = args.queryGroup ?? args.dcpGroup;
-  const [batch = 0, heads = 0, headDim = 0] = attnOut.shape;
-  if (attnOut.rank !== 3 || !OUTPUT_DTYPES.includes(attnOut.dtype)) {
-    throw new ArgumentError("dcpReduceOutput", "attnOut", "f32, f16 or bf16 of shape [B, H, D]", attnOut.toString());
+  const [batch = 0, heads = 0, headDim = 0] = partialOut.shape;
+  if (partialOut.rank !== 3 || !OUTPUT_DTYPES.includes(partialOut.dtype)) {
+    throw new ArgumentError(
+      "dcpReduceOutput",
+      "partialOut",
+      "f32, f16 or bf16 of shape [B, H, D]",
+      partialOut.toString(),
+    );
   }
-  const combine = args.combine ?? "ag-rs";
+  const combine = args.combine ?? DEFAULT_COMBINE;
   if (!COMBINES.includes(combine)) {
     throw new ArgumentError("dcpReduceOutput", "combine", '"ag-rs", "a2a" or "one-shot"', describe(combine));
   }
   if (args.base !== undefined && args.base !== "e" && args.base !== "2") {
     throw new ArgumentError("dcpReduceOutput", "base", '"e" or "2"', describe(args.base));
   }
-  if (attnLse.rank !== 2 || attnLse.shape[0] !== batch || attnLse.shape[1] !== heads || attnLse.dtype !== "f32") {
-    throw new ArgumentError("dcpReduceOutput", "attnLse", `f32 of shape [${batch}, ${heads}]`, attnLse.toString());
+  if (
+    partialLse.rank !== 2 ||
+    partialLse.shape[0] !== batch ||
+    partialLse.shape[1] !== heads ||
+    partialLse.dtype !== "f32"
+  ) {
+    throw new ArgumentError(
+      "dcpReduceOutput",
+      "partialLse",
+      `f32 of shape [${batch}, ${heads}]`,
+      partialLse.toString(),
+    );
   }
   const own = headRange(heads, queryGroup.rank, queryGroup.size);
-  const allocator = args.allocator ?? attnOut.heap;
-  const out = args.into ?? Tensor.empty(allocator, attnOut.dtype, [batch, own.count, headDim]);
+  const allocator = args.allocator ?? partialOut.heap;
+  const out = args.out ?? Tensor.empty(allocator, partialOut.dtype, [batch, own.count, headDim]);
   const way = COMBINE_WAYS[combine];
-  expectTensor("dcpReduceOutput", "into", out, way.resultDtypes(attnOut.dtype), [batch, own.count, headDim]);
-  const wantsLse = args.returnLse === true || args.lseInto !== undefined;
-  const lse = wantsLse ? (args.lseInto ?? Tensor.empty(allocator, "f32", [batch, own.count])) : undefined;
-  if (lse !== undefined) expectTensor("dcpReduceOutput", "lseInto", lse, ["f32"], [batch, own.count]);
+  expectTensor("dcpReduceOutput", "out", out, way.resultDtypes(partialOut.dtype), [batch, own.count, headDim]);
+  const wantsLse = args.returnLse === true || args.lse !== undefined;
+  const lse = wantsLse ? (args.lse ?? Tensor.empty(allocator, "f32", [batch, own.count])) : undefined;
+  if (lse !== undefined) expectTensor("dcpReduceOutput", "lse", lse, ["f32"], [batch, own.count]);
   const { backend, dcpGroup, base = "e", nonFinite = "original", deadlineMs } = args;
   const setup = { backend, dcpGroup, queryGroup, own, base, nonFinite, allocator, deadlineMs };
-  await way.reduce({ out: attnOut, lse: attnLse }, setup, out, lse);
+  await way.reduce({ out: partialOut, lse: partialLse }, setup, out, lse);
   return lse === undefined ? { out } : { out, lse };
 }

@@ -7,7 +7,7 @@ export interface PrepareQueryOptions {
   /** Query heads of the whole group. Default: this rank's heads times the group's size. */
   readonly heads?: number;
   /** Where the gathered query goes [B, H, D]; must not overlap `query`. Default: a new tensor from `allocator`. */
-  readonly into?: Tensor;
+  readonly out?: Tensor;
   /** Where a new result lives. Default: the heap of `query`. */
   readonly allocator?: Allocator;
   readonly deadlineMs?: number | undefined;
@@ -20,7 +20,7 @@ export interface PrepareQueryOptions {
  * @param query this rank's heads [B, h, D], any dtype and strides; rank r's h is its chunk of H (floor(H*r/n) to
  *   floor(H*(r+1)/n)), so H need not divide by the group's size
  * @param queryGroup ranks whose heads are gathered: the DCP group in the classic layout, TP in the original
- * @returns [B, H, D] of query's dtype
+ * @returns what it wrote: [B, H, D] of query's dtype
  * @throws ArgumentError for shapes that disagree; the group's errors (CollectiveTimeout, GroupAborted, ...)
  *
  * Source: `dcp_prepare_query` of vllm.v1.attention.ops.common, whose group is always TP.
@@ -41,7 +41,7 @@ export function dcpPrepareQuery(query: Tensor, queryGroup: ProcessGroup, options
       formatShape(query.shape),
     );
   }
-  const gathered = options.into ?? Tensor.empty(options.allocator ?? query.heap, query.dtype, [batch, heads, headDim]);
-  queryGroup.allGather(query, gathered, { dim: 1, deadlineMs: options.deadlineMs });
-  return gathered;
+  const out = options.out ?? Tensor.empty(options.allocator ?? query.heap, query.dtype, [batch, heads, headDim]);
+  queryGroup.allGather(query, out, { dim: 1, deadlineMs: options.deadlineMs });
+  return out;
 }

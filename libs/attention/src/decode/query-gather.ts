@@ -77,11 +77,11 @@ export class QueryGather {
   #gather(own: Tensor): Tensor {
     if (this.isLocal) return own;
     const { group, heads, deadlineMs } = this.#options;
-    return dcpPrepareQuery(own, group, { heads, into: this.#into(own.dim(0)), deadlineMs });
+    return dcpPrepareQuery(own, group, { heads, out: this.#gatheredRows(own.dim(0)), deadlineMs });
   }
 
   /** The first rows of the gathered queries: a view that is made once for each number of them. */
-  #into(tokens: number): Tensor {
+  #gatheredRows(tokens: number): Tensor {
     let view = this.#views.get(tokens);
     if (view === undefined) {
       view = this.#gathered.slice(0, 0, tokens);

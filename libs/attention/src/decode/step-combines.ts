@@ -1,5 +1,5 @@
 import type { Allocator, Tensor } from "@lockstep/tensor";
-import { type Combine, COMBINES } from "../combine/combine.ts";
+import { type Combine, COMBINES, DEFAULT_COMBINE } from "../combine/combine.ts";
 import { CombineChoice, type CombineChoiceMetrics, type SizeClass } from "../combine/combine-choice.ts";
 import { COMBINE_WAYS } from "../combine/combine-table.ts";
 import type { CombineSetup, PlacedCombine } from "../combine/combine-way.ts";
@@ -36,7 +36,7 @@ export class StepCombines {
     this.#mostRows = mostRows(options);
     this.#memory = new PartialMemory(memoryShape(options), scratch);
     this.#choice = combine === "auto" ? new CombineChoice(groups.dcp, heap, deadlineMs) : undefined;
-    const [first = "a2a"] = this.#mostRows.keys();
+    const [first = DEFAULT_COMBINE] = this.#mostRows.keys();
     this.#last = first;
   }
 
