@@ -1,25 +1,26 @@
 // LSEs of several partial states of the same rows, four rows (heads of one token) at a time.
 //
-// A state is 8 u32 in a table: out pointer, its token, head and column strides, LSE pointer, its token and head strides
-// (strides in bytes), unused.
+// A state is some u32 in a table, in the order of the constants below (strides in bytes).
 
 import { exp2x4, expNegative4, log2x4, log4 } from "./math.as";
 
+export const STATE_OUT: usize = 0; // pointer, token, head and column strides
+export const STATE_LSE: usize = 16; // pointer, token and head strides; a word is unused
 export const STATE_BYTES: i32 = 32;
 
 /** Pointer to the output row of a state. */
 // @ts-ignore: decorator
 @inline
 export function stateRow(state: usize, token: i32, head: i32): usize {
-  return load<u32>(state) + token * load<u32>(state, 4) + head * load<u32>(state, 8);
+  return load<u32>(state, STATE_OUT) + token * load<u32>(state, STATE_OUT + 4) + head * load<u32>(state, STATE_OUT + 8);
 }
 
 /** Four LSEs of a state from `head` on; beyond `lanes` repeats of the last one. */
 // @ts-ignore: decorator
 @inline
 function rawLses(state: usize, token: i32, head: i32, lanes: i32): v128 {
-  const stride = load<u32>(state, 24);
-  const at: usize = load<u32>(state, 16) + token * load<u32>(state, 20) + head * stride;
+  const stride = load<u32>(state, STATE_LSE + 8);
+  const at: usize = load<u32>(state, STATE_LSE) + token * load<u32>(state, STATE_LSE + 4) + head * stride;
   if (lanes == 4 && stride == 4) return v128.load(at);
   const last: u32 = lanes - 1;
   let raw = v128.load32_splat(at);

@@ -1,7 +1,15 @@
 import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
+import { WordTable } from "./word-table.ts";
 
-/** Words of one entry; see `lse.as.ts`. */
-export const STATE_WORDS = 8;
+/** What `lse.as.ts` is told of a partial state. */
+export const STATE_TABLE = new WordTable({
+  /** Pointer, token, head and column strides. */
+  STATE_OUT: 4,
+  /** Pointer, token and head strides; a word is unused. */
+  STATE_LSE: 4,
+});
+/** Words of one entry. */
+export const STATE_WORDS = STATE_TABLE.words;
 
 /**
  * True when rows [T, H] of every tensor lie evenly apart, so that they can be walked as one token of T * H heads. The
@@ -26,15 +34,16 @@ export function writeState(
   lse: Tensor | undefined,
   even: boolean,
 ): void {
-  const at = index * STATE_WORDS;
   const width = out === undefined ? 0 : DTYPE_BYTES[out.dtype];
-  ints[at] = out?.byteOffset ?? 0;
-  ints[at + 1] = (out?.strides[0] ?? 0) * width;
-  ints[at + 2] = headStride(out, even) * width;
-  ints[at + 3] = (out?.strides[2] ?? 0) * width;
-  ints[at + 4] = lse?.byteOffset ?? 0;
-  ints[at + 5] = (lse?.strides[0] ?? 0) * 4;
-  ints[at + 6] = headStride(lse, even) * 4;
+  const outAt = index * STATE_WORDS + STATE_TABLE.at.STATE_OUT;
+  ints[outAt] = out?.byteOffset ?? 0;
+  ints[outAt + 1] = (out?.strides[0] ?? 0) * width;
+  ints[outAt + 2] = headStride(out, even) * width;
+  ints[outAt + 3] = (out?.strides[2] ?? 0) * width;
+  const lseAt = index * STATE_WORDS + STATE_TABLE.at.STATE_LSE;
+  ints[lseAt] = lse?.byteOffset ?? 0;
+  ints[lseAt + 1] = (lse?.strides[0] ?? 0) * 4;
+  ints[lseAt + 2] = headStride(lse, even) * 4;
 }
 
 function headStride(tensor: Tensor | undefined, even: boolean): number {

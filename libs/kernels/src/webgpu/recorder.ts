@@ -129,7 +129,7 @@ export class Recorder {
   }
 
   /** 32-bit parameters of a kernel, to be bound as a uniform. */
-  uniform(values: readonly number[]): Region {
+  uniform(values: ArrayLike<number>): Region {
     return this.words(values, Math.ceil(values.length / 4) * 16);
   }
 

@@ -9,7 +9,7 @@
 import { BF16, F16, load1, load4, store1, store4, store8 } from "../../wasm/dtype.as";
 import { allFinite } from "../../wasm/halves.as";
 import {
-  isEmpty, largestLse, poison, STATE_BYTES, statePower, stateRow, stateWeights, totalLse,
+  isEmpty, largestLse, poison, STATE_BYTES, STATE_LSE, STATE_OUT, statePower, stateRow, stateWeights, totalLse,
 } from "../../wasm/lse.as";
 import { scaleHalves_bf16, scaleHalves_f16 } from "./scale-halves.as";
 
@@ -27,9 +27,9 @@ function correct<T>(
 ): void {
   const source = states + count * STATE_BYTES;
   const target = source + STATE_BYTES;
-  const lseAt: usize = load<u32>(target, 16);
-  const lseTokenStride = load<u32>(target, 20);
-  const lseHeadStride = load<u32>(target, 24);
+  const lseAt: usize = load<u32>(target, STATE_LSE);
+  const lseTokenStride = load<u32>(target, STATE_LSE + 4);
+  const lseHeadStride = load<u32>(target, STATE_LSE + 8);
   for (let token = 0; token < tokens; token++) {
     for (let head = 0; head < heads; head += 4) {
       const lanes = min(4, heads - head);
@@ -55,7 +55,7 @@ function correct<T>(
         store<f32>(lseRow + lane * lseHeadStride, lane4(total, lane));
         const row = stateRow(source, token, head + lane);
         const to = stateRow(target, token, head + lane);
-        scaleRow<T>(row, load<u32>(source, 12), to, load<u32>(target, 12), dim, lane4(factors, lane));
+        scaleRow<T>(row, load<u32>(source, STATE_OUT + 12), to, load<u32>(target, STATE_OUT + 12), dim, lane4(factors, lane));
       }
     }
   }

@@ -2,11 +2,21 @@ import { readFileSync } from "node:fs";
 import { GpuTensor } from "../../gpu-tensor.ts";
 import type { Operand } from "../../operand.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
+import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, floatDType, floatOperand, unitAlias, widestUnit } from "../../webgpu/wgsl-operands.ts";
 import type { CorrectAttnOutArgs } from "./index.ts";
 
 const SOURCE = readFileSync(new URL("./correct-attn-out.wgsl", import.meta.url), "utf8");
+const PARAMS = new ParamTable(SOURCE, [
+  "rows",
+  "rank",
+  "workgroups",
+  "outFirst",
+  "correctedFirst",
+  "lsesFirst",
+  "lseFirst",
+]);
 const THREADS = 256;
 /** Units that a thread has in flight, at most. */
 const MOST_LOADS = 4;
@@ -57,15 +67,17 @@ export function recordCorrectAttnOut(recorder: Recorder, args: CorrectAttnOutArg
   });
   const workgroups = Math.ceil(rows / rowsPerWorkgroup);
   const first = (outRegion ?? correctedRegion).first / unit;
-  const params = recorder.uniform([
-    rows,
-    rank,
-    workgroups,
-    first,
-    correctedRegion.first / unit,
-    lsesRegion.first,
-    lseRegion.first,
-  ]);
+  const params = recorder.uniform(
+    PARAMS.pack({
+      rows,
+      rank,
+      workgroups,
+      outFirst: first,
+      correctedFirst: correctedRegion.first / unit,
+      lsesFirst: lsesRegion.first,
+      lseFirst: lseRegion.first,
+    }),
+  );
   const regions = [params, lsesRegion, lseRegion, correctedRegion];
   recorder.dispatch(kernel, outRegion === undefined ? regions : [...regions, outRegion], workgroups);
 }

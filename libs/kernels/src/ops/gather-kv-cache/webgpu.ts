@@ -1,10 +1,20 @@
 import { readFileSync } from "node:fs";
 import { DTYPE_BYTES } from "@lockstep/tensor";
+import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, type RawBytes, rawOperand } from "../../webgpu/wgsl-operands.ts";
 import type { GatherKvCacheArgs } from "./index.ts";
 
 const SOURCE = readFileSync(new URL("./gather-kv-cache.wgsl", import.meta.url), "utf8");
+const PARAMS = new ParamTable(SOURCE, [
+  "units",
+  "workgroups",
+  "rowsFirst",
+  "cacheFirst",
+  "blockStride",
+  "slotStride",
+  "headStride",
+]);
 const THREADS = 256;
 
 /** Records gatherKvCache. `args` have been checked. */
@@ -29,15 +39,17 @@ export function recordGatherKvCache(recorder: Recorder, { cache, slots, rows }: 
       assembleWgsl(SOURCE, constants, [rawOperand("cache", 2, bytes, "read"), rawOperand("rows", 3, bytes, "write")]),
   });
   const workgroups = Math.ceil(units / THREADS);
-  const params = recorder.uniform([
-    units,
-    workgroups,
-    rowsRegion.first / unit,
-    cacheRegion.first / unit,
-    blockStride / unit,
-    slotStride / unit,
-    headStride / unit,
-  ]);
+  const params = recorder.uniform(
+    PARAMS.pack({
+      units,
+      workgroups,
+      rowsFirst: rowsRegion.first / unit,
+      cacheFirst: cacheRegion.first / unit,
+      blockStride: blockStride / unit,
+      slotStride: slotStride / unit,
+      headStride: headStride / unit,
+    }),
+  );
   recorder.dispatch(kernel, [params, slotRegion, cacheRegion, rowsRegion], workgroups);
 }
 

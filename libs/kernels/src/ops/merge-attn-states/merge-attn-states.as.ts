@@ -8,7 +8,7 @@
 import { BF16, F16, load1, load4, store1, store8 } from "../../wasm/dtype.as";
 import { allFinite } from "../../wasm/halves.as";
 import {
-  isEmpty, largestLse, poison, STATE_BYTES, statePower, stateRow, stateWeights, totalLse,
+  isEmpty, largestLse, poison, STATE_BYTES, STATE_LSE, STATE_OUT, statePower, stateRow, stateWeights, totalLse,
 } from "../../wasm/lse.as";
 import { mergeHalves_bf16, mergeHalves_f16, mergeTwoHalves_bf16, mergeTwoHalves_f16 } from "./merge-halves.as";
 
@@ -29,8 +29,8 @@ function merge<S, T>(
   propagate: bool,
 ): void {
   const target = states + count * STATE_BYTES;
-  const lseAt: usize = load<u32>(target, 16);
-  const lseHeadStride = load<u32>(target, 24);
+  const lseAt: usize = load<u32>(target, STATE_LSE);
+  const lseHeadStride = load<u32>(target, STATE_LSE + 8);
   const rows = weights + (count + 1) * 16;
   for (let token = 0; token < tokens; token++) {
     for (let head = 0; head < heads; head += 4) {
@@ -55,7 +55,7 @@ function merge<S, T>(
       if (propagate) v128.store(weights + count * 16, poisoned);
       if (lseAt != 0) {
         const total = f32x4.add(totalLse(max, sum, base2), poisoned);
-        const at = lseAt + token * load<u32>(target, 20) + head * lseHeadStride;
+        const at = lseAt + token * load<u32>(target, STATE_LSE + 4) + head * lseHeadStride;
         v128.store32_lane(at, total, 0);
         if (lanes > 1) v128.store32_lane(at + lseHeadStride, total, 1);
         if (lanes > 2) v128.store32_lane(at + 2 * lseHeadStride, total, 2);
@@ -63,23 +63,23 @@ function merge<S, T>(
       }
       for (let lane = 0; lane < lanes; lane++) {
         if (propagate && load<u32>(weights + count * 16 + lane * 4) != 0) {
-          poisonRow<T>(stateRow(target, token, head + lane), load<u32>(target, 12), dim);
+          poisonRow<T>(stateRow(target, token, head + lane), load<u32>(target, STATE_OUT + 12), dim);
           continue;
         }
         let used = 0;
-        let contiguous = load<u32>(target, 12) == sizeof<T>();
+        let contiguous = load<u32>(target, STATE_OUT + 12) == sizeof<T>();
         for (let index = 0; index < count; index++) {
           const weight = load<f32>(weights + index * 16 + lane * 4);
           if (reinterpret<u32>(weight) == 0x80000000) continue;
           const state = states + index * STATE_BYTES;
           const entry = rows + used * 12;
           store<u32>(entry, <u32>stateRow(state, token, head + lane));
-          store<u32>(entry, load<u32>(state, 12), 4);
+          store<u32>(entry, load<u32>(state, STATE_OUT + 12), 4);
           store<f32>(entry, weight, 8);
-          contiguous = contiguous && load<u32>(state, 12) == sizeof<S>();
+          contiguous = contiguous && load<u32>(state, STATE_OUT + 12) == sizeof<S>();
           used++;
         }
-        mergeRow<S, T>(rows, used, stateRow(target, token, head + lane), load<u32>(target, 12), dim, contiguous);
+        mergeRow<S, T>(rows, used, stateRow(target, token, head + lane), load<u32>(target, STATE_OUT + 12), dim, contiguous);
       }
     }
   }

@@ -1,11 +1,22 @@
 import { readFileSync } from "node:fs";
 import { ArgumentError } from "@lockstep/tensor";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
+import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, floatDType, floatOperand, unitAlias, widestUnit } from "../../webgpu/wgsl-operands.ts";
 import type { MergeAttnStatesArgs } from "./index.ts";
 
 const SOURCE = readFileSync(new URL("./merge-attn-states.wgsl", import.meta.url), "utf8");
+const PARAMS = new ParamTable(SOURCE, [
+  "rows",
+  "workgroups",
+  "outsFirst",
+  "outsStride",
+  "lsesFirst",
+  "lsesStride",
+  "outFirst",
+  "lseFirst",
+]);
 const THREADS = 256;
 /** Units that a thread has in flight, of all states together: about so many. */
 const MOST_LOADS = 8;
@@ -66,16 +77,18 @@ export function recordMergeAttnStates(recorder: Recorder, args: MergeAttnStatesA
       ]),
   });
   const workgroups = Math.ceil(rows / rowsPerWorkgroup);
-  const params = recorder.uniform([
-    rows,
-    workgroups,
-    outsStack.region.first / unit,
-    outsStack.stride / unit,
-    lsesStack.region.first,
-    lsesStack.stride,
-    outRegion.first / unit,
-    lseRegion?.first ?? 0,
-  ]);
+  const params = recorder.uniform(
+    PARAMS.pack({
+      rows,
+      workgroups,
+      outsFirst: outsStack.region.first / unit,
+      outsStride: outsStack.stride / unit,
+      lsesFirst: lsesStack.region.first,
+      lsesStride: lsesStack.stride,
+      outFirst: outRegion.first / unit,
+      lseFirst: lseRegion?.first ?? 0,
+    }),
+  );
   const regions = [params, lsesStack.region, outsStack.region, outRegion];
   recorder.dispatch(kernel, lseRegion === undefined ? regions : [...regions, lseRegion], workgroups);
 }

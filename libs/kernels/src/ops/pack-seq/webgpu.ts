@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { DTYPE_BYTES, elementCount } from "@lockstep/tensor";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
+import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, rawOperand } from "../../webgpu/wgsl-operands.ts";
 import type { PackSeqArgs } from "./index.ts";
@@ -8,6 +9,7 @@ import { padBits } from "./pad-bits.ts";
 import { SEQUENCE_THREADS, sequenceBlocks, sequenceTable } from "./sequence-blocks.ts";
 
 const SOURCE = readFileSync(new URL("./pack-seq.wgsl", import.meta.url), "utf8");
+const PARAMS = new ParamTable(SOURCE, ["workgroups", "blocks", "rowUnits", "longest", "xFirst", "outFirst", "pad"]);
 
 /** Records packSeq. `args` have been checked; `padValue` is what the check returned. */
 export function recordPackSeq(recorder: Recorder, args: PackSeqArgs, padValue: number): void {
@@ -32,15 +34,17 @@ export function recordPackSeq(recorder: Recorder, args: PackSeqArgs, padValue: n
   });
   const workgroups = batch * blocks.blocks;
   const bytesPerElement = DTYPE_BYTES[x.dtype];
-  const params = recorder.uniform([
-    workgroups,
-    blocks.blocks,
-    blocks.rowUnits,
-    longest,
-    (xRegion.first * bytesPerElement) / unitBytes,
-    (outRegion.first * bytesPerElement) / unitBytes,
-    padBits(x.dtype, padValue) * (WORD_OF_ELEMENT[DTYPE_BYTES[x.dtype]] ?? 1),
-  ]);
+  const params = recorder.uniform(
+    PARAMS.pack({
+      workgroups,
+      blocks: blocks.blocks,
+      rowUnits: blocks.rowUnits,
+      longest,
+      xFirst: (xRegion.first * bytesPerElement) / unitBytes,
+      outFirst: (outRegion.first * bytesPerElement) / unitBytes,
+      pad: padBits(x.dtype, padValue) * (WORD_OF_ELEMENT[DTYPE_BYTES[x.dtype]] ?? 1),
+    }),
+  );
   recorder.dispatch(kernel, [params, recorder.words(sequenceTable(lengths)), xRegion, outRegion], workgroups);
 }
 

@@ -1,10 +1,22 @@
 import { readFileSync } from "node:fs";
 import type { CompiledKernel } from "../../webgpu/compiled-kernel.ts";
+import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl } from "../../webgpu/wgsl-operands.ts";
 import type { PartialAttentionPlan } from "./index.ts";
 
 const SOURCE = readFileSync(new URL("./merge-splits.wgsl", import.meta.url), "utf8");
+/** Parameters of merge-splits.wgsl. */
+export const MERGE_PARAMS = new ParamTable(SOURCE, [
+  "workgroups",
+  "splits",
+  "splitKeys",
+  "queryHeads",
+  "tokensAt",
+  "outFirst",
+  "lseFirst",
+  "sinksAt",
+]);
 /** On a CPU every thread costs, and barriers most; on a GPU loads that wait for others: many splits, many groups. */
 const SHAPES = {
   cpu: { threads: 32, columns: 32 },

@@ -1,8 +1,9 @@
-import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "../../context.ts";
 import { expectHeapTensor } from "../../operand.ts";
+import { putView } from "../../wasm/put-view.ts";
 import { dtypeCode, type WasmKernels } from "../../wasm/wasm-kernels.ts";
 import { type PartialAttentionArgs, type PartialAttentionPlan, planPartialAttention } from "./index.ts";
+import { ATTENTION_TABLE } from "./wasm-table.ts";
 
 /** Rows (query token, head) that share a tile of keys: enough to hide the tile's conversion behind arithmetic. */
 const MAX_ROWS = 64;
@@ -36,45 +37,47 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
   const kernel = context.get(`${name} ${keyCache.dtype}`, () => kernels.kernel(`${name}_${keyCache.dtype}`));
   const { bytes, maxRows, tileKeys, offsets } = layOutScratch(plan, keyCache.dim(2));
   const { pointer, ints, floats } = kernels.reserve(bytes);
-  let at = 0;
-  const put = (...words: number[]): void => {
-    for (const word of words) ints[at++] = word;
-  };
-  const putFloat = (value: number): void => {
-    floats[at++] = value;
-  };
-  put(query.byteOffset, ...byteStrides(query), dtypeCode(query));
-  put(keyCache.byteOffset, ...byteStrides(keyCache).slice(0, 3));
-  put(valueCache.byteOffset, ...byteStrides(valueCache).slice(0, 3));
-  put(blockTable.byteOffset, ...byteStrides(blockTable));
+  const { at } = ATTENTION_TABLE;
+  putView(ints, at.QUERY, query, 3);
+  ints[at.QUERY + 4] = dtypeCode(query);
+  putView(ints, at.KEY, keyCache, 3);
+  putView(ints, at.VALUE, valueCache, 3);
+  putView(ints, at.TABLE, blockTable, 2);
   const visibleAt = plan.planned?.byteOffset ?? pointer + offsets.visible;
-  put(visibleAt, visibleAt + plan.tokens * 4, visibleAt + plan.tokens * 8);
-  put(plan.tokens, plan.queryHeads, plan.keyDim, plan.valueDim, plan.blockSize);
-  put(plan.headGroup.size, plan.headGroup.offset);
-  putFloat(plan.scale * Math.LOG2E);
-  putFloat(plan.softcap * Math.LOG2E);
-  put(out.byteOffset, ...byteStrides(out));
-  put(lse.byteOffset, ...byteStrides(lse));
-  put(maxRows, tileKeys, pointer + offsets.query, pointer + offsets.out, pointer + offsets.scores);
-  put(pointer + offsets.state, pointer + offsets.pointers, pointer + offsets.tile);
-  put(0, plan.sinks === undefined ? 0 : pointer + offsets.sinks);
-  if (plan.sinks !== undefined)
-    floats.set(
-      Array.from(plan.sinks, (sink) => sink * Math.LOG2E),
-      offsets.sinks >> 2,
-    );
-  for (const [scales, offset] of [
-    [plan.keyScales, offsets.keyScales],
-    [plan.valueScales, offsets.valueScales],
-  ] as const) {
-    put(scales === undefined ? 0 : pointer + offset);
-    if (scales !== undefined) floats.set(scales, offset >> 2);
+  ints[at.SEQUENCES] = visibleAt;
+  ints[at.STARTS] = visibleAt + plan.tokens * 4;
+  ints[at.ENDS] = visibleAt + plan.tokens * 8;
+  ints[at.TOKENS] = plan.tokens;
+  ints[at.QUERY_HEADS] = plan.queryHeads;
+  ints[at.KEY_DIM] = plan.keyDim;
+  ints[at.VALUE_DIM] = plan.valueDim;
+  ints[at.BLOCK_SIZE] = plan.blockSize;
+  ints[at.GROUP_SIZE] = plan.headGroup.size;
+  ints[at.GROUP_OFFSET] = plan.headGroup.offset;
+  floats[at.SCALE] = plan.scale * Math.LOG2E;
+  floats[at.SOFTCAP] = plan.softcap * Math.LOG2E;
+  putView(ints, at.OUT, out, 3);
+  putView(ints, at.LSE, lse, 2);
+  ints[at.MAX_ROWS] = maxRows;
+  ints[at.TILE_KEYS] = tileKeys;
+  ints[at.Q_ROWS] = pointer + offsets.query;
+  ints[at.O_ROWS] = pointer + offsets.out;
+  ints[at.S_ROWS] = pointer + offsets.scores;
+  ints[at.STATE] = pointer + offsets.state;
+  ints[at.POINTERS] = pointer + offsets.pointers;
+  ints[at.TILE] = pointer + offsets.tile;
+  ints[at.TOUCHED] = 0;
+  ints[at.SINKS] = plan.sinks === undefined ? 0 : pointer + offsets.sinks;
+  for (let head = 0; head < (plan.sinks?.length ?? 0); head++) {
+    floats[(offsets.sinks >> 2) + head] = (plan.sinks?.[head] ?? 0) * Math.LOG2E;
   }
-  put(pointer + offsets.spread);
-  for (const scales of [keyRowScales, valueRowScales]) {
-    if (scales === undefined) put(0, 0, 0, 0);
-    else put(scales.byteOffset, ...byteStrides(scales).slice(0, 3));
-  }
+  ints[at.KEY_SCALES] = plan.keyScales === undefined ? 0 : pointer + offsets.keyScales;
+  if (plan.keyScales !== undefined) floats.set(plan.keyScales, offsets.keyScales >> 2);
+  ints[at.VALUE_SCALES] = plan.valueScales === undefined ? 0 : pointer + offsets.valueScales;
+  if (plan.valueScales !== undefined) floats.set(plan.valueScales, offsets.valueScales >> 2);
+  ints[at.SPREAD] = pointer + offsets.spread;
+  putView(ints, at.KEY_ROW_SCALES, keyRowScales, 3);
+  putView(ints, at.VALUE_ROW_SCALES, valueRowScales, 3);
   if (plan.planned === undefined) {
     const visible = offsets.visible >> 2;
     ints.set(plan.sequences, visible);
@@ -82,10 +85,6 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
     ints.set(plan.ends, visible + 2 * plan.tokens);
   }
   kernel(pointer);
-}
-
-function byteStrides(tensor: Tensor): number[] {
-  return tensor.strides.map((stride) => stride * DTYPE_BYTES[tensor.dtype]);
 }
 
 /** Where in scratch memory everything lies, in bytes from its start. The parameters come first. */
@@ -101,7 +100,7 @@ function layOutScratch(plan: PartialAttentionPlan, kvHeads: number) {
     bytes += Math.ceil(size / 64) * 64;
     return offset;
   };
-  take(256);
+  take(ATTENTION_TABLE.words * 4);
   const offsets = {
     visible: take(plan.planned === undefined ? plan.tokens * 12 : 0),
     keyScales: take((plan.keyScales?.length ?? 0) * 4),

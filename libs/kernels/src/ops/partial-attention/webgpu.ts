@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import type { DType } from "@lockstep/tensor";
 import type { CompiledKernel } from "../../webgpu/compiled-kernel.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
-import { float32Bits } from "../../webgpu/float-bits.ts";
+import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import type { Region } from "../../webgpu/region.ts";
 import { assembleWgsl, type FloatDType, floatDType } from "../../webgpu/wgsl-operands.ts";
@@ -26,13 +26,49 @@ import {
 } from "./kv-operand.ts";
 import { chooseMatrixAttention, matrixAttentionKernel } from "./matrix-attention.ts";
 import { layerWords, stepWords, TABLE_WIDTH } from "./plan-words.ts";
-import { mergeBlocks, mergeKernel, mergeShape } from "./merge-splits.ts";
+import { MERGE_PARAMS, mergeBlocks, mergeKernel, mergeShape } from "./merge-splits.ts";
 import { scoreOwnership, teamExchange } from "./team-exchange.ts";
 
 const ATTENTION_SOURCE = ["./attention-params.wgsl", "./partial-attention.wgsl"]
   .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
   .join("\n");
-const NO_SCALE_PLACES = [0, 0, 0, 0, 0, 0, 0, 0];
+/** Parameters of partial-attention.wgsl and matrix-attention.wgsl. */
+const PARAMS = new ParamTable(ATTENTION_SOURCE, [
+  "workgroups",
+  "splits",
+  "splitKeys",
+  "rowGroups",
+  "queryHeads",
+  "kvHeads",
+  "groupSize",
+  "groupOffset",
+  "queryFirst",
+  "keyFirst",
+  "keyBlockStride",
+  "keySlotStride",
+  "keyHeadStride",
+  "valueFirst",
+  "valueBlockStride",
+  "valueSlotStride",
+  "valueHeadStride",
+  "tableWidth",
+  "tokensAt",
+  "tableAt",
+  "outFirst",
+  "lseFirst",
+  "scale",
+  "softcap",
+  "sinksAt",
+  "scalesAt",
+  "keyScaleFirst",
+  "keyScaleBlockStride",
+  "keyScaleSlotStride",
+  "keyScaleHeadStride",
+  "valueScaleFirst",
+  "valueScaleBlockStride",
+  "valueScaleSlotStride",
+  "valueScaleHeadStride",
+]);
 /** Memory for the partial results of all splits, every token having as many as the longest. */
 const MOST_SPLIT_BYTES = 1 << 27;
 
@@ -138,44 +174,61 @@ export function recordPartialAttention(
   const unit = chunk.aligned ? chunk.chunk : 1;
   const inUnits = (place: number): number => place / unit;
   const workgroups = items.length * kvHeads * rowGroups * splits;
-  const params = recorder.uniform([
-    workgroups,
-    splits,
-    splits > 1 ? splitKeys : 0,
-    rowGroups,
-    queryHeads,
-    kvHeads,
-    headGroup.size,
-    headGroup.offset,
-    queryRegion.first,
-    ...[keyRegion.first, keyBlock, keySlot, keyHead].map(inUnits),
-    ...[valueRegion.first, valueBlock, valueSlot, valueHead].map(inUnits),
-    TABLE_WIDTH,
-    step.tokensAt,
-    step.tableAt,
-    outRegion.first,
-    lseRegion.first,
-    float32Bits(plan.scale),
-    float32Bits(plan.softcap),
-    planWords.sinksAt,
-    planWords.scalesAt,
-    ...scaleRegions.flatMap(({ first, strides }) => [first, ...strides.slice(0, 3)]),
-    ...(scaleRegions.length === 0 ? NO_SCALE_PLACES : []),
-  ]);
+  const [keyScales, valueScales] = scaleRegions;
+  const params = recorder.uniform(
+    PARAMS.pack({
+      workgroups,
+      splits,
+      splitKeys: splits > 1 ? splitKeys : 0,
+      rowGroups,
+      queryHeads,
+      kvHeads,
+      groupSize: headGroup.size,
+      groupOffset: headGroup.offset,
+      queryFirst: queryRegion.first,
+      keyFirst: inUnits(keyRegion.first),
+      keyBlockStride: inUnits(keyBlock),
+      keySlotStride: inUnits(keySlot),
+      keyHeadStride: inUnits(keyHead),
+      valueFirst: inUnits(valueRegion.first),
+      valueBlockStride: inUnits(valueBlock),
+      valueSlotStride: inUnits(valueSlot),
+      valueHeadStride: inUnits(valueHead),
+      tableWidth: TABLE_WIDTH,
+      tokensAt: step.tokensAt,
+      tableAt: step.tableAt,
+      outFirst: outRegion.first,
+      lseFirst: lseRegion.first,
+      scale: plan.scale,
+      softcap: plan.softcap,
+      sinksAt: planWords.sinksAt,
+      scalesAt: planWords.scalesAt,
+      keyScaleFirst: keyScales?.first ?? 0,
+      keyScaleBlockStride: keyScales?.strides[0] ?? 0,
+      keyScaleSlotStride: keyScales?.strides[1] ?? 0,
+      keyScaleHeadStride: keyScales?.strides[2] ?? 0,
+      valueScaleFirst: valueScales?.first ?? 0,
+      valueScaleBlockStride: valueScales?.strides[0] ?? 0,
+      valueScaleSlotStride: valueScales?.strides[1] ?? 0,
+      valueScaleHeadStride: valueScales?.strides[2] ?? 0,
+    }),
+  );
   const regions = [params, planRegion, sums, states, queryRegion, keyRegion, valueRegion, ...scaleRegions];
   recorder.dispatch(attend, regions.slice(0, attend.bindings.length), workgroups);
   if (splits === 1) return;
   const mergeWorkgroups = tokens * queryHeads * mergeBlocks(merging, valueDim);
-  const mergeParams = recorder.uniform([
-    mergeWorkgroups,
-    splits,
-    splitKeys,
-    queryHeads,
-    step.tokensAt,
-    outRegion.first,
-    lseRegion.first,
-    planWords.sinksAt,
-  ]);
+  const mergeParams = recorder.uniform(
+    MERGE_PARAMS.pack({
+      workgroups: mergeWorkgroups,
+      splits,
+      splitKeys,
+      queryHeads,
+      tokensAt: step.tokensAt,
+      outFirst: outRegion.first,
+      lseFirst: lseRegion.first,
+      sinksAt: planWords.sinksAt,
+    }),
+  );
   const mergeRegions = [mergeParams, planRegion, sums, states, outRegion, lseRegion];
   recorder.dispatch(mergeKernel(recorder, plan, merging), mergeRegions, mergeWorkgroups);
 }

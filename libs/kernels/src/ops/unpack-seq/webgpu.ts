@@ -1,12 +1,14 @@
 import { readFileSync } from "node:fs";
 import { DTYPE_BYTES, elementCount } from "@lockstep/tensor";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
+import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, rawOperand } from "../../webgpu/wgsl-operands.ts";
 import { SEQUENCE_THREADS, sequenceBlocks, sequenceTable } from "../pack-seq/sequence-blocks.ts";
 import type { UnpackSeqArgs } from "./index.ts";
 
 const SOURCE = readFileSync(new URL("./unpack-seq.wgsl", import.meta.url), "utf8");
+const PARAMS = new ParamTable(SOURCE, ["workgroups", "blocks", "rowUnits", "longest", "packedFirst", "outFirst"]);
 
 /** Records unpackSeq. `args` have been checked. */
 export function recordUnpackSeq(recorder: Recorder, args: UnpackSeqArgs): void {
@@ -32,13 +34,15 @@ export function recordUnpackSeq(recorder: Recorder, args: UnpackSeqArgs): void {
   });
   const workgroups = batch * blocks.blocks;
   const bytesPerElement = DTYPE_BYTES[packed.dtype];
-  const params = recorder.uniform([
-    workgroups,
-    blocks.blocks,
-    blocks.rowUnits,
-    longest,
-    (packedRegion.first * bytesPerElement) / unitBytes,
-    (outRegion.first * bytesPerElement) / unitBytes,
-  ]);
+  const params = recorder.uniform(
+    PARAMS.pack({
+      workgroups,
+      blocks: blocks.blocks,
+      rowUnits: blocks.rowUnits,
+      longest,
+      packedFirst: (packedRegion.first * bytesPerElement) / unitBytes,
+      outFirst: (outRegion.first * bytesPerElement) / unitBytes,
+    }),
+  );
   recorder.dispatch(kernel, [params, recorder.words(sequenceTable(lengths)), packedRegion, outRegion], workgroups);
 }

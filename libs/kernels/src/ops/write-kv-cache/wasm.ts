@@ -1,10 +1,12 @@
-import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
+import type { Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "../../context.ts";
 import { expectHeapTensor } from "../../operand.ts";
 import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
+import { putView } from "../../wasm/put-view.ts";
 import { checkWriteKvCache, type WriteKvCacheArgs } from "./index.ts";
+import { VIEW_TABLE } from "./wasm-table.ts";
 
-const VIEW_WORDS = 17;
+const VIEW_WORDS = VIEW_TABLE.words;
 
 /** writeKvCache by `write-kv-cache.as.ts`: keys, then values. */
 export function writeKvCacheWasm(kernels: WasmKernels, context: KernelContext, args: WriteKvCacheArgs): void {
@@ -37,14 +39,14 @@ export function writeKvCacheWasm(kernels: WasmKernels, context: KernelContext, a
 }
 
 function writeView(ints: Int32Array, rows: Tensor, cache: Tensor, factors: number, scales: Tensor | undefined): void {
-  let at = 0;
-  ints[at++] = rows.byteOffset;
-  for (let dim = 0; dim < 3; dim++) ints[at++] = rows.stride(dim) * DTYPE_BYTES[rows.dtype];
-  ints[at++] = cache.byteOffset;
-  for (let dim = 0; dim < 3; dim++) ints[at++] = cache.stride(dim) * DTYPE_BYTES[cache.dtype];
-  for (const size of rows.shape) ints[at++] = size;
-  ints[at++] = cache.dim(1);
-  ints[at++] = factors;
-  ints[at++] = scales?.byteOffset ?? 0;
-  for (let dim = 0; dim < 3; dim++) ints[at++] = scales === undefined ? 0 : scales.stride(dim) * 4;
+  const { at } = VIEW_TABLE;
+  const [tokens = 0, heads = 0, columns = 0] = rows.shape;
+  putView(ints, at.SOURCE, rows, 3);
+  putView(ints, at.TARGET, cache, 3);
+  ints[at.TOKENS] = tokens;
+  ints[at.HEADS] = heads;
+  ints[at.COLUMNS] = columns;
+  ints[at.BLOCK_SIZE] = cache.dim(1);
+  ints[at.FACTORS] = factors;
+  putView(ints, at.SCALES, scales, 3);
 }

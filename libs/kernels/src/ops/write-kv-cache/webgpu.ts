@@ -3,6 +3,7 @@ import { DTYPE_BYTES } from "@lockstep/tensor";
 import type { Operand } from "../../operand.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import { float32Bits } from "../../webgpu/float-bits.ts";
+import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import type { Region } from "../../webgpu/region.ts";
 import {
@@ -22,6 +23,33 @@ import type { WriteKvCacheArgs, WriteKvCachePlan } from "./index.ts";
 const SOURCE = readFileSync(new URL("./write-kv-cache.wgsl", import.meta.url), "utf8");
 const ROWS_SOURCE = readFileSync(new URL("./quantise-rows.wgsl", import.meta.url), "utf8");
 const QUANTISE_SOURCE = readFileSync(new URL("./quantise-kv.wgsl", import.meta.url), "utf8");
+/** Where rows and their cache lie, in units. */
+const PLACES = ["rowsFirst", "cacheFirst", "blockStride", "slotStride", "headStride"] as const;
+type Places = Readonly<Record<(typeof PLACES)[number], number>>;
+
+const PARAMS = new ParamTable(SOURCE, [
+  "units",
+  "workgroups",
+  "placesRowsFirst",
+  "placesCacheFirst",
+  "placesBlockStride",
+  "placesSlotStride",
+  "placesHeadStride",
+  "otherPlacesRowsFirst",
+  "otherPlacesCacheFirst",
+  "otherPlacesBlockStride",
+  "otherPlacesSlotStride",
+  "otherPlacesHeadStride",
+]);
+const QUANTISE_PARAMS = new ParamTable(QUANTISE_SOURCE, ["units", "workgroups", ...PLACES, "tokens"]);
+const ROWS_PARAMS = new ParamTable(ROWS_SOURCE, [
+  "rows",
+  ...PLACES,
+  "scaleFirst",
+  "scaleBlockStride",
+  "scaleSlotStride",
+  "scaleHeadStride",
+]);
 const THREADS = 256;
 /** Threads of a row that gets a scale of its own. */
 const ROW_THREADS = 64;
@@ -61,19 +89,30 @@ function eightBit(recorder: Recorder, rows: Operand, cache: Operand) {
   const cacheRegion = recorder.update(cache);
   const [, heads = 0, dim = 0] = rows.shape;
   const strides = cacheRegion.strides.slice(0, 3);
-  const places = [rowsRegion.first, cacheRegion.first, ...strides];
-  const unit: 1 | 4 = [dim, ...places].every((place) => place % 4 === 0) ? 4 : 1;
+  const isWhole = [dim, rowsRegion.first, cacheRegion.first, ...strides].every((place) => place % 4 === 0);
+  const unit: 1 | 4 = isWhole ? 4 : 1;
   const from = floatDType(rows.dtype);
   const blockSize = cache.shape[1] ?? 1;
   const to: "i8" | "f8" = cache.dtype === "i8" ? "i8" : "f8";
   return {
     regions: [rowsRegion, cacheRegion] as const,
-    places: places.map((place) => place / unit),
+    places: placesOf(rowsRegion, cacheRegion, unit),
     unit,
     key: `${from}->${cache.dtype} H${heads} D${dim} bs${blockSize} unit${unit}`,
     constants: { HEADS: heads, ROW_UNITS: dim / unit, BLOCK_SIZE: blockSize },
     code: quantised(from, to, unit),
     to,
+  };
+}
+
+function placesOf(rows: Region, cache: Region, unit: number): Places {
+  const [blockStride = 0, slotStride = 0, headStride = 0] = cache.strides;
+  return {
+    rowsFirst: rows.first / unit,
+    cacheFirst: cache.first / unit,
+    blockStride: blockStride / unit,
+    slotStride: slotStride / unit,
+    headStride: headStride / unit,
   };
 }
 
@@ -97,7 +136,7 @@ function quantiseRows(
   });
   const units = rows.size / unit;
   const workgroups = Math.ceil(units / THREADS);
-  const params = recorder.uniform([units, workgroups, ...places, tokens]);
+  const params = recorder.uniform(QUANTISE_PARAMS.pack({ units, workgroups, ...places, tokens }));
   recorder.dispatch(kernel, [params, words, ...regions], workgroups);
 }
 
@@ -113,7 +152,9 @@ function quantiseByRow(recorder: Recorder, rows: Operand, slots: Region, cache: 
     bindings: ["uniform", "read", "read", "update", "update"],
     wgsl: () => assembleWgsl(ROWS_SOURCE, { THREADS: ROW_THREADS, ...constants, ...SCALES[to] }, code),
   });
-  const params = recorder.uniform([tokens * heads, ...places, scales.first, ...scales.strides.slice(0, 3)]);
+  const [scaleBlockStride = 0, scaleSlotStride = 0, scaleHeadStride = 0] = scales.strides;
+  const scalePlaces = { scaleFirst: scales.first, scaleBlockStride, scaleSlotStride, scaleHeadStride };
+  const params = recorder.uniform(ROWS_PARAMS.pack({ rows: tokens * heads, ...places, ...scalePlaces }));
   recorder.dispatch(kernel, [params, slots, ...regions, scales], tokens * heads);
 }
 
@@ -219,13 +260,24 @@ function dispatchScatter(recorder: Recorder, slots: Region, first: Scatter, seco
   });
   const workgroups = Math.ceil(units / (loads * THREADS));
   const scatters = isPair ? [first, second] : [first];
-  const places = scatters.flatMap(({ regions: [from, to] }) => [from.first, to.first, ...to.strides.slice(0, 3)]);
-  const params = recorder.uniform([
-    units,
-    workgroups,
-    ...places.map((place) => place / unit),
-    ...(isPair ? [] : NOWHERE),
-  ]);
+  const places = placesOf(...first.regions, unit);
+  const other = isPair ? placesOf(...second.regions, unit) : NOWHERE;
+  const params = recorder.uniform(
+    PARAMS.pack({
+      units,
+      workgroups,
+      placesRowsFirst: places.rowsFirst,
+      placesCacheFirst: places.cacheFirst,
+      placesBlockStride: places.blockStride,
+      placesSlotStride: places.slotStride,
+      placesHeadStride: places.headStride,
+      otherPlacesRowsFirst: other.rowsFirst,
+      otherPlacesCacheFirst: other.cacheFirst,
+      otherPlacesBlockStride: other.blockStride,
+      otherPlacesSlotStride: other.slotStride,
+      otherPlacesHeadStride: other.headStride,
+    }),
+  );
   const regions = [params, slots, ...scatters.flatMap((scatter) => scatter.regions)];
   recorder.dispatch(kernel, regions, workgroups * scatters.length);
 }
@@ -233,7 +285,7 @@ function dispatchScatter(recorder: Recorder, slots: Region, first: Scatter, seco
 /** What stands for the values where there are none. */
 const ALONE = `fn load_other_rows(i: u32) -> Loaded { return load_rows(i); }
 fn store_other_cache(i: u32, value: Loaded) {}`;
-const NOWHERE = [0, 0, 0, 0, 0];
+const NOWHERE: Places = { rowsFirst: 0, cacheFirst: 0, blockStride: 0, slotStride: 0, headStride: 0 };
 
 /** Operands whose bytes are copied, so many at once. */
 function moved(bytes: RawBytes): string[] {

@@ -5,25 +5,32 @@
 // saturate, and elements are multiplied first: by their head's factor, or by the inverse of their row's scale, which is
 // found and stored here.
 //
-// `view` is 17 u32: source pointer, its token, head and column strides, cache pointer, its block, offset and head
-// strides (strides in bytes), tokens, heads, columns, block size, pointer to the heads' factors, pointer to the scales
-// of rows (0 for none), their block, offset and head strides. `slots` holds one i32 per token.
+// `view` is a table of u32, in the order of the constants below (strides in bytes). `slots` holds one i32 per token.
 
 import { BF16, F16, F8, I8, load1, load4, store1, store4, store8 } from "../../wasm/dtype.as";
 import { rowScale } from "./row-scale.as";
 
+const SOURCE: usize = 0; // pointer, token, head and column strides
+const TARGET: usize = 16; // pointer, block, offset and head strides
+const TOKENS: usize = 32;
+const HEADS: usize = 36;
+const COLUMNS: usize = 40;
+const BLOCK_SIZE: usize = 44;
+const FACTORS: usize = 48; // pointer to the heads' factors
+const SCALES: usize = 52; // pointer to the scales of rows (0 for none), block, offset and head strides
+
 // @ts-ignore: decorator
 @inline
 function write<S, T>(view: usize, slots: usize): void {
-  const tokens = load<i32>(view, 32);
-  const heads = load<i32>(view, 36);
-  const columns = load<i32>(view, 40);
-  const blockSize = load<i32>(view, 44);
-  const columnStride = load<u32>(view, 12);
-  const sourceStride = load<u32>(view, 8);
-  const targetStride = load<u32>(view, 28);
-  const factors: usize = load<u32>(view, 48);
-  const scales: usize = load<u32>(view, 52);
+  const tokens = load<i32>(view, TOKENS);
+  const heads = load<i32>(view, HEADS);
+  const columns = load<i32>(view, COLUMNS);
+  const blockSize = load<i32>(view, BLOCK_SIZE);
+  const columnStride = load<u32>(view, SOURCE + 12);
+  const sourceStride = load<u32>(view, SOURCE + 8);
+  const targetStride = load<u32>(view, TARGET + 12);
+  const factors: usize = load<u32>(view, FACTORS);
+  const scales: usize = load<u32>(view, SCALES);
   const quantises = sizeof<T>() == 1 && sizeof<S>() != 1;
   // The heads of a token as one row, where nothing lies between them.
   const joined =
@@ -34,19 +41,19 @@ function write<S, T>(view: usize, slots: usize): void {
   for (let token = 0; token < tokens; token++) {
     const slot = load<i32>(slots + token * 4);
     if (slot < 0) continue;
-    let source: usize = load<u32>(view) + token * load<u32>(view, 4);
+    let source: usize = load<u32>(view, SOURCE) + token * load<u32>(view, SOURCE + 4);
     const block: u32 = slot / blockSize;
     const offset: u32 = slot % blockSize;
-    let target: usize = load<u32>(view, 16) + block * load<u32>(view, 20) + offset * load<u32>(view, 24);
+    let target: usize = load<u32>(view, TARGET) + block * load<u32>(view, TARGET + 4) + offset * load<u32>(view, TARGET + 8);
     if (quantises && scales != 0) {
-      let scaleAt = scales + block * load<u32>(view, 56) + offset * load<u32>(view, 60);
+      let scaleAt = scales + block * load<u32>(view, SCALES + 4) + offset * load<u32>(view, SCALES + 8);
       for (let head = 0; head < heads; head++) {
         const scale = rowScale<S, T>(source, columnStride, columns);
         store<f32>(scaleAt, scale);
         quantiseRow<S, T>(source, columnStride, target, columns, 1 / scale);
         source += sourceStride;
         target += targetStride;
-        scaleAt += load<u32>(view, 64);
+        scaleAt += load<u32>(view, SCALES + 12);
       }
       continue;
     }
