@@ -39,12 +39,6 @@ export { KernelsNotBuilt } from "./reduction/reduce.ts";
 export type { Reduction } from "./wire/collective-header.ts";
 export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/flight-types.ts";
 export type { RenewedGroup } from "./world/group-lifecycle.ts";
-export {
-  type CallOptions,
-  makeWorld,
-  openWorld,
-  World,
-  type WorldError,
-  type WorldOptions,
-  worldLayer,
-} from "./world/world.ts";
+export { openWorld, World } from "./world/world.ts";
+export type { WorldError } from "./world/world-error.ts";
+export type { CallOptions, WorldOptions } from "./world/world-options.ts";

@@ -34,7 +34,7 @@ export interface HostCallOptions {
  * Owns a world: its memory, its workers, its groups, the calls in flight. Plain promises; `world.ts` is the public
  * face.
  */
-export class WorldHost {
+export class WorldHost implements AsyncDisposable {
   readonly size: number;
   /** Every rank. */
   readonly ranks: readonly number[];
@@ -48,6 +48,8 @@ export class WorldHost {
   readonly #workers: RankWorker[] = [];
   readonly #calls: RankCalls;
   readonly #lifecycle: GroupLifecycle;
+  /** What is given back once no rank is asked anything any more, the last first. */
+  readonly #owned = new AsyncDisposableStack();
   #interruption: string | undefined;
   #closing: Promise<void> | undefined;
 
@@ -78,13 +80,18 @@ export class WorldHost {
       flightRecord: () => this.#groups.flightRecord(this.#health.worldTime(performance.now())),
     });
     this.#lifecycle = new GroupLifecycle(this.#groups, this.#calls, this.#workers);
+    this.#owned.defer(() => this.#calls.forgetAll(new WorldClosed("world.call")));
+    this.#owned.defer(async () => {
+      await Promise.all(this.#workers.map((worker) => worker.terminate()));
+    });
+    this.#owned.defer(() => this.#health.close());
     this.#groups.create("world", this.ranks);
     for (const [name, partition] of Object.entries(settings.groups)) {
       for (const ranks of partition) this.#groups.create(name, ranks);
     }
   }
 
-  /** Starts every rank: worker, program, `setup`. On failure the caller closes the world. */
+  /** Starts every rank: worker, program, `setup`. On failure the caller disposes of the world. */
   async start(): Promise<void> {
     const reduceKernels = await compileReduceKernels();
     this.checkOpen("openWorld");
@@ -197,15 +204,17 @@ export class WorldHost {
     this.#calls.rankDied(rank, error);
   }
 
-  /** Ends the world. Idempotent. Rejects with {@link CloseFailed}, when everything is gone, if a callback failed. */
-  close(): Promise<void> {
+  /**
+   * Ends the world and gives back all that it took; nothing else does. Idempotent. Rejects with {@link CloseFailed},
+   * when everything is gone, if a callback failed.
+   */
+  [Symbol.asyncDispose](): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
   async #close(): Promise<void> {
-    const closed = new WorldClosed("world.call");
-    this.#calls.endAll(closed);
+    this.#calls.endAll(new WorldClosed("world.call"));
     // Ranks that are still busy with a call that was given up: their silence is known.
     const busy = this.#calls.busyRanks;
     this.#groups.abort(this.ranks, new WorldClosed("collective"));
@@ -222,9 +231,7 @@ export class WorldHost {
         failure = new CloseFailed(typeof rank === "number" ? [rank] : call.outstanding, error.message, error);
       });
     }
-    this.#health.close();
-    await Promise.all(this.#workers.map((worker) => worker.terminate()));
-    this.#calls.forgetAll(closed);
+    await this.#owned.disposeAsync();
     if (failure !== undefined) throw failure;
   }
 }

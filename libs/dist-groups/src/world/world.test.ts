@@ -1,13 +1,9 @@
 import { afterAll, beforeAll, describe, expect, expectTypeOf, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError, Tensor, type TensorDescriptor } from "@lockstep/tensor";
-import * as Cause from "effect/Cause";
-import * as Context from "effect/Context";
-import * as Effect from "effect/Effect";
-import * as Exit from "effect/Exit";
-import * as Fiber from "effect/Fiber";
 import { CallInterrupted, WorldStartFailed } from "../errors/errors.ts";
 import type { MethodsOf } from "../rank/rank-context.ts";
-import { makeWorld, openWorld, type World, type WorldOptions, worldLayer } from "./world.ts";
+import { openWorld, type World } from "./world.ts";
+import type { WorldOptions } from "./world-options.ts";
 
 setDefaultTimeout(120_000);
 
@@ -159,92 +155,15 @@ test("several worlds at a time", async () => {
   await Promise.all(worlds.map((world) => world.close()));
 });
 
-describe("as an Effect", () => {
-  test("a world lives as long as its scope", async () => {
-    let escaped: World<MethodsOf<Program>> | undefined;
-    const program = Effect.scoped(
-      Effect.gen(function* () {
-        const world = yield* makeWorld<Program>(options);
-        escaped = world;
-        const all = yield* world.callEffect("rank", []);
-        const one = yield* world.callRankEffect(1, "rank", []);
-        return { all, one };
-      }),
+test("a signal gives the opening up", async () => {
+  for (const delay of [0, 1, 30]) {
+    const error: unknown = await openWorld<Program>({ ...options, size: 4, signal: AbortSignal.timeout(delay) }).then(
+      (world) => world.close(),
+      (thrown: unknown) => thrown,
     );
-    expect(await Effect.runPromise(program)).toEqual({ all: [0, 1], one: 1 });
-    await expect(escaped?.call("rank", [])).rejects.toThrow(/closed/);
-  });
-
-  test("failures are typed and caught by their tag", async () => {
-    const program = Effect.scoped(
-      Effect.gen(function* () {
-        const world = yield* makeWorld<Program>(options);
-        return yield* world.callEffect("groups", [["nowhere"]]);
-      }),
-    ).pipe(Effect.catchTag("ArgumentError", (error) => Effect.succeed(error.argument)));
-    expect(await Effect.runPromise(program)).toBe("name");
-    const refused = await Effect.runPromiseExit(Effect.scoped(makeWorld<Program>({ ...options, size: -1 })));
-    expect(Exit.isFailure(refused) && Cause.squash(refused.cause)).toBeInstanceOf(ArgumentError);
-  });
-
-  test("interrupting a fiber gives its call up and frees the ranks", async () => {
-    const program = Effect.scoped(
-      Effect.gen(function* () {
-        const world = yield* makeWorld<Program>({ ...options, size: 3 });
-        // Rank 0 waits for peers that never come.
-        const fiber = yield* Effect.forkChild(world.callRankEffect(0, "sum", [[1]]));
-        yield* Effect.sleep(100);
-        const start = performance.now();
-        yield* Fiber.interrupt(fiber);
-        yield* world.callRankEffect(0, "rank", []);
-        return performance.now() - start;
-      }),
-    );
-    expect(await Effect.runPromise(program)).toBeLessThan(20_000);
-  });
-
-  test("a scope that closes in mid-collective releases everything", async () => {
-    const start = performance.now();
-    const program = Effect.scoped(
-      Effect.gen(function* () {
-        const world = yield* makeWorld<Program>(options);
-        yield* Effect.forkChild(world.callRankEffect(0, "sum", [[1]]));
-        yield* Effect.sleep(50);
-      }),
-    );
-    await Effect.runPromise(program);
-    expect(performance.now() - start).toBeLessThan(20_000);
-  });
-
-  test("interrupting the opening leaves nothing behind", async () => {
-    const fiber = Effect.runFork(
-      Effect.scoped(Effect.flatMap(makeWorld<Program>({ ...options, size: 4 }), () => Effect.never)),
-    );
-    await new Promise((resolve) => setTimeout(resolve, 20));
-    await Effect.runPromise(Fiber.interrupt(fiber));
-    const exit = await Effect.runPromise(Fiber.await(fiber));
-    expect(Exit.isFailure(exit)).toBe(true);
-  });
-
-  test("a signal gives the opening up", async () => {
-    for (const delay of [0, 1, 30]) {
-      const error: unknown = await openWorld<Program>({ ...options, size: 4, signal: AbortSignal.timeout(delay) }).then(
-        (world) => world.close(),
-        (thrown: unknown) => thrown,
-      );
-      // A machine fast enough to open within the delay closes the world again.
-      if (error !== undefined) expect(error).toBeInstanceOf(CallInterrupted);
-    }
-    const fired = openWorld<Program>({ ...options, signal: AbortSignal.abort("no need") });
-    await expect(fired).rejects.toThrow(/no need/);
-  });
-
-  test("as a layer", async () => {
-    class Ranks extends Context.Service<Ranks, World<MethodsOf<Program>>>()("test/Ranks") {}
-    const program = Effect.gen(function* () {
-      const world = yield* Ranks;
-      return yield* world.callEffect("rank", []);
-    }).pipe(Effect.provide(worldLayer<Ranks, Program>(Ranks, options)));
-    expect(await Effect.runPromise(program)).toEqual([0, 1]);
-  });
+    // A machine fast enough to open within the delay closes the world again.
+    if (error !== undefined) expect(error).toBeInstanceOf(CallInterrupted);
+  }
+  const fired = openWorld<Program>({ ...options, signal: AbortSignal.abort("no need") });
+  await expect(fired).rejects.toThrow(/no need/);
 });

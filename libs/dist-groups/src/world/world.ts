@@ -1,87 +1,18 @@
-import type { ArgumentError, HeapExhausted, SharedHeap } from "@lockstep/tensor";
-import type * as Context from "effect/Context";
-import * as Effect from "effect/Effect";
-import * as Exit from "effect/Exit";
-import * as Layer from "effect/Layer";
-import * as Scope from "effect/Scope";
-import type {
-  CallInterrupted,
-  CallTimeout,
-  CollectiveMismatch,
-  CollectiveTimeout,
-  GroupAborted,
-  RankCrashed,
-  ReentrantCollective,
-  RemoteError,
-  WorldClosed,
-  WorldStartFailed,
-} from "../errors/errors.ts";
+import type { SharedHeap } from "@lockstep/tensor";
 import type {
   MethodArguments,
   MethodName,
   MethodResult,
   MethodsOf,
-  OptionsOf,
   Program,
   UntypedProgram,
 } from "../rank/rank-context.ts";
-import type { KernelsNotBuilt } from "../reduction/reduce.ts";
 import type { FlightRecord } from "../wire/flight-types.ts";
-import { checkWorldOptions } from "./check-world-options.ts";
 import { onAbort } from "./follow-signal.ts";
 import type { RenewedGroup } from "./group-lifecycle.ts";
-import type { PendingCall } from "./pending-call.ts";
 import { WorldHost } from "./world-host.ts";
-
-const DEFAULT_DEADLINE_MS = 30_000;
-const DEFAULT_START_DEADLINE_MS = 60_000;
-const DEFAULT_CLOSE_DEADLINE_MS = 5_000;
-
-/** What a world is made of. */
-export interface WorldOptions<P extends Program = UntypedProgram> {
-  /** Number of ranks, 1 to 255. */
-  readonly size: number;
-  /** Module that every rank runs: `new URL("./program.ts", import.meta.url)`. It exports `setup(context, options)`. */
-  readonly program: URL | string;
-  /** Given to `setup` on every rank, structured-cloned. */
-  readonly options?: OptionsOf<P> | undefined;
-  /** Bytes of each rank's heap. Reserved, not resident. Default 256 MiB, or less when the ranks would not fit 4 GiB. */
-  readonly heapBytesPerRank?: number | undefined;
-  /** Bytes of the host's own heap. Default: like a rank's, at most 256 MiB. */
-  readonly heapBytesHost?: number | undefined;
-  /** Named partitions of the ranks: each rank finds its own group by `context.group(name)`. "world" always exists. */
-  readonly groups?: Readonly<Record<string, readonly (readonly number[])[]>> | undefined;
-  /** Default deadline of calls and of collectives, in milliseconds. Default 30 000. */
-  readonly deadlineMs?: number | undefined;
-  /** Deadline of the start: workers, program, `setup`. Default 60 000 ms. */
-  readonly startDeadlineMs?: number | undefined;
-  /** Gives the opening up when it fires: it fails with `CallInterrupted`, and what had started is gone. */
-  readonly signal?: AbortSignal | undefined;
-  /** How long closing waits for `onClose` callbacks. Default 5 000 ms. */
-  readonly closeDeadlineMs?: number | undefined;
-  /** Bytes of a staging area in a group's control block; each rank of a group has two. Default 65 536. For tuning. */
-  readonly stagingBytes?: number | undefined;
-  /**
-   * Largest message, in bytes that a rank brings, that a collective stages in its control block instead of letting
-   * peers read it where it lies; from 0 to `stagingBytes`. Default: 8 KiB (2 KiB of an all-reduce), or 64 KiB with more
-   * ranks than cores. For tuning: results are the same bits.
-   */
-  readonly stagedLimit?: number | undefined;
-  /** Where progress words start counting. Default 0. For tests of their wrap-around. */
-  readonly initialProgress?: number | undefined;
-}
-
-/** Options of a call. */
-export interface CallOptions {
-  /** Deadline in milliseconds, from when the calls before it are over. Default: the world's. */
-  readonly deadlineMs?: number | undefined;
-  /**
-   * Gives the call up when it fires: the call rejects with `CallInterrupted`. A call that no rank has begun is
-   * cancelled, and nothing else happens; of one that has begun, the groups of unfinished ranks abort (`renewGroups` is
-   * the way back).
-   */
-  readonly signal?: AbortSignal | undefined;
-}
+import type { CallOptions, WorldOptions } from "./world-options.ts";
+import { settingsOf } from "./world-settings.ts";
 
 /**
  * N ranks, each a Web Worker, over one shared memory. `M` are the methods of the program they run.
@@ -99,7 +30,7 @@ export interface CallOptions {
 export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
   readonly #host: WorldHost;
 
-  /** Use {@link openWorld} or {@link makeWorld}. */
+  /** Use {@link openWorld}. */
   constructor(host: WorldHost) {
     this.#host = host;
   }
@@ -133,27 +64,6 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
   ): Promise<MethodResult<M, K>> {
     const [result] = await this.#promise<K>([rank], method, args, options);
     return result as MethodResult<M, K>;
-  }
-
-  /** {@link World.call} as an Effect. Interrupting its fiber is what a signal is to `call`. */
-  callEffect<K extends MethodName<M>>(
-    method: K,
-    args: MethodArguments<M, K>,
-    options?: Pick<CallOptions, "deadlineMs">,
-  ): Effect.Effect<MethodResult<M, K>[], WorldError> {
-    return asEffect(() => this.#host.call(method, this.#host.ranks, args, options));
-  }
-
-  /** {@link World.callRank} as an Effect. */
-  callRankEffect<K extends MethodName<M>>(
-    rank: number,
-    method: K,
-    args: MethodArguments<M, K>,
-    options?: Pick<CallOptions, "deadlineMs">,
-  ): Effect.Effect<MethodResult<M, K>, WorldError> {
-    return asEffect<MethodResult<M, K>[]>(() => this.#host.call(method, [rank], args, options)).pipe(
-      Effect.map(([result]) => result as MethodResult<M, K>),
-    );
   }
 
   /**
@@ -207,11 +117,12 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
    * When a callback failed, rejects with `CloseFailed` after everything is gone.
    */
   close(): Promise<void> {
-    return this.#host.close();
+    return this[Symbol.asyncDispose]();
   }
 
+  /** What {@link World.close} does. */
   [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+    return this.#host[Symbol.asyncDispose]();
   }
 
   async #promise<K extends MethodName<M>>(
@@ -226,103 +137,18 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
   }
 }
 
-/**
- * What opening and calling a world can fail with. Typed errors that a program's methods throw come as their own class
- * when it is defined on this thread too, also when that happens later; else as `RemoteError` with the original's tag.
- */
-export type WorldError =
-  | ArgumentError
-  | HeapExhausted
-  | KernelsNotBuilt
-  | CallInterrupted
-  | CallTimeout
-  | CollectiveMismatch
-  | CollectiveTimeout
-  | GroupAborted
-  | RankCrashed
-  | ReentrantCollective
-  | RemoteError
-  | WorldClosed
-  | WorldStartFailed;
-
-function asEffect<T>(start: () => PendingCall): Effect.Effect<T, WorldError> {
-  return Effect.callback<T, WorldError>((resume) => {
-    let call: PendingCall;
-    try {
-      call = start();
-    } catch (error) {
-      resume(Effect.fail(error as WorldError));
-      return undefined;
-    }
-    call.promise.then(
-      (values) => resume(Effect.succeed(values as T)),
-      (error: WorldError) => resume(Effect.fail(error)),
-    );
-    return Effect.sync(() => call.interrupt("its fiber was interrupted"));
-  });
-}
-
-async function start(host: WorldHost, signal: AbortSignal | undefined): Promise<void> {
-  using _listening = onAbort(signal, (reason) => host.interrupt(reason));
-  await host.start();
-}
-
-/** Opens a world that lives as long as the scope. Interruption while it starts ends what has started. */
-export const makeWorld = <P extends Program = UntypedProgram>(
-  options: WorldOptions<P>,
-): Effect.Effect<World<MethodsOf<P>>, WorldError, Scope.Scope> =>
-  Effect.gen(function* () {
-    const host = yield* Effect.acquireRelease(
-      Effect.try({ try: () => new WorldHost(settingsOf(options)), catch: (error) => error as WorldError }),
-      (opened) => Effect.promise(() => opened.close()),
-    );
-    yield* Effect.callback<void, WorldError>((resume) => {
-      start(host, options.signal).then(
-        () => resume(Effect.void),
-        (error: WorldError) => resume(Effect.fail(error)),
-      );
-      return Effect.sync(() => host.interrupt("its fiber was interrupted"));
-    });
-    return new World<MethodsOf<P>>(host);
-  });
-
-/**
- * A layer that provides a world under a key of yours: `class Ranks extends Context.Service<Ranks,
- * World<...>>()("Ranks") {}`.
- */
-export const worldLayer = <Identifier, P extends Program = UntypedProgram>(
-  key: Context.Key<Identifier, World<MethodsOf<P>>>,
-  options: WorldOptions<P>,
-): Layer.Layer<Identifier, WorldError> => Layer.effect(key, makeWorld(options));
-
-/** Opens a world for those who don't use Effect: `await using world = await openWorld({ ... })`. */
+/** Opens a world: `await using world = await openWorld({ ... })`. One that does not open leaves nothing behind. */
 export async function openWorld<P extends Program = UntypedProgram>(
   options: WorldOptions<P>,
 ): Promise<World<MethodsOf<P>>> {
-  const scope = Scope.makeUnsafe();
+  const host = new WorldHost(settingsOf(options));
   try {
-    return await Effect.runPromise(Scope.provide(makeWorld(options), scope));
+    using _listening = onAbort(options.signal, (reason) => host.interrupt(reason));
+    await host.start();
   } catch (error) {
     // The first error is the one to tell, whatever happens while cleaning up.
-    await Effect.runPromiseExit(Scope.close(scope, Exit.void));
+    await host[Symbol.asyncDispose]().catch(() => undefined);
     throw error;
   }
-}
-
-function settingsOf<P extends Program>(options: WorldOptions<P>): ConstructorParameters<typeof WorldHost>[0] {
-  checkWorldOptions(options);
-  return {
-    size: options.size,
-    program: options.program,
-    options: options.options,
-    heapBytesPerRank: options.heapBytesPerRank,
-    heapBytesHost: options.heapBytesHost,
-    groups: options.groups ?? {},
-    deadlineMs: options.deadlineMs ?? DEFAULT_DEADLINE_MS,
-    startDeadlineMs: options.startDeadlineMs ?? DEFAULT_START_DEADLINE_MS,
-    closeDeadlineMs: options.closeDeadlineMs ?? DEFAULT_CLOSE_DEADLINE_MS,
-    stagingBytes: options.stagingBytes,
-    stagedLimit: options.stagedLimit,
-    initialProgress: options.initialProgress,
-  };
+  return new World<MethodsOf<P>>(host);
 }

@@ -1,0 +1,33 @@
+import type { ArgumentError, HeapExhausted } from "@lockstep/tensor";
+import type {
+  CallInterrupted,
+  CallTimeout,
+  CollectiveMismatch,
+  CollectiveTimeout,
+  GroupAborted,
+  RankCrashed,
+  ReentrantCollective,
+  RemoteError,
+  WorldClosed,
+  WorldStartFailed,
+} from "../errors/errors.ts";
+import type { KernelsNotBuilt } from "../reduction/reduce.ts";
+
+/**
+ * What opening and calling a world can fail with. Typed errors that a program's methods throw come as their own class
+ * when it is defined on this thread too, also when that happens later; else as `RemoteError` with the original's tag.
+ */
+export type WorldError =
+  | ArgumentError
+  | HeapExhausted
+  | KernelsNotBuilt
+  | CallInterrupted
+  | CallTimeout
+  | CollectiveMismatch
+  | CollectiveTimeout
+  | GroupAborted
+  | RankCrashed
+  | ReentrantCollective
+  | RemoteError
+  | WorldClosed
+  | WorldStartFailed;

@@ -1,0 +1,31 @@
+// The examples of the README, which are examples/.
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+
+setDefaultTimeout(120_000);
+
+const own = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+
+/** What an example prints, in one line: how lists are broken depends on where they are printed. */
+function printed(example: string): string {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([process.execPath, own(`../examples/${example}.ts`)]);
+  expect([exitCode, stderr.toString()]).toEqual([0, ""]);
+  return stdout.toString().trim().replace(/\s+/g, " ");
+}
+
+test.each(["program", "main", "effect"])("the README shows examples/%s.ts as it is", (name) => {
+  const readme = readFileSync(own("../README.md"), "utf8");
+  expect(readme).toContain(`\`\`\`ts\n${readFileSync(own(`../examples/${name}.ts`), "utf8")}\`\`\``);
+});
+
+test("the plain face", () => {
+  const begin =
+    "[ 100, 100, 100, 100 ] [ [ 0, 1 ], [ 0, 1 ], [ 2, 3 ], [ 2, 3 ] ] " +
+    'CollectiveTimeout: rank 2 did not come to barrier (sequence 1) of group "world" within 200 ms. ';
+  expect(printed("main").slice(0, begin.length)).toBe(begin);
+});
+
+test("the Effect face", () => {
+  expect(printed("effect")).toBe("[ 100, 100, 100, 100 ] missing: [ 2 ]");
+});
