@@ -51,8 +51,11 @@ export function expectShape(
   shape: readonly (number | null)[],
 ): void {
   expectOperand(operation, argument, operand);
-  const agrees =
-    operand.shape.length === shape.length && shape.every((size, dim) => size === null || size === operand.shape[dim]);
+  let agrees = operand.shape.length === shape.length;
+  for (let dim = 0; agrees && dim < shape.length; dim++) {
+    const size = shape[dim];
+    agrees = size === null || size === operand.shape[dim];
+  }
   if (!agrees) {
     const wanted = `[${shape.map((size) => size ?? "any").join(", ")}]`;
     throw new ArgumentError(operation, argument, `of shape ${wanted}`, formatShape(operand.shape));
