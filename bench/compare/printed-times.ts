@@ -26,7 +26,10 @@ export function printedTimes(text: string): Map<string, number> {
     if (timeAt < 1) continue;
     const seconds = secondsOf(cells[timeAt] ?? "", header[timeAt]);
     // Figures in a title are of one run.
-    const place = title.replace(/[\d.]+ (ns|us|ms|s|GB\/s)/g, "").replace(/\s+/g, " ").trim();
+    const place = title
+      .replace(/[\d.]+ (ns|us|ms|s|GB\/s)/g, "")
+      .replace(/\s+/g, " ")
+      .trim();
     let name = `${place} | ${cells.slice(0, timeAt).join(" ")}`;
     for (let again = 2; times.has(name); again++) name = `${place} | ${cells.slice(0, timeAt).join(" ")} (${again})`;
     if (seconds !== undefined) times.set(name, seconds);
