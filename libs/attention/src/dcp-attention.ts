@@ -1,41 +1,18 @@
 import type { KvShard, Operand } from "@lockstep/kernels";
-import { ArgumentError, ResourceClosed, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
 import { agreeOnOptions } from "./options/agreed-options.ts";
-import type { Combine } from "./combine/combine.ts";
-import type { CombineChoiceMetrics } from "./combine/combine-choice.ts";
+import { type DcpAttentionMetrics, ReceivedBytes } from "./dcp-attention-metrics.ts";
 import type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
 import { type ResolvedOptions, resolveOptions, withGroups } from "./options/resolved-options.ts";
 import { DecodeAttention } from "./decode/decode-attention.ts";
 import { NonFiniteKeyValue, StepOrderError } from "./errors.ts";
-import { expectOperand } from "./arguments/expect-tensor.ts";
 import { KvCaches, type RowScales } from "./kv/kv-caches.ts";
 import { KvSequences } from "./kv/kv-sequences.ts";
-import { convertLse } from "./combine/lse-base.ts";
 import { isOnGpu, withHeapOperands } from "./arguments/operand-memory.ts";
-import { pcpRows } from "./prefill/pcp-rows.ts";
 import { Prefill } from "./prefill/prefill.ts";
-import { type PrefillPlan, planPrefill } from "./prefill/prefill-plan.ts";
-import { commonLengths } from "./kv/step-agreement.ts";
+import type { PrefillPlan } from "./prefill/prefill-plan.ts";
+import { commonSequences } from "./kv/step-agreement.ts";
 import { checkStepItems, type StepItem, type StepPlan } from "./kv/step-plan.ts";
-
-/** What a DcpAttention has done and holds. */
-export interface DcpAttentionMetrics {
-  /** Milliseconds in the query all-gather, in writing keys, attending and prefill, and in the combine, over all steps. */
-  readonly gatherMs: number;
-  readonly attentionMs: number;
-  readonly combineMs: number;
-  readonly steps: number;
-  /** Tokens whose keys and values this rank stores, over all sequences; one that is shared counts for each. */
-  readonly tokensHeld: number;
-  /** Bytes of the KV cache blocks in use on this rank, over all layers; shared ones count once. */
-  readonly bytesHeld: number;
-  /** Bytes this rank received from its peers in the query, DCP and PCP groups' collectives since `open`. */
-  readonly bytesReceived: number;
-  /** The combine of the last step. */
-  readonly combine: Combine;
-  /** What `auto` has measured and chosen, for each size of step. */
-  readonly combineChoices: readonly CombineChoiceMetrics[];
-}
 
 /**
  * Attention of one rank over a KV cache sharded by tokens. It owns the rank's shard of every layer (paged blocks, slot
@@ -56,13 +33,10 @@ export class DcpAttention {
   readonly #caches: KvCaches;
   #decode: DecodeAttention;
   #prefill: Prefill | undefined;
-  /** The plan of a step begun by beginPrefill. */
-  #prefillPlan: PrefillPlan | undefined;
   /** Why the step under way cannot end: see {@link NonFiniteKeyValue}. */
   #refusal: NonFiniteKeyValue | undefined;
   #steps = 0;
-  /** What the groups had received when they came to this DcpAttention, less what it received by the groups before them. */
-  #receivedBefore: number;
+  readonly #received: ReceivedBytes;
   #closed = false;
 
   private constructor(options: ResolvedOptions, caches: KvCaches) {
@@ -71,14 +45,10 @@ export class DcpAttention {
     this.shard = groups.shard;
     this.#caches = caches;
     this.#sequences = new KvSequences(groups.shard, caches, cache.numBlocks, cache.blockSize, heap);
-    this.#decode = new DecodeAttention(options, caches);
-    try {
-      this.#prefill = openPrefill(options, caches);
-    } catch (error) {
-      this.#decode.close();
-      throw error;
-    }
-    this.#receivedBefore = bytesReceived(options);
+    const { decode, prefill } = openSteps(options, caches);
+    this.#decode = decode;
+    this.#prefill = prefill;
+    this.#received = new ReceivedBytes(groups);
   }
 
   /**
@@ -180,19 +150,15 @@ export class DcpAttention {
    */
   beginPrefill(items: readonly { readonly sequence: number; readonly tokens: number }[]): PrefillPlan {
     this.#between("beginPrefill");
-    if (this.#prefill === undefined) {
+    const prefill = this.#prefill;
+    if (prefill === undefined) {
       throw new StepOrderError("beginPrefill", "open DcpAttention with a prefillChunk first");
     }
     checkStepItems(items);
-    const { rank = 0, size = 1 } = this.#options.groups.pcp ?? {};
     const tokens = items.map((item) => item.tokens);
-    // Before rows are listed.
-    const total = tokens.reduce((sum, count) => sum + count, 0);
-    this.#checkQueries("beginPrefill", Math.ceil(total / size));
-    this.#checkQueries("beginPrefill", Math.max(...pcpRows(tokens, size).map(({ length }) => length)));
+    this.#checkQueries("beginPrefill", prefill.queriesOf(tokens));
     const step = this.#sequences.begin(items.map(({ sequence, tokens: count }) => ({ sequence, tokens: count })));
-    this.#prefillPlan = planPrefill(step, tokens, rank, size, this.#options.cache);
-    return this.#prefillPlan;
+    return prefill.begin(step, tokens);
   }
 
   #checkQueries(method: string, queries: number): void {
@@ -224,7 +190,12 @@ export class DcpAttention {
   }
 
   async #write(layer: number, plan: StepPlan, key: Operand, value: Operand | undefined): Promise<void> {
-    this.#keepRefusal(() => this.#caches.checkFinite(layer, key, value));
+    try {
+      this.#caches.checkFinite(layer, key, value);
+    } catch (error) {
+      this.#keepRefusal(error);
+      throw error;
+    }
     const written = this.#caches.write(layer, key, value, plan.slotPlan);
     if (written !== undefined) await written;
   }
@@ -276,45 +247,18 @@ export class DcpAttention {
     lse?: Operand,
   ): Promise<void> {
     this.#open("prefill");
-    const plan = this.#prefillPlan;
     const prefill = this.#prefill;
-    if (plan === undefined || prefill === undefined) throw new StepOrderError("prefill", "call beginPrefill first");
-    const { model, cache, groups, exchange, backend, heap } = this.#options;
-    const { headDim, valueDim, kvHeads } = model;
-    const { queryDtype } = exchange;
-    const rows = plan.rows.length;
-    const { count } = groups.ownHeads;
-    const name = "DcpAttention.prefill";
-    expectOperand(name, "query", query, [queryDtype], [rows, count, headDim]);
-    const stored = cache.hasRowScales ? [] : [cache.dtype];
-    expectOperand(name, "key", key, ["f32", "f16", "bf16", ...stored], [rows, kvHeads, headDim]);
-    if (value !== undefined) expectOperand(name, "value", value, [key.dtype], [rows, kvHeads, valueDim]);
-    expectOperand(name, "out", out, ["f32", queryDtype], [rows, count, valueDim]);
-    if (lse !== undefined) expectOperand(name, "lse", lse, ["f32"], [rows, count]);
+    if (prefill?.plan === undefined) throw new StepOrderError("prefill", "call beginPrefill first");
+    prefill.check(query, key, value, out, lse);
     const started = performance.now();
     if (this.#sequences.copying !== undefined) await this.#sequences.copying;
-    await withHeapOperands(backend, heap, [query, key, value] as const, [out, lse] as const, (inputs, outputs) =>
-      this.#prefillLayer(prefill, layer, plan, inputs, outputs),
-    );
-    this.#decode.times.attentionMs += performance.now() - started;
-  }
-
-  async #prefillLayer(
-    prefill: Prefill,
-    layer: number,
-    plan: PrefillPlan,
-    [query, key, value]: readonly [Tensor, Tensor, Tensor | undefined],
-    [out, lse]: readonly [Tensor, Tensor | undefined],
-  ): Promise<void> {
     try {
-      await prefill.write(layer, plan, key, value);
+      await prefill.forward(layer, query, key, value, out, lse);
     } catch (error) {
-      this.#keepRefusal(() => {
-        throw error;
-      });
+      this.#keepRefusal(error);
+      throw error;
     }
-    await prefill.attend(layer, plan, query, out, lse);
-    if (lse !== undefined) convertLse(lse, "e", this.#options.exchange.lseBase, lse);
+    this.#decode.times.attentionMs += performance.now() - started;
   }
 
   /** Ends the step. @throws NonFiniteKeyValue when the step brought what an int8 cache cannot store: the step is cancelled */
@@ -353,26 +297,13 @@ export class DcpAttention {
     const options = withGroups(this.#options, groups);
     if (this.#sequences.plan !== undefined) this.cancelStep();
     agreeOnOptions(options);
-    let lengths = this.#sequences.lengths;
-    let next = this.#sequences.next;
-    for (const group of options.groups.all) {
-      const common = commonLengths(group, lengths, next, options.heap, options.exchange.deadlineMs);
-      lengths = common.lengths;
-      next = common.next;
-    }
-    const decode = new DecodeAttention(options, this.#caches);
-    let prefill: Prefill | undefined;
-    try {
-      prefill = openPrefill(options, this.#caches);
-    } catch (error) {
-      decode.close();
-      throw error;
-    }
-    const received = bytesReceived(this.#options) - this.#receivedBefore;
+    const { groups: agreed, heap, exchange } = options;
+    const { lengths, next } = commonSequences(agreed.all, this.#sequences, heap, exchange.deadlineMs);
+    const { decode, prefill } = openSteps(options, this.#caches);
     this.#decode.close();
     this.#prefill?.close();
     this.#options = options;
-    this.#receivedBefore = bytesReceived(options) - received;
+    this.#received.moveTo(agreed);
     this.#decode = decode;
     this.#prefill = prefill;
     this.#sequences.keep(lengths, next);
@@ -385,7 +316,7 @@ export class DcpAttention {
       steps: this.#steps,
       tokensHeld: this.#sequences.tokensHeld,
       bytesHeld: this.#sequences.bytesHeld,
-      bytesReceived: bytesReceived(this.#options) - this.#receivedBefore,
+      bytesReceived: this.#received.total,
       combine: this.#decode.combine,
       combineChoices: this.#decode.combineChoices,
     };
@@ -401,20 +332,14 @@ export class DcpAttention {
     this.#decode.close();
   }
 
-  /** Runs a check; a step whose keys or values were refused once does not end well any more. */
-  #keepRefusal(check: () => void): void {
-    try {
-      check();
-    } catch (error) {
-      if (error instanceof NonFiniteKeyValue) this.#refusal = error;
-      throw error;
-    }
+  /** A step whose keys or values were refused once does not end well any more. */
+  #keepRefusal(error: unknown): void {
+    if (error instanceof NonFiniteKeyValue) this.#refusal = error;
   }
 
   #leaveStep(): void {
     this.#decode.end();
-    this.#prefillPlan = undefined;
-    this.#prefill?.endStep();
+    this.#prefill?.end();
   }
 
   #open(method: string): void {
@@ -429,7 +354,8 @@ export class DcpAttention {
   }
 
   #notInPrefill(method: string): void {
-    if (this.#prefillPlan !== undefined) throw new StepOrderError(method, "a step begun by beginPrefill takes prefill");
+    if (this.#prefill?.plan !== undefined)
+      throw new StepOrderError(method, "a step begun by beginPrefill takes prefill");
   }
 
   #between(method: string): void {
@@ -438,14 +364,17 @@ export class DcpAttention {
   }
 }
 
-/** Undefined for a DcpAttention without prefill. */
-function openPrefill(options: ResolvedOptions, caches: KvCaches): Prefill | undefined {
+/** What runs the steps: both or, when they do not fit, neither. */
+function openSteps(
+  options: ResolvedOptions,
+  caches: KvCaches,
+): { readonly decode: DecodeAttention; readonly prefill: Prefill | undefined } {
   const { prefillChunk } = options.steps;
-  return prefillChunk === undefined ? undefined : new Prefill(options, caches, prefillChunk);
-}
-
-function bytesReceived({ groups }: ResolvedOptions): number {
-  let sum = 0;
-  for (const group of groups.all) sum += group.counters.bytesReceived;
-  return sum;
+  const decode = new DecodeAttention(options, caches);
+  try {
+    return { decode, prefill: prefillChunk === undefined ? undefined : new Prefill(options, caches, prefillChunk) };
+  } catch (error) {
+    decode.close();
+    throw error;
+  }
 }

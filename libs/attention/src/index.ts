@@ -10,7 +10,8 @@ export { type BlockCopy, BlockManager, type Reservation, type SequenceBlocks } f
 export { type Combine, DEFAULT_COMBINE } from "./combine/combine.ts";
 export type { CombineChoiceMetrics } from "./combine/combine-choice.ts";
 export { type CorrectOptions, dcpCorrectAttnOut } from "./combine/correct-attn-out.ts";
-export { DcpAttention, type DcpAttentionMetrics } from "./dcp-attention.ts";
+export { DcpAttention } from "./dcp-attention.ts";
+export type { DcpAttentionMetrics } from "./dcp-attention-metrics.ts";
 export type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
 export { NonFiniteKeyValue, OutOfBlocks, StepOrderError } from "./errors.ts";
 export { type HeadLayout, type HeadLayoutOptions, headLayout } from "./head-layout.ts";

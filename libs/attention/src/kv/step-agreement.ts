@@ -3,14 +3,14 @@ import type { ProcessGroup } from "@lockstep/dist-groups";
 import { type Allocator, Tensor } from "@lockstep/tensor";
 
 /** Sequences of one rank: their ids, ascending, and how many of their tokens are stored over all ranks. */
-export type SequenceLengths = ReadonlyMap<number, number>;
+type SequenceLengths = ReadonlyMap<number, number>;
 
 /**
  * The sequences that every rank of a group has, each with the shortest length that any of them has; and the largest of the ids
  * that ranks would give the next sequence. Called by every rank.
  * @throws the group's errors
  */
-export function commonLengths(
+function commonLengths(
   group: ProcessGroup,
   own: SequenceLengths,
   next: number,
@@ -33,6 +33,22 @@ export function commonLengths(
     }
   }
   return { lengths: common, next: Math.max(...heads.map(([, id = 0]) => id)) };
+}
+
+/**
+ * The sequences that every rank of every group has, cut to what all of them have stored, and the next id that none of
+ * them has given. Called by every rank.
+ * @throws the groups' errors
+ */
+export function commonSequences(
+  groups: Iterable<ProcessGroup>,
+  own: { readonly lengths: SequenceLengths; readonly next: number },
+  allocator: Allocator,
+  deadlineMs: number | undefined,
+): { lengths: SequenceLengths; next: number } {
+  let { lengths, next } = own;
+  for (const group of groups) ({ lengths, next } = commonLengths(group, lengths, next, allocator, deadlineMs));
+  return { lengths, next };
 }
 
 /** A row of whole numbers of every rank, in rank order. All rows are equally long. */

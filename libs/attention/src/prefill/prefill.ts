@@ -1,10 +1,17 @@
-import { SlotPlan } from "@lockstep/kernels";
+import { type Operand, SlotPlan } from "@lockstep/kernels";
 import { Arena, Tensor } from "@lockstep/tensor";
 import type { AttentionVariant } from "../options/attention-variant.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
+import { expectOperand } from "../arguments/expect-tensor.ts";
+import { withHeapOperands } from "../arguments/operand-memory.ts";
+import { convertLse } from "../combine/lse-base.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
-import { type PlannedChunk, type PrefillPlan, prefillChunks } from "./prefill-plan.ts";
+import type { StepPlan } from "../kv/step-plan.ts";
+import { pcpRows } from "./pcp-rows.ts";
+import { type PlannedChunk, type PrefillPlan, planPrefill, prefillChunks } from "./prefill-plan.ts";
 import { PrefillWorkspace } from "./prefill-workspace.ts";
+
+const NAME = "DcpAttention.prefill";
 
 /**
  * Prefill over a sharded KV cache: every rank attends for its own query heads and its own tokens over the whole context, which
@@ -25,6 +32,7 @@ export class Prefill {
   readonly #partial: { readonly out: Tensor; readonly lse: Tensor };
   readonly #merged: { readonly out: Tensor; readonly lse: Tensor };
   readonly #sum: { readonly out: Tensor; readonly lse: Tensor };
+  #plan: PrefillPlan | undefined;
   /** Chunks of the step under way, by the window they were cut for. */
   readonly #chunks = new Map<number | undefined, readonly PlannedChunk[]>();
 
@@ -60,8 +68,64 @@ export class Prefill {
     }
   }
 
+  /** What the step under way stores and asks; undefined between steps. */
+  get plan(): PrefillPlan | undefined {
+    return this.#plan;
+  }
+
+  /** Most query tokens that a rank brings in a step of so many new tokens of each sequence. */
+  queriesOf(tokens: readonly number[]): number {
+    const { size = 1 } = this.#options.groups.pcp ?? {};
+    const total = tokens.reduce((sum, count) => sum + count, 0);
+    const even = Math.ceil(total / size);
+    // Too many already, and perhaps too many to list.
+    if (even > this.#options.steps.maxQueries) return even;
+    return Math.max(...pcpRows(tokens, size).map(({ length }) => length));
+  }
+
+  /** To be called when a step begins. */
+  begin(step: StepPlan, tokens: readonly number[]): PrefillPlan {
+    const { rank = 0, size = 1 } = this.#options.groups.pcp ?? {};
+    this.#plan = planPrefill(step, tokens, rank, size, this.#options.cache);
+    return this.#plan;
+  }
+
+  /** Throws ArgumentError unless these are what {@link Prefill.forward} takes. */
+  check(query: Operand, key: Operand, value: Operand | undefined, out: Operand, lse: Operand | undefined): void {
+    const { model, cache, groups, exchange } = this.#options;
+    const { headDim, valueDim, kvHeads } = model;
+    const { queryDtype } = exchange;
+    const rows = this.#during().rows.length;
+    const { count } = groups.ownHeads;
+    const stored = cache.hasRowScales ? [] : [cache.dtype];
+    expectOperand(NAME, "query", query, [queryDtype], [rows, count, headDim]);
+    expectOperand(NAME, "key", key, ["f32", "f16", "bf16", ...stored], [rows, kvHeads, headDim]);
+    if (value !== undefined) expectOperand(NAME, "value", value, [key.dtype], [rows, kvHeads, valueDim]);
+    expectOperand(NAME, "out", out, ["f32", queryDtype], [rows, count, valueDim]);
+    if (lse !== undefined) expectOperand(NAME, "lse", lse, ["f32"], [rows, count]);
+  }
+
+  /** Arguments as of {@link DcpAttention.prefill}. */
+  async forward(
+    layer: number,
+    query: Operand,
+    key: Operand,
+    value: Operand | undefined,
+    out: Operand,
+    lse: Operand | undefined,
+  ): Promise<void> {
+    const { backend, heap, exchange } = this.#options;
+    const plan = this.#during();
+    const [inputs, outputs] = [[query, key, value] as const, [out, lse] as const];
+    await withHeapOperands(backend, heap, inputs, outputs, async ([queries, keys, values], [outs, lses]) => {
+      await this.#write(layer, plan, keys, values);
+      await this.#attend(layer, plan, queries, outs, lses);
+      if (lses !== undefined) convertLse(lses, "e", exchange.lseBase, lses);
+    });
+  }
+
   /** Stores this rank's shard of the step's keys and values, which the PCP ranks bring between them. */
-  async write(layer: number, plan: PrefillPlan, key: Tensor, value: Tensor | undefined): Promise<void> {
+  async #write(layer: number, plan: PrefillPlan, key: Tensor, value: Tensor | undefined): Promise<void> {
     const { groups, exchange } = this.#options;
     const caches = this.#caches;
     caches.checkValue(value);
@@ -99,7 +163,7 @@ export class Prefill {
    * @param query [rows, ownHeads, headDim]
    * @param out where it goes [rows, ownHeads, valueDim], any float dtype; `lse` [rows, ownHeads], f32, natural
    */
-  async attend(layer: number, plan: PrefillPlan, query: Tensor, out: Tensor, lse: Tensor | undefined): Promise<void> {
+  async #attend(layer: number, plan: PrefillPlan, query: Tensor, out: Tensor, lse: Tensor | undefined): Promise<void> {
     const { mergeBackend, model, groups } = this.#options;
     const variant = model.variants[layer];
     if (variant === undefined) throw new RangeError(`there is no layer ${layer}`);
@@ -137,15 +201,21 @@ export class Prefill {
   }
 
   /** To be called when a step ends. */
-  endStep(): void {
+  end(): void {
+    this.#plan = undefined;
     for (const chunks of this.#chunks.values()) for (const { plan } of chunks) plan.free();
     this.#chunks.clear();
   }
 
   close(): void {
-    this.endStep();
+    this.end();
     this.#workspace.close();
     this.#scratch.close();
+  }
+
+  #during(): PrefillPlan {
+    if (this.#plan === undefined) throw new RangeError("no prefill is under way");
+    return this.#plan;
   }
 
   /** The chunks that layers of a window go through, planned once for all of them. @throws HeapExhausted */
