@@ -1,27 +1,27 @@
 import type { KvShard, Operand } from "@lockstep/kernels";
 import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
-import { agreeOnOptions } from "./options/agreed-options.ts";
+import { isOnGpu, withHeapOperands } from "./arguments/operand-memory.ts";
 import { type DcpAttentionMetrics, ReceivedBytes } from "./dcp-attention-metrics.ts";
-import type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
-import { type ResolvedOptions, resolveOptions, withGroups } from "./options/resolved-options.ts";
 import { DecodeAttention } from "./decode/decode-attention.ts";
 import { NonFiniteKeyValue, StepOrderError } from "./errors.ts";
 import { KvCaches, type RowScales } from "./kv/kv-caches.ts";
 import { KvSequences } from "./kv/kv-sequences.ts";
-import { isOnGpu, withHeapOperands } from "./arguments/operand-memory.ts";
-import { Prefill } from "./prefill/prefill.ts";
-import type { PrefillPlan } from "./prefill/prefill-plan.ts";
 import { commonSequences } from "./kv/step-agreement.ts";
 import { checkStepItems, type StepItem, type StepPlan } from "./kv/step-plan.ts";
+import { agreeOnOptions } from "./options/agreed-options.ts";
+import type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
+import { type ResolvedOptions, resolveOptions, withGroups } from "./options/resolved-options.ts";
+import { Prefill } from "./prefill/prefill.ts";
+import type { PrefillPlan } from "./prefill/prefill-plan.ts";
 
 /**
  * Attention of one rank over a KV cache sharded by tokens. It owns the rank's shard of every layer (paged blocks, slot
  * mapping, interleave), stores new tokens and runs steps: all-gather of the query, partial attention of all heads over
  * the rank's own tokens, combine by LSE, which leaves the rank its own heads.
  *
- * Queries, keys, values and results lie in the heap, or on the GPU of a webgpu backend. A rank alone, whose operands all lie on its
- * GPU, leaves them there: nothing is downloaded between the layers of a step. With several ranks what lies on a GPU is copied, as
- * they exchange heap tensors.
+ * Queries, keys, values and results lie in the heap, or on the GPU of a webgpu backend. A rank alone, whose operands
+ * all lie on its GPU, leaves them there: nothing is downloaded between the layers of a step. Several ranks exchange
+ * heap tensors, so what lies on a GPU is copied.
  *
  * Every rank of the group makes the same calls in the same order: `beginStep`, then for each layer `forward` (or
  * `write` and `attend`), then `endStep`.
@@ -53,8 +53,8 @@ export class DcpAttention {
 
   /**
    * Allocates the caches. Every rank of the groups calls this together.
-   * @throws ArgumentError for options that do not go together, OptionsDisagree on every rank when they differ between ranks,
-   *   HeapExhausted when they do not fit; the groups' errors when ranks do not come. Nothing stays allocated then
+   * @throws ArgumentError for options that do not go together, OptionsDisagree on every rank when they differ between
+   *   ranks, HeapExhausted when they do not fit, the groups' errors when ranks do not come; nothing stays allocated
    */
   static open(options: DcpAttentionOptions): DcpAttention {
     const resolved = resolveOptions(options);
@@ -81,8 +81,8 @@ export class DcpAttention {
   }
 
   /**
-   * What an element of each row of a layer's keys and values is worth [numBlocks, blockSize, kvHeads, 1], f32; the same for both
-   * with MLA. Empty unless scales are per token.
+   * Scales of each row of a layer's keys and values [numBlocks, blockSize, kvHeads, 1], f32; with MLA both are the
+   * keys'. Empty unless scales are per token.
    */
   rowScales(layer: number): RowScales {
     this.#open("rowScales");
@@ -96,8 +96,9 @@ export class DcpAttention {
   }
 
   /**
-   * A new sequence that begins with the tokens of another: beam search, several answers to one prompt. It shares the blocks of
-   * the other; the first of the two to append to a block that is not full gets a copy of it. Takes no block now.
+   * A new sequence that begins with the tokens of another, as for beam search or several answers to one prompt. It
+   * shares the other's blocks and takes none now; the first of the two to append to a block that is not full gets a
+   * copy of it.
    */
   forkSequence(sequence: number): number {
     this.#between("forkSequence");
@@ -123,7 +124,8 @@ export class DcpAttention {
   }
 
   /**
-   * Reserves the slots of a step's new tokens, copies shared blocks that they go to, and plans what the step's queries see.
+   * Reserves the slots of a step's new tokens, copies shared blocks that they go to, and plans what the step's queries
+   * see.
    * @throws OutOfBlocks, ArgumentError, HeapExhausted: nothing is reserved then
    */
   beginStep(items: readonly StepItem[]): StepPlan {
@@ -144,8 +146,8 @@ export class DcpAttention {
   }
 
   /**
-   * Begins a step whose new tokens all attend, by {@link prefill}: for many tokens at once. With a pcpGroup each rank brings
-   * some of them: `rows` of the plan.
+   * Begins a step whose new tokens all attend, by {@link prefill}: for many tokens at once. With a pcpGroup each rank
+   * brings some of them: `rows` of the plan.
    * @throws as beginStep; StepOrderError unless DcpAttention was opened with a prefillChunk
    */
   beginPrefill(items: readonly { readonly sequence: number; readonly tokens: number }[]): PrefillPlan {
@@ -170,8 +172,8 @@ export class DcpAttention {
 
   /**
    * Stores this rank's share of the step's new keys and values.
-   * @param key keys of all new tokens for all stored KV heads [T, kvHeads, headDim], f32, f16, bf16, or quantised already
-   *   in the kvDtype, by scales that were given
+   * @param key keys of all new tokens for all stored KV heads [T, kvHeads, headDim], f32, f16, bf16, or quantised
+   *   already in the kvDtype, by scales that were given
    * @param value their values [T, kvHeads, valueDim] of key's dtype; left out for MLA
    */
   async write(layer: number, key: Operand, value?: Operand): Promise<void> {
@@ -202,8 +204,8 @@ export class DcpAttention {
 
   /**
    * Attends: query all-gather, partial attention over this rank's tokens, combine.
-   * @param query this rank's heads of the step's query tokens [Tq, h, headDim], of the queryDtype; all heads of the query
-   *   group with queryReplicated
+   * @param query this rank's heads of the step's query tokens [Tq, h, headDim], of the queryDtype; all heads of the
+   *   query group with queryReplicated
    * @param out where their attention goes [Tq, h, valueDim], f32 or the queryDtype (rounded once, at the end)
    * @param lse where their LSE over the whole context goes [Tq, h], f32, in the lseBase; not returned when left out
    */
@@ -230,8 +232,9 @@ export class DcpAttention {
   }
 
   /**
-   * Stores and attends in a step begun by {@link beginPrefill}: this rank's tokens and its own heads, over the whole context,
-   * which is gathered chunk by chunk. Queries are not gathered, so neither gatherDtype nor queryReplicated matters.
+   * Stores and attends in a step begun by {@link beginPrefill}: this rank's tokens and its own heads, over the whole
+   * context, which is gathered chunk by chunk. Queries are not gathered, so neither gatherDtype nor queryReplicated
+   * matters.
    * @param query this rank's heads of its tokens [T, h, headDim], of the queryDtype; T is the plan's rows
    * @param key keys of its tokens for all stored KV heads [T, kvHeads, headDim], f32, f16 or bf16
    * @param value their values [T, kvHeads, valueDim] of key's dtype; undefined for MLA
@@ -261,7 +264,10 @@ export class DcpAttention {
     this.#decode.times.attentionMs += performance.now() - started;
   }
 
-  /** Ends the step. @throws NonFiniteKeyValue when the step brought what an int8 cache cannot store: the step is cancelled */
+  /**
+   * Ends the step.
+   * @throws NonFiniteKeyValue when the step brought what an int8 cache cannot store: the step is cancelled
+   */
   endStep(): void {
     this.#during("endStep");
     const refusal = this.#refusal;
@@ -284,13 +290,15 @@ export class DcpAttention {
 
   /**
    * Goes on with other groups of the same ranks, as after a collective that was aborted (`World.renewGroups`, then
-   * `context.group(name)` anew): the caches and what they hold stay. Every rank calls this together. A step under way is
-   * cancelled; one that ended on some ranks only is forgotten on those, so that a sequence has the tokens of the steps that ended
-   * everywhere; a sequence that was created, or freed, on some ranks only is gone. The metrics of times begin anew.
+   * `context.group(name)` anew). Every rank calls this together. The caches and what they hold stay, but:
+   * - a step under way is cancelled
+   * - a step that ended on some ranks only is forgotten there: a sequence has the tokens of steps that ended everywhere
+   * - a sequence that was created or freed on some ranks only is gone
+   * - times, and what `auto` measured, begin anew
    *
    * @param groups what `open` takes; those left out stay as they are
-   * @throws ArgumentError unless each group has the ranks of the one that it replaces, in the same order; OptionsDisagree,
-   *   HeapExhausted, the new groups' errors: the caches are whole then, and this can be called again
+   * @throws ArgumentError unless each group has the ranks of the one that it replaces, in the same order;
+   *   OptionsDisagree, HeapExhausted, the new groups' errors: the caches are whole then, and this can be called again
    */
   useGroups(groups: Partial<Pick<DcpAttentionOptions, "dcpGroup" | "queryGroup" | "pcpGroup">>): void {
     this.#open("useGroups");

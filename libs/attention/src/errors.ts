@@ -36,9 +36,9 @@ export class StepOrderError extends LockstepError {
 }
 
 /**
- * A step brought a key or value that is NaN or infinite for a KV cache in int8, which has neither. Thrown on every rank that was
- * given it, by `write`, `forward` or `prefill` before that layer stores anything, and again by `endStep`, which then cancels the
- * step: its tokens are forgotten, and nothing stored before is lost.
+ * A step brought a key or value that is NaN or infinite, for a KV cache in int8, which can hold neither. `write`,
+ * `forward` and `prefill` throw it before the layer stores anything, on every rank that was given the value. `endStep`
+ * throws it again and cancels the step: its tokens are forgotten, and nothing stored before is lost.
  */
 export class NonFiniteKeyValue extends LockstepError {
   static {
@@ -55,7 +55,8 @@ export class NonFiniteKeyValue extends LockstepError {
 
   constructor(layer: number, tensor: string, token: number, head: number, value: number) {
     super(
-      `the ${tensor} of new token ${token}, layer ${layer}, KV head ${head}, holds ${value}, which an int8 cache cannot store. ` +
+      `the ${tensor} of new token ${token}, layer ${layer}, KV head ${head}, holds ${value}, ` +
+        "which an int8 cache cannot store. " +
         "Look for damaged weights or an overflow; a cache in another dtype shows it as NaN.",
     );
     this.layer = layer;

@@ -1,13 +1,15 @@
 import { type HeadRange, headRange, type ParallelSizes } from "@lockstep/dist-groups";
-import { expectRecord } from "./arguments/expect-argument.ts";
 import { ArgumentError, describe } from "@lockstep/tensor";
+import { expectRecord } from "./arguments/expect-argument.ts";
 
 /** A model's heads and how they are spread. */
 export interface HeadLayoutOptions {
   readonly sizes: ParallelSizes;
   /**
-   * Where KV heads live. `replicated`: every rank stores its tokens for all KV heads (always so for MLA). `head-sharded`: every
-   * rank stores those that its own query heads read; the ranks of a DCP group must then read the same.
+   * Where KV heads live.
+   * - `replicated`: every rank stores its tokens for all KV heads; always so for MLA
+   * - `head-sharded`: every rank stores the KV heads that its own query heads read, which must be the same ones on all
+   *   ranks of a DCP group
    */
   readonly kv: "head-sharded" | "replicated";
   readonly queryHeads: number;
@@ -29,11 +31,12 @@ export interface HeadLayout {
 const NAME = "headLayout";
 
 /**
- * The heads of a rank. Query heads are split by the chunk rule over query groups, then over each group's ranks, so that 3 ranks
- * serve 8 heads.
+ * The heads of a rank. Query heads are split by the chunk rule over query groups, then over each group's ranks, so that
+ * 3 ranks serve 8 heads.
  * @param rank global rank
- * @throws ArgumentError for query heads that are no multiple of the KV heads, and for head-sharded KV whose heads the ranks of a
- *   DCP group do not share: kvHeads must divide tp and dcp divide tp / kvHeads (or no two TP ranks share a KV cache)
+ * @throws ArgumentError for query heads that are no multiple of the KV heads; for head-sharded KV when ranks of a DCP
+ *   group would read different KV heads: unless no two TP ranks share a KV cache, kvHeads must divide tp, and dcp
+ *   divide tp / kvHeads
  */
 export function headLayout(options: HeadLayoutOptions, rank: number): HeadLayout {
   expectRecord(NAME, "options", options);

@@ -6,20 +6,20 @@ export {
   localLength,
   visibleRange,
 } from "@lockstep/kernels";
-export { type BlockCopy, BlockManager, type Reservation, type SequenceBlocks } from "./kv/block-manager.ts";
 export { type Combine, DEFAULT_COMBINE } from "./combine/combine.ts";
 export type { CombineChoiceMetrics } from "./combine/combine-choice.ts";
 export { type CorrectOptions, dcpCorrectAttnOut } from "./combine/correct-attn-out.ts";
+export { convertLse } from "./combine/lse-base.ts";
+export { dcpReduceOutput, type ReduceOutputArgs } from "./combine/reduce-output.ts";
 export { DcpAttention } from "./dcp-attention.ts";
 export type { DcpAttentionMetrics } from "./dcp-attention-metrics.ts";
-export type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
+export { dcpPrepareQuery, type PrepareQueryOptions } from "./decode/prepare-query.ts";
 export { NonFiniteKeyValue, OutOfBlocks, StepOrderError } from "./errors.ts";
 export { type HeadLayout, type HeadLayoutOptions, headLayout } from "./head-layout.ts";
+export { type BlockCopy, BlockManager, type Reservation, type SequenceBlocks } from "./kv/block-manager.ts";
 export type { RowScales } from "./kv/kv-caches.ts";
 export type { KvScales, KvScaling } from "./kv/kv-scales.ts";
-export { convertLse } from "./combine/lse-base.ts";
+export type { StepItem, StepPlan } from "./kv/step-plan.ts";
+export type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
 export { type Lengths, type PackOptions, packSeq, unpackSeq } from "./pack-seq.ts";
 export type { PrefillPlan } from "./prefill/prefill-plan.ts";
-export { dcpPrepareQuery, type PrepareQueryOptions } from "./decode/prepare-query.ts";
-export { dcpReduceOutput, type ReduceOutputArgs } from "./combine/reduce-output.ts";
-export type { StepItem, StepPlan } from "./kv/step-plan.ts";

@@ -1,6 +1,6 @@
 import { checkLengths, type KernelBackend } from "@lockstep/kernels";
-import { expectBackend } from "./arguments/expect-argument.ts";
 import { type Allocator, ArgumentError, describe, Tensor } from "@lockstep/tensor";
+import { expectBackend } from "./arguments/expect-argument.ts";
 
 /** Options of {@link packSeq} and {@link unpackSeq}. */
 export interface PackOptions {

@@ -129,7 +129,7 @@ describe.each(SITUATIONS.map((situation) => [situation.name, situation] as const
   });
 });
 
-test("the combine that is taken unless another is asked for is a2a, which leaves partial results as they are", async () => {
+test("unless told otherwise it takes a2a, which leaves partial results as they are", async () => {
   await using world = await openWorld<typeof program>({
     size: 3,
     program: new URL("./reduce-output-program.ts", import.meta.url),

@@ -8,7 +8,7 @@ export function isOnGpu(operand: Operand | undefined): operand is GpuTensor {
 }
 
 /**
- * Runs what needs heap tensors over operands that may lie on a GPU: what is read is copied into the heap first, what is written is
+ * Runs what needs heap tensors over operands that may lie on a GPU. Inputs are copied into the heap first, outputs
  * copied back last.
  * @throws HeapExhausted, the backend's errors, and what `run` throws: nothing is copied back then
  */

@@ -26,9 +26,9 @@ export interface SizeClass {
 const TRIALS = 24;
 
 /**
- * Chooses a combine by what it costs here, for each size of step: the first steps of a size run every candidate in turn, on real
- * work, since all give the same bits; then the ranks agree. A trial counts by the rank on which it was shortest: the others
- * waited for it. Every rank makes the same calls, so all try and choose alike.
+ * Chooses a combine by what it costs here, for each size of step. The first steps of a size run every candidate in
+ * turn, on real work, since all give the same bits; then the ranks agree. Of each trial the shortest time of all ranks
+ * counts: the others' includes waiting for a peer. Every rank makes the same calls, so all try and choose alike.
  */
 export class CombineChoice {
   readonly #group: ProcessGroup;

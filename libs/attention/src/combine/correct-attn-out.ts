@@ -1,6 +1,6 @@
 import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
-import { expectBackend, expectRecord } from "../arguments/expect-argument.ts";
 import { type Allocator, ArgumentError, describe, formatShape, Tensor } from "@lockstep/tensor";
+import { expectBackend, expectRecord } from "../arguments/expect-argument.ts";
 
 /** Options of {@link dcpCorrectAttnOut}. */
 export interface CorrectOptions {

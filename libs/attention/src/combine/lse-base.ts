@@ -1,9 +1,9 @@
 import type { LseBase } from "@lockstep/kernels";
-import { ArgumentError, Tensor, describe } from "@lockstep/tensor";
+import { ArgumentError, describe, Tensor } from "@lockstep/tensor";
 
 /**
- * Converts LSEs between bases: ln(x) = log2(x) * ln 2. Everything inside this library is natural (base e); kernels of others
- * (FlashInfer, FlashMLA) return base 2. Infinities and NaN stay what they are.
+ * Converts LSEs between bases: ln(x) = log2(x) * ln 2. Everything inside this library is natural (base e); kernels of
+ * others (FlashInfer, FlashMLA) return base 2. Infinities and NaN stay what they are.
  *
  * @param lse f32, any shape and strides
  * @param from base that `lse` is in

@@ -1,10 +1,10 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
-import { type Allocator, ArgumentError, Tensor, describe } from "@lockstep/tensor";
-import { type Combine, COMBINES, DEFAULT_COMBINE, OUTPUT_DTYPES } from "./combine.ts";
-import { COMBINE_WAYS } from "./combine-table.ts";
+import { type Allocator, ArgumentError, describe, Tensor } from "@lockstep/tensor";
 import { expectBackend, expectGroup, expectRecord } from "../arguments/expect-argument.ts";
 import { expectTensor } from "../arguments/expect-tensor.ts";
+import { COMBINES, type Combine, DEFAULT_COMBINE, OUTPUT_DTYPES } from "./combine.ts";
+import { COMBINE_WAYS } from "./combine-table.ts";
 
 /** Arguments of {@link dcpReduceOutput}. */
 export interface ReduceOutputArgs {
@@ -14,7 +14,7 @@ export interface ReduceOutputArgs {
   readonly dcpGroup: ProcessGroup;
   /** Ranks whose query heads `partialOut` holds, in rank order. Default: `dcpGroup`. */
   readonly queryGroup?: ProcessGroup;
-  /** This rank's partial output for all H heads of the query group [B, H, D], f32, f16 or bf16. Overwritten by ag-rs. */
+  /** This rank's partial output for all heads of the query group [B, H, D], f32, f16 or bf16. Overwritten by ag-rs. */
   readonly partialOut: Tensor;
   /** Its LSE [B, H], f32. */
   readonly partialLse: Tensor;
@@ -39,8 +39,8 @@ export interface ReduceOutputArgs {
  * Combines the partial outputs of a DCP group by their LSE and leaves this rank its own query heads: chunk
  * `queryGroup.rank` of the H heads. Called by every rank of `dcpGroup`.
  *
- * See {@link Combine} for the ways to do it. The groups decide whether heads are scattered (ag-rs: reduce-scatter when the DCP
- * group and the query group are the same ranks in the same order, else an all-reduce and this rank's slice).
+ * See {@link Combine} for the ways to do it. ag-rs ends with a reduce-scatter when the DCP group and the query group
+ * are the same ranks in the same order, else with an all-reduce, of which this rank takes its slice.
  *
  * @returns what it wrote: the output [B, h, D] and, with `returnLse`, the LSE [B, h] in the base it came in
  * @throws ArgumentError for shapes that disagree; the groups' errors (CollectiveTimeout, GroupAborted, ...)

@@ -1,18 +1,19 @@
 import type { Completion, Operand } from "@lockstep/kernels";
+import type { StepPlan } from "../kv/step-plan.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
 import type { LocalAttention } from "./local-attention.ts";
-import type { StepPlan } from "../kv/step-plan.ts";
 
 /**
- * Attention of a rank that is alone, from a query on its GPU to results there: nothing leaves it between layers. Scratch memory
- * on the GPU is allocated when it is needed first.
+ * Attention of a rank that is alone, from a query on its GPU to results there: nothing leaves it between layers.
+ * Scratch memory on the GPU is allocated when it is needed first.
  */
 export class DeviceResults {
   /** True when results may stay where they were computed: no other rank, the host or another base needs them. */
   readonly canKeep: boolean;
   readonly #options: ResolvedOptions;
-  /** LSEs that nobody asked for [rows, queryHeads], and outputs before they are rounded [rows, queryHeads, valueDim]. */
+  /** LSEs that nobody asked for [rows, queryHeads]. */
   #lse: Operand | undefined;
+  /** Outputs before they are rounded [rows, queryHeads, valueDim]. */
   #unrounded: Operand | undefined;
 
   constructor(options: ResolvedOptions) {

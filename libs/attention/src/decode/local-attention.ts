@@ -1,13 +1,13 @@
 import type { AttentionOperands, AttentionPlan, Completion, Operand } from "@lockstep/kernels";
-import type { ResolvedOptions } from "../options/resolved-options.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { StepPlan } from "../kv/step-plan.ts";
+import type { ResolvedOptions } from "../options/resolved-options.ts";
 
 type LayerArgs = Omit<AttentionOperands, "query" | "out" | "lse">;
 
 /**
- * Attention of all query heads over this rank's own tokens, into the heap: what is combined with the other ranks'. Outputs in 16
- * bits are rounded where they were computed, once, so that half as many bytes leave a GPU.
+ * Attention of all query heads over this rank's own tokens: the partial results that ranks combine. Outputs in 16 bits
+ * are rounded once, where they were computed, so that half as many bytes leave a GPU.
  */
 export class LocalAttention {
   readonly #options: ResolvedOptions;
@@ -62,7 +62,11 @@ export class LocalAttention {
     this.#plans.clear();
   }
 
-  /** Writes `out` [T, queryHeads, valueDim], f32 or the options' partialDtype, and `lse` [T, queryHeads], f32, natural. */
+  /**
+   * Attends for the step's query tokens.
+   * @param out where it goes [T, queryHeads, valueDim], f32 or the partialDtype
+   * @param lse where the natural LSE goes [T, queryHeads], f32
+   */
   attend(layer: number, { queries }: StepPlan, query: Operand, out: Operand, lse: Operand): Completion {
     const { backend, model } = this.#options;
     const layerArgs = this.#layerArgs[layer] ?? this.#argsOf(layer);

@@ -1,6 +1,6 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
-import { expectGroup, expectRecord } from "../arguments/expect-argument.ts";
 import { type Allocator, ArgumentError, describe, formatShape, Tensor } from "@lockstep/tensor";
+import { expectGroup, expectRecord } from "../arguments/expect-argument.ts";
 
 /** Options of {@link dcpPrepareQuery}. */
 export interface PrepareQueryOptions {

@@ -30,9 +30,9 @@ export function queryGatherBytes(options: QueryGatherOptions): number {
 }
 
 /**
- * Brings the queries of all heads of a query group to every rank. In f8e4m3 a query takes a quarter of the bytes of f32: x is
- * stored as x / scale, and the scale is to be part of the factor on q.k ({@link QueryGather.scoreFactor}). Queries are rounded
- * whether or not there is anything to gather, so that results do not depend on the number of ranks.
+ * Brings the queries of all heads of a query group to every rank. In f8e4m3 a query takes a quarter of the bytes of
+ * f32: x is stored as x / scale, so scores must be multiplied by {@link QueryGather.scoreFactor}. Queries are rounded
+ * even if there is nothing to gather, so that results do not depend on the number of ranks.
  */
 export class QueryGather {
   readonly #options: QueryGatherOptions;

@@ -1,5 +1,5 @@
 import type { Allocator, Tensor } from "@lockstep/tensor";
-import { type Combine, COMBINES, DEFAULT_COMBINE } from "../combine/combine.ts";
+import { COMBINES, type Combine, DEFAULT_COMBINE } from "../combine/combine.ts";
 import { CombineChoice, type CombineChoiceMetrics, type SizeClass } from "../combine/combine-choice.ts";
 import { COMBINE_WAYS } from "../combine/combine-table.ts";
 import type { CombineSetup, PlacedCombine } from "../combine/combine-way.ts";

@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
 import { ArgumentError } from "@lockstep/tensor";
 import fc from "fast-check";
-import { BlockManager } from "./block-manager.ts";
 import { OutOfBlocks } from "../errors.ts";
+import { BlockManager } from "./block-manager.ts";
 
 test("blocks are handed out lowest first and only when a sequence grows past its last one", () => {
   const manager = new BlockManager(4, 8);
@@ -95,8 +95,8 @@ test("a copy that finds no free block is refused before anything changed", () =>
 });
 
 /**
- * A model of copy-on-write: every sequence's tokens, written through its blocks as a cache would be. Whatever is done to the
- * others, a sequence must read its own tokens.
+ * A model of copy-on-write: every sequence's tokens, written through its blocks as a cache would be. Whatever is done
+ * to the others, a sequence must read its own tokens.
  */
 test("every sequence reads its own tokens, no block is lost, and all come back", () => {
   const action = fc.record({ kind: fc.nat(4), sequence: fc.nat(4), tokens: fc.nat(11) });

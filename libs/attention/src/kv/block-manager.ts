@@ -33,8 +33,8 @@ interface Sequence {
  * the same block tables: block i of a sequence covers `virtualBlockSize` global positions, of which each rank stores
  * its share. Blocks are handed out lowest first, so runs repeat exactly.
  *
- * A forked sequence shares the blocks of the one it was forked from. Full blocks stay shared for good; a shared last block that
- * is not full is copied by the first sequence that appends to it (copy-on-write).
+ * A forked sequence shares the blocks of the one it was forked from. Full blocks stay shared for good; a shared last
+ * block that is not full is copied by the first sequence that appends to it (copy-on-write).
  */
 export class BlockManager {
   readonly totalBlocks: number;
@@ -135,8 +135,8 @@ export class BlockManager {
   }
 
   /**
-   * Sequences that are about to write to a block that others hold. Of the sequences of one step that share a block, the last
-   * keeps it if nobody else holds it: by then the others have their copies.
+   * Sequences that need a copy of their last block, because they are about to write to it and others hold it. When all
+   * who hold a block write to it in one step, the last of them keeps it: by then the others have their copies.
    */
   #sharedLastBlocks(wanted: readonly { readonly found: Sequence; readonly tokens: number }[]): Set<Sequence> {
     const copied = new Set<Sequence>();

@@ -1,8 +1,8 @@
 import type { Completion, KernelBackend, Operand, SlotPlan } from "@lockstep/kernels";
+import { ArgumentError, type DType, describe, Tensor } from "@lockstep/tensor";
+import type { BlockCopy } from "./block-manager.ts";
 import { expectFiniteRows } from "./finite-rows.ts";
 import type { LayerScales } from "./kv-scales.ts";
-import { ArgumentError, type DType, Tensor, describe } from "@lockstep/tensor";
-import type { BlockCopy } from "./block-manager.ts";
 
 /** What the caches of a rank are made for. */
 export interface KvCacheShape {
@@ -22,17 +22,19 @@ export interface KvCacheShape {
   readonly scales: readonly LayerScales[];
 }
 
-/** Scales of rows as the kernels take them: none, those of keys (which are those of the values too, for MLA), or of both. */
+/** Scales of rows, as the kernels take them: both or neither. With MLA both are the keys' scales. */
 export interface RowScales {
   readonly keyScaleCache?: Operand;
   readonly valueScaleCache?: Operand;
 }
 
 /**
- * The paged KV caches of one rank, one pair of buffers for each layer, on the backend that attends: keys
- * [numBlocks, blockSize, kvHeads, headDim] and values [numBlocks, blockSize, kvHeads, valueDim]. For MLA (multi-head latent
- * attention) the values are a view of the keys' first columns and take no memory. Quantised caches whose tokens have scales of their
- * own have these beside them, in f32: [numBlocks, blockSize, kvHeads, 1] for the keys and, but for MLA, for the values.
+ * The paged KV caches of one rank, on the backend that attends. Each layer has two:
+ * - keys [numBlocks, blockSize, kvHeads, headDim]
+ * - values [numBlocks, blockSize, kvHeads, valueDim]; with MLA (multi-head latent attention) a view of the keys' first
+ *   columns, which takes no memory
+ *
+ * A quantised cache whose tokens have scales of their own keeps them beside it [numBlocks, blockSize, kvHeads, 1], f32.
  */
 export class KvCaches {
   readonly #shape: KvCacheShape;
@@ -99,7 +101,7 @@ export class KvCaches {
     return keyScaleCache === undefined || valueScaleCache === undefined ? {} : { keyScaleCache, valueScaleCache };
   }
 
-  /** Throws NonFiniteKeyValue when rows hold what an int8 cache has no pattern for. Every rank that looks at them throws. */
+  /** Throws NonFiniteKeyValue when the cache is int8 and rows hold a NaN or an infinity. */
   checkFinite(layer: number, key: Operand, value: Operand | undefined): void {
     if (this.#shape.dtype !== "i8") return;
     for (const [name, rows] of [
@@ -154,8 +156,8 @@ export class KvCaches {
   }
 
   /**
-   * Copies whole blocks in the caches of every layer, where they lie. Returns a promise when that has not completed yet; later
-   * ops of the same backend see the copies all the same.
+   * Copies whole blocks in the caches of every layer, where they lie. A promise, when there is one, resolves when that
+   * has completed; ops given to the same backend later see the copies without waiting for it.
    */
   copyBlocks(copies: readonly BlockCopy[]): Promise<void> | undefined {
     const pending: Promise<void>[] = [];

@@ -2,8 +2,9 @@ import { isQuantised, type KvScale } from "@lockstep/kernels";
 import { ArgumentError, type DType, describe } from "@lockstep/tensor";
 
 /**
- * What an element of a quantised KV cache is worth, known beforehand: a stored x stands for x times the scale. A number serves all
- * KV heads of this rank; a list has one for each. A good scale is the largest magnitude of the head divided by 448 (f8e4m3) or 127 (i8).
+ * Scales of a quantised KV cache that are known beforehand: a stored x stands for x times the scale. A number serves
+ * all KV heads of this rank; a list has one for each. A good scale is the largest magnitude of the head divided by 448
+ * (f8e4m3) or 127 (i8).
  */
 export interface KvScales {
   readonly key: number | readonly number[];
@@ -12,8 +13,8 @@ export interface KvScales {
 }
 
 /**
- * Where the scales of a quantised cache come from: every token and KV head has its own, found when it is stored, or they are given
- * for all layers or for each.
+ * Where the scales of a quantised cache come from. "per-token": every token and KV head has its own, found when it is
+ * stored. Otherwise they are given, for all layers or for each.
  */
 export type KvScaling = "per-token" | KvScales | readonly KvScales[];
 
@@ -48,7 +49,10 @@ function isList(given: KvScaling | undefined): given is readonly KvScales[] {
   return Array.isArray(given);
 }
 
-/** Throws ArgumentError unless scales, if given, are for a quantised dtype, for every layer, positive, one or one per KV head. */
+/**
+ * Throws ArgumentError for scales that a cache cannot use. Only a quantised cache takes them: for all layers or for
+ * each, one or one for each KV head, all positive.
+ */
 export function checkKvScales(
   operation: string,
   given: KvScaling | undefined,

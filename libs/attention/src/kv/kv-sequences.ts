@@ -48,7 +48,10 @@ export class KvSequences {
     return new Map([...this.#live].sort((a, b) => a - b).map((sequence) => [sequence, this.length(sequence)]));
   }
 
-  /** Cuts sequences to these lengths, frees those without one, and hands out ids from `next` on. Takes no step under way. */
+  /**
+   * Cuts sequences to these lengths, frees those without one, and hands out ids from `next` on. To be called between
+   * steps.
+   */
   keep(lengths: ReadonlyMap<number, number>, next: number): void {
     for (const sequence of [...this.#live]) {
       const length = lengths.get(sequence);

@@ -6,8 +6,8 @@ import { type Allocator, Tensor } from "@lockstep/tensor";
 type SequenceLengths = ReadonlyMap<number, number>;
 
 /**
- * The sequences that every rank of a group has, each with the shortest length that any of them has; and the largest of the ids
- * that ranks would give the next sequence. Called by every rank.
+ * The sequences that every rank of a group has, each with the shortest length that a rank has of it; and the largest id
+ * that a rank would give its next sequence. Called by every rank.
  * @throws the group's errors
  */
 function commonLengths(

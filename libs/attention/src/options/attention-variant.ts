@@ -1,5 +1,5 @@
 import { checkScoreFactor, checkSink, checkSoftcap } from "@lockstep/kernels";
-import { ArgumentError, type Tensor, describe } from "@lockstep/tensor";
+import { ArgumentError, describe, type Tensor } from "@lockstep/tensor";
 
 /** What kernels take for a window, in positions. */
 const LARGEST_WINDOW = 2 ** 31 - 1;

@@ -1,5 +1,5 @@
 import { checkKvShard, checkScoreFactor, KV_DTYPES } from "@lockstep/kernels";
-import { ArgumentError, describe, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
+import { ArgumentError, type DType, describe, SharedHeap, Tensor } from "@lockstep/tensor";
 import { expectBackend, expectGroup, expectRecord } from "../arguments/expect-argument.ts";
 import { COMBINES } from "../combine/combine.ts";
 import { checkKvScales, layerScales } from "../kv/kv-scales.ts";

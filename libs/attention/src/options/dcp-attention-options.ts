@@ -29,8 +29,8 @@ export interface DcpAttentionOptions {
   /** Size of a value row (Dv). Default: headDim. */
   readonly valueDim?: number;
   /**
-   * Multi-head latent attention with absorbed queries: one latent KV head, whose first valueDim columns are the values; no
-   * second copy is stored, and steps bring no values. Default false.
+   * Multi-head latent attention with absorbed queries: one latent KV head, whose first valueDim columns are the values;
+   * no second copy is stored, and steps bring no values. Default false.
    */
   readonly mla?: boolean;
   /** Which query heads share a KV head, when the query group holds only some of the stored KV heads' query heads. */
@@ -38,8 +38,8 @@ export interface DcpAttentionOptions {
   /** Dtype of the stored keys and values: f32, f16, bf16, or quantised f8e4m3 or i8. */
   readonly kvDtype: DType;
   /**
-   * Scales of a quantised cache (f8e4m3, i8): one for every token and KV head, found when it is stored and kept beside it in f32, or
-   * given, for all layers or for each. Left out for other caches. Default "per-token".
+   * Scales of a quantised cache (f8e4m3, i8). "per-token": one for every token and KV head, found when it is stored and
+   * kept beside it in f32. Or given, for all layers or for each. Left out for other caches. Default "per-token".
    */
   readonly kvScales?: KvScaling;
   /** Dtype in which queries come: f32, f16 or bf16. Default "f32". */
@@ -49,8 +49,8 @@ export interface DcpAttentionOptions {
   /** What queries are divided by before they are rounded to f8e4m3, so that they lie within +-448. Default 1. */
   readonly queryScale?: number;
   /**
-   * Dtype in which ranks exchange their partial outputs; LSEs stay f32. f16 and bf16 halve what leaves a GPU and what peers read,
-   * and round each partial output once; they go with the combine a2a. Default "f32".
+   * Dtype in which ranks exchange their partial outputs; LSEs stay f32. f16 and bf16 halve what leaves a GPU and what
+   * peers read, and round each partial output once. They go with the combines a2a and auto. Default "f32".
    */
   readonly partialDtype?: DType;
   /** Every rank brings the queries of all heads of the query group, and nothing is gathered. Default false. */
@@ -61,35 +61,40 @@ export interface DcpAttentionOptions {
   readonly interleave?: number;
   /** Blocks on this rank, shared by all layers' tables: blockSize * dcpGroup.size tokens each. */
   readonly numBlocks: number;
-  /** `auto` times every way in the first steps of each size and keeps the fastest: see `metrics.combineChoices`. Default "auto". */
+  /**
+   * `auto` times every combine in the first steps of each size and keeps the fastest: see `metrics.combineChoices`.
+   * Default "auto", which begins with {@link DEFAULT_COMBINE}.
+   */
   readonly combine?: Combine | "auto";
   /** Factor on q.k. Default 1 / sqrt(headDim). */
   readonly scale?: number;
   /** Scores become softcap * tanh(score / softcap). Default: none. */
   readonly softcap?: number;
-  /** A query at position p sees positions (p - window, p]: one for all layers, or one for each (null: all positions). */
+  /** A query at position p sees positions (p - window, p]: one for all layers, or one for each (null: all of them). */
   readonly window?: number | readonly (number | null)[];
   /**
-   * Attention sinks [layers, queryHeads], f32: logits that join the denominator, once for the whole context. The same on every
-   * rank, read at every step. Default: none.
+   * Attention sinks [layers, queryHeads], f32: logits that join the denominator, once for the whole context. The same
+   * on every rank, read at every step. Default: none.
    */
   readonly sinks?: Tensor;
   /** Base of the LSE that {@link DcpAttention.attend} returns. Default "e". */
   readonly lseBase?: LseBase;
   /**
-   * Told, in every {@link DcpAttention.attend}, the LSE of this rank's partial attention before it is combined: [Tq, queryHeads] of
-   * the query group, f32, natural, -inf where this rank holds nothing that the query sees. exp(partial - lse), with the LSE that
-   * attend returns, is this rank's share of the result. To be read within the call. Default: nobody is told.
+   * Called in every {@link DcpAttention.attend} with the LSE of this rank's partial attention before it is combined
+   * [Tq, queryHeads], f32, natural, -inf where this rank holds nothing that the query sees. With the `lse` of attend,
+   * exp(partialLse - lse) is this rank's share of the result. To be read within the call. Default: nobody is told.
    */
   readonly onPartialLse?: (layer: number, partialLse: Tensor) => void;
   /** Most query tokens of one step on this rank. Default 256. */
   readonly maxStepQueries?: number;
   /**
-   * Opens {@link DcpAttention.beginPrefill}: how many tokens of the context, over all shards, are gathered into a workspace at a
-   * time (rounded up to whole blocks). Larger chunks take more memory and fewer exchanges. Default: no prefill.
+   * Tokens of the context, over all shards, that {@link DcpAttention.prefill} gathers into a workspace at a time,
+   * rounded up to whole blocks. Larger chunks take more memory and fewer exchanges. Default: no prefill.
    */
   readonly prefillChunk?: number;
-  /** Ranks that split the new tokens of a prefill step (prefill context parallelism). Default: this rank brings all of them. */
+  /**
+   * Ranks that split the new tokens of a prefill step (prefill context parallelism). Default: this rank brings all.
+   */
   readonly pcpGroup?: ProcessGroup;
   /** Deadline of every collective. Default: the group's. */
   readonly deadlineMs?: number;

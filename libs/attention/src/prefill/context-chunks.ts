@@ -14,9 +14,9 @@ export interface ContextRange {
 }
 
 /**
- * Cuts the contexts of a step into chunks that each fit a workspace of `blocks` blocks of `blockSize` tokens, sequence after
- * sequence; every segment begins at a block. The number of chunks follows the tokens there are, not the longest sequence. It
- * depends on global lengths alone, so every rank cuts alike, whatever it holds.
+ * Cuts the contexts of a step into chunks that each fit a workspace of `blocks` blocks of `blockSize` tokens, sequence
+ * after sequence; every segment begins at a block. The number of chunks follows the tokens there are, not the longest
+ * sequence. It depends on global lengths alone, so every rank cuts alike, whatever it holds.
  */
 export function contextChunks(
   ranges: readonly ContextRange[],

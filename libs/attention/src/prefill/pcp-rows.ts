@@ -1,8 +1,9 @@
 import { chunkStart } from "@lockstep/dist-groups";
 
 /**
- * Which new tokens of a prefill step each rank of a PCP group of `size` ranks computes. A sequence's tokens are cut into
- * 2 * size chunks; rank r takes chunk r and the r-th from the end, so that causal attention costs every rank about the same.
+ * Which new tokens of a prefill step each rank of a PCP group of `size` ranks computes. A sequence's tokens are cut
+ * into 2 * size chunks; rank r takes chunk r and the r-th from the end, so that causal attention costs every rank about
+ * the same.
  *
  * @param tokens new tokens of each sequence of the step
  * @returns for each rank the indexes of its tokens within the step (sequences one after another), ascending

@@ -8,9 +8,9 @@ import {
   SlotPlan,
 } from "@lockstep/kernels";
 import { type Allocator, Tensor } from "@lockstep/tensor";
+import type { StepPlan } from "../kv/step-plan.ts";
 import { type ContextRange, type ContextSegment, contextChunks } from "./context-chunks.ts";
 import { pcpRows } from "./pcp-rows.ts";
-import type { StepPlan } from "../kv/step-plan.ts";
 
 /** What a prefill step stores and asks on this rank; the same on every layer. */
 export interface PrefillPlan {
@@ -70,7 +70,7 @@ export interface PrefillChunk {
   readonly segments: readonly KvSegment[];
 }
 
-/** A chunk with its checks done once for all layers: what this rank's tokens see of it, and where the rows of each shard go. */
+/** A chunk, checked once for all layers: what this rank's tokens see of it, and where the rows of each shard go. */
 export interface PlannedChunk extends PrefillChunk {
   readonly plan: AttentionPlan;
   readonly slotPlans: readonly SlotPlan[];

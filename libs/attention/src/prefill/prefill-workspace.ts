@@ -10,16 +10,19 @@ interface Pair<T> {
   readonly value: T | undefined;
 }
 
-/** What travels together, elements or the scales of rows: where it is stored, what this rank adds to a chunk, the whole chunk. */
+/** Elements, or scales of rows: both travel alike. */
 interface Part {
+  /** Where a layer keeps them. */
   readonly stored: (layer: number) => Pair<Operand>;
+  /** What this rank adds to a chunk. */
   readonly own: Pair<Tensor>;
+  /** The whole chunk. */
   readonly chunk: Pair<Operand>;
 }
 
 /**
- * Where a prefill step gathers a chunk of its contexts: keys, values and, if they have some, the scales of their rows, wherever
- * they are stored, in the order of their positions.
+ * Where a prefill step gathers a chunk of its contexts from all ranks: keys, values and, if they have some, the scales
+ * of their rows, in the order of their positions.
  */
 export class PrefillWorkspace {
   readonly #options: ResolvedOptions;
@@ -51,7 +54,7 @@ export class PrefillWorkspace {
     return rowsOfShard(options, blocks) * kvHeads * columns * 4 + 1024;
   }
 
-  /** Fills the workspace with a chunk. Every rank of the KV group calls it for every chunk, whether or not it attends to it. */
+  /** Fills the workspace with a chunk. Every rank of the DCP group calls it for every chunk, seen there or not. */
   async gather(layer: number, { ownSlots, workspaceSlots, slotPlans }: PlannedChunk): Promise<void> {
     const { backend, groups, exchange } = this.#options;
     const { deadlineMs } = exchange;
@@ -133,7 +136,10 @@ export class PrefillWorkspace {
   }
 }
 
-/** Most rows of a chunk that one shard holds: a segment adds at most an interleave to its even share, and begins at a block. */
+/**
+ * Most rows of a chunk that one shard holds: its even share, and at most an interleave more for each segment. There are
+ * at most as many segments as blocks.
+ */
 function rowsOfShard({ cache, groups }: ResolvedOptions, blocks: number): number {
   const { shard } = groups;
   const tokens = blocks * cache.blockSize;

@@ -1,12 +1,12 @@
 import { type Operand, SlotPlan } from "@lockstep/kernels";
 import { Arena, Tensor } from "@lockstep/tensor";
-import type { AttentionVariant } from "../options/attention-variant.ts";
-import type { ResolvedOptions } from "../options/resolved-options.ts";
 import { expectOperand } from "../arguments/expect-tensor.ts";
 import { withHeapOperands } from "../arguments/operand-memory.ts";
 import { convertLse } from "../combine/lse-base.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { StepPlan } from "../kv/step-plan.ts";
+import type { AttentionVariant } from "../options/attention-variant.ts";
+import type { ResolvedOptions } from "../options/resolved-options.ts";
 import { pcpRows } from "./pcp-rows.ts";
 import { type PlannedChunk, type PrefillPlan, planPrefill, prefillChunks } from "./prefill-plan.ts";
 import { PrefillWorkspace } from "./prefill-workspace.ts";
@@ -14,12 +14,13 @@ import { PrefillWorkspace } from "./prefill-workspace.ts";
 const NAME = "DcpAttention.prefill";
 
 /**
- * Prefill over a sharded KV cache: every rank attends for its own query heads and its own tokens over the whole context, which
- * comes to it chunk by chunk. A chunk's keys and values, wherever they are stored, are gathered into a workspace of bounded
- * size and put in the order of their positions; each chunk's attention is merged with what came before by LSE.
+ * Prefill over a sharded KV cache: every rank attends for its own query heads and its own tokens over the whole
+ * context, which comes to it chunk by chunk. A chunk's keys and values, wherever they are stored, are gathered into a
+ * workspace of bounded size and put in the order of their positions; each chunk's attention is merged with what came
+ * before by LSE.
  *
- * With many query tokens this moves less than gathering queries and combining outputs: KV rows of a context, once for each
- * rank, instead of queries and f32 outputs of all heads for every token.
+ * With many query tokens this moves less than gathering queries and combining outputs: KV rows of a context, once for
+ * each rank, instead of queries and f32 outputs of all heads for every token.
  */
 export class Prefill {
   readonly #options: ResolvedOptions;
