@@ -79,7 +79,7 @@ function correct(dtype: DType): OpBench {
       const result = Tensor.empty(arena, dtype, out.shape);
       const lse = Tensor.empty(arena, "f32", [batch, heads]);
       return {
-        run: (backend) => void backend.correctAttnOut({ out, lses, rank: 1, correctedOut: result, lse }),
+        run: (backend) => void backend.correctAttnOut({ partialOut: out, lses, rank: 1, out: result, lse }),
         result,
       };
     },

@@ -28,7 +28,7 @@ export function correctRow(n: number, b: number, h: number, d: number, dtype: Fl
       return {
         run: (call) => {
           const { out, lses, corrected } = at(sets, call);
-          return bench.backend.correctAttnOut({ out, lses, rank, correctedOut: corrected, lse });
+          return bench.backend.correctAttnOut({ partialOut: out, lses, rank, out: corrected, lse });
         },
         outputs: [at(sets, 0).corrected, lse],
         error: async () => {

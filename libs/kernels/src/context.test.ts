@@ -40,7 +40,7 @@ for (const name of ["wasm", "webgpu"] as const) {
     const run = async (dtype: "f32" | "f16", dim: number, value: number): Promise<Float64Array> => {
       const out = Tensor.empty(heap, dtype, [1, 1, dim]).fill(value);
       const lses = Tensor.zeros(heap, "f32", [2, 1, 1]);
-      await backend.correctAttnOut({ out, lses, rank: 0, correctedOut: out, lse: Tensor.empty(heap, "f32", [1, 1]) });
+      await backend.correctAttnOut({ partialOut: out, lses, rank: 0, out, lse: Tensor.empty(heap, "f32", [1, 1]) });
       return out.toNumbers();
     };
     expect([...(await run("f32", 3, 4))]).toEqual([2, 2, 2]);

@@ -209,8 +209,8 @@ for (const backend of backends) {
         const outs = [empty(0, 2, 4), empty(0, 2, 4)];
         const lses = [empty(0, 2), empty(0, 2)];
         await done(backend.mergeAttnStates({ outs, lses, out: empty(0, 2, 4), lse: empty(0, 2) }));
-        const correct = { out: empty(0, 2, 4), lses: empty(2, 0, 2), rank: 0 };
-        await done(backend.correctAttnOut({ ...correct, correctedOut: empty(0, 2, 4), lse: empty(0, 2) }));
+        const correct = { partialOut: empty(0, 2, 4), lses: empty(2, 0, 2), rank: 0 };
+        await done(backend.correctAttnOut({ ...correct, out: empty(0, 2, 4), lse: empty(0, 2) }));
         const cache = Tensor.zeros(heap, "f32", [1, 4, 2, 4]);
         await done(backend.gatherKvCache({ cache, slots: [], rows: empty(0, 2, 4) }));
         const written = { key: empty(0, 2, 4), value: empty(0, 2, 4), slotMapping: [] };

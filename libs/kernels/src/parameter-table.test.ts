@@ -51,17 +51,22 @@ describe("combine: each situation over 1 to 8 ranks, in both bases", () => {
             const values = new Random(ranks).normals(rows * dim);
             for (let rank = 0; rank < ranks; rank++) {
               const isEmpty = !Number.isFinite(lses.at(rank, 0, 0));
-              const out = Tensor.from(arena, dtype, [batch, heads, dim], isEmpty ? values.map(() => nan) : values);
+              const partialOut = Tensor.from(
+                arena,
+                dtype,
+                [batch, heads, dim],
+                isEmpty ? values.map(() => nan) : values,
+              );
               const [got, wanted] = [0, 1].map(() => ({
-                correctedOut: Tensor.empty(arena, dtype, [batch, heads, dim]).fill(nan),
+                out: Tensor.empty(arena, dtype, [batch, heads, dim]).fill(nan),
                 lse: Tensor.empty(arena, "f32", [batch, heads]).fill(nan),
               }));
               if (got === undefined || wanted === undefined) return;
-              await wasm.correctAttnOut({ out, lses, rank, base, ...got });
-              correctAttnOutReference({ out, lses, rank, base, ...wanted });
+              await wasm.correctAttnOut({ partialOut, lses, rank, base, ...got });
+              correctAttnOutReference({ partialOut, lses, rank, base, ...wanted });
               expectClose("lse", got.lse, wanted.lse, LSE_TOLERANCE);
-              expectClose("out", got.correctedOut, wanted.correctedOut, LSE_TOLERANCE);
-              if (isEmpty) expect(got.correctedOut.toNumbers().every((value) => value === 0)).toBe(true);
+              expectClose("out", got.out, wanted.out, LSE_TOLERANCE);
+              if (isEmpty) expect(got.out.toNumbers().every((value) => value === 0)).toBe(true);
             }
           });
         }
@@ -74,16 +79,16 @@ test.each([32, 64, 128, 192, 576])("head dim %d, B4 H8 N2, both bases", async (d
   for (const base of ["e", "2"] as const) {
     await withArena(1 << 20, async (arena) => {
       const random = new Random(dim);
-      const out = Tensor.from(arena, "f32", [4, 8, dim], random.normals(32 * dim));
+      const partialOut = Tensor.from(arena, "f32", [4, 8, dim], random.normals(32 * dim));
       const lses = Tensor.from(arena, "f32", [2, 4, 8], random.normals(64));
       const make = () => ({
-        correctedOut: Tensor.empty(arena, "f32", [4, 8, dim]),
+        out: Tensor.empty(arena, "f32", [4, 8, dim]),
         lse: Tensor.empty(arena, "f32", [4, 8]),
       });
       const [got, wanted] = [make(), make()];
-      await wasm.correctAttnOut({ out, lses, rank: 1, base, ...got });
-      correctAttnOutReference({ out, lses, rank: 1, base, ...wanted });
-      expectClose("out", got.correctedOut, wanted.correctedOut, LSE_TOLERANCE);
+      await wasm.correctAttnOut({ partialOut, lses, rank: 1, base, ...got });
+      correctAttnOutReference({ partialOut, lses, rank: 1, base, ...wanted });
+      expectClose("out", got.out, wanted.out, LSE_TOLERANCE);
       expectClose("lse", got.lse, wanted.lse, LSE_TOLERANCE);
     });
   }

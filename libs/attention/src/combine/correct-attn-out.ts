@@ -56,7 +56,7 @@ export async function dcpCorrectAttnOut(
   const lse = options.lse ?? Tensor.empty(options.allocator ?? partialOut.heap, "f32", [batch, heads]);
   try {
     const { base = "e", nonFinite = "original" } = options;
-    await backend.correctAttnOut({ out: partial, lses: gathered, rank, base, nonFinite, correctedOut: out, lse });
+    await backend.correctAttnOut({ partialOut: partial, lses: gathered, rank, base, nonFinite, out, lse });
   } catch (error) {
     if (options.lse === undefined) lse.free();
     throw error;

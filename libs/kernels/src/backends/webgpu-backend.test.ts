@@ -74,19 +74,19 @@ describe("ops on GPU operands", () => {
     const lses = Tensor.from(heap, "f32", [2, 3, 2], random.normals(12));
     const expected = Tensor.empty(heap, "f32", [3, 2, 8]);
     const lse = Tensor.empty(heap, "f32", [3, 2]);
-    await backend.correctAttnOut({ out, lses, rank: 1, correctedOut: expected, lse });
+    await backend.correctAttnOut({ partialOut: out, lses, rank: 1, out: expected, lse });
     const gpuLses = await onGpu(lses);
     const gpuLse = gpuTensor(backend.empty("f32", [3, 2]));
 
     const inPlace = await onGpu(out);
-    await backend.correctAttnOut({ out: inPlace, lses: gpuLses, rank: 1, correctedOut: inPlace, lse: gpuLse });
+    await backend.correctAttnOut({ partialOut: inPlace, lses: gpuLses, rank: 1, out: inPlace, lse: gpuLse });
     expect((await onHeap(inPlace)).toNumbers()).toEqual(expected.toNumbers());
     expect((await onHeap(gpuLse)).toNumbers()).toEqual(lse.toNumbers());
 
     const both = gpuTensor(backend.empty("f32", [6, 2, 8]));
     const [from, to] = [both.slice(0, 0, 3), both.slice(0, 3, 6)];
     await backend.upload(out, from);
-    await backend.correctAttnOut({ out: from, lses: gpuLses, rank: 1, correctedOut: to, lse: gpuLse });
+    await backend.correctAttnOut({ partialOut: from, lses: gpuLses, rank: 1, out: to, lse: gpuLse });
     expect((await onHeap(to)).toNumbers()).toEqual(expected.toNumbers());
     expect((await onHeap(from)).toNumbers()).toEqual(out.toNumbers());
   });

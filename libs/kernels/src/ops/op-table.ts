@@ -33,7 +33,7 @@ interface Op<Args, Plan> {
 }
 
 const OPS = {
-  correctAttnOut: { plan: checkCorrectAttnOut, results: ({ correctedOut, lse }) => [correctedOut, lse] },
+  correctAttnOut: { plan: checkCorrectAttnOut, results: ({ out, lse }) => [out, lse] },
   packSeq: { plan: checkPackSeq, results: ({ out }) => [out] },
   unpackSeq: { plan: checkUnpackSeq, results: ({ out }) => [out] },
   mergeAttnStates: { plan: checkMergeAttnStates, results: ({ out, lse }) => [out, lse] },

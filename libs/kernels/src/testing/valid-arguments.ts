@@ -20,10 +20,10 @@ export function validArguments(allocator: Allocator): readonly ValidArguments[] 
   return [
     {
       op: "correctAttnOut",
-      args: { out: f32(2, 3, 8), lses: f32(2, 2, 3), rank: 1, base: "e", correctedOut: f32(2, 3, 8), lse: f32(2, 3) },
-      inputs: ["out", "lses"],
-      outputs: ["correctedOut", "lse"],
-      inPlace: { correctedOut: "out" },
+      args: { partialOut: f32(2, 3, 8), lses: f32(2, 2, 3), rank: 1, base: "e", out: f32(2, 3, 8), lse: f32(2, 3) },
+      inputs: ["partialOut", "lses"],
+      outputs: ["out", "lse"],
+      inPlace: { out: "partialOut" },
     },
     {
       op: "packSeq",

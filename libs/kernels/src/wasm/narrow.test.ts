@@ -156,7 +156,7 @@ for (const { dtype, toNumber, infinity } of HALVES) {
       const patterns = rawElements(out).slice();
       const lses = Tensor.zeros(heap, "f32", [ranks, out.dim(0), 1]);
       const lse = Tensor.empty(heap, "f32", [out.dim(0), 1]);
-      wasm.correctAttnOut({ out, lses, rank: 0, correctedOut: out, lse });
+      wasm.correctAttnOut({ partialOut: out, lses, rank: 0, out, lse });
       const got = rawElements(out);
       const factor = Math.fround(1 / ranks);
       const wrong = [...patterns].filter(

@@ -41,7 +41,7 @@ interface Row {
 }
 
 export interface HeapCorrectAttnOutArgs extends CorrectAttnOutArgs {
-  readonly correctedOut: Tensor;
+  readonly out: Tensor;
   readonly lse: Tensor;
 }
 
@@ -111,14 +111,14 @@ export const CORRECT_ATTN_OUT_CASES: readonly OpCase<HeapCorrectAttnOutArgs>[] =
         values[at] = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY][random.integer(3)] ?? 0;
       }
     }
-    const out = strided(arena, dtype, shape, values, layout);
+    const partialOut = strided(arena, dtype, shape, values, layout);
     return {
-      out,
+      partialOut,
       lses: strided(arena, "f32", [ranks, batch, heads], lseValues, lseLayout),
       rank,
       ...(base === undefined ? {} : { base }),
       ...(nonFinite === undefined ? {} : { nonFinite }),
-      correctedOut: inPlace ? out : emptyStrided(arena, dtype, shape, layout),
+      out: inPlace ? partialOut : emptyStrided(arena, dtype, shape, layout),
       lse: emptyStrided(arena, "f32", [batch, heads], lseLayout),
     };
   },

@@ -16,7 +16,7 @@ testCases(heap, backends, {
   name: "correctAttnOut",
   cases: CORRECT_ATTN_OUT_CASES,
   outputs: (args) => [
-    ["correctedOut", args.correctedOut],
+    ["out", args.out],
     ["lse", args.lse],
   ],
   reference: correctAttnOutReference,
@@ -27,28 +27,32 @@ test("the reference computes what can be worked out by hand", () => {
   const out = Tensor.from(heap, "f32", [1, 1, 2], [8, -4]);
   const lses = Tensor.from(heap, "f32", [3, 1, 1], [3, 3, 4]);
   const lse = Tensor.empty(heap, "f32", [1, 1]);
-  correctAttnOutReference({ out, lses, rank: 0, base: "2", correctedOut: out, lse });
+  correctAttnOutReference({ partialOut: out, lses, rank: 0, base: "2", out, lse });
   // 2^3 + 2^3 + 2^4 = 2^5, of which this rank holds a quarter.
   expect([...lse.toNumbers(), ...out.toNumbers()]).toEqual([5, 2, -1]);
 });
 
 const f32 = (...shape: number[]): Tensor => Tensor.empty(heap, "f32", shape).fill(1);
-const good = { out: f32(2, 3, 4), lses: f32(2, 2, 3), rank: 1, correctedOut: f32(2, 3, 4), lse: f32(2, 3) };
+const good = { partialOut: f32(2, 3, 4), lses: f32(2, 2, 3), rank: 1, out: f32(2, 3, 4), lse: f32(2, 3) };
 const BAD: readonly [what: string, changes: Partial<CorrectAttnOutArgs>, message: RegExp][] = [
-  ["out of two dimensions", { out: f32(6, 4) }, /`out` must be of shape \[any, any, any\], but is \[6, 4\]/],
-  ["out of integers", { out: Tensor.zeros(heap, "i32", [2, 3, 4]) }, /`out` must be of dtype f32, f16, bf16/],
+  [
+    "a partial output of two dimensions",
+    { partialOut: f32(6, 4) },
+    /`partialOut` must be of shape \[any, any, any\], but is \[6, 4\]/,
+  ],
+  [
+    "a partial output of integers",
+    { partialOut: Tensor.zeros(heap, "i32", [2, 3, 4]) },
+    /`partialOut` must be of dtype f32, f16, bf16/,
+  ],
   ["lses of another batch", { lses: f32(2, 3, 3) }, /`lses` must be of shape \[any, 2, 3\]/],
   ["f16 lses", { lses: Tensor.zeros(heap, "f16", [2, 2, 3]) }, /`lses` must be of dtype f32/],
   ["no lses", { lses: f32(0, 2, 3) }, /`rank` must be/],
   ["a rank beyond the lses", { rank: 2 }, /`rank` must be an integer from 0 to 1, but is 2/],
   ["a negative rank", { rank: -1 }, /`rank`/],
   ["a fractional rank", { rank: 0.5 }, /`rank`/],
-  ["a result of another shape", { correctedOut: f32(2, 3, 5) }, /`correctedOut` must be of shape \[2, 3, 4\]/],
-  [
-    "a result of another dtype",
-    { correctedOut: Tensor.zeros(heap, "f16", [2, 3, 4]) },
-    /`correctedOut` must be of dtype/,
-  ],
+  ["a result of another shape", { out: f32(2, 3, 5) }, /`out` must be of shape \[2, 3, 4\]/],
+  ["a result of another dtype", { out: Tensor.zeros(heap, "f16", [2, 3, 4]) }, /`out` must be of dtype/],
   ["an lse of another shape", { lse: f32(3, 2) }, /`lse` must be of shape \[2, 3\]/],
   ["an unknown base", { base: "10" as "2" }, /`base` must be "e" or "2", but is 10/],
 ];
@@ -58,10 +62,7 @@ for (const backend of backends) {
     for (const [what, changes, message] of BAD) {
       test(what, () => {
         const args = { ...good, ...changes };
-        return expectRejected(() => backend.correctAttnOut(args), ArgumentError, message, [
-          good.correctedOut,
-          good.lse,
-        ]);
+        return expectRejected(() => backend.correctAttnOut(args), ArgumentError, message, [good.out, good.lse]);
       });
     }
   });
@@ -101,7 +102,7 @@ for (const backend of backends) {
             });
             const sums = new Float64Array(dim);
             for (const [rank, out] of outs.entries()) {
-              await backend.correctAttnOut({ out, lses, rank, base, correctedOut: out, lse });
+              await backend.correctAttnOut({ partialOut: out, lses, rank, base, out, lse });
               for (const [at, value] of out.toNumbers().entries()) sums[at] = (sums[at] ?? 0) + value;
             }
             for (const [at, value] of merged.toNumbers().entries()) {

@@ -26,14 +26,14 @@ export function checkNonFinite(operation: string, nonFinite: NonFinite | undefin
  * Scales one rank's partial attention output so that the sum over ranks is the attention over the whole context.
  *
  * m = max over ranks of the LSEs (a max of -inf counts as 0; for NaN and +inf see {@link NonFinite}); lse = m +
- * log_base(sum_i base^(lse_i - m)); factor = base^(lse_rank - lse), 0 where that exponent is NaN or +inf; correctedOut
- * = out * factor. In the mode "original" it is exactly 0 where factor is 0, whatever `out` holds there. Arithmetic in
- * f32; factors below the smallest normal f32 may count as 0.
+ * log_base(sum_i base^(lse_i - m)); factor = base^(lse_rank - lse), 0 where that exponent is NaN or +inf; out =
+ * partialOut * factor. In the mode "original" it is exactly 0 where factor is 0, whatever `partialOut` holds there.
+ * Arithmetic in f32; factors below the smallest normal f32 may count as 0.
  * Source: `_correct_dcp_attn_out_kernel` of vllm.v1.attention.ops.common.
  */
 export interface CorrectAttnOutArgs {
   /** This rank's partial output [B, H, D], f32, f16 or bf16, any strides. */
-  readonly out: Operand;
+  readonly partialOut: Operand;
   /** LSEs of all ranks [N, B, H], f32, any strides. */
   readonly lses: Operand;
   /** This rank's index within the N. */
@@ -42,8 +42,8 @@ export interface CorrectAttnOutArgs {
   readonly base?: LseBase;
   /** Default "original". */
   readonly nonFinite?: NonFinite;
-  /** Where the scaled output goes [B, H, D], of `out`'s dtype; may be `out` itself, must not overlap it otherwise. */
-  readonly correctedOut: Operand;
+  /** Where the scaled output goes [B, H, D], of partialOut's dtype; may be it, must not overlap it otherwise. */
+  readonly out: Operand;
   /** Where the LSE over all ranks goes [B, H], f32, in `base`. Must not overlap the others. */
   readonly lse: Operand;
 }
@@ -52,26 +52,26 @@ export interface CorrectAttnOutArgs {
 export function checkCorrectAttnOut(args: CorrectAttnOutArgs): void {
   const name = "correctAttnOut";
   expectArguments(name, args);
-  const { out, lses, correctedOut, lse } = args;
-  expectShape(name, "out", out, [null, null, null]);
-  expectDType(name, "out", out, FLOATS);
-  const [batch = 0, heads = 0] = out.shape;
+  const { partialOut, lses, out, lse } = args;
+  expectShape(name, "partialOut", partialOut, [null, null, null]);
+  expectDType(name, "partialOut", partialOut, FLOATS);
+  const [batch = 0, heads = 0] = partialOut.shape;
   expectShape(name, "lses", lses, [null, batch, heads]);
   expectDType(name, "lses", lses, ["f32"]);
   expectInteger(name, "rank", args.rank, 0, (lses.shape[0] ?? 0) - 1);
-  expectShape(name, "correctedOut", correctedOut, out.shape);
-  expectDType(name, "correctedOut", correctedOut, [out.dtype]);
+  expectShape(name, "out", out, partialOut.shape);
+  expectDType(name, "out", out, [partialOut.dtype]);
   expectShape(name, "lse", lse, [batch, heads]);
   expectDType(name, "lse", lse, ["f32"]);
   if (args.base !== undefined && args.base !== "e" && args.base !== "2") {
     throw new ArgumentError(name, "base", '"e" or "2"', describeName(args.base));
   }
   checkNonFinite(name, args.nonFinite);
-  expectWritable(name, "correctedOut", correctedOut);
+  expectWritable(name, "out", out);
   expectWritable(name, "lse", lse);
-  expectApartOrSame(name, "correctedOut", correctedOut, "out", out);
-  expectApart(name, "correctedOut", correctedOut, "lses", lses);
-  expectApart(name, "lse", lse, "out", out);
+  expectApartOrSame(name, "out", out, "partialOut", partialOut);
+  expectApart(name, "out", out, "lses", lses);
+  expectApart(name, "lse", lse, "partialOut", partialOut);
   expectApart(name, "lse", lse, "lses", lses);
-  expectApart(name, "lse", lse, "correctedOut", correctedOut);
+  expectApart(name, "lse", lse, "out", out);
 }

@@ -5,14 +5,14 @@ import { type CorrectAttnOutArgs, checkCorrectAttnOut, type LseBase, type NonFin
 export function correctAttnOutReference(args: CorrectAttnOutArgs): void {
   checkCorrectAttnOut(args);
   const name = "correctAttnOut";
-  const out = expectHeapTensor(name, "out", args.out);
+  const partialOut = expectHeapTensor(name, "partialOut", args.partialOut);
   const lses = expectHeapTensor(name, "lses", args.lses);
-  const correctedOut = expectHeapTensor(name, "correctedOut", args.correctedOut);
+  const out = expectHeapTensor(name, "out", args.out);
   const lse = expectHeapTensor(name, "lse", args.lse);
   const base = args.base ?? "e";
   const rows = lse.size;
-  const dim = out.dim(2);
-  const values = out.toNumbers();
+  const dim = partialOut.dim(2);
+  const values = partialOut.toNumbers();
   const allLses = lses.toNumbers();
   const totals = new Float64Array(rows);
   for (let row = 0; row < rows; row++) {
@@ -25,7 +25,7 @@ export function correctAttnOutReference(args: CorrectAttnOutArgs): void {
     }
     totals[row] = total;
   }
-  correctedOut.set(values);
+  out.set(values);
   lse.set(totals);
 }
 

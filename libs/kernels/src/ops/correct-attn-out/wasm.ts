@@ -9,19 +9,19 @@ export function correctAttnOutWasm(kernels: WasmKernels, context: KernelContext,
   checkCorrectAttnOut(args);
   const name = "correctAttnOut";
   const { heap } = kernels;
-  const out = expectHeapTensor(name, "out", args.out, heap);
+  const partialOut = expectHeapTensor(name, "partialOut", args.partialOut, heap);
   const lses = expectHeapTensor(name, "lses", args.lses, heap);
-  const correctedOut = expectHeapTensor(name, "correctedOut", args.correctedOut, heap);
+  const out = expectHeapTensor(name, "out", args.out, heap);
   const lse = expectHeapTensor(name, "lse", args.lse, heap);
   const [ranks = 0] = lses.shape;
-  const [tokens = 0, heads = 0, dim = 0] = out.shape;
-  const kernel = context.get(`${name} ${out.dtype}`, () => kernels.kernel(`${name}_${out.dtype}`));
+  const [tokens = 0, heads = 0, dim = 0] = partialOut.shape;
+  const kernel = context.get(`${name} ${partialOut.dtype}`, () => kernels.kernel(`${name}_${partialOut.dtype}`));
   const { pointer, ints } = kernels.reserve((ranks + 2) * STATE_WORDS * 4);
   const ranksLses = Array.from({ length: ranks }, (_, rank) => lses.select(0, rank));
-  const even = rowsAreEven([out, correctedOut, lse, ranksLses[0]]);
+  const even = rowsAreEven([partialOut, out, lse, ranksLses[0]]);
   for (const [rank, rankLse] of ranksLses.entries()) writeState(ints, rank, undefined, rankLse, even);
-  writeState(ints, ranks, out, ranksLses[args.rank], even);
-  writeState(ints, ranks + 1, correctedOut, lse, even);
+  writeState(ints, ranks, partialOut, ranksLses[args.rank], even);
+  writeState(ints, ranks + 1, out, lse, even);
   const grid = even ? [1, tokens * heads] : [tokens, heads];
   kernel(pointer, ranks, ...grid, dim, args.base === "2" ? 1 : 0, args.nonFinite === "propagate" ? 1 : 0);
 }

@@ -25,19 +25,19 @@ const WORKGROUPS_WANTED = 1024;
 
 /** Records correctAttnOut. `args` have been checked. */
 export function recordCorrectAttnOut(recorder: Recorder, args: CorrectAttnOutArgs): void {
-  const { out, lses, rank, base = "e", nonFinite = "original", correctedOut, lse } = args;
-  for (const [name, operand] of Object.entries({ out, lses, correctedOut, lse })) {
+  const { partialOut, lses, rank, base = "e", nonFinite = "original", out, lse } = args;
+  for (const [name, operand] of Object.entries({ partialOut, lses, out, lse })) {
     expectContiguousOnGpu("correctAttnOut", name, operand);
   }
-  const dtype = floatDType(out.dtype);
-  const [batch = 0, heads = 0, headDim = 0] = out.shape;
+  const dtype = floatDType(partialOut.dtype);
+  const [batch = 0, heads = 0, headDim = 0] = partialOut.shape;
   const rows = batch * heads;
-  const inPlace = sharesBytes(out, correctedOut);
+  const inPlace = sharesBytes(partialOut, out);
   const lsesRegion = recorder.read(lses);
   const lseRegion = recorder.write(lse);
-  const outRegion = inPlace ? undefined : recorder.read(out);
-  const correctedRegion = recorder.write(correctedOut);
-  const offsets = [headDim, correctedRegion.first, outRegion?.first ?? 0];
+  const partialRegion = inPlace ? undefined : recorder.read(partialOut);
+  const outRegion = recorder.write(out);
+  const offsets = [headDim, outRegion.first, partialRegion?.first ?? 0];
   const unit = widestUnit([dtype], offsets);
   const rowUnits = headDim / unit;
   const rowsPerWorkgroup = chooseRows(rows, rowUnits);
@@ -66,20 +66,20 @@ export function recordCorrectAttnOut(recorder: Recorder, args: CorrectAttnOutArg
       ]),
   });
   const workgroups = Math.ceil(rows / rowsPerWorkgroup);
-  const first = (outRegion ?? correctedRegion).first / unit;
+  const first = (partialRegion ?? outRegion).first / unit;
   const params = recorder.uniform(
     PARAMS.pack({
       rows,
       rank,
       workgroups,
       outFirst: first,
-      correctedFirst: correctedRegion.first / unit,
+      correctedFirst: outRegion.first / unit,
       lsesFirst: lsesRegion.first,
       lseFirst: lseRegion.first,
     }),
   );
-  const regions = [params, lsesRegion, lseRegion, correctedRegion];
-  recorder.dispatch(kernel, outRegion === undefined ? regions : [...regions, outRegion], workgroups);
+  const regions = [params, lsesRegion, lseRegion, outRegion];
+  recorder.dispatch(kernel, partialRegion === undefined ? regions : [...regions, partialRegion], workgroups);
 }
 
 const IN_PLACE = `alias Fetched_out = Fetched_corrected;
@@ -94,11 +94,11 @@ function chooseRows(rows: number, rowUnits: number): number {
 }
 
 /** True when both are the same GPU memory: WebGPU then wants one binding for both. */
-function sharesBytes(out: Operand, correctedOut: Operand): boolean {
+function sharesBytes(partialOut: Operand, out: Operand): boolean {
   return (
+    partialOut instanceof GpuTensor &&
     out instanceof GpuTensor &&
-    correctedOut instanceof GpuTensor &&
-    out.memory === correctedOut.memory &&
-    out.elementOffset === correctedOut.elementOffset
+    partialOut.memory === out.memory &&
+    partialOut.elementOffset === out.elementOffset
   );
 }
