@@ -41,4 +41,5 @@ export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/fli
 export type { RenewedGroup } from "./world/group-lifecycle.ts";
 export { openWorld, World } from "./world/world.ts";
 export type { WorldError } from "./world/world-error.ts";
+export type { WorldGroup } from "./world/world-group.ts";
 export type { CallOptions, WorldOptions } from "./world/world-options.ts";

@@ -120,7 +120,7 @@ export class GroupAborted extends LockstepError {
 }
 
 /**
- * A group was ended: the host destroyed it, or a newer one of its name took its place. The cause of a `GroupAborted`.
+ * A group was ended: the host closed it, or a newer one of its name took its place. The cause of a `GroupAborted`.
  */
 export class GroupDestroyed extends LockstepError {
   static {

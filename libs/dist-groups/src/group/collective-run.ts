@@ -2,6 +2,7 @@
 // agree, move, end. What a transport leaves open is decided here: whether the ranks do the same thing, how long one
 // waits, when waiting has become hopeless, what an abort means to whom, and what is recorded.
 
+import { ResourceClosed } from "@lockstep/tensor";
 import type { CollectiveTurn, Rounds } from "../collectives/rounds.ts";
 import {
   CollectiveMismatch,
@@ -18,10 +19,10 @@ import { SLICE_MS, type Transport } from "../transport/transport.ts";
 import { type CollectiveName, describeHeader, headersAgree, writeHeader } from "../wire/collective-header.ts";
 import type { GroupSettings } from "./group-settings.ts";
 
-/** How often a rank that retires a group looks whether its last collective has come out, in milliseconds. */
-const RETIRE_POLL_MS = 2;
+/** How often a rank that closes its end of a group looks whether its last collective has come out, in milliseconds. */
+const IDLE_POLL_MS = 2;
 
-export class CollectiveRun implements CollectiveTurn {
+export class CollectiveRun implements CollectiveTurn, Disposable {
   readonly name: string;
   readonly rank: number;
   readonly size: number;
@@ -40,8 +41,8 @@ export class CollectiveRun implements CollectiveTurn {
   #deadlineMs = 0;
   /** 0 until the first wait of a collective looks at the clock. */
   #deadlineAt = 0;
-  /** Set once the transport belongs to nobody. */
-  #retiredBy: Error | undefined;
+  /** Set once the transport is no longer this run's: it was closed, or why it was aborted before it was replaced. */
+  #over: "closed" | Error | undefined;
 
   constructor(settings: GroupSettings, transport: Transport, clock: WorldClock) {
     this.name = settings.name;
@@ -64,7 +65,7 @@ export class CollectiveRun implements CollectiveTurn {
   ): void {
     const transport = this.#transport;
     if (this.#running !== undefined) throw new ReentrantCollective(this.name, op, this.#running);
-    if (this.#retiredBy !== undefined) throw new GroupAborted(this.name, op, [], this.#retiredBy);
+    if (this.#over !== undefined) throw this.#overError(op, this.#over);
     const next = this.#sequence + 1;
     if (transport.isAborted) throw this.#abortError(op, next, false);
     this.#sequence = next;
@@ -269,25 +270,37 @@ export class CollectiveRun implements CollectiveTurn {
   }
 
   /**
-   * Stops using the transport for good. An asynchronous collective that is under way comes out first: the group is
-   * aborted, so within one slice of its wait.
+   * Waits until no collective is under way. An asynchronous one of an aborted group comes out within one slice of its
+   * wait.
    */
-  async retire(): Promise<void> {
-    while (this.#running !== undefined) await new Promise((resolve) => setTimeout(resolve, RETIRE_POLL_MS));
-    this.#retiredBy ??= this.#transport.isAborted
+  async idle(): Promise<void> {
+    while (this.#running !== undefined) await new Promise((resolve) => setTimeout(resolve, IDLE_POLL_MS));
+  }
+
+  /**
+   * Closes this rank's end: it gives the transport back, and every collective throws `ResourceClosed` from then on.
+   * Only while none is under way. Idempotent.
+   */
+  [Symbol.dispose](): void {
+    this.#over = "closed";
+  }
+
+  /** The same for an aborted group in whose place a newer one has come: its collectives throw as they did before. */
+  supersede(): void {
+    this.#over ??= this.#transport.isAborted
       ? this.#transport.abortCause()
       : new GroupDestroyed(this.name, "a newer group of the same name took its place");
   }
 
   /** Aborts the group in this rank's name. */
   abort(cause: Error): void {
-    if (this.#retiredBy !== undefined) return;
+    if (this.#over !== undefined) return;
     this.#transport.abort(cause);
   }
 
   /** True when no collective of this group can complete any more. */
   get isAborted(): boolean {
-    return this.#retiredBy !== undefined || this.#transport.isAborted;
+    return this.#over !== undefined || this.#transport.isAborted;
   }
 
   /** Wakes peers that wait for this rank, to look at its health. */
@@ -295,13 +308,20 @@ export class CollectiveRun implements CollectiveTurn {
     this.#transport.nudge();
   }
 
+  /** What the rank has to throw once its end is closed or replaced. */
+  #overError(op: CollectiveName, over: "closed" | Error): Error {
+    if (over !== "closed") return new GroupAborted(this.name, op, [], over);
+    return new ResourceClosed(`group.${op}`, `group "${this.name}"`, "Have the host create a new one.");
+  }
+
   /**
    * What the rank has to throw once the group is aborted: the timeout or mismatch itself when it was part of that
-   * collective, else {@link GroupAborted}.
+   * collective, else {@link GroupAborted}. A collective that comes when the host has destroyed the group finds it closed.
    */
   #abortError(op: CollectiveName, sequence: number, hasArrived: boolean): Error {
     const cause = this.#transport.abortCause();
     const globalRank = this.ranks[this.rank] ?? 0;
+    if (cause instanceof GroupDestroyed && !hasArrived) return this.#overError(op, "closed");
     if (cause instanceof CollectiveMismatch && cause.sequence === sequence) return cause;
     if (cause instanceof CollectiveTimeout) {
       if (hasArrived && cause.sequence === sequence && !cause.missing.includes(globalRank)) return cause;

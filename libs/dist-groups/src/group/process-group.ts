@@ -22,7 +22,8 @@ export interface GroupCounters {
  * - `ArgumentError`: this rank's arguments are wrong; nothing was published;
  * - `CollectiveMismatch`: the ranks disagree about what to do; nothing was moved;
  * - `CollectiveTimeout`: some ranks did not come before the deadline;
- * - `GroupAborted`: a rank failed, or the group was aborted before.
+ * - `GroupAborted`: a rank failed, or the group was aborted before;
+ * - `ResourceClosed`: the host closed the group before.
  * After any but the first the group stays aborted.
  */
 export interface ProcessGroup {
@@ -34,7 +35,7 @@ export interface ProcessGroup {
   readonly ranks: readonly number[];
   readonly counters: GroupCounters;
   /**
-   * True once the group is aborted: its collectives throw `GroupAborted`, and `context.group(name)` may have a new one.
+   * True once the group is aborted or closed: its collectives throw `GroupAborted` or `ResourceClosed`, and `context.group(name)` may have a new one.
    */
   readonly isAborted: boolean;
   /** The same collectives for callers whose event loop must keep turning. */

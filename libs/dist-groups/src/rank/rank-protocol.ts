@@ -53,10 +53,10 @@ export interface RankControl {
    * cancelled.
    */
   invoke(method: string, args: readonly unknown[], callWord: number | undefined): Promise<Reply>;
-  /** Joins a group; a group of the same name is retired. */
+  /** Joins a group, in place of an aborted one of the same name. */
   join(descriptor: GroupDescriptor): Promise<Reply>;
-  /** Leaves a group for good: its control block may be reused. */
-  retire(generation: number): Promise<Reply>;
+  /** Ends this rank's part in a group: its control block may be used again. */
+  leaveGroup(generation: number, because: "closed" | "replaced"): Promise<Reply>;
   /** Runs the onClose callbacks. */
   close(): Promise<Reply>;
 }

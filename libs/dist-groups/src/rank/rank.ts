@@ -92,7 +92,7 @@ class Rank {
   async join(descriptor: GroupDescriptor): Promise<void> {
     const replaced = this.#memberships.get(descriptor.name);
     this.#enter(descriptor);
-    await replaced?.run.retire();
+    if (replaced !== undefined) await leave(replaced, "replaced");
   }
 
   #enter(descriptor: GroupDescriptor): void {
@@ -103,11 +103,11 @@ class Rank {
     this.#memberships.set(descriptor.name, { generation, run, group });
   }
 
-  async retire(generation: number): Promise<void> {
+  async leaveGroup(generation: number, because: "closed" | "replaced"): Promise<void> {
     for (const [name, membership] of this.#memberships) {
       if (membership.generation !== generation) continue;
       this.#memberships.delete(name);
-      await membership.run.retire();
+      await leave(membership, because);
     }
   }
 
@@ -198,6 +198,12 @@ class Rank {
   }
 }
 
+async function leave({ run }: Membership, because: "closed" | "replaced"): Promise<void> {
+  await run.idle();
+  if (because === "closed") run[Symbol.dispose]();
+  else run.supersede();
+}
+
 function hasSetup(
   module: unknown,
 ): module is { setup(context: RankContext, options: unknown): unknown; concurrent?: unknown } {
@@ -223,7 +229,7 @@ const control: RankControl = {
   },
   invoke: (method, args, callWord) => withRank(method, (current) => current.invoke(method, args, callWord)),
   join: (descriptor) => withRank("join", (current) => current.join(descriptor)),
-  retire: (generation) => withRank("retire", (current) => current.retire(generation)),
+  leaveGroup: (generation, because) => withRank("leaveGroup", (current) => current.leaveGroup(generation, because)),
   close: async () =>
     rank === undefined ? { ok: true, value: undefined } : withRank("close", (current) => current.close()),
 };

@@ -26,6 +26,8 @@ function defaultStagedLimits(ranks: number, cores: number): StagedLimits {
 
 interface RegisteredGroup {
   readonly descriptor: GroupDescriptor;
+  /** Generation of the group that this one goes back to by renewals; its own when it is no renewed one. */
+  readonly origin: number;
   readonly end: HostGroup;
 }
 
@@ -43,8 +45,8 @@ export class GroupRegistry {
     this.#stagedLimits = stagedLimits;
   }
 
-  /** Makes a new group. */
-  create(name: string, ranks: readonly number[]): GroupDescriptor {
+  /** Makes a new group; one that renews another has its origin. */
+  create(name: string, ranks: readonly number[], origin?: number): GroupDescriptor {
     const end = this.#transport.open(ranks);
     const descriptor: GroupDescriptor = {
       name,
@@ -54,11 +56,11 @@ export class GroupRegistry {
       ...this.#stagedLimits,
       deadlineMs: this.#deadlineMs,
     };
-    this.#groups.add({ descriptor, end });
+    this.#groups.add({ descriptor, origin: origin ?? descriptor.generation, end });
     return descriptor;
   }
 
-  /** Gives back what a group holds. Only when every rank of it has retired it. */
+  /** Gives back what a group holds. Only when no rank has a part in it any more. */
   release(descriptor: GroupDescriptor): void {
     for (const group of this.#groups) {
       if (group.descriptor !== descriptor) continue;
@@ -72,6 +74,16 @@ export class GroupRegistry {
     return [...this.#groups]
       .map(({ descriptor }) => descriptor)
       .filter((descriptor) => descriptor.name === name && descriptor.ranks.some((rank) => ranks.includes(rank)));
+  }
+
+  /** The group of that origin, and those that it has taken the place of and that are not given back yet. */
+  ofOrigin(origin: number): readonly GroupDescriptor[] {
+    return [...this.#groups].filter((group) => group.origin === origin).map(({ descriptor }) => descriptor);
+  }
+
+  /** Origin of a group. */
+  originOf(descriptor: GroupDescriptor): number {
+    return [...this.#groups].find((group) => group.descriptor === descriptor)?.origin ?? descriptor.generation;
   }
 
   /** Groups that `rank` belongs to. */

@@ -85,8 +85,8 @@ export class RankWorker {
     return this.#settled("world.createGroup", "name", this.#control.join(descriptor));
   }
 
-  retire(generation: number): Promise<Reply> {
-    return this.#settled("world.createGroup", "name", this.#control.retire(generation));
+  leaveGroup(generation: number, because: "closed" | "replaced"): Promise<Reply> {
+    return this.#settled("world.destroyGroup", "name", this.#control.leaveGroup(generation, because));
   }
 
   close(): Promise<Reply> {

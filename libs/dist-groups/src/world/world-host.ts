@@ -22,6 +22,7 @@ import { type MemoryLayout, memoryLayout } from "./memory-layout.ts";
 import type { PendingCall } from "./pending-call.ts";
 import { RankCalls } from "./rank-calls.ts";
 import { RankWorker } from "./rank-worker.ts";
+import { type GroupOwner, WorldGroup } from "./world-group.ts";
 import type { WorldSettings } from "./world-settings.ts";
 
 /** Options of whatever the host asks of ranks. */
@@ -34,7 +35,7 @@ export interface HostCallOptions {
  * Owns a world: its memory, its workers, its groups, the calls in flight. Plain promises; `world.ts` is the public
  * face.
  */
-export class WorldHost implements AsyncDisposable {
+export class WorldHost implements AsyncDisposable, GroupOwner {
   readonly size: number;
   /** Every rank. */
   readonly ranks: readonly number[];
@@ -153,12 +154,27 @@ export class WorldHost implements AsyncDisposable {
   }
 
   /** Makes a new group; see `World.createGroup`. */
-  async createGroup(name: string, ranks: readonly number[], options: HostCallOptions = {}): Promise<void> {
+  async createGroup(name: string, ranks: readonly number[], options: HostCallOptions = {}): Promise<WorldGroup> {
     const operation = "world.createGroup";
     const deadlineMs = this.#check(operation, options);
     checkGroupName(operation, name);
     checkRanks(operation, "ranks", ranks, this.size);
-    await this.#lifecycle.create(operation, name, ranks, deadlineMs, options.signal);
+    const origin = await this.#lifecycle.create(operation, name, ranks, deadlineMs, options.signal);
+    return new WorldGroup(name, [...ranks], origin, this);
+  }
+
+  /** Closes a group for good; see `WorldGroup.close`. */
+  async closeGroup(origin: number, options: Pick<HostCallOptions, "deadlineMs"> = {}): Promise<void> {
+    if (this.#closing === undefined) {
+      const deadlineMs = this.#check("group.close", options);
+      try {
+        return await this.#lifecycle.close("group.close", origin, deadlineMs);
+      } catch (error) {
+        if (!(error instanceof WorldClosed)) throw error;
+      }
+    }
+    // The world gives everything back; who closes it is told how that went.
+    await this.#closing?.catch(() => undefined);
   }
 
   /** Ends groups for good; see `World.destroyGroup`. */

@@ -11,6 +11,7 @@ import type { FlightRecord } from "../wire/flight-types.ts";
 import { onAbort } from "./follow-signal.ts";
 import type { RenewedGroup } from "./group-lifecycle.ts";
 import { WorldHost } from "./world-host.ts";
+import type { WorldGroup } from "./world-group.ts";
 import type { CallOptions, WorldOptions } from "./world-options.ts";
 import { settingsOf } from "./world-settings.ts";
 
@@ -76,16 +77,16 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
 
   /**
    * Makes a new group of living ranks, in the given order; on these ranks `context.group(name)` returns it from then
-   * on. The name may be one of aborted groups, "world" included; theirs are retired.
+   * on. The name may be one of aborted groups, "world" included, which it takes the
+   * place of. The group lives until what is returned is disposed of or closed, or with the world:
+   * `await using pair = await world.createGroup("pair", [0, 1])`.
    */
-  async createGroup(name: string, ranks: readonly number[], options?: CallOptions): Promise<void> {
-    await this.#host.createGroup(name, ranks, options);
+  createGroup(name: string, ranks: readonly number[], options?: CallOptions): Promise<WorldGroup> {
+    return this.#host.createGroup(name, ranks, options);
   }
 
   /**
-   * Ends every group of that name for good: collectives under way and to come throw `GroupAborted`,
-   * `context.group(name)` no longer finds it, and its part of the memory is free again. The group "world" cannot be
-   * destroyed.
+   * Closes every group of that name, as {@link WorldGroup.close} does for one. The group "world" cannot be destroyed.
    */
   async destroyGroup(name: string, options?: CallOptions): Promise<void> {
     await this.#host.destroyGroup(name, options);
