@@ -226,7 +226,7 @@ export class DcpAttention {
     lse?: Operand,
   ): Promise<void> {
     // Before anything is written.
-    this.#decode.check(this.#during("forward"), query, out, lse);
+    this.#decode.check(layer, this.#during("forward"), query, out, lse);
     await this.write(layer, key, value);
     await this.attend(layer, query, out, lse);
   }
@@ -252,7 +252,7 @@ export class DcpAttention {
     this.#open("prefill");
     const prefill = this.#prefill;
     if (prefill?.plan === undefined) throw new StepOrderError("prefill", "call beginPrefill first");
-    prefill.check(query, key, value, out, lse);
+    prefill.check(layer, query, key, value, out, lse);
     const started = performance.now();
     if (this.#sequences.copying !== undefined) await this.#sequences.copying;
     try {

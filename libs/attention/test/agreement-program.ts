@@ -66,6 +66,14 @@ export async function setup(context: RankContext) {
       return { ...result, usedBytes: heap.usedBytes - before };
     },
 
+    /** Opens with groups of these names, each rank with its own; none for those left out. */
+    openWithGroups(namesOfRanks: readonly { dcpGroup?: string; queryGroup?: string; pcpGroup?: string }[]) {
+      const names = Object.entries(namesOfRanks[rank] ?? {});
+      const groups = Object.fromEntries(names.map(([option, name]) => [option, context.group(name)]));
+      const result = failure(() => DcpAttention.open({ ...defaults(), prefillChunk: 4, ...groups }).close());
+      return { ...result, usedBytes: heap.usedBytes - before };
+    },
+
     openWithSinks(sink: number) {
       const sinks = Tensor.empty(heap, "f32", [2, size]).fill(sink * (rank + 1));
       const result = failure(() => DcpAttention.open({ ...defaults(), sinks }).close());

@@ -58,6 +58,32 @@ test("ranks that open with different options are refused on every rank, both sid
     expect(tag).toBe("none");
 });
 
+test("ranks that open with different groups of the same ranks are refused at once, on every rank", async () => {
+  await using world = await openWorld<typeof program>({
+    size: 2,
+    program: new URL("./agreement-program.ts", import.meta.url),
+    groups: { forward: [[0, 1]], backward: [[1, 0]], again: [[0, 1]], alone: [[0], [1]] },
+  });
+  const [forward, backward, again, alone] = ["forward", "backward", "again", "alone"];
+  for (const [option, first, second] of [
+    ["queryGroup", {}, { queryGroup: forward }],
+    ["queryGroup", { queryGroup: forward }, { queryGroup: backward }],
+    ["queryGroup", { queryGroup: forward }, { queryGroup: again }],
+    ["queryGroup", { queryGroup: forward }, { queryGroup: alone }],
+    ["pcpGroup", { pcpGroup: forward }, {}],
+    ["pcpGroup", { pcpGroup: forward }, { pcpGroup: backward }],
+    ["pcpGroup", { pcpGroup: "world" }, { pcpGroup: again }],
+    ["pcpGroup", { pcpGroup: forward }, { pcpGroup: alone }],
+  ] as const) {
+    for (const { tag, message, usedBytes } of await world.call("openWithGroups", [[first, second]])) {
+      expect([option, tag, message.includes(option), usedBytes]).toEqual([option, "OptionsDisagree", true, 0]);
+    }
+  }
+  for (const groups of [{ queryGroup: backward }, { pcpGroup: backward }, { dcpGroup: backward }]) {
+    for (const { tag } of await world.call("openWithGroups", [[groups, groups]])) expect(tag).toBe("none");
+  }
+});
+
 test("every method of a closed attention says so", async () => {
   await using world = await open(1);
   const [{ said, methods, left } = { said: {}, methods: [], left: -1 }] = await world.call("afterClose", []);

@@ -1,8 +1,8 @@
 // The rank's side of the query gather and output reduction tests.
-import { type Combine, dcpPrepareQuery, dcpReduceOutput } from "@lockstep/attention";
+import { type Combine, dcpPrepareQuery, dcpReduceOutput, type ReduceOutputArgs } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import { type BackendName, type LseBase, openBackend } from "@lockstep/kernels";
-import { Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import { LockstepError, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 
 /** One reduction; tensors lie in the host's heap and hold every rank's part. */
 export interface Reduction {
@@ -39,6 +39,36 @@ export async function setup(context: RankContext, options: { backend: BackendNam
       function chunk(count: number, index: number): number {
         return Math.floor((count * index) / queryGroup.size);
       }
+    },
+
+    /** What bad results of a reduction lead to, and how many bytes they leave: each refused before ranks meet. */
+    async refused(combine: Combine): Promise<{ what: string; tag: string; argument: string; left: number }[]> {
+      const heads = 2 * context.size;
+      const tensor = (...shape: number[]): Tensor => Tensor.empty(heap, "f32", shape).fill(1);
+      const [partialOut, partialLse, freed] = [tensor(1, heads, 4), tensor(1, heads), tensor(1, 2)];
+      freed.free();
+      const row = tensor(2, 2, 4);
+      const wrong: Record<string, Partial<ReduceOutputArgs>> = {
+        "lse of another shape": { lse: tensor(1, 7) },
+        "lse freed": { lse: freed },
+        "lse within partialLse": { lse: partialLse.slice(1, 0, 2) },
+        "lse within out": { out: row.slice(0, 0, 1), lse: row.slice(0, 0, 1).select(2, 0) },
+        "out within partialOut": { out: partialOut.slice(1, 0, 2) },
+        "out that lies over itself": {
+          out: Tensor.fromDescriptor({ ...row.descriptor, shape: [1, 2, 4], strides: [0, 0, 1] }, heap),
+        },
+        nonFinite: { nonFinite: "neither" as never },
+        allocator: { allocator: {} as never },
+      };
+      const said: { what: string; tag: string; argument: string; left: number }[] = [];
+      for (const [what, args] of Object.entries(wrong)) {
+        const used = heap.usedBytes;
+        const all = { backend, dcpGroup: context.world, partialOut, partialLse, combine, ...args };
+        const error: unknown = await dcpReduceOutput(all).catch((thrown: unknown) => thrown);
+        const tag = error instanceof LockstepError ? error._tag : "none";
+        said.push({ what, tag, argument: String(Reflect.get(Object(error), "argument")), left: heap.usedBytes - used });
+      }
+      return said;
     },
 
     async reduce(reduction: Reduction): Promise<{ out: number[]; lse: number[]; isPartialKept: boolean }> {

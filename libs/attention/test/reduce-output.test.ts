@@ -156,6 +156,33 @@ test("unless told otherwise it takes a2a, which leaves partial results as they a
   }
 });
 
+test.each(["ag-rs", "a2a", "one-shot"] as const)(
+  "bad results are refused before ranks meet, and leave nothing allocated, by %s",
+  async (combine) => {
+    await using world = await openWorld<typeof program>({
+      size: 2,
+      program: new URL("./reduce-output-program.ts", import.meta.url),
+      options: { backend: "wasm" },
+    });
+    for (const said of await world.call("refused", [combine])) {
+      expect(said.length).toBe(8);
+      for (const { what, tag, argument, left } of said) {
+        const field = what.split(" ", 1)[0] ?? "";
+        expect([what, tag, left]).toEqual([what, what === "lse freed" ? "UseAfterFree" : "ArgumentError", 0]);
+        expect(argument).toBe(field);
+      }
+    }
+    // The group is whole.
+    const one = Tensor.from(world.heap, "f32", [2, 1, 2, 1], [1, 1, 3, 3]);
+    const lses = Tensor.zeros(world.heap, "f32", [2, 1, 2]);
+    const groups = { dcpGroup: "world", queryGroup: "world" };
+    const tensors = { partialOut: one.descriptor, partialLse: lses.descriptor };
+    for (const { out } of await world.call("reduce", [{ ...groups, ...tensors, combine, base: "e" }])) {
+      expect(out).toEqual([2]);
+    }
+  },
+);
+
 function mergeInFloat64(
   partialOut: Tensor,
   partialLse: Tensor,

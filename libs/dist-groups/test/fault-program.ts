@@ -101,6 +101,11 @@ const STRANGE: Readonly<Record<string, () => unknown>> = {
   symbol: () => Symbol("strange"),
   function: () => () => 1,
   "proxy that throws": () => new Proxy({}, { get: looked, ownKeys: looked, getPrototypeOf: looked }),
+  "proxy that was revoked": () => {
+    const { proxy, revoke } = Proxy.revocable({}, {});
+    revoke();
+    return proxy;
+  },
   "getter that throws": () => Object.defineProperty({}, "x", { get: looked, enumerable: true }),
   "error whose getters throw": () => Object.defineProperty(new Error("m"), "message", { get: looked }),
   cyclic: () => {
@@ -273,13 +278,13 @@ export function setup(context: RankContext) {
     },
     echo: (value: unknown) => value,
     /** One rank throws or returns something strange while its peers wait for it. */
-    strange: (how: "throw" | "return", kind: string, who: number) =>
-      attempt(() => {
-        if (rank !== who) return context.world.barrier();
-        const value = STRANGE[kind]?.();
-        if (how === "throw") throw value;
-        return value;
-      }),
+    strange: (how: "throw" | "return", kind: string, who: number) => {
+      if (rank !== who) return attempt(() => context.world.barrier());
+      // Not by attempt, which looks at what was thrown.
+      const value = STRANGE[kind]?.();
+      if (how === "throw") throw value;
+      return value;
+    },
     /** Bits of a sum whose order matters, as a number. */
     digest: (): number => {
       const values = Tensor.empty(heap, "f32", [5000]);

@@ -14,6 +14,7 @@ export {
   UNSHARDED,
   visibleRange,
 } from "./kv/kv-ownership.ts";
+export { expectApart, expectWritable } from "./overlapping-operands.ts";
 export { type OpenBackendOptions, openBackend } from "./backends/open-backend.ts";
 export type { Operand } from "./operand.ts";
 export type { CorrectAttnOutArgs, LseBase, NonFinite } from "./ops/correct-attn-out/index.ts";

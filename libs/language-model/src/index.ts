@@ -1,6 +1,7 @@
 export { ModelError, UnfitOptions } from "./errors.ts";
 export type { ExplainedQuery, Explanation } from "./generation/explanation.ts";
-export { type GenerateOptions, Generator } from "./generation/generator.ts";
+export type { GenerateOptions } from "./generation/generate-options.ts";
+export { Generator } from "./generation/generator.ts";
 export type { GeneratorOptions } from "./generation/generator-options.ts";
 export { isQuantisedKv, type KvDtype, type KvScaleSource } from "./generation/kv-calibration.ts";
 export type { RankMetrics } from "./generation/rank-program.ts";

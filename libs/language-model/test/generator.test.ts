@@ -3,6 +3,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ArgumentError, LockstepError, ResourceClosed } from "@lockstep/tensor";
 import { UnfitOptions } from "../src/errors.ts";
 import { Generator } from "../src/generation/generator.ts";
+import { openModel } from "../src/model/model.ts";
 import { continuation, greedy, model } from "./shipped-model.ts";
 
 setDefaultTimeout(120_000);
@@ -43,6 +44,56 @@ test("leaving a text early leaves the world usable", async () => {
 });
 
 describe("refused", () => {
+  test("values that no type allows: nothing is computed", async () => {
+    for (const wrong of [null, 5, {}, { folder: "here", config: null }]) {
+      await expect(Generator.open(wrong as never, options)).rejects.toThrow(ArgumentError);
+    }
+    for (const wrong of [{ softwareVulkan: "yes" }, { sharedGpu: 1 }, { calibration: null }, { calibration: [-1] }]) {
+      await expect(Generator.open(model, { ...options, ...(wrong as object) })).rejects.toThrow(ArgumentError);
+    }
+    for (const wrong of [null, undefined, 5, {}, ["model"]]) {
+      expect(() => openModel(wrong as never)).toThrow(ArgumentError);
+      expect(() => model.tokenizer.encode(wrong as never)).toThrow(ArgumentError);
+    }
+    expect(() => model.tokenizer.decode(null as never)).toThrow(ArgumentError);
+    await using generator = await Generator.open(model, options);
+    for (const ids of [
+      null,
+      undefined,
+      5,
+      {},
+      "ab",
+      { length: 2 },
+      [1, undefined],
+      new Array(2),
+      [1n],
+      [Symbol("one")],
+    ]) {
+      await expect(generator.generate(ids as never, { maxTokens: 1 }).next()).rejects.toThrow(ArgumentError);
+      await expect(generator.generateAll(ids as never, { maxTokens: 1 }).next()).rejects.toThrow(ArgumentError);
+      await expect(generator.prefill(ids as never)).rejects.toThrow(ArgumentError);
+      await expect(generator.step(ids as never)).rejects.toThrow(ArgumentError);
+    }
+    for (const wrong of [
+      { endTokens: null },
+      { endTokens: 5 },
+      { endTokens: ["x"] },
+      { onPrefill: 5 },
+      { explain: "first" },
+      { explain: 0 },
+      { maxTokens: Symbol("many") },
+    ]) {
+      const all = { maxTokens: 1, ...wrong } as never;
+      await expect(generator.generateAll([[1]], all).next()).rejects.toThrow(ArgumentError);
+    }
+    for (const none of [null, undefined, 5]) {
+      await expect(generator.generateAll([[1]], none as never).next()).rejects.toThrow(ArgumentError);
+    }
+    await expect(generator.prefill([1], 5 as never)).rejects.toThrow(ArgumentError);
+    const [rank] = await generator.metrics();
+    expect(rank?.attention.steps).toBe(0);
+  });
+
   test("ids beyond the vocabulary, empty and overlong steps: nothing is computed", async () => {
     await using generator = await Generator.open(model, { ...options, maxStepTokens: 4 });
     await generator.prefill([1, 2, 3]);

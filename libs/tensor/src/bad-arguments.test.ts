@@ -20,6 +20,8 @@ const BAD = [
   Number.POSITIVE_INFINITY,
   Number.NEGATIVE_INFINITY,
   "1",
+  1n,
+  Symbol("one"),
   null,
   undefined,
   {},

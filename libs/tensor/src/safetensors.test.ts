@@ -1,6 +1,6 @@
 import { afterAll, expect, test } from "bun:test";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
@@ -264,4 +264,13 @@ test("a damaged file is refused with a typed error, or read within its own bytes
     }),
     { numRuns: 1000, seed: 11 },
   );
+});
+
+test("what is no path or no pairs is refused, and nothing is written", () => {
+  const file = join(folder, "never.safetensors");
+  for (const wrong of [null, undefined, 5, Symbol("tensors"), {}, [1], [null], new Map([["a", 1]]), "ab"]) {
+    expect(() => writeSafetensors(file, wrong as never)).toThrow(ArgumentError);
+    if (wrong !== "ab") expect(() => writeSafetensors(wrong as never, [])).toThrow(ArgumentError);
+  }
+  expect(existsSync(file)).toBe(false);
 });

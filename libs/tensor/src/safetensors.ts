@@ -171,6 +171,16 @@ export class SafetensorsFile implements Disposable {
   }
 }
 
+type NamedTensor = readonly [name: string, tensor: Tensor];
+
+/** What is to be written. @throws ArgumentError unless it is pairs */
+function namedTensors(tensors: Iterable<NamedTensor>): readonly NamedTensor[] {
+  const isIterable = typeof tensors === "object" && tensors !== null && typeof tensors[Symbol.iterator] === "function";
+  const pairs = isIterable ? [...tensors] : undefined;
+  if (pairs?.every((pair) => Array.isArray(pair)) === true) return pairs;
+  throw new ArgumentError("writeSafetensors", "tensors", "a list of pairs of a name and a tensor", describe(tensors));
+}
+
 /**
  * Writes tensors (any strides) and string metadata as a safetensors file, replacing an existing one. A name may stand
  * once, and `__metadata__` is none. @throws ArgumentError before anything is written; SafetensorsError when the file
@@ -181,12 +191,13 @@ export function writeSafetensors(
   tensors: Iterable<readonly [name: string, tensor: Tensor]>,
   metadata: Readonly<Record<string, string>> = {},
 ): void {
+  if (typeof path !== "string") throw new ArgumentError("writeSafetensors", "path", "a path", describe(path));
   checkMetadata(metadata);
   // Names such as __proto__ would be lost as properties that are assigned.
   const header = new Map<string, unknown>([["__metadata__", metadata]]);
   const bodies: Uint8Array[] = [];
   let offset = 0;
-  for (const [name, tensor] of tensors) {
+  for (const [name, tensor] of namedTensors(tensors)) {
     checkName(name, header);
     if (!(tensor instanceof Tensor)) {
       throw new ArgumentError("writeSafetensors", `tensors ${describe(name)}`, "a tensor", describe(tensor));

@@ -62,8 +62,8 @@ export class SharedHeap implements Allocator {
 
   /** A heap over a new shared memory of `bytes` (rounded up to 64 KiB pages; at most 4 GiB - 64 KiB). */
   static create(bytes: number): SharedHeap {
-    const pages = Math.ceil(bytes / PAGE_BYTES);
-    if (!Number.isInteger(bytes) || pages < 1 || pages > 65535) {
+    const pages = Number.isInteger(bytes) ? Math.ceil(bytes / PAGE_BYTES) : 0;
+    if (pages < 1 || pages > 65535) {
       throw new ArgumentError("SharedHeap.create", "bytes", "an integer from 1 to 4294901760", describe(bytes));
     }
     const memory = reserveMemory(bytes, pages);
@@ -79,8 +79,8 @@ export class SharedHeap implements Allocator {
     const isShared = memory instanceof WebAssembly.Memory && (memory.buffer as unknown) instanceof SharedArrayBuffer;
     if (!isShared) throw new ArgumentError(operation, "memory", "a shared WebAssembly.Memory", describe(memory));
     const isRange = Number.isInteger(start) && Number.isInteger(totalBytes) && totalBytes >= 0;
-    const isAligned = start >= CACHE_LINE_BYTES && start % CACHE_LINE_BYTES === 0;
-    if (!isRange || !isAligned || start + totalBytes > memory.buffer.byteLength) {
+    const isWithin = isRange && start >= CACHE_LINE_BYTES && start + totalBytes <= memory.buffer.byteLength;
+    if (!isWithin || start % CACHE_LINE_BYTES !== 0) {
       throw new ArgumentError(
         operation,
         "start, totalBytes",

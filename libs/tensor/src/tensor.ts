@@ -346,7 +346,7 @@ export class Tensor {
     for (let dim = 0; isWithin && dim < this.rank; dim++) {
       const position = index[dim] ?? -1;
       isWithin = Number.isInteger(position) && position >= 0 && position < (this.shape[dim] ?? 0);
-      offset += position * (this.strides[dim] ?? 0);
+      if (isWithin) offset += position * (this.strides[dim] ?? 0);
     }
     if (!isWithin) {
       const received = `[${index.map(describe).join(", ")}]`;
@@ -395,8 +395,9 @@ export class Tensor {
   }
 
   #dimension(operation: string, dim: number): number {
-    const at = dim < 0 ? dim + this.rank : dim;
-    if (!Number.isInteger(dim) || at < 0 || at >= this.rank) {
+    // What is no number may throw where it is compared with one.
+    const at = Number.isInteger(dim) ? (dim < 0 ? dim + this.rank : dim) : -1;
+    if (at < 0 || at >= this.rank) {
       throw new ArgumentError(`Tensor.${operation}`, "dim", `a dimension of ${formatShape(this.shape)}`, describe(dim));
     }
     return at;

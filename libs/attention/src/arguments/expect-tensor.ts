@@ -1,4 +1,4 @@
-import { GpuTensor, type Operand } from "@lockstep/kernels";
+import { expectApart, expectWritable, GpuTensor, type Operand } from "@lockstep/kernels";
 import { ArgumentError, type DType, describe, formatShape, Tensor } from "@lockstep/tensor";
 
 /** Throws ArgumentError unless a tensor in a heap has this shape and one of these dtypes. */
@@ -33,4 +33,25 @@ export function expectOperand(
     `${dtypes.join(" or ")} of shape ${formatShape(shape)}`,
     tensor.toString(),
   );
+}
+
+/**
+ * Throws ArgumentError unless a layer's results have places of their own: apart from one another and from the layer's caches, which
+ * kernels cannot tell where results go through copies.
+ */
+export function expectResults(
+  operation: string,
+  out: Operand,
+  lse: Operand | undefined,
+  keyCache: Operand,
+  valueCache: Operand,
+): void {
+  expectWritable(operation, "out", out);
+  expectApart(operation, "out", out, "keyCache", keyCache);
+  expectApart(operation, "out", out, "valueCache", valueCache);
+  if (lse === undefined) return;
+  expectWritable(operation, "lse", lse);
+  expectApart(operation, "lse", lse, "out", out);
+  expectApart(operation, "lse", lse, "keyCache", keyCache);
+  expectApart(operation, "lse", lse, "valueCache", valueCache);
 }

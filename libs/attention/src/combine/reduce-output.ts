@@ -1,6 +1,6 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
-import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
-import { type Allocator, ArgumentError, describe, Tensor } from "@lockstep/tensor";
+import { expectApart, expectWritable, type KernelBackend, type LseBase, type NonFinite } from "@lockstep/kernels";
+import { type Allocator, ArgumentError, type DType, describe, Tensor } from "@lockstep/tensor";
 import { expectBackend, expectGroup, expectRecord } from "../arguments/expect-argument.ts";
 import { expectTensor } from "../arguments/expect-tensor.ts";
 import { COMBINES, type Combine, DEFAULT_COMBINE, OUTPUT_DTYPES } from "./combine.ts";
@@ -89,15 +89,51 @@ export async function dcpReduceOutput(args: ReduceOutputArgs): Promise<{ out: Te
     );
   }
   const own = headRange(heads, queryGroup.rank, queryGroup.size);
-  const allocator = args.allocator ?? partialOut.heap;
-  const out = args.out ?? Tensor.empty(allocator, partialOut.dtype, [batch, own.count, headDim]);
   const way = COMBINE_WAYS[combine];
-  expectTensor("dcpReduceOutput", "out", out, way.resultDtypes(partialOut.dtype), [batch, own.count, headDim]);
-  const wantsLse = args.returnLse === true || args.lse !== undefined;
-  const lse = wantsLse ? (args.lse ?? Tensor.empty(allocator, "f32", [batch, own.count])) : undefined;
-  if (lse !== undefined) expectTensor("dcpReduceOutput", "lse", lse, ["f32"], [batch, own.count]);
   const { backend, dcpGroup, base = "e", nonFinite = "original", deadlineMs } = args;
-  const setup = { backend, dcpGroup, queryGroup, own, base, nonFinite, allocator, deadlineMs };
-  await way.reduce({ out: partialOut, lse: partialLse }, setup, out, lse);
-  return lse === undefined ? { out } : { out, lse };
+  if (nonFinite !== "original" && nonFinite !== "propagate") {
+    throw new ArgumentError("dcpReduceOutput", "nonFinite", '"original" or "propagate"', describe(nonFinite));
+  }
+  const outShape = [batch, own.count, headDim];
+  const lseShape = [batch, own.count];
+  checkResults(args, way.resultDtypes(partialOut.dtype), outShape, lseShape);
+  const allocator = args.allocator ?? partialOut.heap;
+  const made: Tensor[] = [];
+  const make = (dtype: DType, shape: readonly number[]): Tensor => {
+    const tensor = Tensor.empty(allocator, dtype, shape);
+    made.push(tensor);
+    return tensor;
+  };
+  try {
+    const out = args.out ?? make(partialOut.dtype, outShape);
+    const lse = args.lse ?? (args.returnLse === true ? make("f32", lseShape) : undefined);
+    const setup = { backend, dcpGroup, queryGroup, own, base, nonFinite, allocator, deadlineMs };
+    await way.reduce({ out: partialOut, lse: partialLse }, setup, out, lse);
+    return lse === undefined ? { out } : { out, lse };
+  } catch (error) {
+    for (const tensor of made) tensor.free();
+    throw error;
+  }
+}
+
+/** Before ranks meet: what one rank refuses only then ends the group. @throws ArgumentError */
+function checkResults(
+  { partialOut, partialLse, out, lse }: ReduceOutputArgs,
+  outDtypes: readonly DType[],
+  outShape: readonly number[],
+  lseShape: readonly number[],
+): void {
+  const operation = "dcpReduceOutput";
+  if (out !== undefined) {
+    expectTensor(operation, "out", out, outDtypes, outShape);
+    expectWritable(operation, "out", out);
+    expectApart(operation, "out", out, "partialOut", partialOut);
+    expectApart(operation, "out", out, "partialLse", partialLse);
+  }
+  if (lse === undefined) return;
+  expectTensor(operation, "lse", lse, ["f32"], lseShape);
+  expectWritable(operation, "lse", lse);
+  expectApart(operation, "lse", lse, "partialOut", partialOut);
+  expectApart(operation, "lse", lse, "partialLse", partialLse);
+  if (out !== undefined) expectApart(operation, "lse", lse, "out", out);
 }

@@ -1,6 +1,6 @@
 import type { Operand } from "@lockstep/kernels";
 import { Arena, Tensor } from "@lockstep/tensor";
-import { expectOperand } from "../arguments/expect-tensor.ts";
+import { expectOperand, expectResults } from "../arguments/expect-tensor.ts";
 import { isOnGpu, withHeapOperands } from "../arguments/operand-memory.ts";
 import type { Combine } from "../combine/combine.ts";
 import type { CombineChoiceMetrics } from "../combine/combine-choice.ts";
@@ -29,6 +29,7 @@ export interface DecodeTimes {
 export class DecodeAttention {
   readonly times: DecodeTimes = { gatherMs: 0, attentionMs: 0, combineMs: 0 };
   readonly #options: ResolvedOptions;
+  readonly #caches: KvCaches;
   readonly #local: LocalAttention;
   readonly #scratch: Arena;
   readonly #gather: QueryGather;
@@ -39,6 +40,7 @@ export class DecodeAttention {
   constructor(options: ResolvedOptions, caches: KvCaches) {
     const { model, groups, exchange, steps } = options;
     this.#options = options;
+    this.#caches = caches;
     const gather = {
       group: groups.query,
       heads: model.queryHeads,
@@ -84,7 +86,7 @@ export class DecodeAttention {
   }
 
   /** Throws ArgumentError unless these are what {@link DecodeAttention.attend} takes. */
-  check({ queries }: StepPlan, query: Operand, out: Operand, lse: Operand | undefined): void {
+  check(layer: number, { queries }: StepPlan, query: Operand, out: Operand, lse: Operand | undefined): void {
     const { model, groups, exchange } = this.#options;
     const { queryHeads, headDim, valueDim } = model;
     const { queryDtype } = exchange;
@@ -92,12 +94,13 @@ export class DecodeAttention {
     expectOperand(NAME, "query", query, [queryDtype], [queries, this.#gather.isLocal ? queryHeads : own, headDim]);
     expectOperand(NAME, "out", out, ["f32", queryDtype], [queries, own, valueDim]);
     if (lse !== undefined) expectOperand(NAME, "lse", lse, ["f32"], [queries, own]);
+    expectResults(NAME, out, lse, this.#caches.key(layer), this.#caches.value(layer));
   }
 
   /** Arguments as of {@link DcpAttention.attend}. */
   async attend(layer: number, plan: StepPlan, query: Operand, out: Operand, lse: Operand | undefined): Promise<void> {
     const { backend, heap } = this.#options;
-    this.check(plan, query, out, lse);
+    this.check(layer, plan, query, out, lse);
     if (
       isOnGpu(out) &&
       (lse === undefined || isOnGpu(lse)) &&

@@ -1,5 +1,5 @@
 // What the ranks of a DcpAttention must have in common.
-import { sameRanks } from "../combine/combine.ts";
+import type { ProcessGroup } from "@lockstep/dist-groups";
 import type { ResolvedOptions } from "./resolved-options.ts";
 
 /** Lists of more numbers than this are agreed on by a digest. */
@@ -43,10 +43,27 @@ export function agreeOnOptions({ model, cache, groups, exchange, steps }: Resolv
     sinks: sinks === undefined ? undefined : brief(Array.from(sinks.toNumbers())),
     maxStepQueries: steps.maxQueries,
     prefillChunk: steps.prefillChunk,
-    ranksThatGatherQueries: sameRanks(groups.query, groups.dcp) ? "those of the DCP group" : groups.query.size,
-    ranksThatSplitAPrefill: groups.pcp?.size,
   };
-  for (const group of groups.all) group.agree("DcpAttention.open", fields, { deadlineMs });
+  // The DCP group comes first: groups that disagree would wait for each other.
+  for (const group of groups.all) {
+    const described = (other: ProcessGroup): string | number =>
+      group === groups.dcp ? namedGroup(other, groups.dcp) : other.size;
+    const named = {
+      queryGroup: described(groups.query),
+      pcpGroup: groups.pcp === undefined ? undefined : described(groups.pcp),
+    };
+    group.agree("DcpAttention.open", { ...fields, ...named }, { deadlineMs });
+  }
+}
+
+/**
+ * A group in words that are the same on every rank of the DCP group: its name and order where it has the same ranks,
+ * its size where it leads out of them, and so may be another one on each.
+ */
+function namedGroup(group: ProcessGroup, dcpGroup: ProcessGroup): string {
+  if (group === dcpGroup) return "the dcpGroup";
+  const isOfTheSame = group.size === dcpGroup.size && group.ranks.every((rank) => dcpGroup.ranks.includes(rank));
+  return isOfTheSame ? `"${group.name}", ranks ${group.ranks.join(", ")}` : `one of ${group.size} ranks`;
 }
 
 /** The numbers themselves, or how many there are and a digest of their bits (FNV-1a). */

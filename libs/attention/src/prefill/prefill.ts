@@ -1,6 +1,6 @@
 import { type Operand, SlotPlan } from "@lockstep/kernels";
 import { Arena, Tensor } from "@lockstep/tensor";
-import { expectOperand } from "../arguments/expect-tensor.ts";
+import { expectOperand, expectResults } from "../arguments/expect-tensor.ts";
 import { withHeapOperands } from "../arguments/operand-memory.ts";
 import { convertLse } from "../combine/lse-base.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
@@ -92,7 +92,14 @@ export class Prefill {
   }
 
   /** Throws ArgumentError unless these are what {@link Prefill.forward} takes. */
-  check(query: Operand, key: Operand, value: Operand | undefined, out: Operand, lse: Operand | undefined): void {
+  check(
+    layer: number,
+    query: Operand,
+    key: Operand,
+    value: Operand | undefined,
+    out: Operand,
+    lse: Operand | undefined,
+  ): void {
     const { model, cache, groups, exchange } = this.#options;
     const { headDim, valueDim, kvHeads } = model;
     const { queryDtype } = exchange;
@@ -104,6 +111,7 @@ export class Prefill {
     if (value !== undefined) expectOperand(NAME, "value", value, [key.dtype], [rows, kvHeads, valueDim]);
     expectOperand(NAME, "out", out, ["f32", queryDtype], [rows, count, valueDim]);
     if (lse !== undefined) expectOperand(NAME, "lse", lse, ["f32"], [rows, count]);
+    expectResults(NAME, out, lse, this.#caches.key(layer), this.#caches.value(layer));
   }
 
   /** Arguments as of {@link DcpAttention.prefill}. */

@@ -6,7 +6,7 @@ import { ArgumentError, describe, SharedHeap } from "@lockstep/tensor";
 import * as Comlink from "comlink";
 import { GroupAborted, RankCrashed, WorldClosed } from "../errors/errors.ts";
 import { toPlainError } from "../errors/plain-error.ts";
-import { printedValue } from "../errors/printed-value.ts";
+import { isInstance, printedValue } from "../errors/printed-value.ts";
 import { BlockingGroup } from "../group/blocking-group.ts";
 import { CollectiveRun } from "../group/collective-run.ts";
 import type { ProcessGroup } from "../group/process-group.ts";
@@ -156,7 +156,7 @@ class Rank {
 
   /** Why peers will not see this rank: the crash that started it all, when this rank only fell with its group. */
   #failure(what: string, error: unknown): RankCrashed {
-    if (error instanceof GroupAborted && error.cause instanceof RankCrashed) return error.cause;
+    if (isInstance(error, GroupAborted) && error.cause instanceof RankCrashed) return error.cause;
     return new RankCrashed(this.rank, `${what} threw ${printedValue(error)}`, error);
   }
 

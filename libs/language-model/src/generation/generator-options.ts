@@ -102,6 +102,7 @@ const CHOICES = {
  * @throws ArgumentError for a value that no model takes; {@link UnfitOptions} for what does not fit the model, or memory
  */
 export function resolveOptions(model: Model, options: GeneratorOptions): ResolvedOptions {
+  checkModel(model);
   checkValues(options);
   const { config } = model;
   const {
@@ -126,8 +127,8 @@ export function resolveOptions(model: Model, options: GeneratorOptions): Resolve
         "take a shorter `prompt` or fewer `maxTokens`.",
     );
   }
+  if (options.calibration !== undefined) checkTokenIds(NAME, "calibration", options.calibration, config.vocabularySize);
   const calibration = calibrationOf(options);
-  checkTokenIds(NAME, "calibration", calibration, config.vocabularySize);
   const cache = {
     sizes,
     kvDtype,
@@ -161,6 +162,12 @@ export function resolveOptions(model: Model, options: GeneratorOptions): Resolve
   return { rank, texts, maxDraft, heapBytesPerRank: bytes, deadlineMs: options.deadlineMs ?? 120_000 };
 }
 
+function checkModel(model: Model): void {
+  const isModel = typeof model === "object" && model !== null && typeof model.folder === "string";
+  if (isModel && typeof model.config === "object" && model.config !== null) return;
+  throw new ArgumentError(NAME, "model", "what openModel returned", describe(model));
+}
+
 function checkValues(options: GeneratorOptions): void {
   if (typeof options !== "object" || options === null) {
     throw new ArgumentError(NAME, "options", "an object with world and capacity", describe(options));
@@ -170,6 +177,11 @@ function checkValues(options: GeneratorOptions): void {
     if (value === undefined && !REQUIRED.includes(name)) continue;
     if (value !== undefined && Number.isInteger(value) && value >= least && value <= MOST) continue;
     throw new ArgumentError(NAME, name, `an integer from ${least} to ${MOST}`, describe(value));
+  }
+  for (const name of ["softwareVulkan", "sharedGpu"] as const) {
+    const value: unknown = options[name];
+    if (value === undefined || typeof value === "boolean") continue;
+    throw new ArgumentError(NAME, name, "true or false", describe(value));
   }
   for (const [name, known] of Object.entries(CHOICES)) {
     const value: string | undefined = options[name as keyof typeof CHOICES];

@@ -6,23 +6,18 @@ import { type Explanation, explainStep } from "./explanation.ts";
 import { type GeneratorOptions, type ResolvedOptions, resolveOptions } from "./generator-options.ts";
 import { gpuGroups } from "./rank-backend.ts";
 import type { RankMetrics } from "./rank-program.ts";
+import {
+  checkGenerateOptions,
+  checkOnPrefill,
+  checkPrompt,
+  checkPrompts,
+  type GenerateOptions,
+} from "./generate-options.ts";
 import { checkTokenIds } from "./token-ids.ts";
 import { type TextToken, TokenStream } from "./token-stream.ts";
 
 type Program = typeof import("./rank-program.ts");
 type RankWorld = World<MethodsOf<Program>>;
-
-/** What to make of a prompt. */
-export interface GenerateOptions {
-  /** Most tokens to generate. */
-  readonly maxTokens: number;
-  /** Tokens that end the text; they are not yielded. Default: none. */
-  readonly endTokens?: readonly number[];
-  /** Told how many tokens of the prompt have been computed. */
-  readonly onPrefill?: (done: number) => void;
-  /** A step to be explained afterwards, counted from 1 with those of the prompts: see {@link Generator.explain}. */
-  readonly explain?: number | "last";
-}
 
 interface MakeOptions {
   readonly maxTokens: number;
@@ -103,25 +98,13 @@ export class Generator implements AsyncDisposable {
    */
   async *generateAll(
     prompts: readonly (readonly number[])[],
-    { maxTokens, endTokens = [], onPrefill, explain }: GenerateOptions,
+    options: GenerateOptions,
   ): AsyncGenerator<TextToken, void> {
     const name = "Generator.generateAll";
     this.#expectOpen(name);
-    if (prompts.length < 1 || prompts.length > this.#texts) {
-      throw new ArgumentError(
-        name,
-        "prompts",
-        `from 1 to ${this.#texts}, the texts it was opened for`,
-        `${prompts.length}`,
-      );
-    }
-    for (const [index, prompt] of prompts.entries()) {
-      if (prompt.length === 0) throw new ArgumentError(name, `prompts[${index}]`, "at least one token", "none");
-      checkTokenIds(name, `prompts[${index}]`, prompt, this.#vocabularySize);
-    }
-    if (!Number.isInteger(maxTokens) || maxTokens < 1) {
-      throw new ArgumentError(name, "maxTokens", "a positive integer", String(maxTokens));
-    }
+    checkPrompts(name, prompts, this.#texts, this.#vocabularySize);
+    checkGenerateOptions(name, options);
+    const { maxTokens, endTokens = [], onPrefill, explain } = options;
     const made: TextToken[] = [];
     let isDone = false;
     let isDropped = false;
@@ -192,8 +175,8 @@ export class Generator implements AsyncDisposable {
   async prefill(prompt: readonly number[], onPrefill?: (done: number) => void): Promise<number> {
     const name = "Generator.prefill";
     this.#expectOpen(name);
-    if (prompt.length === 0) throw new ArgumentError(name, "prompt", "at least one token", "none");
-    checkTokenIds(name, "prompt", prompt, this.#vocabularySize);
+    checkPrompt(name, "prompt", prompt, this.#vocabularySize);
+    checkOnPrefill(name, onPrefill);
     return await this.#inTurn(name, async () => {
       await this.#world.call("restart", []);
       const most = Math.min(this.#prefillChunk ?? this.#maxStepTokens, this.#maxStepTokens);

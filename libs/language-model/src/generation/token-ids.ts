@@ -1,4 +1,4 @@
-import { ArgumentError } from "@lockstep/tensor";
+import { ArgumentError, describe } from "@lockstep/tensor";
 
 /** Throws ArgumentError unless all ids are integers from 0 to `vocabularySize` - 1. */
 export function checkTokenIds(
@@ -7,7 +7,14 @@ export function checkTokenIds(
   ids: readonly number[],
   vocabularySize: number,
 ): void {
-  const unknown = ids.find((id) => !Number.isInteger(id) || id < 0 || id >= vocabularySize);
-  if (unknown === undefined) return;
-  throw new ArgumentError(operation, argument, `from 0 to ${vocabularySize - 1}`, String(unknown));
+  if (!isList(ids)) throw new ArgumentError(operation, argument, "a list of token ids", describe(ids));
+  // By its index: an id may itself be undefined.
+  const wrong = ids.findIndex((id) => !Number.isInteger(id) || id < 0 || id >= vocabularySize);
+  if (wrong === -1) return;
+  throw new ArgumentError(operation, argument, `from 0 to ${vocabularySize - 1}`, describe(ids[wrong]));
+}
+
+/** True for arrays and typed arrays. */
+function isList(ids: unknown): boolean {
+  return Array.isArray(ids) || (ArrayBuffer.isView(ids) && !(ids instanceof DataView));
 }

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { describeName } from "@lockstep/tensor";
 import { ARCHITECTURE_NAMES, type Architecture, type AttentionBias, findArchitecture } from "./architectures.ts";
 import { ModelError } from "../errors.ts";
 import { describeJson, isJsonObject, type JsonObject, readCount, readJsonObject, readPositive } from "./json-file.ts";
@@ -119,7 +120,7 @@ function readArchitecture(path: string, json: JsonObject): Architecture {
     const known = typeof name === "string" ? findArchitecture(name) : undefined;
     if (known !== undefined) return known;
   }
-  const shown = listed.slice(0, 4).map((name) => (typeof name === "string" ? name.slice(0, 80) : describeJson(name)));
+  const shown = listed.slice(0, 4).map((name) => (typeof name === "string" ? describeName(name) : describeJson(name)));
   const found = shown.length === 0 ? "none" : shown.join(", ");
   throw new ModelError(path, `an architecture among ${ARCHITECTURE_NAMES.join(", ")}`, found);
 }
@@ -189,7 +190,7 @@ function readRope(
   if (!isJsonObject(scaling)) throw new ModelError(path, `${field} to be an object`, describeJson(scaling));
   const perLayer = Object.keys(scaling).find((key) => isJsonObject(scaling[key]));
   if (perLayer !== undefined) {
-    throw new ModelError(path, `one ${field} for all layers`, `one for ${perLayer.slice(0, 80)}`);
+    throw new ModelError(path, `one ${field} for all layers`, `one for ${describeName(perLayer)}`);
   }
   requireValue(path, scaling, "partial_rotary_factor", 1, 1);
   const isInside = (scaling.rope_theta ?? null) !== null;

@@ -1,3 +1,4 @@
+import { ArgumentError, describe } from "@lockstep/tensor";
 import { Checkpoint } from "./checkpoint.ts";
 import { type ModelConfig, readModelConfig } from "./config.ts";
 import { Tokenizer } from "./tokenizer.ts";
@@ -13,8 +14,12 @@ export interface Model {
   readonly warnings: readonly string[];
 }
 
-/** Opens a model folder in Hugging Face format. Throws ModelError or SafetensorsError when it cannot be used. */
+/**
+ * Opens a model folder in Hugging Face format.
+ * @throws ModelError or SafetensorsError when it cannot be used; ArgumentError unless it is a path
+ */
 export function openModel(folder: string): Model {
+  if (typeof folder !== "string") throw new ArgumentError("openModel", "folder", "a path", describe(folder));
   let config = readModelConfig(folder);
   using checkpoint = Checkpoint.open(folder, config);
   const { largestTensorBytes, hasOutput, architecture } = checkpoint;

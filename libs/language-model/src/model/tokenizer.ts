@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
+import { ArgumentError, describe } from "@lockstep/tensor";
 import { ModelError } from "../errors.ts";
 import { type JsonObject, readJsonObject } from "./json-file.ts";
 import { checkTokenizer, specialTokens } from "./tokenizer-definition.ts";
@@ -23,6 +24,7 @@ export class Tokenizer {
    * Throws {@link ModelError} when they are none that can be used.
    */
   static open(folder: string): Tokenizer {
+    expectText("Tokenizer.open", "folder", folder);
     const path = join(folder, "tokenizer.json");
     const configPath = join(folder, "tokenizer_config.json");
     const definition = checkTokenizer(path, readJsonObject(path));
@@ -35,6 +37,7 @@ export class Tokenizer {
 
   /** Token ids of a text, special tokens that the model wants at the start included. */
   encode(text: string): number[] {
+    expectText("Tokenizer.encode", "text", text);
     const ids: unknown[] = this.#try(() => this.#tokenizer.encode(text).ids);
     return ids.map((id) => {
       if (typeof id === "number" && Number.isSafeInteger(id) && id >= 0) return id;
@@ -50,6 +53,7 @@ export class Tokenizer {
 
   /** The text of tokens, without special ones. */
   decode(ids: readonly number[]): string {
+    if (!Array.isArray(ids)) throw new ArgumentError("Tokenizer.decode", "ids", "a list of token ids", describe(ids));
     const shown = ids.filter((id) => this.hasText(id));
     if (shown.length === 0) return "";
     const options = { skip_special_tokens: true, clean_up_tokenization_spaces: false };
@@ -64,6 +68,10 @@ export class Tokenizer {
       throw new ModelError(this.#path, "a tokenizer definition", message.slice(0, 200));
     }
   }
+}
+
+function expectText(operation: string, argument: string, value: string): void {
+  if (typeof value !== "string") throw new ArgumentError(operation, argument, "a text", describe(value));
 }
 
 /**

@@ -133,6 +133,11 @@ export class AttentionPlan implements Disposable {
     };
   }
 
+  /** True for a plan, whatever `value` inherits: a proxy of one is none. */
+  static isPlan(value: unknown): value is AttentionPlan {
+    return typeof value === "object" && value !== null && #memory in value;
+  }
+
   /** What its tokens see. @throws UseAfterFree */
   get visible(): VisibleKeys {
     if (this.#memory.isFreed) throw new UseAfterFree("partialAttention", "plan", "a plan that was not freed");
@@ -158,7 +163,7 @@ export class AttentionPlan implements Disposable {
 
 /** Throws ArgumentError unless `plan` is one for caches of this size; returns what its tokens see. */
 export function visibleOfPlan(name: string, plan: AttentionPlan, size: PagedCacheSize): VisibleKeys {
-  if (!(plan instanceof AttentionPlan)) {
+  if (!AttentionPlan.isPlan(plan)) {
     throw new ArgumentError(name, "plan", "what planAttention returned", describe(plan));
   }
   const { visible } = plan;

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
 import { openBackend } from "../../backends/open-backend.ts";
+import { AttentionPlan } from "../partial-attention/attention-plan.ts";
 import { SlotPlan } from "./slot-plan.ts";
 
 const SIZE = { numBlocks: 2, blockSize: 4 };
@@ -51,4 +52,28 @@ test("slots that do not fit are refused when they are planned, and plans of othe
   expect(() => write(1, 4)).toThrow(ArgumentError);
   expect(() => write(4, 2)).toThrow(ArgumentError);
   expect(() => write(2, 4, 2)).toThrow(ArgumentError);
+});
+
+test("what only inherits from a plan, or stands for one, is none", async () => {
+  const heap = SharedHeap.create(1 << 20);
+  await using backend = await openBackend("wasm", { heap });
+  const tensor = (...shape: number[]): Tensor => Tensor.zeros(heap, "f32", shape);
+  const keyCache = tensor(2, 4, 1, 1);
+  const slotPlan = new SlotPlan([0], SIZE);
+  for (const slotMapping of [Object.create(SlotPlan.prototype), new Proxy(slotPlan, {})]) {
+    const written = { key: tensor(1, 1, 1), keyCache, slotMapping } as never;
+    expect(() => backend.writeKvCache(written)).toThrow(ArgumentError);
+  }
+  const blockTable = Tensor.zeros(heap, "i32", [1, 2]);
+  using attentionPlan = backend.planAttention({ blockTable, sequences: [0], positions: [3] }, SIZE);
+  for (const plan of [Object.create(AttentionPlan.prototype), new Proxy(attentionPlan, {})]) {
+    const operands = {
+      query: tensor(1, 1, 1),
+      keyCache,
+      valueCache: keyCache,
+      out: tensor(1, 1, 1),
+      lse: tensor(1, 1),
+    };
+    expect(() => backend.partialAttention({ plan, ...operands } as never)).toThrow(ArgumentError);
+  }
 });

@@ -23,6 +23,11 @@ export class SlotPlan {
     this.#size = { ...size };
   }
 
+  /** True for a plan, whatever `value` inherits: a proxy of one is none. */
+  static isPlan(value: unknown): value is SlotPlan {
+    return typeof value === "object" && value !== null && #slots in value;
+  }
+
   /** A copy of the slots, for whoever has to check them elsewhere. */
   get slots(): Int32Array {
     return this.#slots.slice();
@@ -44,7 +49,7 @@ export function slotsOf(
   tokens: number,
   size: PagedCacheSize,
 ): ArrayLike<number> {
-  const isPlanned = slotMapping instanceof SlotPlan;
+  const isPlanned = SlotPlan.isPlan(slotMapping);
   const slots = isPlanned ? SlotPlan.slotsOf(name, slotMapping, size) : slotMapping;
   if (!isPlanned) expectList(name, "slotMapping", slots);
   if (slots.length !== tokens) {
