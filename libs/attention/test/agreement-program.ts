@@ -145,6 +145,15 @@ export async function setup(context: RankContext) {
       return attention.createSequence();
     },
 
+    /** As start, with the DCP group named as the query group. */
+    startWithQueryGroup(): number {
+      attention = DcpAttention.open({ ...defaults(), queryGroup: context.world });
+      return attention.createSequence();
+    },
+
+    /** What is said of a PCP group where there was none. */
+    usePcpGroup: () => failure(() => opened().useGroups({ pcpGroup: context.world })),
+
     step,
 
     /** Aborts the world's group in the middle of a step, on rank `by`; the others are in the step's second layer. */

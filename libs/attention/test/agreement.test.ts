@@ -100,6 +100,22 @@ test("opening, failing to open and closing 10,000 times leaves the heap as it wa
   }
 });
 
+test("a query group that is the DCP group is renewed with it", async () => {
+  await using world = await open(2);
+  const [sequence = -1] = await world.call("startWithQueryGroup", []);
+  const before = await world.call("step", [sequence, 0]);
+  await world.call("stepAborted", [sequence, 1, 0]).catch(() => "stopped on purpose");
+  await world.renewGroups();
+  for (const { length } of await world.call("goOn", [sequence])) expect(length).toBe(1);
+  const after = await world.call("step", [sequence, 1]);
+  expect(after.map((out) => out.every(Number.isFinite))).toEqual([true, true]);
+  expect(after).not.toEqual(before);
+  for (const { tag, message } of await world.call("usePcpGroup", [])) {
+    expect(tag).toBe("ArgumentError");
+    expect(message).toContain("`pcpGroup` must be left out, as it was at open");
+  }
+});
+
 describe("after an aborted collective the caches go on with new groups", () => {
   test.each([1, 2, 3, 4, 8])("%i ranks", async (size) => {
     await using undisturbed = await open(size);
