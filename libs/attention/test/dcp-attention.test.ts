@@ -22,6 +22,8 @@ describe("DcpAttention refuses options that disagree", () => {
     ["a cache in integers", { kvDtype: "i32" }, "kvDtype` must be f32, f16, bf16, f8e4m3, i8"],
     ["a window of 0", { window: 0 }, "window"],
     ["windows for more layers than there are", { window: [3, null] }, "one for each of the 1 layers"],
+    ["MLA in words", { mla: "yes" as never }, "mla` must be true or false"],
+    ["replicated queries in numbers", { queryReplicated: 1 as never }, "queryReplicated` must be true or false"],
     ["MLA with two KV heads", { mla: true, kvHeads: 2 }, "kvHeads` must be 1 with mla"],
     ["MLA values wider than the keys", { mla: true, valueDim: 5 }, "valueDim` must be at most headDim = 4"],
     ["scales of a cache of floats per token", { kvScales: "per-token" }, "left out for a kvDtype of f32"],

@@ -68,6 +68,11 @@ export function checkOptions(given: DcpAttentionOptions, options: FilledOptions)
 export function checkKinds(options: DcpAttentionOptions): void {
   expectRecord(NAME, "options", options);
   const { backend, mergeBackend, heap, dcpGroup, queryGroup, pcpGroup, onPartialLse, sinks } = options;
+  for (const field of ["mla", "queryReplicated"] as const) {
+    const flag: unknown = options[field];
+    if (flag === undefined || typeof flag === "boolean") continue;
+    throw new ArgumentError(NAME, field, "true or false", describe(flag));
+  }
   expectBackend(NAME, "backend", backend);
   if (mergeBackend !== undefined) expectBackend(NAME, "mergeBackend", mergeBackend);
   if (!(heap instanceof SharedHeap)) throw new ArgumentError(NAME, "heap", "a SharedHeap", describe(heap));
