@@ -1,7 +1,7 @@
 // What the command does with its prompts: generates, prints, explains, verifies.
 import { closeSync, openSync, writeFileSync } from "node:fs";
 import process from "node:process";
-import { Generator, type GeneratorOptions, type Model } from "@lockstep/language-model";
+import { Generator, type GeneratorOptions, type Model, ModelError } from "@lockstep/language-model";
 import { UsageError } from "./errors.ts";
 import { firstDifference } from "./expectations.ts";
 import { formatExplanation } from "./explanation-text.ts";
@@ -13,6 +13,7 @@ import { TextPrinter } from "./text-printer.ts";
 /** Generates from the prompts, streams the text, prints the closing table, explains and verifies if asked to. */
 export async function tell(model: Model, options: DemoOptions, progress: Progress): Promise<number> {
   const prompts = options.prompts.map((prompt) => model.tokenizer.encode(prompt));
+  expectKnown(model, prompts.flat());
   const empty = prompts.findIndex((prompt) => prompt.length === 0);
   if (empty !== -1) throw new UsageError(`--prompt ${JSON.stringify(options.prompts[empty])} has no tokens.`);
   const { maxTokens, explain, explainFile } = options;
@@ -24,14 +25,13 @@ export async function tell(model: Model, options: DemoOptions, progress: Progres
   }
   if (explainFile !== undefined) checkWritable(explainFile);
   const started = performance.now();
+  const spread = { ...generatorOptions(options), ...cacheOptions(options, prompts), texts: prompts.length };
+  // What is refused is told in one line.
+  Generator.check(model, spread);
   progress.phase(`loading the model on ${options.world} ${options.world === 1 ? "rank" : "ranks"}`);
   const tokens: number[][] = prompts.map(() => []);
   {
-    await using generator = await Generator.open(model, {
-      ...generatorOptions(options),
-      ...cacheOptions(options, prompts),
-      texts: prompts.length,
-    });
+    await using generator = await Generator.open(model, spread);
     const loaded = performance.now();
     let first = loaded;
     let before = 0;
@@ -78,6 +78,13 @@ export async function tell(model: Model, options: DemoOptions, progress: Progres
     if (explain !== undefined) await tellStep(generator, explain, explainFile);
   }
   return options.verify ? verify(model, options, prompts, tokens, progress) : 0;
+}
+
+/** Throws {@link ModelError} when the tokenizer gives a text tokens that the model has no embeddings of. */
+function expectKnown({ folder, config }: Model, ids: readonly number[]): void {
+  const unknown = ids.find((id) => id >= config.vocabularySize);
+  if (unknown === undefined) return;
+  throw new ModelError(`${folder}/tokenizer.json`, `token ids below vocab_size ${config.vocabularySize}`, `${unknown}`);
 }
 
 /** Prints the explanation of a step, and writes it to a file if asked to. */

@@ -141,7 +141,7 @@ describe("refused with exit code 2 and one line", () => {
   const refuse = (args: string[], message: string) => {
     const { code, out, err } = demo(...args);
     expect(err).toContain(message);
-    expect(err).toMatch(/^(?:loading [^\n]*\n)?demo: [^\n]+\n$/);
+    expect(err).toMatch(/^demo: [^\n]+\n$/);
     expect(out).toBe("");
     expect(code).toBe(2);
   };
@@ -183,6 +183,15 @@ describe("refused with exit code 2 and one line", () => {
     const copy = modelCopy("truncated");
     truncateSync(join(copy, "model.safetensors"), 9_000_000);
     refuse(["--model", copy], "Is the file complete");
+  });
+
+  test("a tokenizer with tokens that the model does not have", () => {
+    const copy = modelCopy("tokens-beyond");
+    const path = join(copy, "tokenizer.json");
+    const tokenizer = JSON.parse(readFileSync(path, "utf8"));
+    tokenizer.added_tokens.push({ id: 5000, content: "LORD", special: false, normalized: false });
+    writeFileSync(path, JSON.stringify(tokenizer));
+    refuse(["--model", copy], "expected token ids below vocab_size 4096, but found 5000");
   });
 
   test("an unknown architecture", () => {

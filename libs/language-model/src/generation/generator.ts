@@ -57,6 +57,11 @@ export class Generator implements AsyncDisposable {
     this.#stream = TokenStream.create(world.heap, tokensPerCall(rank.maxLogitRows));
   }
 
+  /** Throws what {@link Generator.open} would throw of these options before any rank starts. Opens nothing. */
+  static check(model: Model, options: GeneratorOptions): void {
+    resolveOptions(model, options);
+  }
+
   /**
    * Opens a world whose ranks have loaded their share of the model.
    * Throws {@link UnfitOptions} for sizes that cannot run it, and whatever stopped a rank.

@@ -70,3 +70,20 @@ test("a Metaspace that splits goes with tokens of one word only", () => {
   expect(() => checkMetaspaceSplit("tokenizer.json", { ...metaspace, split: false }, ["a▁b"])).not.toThrow();
   expect(() => checkMetaspaceSplit("tokenizer.json", null, ["a▁b"])).not.toThrow();
 });
+
+test("parts that would make a text as long as memory are refused at once", () => {
+  const twice = (pattern: object) => ({ type: "Replace", pattern, content: "xx" });
+  const chain = (count: number, part: object) => ({
+    type: "Sequence",
+    normalizers: Array.from({ length: count }, () => part),
+  });
+  const check = (part: object) => checkedPart("tokenizer.json", "normalizer", part);
+  expect(() => check(chain(60, twice({ Regex: "(.)" })))).toThrow("at most 65536 times longer");
+  expect(() => check(chain(60, { ...twice({ String: "" }), content: "x" }))).toThrow(ModelError);
+  expect(() => check(chain(60, { ...twice({ Regex: "x*" }), content: "x" }))).toThrow(ModelError);
+  expect(() => check(chain(2, chain(20, twice({ String: "a" }))))).toThrow(ModelError);
+  expect(() => check({ type: "Prepend", prepend: "x".repeat(1e6) })).toThrow(ModelError);
+  // What models have: one character for another, many times, and a few longer ones.
+  expect(() => check(chain(60, { ...twice({ Regex: " {2,}" }), content: " " }))).not.toThrow();
+  expect(() => check(chain(8, { ...twice({ String: "\u2026" }), content: "..." }))).not.toThrow();
+});

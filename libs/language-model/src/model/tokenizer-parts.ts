@@ -78,12 +78,42 @@ const FIELDS: Readonly<Record<PartKind, Readonly<Record<string, readonly Field[]
   },
 };
 
+/** More than any tokenizer's; what would take for ever, and all memory, is far beyond. */
+const MOST_TIMES_LONGER = 65536;
+
+/** How many times longer a part makes a text at most, as when each character is replaced; Infinity for one too deep. */
+function lengthens(kind: PartKind, part: unknown, depth = 0): number {
+  if (!isJsonObject(part)) return 1;
+  if (depth > DEEPEST) return Number.POSITIVE_INFINITY;
+  const list = part[LISTS[kind]];
+  let times = 1;
+  for (const inner of Array.isArray(list) ? list : []) times *= lengthens(kind, inner, depth + 1);
+  const { type, content, prepend, pattern } = part;
+  if (type === "Replace" && isText(content)) times *= Math.max(1, content.length + (findsNothing(pattern) ? 1 : 0));
+  if (type === "Prepend" && isText(prepend)) times *= 1 + prepend.length;
+  return times;
+}
+
+/** True for a pattern that is found where there is nothing: beside every character. */
+function findsNothing(pattern: unknown): boolean {
+  if (!isJsonObject(pattern)) return false;
+  if (!isText(pattern.Regex)) return pattern.String === "";
+  try {
+    return new RegExp(pattern.Regex, "u").test("");
+  } catch {
+    return true;
+  }
+}
+
 /**
  * Checks a normalizer, pre_tokenizer, post_processor or decoder, whose parts may be lists of parts. Returns one that
  * @huggingface/tokenizers understands as `tokenizers` does. @throws ModelError for one that it cannot
  */
 export function checkedPart(path: string, kind: PartKind, part: unknown, depth = 0): JsonObject | null {
   if (part === null) return null;
+  if (depth === 0 && lengthens(kind, part) > MOST_TIMES_LONGER) {
+    throw new ModelError(path, `a ${kind} that makes a text at most ${MOST_TIMES_LONGER} times longer`, "another");
+  }
   if (!isJsonObject(part) || !isText(part.type)) {
     throw new ModelError(path, `${kind} to be null or an object with a type`, describeJson(part));
   }
