@@ -5,8 +5,18 @@ import * as Context from "effect/Context";
 import * as Effect from "effect/Effect";
 import * as Exit from "effect/Exit";
 import * as Fiber from "effect/Fiber";
+import { untilIn } from "../../test/until-in.ts";
 import type { MethodsOf } from "../rank/rank-context.ts";
-import { call, callRank, openWorld, type ScopedWorldOptions, type World, worldLayer } from "./effect.ts";
+import {
+  call,
+  callRank,
+  createGroup,
+  openWorld,
+  renewGroups,
+  type ScopedWorldOptions,
+  type World,
+  worldLayer,
+} from "./effect.ts";
 
 setDefaultTimeout(120_000);
 
@@ -87,4 +97,74 @@ test("as a layer", async () => {
     return yield* call(world, "rank", []);
   }).pipe(Effect.provide(worldLayer<Ranks, Program>(Ranks, options)));
   expect(await Effect.runPromise(program)).toEqual([0, 1]);
+});
+
+/** More than the control memory of a world holds at a time. */
+const GROUPS = 100;
+const groupProgram = new URL("../../test/closed-group-program.ts", import.meta.url);
+const groupWorld = openWorld<typeof import("../../test/closed-group-program.ts")>({
+  size: 2,
+  program: groupProgram,
+  heapBytesPerRank: 1 << 20,
+});
+const names = (world: Pick<World, "flightRecord">): string[] => world.flightRecord().groups.map(({ group }) => group);
+
+test("a group lives as long as its scope, and its failures are typed", async () => {
+  const program = Effect.gen(function* () {
+    const world = yield* groupWorld;
+    const inUse = yield* Effect.scoped(
+      Effect.gen(function* () {
+        const group = yield* createGroup(world, "pair", [1, 0]);
+        yield* call(world, "keep", [group.name]);
+        yield* call(world, "barrier", ["pair"]);
+        return yield* createGroup(world, "pair", [0]).pipe(
+          Effect.map(() => "made"),
+          Effect.catchTag("ArgumentError", ({ argument }) => Effect.succeed(argument)),
+        );
+      }),
+    );
+    const closed = yield* call(world, "barrierOfKept", []).pipe(
+      Effect.as("open"),
+      Effect.catchTag("ResourceClosed", ({ operation }) => Effect.succeed(operation)),
+    );
+    return { inUse, closed, names: names(world) };
+  });
+  const outcome = await Effect.runPromise(Effect.scoped(program));
+  expect(outcome).toEqual({ inUse: "name", closed: "group.barrier", names: ["world"] });
+});
+
+test("interrupting a fiber in mid-collective of its group closes the group", async () => {
+  const program = Effect.gen(function* () {
+    const world = yield* groupWorld;
+    const life = Effect.scoped(
+      Effect.flatMap(createGroup(world, "pair", [0, 1]), (group) => call(world, "stall", [group.name])),
+    );
+    for (let round = 0; round < GROUPS; round++) {
+      const fiber = yield* Effect.forkChild(life);
+      yield* Effect.promise(() => untilIn(world, "pair", [0], "waiting"));
+      yield* Fiber.interrupt(fiber);
+      expect(names(world)).toEqual(["world"]);
+      // The group of all ranks had a rank in the call.
+      expect((yield* renewGroups(world)).map(({ name }) => name)).toEqual(["world"]);
+    }
+    return yield* call(world, "work", []);
+  });
+  expect(await Effect.runPromise(Effect.scoped(program))).toEqual([2, 2]);
+});
+
+test("interrupting the making of a group, sooner or later, leaves nothing of it", async () => {
+  const program = Effect.gen(function* () {
+    const world = yield* groupWorld;
+    const life = Effect.scoped(Effect.andThen(createGroup(world, "pair", [0, 1]), Effect.never));
+    for (let round = 0; round < GROUPS; round++) {
+      const fiber = yield* Effect.forkChild(life);
+      for (let turn = 0; turn < round % 10; turn++) yield* Effect.yieldNow;
+      if (round % 3 === 0) yield* Effect.sleep(round % 4);
+      yield* Fiber.interrupt(fiber);
+      while (names(world).includes("pair")) yield* Effect.sleep(1);
+    }
+    expect(names(world)).toEqual(["world"]);
+    return yield* call(world, "work", []);
+  });
+  expect(await Effect.runPromise(Effect.scoped(program))).toEqual([2, 2]);
 });

@@ -1,12 +1,12 @@
-// Worlds for programs that use Effect, on the host: a world is a resource of a scope, failures are typed, and an
-// interruption gives up what is under way. The ranks know nothing of it: their workers load no Effect.
+// Worlds for programs that use Effect, on the host: worlds and groups are resources of a scope, failures are typed, and
+// an interruption gives up what is under way. The ranks know nothing of it: their workers load no Effect.
 
 import { type ArgumentError, type HeapExhausted, LockstepError } from "@lockstep/tensor";
 import type * as Context from "effect/Context";
 import * as Effect from "effect/Effect";
 import * as Layer from "effect/Layer";
 import type * as Scope from "effect/Scope";
-import type { WorldStartFailed } from "../errors/errors.ts";
+import type { CallInterrupted, CallTimeout, RankCrashed, WorldClosed, WorldStartFailed } from "../errors/errors.ts";
 import type {
   MethodArguments,
   MethodName,
@@ -16,12 +16,15 @@ import type {
   UntypedProgram,
 } from "../rank/rank-context.ts";
 import type { KernelsNotBuilt } from "../reduction/reduce.ts";
+import type { RenewedGroup } from "./group-lifecycle.ts";
 import { openWorld as openPlainWorld, type World } from "./world.ts";
 import type { WorldError } from "./world-error.ts";
+import type { WorldGroup } from "./world-group.ts";
 import type { CallOptions, WorldOptions } from "./world-options.ts";
 
 export type { World } from "./world.ts";
 export type { WorldError } from "./world-error.ts";
+export type { WorldGroup } from "./world-group.ts";
 
 /** {@link WorldOptions} without a signal: interrupting the fiber is what a signal is to the plain `openWorld`. */
 export type ScopedWorldOptions<P extends Program = UntypedProgram> = Omit<WorldOptions<P>, "signal"> & {
@@ -73,6 +76,29 @@ export const callRank = <M, K extends MethodName<M>>(
   options?: ScopedCallOptions,
 ): Effect.Effect<MethodResult<M, K>, WorldError> =>
   interruptible((signal) => world.callRank(rank, method, args, { ...options, signal }));
+
+/** What making, renewing and closing groups can fail with. */
+export type GroupError = ArgumentError | HeapExhausted | CallInterrupted | CallTimeout | RankCrashed | WorldClosed;
+
+/**
+ * `world.createGroup(name, ranks, options)`: a group that lives as long as the scope. Interrupting the fiber while the
+ * ranks are asked to join gives the group up; its memory is free when those that have been asked have answered. When a
+ * rank does not come out of what it does within the world's deadline, closing the scope dies of a `CallTimeout`.
+ */
+export const createGroup = <M>(
+  world: World<M>,
+  name: string,
+  ranks: readonly number[],
+  options?: ScopedCallOptions,
+): Effect.Effect<WorldGroup, GroupError, Scope.Scope> =>
+  scoped((signal) => world.createGroup(name, ranks, { ...options, signal }));
+
+/** `world.renewGroups(options)`: new groups in place of aborted ones, such as those of an interrupted call. */
+export const renewGroups = <M>(
+  world: World<M>,
+  options?: ScopedCallOptions,
+): Effect.Effect<readonly RenewedGroup[], GroupError> =>
+  interruptible((signal) => world.renewGroups({ ...options, signal }));
 
 const INTERRUPTED = "its fiber was interrupted";
 

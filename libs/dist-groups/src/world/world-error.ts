@@ -1,10 +1,11 @@
-import type { ArgumentError, HeapExhausted } from "@lockstep/tensor";
+import type { ArgumentError, HeapExhausted, ResourceClosed } from "@lockstep/tensor";
 import type {
   CallInterrupted,
   CallTimeout,
   CollectiveMismatch,
   CollectiveTimeout,
   GroupAborted,
+  OptionsDisagree,
   RankCrashed,
   ReentrantCollective,
   RemoteError,
@@ -26,8 +27,10 @@ export type WorldError =
   | CollectiveMismatch
   | CollectiveTimeout
   | GroupAborted
+  | OptionsDisagree
   | RankCrashed
   | ReentrantCollective
   | RemoteError
+  | ResourceClosed
   | WorldClosed
   | WorldStartFailed;
