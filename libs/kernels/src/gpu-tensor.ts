@@ -87,6 +87,11 @@ export class GpuTensor {
     this.#destroy = destroy;
   }
 
+  /** Where its bytes lie; a heap tensor says "heap". */
+  get place(): "device" {
+    return "device";
+  }
+
   /** Byte offset of the first element within the buffer. */
   get byteOffset(): number {
     return this.elementOffset * DTYPE_BYTES[this.dtype];

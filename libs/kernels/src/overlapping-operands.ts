@@ -1,11 +1,10 @@
-import { ArgumentError, isSameView, overlaps, overlapsItself, Tensor } from "@lockstep/tensor";
+import { ArgumentError, isSameView, overlaps, overlapsItself } from "@lockstep/tensor";
 import type { Operand } from "./operand.ts";
 
 /** True when both operands lie in one memory and have an element's byte in common. */
 function shareBytes(a: Operand, b: Operand): boolean {
-  if (a instanceof Tensor)
-    return b instanceof Tensor && (a.heap === b.heap || a.heap.id === b.heap.id) && overlaps(a, b);
-  return !(b instanceof Tensor) && a.memory === b.memory && overlaps(a, b);
+  if (a.place === "heap") return b.place === "heap" && (a.heap === b.heap || a.heap.id === b.heap.id) && overlaps(a, b);
+  return b.place === "device" && a.memory === b.memory && overlaps(a, b);
 }
 
 /** Throws unless `written`, which an op writes, has no byte in common with `other`. */

@@ -9,7 +9,7 @@ import {
   opResults,
   type PagedCacheSize,
 } from "@lockstep/kernels";
-import { type DType, Tensor } from "@lockstep/tensor";
+import type { DType, Tensor } from "@lockstep/tensor";
 
 /** An op to run, with its arguments. */
 export type OpCall = { readonly [Name in OpName]: readonly [name: Name, args: OpArguments[Name]] }[OpName];
@@ -32,7 +32,7 @@ export function isAboutMemory([name]: Call): boolean {
 
 /** True when an op writes to a heap tensor, so that it is complete only when bytes have come from the GPU. */
 export function hasHeapResults<Name extends OpName>(name: Name, args: OpArguments[Name]): boolean {
-  return opResults(name, args).some((operand) => operand instanceof Tensor);
+  return opResults(name, args).some((operand) => operand?.place === "heap");
 }
 
 /** Runs an op on a backend. */

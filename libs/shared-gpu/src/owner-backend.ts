@@ -79,7 +79,7 @@ class OwnerBackend extends CollectiveBackend {
 
   download(source: Operand, target: Tensor): Completion {
     this.#expectOpen();
-    if (source instanceof Tensor) return this.#backend.download(source, target);
+    if (source.place === "heap") return this.#backend.download(source, target);
     return this.#take(["download", { source, target }]);
   }
 

@@ -118,7 +118,7 @@ class PeerBackend extends CollectiveBackend {
   upload(source: Tensor, target: Operand): Completion {
     this.#expectOpen();
     expectAlike("upload", "target", target, source);
-    if (target instanceof Tensor) target.copyFrom(source);
+    if (target.place === "heap") target.copyFrom(source);
     else this.#calls.push(["upload", this.#withCopies({ source, target })]);
     return undefined;
   }
@@ -126,7 +126,7 @@ class PeerBackend extends CollectiveBackend {
   download(source: Operand, target: Tensor): Completion {
     this.#expectOpen();
     expectAlike("download", "source", source, target);
-    if (!(source instanceof Tensor)) return this.#take(["download", { source, target }]);
+    if (source.place === "device") return this.#take(["download", { source, target }]);
     target.copyFrom(source);
     return undefined;
   }

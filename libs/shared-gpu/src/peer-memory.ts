@@ -25,7 +25,7 @@ export class PeerMemory implements RemembersMemory {
   allocate(id: number, dtype: DType, shape: readonly number[]): void {
     try {
       const tensor = this.#backend.empty(dtype, shape);
-      if (tensor instanceof GpuTensor) this.#tensors.set(id, tensor);
+      if (tensor.place === "device") this.#tensors.set(id, tensor);
     } catch (error) {
       this.#failures.set(id, error);
       throw error;

@@ -141,6 +141,11 @@ export class Tensor {
     return this.#byteEnd;
   }
 
+  /** Where its bytes lie: in a heap. Tensors of a GPU say "device". */
+  get place(): "heap" {
+    return "heap";
+  }
+
   /** Bytes its elements take when contiguous. */
   get byteLength(): number {
     return this.size * DTYPE_BYTES[this.dtype];

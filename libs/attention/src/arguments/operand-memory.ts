@@ -1,10 +1,10 @@
 // Operands of a step may lie in the heap or, where the backend has one, on its GPU.
-import { GpuTensor, type KernelBackend, type Operand } from "@lockstep/kernels";
+import type { GpuTensor, KernelBackend, Operand } from "@lockstep/kernels";
 import { type SharedHeap, Tensor } from "@lockstep/tensor";
 
 /** True when an operand lies on a GPU. */
 export function isOnGpu(operand: Operand | undefined): operand is GpuTensor {
-  return operand instanceof GpuTensor;
+  return operand?.place === "device";
 }
 
 /**

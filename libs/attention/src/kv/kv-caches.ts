@@ -1,5 +1,5 @@
 import type { Completion, KernelBackend, Operand, SlotPlan } from "@lockstep/kernels";
-import { ArgumentError, type DType, describe, Tensor } from "@lockstep/tensor";
+import { ArgumentError, type DType, describe } from "@lockstep/tensor";
 import type { BlockCopy } from "./block-manager.ts";
 import { expectFiniteRows } from "./finite-rows.ts";
 import type { LayerScales } from "./kv-scales.ts";
@@ -109,7 +109,7 @@ export class KvCaches {
       ["value", value],
     ] as const) {
       // Whatever else is wrong with them is for the write to say.
-      if (rows instanceof Tensor) expectFiniteRows(layer, name, rows);
+      if (rows?.place === "heap") expectFiniteRows(layer, name, rows);
     }
   }
 
@@ -172,7 +172,7 @@ export class KvCaches {
   }
 
   #copyBlock(cache: Operand, { from, to }: BlockCopy): Promise<void> | undefined {
-    if (cache instanceof Tensor) {
+    if (cache.place === "heap") {
       cache.select(0, to).copyFrom(cache.select(0, from));
       return undefined;
     }

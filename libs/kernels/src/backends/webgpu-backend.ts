@@ -6,7 +6,7 @@ import {
   type DType,
   elementCount,
   type SharedHeap,
-  Tensor,
+  type Tensor,
 } from "@lockstep/tensor";
 import type { Completion, KernelBackend } from "./backend.ts";
 import { OpMethods } from "./op-methods.ts";
@@ -152,7 +152,7 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
     this.#expectOpen();
     checkUpload(source, target);
     expectContiguousOnGpu("upload", "target", target);
-    if (target instanceof Tensor) {
+    if (target.place === "heap") {
       target.copyFrom(source);
       return undefined;
     }
@@ -173,7 +173,7 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
   download(source: Operand, target: Tensor): Completion {
     this.#expectOpen();
     checkDownload(source, target);
-    if (source instanceof Tensor) {
+    if (source.place === "heap") {
       target.copyFrom(source);
       return undefined;
     }

@@ -1,10 +1,9 @@
 import { ArgumentError } from "@lockstep/tensor";
-import { GpuTensor } from "../gpu-tensor.ts";
 import type { Operand } from "../operand.ts";
 
 /** Throws unless a GPU operand is contiguous; heap operands, which are gathered, may have any strides. */
 export function expectContiguousOnGpu(operation: string, argument: string, operand: Operand): void {
-  if (!(operand instanceof GpuTensor) || operand.isContiguous) return;
+  if (operand.place === "heap" || operand.isContiguous) return;
   const strides = `of strides [${operand.strides.join(", ")}]`;
   throw new ArgumentError(operation, argument, "contiguous when it lies on the GPU", strides);
 }

@@ -7,12 +7,12 @@ import type { Operand } from "../operand.ts";
  */
 export function gpuStack(operands: readonly Operand[]): GpuTensor | undefined {
   const [first, second] = operands;
-  if (!(first instanceof GpuTensor)) return undefined;
+  if (first?.place !== "device") return undefined;
   const { memory, dtype, size, elementOffset } = first;
-  const stride = second instanceof GpuTensor ? second.elementOffset - elementOffset : size;
+  const stride = second?.place === "device" ? second.elementOffset - elementOffset : size;
   const isRegular = operands.every(
     (operand, index) =>
-      operand instanceof GpuTensor &&
+      operand.place === "device" &&
       operand.memory === memory &&
       operand.elementOffset === elementOffset + index * stride,
   );

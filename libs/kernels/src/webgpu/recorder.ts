@@ -1,7 +1,7 @@
 import { ArgumentError, contiguousStrides, DTYPE_BYTES, spannedElements, type Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "../context.ts";
 import type { GpuDevice } from "../device/gpu-device.ts";
-import { deviceOf, GpuTensor } from "../gpu-tensor.ts";
+import { deviceOf, type GpuTensor } from "../gpu-tensor.ts";
 import type { Operand } from "../operand.ts";
 import type { Command, Download, PoolUse } from "./commands.ts";
 import { type CompiledKernel, compileKernel, type KernelSource } from "./compiled-kernel.ts";
@@ -157,7 +157,7 @@ export class Recorder {
 
   /** An operand to read. */
   read(operand: Operand): Region {
-    if (operand instanceof GpuTensor) return this.#regionOf(operand);
+    if (operand.place === "device") return this.#regionOf(operand);
     const region = this.#reserve("upload", operand.byteLength, contiguousStrides(operand.shape));
     if (operand.byteLength < LATE_BYTES) gatherTensor(operand, this.#staging, region.offset);
     else this.#late.push({ tensor: operand, offset: region.offset });
@@ -175,7 +175,7 @@ export class Recorder {
     const region = this.#reserve("upload", operands.length * stride * width, []);
     for (const [index, operand] of operands.entries()) {
       const offset = region.offset + index * stride * width;
-      if (operand instanceof GpuTensor) this.#copyTensor(operand, region, offset);
+      if (operand.place === "device") this.#copyTensor(operand, region, offset);
       else gatherTensor(operand, this.#staging, offset);
     }
     return { region, stride };
@@ -183,7 +183,7 @@ export class Recorder {
 
   /** An operand to write all of. */
   write(operand: Operand): Region {
-    if (operand instanceof GpuTensor) return this.#regionOf(operand);
+    if (operand.place === "device") return this.#regionOf(operand);
     const region = this.#reserve("result", operand.byteLength, contiguousStrides(operand.shape));
     this.#downloads.push({ region, tensor: operand });
     return region;
@@ -191,7 +191,7 @@ export class Recorder {
 
   /** An operand to write some of, the rest of which must stay. */
   update(operand: Operand): Region {
-    if (operand instanceof GpuTensor) return this.#regionOf(operand);
+    if (operand.place === "device") return this.#regionOf(operand);
     const from = this.read(operand);
     const to = this.write(operand);
     this.#commands.push({ kind: "copy", from, to, bytes: from.size });

@@ -1,5 +1,4 @@
 import { readFileSync } from "node:fs";
-import { GpuTensor } from "../../gpu-tensor.ts";
 import type { Operand } from "../../operand.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import { ParamTable } from "../../webgpu/param-table.ts";
@@ -96,8 +95,8 @@ function chooseRows(rows: number, rowUnits: number): number {
 /** True when both are the same GPU memory: WebGPU then wants one binding for both. */
 function sharesBytes(partialOut: Operand, out: Operand): boolean {
   return (
-    partialOut instanceof GpuTensor &&
-    out instanceof GpuTensor &&
+    partialOut.place === "device" &&
+    out.place === "device" &&
     partialOut.memory === out.memory &&
     partialOut.elementOffset === out.elementOffset
   );
