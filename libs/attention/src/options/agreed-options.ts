@@ -63,7 +63,7 @@ export function agreeOnOptions({ model, cache, groups, exchange, steps }: Resolv
 function namedGroup(group: ProcessGroup, dcpGroup: ProcessGroup): string {
   if (group === dcpGroup) return "the dcpGroup";
   const isOfTheSame = group.size === dcpGroup.size && group.ranks.every((rank) => dcpGroup.ranks.includes(rank));
-  return isOfTheSame ? `"${group.name}", ranks ${group.ranks.join(", ")}` : `one of ${group.size} ranks`;
+  return isOfTheSame ? `${group.name} of ranks ${group.ranks.join(", ")}` : `one of ${group.size} ranks`;
 }
 
 /** The numbers themselves, or how many there are and a digest of their bits (FNV-1a). */

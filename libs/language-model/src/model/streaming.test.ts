@@ -41,6 +41,17 @@ const replace = { type: "Replace", pattern: { String: "▁" }, content: " " };
 const strip = { type: "Strip", content: " ", start: 1, stop: 0 };
 const llama2 = generate({ type: "Sequence", decoders: [replace, { type: "ByteFallback" }, { type: "Fuse" }, strip] });
 
+/** A decoder that replaces in the text of all tokens. */
+function joined(pattern: string | object, content: string): object {
+  const what = typeof pattern === "string" ? { String: pattern } : pattern;
+  return { type: "Sequence", decoders: [{ type: "Fuse" }, { type: "Replace", pattern: what, content }] };
+}
+
+function behindBytes(pattern: string, content: string): object {
+  const inner = { type: "Sequence", decoders: [{ type: "Replace", pattern: { String: pattern }, content }] };
+  return { type: "Sequence", decoders: [{ type: "ByteLevel" }, inner] };
+}
+
 const KINDS: readonly (readonly [string, Tokenizer, number])[] = [
   ["the shipped one", Tokenizer.open(MODEL_FOLDER), 4100],
   ["Llama 2 and Mistral", llama2, TOKENS.length + 4],
@@ -49,6 +60,9 @@ const KINDS: readonly (readonly [string, Tokenizer, number])[] = [
   ["WordPiece", generate({ type: "WordPiece", prefix: "##", cleanup: true }), TOKENS.length + 4],
   ["BPEDecoder", generate({ type: "BPEDecoder" }, { end_of_word_suffix: "</w>" }), TOKENS.length + 4],
   ["no decoder", generate(null), TOKENS.length + 4],
+  ["words replaced in the joined text", generate(joined("▁ac", "X")), TOKENS.length + 4],
+  ["spaces of the joined text made one", generate(joined({ Regex: "[\\s▁]+" }, "_")), TOKENS.length + 4],
+  ["words replaced behind byte level", generate(behindBytes("ac", "X")), TOKENS.length + 4],
 ];
 
 test.each(KINDS)(

@@ -174,3 +174,26 @@ export function checkMetaspaceSplit(path: string, preTokenizer: JsonObject | nul
     }
   }
 }
+
+/** Decoders behind which there is one text, and no tokens any more. */
+const JOINING: readonly unknown[] = ["Fuse", "ByteLevel"];
+
+/**
+ * True when a decoder may change the text of tokens by those that come later: where it replaces more than a character at
+ * a time in what was joined.
+ */
+export function replacesAcrossTokens(decoder: unknown): boolean {
+  const parts = innermost(decoder);
+  const joined = parts.findIndex(({ type }) => JOINING.includes(type));
+  if (joined === -1) return false;
+  return parts.slice(joined).some(({ type, pattern }) => {
+    const found = isJsonObject(pattern) && isText(pattern.String) ? pattern.String : undefined;
+    return type === "Replace" && (found === undefined || [...found].length !== 1);
+  });
+}
+
+/** The parts of a decoder in the order in which they run. */
+function innermost(decoder: unknown): readonly JsonObject[] {
+  if (!isJsonObject(decoder)) return [];
+  return Array.isArray(decoder.decoders) ? decoder.decoders.flatMap(innermost) : [decoder];
+}

@@ -5,6 +5,7 @@ import { ArgumentError, describe } from "@lockstep/tensor";
 import { ModelError } from "../errors.ts";
 import { type JsonObject, readJsonObject } from "./json-file.ts";
 import { checkTokenizer, specialTokens } from "./tokenizer-definition.ts";
+import { replacesAcrossTokens } from "./tokenizer-parts.ts";
 
 /** Text to token ids and back, as the model's tokenizer.json says. */
 export class Tokenizer {
@@ -12,11 +13,14 @@ export class Tokenizer {
   readonly #tokenizer: HuggingFaceTokenizer;
   /** Tokens that are left out of decoded text. */
   readonly #special: ReadonlySet<string>;
+  /** False where the text of tokens is known only when all are there: {@link StreamDecoder} then waits for the end. */
+  readonly isPiecewise: boolean;
 
   private constructor(path: string, definition: JsonObject, config: JsonObject) {
     this.#path = path;
     this.#tokenizer = this.#try(() => new HuggingFaceTokenizer(definition, config));
     this.#special = specialTokens(definition, config);
+    this.isPiecewise = !replacesAcrossTokens(definition.decoder);
   }
 
   /**
@@ -92,12 +96,16 @@ export class StreamDecoder {
     this.#told = this.#ids.length;
   }
 
-  /** The text that `token` completes, often one piece, empty in the middle of a multi-byte character. */
+  /**
+   * The text that `token` completes, often one piece, empty in the middle of a multi-byte character, and until the end
+   * where later tokens may change what was said.
+   */
   push(token: number): string {
     // A token without text must not become the context: decoders treat the first token of a text otherwise than the
     // rest.
     if (!this.#tokenizer.hasText(token)) return "";
     this.#ids.push(token);
+    if (!this.#tokenizer.isPiecewise) return "";
     const text = this.#unsaid();
     if (text.endsWith("\uFFFD")) return "";
     this.#dropContext(this.#told);
