@@ -1,11 +1,14 @@
 import { fromPlainError, type PlainError, type ProcessGroup, toPlainError } from "@lockstep/dist-groups";
 import { type KernelBackend, openBackend, type OpenBackendOptions } from "@lockstep/kernels";
-import { type SharedHeap, Tensor } from "@lockstep/tensor";
+import { ArgumentError, describe, SharedHeap, Tensor } from "@lockstep/tensor";
 import { ownerBackend } from "./owner-backend.ts";
 import { peerBackend } from "./peer-backend.ts";
 import { textOf } from "./verdicts.ts";
 
-/** How ranks share a GPU. The fields of {@link OpenBackendOptions} count on the owner, rank 0 of the group. */
+/**
+ * How ranks share a GPU. The fields of {@link OpenBackendOptions} are for the owner, rank 0 of the group, and the same on every
+ * rank; a `device` counts on the owner alone.
+ */
 export interface SharedBackendOptions extends Omit<OpenBackendOptions, "heap"> {
   /** This rank's range of the world's memory. */
   readonly heap: SharedHeap;
@@ -33,11 +36,15 @@ export interface SharedBackendOptions extends Omit<OpenBackendOptions, "heap"> {
  *
  * On ranks other than 0 collective ops block their thread.
  *
- * @throws BackendUnavailable on every rank when the device does not open; the group's errors when ranks do not come
+ * @throws BackendUnavailable on every rank when the device does not open; OptionsDisagree on every rank when they give
+ *   different adapters, indexes or matrices; ArgumentError; the group's errors when ranks do not come
  */
 export async function openSharedBackend(options: SharedBackendOptions): Promise<KernelBackend> {
+  checkOptions(options);
   const { heap, group, openDeadlineMs = 120_000, deadlineMs, ...deviceOptions } = options;
   if (group.size === 1) return openBackend("webgpu", { heap, ...deviceOptions });
+  const { adapter, index, matrices } = deviceOptions;
+  group.agree("openSharedBackend", { adapter, index, matrices }, { deadlineMs: openDeadlineMs });
   if (group.rank !== 0) {
     const opened = JSON.parse(awaitOwner(heap, group, openDeadlineMs)) as Opened;
     if ("error" in opened) throw fromPlainError(opened.error);
@@ -60,6 +67,18 @@ export async function openSharedBackend(options: SharedBackendOptions): Promise<
   }
   if (failure !== undefined) throw failure.error;
   return ownerBackend(backend, heap, group, deadlineMs);
+}
+
+/** @throws ArgumentError unless the heap and the group are what they are called */
+function checkOptions(options: SharedBackendOptions): void {
+  const name = "openSharedBackend";
+  if (typeof options !== "object" || options === null) {
+    throw new ArgumentError(name, "options", "an object with a heap and a group", describe(options));
+  }
+  const { heap, group } = options;
+  if (!(heap instanceof SharedHeap)) throw new ArgumentError(name, "heap", "a SharedHeap", describe(heap));
+  const isGroup = typeof group === "object" && group !== null && typeof group.agree === "function";
+  if (!isGroup) throw new ArgumentError(name, "group", "a ProcessGroup", describe(group));
 }
 
 type Opened = { readonly device: string } | { readonly error: PlainError };

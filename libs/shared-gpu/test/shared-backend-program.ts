@@ -3,7 +3,7 @@ import type { RankContext } from "@lockstep/dist-groups";
 import { GpuTensor, type KernelBackend, type Operand } from "@lockstep/kernels";
 import { type DType, LockstepError, Tensor } from "@lockstep/tensor";
 import { type CallCounts, countCalls } from "../../kernels/src/testing/count-calls.ts";
-import { openSharedBackend } from "../src/shared-backend.ts";
+import { openSharedBackend, type SharedBackendOptions } from "../src/shared-backend.ts";
 
 /** What became of a call: the tag and words of what it threw, "none" for nothing. */
 export interface Outcome {
@@ -12,8 +12,12 @@ export interface Outcome {
 }
 
 /** Called by the world on every rank. */
-export async function setup({ heap, world, rank, onClose }: RankContext, options: { index?: number }) {
-  const backend = await openSharedBackend({ heap, group: world, adapter: "software", ...options });
+export async function setup(
+  { heap, world, rank, onClose }: RankContext,
+  { ofRanks = [], ...options }: { index?: number; ofRanks?: readonly Partial<SharedBackendOptions>[] },
+) {
+  const own = ofRanks[rank] ?? {};
+  const backend = await openSharedBackend({ heap, group: world, adapter: "software", ...options, ...own });
   onClose(() => backend.close());
 
   async function outcome(run: () => unknown): Promise<Outcome> {

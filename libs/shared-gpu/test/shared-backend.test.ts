@@ -1,12 +1,13 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { BackendUnavailable } from "@lockstep/kernels";
 import { fromPlainError, type MethodsOf, openWorld, toPlainError, type World } from "@lockstep/dist-groups";
-import { ArgumentError } from "@lockstep/tensor";
+import { ArgumentError, SharedHeap } from "@lockstep/tensor";
+import { openSharedBackend } from "../src/shared-backend.ts";
 import type * as program from "./shared-backend-program.ts";
 
 setDefaultTimeout(120_000);
 
-function open(size: number, options: { index?: number } = {}, deadlineMs = 60_000) {
+function open(size: number, options: Parameters<typeof program.setup>[1] = {}, deadlineMs = 60_000) {
   return openWorld<typeof program>({
     size,
     program: new URL("./shared-backend-program.ts", import.meta.url),
@@ -155,4 +156,18 @@ test("a device that does not open is every rank's error, of its own class", asyn
   );
   expect(unavailable).toBeInstanceOf(BackendUnavailable);
   expect(fromPlainError(toPlainError(new ArgumentError("f", "x", "1", "2")))).toBeInstanceOf(ArgumentError);
+});
+
+test.each([
+  ["matrices", [{}, {}, { matrices: "off" }]],
+  ["index", [{ index: 1 }, {}, {}]],
+  ["adapter", [{}, { adapter: "any" }, {}]],
+] as const)("ranks that ask for another device are refused, both sides printed: %s", async (field, ofRanks) => {
+  const failure: unknown = await open(3, { ofRanks }).catch((error: unknown) => error);
+  expect(String(failure)).toContain("openSharedBackend: the ranks of group");
+  expect(String(failure)).toContain(field);
+});
+
+test.each([null, undefined, 5, {}, { heap: SharedHeap.create(1) }])("no options of a kind: %p", async (wrong) => {
+  await expect(openSharedBackend(wrong as never)).rejects.toThrow(ArgumentError);
 });
