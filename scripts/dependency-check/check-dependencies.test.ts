@@ -56,7 +56,7 @@ test("an exception that nothing needs any more is reported", () => {
   ]);
 });
 
-test("imports upwards, round in a circle, past exports and of tests are found", () => {
+test("imports upwards, round in a circle, past exports, of tests and of Effect are found", () => {
   plant("libs/tensor/src/shape.ts", 'export type { KernelBackend } from "@lockstep/kernels";');
   plant("libs/tensor/src/float16.ts", 'export { float8ToNumber } from "./float8.ts";');
   plant("libs/tensor/src/float8.ts", 'import type {} from "./float16.ts";');
@@ -64,6 +64,8 @@ test("imports upwards, round in a circle, past exports and of tests are found", 
   plant("libs/attention/src/pack-seq.ts", 'import "../../kernels/src/operand.ts";');
   plant("libs/shared-gpu/src/verdicts.ts", 'import "../test/shared-backend-program.ts";');
   plant("libs/attention/src/head-layout.ts", 'import "@lockstep/shared-gpu";');
+  plant("libs/dist-groups/src/world/liveness.ts", 'import "./effect.ts";');
+  plant("libs/dist-groups/src/rank/rank-death.ts", 'import type * as Effect from "effect/Effect";');
   plant("apps/demo/src/progress.ts", 'import "./nowhere.ts";');
   mkdirSync(join(copy, "libs/new/src"), { recursive: true });
   writeFileSync(join(copy, "libs/new/src/index.ts"), "export {};\n");
@@ -76,9 +78,12 @@ test("imports upwards, round in a circle, past exports and of tests are found", 
     "past-exports: libs/attention/src/pack-seq.ts imports libs/kernels/src/operand.ts",
     "test-code: libs/shared-gpu/src/verdicts.ts imports libs/shared-gpu/test/shared-backend-program.ts",
     "package-above: libs/attention/src/head-layout.ts imports libs/shared-gpu/src/index.ts",
+    "loads-effect: libs/dist-groups/src/world/liveness.ts imports libs/dist-groups/src/world/effect.ts",
     "package without a place in layers.ts: libs/new",
   ]) {
     expect(found).toContain(line);
   }
+  const loadsEffect = "loads-effect: libs/dist-groups/src/rank/rank-death.ts imports ";
+  expect(found.filter((line) => line.startsWith(loadsEffect) && line.includes("/effect/")).length).toBe(1);
   expect(found.filter((line) => line.startsWith("unresolved: apps/demo/src/progress.ts")).length).toBe(1);
 });

@@ -31,5 +31,8 @@ export const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   "libs/language-model": ["layers", "model", "generation"],
 };
 
+/** The only code of libraries that imports Effect. None imports it: programs choose it, as an export. */
+export const EFFECT_FACE = "libs/dist-groups/src/world/effect.ts";
+
 /** Code of tests and examples, which no other code imports. */
 export const TEST_CODE = "\\.(test|large|worker)\\.ts$|/(test|testing|examples)/|/ops/[^/]+/cases\\.ts$";

@@ -1,7 +1,7 @@
 // The rules as dependency-cruiser reads them:
 // https://github.com/sverweij/dependency-cruiser/blob/main/doc/rules-reference.md
 import { readFileSync } from "node:fs";
-import { FOLDERS, PACKAGES, TEST_CODE } from "./layers.ts";
+import { EFFECT_FACE, FOLDERS, PACKAGES, TEST_CODE } from "./layers.ts";
 
 interface Manifest {
   readonly name: string;
@@ -85,6 +85,13 @@ export default {
       severity: error,
       from: { path: start("libs", "apps"), pathNot: TEST_CODE },
       to: { path: TEST_CODE },
+    },
+    {
+      name: "loads-effect",
+      comment: `only ${EFFECT_FACE} loads Effect, and no library code imports it`,
+      severity: error,
+      from: { path: start("libs"), pathNot: [TEST_CODE, file(EFFECT_FACE)] },
+      to: { path: ["node_modules/effect/", file(EFFECT_FACE)] },
     },
     {
       name: "unresolved",
