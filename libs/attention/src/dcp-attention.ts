@@ -130,6 +130,7 @@ export class DcpAttention {
    */
   beginStep(items: readonly StepItem[]): StepPlan {
     this.#between("beginStep");
+    this.#options.model.sinks?.assertUsable("DcpAttention.beginStep", "sinks");
     checkStepItems(items);
     this.#checkQueries(
       "beginStep",
@@ -152,6 +153,7 @@ export class DcpAttention {
    */
   beginPrefill(items: readonly { readonly sequence: number; readonly tokens: number }[]): PrefillPlan {
     this.#between("beginPrefill");
+    this.#options.model.sinks?.assertUsable("DcpAttention.beginPrefill", "sinks");
     const prefill = this.#prefill;
     if (prefill === undefined) {
       throw new StepOrderError("beginPrefill", "open DcpAttention with a prefillChunk first");

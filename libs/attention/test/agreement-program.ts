@@ -81,6 +81,17 @@ export async function setup(context: RankContext) {
       return result;
     },
 
+    /** How a step begins once the sinks were freed: only one rank's kernels read them. */
+    beginWithFreedSinks(): string[] {
+      const sinks = Tensor.empty(heap, "f32", [2, size]).fill(1);
+      const open = DcpAttention.open({ ...defaults(), sinks, prefillChunk: 4 });
+      const items = [{ sequence: open.createSequence(), tokens: 1 }];
+      sinks.free();
+      const said = [failure(() => open.beginStep(items)), failure(() => open.beginPrefill(items))];
+      open.close();
+      return said.map(({ tag }) => tag);
+    },
+
     /** What every method says once the attention is closed. */
     async afterClose() {
       const closed = DcpAttention.open({ ...defaults(), prefillChunk: 4 });

@@ -84,6 +84,12 @@ test("ranks that open with different groups of the same ranks are refused at onc
   }
 });
 
+test("no rank begins a step with sinks that were freed", async () => {
+  await using world = await open(2);
+  for (const tags of await world.call("beginWithFreedSinks", []))
+    expect(tags).toEqual(["UseAfterFree", "UseAfterFree"]);
+});
+
 test("every method of a closed attention says so", async () => {
   await using world = await open(1);
   const [{ said, methods, left } = { said: {}, methods: [], left: -1 }] = await world.call("afterClose", []);
