@@ -8,6 +8,7 @@ import { KvCaches, type RowScales } from "./kv/kv-caches.ts";
 import { KvSequences } from "./kv/kv-sequences.ts";
 import { commonSequences } from "./kv/step-agreement.ts";
 import { checkStepItems, type StepItem, type StepPlan } from "./kv/step-plan.ts";
+import { checkSinks } from "./options/attention-variant.ts";
 import { agreeOnOptions } from "./options/agreed-options.ts";
 import type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
 import { type ResolvedOptions, resolveOptions, withGroups } from "./options/resolved-options.ts";
@@ -130,7 +131,7 @@ export class DcpAttention {
    */
   beginStep(items: readonly StepItem[]): StepPlan {
     this.#between("beginStep");
-    this.#options.model.sinks?.assertUsable("DcpAttention.beginStep", "sinks");
+    this.#checkSinks("beginStep");
     checkStepItems(items);
     this.#checkQueries(
       "beginStep",
@@ -153,7 +154,7 @@ export class DcpAttention {
    */
   beginPrefill(items: readonly { readonly sequence: number; readonly tokens: number }[]): PrefillPlan {
     this.#between("beginPrefill");
-    this.#options.model.sinks?.assertUsable("DcpAttention.beginPrefill", "sinks");
+    this.#checkSinks("beginPrefill");
     const prefill = this.#prefill;
     if (prefill === undefined) {
       throw new StepOrderError("beginPrefill", "open DcpAttention with a prefillChunk first");
@@ -350,6 +351,12 @@ export class DcpAttention {
   #leaveStep(): void {
     this.#decode.end();
     this.#prefill?.end();
+  }
+
+  /** They may have changed since they were given. */
+  #checkSinks(method: string): void {
+    const { sinks } = this.#options.model;
+    if (sinks !== undefined) checkSinks(`DcpAttention.${method}`, sinks);
   }
 
   #open(method: string): void {

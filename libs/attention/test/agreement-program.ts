@@ -81,13 +81,19 @@ export async function setup(context: RankContext) {
       return result;
     },
 
-    /** How a step begins once the sinks were freed: only one rank's kernels read them. */
-    beginWithFreedSinks(): string[] {
+    /** How a step begins once the sinks hold what kernels do not take, and once they were freed: one rank's kernels read them. */
+    beginWithWrongSinks(): string[] {
       const sinks = Tensor.empty(heap, "f32", [2, size]).fill(1);
       const open = DcpAttention.open({ ...defaults(), sinks, prefillChunk: 4 });
       const items = [{ sequence: open.createSequence(), tokens: 1 }];
+      const begin = () => [failure(() => open.beginStep(items)), failure(() => open.beginPrefill(items))];
+      const said: { tag: string }[] = [];
+      for (const wrong of [Number.NaN, Number.POSITIVE_INFINITY, 3e38]) {
+        sinks.f32[1] = wrong;
+        said.push(...begin());
+      }
       sinks.free();
-      const said = [failure(() => open.beginStep(items)), failure(() => open.beginPrefill(items))];
+      said.push(...begin());
       open.close();
       return said.map(({ tag }) => tag);
     },

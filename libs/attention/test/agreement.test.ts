@@ -84,10 +84,10 @@ test("ranks that open with different groups of the same ranks are refused at onc
   }
 });
 
-test("no rank begins a step with sinks that were freed", async () => {
+test("no rank begins a step with sinks that became no numbers for kernels, or were freed", async () => {
   await using world = await open(2);
-  for (const tags of await world.call("beginWithFreedSinks", []))
-    expect(tags).toEqual(["UseAfterFree", "UseAfterFree"]);
+  for (const tags of await world.call("beginWithWrongSinks", []))
+    expect(tags).toEqual([...Array.from({ length: 6 }, () => "ArgumentError"), "UseAfterFree", "UseAfterFree"]);
 });
 
 test("every method of a closed attention says so", async () => {

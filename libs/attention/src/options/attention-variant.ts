@@ -64,7 +64,17 @@ export function checkVariant(name: string, options: VariantOptions): void {
       sinks.toString(),
     );
   }
+  checkSinks(name, sinks);
+}
+
+/**
+ * Throws UseAfterFree or ArgumentError unless sinks [layers, queryHeads] are numbers that the kernels take. They are read at every
+ * step, by the kernels of one rank: all look at them first, so that all refuse them.
+ */
+export function checkSinks(name: string, sinks: Tensor): void {
+  sinks.assertUsable(name, "sinks");
+  const heads = sinks.dim(1);
   for (const [index, sink] of sinks.toNumbers().entries()) {
-    checkSink(name, `sinks[${Math.floor(index / queryHeads)}, ${index % queryHeads}]`, sink);
+    checkSink(name, `sinks[${Math.floor(index / heads)}, ${index % heads}]`, sink);
   }
 }
