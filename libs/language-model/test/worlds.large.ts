@@ -14,8 +14,8 @@ describe.each(legalSizes(WORLDS))("TP$world DCP$dcp, KV heads $kvHeads", (size) 
     expect(await differences({ ...size, backend: "wasm", combine }, shortPrompts, 96)).toEqual([]);
   });
 
-  test("reference", async () => {
-    expect(await differencesTogether({ ...size, backend: "reference" }, shortPrompts, 16)).toEqual([]);
+  test.each(COMBINES)("reference, combine %s", async (combine) => {
+    expect(await differencesTogether({ ...size, backend: "reference", combine }, shortPrompts, 16)).toEqual([]);
   });
 
   test("webgpu on software Vulkan", async () => {
