@@ -8,7 +8,15 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 /** Workers, worlds and software Vulkan live in one process, so files of a part run one after another. */
 const TIMEOUT = ["--timeout", "120000"];
 /** About half of the time. The other part is all the rest. */
-const FIRST_PART = ["apps/", "libs/language-model/", "tests/"];
+const FIRST_PART = [
+  "apps/",
+  "bench/",
+  "libs/language-model/",
+  "libs/shared-gpu/",
+  "libs/tensor/",
+  "scripts/",
+  "tests/",
+];
 
 const given = process.argv.slice(2);
 const files = [...new Glob("{apps,bench,libs,scripts,tests}/**/*.test.ts").scanSync(root)]
