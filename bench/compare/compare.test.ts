@@ -10,7 +10,7 @@ Collectives over 2 ranks, data checked. Barrier: 0.11 us
   all-gather 4 KiB    0.35 us       11.60    0.11 us
   all-gather 16 MiB   1.15 ms       14.60    1.54 ms
 
-A layer
+A layer: 32 sequences, read 26.6 GB/s
   each sequence    a layer  step
   1024 local keys  13.0 us  58 us
   1024 local keys  2.0 s    58 us
@@ -22,8 +22,8 @@ Long contexts
   expect([...printedTimes(text)]).toEqual([
     ["Collectives over 2 ranks, data checked. Barrier: | all-gather 4 KiB", 0.35e-6],
     ["Collectives over 2 ranks, data checked. Barrier: | all-gather 16 MiB", 1.15e-3],
-    ["A layer | 1024 local keys", 13e-6],
-    ["A layer | 1024 local keys (2)", 2],
+    ["A layer: 32 sequences, read | 1024 local keys", 13e-6],
+    ["A layer: 32 sequences, read | 1024 local keys (2)", 2],
     ["Long contexts | 1 rank", 4e-3],
   ]);
 });

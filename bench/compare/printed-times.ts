@@ -27,7 +27,7 @@ export function printedTimes(text: string): Map<string, number> {
     const seconds = secondsOf(cells[timeAt] ?? "", header[timeAt]);
     // Figures in a title are of one run.
     const place = title
-      .replace(/[\d.]+ (ns|us|ms|s|GB\/s)/g, "")
+      .replace(/[\d.]+ (ns|us|ms|s|GB\/s)(?!\w)/g, "")
       .replace(/\s+/g, " ")
       .trim();
     let name = `${place} | ${cells.slice(0, timeAt).join(" ")}`;

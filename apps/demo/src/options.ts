@@ -254,6 +254,11 @@ function parse(args: readonly string[]) {
     }).values;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
+    const [, text] = /^Unexpected argument '(.*?)'/s.exec(message) ?? [];
+    if (text !== undefined) {
+      const shown = JSON.stringify(text.slice(0, 40));
+      throw new UsageError(`Options were expected, but ${shown} came. Give a text with --prompt ${shown}. See --help.`);
+    }
     throw new UsageError(`${(message.split(/\. |\n/)[0] ?? message).replace(/\.$/, "")}. See --help.`);
   }
 }

@@ -40,17 +40,18 @@ export function planPrefill(
   return {
     step,
     rowsOf,
-    slotPlans: rowsOf.map(
-      (own) =>
-        new SlotPlan(
-          own.map((row) => step.slotMapping[row] ?? -1),
-          caches,
-        ),
-    ),
+    slotPlans: size === 1 ? [step.slotPlan] : rowsOf.map((own) => slotsOf(step, own, caches)),
     rows,
     sequences: rows.map((row) => step.sequences[row] ?? 0),
     positions: rows.map((row) => step.positions[row] ?? -1),
   };
+}
+
+function slotsOf({ slotMapping }: StepPlan, rows: Int32Array, caches: PagedCacheSize): SlotPlan {
+  return new SlotPlan(
+    rows.map((row) => slotMapping[row] ?? -1),
+    caches,
+  );
 }
 
 /** One chunk of the contexts of a prefill step, as this rank gathers it and attends to it. */

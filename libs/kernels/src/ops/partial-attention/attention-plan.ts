@@ -103,12 +103,8 @@ export class AttentionPlan implements Disposable {
     words.set(sequences, 0);
     words.set(starts, tokens);
     words.set(ends, 2 * tokens);
-    for (let row = 0; row < rows; row++) {
-      const from = row * table.rowStride;
-      for (let column = 0; column < columns; column++) {
-        words[at + row * columns + column] = table.elements[from + column * table.columnStride] ?? 0;
-      }
-    }
+    const copy = this.#memory.slice(0, at, at + rows * columns).reshape([rows, columns]);
+    copy.copyFrom(table.tensor);
     this.#visible = {
       ...rest,
       tokens,
@@ -118,7 +114,7 @@ export class AttentionPlan implements Disposable {
         elements: words.subarray(at),
         rowStride: columns,
         columnStride: 1,
-        tensor: this.#memory.slice(0, at, at + rows * columns).reshape([rows, columns]),
+        tensor: copy,
       },
       sequences: words.subarray(0, tokens),
       starts: words.subarray(tokens, 2 * tokens),
