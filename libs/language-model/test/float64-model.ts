@@ -1,14 +1,9 @@
-// The forward pass in plain float64 TypeScript, on one thread, with nothing cached: what the ranks' results are held
-// to. It reads config.json and the tensors by their Hugging Face names, and shares no code with the library.
-import { readdirSync, readFileSync } from "node:fs";
+// The forward pass in plain float64 TypeScript, on one thread, with no KV cache: what the ranks' results are held to.
+// It reads config.json and the tensors by their Hugging Face names, and shares no code with the library. Weights are
+// read a few rows at a time, so that a checkpoint of any size takes little memory.
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { elementCount, SafetensorsFile, SharedHeap } from "@lockstep/tensor";
-
-interface Matrix {
-  readonly rows: number;
-  readonly cols: number;
-  readonly data: Float64Array;
-}
+import { StoredTensors } from "./stored-tensors.ts";
 
 /** What a float64 pass reads of config.json. */
 interface HuggingFaceConfig {
@@ -28,50 +23,50 @@ interface HuggingFaceConfig {
   readonly max_window_layers?: number;
 }
 
-/**
- * Logits [vocabulary] of the token that follows `ids`, by a model folder's config and weights.
- * @param stored what is left of the key (after its rotation) or value of one token and KV head once it has been stored
- */
-export function float64Logits(
+/** What is left of the key (after its rotation) or value of one token and KV head once it has been stored. */
+type Stored = (row: Float64Array) => Float64Array;
+
+/** Logits [vocabulary] of the token that follows `ids`, by a model folder's config and weights. */
+export function float64Logits(folder: string, ids: readonly number[], stored?: Stored): Float64Array {
+  const [logits] = logitsOf(folder, ids, stored, ids.length - 1);
+  if (logits === undefined) throw new Error("no tokens");
+  return logits;
+}
+
+/** As {@link float64Logits}, but for every token of `ids` the logits of the one that follows it. */
+export function float64LogitsOfEach(folder: string, ids: readonly number[], stored?: Stored): Float64Array[] {
+  return logitsOf(folder, ids, stored, 0);
+}
+
+function logitsOf(
   folder: string,
   ids: readonly number[],
-  stored: (row: Float64Array) => Float64Array = (row) => row,
-): Float64Array {
+  stored: Stored = (row) => row,
+  firstWanted: number,
+): Float64Array[] {
   const config: HuggingFaceConfig = JSON.parse(readFileSync(join(folder, "config.json"), "utf8"));
-  const heap = SharedHeap.create(64 << 20);
-  const tensors = new Map<string, Matrix>();
-  for (const name of readdirSync(folder).filter((file) => file.endsWith(".safetensors"))) {
-    const file = SafetensorsFile.open(join(folder, name));
-    for (const key of file.names) {
-      const tensor = file.read(key, heap);
-      const cols = tensor.shape.at(-1) ?? 1;
-      tensors.set(key, { rows: elementCount(tensor.shape) / cols, cols, data: tensor.toNumbers() });
-      tensor.free();
-    }
-    file.close();
-  }
-  const load = (name: string): Matrix => {
-    const found = tensors.get(name);
-    if (found === undefined) throw new Error(`no tensor ${name}`);
-    return found;
-  };
+  using tensors = new StoredTensors(folder);
   const { hidden_size: hiddenSize, num_attention_heads: queryHeads, num_key_value_heads: kvHeads } = config;
   const headDim = config.head_dim ?? hiddenSize / queryHeads;
   const epsilon = config.rms_norm_eps;
   const turns = rotaryTurns(config, headDim);
-  const embedding = load("model.embed_tokens.weight");
-  const hidden = ids.map((id) => embedding.data.slice(id * hiddenSize, (id + 1) * hiddenSize));
+  const vector = (name: string): Float64Array => tensors.rows(name, 0, 1);
+  const normed = (rows: readonly Float64Array[], name: string): Float64Array[] => {
+    const weight = vector(name);
+    return rows.map((row) => rmsNorm(row, weight, epsilon));
+  };
+  const hidden = ids.map((id) => tensors.rows(EMBEDDING, id, 1));
   for (let index = 0; index < config.num_hidden_layers; index++) {
     const layer = `model.layers.${index}`;
-    const norm = load(`${layer}.input_layernorm.weight`);
-    const normed = hidden.map((row) => rmsNorm(row, norm, epsilon));
-    const project = (name: string): Float64Array[] => {
-      const weight = load(`${layer}.self_attn.${name}.weight`);
-      const bias = tensors.get(`${layer}.self_attn.${name}.bias`);
-      return normed.map((row) => plus(times(weight, row), bias));
+    const project = (name: string, rows: readonly Float64Array[]): Float64Array[] => {
+      const bias = `${layer}.self_attn.${name}.bias`;
+      const results = times(tensors, `${layer}.self_attn.${name}.weight`, rows);
+      if (tensors.has(bias)) for (const row of results) add(row, vector(bias));
+      return results;
     };
-    const turned = (rows: Float64Array[], name: string): Float64Array[] => {
-      const headNorm = tensors.get(`${layer}.self_attn.${name}.weight`);
+    const turned = (rows: readonly Float64Array[], name: string): Float64Array[] => {
+      const weight = `${layer}.self_attn.${name}.weight`;
+      const headNorm = tensors.has(weight) ? vector(weight) : undefined;
       return rows.map((row, position) => {
         if (headNorm !== undefined) {
           for (let head = 0; head < row.length; head += headDim) {
@@ -81,39 +76,40 @@ export function float64Logits(
         return rotate(row, position, headDim, turns);
       });
     };
-    const queries = turned(project("q_proj"), "q_norm");
     const kept = (row: Float64Array): Float64Array => {
       for (let head = 0; head < row.length; head += headDim) row.set(stored(row.slice(head, head + headDim)), head);
       return row;
     };
-    const keys = turned(project("k_proj"), "k_norm").map(kept);
-    const values = project("v_proj").map(kept);
-    const output = load(`${layer}.self_attn.o_proj.weight`);
-    const outputBias = tensors.get(`${layer}.self_attn.o_proj.bias`);
+    const input = normed(hidden, `${layer}.input_layernorm.weight`);
+    const queries = turned(project("q_proj", input), "q_norm");
+    const keys = turned(project("k_proj", input), "k_norm").map(kept);
+    const values = project("v_proj", input).map(kept);
     const group = queryHeads / kvHeads;
     const first = (position: number): number => Math.max(0, position + 1 - windowOf(config, index));
-    for (const [position, row] of queries.entries()) {
-      const attended = new Float64Array(queryHeads * headDim);
+    const attended = queries.map((row, position) => {
+      const out = new Float64Array(queryHeads * headDim);
+      const seen = [first(position), position + 1] as const;
       for (let head = 0; head < queryHeads; head++) {
         const kv = Math.floor(head / group) * headDim;
-        const seen = [first(position), position + 1] as const;
-        attend(row, keys.slice(...seen), values.slice(...seen), head * headDim, kv, headDim, attended);
+        attend(row, keys.slice(...seen), values.slice(...seen), head * headDim, kv, headDim, out);
       }
-      add(hidden[position] ?? [], plus(times(output, attended), outputBias));
-    }
-    const mlpNorm = load(`${layer}.post_attention_layernorm.weight`);
-    const [gate, up, down] = ["gate", "up", "down"].map((name) => load(`${layer}.mlp.${name}_proj.weight`));
-    if (gate === undefined || up === undefined || down === undefined) throw new Error("no MLP");
-    for (const row of hidden) {
-      const input = rmsNorm(row, mlpNorm, epsilon);
-      const lifted = times(up, input);
-      const activated = times(gate, input).map((g, column) => (g / (1 + Math.exp(-g))) * (lifted[column] ?? 0));
-      add(row, times(down, activated));
-    }
+      return out;
+    });
+    addEach(hidden, project("o_proj", attended));
+    const between = normed(hidden, `${layer}.post_attention_layernorm.weight`);
+    const mlp = (name: string, rows: readonly Float64Array[]): Float64Array[] =>
+      times(tensors, `${layer}.mlp.${name}_proj.weight`, rows);
+    const lifted = mlp("up", between);
+    const activated = mlp("gate", between).map((row, token) =>
+      row.map((gate, column) => (gate / (1 + Math.exp(-gate))) * (lifted[token]?.[column] ?? 0)),
+    );
+    addEach(hidden, mlp("down", activated));
   }
-  const last = rmsNorm(hidden.at(-1) ?? new Float64Array(), load("model.norm.weight"), epsilon);
-  return times(config.tie_word_embeddings === true ? embedding : load("lm_head.weight"), last);
+  const output = config.tie_word_embeddings === true ? EMBEDDING : "lm_head.weight";
+  return times(tensors, output, normed(hidden.slice(firstWanted), "model.norm.weight"));
 }
+
+const EMBEDDING = "model.embed_tokens.weight";
 
 function windowOf(config: HuggingFaceConfig, layer: number): number {
   const { architectures, sliding_window: window, use_sliding_window: isUsed, max_window_layers: full = 28 } = config;
@@ -171,19 +167,43 @@ export function logProbabilities(logits: ArrayLike<number>): Float64Array {
   return values.map((value) => value - most - total);
 }
 
-function times(matrix: Matrix, vector: ArrayLike<number>): Float64Array {
-  const result = new Float64Array(matrix.rows);
-  for (let row = 0; row < matrix.rows; row++) {
-    let sum = 0;
-    for (let col = 0; col < matrix.cols; col++) sum += (matrix.data[row * matrix.cols + col] ?? 0) * (vector[col] ?? 0);
-    result[row] = sum;
+/** Elements of a weight that are read at a time. */
+const BLOCK = 1 << 20;
+
+/** The product of a weight with each of some vectors. */
+function times(tensors: StoredTensors, name: string, vectors: readonly Float64Array[]): Float64Array[] {
+  const { rows, cols } = tensors.sizeOf(name);
+  const results = vectors.map(() => new Float64Array(rows));
+  const most = Math.max(1, Math.floor(BLOCK / cols));
+  for (let first = 0; first < rows; first += most) {
+    const count = Math.min(most, rows - first);
+    const block = tensors.rows(name, first, count);
+    for (const [index, vector] of vectors.entries()) {
+      const result = results[index] ?? new Float64Array();
+      for (let row = 0; row < count; row++) result[first + row] = dot(block, row * cols, vector);
+    }
   }
-  return result;
+  return results;
 }
 
-function rmsNorm(row: Float64Array, weight: Matrix, epsilon: number): Float64Array {
+/** Four sums, since a processor adds to one only every few cycles. */
+function dot(block: Float64Array, start: number, vector: Float64Array): number {
+  let [a, b, c, d] = [0, 0, 0, 0];
+  const { length } = vector;
+  let col = 0;
+  for (; col + 3 < length; col += 4) {
+    a += (block[start + col] ?? 0) * (vector[col] ?? 0);
+    b += (block[start + col + 1] ?? 0) * (vector[col + 1] ?? 0);
+    c += (block[start + col + 2] ?? 0) * (vector[col + 2] ?? 0);
+    d += (block[start + col + 3] ?? 0) * (vector[col + 3] ?? 0);
+  }
+  for (; col < length; col++) a += (block[start + col] ?? 0) * (vector[col] ?? 0);
+  return a + b + c + d;
+}
+
+function rmsNorm(row: Float64Array, weight: Float64Array, epsilon: number): Float64Array {
   const scale = 1 / Math.sqrt(row.reduce((sum, value) => sum + value * value, 0) / row.length + epsilon);
-  return row.map((value, index) => value * scale * (weight.data[index] ?? 0));
+  return row.map((value, index) => value * scale * (weight[index] ?? 0));
 }
 
 /** Every head of a row turned for its position, the `rotate_half` way. */
@@ -226,11 +246,10 @@ function attend(
   }
 }
 
-function add(row: Float64Array | never[], other: Float64Array): void {
+function add(row: Float64Array, other: Float64Array): void {
   for (let index = 0; index < other.length; index++) row[index] = (row[index] ?? 0) + (other[index] ?? 0);
 }
 
-function plus(row: Float64Array, bias: Matrix | undefined): Float64Array {
-  if (bias !== undefined) add(row, bias.data);
-  return row;
+function addEach(rows: readonly Float64Array[], others: readonly Float64Array[]): void {
+  for (const [index, row] of rows.entries()) add(row, others[index] ?? new Float64Array());
 }
