@@ -1,0 +1,99 @@
+// `bun run bench:peer [--model DIR] [--only TEXT] [--pairs 3] [--ranks 1,2,4] [--weights f32,f16] [--tokens 96]
+// [--kv-dtype f16]`: greedy decoding beside llama.cpp, through node-llama-cpp, with the same weights, on as many threads
+// as ranks.
+//
+// The model folder is written as GGUF files, one for each of --weights (f32, f16, bf16, q8_0). Tokens of both sides are
+// compared before anything is timed, and in every timed run: with what transformers made of the demo's checkpoint, and
+// with each other where that is not known (a checkpoint of --model, joined texts); there the first 8 have to agree, and
+// what parts later, as ties may, is told. Each run is a process of its own, both sides run in turn, and a figure is the
+// median over pairs. Ratios are of speeds, the median over pairs of ours over theirs: above 1, Lockstep is faster.
+// Different tokens end the bench with exit code 1.
+import { mkdtempSync, rmSync } from "node:fs";
+import { availableParallelism, cpus, loadavg, tmpdir } from "node:os";
+import { join } from "node:path";
+import { openModel } from "@lockstep/language-model";
+import { Agreement } from "./agreement.ts";
+import { convertToGguf } from "./gguf/convert.ts";
+import { ensureLlamaCpp } from "./llama-cpp.ts";
+import { type PeerOptions, readOptions } from "./options.ts";
+import { DEMO_MODEL, demoPrompts, randomPrompts } from "./prompts.ts";
+import { printRows, type Side, type Times, timesKey, worksAndRows } from "./rows.ts";
+import { runSide } from "./sides.ts";
+import type { Work, WorkTime } from "./works.ts";
+
+/** Above it, something else runs on the machine. */
+const IDLE_LOAD = 0.5;
+
+const options = readOptions(process.argv.slice(2));
+const scratch = mkdtempSync(join(tmpdir(), "lockstep-peer-"));
+try {
+  bench(options);
+} catch (error) {
+  console.error(`bench:peer: ${error instanceof Error ? error.message : error}`);
+  process.exitCode = 1;
+} finally {
+  rmSync(scratch, { recursive: true, force: true });
+}
+
+function bench({ model = DEMO_MODEL, only, pairs, ranks, weights, tokens, kvDtype }: PeerOptions): void {
+  const [load = 0] = loadavg();
+  const peer = ensureLlamaCpp();
+  const { config } = openModel(model);
+  const prompts = model === DEMO_MODEL ? demoPrompts(config) : randomPrompts(config);
+  const { works, rows } = worksAndRows(prompts, tokens, only);
+  if (rows.length === 0) throw new Error(`no row contains the text of --only, ${only}`);
+  console.log(`${cpus()[0]?.model.trim() ?? "unknown processor"}, ${availableParallelism()} cores; ${peer}`);
+  console.log(`load before: ${load.toFixed(2)}${load > IDLE_LOAD ? ", so the machine is not idle: run it again" : ""}`);
+  console.log(`keys and values: ${kvDtype ?? "f32 (Lockstep) and f16 (llama.cpp), their defaults"}`);
+  const files = new Map(weights.map((type) => [type, join(scratch, `${type}.gguf`)]));
+  for (const [type, file] of files) convertToGguf(model, file, type);
+
+  const agreement = new Agreement();
+  const run = (side: Side, parallel: number, wanted: readonly Work[]): WorkTime[] => {
+    const capacity = Math.max(...wanted.map(({ prompt, tokens: decoded }) => prompt.length + decoded));
+    const job = { parallel, capacity, works: wanted, ...(kvDtype === undefined ? {} : { kvDtype }) };
+    const isOurs = side === "lockstep";
+    const file = isOurs ? model : (files.get(side) ?? "");
+    const times = runSide(isOurs ? "lockstep" : "llama.cpp", { ...job, model: file });
+    const who = isOurs ? `${parallel} ranks` : `llama.cpp ${side} on ${parallel} threads`;
+    agreement.check(who, times, side === "q8_0");
+    return times;
+  };
+
+  // Before anything is timed: every continuation that is known, or else that of the first prompt.
+  const once = { warmUpSeconds: 0, seconds: 0 };
+  const known = prompts.known.map(({ ids, expected }, at): Work => {
+    const name = `known prompt ${at + 1}`;
+    agreement.expect(name, "transformers", expected);
+    return { name, prompt: ids, tokens: expected.length, ...once };
+  });
+  for (const [name, { expected }] of [
+    ["cold", prompts.short],
+    ["short", prompts.short],
+    ["medium", prompts.medium],
+  ] as const) {
+    if (expected !== undefined) agreement.expect(name, "transformers", expected);
+  }
+  const checked = known.length > 0 ? known : works.slice(0, 1).map((work) => ({ ...work, ...once }));
+  for (const side of ["lockstep", ...weights] as const) run(side, 2, checked);
+  console.log(`tokens of ${checked.length} prompts compared; now timing, medians of ${pairs} pairs`);
+
+  let fewer: Times | undefined;
+  for (const count of ranks) {
+    const sides: readonly Side[] = ["lockstep", ...(count > availableParallelism() ? [] : weights)];
+    const times = new Map<string, WorkTime[]>();
+    for (let pair = 0; pair < pairs; pair++) {
+      for (const side of pair % 2 === 0 ? sides : sides.toReversed()) {
+        for (const time of run(side, count, works)) {
+          const key = timesKey(side, time.name);
+          times.set(key, [...(times.get(key) ?? []), time]);
+        }
+      }
+    }
+    console.log("");
+    printRows(count, sides, rows, times, fewer);
+    fewer = times;
+  }
+  console.log(`\ntokens: ${agreement.partial.length === 0 ? "all the same" : "the same, but for these"}`);
+  for (const line of agreement.partial) console.log(`  ${line}`);
+}
