@@ -6,7 +6,8 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { DTYPES } from "./dtype.ts";
 import { ArgumentError, LockstepError, ResourceClosed, SafetensorsError } from "./errors.ts";
-import { SafetensorsFile, writeSafetensors } from "./safetensors.ts";
+import { SafetensorsFile } from "./safetensors.ts";
+import { writeSafetensors } from "./safetensors-writer.ts";
 import { SharedHeap } from "./shared-heap.ts";
 import { Tensor } from "./tensor.ts";
 

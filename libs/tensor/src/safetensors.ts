@@ -1,4 +1,4 @@
-import { closeSync, openSync, statSync, writeFileSync } from "node:fs";
+import { closeSync, openSync, statSync } from "node:fs";
 import { describe } from "./describe.ts";
 import { DTYPE_BYTES, type DType, elementArray } from "./dtype.ts";
 import { decoder } from "./element-codec.ts";
@@ -8,14 +8,15 @@ import {
   failureCode,
   readBytes,
   readSafetensorsHeader,
-  readSome,
   type SafetensorsEntry,
 } from "./safetensors-header.ts";
-import { elementCount } from "./shape.ts";
+import { readRuns, runsOf, type TensorPart } from "./safetensors-part.ts";
+import { elementCount, formatShape } from "./shape.ts";
 import type { Allocator } from "./shared-heap.ts";
 import { Tensor } from "./tensor.ts";
 
-const NAME_OF_DTYPE = new Map([...DTYPE_OF_NAME].map(([name, dtype]) => [dtype, name]));
+/** Most bytes of one read of a tensor. */
+const READ_BYTES = 1 << 20;
 
 /**
  * An open safetensors file: the header is read and checked at once, tensors are read when asked for.
@@ -27,6 +28,8 @@ export class SafetensorsFile implements Disposable {
   readonly metadata: Readonly<Record<string, string>>;
   readonly #entries: ReadonlyMap<string, SafetensorsEntry>;
   readonly #descriptor: number;
+  /** What is read goes through it: runtimes may refuse shared memory as a read target. */
+  #buffer = new Uint8Array(0);
   #closed = false;
 
   private constructor(
@@ -124,21 +127,9 @@ export class SafetensorsFile implements Disposable {
   /** Reads one tensor, bit for bit. */
   read(name: string, allocator: Allocator): Tensor {
     const entry = this.#entry("read", name);
-    const { dtype } = this.info(name);
-    const tensor = Tensor.empty(allocator, dtype, entry.shape);
-    // Runtimes may refuse shared memory as a read target: read into private memory, then copy.
-    const chunk = new Uint8Array(Math.min(entry.end - entry.start, 1 << 24));
-    const target = tensor.bytes;
+    const tensor = Tensor.empty(allocator, this.info(name).dtype, entry.shape);
     try {
-      for (let done = 0; done < target.length; ) {
-        const wanted = Math.min(chunk.length, target.length - done);
-        const got = readSome(this.path, describe(name), this.#descriptor, chunk, 0, wanted, entry.start + done);
-        if (got === 0) {
-          throw new SafetensorsError(this.path, `${target.length} bytes of ${describe(name)}`, `${done} bytes`);
-        }
-        target.set(got === chunk.length ? chunk : chunk.subarray(0, got), done);
-        done += got;
-      }
+      this.#readPart(name, entry, {}, tensor, "read");
     } catch (error) {
       tensor.free();
       throw error;
@@ -146,10 +137,40 @@ export class SafetensorsFile implements Disposable {
     return tensor;
   }
 
+  /**
+   * Reads a tensor, or a part of it, bit for bit into a contiguous tensor of the same dtype and of the part's shape,
+   * in reads of at most 1 MiB, with no copy of the whole.
+   * @throws ArgumentError before anything is written; SafetensorsError when the file cannot be read, which leaves the
+   *   target partly written
+   */
+  readInto(name: string, target: Tensor, part: TensorPart = {}): void {
+    this.#readPart(name, this.#entry("readInto", name), part, target, "readInto");
+  }
+
+  #readPart(name: string, entry: SafetensorsEntry, part: TensorPart, target: Tensor, method: string): void {
+    const operation = `SafetensorsFile.${method}`;
+    const { dtype, shape } = this.info(name);
+    const runs = runsOf(operation, shape, part);
+    if (!Tensor.isTensor(target)) throw new ArgumentError(operation, "target", "a tensor", describe(target));
+    target.assertUsable(operation, "target");
+    const isSameShape = target.shape.length === runs.shape.length && target.shape.every((n, d) => n === runs.shape[d]);
+    if (target.dtype !== dtype || !isSameShape || !target.isContiguous) {
+      const expected = `a contiguous tensor ${dtype} ${formatShape(runs.shape)}`;
+      throw new ArgumentError(operation, "target", expected, target.toString());
+    }
+    const wanted = Math.min(READ_BYTES, entry.end - entry.start);
+    if (this.#buffer.length < wanted) this.#buffer = new Uint8Array(wanted);
+    const elementBytes = DTYPE_BYTES[dtype];
+    const { path } = this;
+    const source = { path, descriptor: this.#descriptor, what: describe(name), start: entry.start, elementBytes };
+    readRuns(source, runs, this.#buffer, target.bytes);
+  }
+
   /** Idempotent. */
   close(): void {
     if (this.#closed) return;
     this.#closed = true;
+    this.#buffer = new Uint8Array(0);
     closeSync(this.#descriptor);
   }
 
@@ -169,110 +190,4 @@ export class SafetensorsFile implements Disposable {
   #expectOpen(method: string): void {
     if (this.#closed) throw new ResourceClosed(`SafetensorsFile.${method}`, this.path, "Open it again.");
   }
-}
-
-type NamedTensor = readonly [name: string, tensor: Tensor];
-
-/** What is to be written. @throws ArgumentError unless it is pairs */
-function namedTensors(tensors: Iterable<NamedTensor>): readonly NamedTensor[] {
-  const isIterable = typeof tensors === "object" && tensors !== null && typeof tensors[Symbol.iterator] === "function";
-  const pairs = isIterable ? [...tensors] : undefined;
-  if (pairs?.every((pair) => Array.isArray(pair)) === true) return pairs;
-  throw new ArgumentError("writeSafetensors", "tensors", "a list of pairs of a name and a tensor", describe(tensors));
-}
-
-/**
- * Writes tensors (any strides) and string metadata as a safetensors file, replacing an existing one. A name may stand
- * once, and `__metadata__` is none. @throws ArgumentError before anything is written; SafetensorsError when the file
- * cannot be written
- */
-export function writeSafetensors(
-  path: string,
-  tensors: Iterable<readonly [name: string, tensor: Tensor]>,
-  metadata: Readonly<Record<string, string>> = {},
-): void {
-  if (typeof path !== "string") throw new ArgumentError("writeSafetensors", "path", "a path", describe(path));
-  checkMetadata(metadata);
-  // Names such as __proto__ would be lost as properties that are assigned.
-  const header = new Map<string, unknown>([["__metadata__", metadata]]);
-  const bodies: Uint8Array[] = [];
-  let offset = 0;
-  for (const [name, tensor] of namedTensors(tensors)) {
-    checkName(name, header);
-    if (!(tensor instanceof Tensor)) {
-      throw new ArgumentError("writeSafetensors", `tensors ${describe(name)}`, "a tensor", describe(tensor));
-    }
-    tensor.assertUsable("writeSafetensors", `tensors ${describe(name)}`);
-    const bytes = rawBytes(tensor);
-    header.set(name, {
-      dtype: NAME_OF_DTYPE.get(tensor.dtype),
-      shape: tensor.shape,
-      data_offsets: [offset, offset + bytes.length],
-    });
-    bodies.push(bytes);
-    offset += bytes.length;
-  }
-  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
-  const padded = Math.ceil(json.length / 8) * 8;
-  const head = new Uint8Array(8 + padded).fill(0x20);
-  new DataView(head.buffer).setBigUint64(0, BigInt(padded), true);
-  head.set(json, 8);
-  const file = new Uint8Array(head.length + offset);
-  file.set(head);
-  let at = head.length;
-  for (const body of bodies) {
-    file.set(body, at);
-    at += body.length;
-  }
-  try {
-    writeFileSync(path, file);
-  } catch (error) {
-    throw new SafetensorsError(path, "a place that can be written", failureCode(error), "");
-  }
-}
-
-function checkName(name: string, used: ReadonlyMap<string, unknown>): void {
-  const argument = "tensors";
-  if (typeof name !== "string" || !name.isWellFormed()) {
-    throw new ArgumentError("writeSafetensors", argument, "named by well-formed text", describe(name));
-  }
-  if (name === "__metadata__") {
-    throw new ArgumentError(
-      "writeSafetensors",
-      argument,
-      "named otherwise: the metadata has that name",
-      describe(name),
-    );
-  }
-  if (used.has(name))
-    throw new ArgumentError("writeSafetensors", argument, "named once each", `${describe(name)} twice`);
-}
-
-function checkMetadata(metadata: Readonly<Record<string, string>>): void {
-  if (typeof metadata !== "object" || metadata === null) {
-    throw new ArgumentError("writeSafetensors", "metadata", "strings by name", describe(metadata));
-  }
-  for (const [key, text] of Object.entries(metadata)) {
-    if (typeof text === "string" && text.isWellFormed() && key.isWellFormed()) continue;
-    throw new ArgumentError("writeSafetensors", `metadata ${describe(key)}`, "well-formed text", describe(text));
-  }
-}
-
-function rawBytes(tensor: Tensor): Uint8Array {
-  if (tensor.isContiguous) return tensor.bytes;
-  const width = DTYPE_BYTES[tensor.dtype];
-  const packed = new Uint8Array(tensor.byteLength);
-  const view = new Uint8Array(tensor.heap.buffer);
-  const walk = (dim: number, from: number, to: number): void => {
-    if (dim === tensor.rank) {
-      packed.set(view.subarray(from, from + width), to);
-      return;
-    }
-    const inner = elementCount(tensor.shape.slice(dim + 1)) * width;
-    for (let index = 0; index < tensor.dim(dim); index++) {
-      walk(dim + 1, from + index * tensor.stride(dim) * width, to + index * inner);
-    }
-  };
-  if (tensor.size > 0) walk(0, tensor.byteOffset, 0);
-  return packed;
 }

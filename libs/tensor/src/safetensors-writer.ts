@@ -1,0 +1,115 @@
+import { writeFileSync } from "node:fs";
+import { describe } from "./describe.ts";
+import { DTYPE_BYTES } from "./dtype.ts";
+import { ArgumentError, SafetensorsError } from "./errors.ts";
+import { DTYPE_OF_NAME, failureCode } from "./safetensors-header.ts";
+import { elementCount } from "./shape.ts";
+import { Tensor } from "./tensor.ts";
+
+const NAME_OF_DTYPE = new Map([...DTYPE_OF_NAME].map(([name, dtype]) => [dtype, name]));
+
+type NamedTensor = readonly [name: string, tensor: Tensor];
+
+/** What is to be written. @throws ArgumentError unless it is pairs */
+function namedTensors(tensors: Iterable<NamedTensor>): readonly NamedTensor[] {
+  const isIterable = typeof tensors === "object" && tensors !== null && typeof tensors[Symbol.iterator] === "function";
+  const pairs = isIterable ? [...tensors] : undefined;
+  if (pairs?.every((pair) => Array.isArray(pair)) === true) return pairs;
+  throw new ArgumentError("writeSafetensors", "tensors", "a list of pairs of a name and a tensor", describe(tensors));
+}
+
+/**
+ * Writes tensors (any strides) and string metadata as a safetensors file, replacing an existing one. A name may stand
+ * once, and `__metadata__` is none. @throws ArgumentError before anything is written; SafetensorsError when the file
+ * cannot be written
+ */
+export function writeSafetensors(
+  path: string,
+  tensors: Iterable<readonly [name: string, tensor: Tensor]>,
+  metadata: Readonly<Record<string, string>> = {},
+): void {
+  if (typeof path !== "string") throw new ArgumentError("writeSafetensors", "path", "a path", describe(path));
+  checkMetadata(metadata);
+  // Names such as __proto__ would be lost as properties that are assigned.
+  const header = new Map<string, unknown>([["__metadata__", metadata]]);
+  const bodies: Uint8Array[] = [];
+  let offset = 0;
+  for (const [name, tensor] of namedTensors(tensors)) {
+    checkName(name, header);
+    if (!(tensor instanceof Tensor)) {
+      throw new ArgumentError("writeSafetensors", `tensors ${describe(name)}`, "a tensor", describe(tensor));
+    }
+    tensor.assertUsable("writeSafetensors", `tensors ${describe(name)}`);
+    const bytes = rawBytes(tensor);
+    header.set(name, {
+      dtype: NAME_OF_DTYPE.get(tensor.dtype),
+      shape: tensor.shape,
+      data_offsets: [offset, offset + bytes.length],
+    });
+    bodies.push(bytes);
+    offset += bytes.length;
+  }
+  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
+  const padded = Math.ceil(json.length / 8) * 8;
+  const head = new Uint8Array(8 + padded).fill(0x20);
+  new DataView(head.buffer).setBigUint64(0, BigInt(padded), true);
+  head.set(json, 8);
+  const file = new Uint8Array(head.length + offset);
+  file.set(head);
+  let at = head.length;
+  for (const body of bodies) {
+    file.set(body, at);
+    at += body.length;
+  }
+  try {
+    writeFileSync(path, file);
+  } catch (error) {
+    throw new SafetensorsError(path, "a place that can be written", failureCode(error), "");
+  }
+}
+
+function checkName(name: string, used: ReadonlyMap<string, unknown>): void {
+  const argument = "tensors";
+  if (typeof name !== "string" || !name.isWellFormed()) {
+    throw new ArgumentError("writeSafetensors", argument, "named by well-formed text", describe(name));
+  }
+  if (name === "__metadata__") {
+    throw new ArgumentError(
+      "writeSafetensors",
+      argument,
+      "named otherwise: the metadata has that name",
+      describe(name),
+    );
+  }
+  if (used.has(name))
+    throw new ArgumentError("writeSafetensors", argument, "named once each", `${describe(name)} twice`);
+}
+
+function checkMetadata(metadata: Readonly<Record<string, string>>): void {
+  if (typeof metadata !== "object" || metadata === null) {
+    throw new ArgumentError("writeSafetensors", "metadata", "strings by name", describe(metadata));
+  }
+  for (const [key, text] of Object.entries(metadata)) {
+    if (typeof text === "string" && text.isWellFormed() && key.isWellFormed()) continue;
+    throw new ArgumentError("writeSafetensors", `metadata ${describe(key)}`, "well-formed text", describe(text));
+  }
+}
+
+function rawBytes(tensor: Tensor): Uint8Array {
+  if (tensor.isContiguous) return tensor.bytes;
+  const width = DTYPE_BYTES[tensor.dtype];
+  const packed = new Uint8Array(tensor.byteLength);
+  const view = new Uint8Array(tensor.heap.buffer);
+  const walk = (dim: number, from: number, to: number): void => {
+    if (dim === tensor.rank) {
+      packed.set(view.subarray(from, from + width), to);
+      return;
+    }
+    const inner = elementCount(tensor.shape.slice(dim + 1)) * width;
+    for (let index = 0; index < tensor.dim(dim); index++) {
+      walk(dim + 1, from + index * tensor.stride(dim) * width, to + index * inner);
+    }
+  };
+  if (tensor.size > 0) walk(0, tensor.byteOffset, 0);
+  return packed;
+}
