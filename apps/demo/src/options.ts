@@ -1,7 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { installedGpus } from "@lockstep/kernels";
-import { isQuantisedKv, type KvDtype, type KvScaleSource } from "@lockstep/language-model";
+import { isQuantisedKv, type KvDtype, type KvScaleSource, type WeightKind } from "@lockstep/language-model";
 import { UsageError } from "./errors.ts";
 import { readPrompts } from "./prompt-file.ts";
 
@@ -16,6 +16,8 @@ const KV_DTYPES: Readonly<Record<string, KvDtype>> = {
   int8: "i8",
 };
 const KV_SCALES: readonly KvScaleSource[] = ["per-token", "static"];
+/** Names of how weights are kept on the command line. */
+const WEIGHTS: Readonly<Record<string, WeightKind>> = { stored: "stored", int8: "i8" };
 const KV_LAYOUTS = ["replicated", "sharded", "auto"] as const;
 const MOST_RANKS = 64;
 const DEFAULT_DRAFT = 4;
@@ -32,6 +34,7 @@ export interface DemoOptions {
   readonly blockSize: number;
   readonly backend: (typeof BACKENDS)[number];
   readonly combine: (typeof COMBINES)[number];
+  readonly weights: WeightKind;
   readonly kvDtype: KvDtype;
   /** Undefined unless the KV cache is quantised. */
   readonly kvScales: KvScaleSource | undefined;
@@ -71,6 +74,8 @@ usage: bun run demo [options]
   --block-size N    tokens per KV block (default 16)
   --backend B       webgpu, wasm, reference or auto (default: webgpu on a hardware GPU, else wasm)
   --combine C       ag-rs, a2a, one-shot or auto: how the ranks' partial results are combined (default auto)
+  --weights W       stored: matrices of weights are kept in the dtype that the checkpoint has (default); int8: in int8,
+                    with a scale for every 32 elements of a row
   --kv T            f32, f16, bf16, fp8 (e4m3) or int8: type of the cached keys and values (default f32)
   --kv-dtype T      another name for --kv
   --kv-scales S     per-token: every token and KV head has scales of its own in fp8 and int8 (default); static: one for
@@ -113,7 +118,11 @@ export function parseOptions(args: readonly string[]): DemoOptions {
     throw new UsageError(`--software-vulkan accepts an adapter for webgpu, but --backend is ${backend}.`);
   }
   const kvDtype = readKvDtype(values.kv, values["kv-dtype"]);
+  const weights = WEIGHTS[choice("weights", values.weights, Object.keys(WEIGHTS), "stored")] ?? "stored";
   if (values.expect !== undefined) {
+    if (weights !== "stored") {
+      throw new UsageError(`--expect compares with weights as stored, but --weights is ${values.weights}.`);
+    }
     if (kvDtype !== "f32") {
       const name = values.kv === undefined ? "kv-dtype" : "kv";
       throw new UsageError(`--expect compares with KV in f32, but --${name} is ${values[name]}.`);
@@ -132,6 +141,7 @@ export function parseOptions(args: readonly string[]): DemoOptions {
     blockSize,
     backend,
     combine: choice("combine", values.combine, COMBINES, "auto"),
+    weights,
     kvDtype,
     kvScales: readKvScales(values["kv-scales"], kvDtype),
     prefillChunk:
@@ -235,6 +245,7 @@ function parse(args: readonly string[]) {
         "block-size": { type: "string" },
         backend: { type: "string" },
         combine: { type: "string" },
+        weights: { type: "string" },
         kv: { type: "string" },
         "kv-dtype": { type: "string" },
         "kv-scales": { type: "string" },

@@ -65,7 +65,9 @@ export async function tell(model: Model, options: DemoOptions, progress: Progres
     const layout = `TP${sizes.world} DCP${sizes.dcp}, KV heads ${sizes.kvLayout}`;
     const scales = options.kvScales === "static" ? " with static scales" : "";
     const kv = options.kvDtype === "f32" ? "" : `, KV ${kvName(options.kvDtype)}${scales}`;
-    process.stdout.write(`${layout}, ${device}, combine ${ranks[0]?.attention.combine}${kv}\n${formatRanks(ranks)}\n`);
+    const weights = options.weights === "i8" ? ", weights int8" : "";
+    const combine = `combine ${ranks[0]?.attention.combine}`;
+    process.stdout.write(`${layout}, ${device}, ${combine}${weights}${kv}\n${formatRanks(ranks)}\n`);
     const seconds = (ms: number): string => `${(ms / 1000).toFixed(2)} s`;
     const rate = (((count - before) * 1000) / (ended - first)).toFixed(1);
     const of = prompts.length === 1 ? "" : ` of ${prompts.length} texts`;
@@ -134,10 +136,11 @@ async function verify(
 export function generatorOptions(options: DemoOptions): Omit<GeneratorOptions, "capacity"> {
   const { world, dcp, kvHeads, backend, softwareVulkan, combine, kvDtype, blockSize, interleave, prefillChunk } =
     options;
-  const { gpus, sharedGpu, maxDraft, kvScales } = options;
+  const { gpus, sharedGpu, maxDraft, kvScales, weights } = options;
   const spread = { world, dcp, kvHeads, backend, softwareVulkan, sharedGpu, combine, kvDtype, blockSize, interleave };
   return {
     ...spread,
+    weights,
     maxDraft,
     ...(kvScales === undefined ? {} : { kvScales }),
     ...(gpus === undefined ? {} : { gpus }),

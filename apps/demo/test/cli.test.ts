@@ -87,6 +87,15 @@ test.each(["fp8", "int8"])("--kv %s, --prefill-chunk and --explain, as a table a
   expect(explanation.ranks.map(({ texts }: { texts: { held: number }[] }) => texts[0]?.held)).toEqual([4, 4]);
 });
 
+test("--weights int8 tells the same text, and says so", () => {
+  const args = ["--weights", "int8", "--max-tokens", "24", "--backend", "wasm", "--verify"];
+  const { code, out } = demo("--world", "2", ...args);
+  expect(out).toStartWith("Psa23:1 The LORD is my shepherd; I shall not want.\nPsa23:2 He maketh me to lie down");
+  expect(out).toContain(", weights int8\n");
+  expect(out).toContain("verify: one rank generates the same 24 tokens\n");
+  expect(code).toBe(0);
+});
+
 test("--verify compares with one rank", () => {
   const { code, out } = demo("--world", "4", "--dcp", "2", "--max-tokens", "12", "--backend", "wasm", "--verify");
   expect(out).toContain("KV heads sharded");

@@ -7,6 +7,7 @@ export { isQuantisedKv, type KvDtype, type KvScaleSource } from "./generation/kv
 export type { RankMetrics } from "./generation/rank-program.ts";
 export type { Exchanged } from "./generation/step-trace.ts";
 export type { TextToken } from "./generation/token-stream.ts";
+export type { WeightKind } from "./layers/weight.ts";
 export type { ModelConfig } from "./model/config.ts";
 export { type Model, openModel } from "./model/model.ts";
 export type { KvHeadLayout, ParallelSizes, Range } from "./model/tensor-parallel.ts";

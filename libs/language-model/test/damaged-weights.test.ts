@@ -3,6 +3,7 @@ import { afterAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { DType } from "@lockstep/tensor";
 import { Generator } from "../src/generation/generator.ts";
 import { openModel } from "../src/model/model.ts";
 import { writeRandomCheckpoint } from "./random-checkpoint.ts";
@@ -15,9 +16,9 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const NORMAL = { num_attention_heads: 8, num_key_value_heads: 2, hidden_size: 32, max_position_embeddings: 64 };
 const prompt = [5, 9, 700, 31, 8, 77, 4000, 12, 6];
 
-function damaged(name: string, value: number, index = 0) {
-  const path = join(folder, `${name}-${value}-${index}`);
-  writeRandomCheckpoint(path, "LlamaForCausalLM", NORMAL, { damage: { name, value, index } });
+function damaged(name: string, value: number, index = 0, dtype: DType = "f32") {
+  const path = join(folder, `${name}-${value}-${index}-${dtype}`);
+  writeRandomCheckpoint(path, "LlamaForCausalLM", NORMAL, { dtype, damage: { name, value, index } });
   return openModel(path);
 }
 
@@ -72,3 +73,38 @@ for (const [value, token] of [
     },
   );
 }
+
+for (const dtype of ["bf16", "f16"] as const) {
+  for (const [name, value] of [
+    ["model.layers.1.self_attn.k_proj.weight", Number.NaN],
+    ["model.layers.2.mlp.down_proj.weight", Number.POSITIVE_INFINITY],
+    ["model.embed_tokens.weight", Number.NEGATIVE_INFINITY],
+    ["lm_head.weight", Number.NaN],
+  ] as const) {
+    // The embedding of a token of the prompt.
+    const model = damaged(name, value, name.includes("embed") ? 700 * NORMAL.hidden_size : 0, dtype);
+
+    test.each([1, 3])(`${value} in ${dtype} in ${name}, %d ranks`, async (world) => {
+      await using generator = await Generator.open(model, { world, backend: "wasm", capacity: 32 });
+      expect(await generator.prefill(prompt).catch(String)).toContain("logits are not finite");
+    });
+
+    test.each([1, 2])(`int8 refuses ${value} in ${dtype} in ${name}, %d ranks`, async (world) => {
+      const options = { world, backend: "wasm", capacity: 32, weights: "i8" } as const;
+      const outcome = await Generator.open(model, options).then(
+        () => "opened",
+        (error: Error) => `${error} ${error.cause}`,
+      );
+      expect(outcome).toContain("ModelError");
+      expect(outcome).toContain(`expected finite numbers in ${name}, to keep it in int8`);
+    });
+  }
+}
+
+test("what is not finite in a norm never becomes text in int8 either", async () => {
+  const model = damaged("model.layers.1.post_attention_layernorm.weight", Number.NaN);
+  for (const world of [1, 3]) {
+    await using generator = await Generator.open(model, { world, backend: "wasm", capacity: 32, weights: "i8" });
+    expect(await generator.prefill(prompt).catch(String)).toContain("logits are not finite");
+  }
+});

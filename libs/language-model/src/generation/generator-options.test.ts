@@ -14,6 +14,7 @@ test("what is left out is filled in", () => {
   expect([texts, maxDraft, deadlineMs]).toEqual([1, 0, 120_000]);
   expect(rank.sizes).toEqual({ world: 4, dcp: 4, kvLayout: "replicated" });
   expect(rank).toMatchObject({ backend: "auto", combine: "auto", kvDtype: "f32", calibration: [], blockSize: 16 });
+  expect(rank.weights).toBe("stored");
   // 64 tokens in blocks of 16, dealt to four ranks.
   expect([rank.numBlocks, rank.maxStepTokens, rank.maxLogitRows, rank.interleave]).toEqual([1, 256, 1, 1]);
 });
@@ -43,6 +44,7 @@ test.each([
   [{ ...least, backend: "cuda" }, "`backend` must be one of webgpu, wasm, reference, auto"],
   [{ ...least, combine: "A2A" }, "`combine` must be one of ag-rs, a2a, one-shot, auto"],
   [{ ...least, kvDtype: "fp8" }, "`kvDtype` must be one of f32, f16, bf16, f8e4m3, i8"],
+  [{ ...least, weights: "int8" }, "`weights` must be one of stored, i8"],
   [{ ...least, kvHeads: {} }, "`kvHeads` must be one of replicated, sharded, auto"],
   [{ ...least, kvDtype: "i8", kvScales: "head" }, '`kvScales` must be "per-token" or "static"'],
   [{ ...least, kvScales: "static" }, "`kvScales` must be left out for a kvDtype of f32"],

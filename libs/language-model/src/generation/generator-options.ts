@@ -1,6 +1,7 @@
 import { type BackendName, installedGpus } from "@lockstep/kernels";
 import { ArgumentError, describe } from "@lockstep/tensor";
 import { UnfitOptions } from "../errors.ts";
+import type { WeightKind } from "../layers/weight.ts";
 import type { Model } from "../model/model.ts";
 import { checkParallelSizes, chooseKvLayout, type KvHeadLayout, type ParallelSizes } from "../model/tensor-parallel.ts";
 import { isQuantisedKv, type KvDtype, type KvScaleSource } from "./kv-calibration.ts";
@@ -26,6 +27,11 @@ export interface GeneratorOptions {
   readonly sharedGpu?: boolean;
   /** Default "auto". */
   readonly combine?: "ag-rs" | "a2a" | "one-shot" | "auto";
+  /**
+   * How matrices of weights are kept: as the checkpoint stores them (f32, bf16 or f16), or in int8 with an f32 scale for
+   * every 32 elements of a row. Default "stored".
+   */
+  readonly weights?: WeightKind;
   /** Default "f32". */
   readonly kvDtype?: KvDtype;
   /** Scales of a quantised KV cache (kvDtype f8e4m3 or i8), left out for others. Default "per-token". */
@@ -95,6 +101,7 @@ const CHOICES = {
   backend: ["webgpu", "wasm", "reference", "auto"],
   combine: ["ag-rs", "a2a", "one-shot", "auto"],
   kvDtype: ["f32", "f16", "bf16", "f8e4m3", "i8"],
+  weights: ["stored", "i8"],
 } as const;
 
 /**
@@ -114,6 +121,7 @@ export function resolveOptions(model: Model, options: GeneratorOptions): Resolve
     prefillChunk,
     texts = 1,
     maxDraft = 0,
+    weights = "stored",
   } = options;
   const maxLogitRows = texts * (maxDraft + 1);
   const maxStepTokens = Math.max(options.maxStepTokens ?? 256, maxLogitRows);
@@ -139,6 +147,7 @@ export function resolveOptions(model: Model, options: GeneratorOptions): Resolve
     maxLogitRows,
     calibrationTokens: calibration.length,
     prefillChunk: prefillChunk ?? 0,
+    weights,
   };
   const rank: RankOptions = {
     modelFolder: model.folder,
@@ -149,6 +158,7 @@ export function resolveOptions(model: Model, options: GeneratorOptions): Resolve
     gpus: options.gpus ?? Math.max(1, installedGpus().length),
     sharedGpu: options.sharedGpu ?? false,
     combine: options.combine ?? "auto",
+    weights,
     kvDtype,
     calibration,
     blockSize,
@@ -158,13 +168,14 @@ export function resolveOptions(model: Model, options: GeneratorOptions): Resolve
     maxLogitRows,
     prefillChunk,
   };
-  const bytes = heapBytesPerRank(config, model.largestTensorBytes, cache);
+  const bytes = heapBytesPerRank(config, model.storedDTypes, cache);
   return { rank, texts, maxDraft, heapBytesPerRank: bytes, deadlineMs: options.deadlineMs ?? 120_000 };
 }
 
 function checkModel(model: Model): void {
   const isModel = typeof model === "object" && model !== null && typeof model.folder === "string";
-  if (isModel && typeof model.config === "object" && model.config !== null) return;
+  const isObject = (part: unknown): boolean => typeof part === "object" && part !== null;
+  if (isModel && isObject(model.config) && isObject(model.storedDTypes)) return;
   throw new ArgumentError(NAME, "model", "what openModel returned", describe(model));
 }
 

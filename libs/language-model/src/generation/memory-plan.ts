@@ -4,7 +4,11 @@ import { UnfitOptions } from "../errors.ts";
 import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
 import { activationBytes } from "../model/transformer.ts";
-import { weightBytes } from "../model/weights.ts";
+import { quantisedInputBytes } from "../layers/quantised-inputs.ts";
+import type { WeightKind } from "../layers/weight.ts";
+import type { StoredDTypes } from "../model/stored-dtypes.ts";
+import { loadingScratchBytes, weightBytes } from "../model/weight-bytes.ts";
+import { widestInput } from "../model/weight-parts.ts";
 
 const MEBI = 1 << 20;
 /** A WebAssembly memory's limit. */
@@ -30,6 +34,7 @@ export interface CacheShape {
   readonly prefillChunk: number;
   readonly maxStepTokens: number;
   readonly maxLogitRows: number;
+  readonly weights: WeightKind;
 }
 
 /**
@@ -47,9 +52,10 @@ export function calibrationBlocks(tokens: number, blockSize: number, dcp: number
 
 /**
  * Bytes of heap each rank needs for its weights, KV shard, activations and scratch.
+ * @param stored dtypes of the checkpoint's tensors
  * Throws {@link UnfitOptions} when the ranks together would exceed what one shared memory holds.
  */
-export function heapBytesPerRank(config: ModelConfig, largestTensorBytes: number, cache: CacheShape): number {
+export function heapBytesPerRank(config: ModelConfig, stored: StoredDTypes, cache: CacheShape): number {
   const { sizes, maxStepTokens, maxLogitRows } = cache;
   let most = 0;
   for (let rank = 0; rank < sizes.world; rank++) {
@@ -72,9 +78,13 @@ export function heapBytesPerRank(config: ModelConfig, largestTensorBytes: number
     const heads = lengthOf(share.groupQueryHeads);
     const scratch = 8 * 4 * maxStepTokens * heads * (config.headDim + 1) * (1 + 1 / sizes.dcp);
     const activations = activationBytes(config, share, maxStepTokens, maxLogitRows);
-    most = Math.max(most, weightBytes(config, share) + kv + prefill + scratch + activations);
+    const room = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
+    const quantised = cache.weights === "i8" ? quantisedInputBytes(room) : 0;
+    const weights =
+      weightBytes(stored, config, share, cache.weights) + loadingScratchBytes(stored, config, share, cache.weights);
+    most = Math.max(most, weights + quantised + kv + prefill + scratch + activations);
   }
-  const bytes = Math.ceil((most + largestTensorBytes + SLACK_BYTES) / MEBI) * MEBI;
+  const bytes = Math.ceil((most + SLACK_BYTES) / MEBI) * MEBI;
   if (bytes * sizes.world + HOST_BYTES > MEMORY_BYTES) {
     const needed = Math.ceil((bytes * sizes.world) / MEBI);
     throw new UnfitOptions(

@@ -9,6 +9,7 @@ import type { ModelConfig } from "../model/config.ts";
 import { GreedySampler } from "./greedy.ts";
 import { isQuantisedKv, KvCalibration, type KvDtype, nonFiniteKv, type QuantisedKv } from "./kv-calibration.ts";
 import { Layers } from "../layers/layers.ts";
+import type { WeightKind } from "../layers/weight.ts";
 import { calibrationBlocks } from "./memory-plan.ts";
 import { openRankBackend } from "./rank-backend.ts";
 import { StepTracer, type StepTrace } from "./step-trace.ts";
@@ -16,6 +17,7 @@ import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-paralle
 import { TokenStream } from "./token-stream.ts";
 import { decodeStep, prefillStep, type StepTokens } from "../model/step-attention.ts";
 import { Transformer } from "../model/transformer.ts";
+import { widestInput } from "../model/weight-parts.ts";
 import { loadWeights } from "../model/weights.ts";
 
 /** What the host tells every rank. Plain data. */
@@ -29,6 +31,7 @@ export interface RankOptions {
   readonly gpus: number;
   readonly sharedGpu: boolean;
   readonly combine: "ag-rs" | "a2a" | "one-shot" | "auto";
+  readonly weights: WeightKind;
   readonly kvDtype: KvDtype;
   /** Tokens whose keys and values decide the static scales of a quantised KV cache; empty for others. */
   readonly calibration: readonly number[];
@@ -65,9 +68,10 @@ export async function setup(context: RankContext, options: RankOptions) {
   const { config, sizes, kvDtype, blockSize, interleave, numBlocks, maxStepTokens, maxLogitRows, combine } = options;
   const { heap, world } = context;
   const share = rankShare(sizes, context.rank, config);
-  const layers = Layers.open(heap);
+  const room = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
+  const layers = Layers.open(heap, options.weights === "i8" ? room : undefined);
   using checkpoint = Checkpoint.open(options.modelFolder, config);
-  const weights = loadWeights(checkpoint, config, share, layers, heap);
+  const weights = loadWeights(checkpoint, config, share, layers, heap, { weights: options.weights });
   const transformer = new Transformer({ config, share, weights, layers, world, heap, maxStepTokens, maxLogitRows });
   const sampler = new GreedySampler(layers, world, heap, share.vocabulary.start, maxLogitRows);
 

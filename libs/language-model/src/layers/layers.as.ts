@@ -3,8 +3,11 @@
 
 export { addInto } from "./add.as";
 export { argmax } from "./argmax.as";
-export { embed } from "./embed.as";
-export { linear } from "./linear.as";
+export { embedBf16, embedF16, embedF32, embedInt8 } from "./embed.as";
+export { linearBf16, linearF16, linearF32 } from "./linear.as";
+export { linearInt8 } from "./linear-int8.as";
+export { quantiseInputs } from "./quantise-inputs.as";
+export { quantiseBf16, quantiseF16, quantiseF32 } from "./quantise-weights.as";
 export { rmsNorm } from "./rms-norm.as";
 export { rotate } from "./rope.as";
 export { swiGlu } from "./swiglu.as";

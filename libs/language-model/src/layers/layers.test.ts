@@ -49,7 +49,7 @@ describe("linear", () => {
     const y = Tensor.empty(heap, "f32", [tokens, outs]).fill(Number.NaN);
     const guard = random([8], 3);
     const before = guard.f32.slice();
-    layers.linear(x, weight, y);
+    layers.linear(x, { values: weight }, y);
     const exact = new Float64Array(tokens * outs);
     for (let t = 0; t < tokens; t++) {
       for (let o = 0; o < outs; o++) {
@@ -66,19 +66,28 @@ describe("linear", () => {
     const x = random([10, 70], 4);
     const weight = random([21, 70], 5);
     const together = Tensor.empty(heap, "f32", [10, 21]);
-    layers.linear(x, weight, together);
+    layers.linear(x, { values: weight }, together);
     const alone = Tensor.empty(heap, "f32", [1, 21]);
     for (let token = 0; token < 10; token++) {
-      layers.linear(x.slice(0, token, token + 1), weight, alone);
+      layers.linear(x.slice(0, token, token + 1), { values: weight }, alone);
       expect(alone.f32).toEqual(together.slice(0, token, token + 1).f32);
     }
   });
 
   test("refuses shapes that disagree before it writes", () => {
     const y = Tensor.zeros(heap, "f32", [2, 3]);
-    expect(() => layers.linear(random([2, 5], 6), random([3, 4], 7), y)).toThrow("`x` must be");
-    expect(() => layers.linear(random([2, 4], 6), random([2, 4], 7), y)).toThrow("`y` must be");
+    expect(() => layers.linear(random([2, 5], 6), { values: random([3, 4], 7) }, y)).toThrow("`x` must be");
+    expect(() => layers.linear(random([2, 4], 6), { values: random([2, 4], 7) }, y)).toThrow("`y` must be");
+    const integers = Tensor.zeros(heap, "i32", [3, 4]);
+    expect(() => layers.linear(random([2, 4], 6), { values: integers }, y)).toThrow("must be f32, f16 or bf16");
     expect(y.toNumbers().every((value) => value === 0)).toBe(true);
+  });
+
+  test("no inputs give zeros, no outputs nothing", () => {
+    const y = Tensor.empty(heap, "f32", [2, 3]).fill(Number.NaN);
+    layers.linear(Tensor.empty(heap, "f32", [2, 0]), { values: Tensor.empty(heap, "bf16", [3, 0]) }, y);
+    expect([...y.f32]).toEqual([0, 0, 0, 0, 0, 0]);
+    layers.linear(random([2, 5], 1), { values: Tensor.empty(heap, "f16", [0, 5]) }, y.slice(1, 0, 0));
   });
 });
 
@@ -155,7 +164,7 @@ test("embed gives a rank's own rows, and zeros for the others'", () => {
   const table = random([5, 6], 16);
   const ids = Tensor.from(heap, "i32", [4], [9, 10, 14, 15]);
   const out = Tensor.empty(heap, "f32", [4, 6]).fill(Number.NaN);
-  layers.embed(ids, table, 10, out);
+  layers.embed(ids, { values: table }, 10, out);
   const zeros = new Float32Array(6);
   expect(out.slice(0, 0, 1).f32).toEqual(zeros);
   expect(out.slice(0, 1, 2).f32).toEqual(table.slice(0, 0, 1).f32);
@@ -178,18 +187,19 @@ test.each([
 });
 
 describe("widen", () => {
-  test.each(["f32", "f16", "bf16"] as const)("%s, a column slice of odd width, exactly", (dtype) => {
-    const whole = random([5, 13], 17, dtype);
-    const part = whole.slice(1, 2, 9).slice(0, 1, 4);
-    const wide = Tensor.empty(heap, "f32", [3, 7]);
-    layers.widen(part, wide);
-    expect(wide.toNumbers()).toEqual(part.toNumbers());
+  test.each(["f32", "f16", "bf16"] as const)("%s, of an odd number, exactly", (dtype) => {
+    const stored = random([3, 7], 17, dtype);
+    const wide = Tensor.empty(heap, "f32", [21]);
+    layers.widen(stored, wide);
+    expect(wide.toNumbers()).toEqual(stored.toNumbers());
+    expect(() => layers.widen(stored.transpose(0, 1), wide)).toThrow(ArgumentError);
+    expect(() => layers.widen(stored, wide.slice(0, 1, 21))).toThrow(ArgumentError);
   });
 
-  test("every f16 bit pattern", () => {
-    const all = Tensor.empty(heap, "f16", [1, 65536]);
-    all.elements.set(Uint16Array.from({ length: 65536 }, (_, bits) => bits));
-    const wide = Tensor.empty(heap, "f32", [1, 65536]);
+  test.each([0, 3])("every f16 bit pattern, %d beyond a multiple of four", (more) => {
+    const all = Tensor.empty(heap, "f16", [65536 - more]);
+    all.elements.set(Uint16Array.from({ length: all.size }, (_, bits) => bits + more));
+    const wide = Tensor.empty(heap, "f32", [all.size]);
     layers.widen(all, wide);
     const [found, wanted] = [wide.toNumbers(), all.toNumbers()];
     expect(wanted.findIndex((value, bits) => !Object.is(value, found[bits]))).toBe(-1);

@@ -1,18 +1,61 @@
 import { readFileSync } from "node:fs";
 import { ArgumentError, type SharedHeap, type Tensor } from "@lockstep/tensor";
+import { type InputRoom, QuantisedInputs } from "./quantised-inputs.ts";
+import { groupsOf, type Weight } from "./weight.ts";
+
+type Linear = (x: number, weight: number, y: number, tokens: number, outs: number, ins: number) => void;
+type Embed = (
+  ids: number,
+  table: number,
+  out: number,
+  tokens: number,
+  dim: number,
+  first: number,
+  last: number,
+) => void;
+type Widen = (from: number, to: number, count: number) => void;
+type Quantise = (from: number, to: number, scales: number, rows: number, cols: number) => number;
 
 /** Exports of layers.as.ts: byte offsets and counts. */
 interface Exports {
-  linear(x: number, weight: number, y: number, tokens: number, outs: number, ins: number): void;
+  readonly linearF32: Linear;
+  readonly linearBf16: Linear;
+  readonly linearF16: Linear;
+  linearInt8(
+    integers: number,
+    scales: number,
+    weight: number,
+    weightScales: number,
+    y: number,
+    tokens: number,
+    outs: number,
+    ins: number,
+  ): void;
+  quantiseInputs(x: number, integers: number, scales: number, tokens: number, ins: number): void;
   rmsNorm(x: number, weight: number, y: number, tokens: number, dim: number, eps: number): void;
   rotate(x: number, cosines: number, sines: number, tokens: number, heads: number, half: number): void;
   swiGlu(gate: number, up: number, out: number, count: number): void;
   addInto(x: number, y: number, count: number): void;
-  embed(ids: number, table: number, out: number, tokens: number, dim: number, first: number, last: number): void;
+  readonly embedF32: Embed;
+  readonly embedBf16: Embed;
+  readonly embedF16: Embed;
+  embedInt8(
+    ids: number,
+    table: number,
+    scales: number,
+    out: number,
+    tokens: number,
+    dim: number,
+    first: number,
+    last: number,
+  ): void;
   argmax(values: number, count: number): number;
-  widenBf16(from: number, stride: number, to: number, rows: number, cols: number): void;
-  widenF16(from: number, stride: number, to: number, rows: number, cols: number): void;
-  widenF32(from: number, stride: number, to: number, rows: number, cols: number): void;
+  readonly widenF32: Widen;
+  readonly widenBf16: Widen;
+  readonly widenF16: Widen;
+  readonly quantiseF32: Quantise;
+  readonly quantiseBf16: Quantise;
+  readonly quantiseF16: Quantise;
 }
 
 /**
@@ -21,13 +64,18 @@ interface Exports {
  */
 export class Layers {
   readonly #wasm: Exports;
+  readonly #inputs: QuantisedInputs | undefined;
 
-  private constructor(wasm: Exports) {
+  private constructor(wasm: Exports, inputs: QuantisedInputs | undefined) {
     this.#wasm = wasm;
+    this.#inputs = inputs;
   }
 
-  /** Instantiates the layers over a heap's memory. Throws when the module was not built. */
-  static open(heap: SharedHeap): Layers {
+  /**
+   * Instantiates the layers over a heap's memory. Throws when the module was not built.
+   * @param room what products with int8 weights are to take in, allocated here once; without it there are none
+   */
+  static open(heap: SharedHeap, room?: InputRoom | undefined): Layers {
     const path = new URL("../../build/layers.wasm", import.meta.url);
     let code: Uint8Array<ArrayBuffer>;
     try {
@@ -36,15 +84,37 @@ export class Layers {
       throw new Error(`${path.pathname} is missing: run \`bun run build:wasm\` first.`);
     }
     const instance = new WebAssembly.Instance(new WebAssembly.Module(code), { env: { memory: heap.memory } });
-    return new Layers(instance.exports as unknown as Exports);
+    const inputs = room === undefined ? undefined : new QuantisedInputs(heap, room);
+    return new Layers(instance.exports as unknown as Exports, inputs);
   }
 
-  /** y [T, O] = x [T, I] times the transpose of weight [O, I]. */
-  linear(x: Tensor, weight: Tensor, y: Tensor): void {
-    const [outs = 0, ins = 0] = weight.shape;
-    const tokens = rows(x, ins, "linear", "x");
+  /**
+   * y [T, O] = x [T, I] times the transpose of weight [O, I]. Weights in bf16 and f16 give the bits that the same
+   * weights in f32 give. With int8 weights x is quantised to 15 bits in groups of 32; a token with a NaN or an infinity
+   * becomes NaN.
+   */
+  linear(x: Tensor, weight: Weight, y: Tensor): void {
+    const { values } = weight;
+    const [outs = 0, ins = 0] = values.shape;
+    const tokens = ins === 0 ? rows(y, outs, "linear", "y") : rows(x, ins, "linear", "x");
+    expectRows(x, ins, tokens, "linear", "x");
     expectRows(y, outs, tokens, "linear", "y");
-    this.#wasm.linear(x.byteOffset, weight.byteOffset, y.byteOffset, tokens, outs, ins);
+    if (values.dtype === "i8") {
+      const scales = scalesOf(weight, "linear");
+      if (this.#inputs === undefined) {
+        throw new ArgumentError("Layers.linear", "weight", "of floats, where no room for inputs was asked", "in i8");
+      }
+      const [integers, inputScales] = this.#inputs.place(tokens, ins);
+      this.#wasm.quantiseInputs(x.byteOffset, integers, inputScales, tokens, ins);
+      const { byteOffset } = values;
+      this.#wasm.linearInt8(integers, inputScales, byteOffset, scales.byteOffset, y.byteOffset, tokens, outs, ins);
+      return;
+    }
+    const args = [x.byteOffset, values.byteOffset, y.byteOffset, tokens, outs, ins] as const;
+    if (values.dtype === "f32") this.#wasm.linearF32(...args);
+    else if (values.dtype === "bf16") this.#wasm.linearBf16(...args);
+    else if (values.dtype === "f16") this.#wasm.linearF16(...args);
+    else throw unknownDType("linear", "weight", values);
   }
 
   /** y [T, D] = x [T, D] normalised to a root mean square of 1, times weight [D]. `y` may be `x`. */
@@ -87,11 +157,17 @@ export class Layers {
   }
 
   /** Rows of `table` [L, D], which holds token ids from `firstId` on, for ids [T] (i32); zeros for ids beyond it. */
-  embed(ids: Tensor, table: Tensor, firstId: number, out: Tensor): void {
-    const [length = 0, dim = 0] = table.shape;
+  embed(ids: Tensor, table: Weight, firstId: number, out: Tensor): void {
+    const { values } = table;
+    const [length = 0, dim = 0] = values.shape;
     expectRows(out, dim, ids.size, "embed", "out");
-    const { byteOffset } = table;
-    this.#wasm.embed(ids.byteOffset, byteOffset, out.byteOffset, ids.size, dim, firstId, firstId + length);
+    const rest = [out.byteOffset, ids.size, dim, firstId, firstId + length] as const;
+    if (values.dtype === "i8") {
+      this.#wasm.embedInt8(ids.byteOffset, values.byteOffset, scalesOf(table, "embed").byteOffset, ...rest);
+    } else if (values.dtype === "f32") this.#wasm.embedF32(ids.byteOffset, values.byteOffset, ...rest);
+    else if (values.dtype === "bf16") this.#wasm.embedBf16(ids.byteOffset, values.byteOffset, ...rest);
+    else if (values.dtype === "f16") this.#wasm.embedF16(ids.byteOffset, values.byteOffset, ...rest);
+    else throw unknownDType("embed", "table", values);
   }
 
   /** Index of the largest value, the first among equals; -1 when there is none, or when one is NaN or infinite. */
@@ -99,16 +175,54 @@ export class Layers {
     return this.#wasm.argmax(values.byteOffset, values.size);
   }
 
-  /** Copies a strided [R, C] view of 16- or 32-bit floats into a contiguous f32 tensor of that shape. */
+  /** Copies f32, bf16 or f16 into an f32 tensor of as many elements, both contiguous. */
   widen(from: Tensor, to: Tensor): void {
-    const [count = 0, cols = 0] = from.shape;
-    expectRows(to, cols, count, "widen", "to");
-    const stride = from.stride(0) * from.elements.BYTES_PER_ELEMENT;
-    const args = [from.byteOffset, stride, to.byteOffset, count, cols] as const;
-    if (from.dtype === "bf16") this.#wasm.widenBf16(...args);
+    expectRows(to, from.size, 1, "widen", "to");
+    expectContiguous(from, "widen", "from");
+    const args = [from.byteOffset, to.byteOffset, from.size] as const;
+    if (from.dtype === "f32") this.#wasm.widenF32(...args);
+    else if (from.dtype === "bf16") this.#wasm.widenBf16(...args);
     else if (from.dtype === "f16") this.#wasm.widenF16(...args);
-    else if (from.dtype === "f32") this.#wasm.widenF32(...args);
-    else throw new ArgumentError("Layers.widen", "from", "f32, f16 or bf16", from.dtype);
+    else throw unknownDType("widen", "from", from);
+  }
+
+  /**
+   * Quantises rows [R, C] of f32, bf16 or f16 into `to`, rows of int8 with their scales: scale = max|w| / 127 of each
+   * group of 32, w / scale rounded to the nearest integer, ties to even; a group of zeros has scale 0.
+   * @returns the index of the first row with a NaN or an infinity, where it stopped; -1 when there is none
+   */
+  quantise(from: Tensor, to: Weight): number {
+    const { values } = to;
+    const [count = 0, cols = 0] = from.shape;
+    expectContiguous(from, "quantise", "from");
+    if (values.dtype !== "i8" || values.size !== from.size || values.dim(-1) !== cols || !values.isContiguous) {
+      const expected = `${count} contiguous rows of ${cols} i8`;
+      throw new ArgumentError("Layers.quantise", "to", expected, values.toString());
+    }
+    const scales = scalesOf(to, "quantise");
+    const args = [from.byteOffset, values.byteOffset, scales.byteOffset, count, cols] as const;
+    if (from.dtype === "f32") return this.#wasm.quantiseF32(...args);
+    if (from.dtype === "bf16") return this.#wasm.quantiseBf16(...args);
+    if (from.dtype === "f16") return this.#wasm.quantiseF16(...args);
+    throw unknownDType("quantise", "from", from);
+  }
+}
+
+/** The scales of an int8 matrix. */
+function scalesOf({ values, scales }: Weight, operation: string): Tensor {
+  const [count = 0, cols = 0] = values.shape;
+  if (scales === undefined) throw new ArgumentError(`Layers.${operation}`, "scales", "those of i8", "undefined");
+  expectRows(scales, groupsOf(cols), count, operation, "scales");
+  return scales;
+}
+
+function unknownDType(operation: string, argument: string, { dtype }: Tensor): ArgumentError {
+  return new ArgumentError(`Layers.${operation}`, argument, "f32, f16 or bf16", dtype);
+}
+
+function expectContiguous(tensor: Tensor, operation: string, argument: string): void {
+  if (!tensor.isContiguous) {
+    throw new ArgumentError(`Layers.${operation}`, argument, "contiguous", tensor.toString());
   }
 }
 

@@ -1,10 +1,12 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { DTYPE_BYTES, elementCount, formatShape, isFloatDType, SafetensorsFile } from "@lockstep/tensor";
+import { formatShape, SafetensorsFile } from "@lockstep/tensor";
 import { type Architecture, findArchitecture } from "./architectures.ts";
 import type { ModelConfig } from "./config.ts";
 import { ModelError } from "../errors.ts";
+import type { StoredDType } from "../layers/weight.ts";
 import { describeJson, isJsonObject, readJsonObject } from "./json-file.ts";
+import { type StoredDTypes, storedDTypes } from "./stored-dtypes.ts";
 
 const SINGLE = "model.safetensors";
 const INDEX = "model.safetensors.index.json";
@@ -73,14 +75,11 @@ export class Checkpoint implements Disposable {
     return this.#index === undefined ? this.#files.get(SINGLE)?.has(output) === true : this.#index.has(output);
   }
 
-  /** Bytes of the largest tensor as stored: room a reader needs besides what it keeps. */
-  get largestTensorBytes(): number {
-    let largest = 0;
-    for (const [name] of expectedShapes(this.architecture, this.#config)) {
-      const { dtype, shape } = this.fileOf(name).info(name);
-      largest = Math.max(largest, elementCount(shape) * DTYPE_BYTES[dtype]);
-    }
-    return largest;
+  /** Dtypes of the tensors that the model needs, and of an output projection that is stored beside tied embeddings. */
+  get storedDTypes(): StoredDTypes {
+    const names = [...expectedShapes(this.architecture, this.#config)].map(([name]) => name);
+    if (this.#config.tiedEmbeddings && this.hasOutput) names.push(this.architecture.output);
+    return storedDTypes(names.map((name) => [name, this.#dtypeOf(name)] as const));
   }
 
   close(): void {
@@ -97,7 +96,14 @@ export class Checkpoint implements Disposable {
     if (info.shape.length !== shape.length || info.shape.some((size, dim) => size !== shape[dim])) {
       throw new ModelError(file.path, `${name} of shape ${formatShape(shape)}`, formatShape(info.shape));
     }
-    if (!isFloatDType(info.dtype)) throw new ModelError(file.path, `${name} in f32, f16 or bf16`, info.dtype);
+    this.#dtypeOf(name);
+  }
+
+  #dtypeOf(name: string): StoredDType {
+    const file = this.fileOf(name);
+    const { dtype } = file.info(name);
+    if (dtype === "f32" || dtype === "f16" || dtype === "bf16") return dtype;
+    throw new ModelError(file.path, `${name} in f32, f16 or bf16`, dtype);
   }
 }
 

@@ -1,6 +1,7 @@
 import { ArgumentError, describe } from "@lockstep/tensor";
 import { Checkpoint } from "./checkpoint.ts";
 import { type ModelConfig, readModelConfig } from "./config.ts";
+import type { StoredDTypes } from "./stored-dtypes.ts";
 import { Tokenizer } from "./tokenizer.ts";
 
 /** A model folder, read and checked as far as the host needs it: the weights themselves are read by the ranks. */
@@ -8,8 +9,8 @@ export interface Model {
   readonly folder: string;
   readonly config: ModelConfig;
   readonly tokenizer: Tokenizer;
-  /** Bytes of the largest weight tensor as stored. */
-  readonly largestTensorBytes: number;
+  /** Dtypes of the weights as stored: they decide what the ranks keep. */
+  readonly storedDTypes: StoredDTypes;
   /** What a user should know about the folder, a line each. */
   readonly warnings: readonly string[];
 }
@@ -22,7 +23,7 @@ export function openModel(folder: string): Model {
   if (typeof folder !== "string") throw new ArgumentError("openModel", "folder", "a path", describe(folder));
   let config = readModelConfig(folder);
   using checkpoint = Checkpoint.open(folder, config);
-  const { largestTensorBytes, hasOutput, architecture } = checkpoint;
+  const { storedDTypes, hasOutput, architecture } = checkpoint;
   const warnings: string[] = [];
   if (config.tiedEmbeddings && hasOutput) {
     config = { ...config, tiedEmbeddings: false };
@@ -30,5 +31,5 @@ export function openModel(folder: string): Model {
       `${folder}: tie_word_embeddings is true, but ${architecture.output} is stored beside the embeddings: it is used.`,
     );
   }
-  return { folder, config, tokenizer: Tokenizer.open(folder), largestTensorBytes, warnings };
+  return { folder, config, tokenizer: Tokenizer.open(folder), storedDTypes, warnings };
 }

@@ -62,6 +62,30 @@ describe("every legal world of 8 query heads and 2 KV heads", () => {
   }
 });
 
+test.each([
+  [704, [1, 2, 3, 4, 8, 22]],
+  [703, [1, 2, 3, 4, 5, 21]],
+  [8192, [1, 2, 4, 8]],
+] as const)("%d columns are cut in units of 32, the last of which may be short", (columns, worlds) => {
+  for (const world of worlds) {
+    const sizes = { world, dcp: 1, kvLayout: "replicated" } as const;
+    const model = { ...MODEL, queryHeads: 22, intermediateSize: columns };
+    const shares = Array.from({ length: world }, (_, rank) => rankShare(sizes, rank, model).intermediate);
+    expectPartition(shares, columns);
+    const units = shares.map((share) => Math.ceil(lengthOf(share) / 32));
+    expect(shares.every(({ start }) => start % 32 === 0)).toBe(true);
+    expect(Math.max(...units) - Math.min(...units)).toBeLessThanOrEqual(1);
+  }
+});
+
+test("too few columns for that are cut one by one", () => {
+  const sizes = { world: 4, dcp: 1, kvLayout: "replicated" } as const;
+  const model = { ...MODEL, intermediateSize: 127 };
+  const shares = Array.from({ length: 4 }, (_, rank) => rankShare(sizes, rank, model).intermediate);
+  expectPartition(shares, 127);
+  expect(shares.map(lengthOf)).toEqual([31, 32, 32, 32]);
+});
+
 test("auto shards KV heads where that is legal", () => {
   expect(chooseKvLayout(4, 4, 2)).toBe("replicated");
   expect(chooseKvLayout(4, 2, 2)).toBe("sharded");

@@ -1,4 +1,8 @@
 import { UnfitOptions } from "../errors.ts";
+import { WEIGHT_GROUP } from "../layers/weight.ts";
+
+/** Columns of the MLP that stay together. */
+const COLUMN_UNIT = WEIGHT_GROUP;
 
 /** Indexes [start, end). */
 export interface Range {
@@ -29,7 +33,7 @@ export interface RankShare {
   readonly groupQueryHeads: Range;
   /** KV heads this rank stores. */
   readonly kvHeads: Range;
-  /** Columns of the MLP's hidden layer. */
+  /** Columns of the MLP's hidden layer: cut in units of 32, so that groups of int8 weights stay whole. */
   readonly intermediate: Range;
   /** Rows of the embedding table and of the output projection. */
   readonly vocabulary: Range;
@@ -95,7 +99,14 @@ export function rankShare(
     groupQueryHeads,
     queryHeads: chunk(groupQueryHeads, rank % dcp, dcp),
     kvHeads: kvLayout === "sharded" ? { start: kvHead, end: kvHead + 1 } : { start: 0, end: model.kvHeads },
-    intermediate: chunk({ start: 0, end: model.intermediateSize }, rank, world),
+    intermediate: columnShare(model.intermediateSize, rank, world),
     vocabulary: chunk({ start: 0, end: model.vocabularySize }, rank, world),
   };
+}
+
+/** A rank's part of columns: whole units of 32, the last of them shorter, where there are enough for every rank. */
+function columnShare(columns: number, rank: number, world: number): Range {
+  if (columns < COLUMN_UNIT * world) return chunk({ start: 0, end: columns }, rank, world);
+  const { start, end } = chunk({ start: 0, end: Math.ceil(columns / COLUMN_UNIT) }, rank, world);
+  return { start: start * COLUMN_UNIT, end: Math.min(columns, end * COLUMN_UNIT) };
 }

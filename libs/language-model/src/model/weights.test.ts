@@ -8,7 +8,8 @@ import { Checkpoint, expectedShapes } from "./checkpoint.ts";
 import type { ModelConfig } from "./config.ts";
 import { Layers } from "../layers/layers.ts";
 import { rankShare } from "./tensor-parallel.ts";
-import { loadWeights, weightBytes } from "./weights.ts";
+import { weightBytes } from "./weight-bytes.ts";
+import { loadWeights } from "./weights.ts";
 
 const CONFIG: ModelConfig = {
   architecture: "LlamaForCausalLM",
@@ -28,6 +29,7 @@ const CONFIG: ModelConfig = {
   tiedEmbeddings: false,
   endTokens: [],
 };
+const STORED = { weights: "stored" } as const;
 const folder = mkdtempSync(join(tmpdir(), "lockstep-weights-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 const heap = SharedHeap.create(4 << 20);
@@ -73,64 +75,65 @@ describe.each(["bf16", "f16", "f32"] as const)("a %s checkpoint", (dtype) => {
     using checkpoint = Checkpoint.open(folder, CONFIG);
     const shares = Array.from({ length: world }, (_, rank) => rankShare({ world, dcp, kvLayout }, rank, CONFIG));
     const before = heap.usedBytes;
-    const ranks = shares.map((share) => loadWeights(checkpoint, CONFIG, share, layers, heap));
+    const ranks = shares.map((share) => loadWeights(checkpoint, CONFIG, share, layers, heap, STORED));
     const numbers = (name: string): number[] => [...(all.get(name)?.toNumbers() ?? [])];
     for (let index = 0; index < CONFIG.layers; index++) {
       const names = architecture.layer(index);
       const parts = ranks.map((rank) => rank.layers[index] ?? expect.unreachable());
       expect(
         joined(
-          parts.map((part) => part.query),
+          parts.map((part) => part.query.values),
           0,
         ),
       ).toEqual(numbers(names.query));
       expect(
         joined(
-          parts.map((part) => part.attentionOutput),
+          parts.map((part) => part.attentionOutput.values),
           1,
         ),
       ).toEqual(numbers(names.attentionOutput));
       expect(
         joined(
-          parts.map((part) => part.gate),
+          parts.map((part) => part.gate.values),
           0,
         ),
       ).toEqual(numbers(names.gate));
       expect(
         joined(
-          parts.map((part) => part.up),
+          parts.map((part) => part.up.values),
           0,
         ),
       ).toEqual(numbers(names.up));
       expect(
         joined(
-          parts.map((part) => part.down),
+          parts.map((part) => part.down.values),
           1,
         ),
       ).toEqual(numbers(names.down));
       for (const [rank, part] of parts.entries()) {
         const { start, end } = shares[rank]?.kvHeads ?? expect.unreachable();
         const [from, to] = [start * CONFIG.headDim * CONFIG.hiddenSize, end * CONFIG.headDim * CONFIG.hiddenSize];
-        expect([...part.key.toNumbers()]).toEqual(numbers(names.key).slice(from, to));
-        expect([...part.value.toNumbers()]).toEqual(numbers(names.value).slice(from, to));
+        expect([...part.key.values.toNumbers()]).toEqual(numbers(names.key).slice(from, to));
+        expect([...part.value.values.toNumbers()]).toEqual(numbers(names.value).slice(from, to));
         expect([...part.attentionNorm.toNumbers()]).toEqual(numbers(names.attentionNorm));
         expect([...part.mlpNorm.toNumbers()]).toEqual(numbers(names.mlpNorm));
       }
     }
     expect(
       joined(
-        ranks.map((rank) => rank.embedding),
+        ranks.map((rank) => rank.embedding.values),
         0,
       ),
     ).toEqual(numbers(architecture.embedding));
     expect(
       joined(
-        ranks.map((rank) => rank.output),
+        ranks.map((rank) => rank.output.values),
         0,
       ),
     ).toEqual(numbers(architecture.output));
-    // What stays in the heap is the f32 shares alone, each tensor rounded up to a cache line.
-    const kept = shares.reduce((sum, share) => sum + weightBytes(CONFIG, share), 0);
+    for (const rank of ranks) expect([rank.embedding.values.dtype, rank.finalNorm.dtype]).toEqual([dtype, "f32"]);
+    // What stays in the heap is the shares alone, each tensor rounded up to a cache line.
+    const kept = shares.reduce((sum, share) => sum + weightBytes(checkpoint.storedDTypes, CONFIG, share, "stored"), 0);
     const allocations = world * (9 * CONFIG.layers + 3);
     expect(heap.usedBytes - before).toBeGreaterThanOrEqual(kept);
     expect(heap.usedBytes - before).toBeLessThan(kept + allocations * 128);
@@ -145,19 +148,18 @@ test("biases are split as the rows of their weights are; what normalises heads i
   const sizes = { world: 3, dcp: 3, kvLayout: "replicated" } as const;
   const shares = [0, 1, 2].map((rank) => rankShare(sizes, rank, config));
   const before = heap.usedBytes;
-  const ranks = shares.map((share) => loadWeights(checkpoint, config, share, layers, heap));
+  const ranks = shares.map((share) => loadWeights(checkpoint, config, share, layers, heap, STORED));
   const names = architecture.layer(1);
   const numbers = (name: string): number[] => [...(all.get(name)?.toNumbers() ?? [])];
-  const found = (rank: number, field: keyof (typeof ranks)[0]["layers"][0]): number[] => [
-    ...(ranks[rank]?.layers[1]?.[field]?.toNumbers() ?? []),
-  ];
+  type Vector = "keyBias" | "valueBias" | "queryBias" | "attentionOutputBias" | "queryNorm" | "keyNorm";
+  const found = (rank: number, field: Vector): number[] => [...(ranks[rank]?.layers[1]?.[field]?.toNumbers() ?? [])];
   expect([0, 1, 2].flatMap((rank) => found(rank, "queryBias"))).toEqual(numbers(names.queryBias));
   for (const rank of [0, 1, 2]) {
     for (const field of ["keyBias", "valueBias", "attentionOutputBias", "queryNorm", "keyNorm"] as const) {
       expect(found(rank, field)).toEqual(numbers(names[field]));
     }
   }
-  const kept = shares.reduce((sum, share) => sum + weightBytes(config, share), 0);
+  const kept = shares.reduce((sum, share) => sum + weightBytes(checkpoint.storedDTypes, config, share, "stored"), 0);
   expect(heap.usedBytes - before).toBeGreaterThanOrEqual(kept);
   expect(heap.usedBytes - before).toBeLessThan(kept + 3 * (15 * config.layers + 3) * 128);
 });
@@ -167,7 +169,7 @@ test("tied embeddings are one tensor", () => {
   write(tensors(config, "bf16"));
   using checkpoint = Checkpoint.open(folder, config);
   const share = rankShare({ world: 2, dcp: 2, kvLayout: "replicated" }, 1, config);
-  const weights = loadWeights(checkpoint, config, share, layers, heap);
+  const weights = loadWeights(checkpoint, config, share, layers, heap, STORED);
   expect(weights.output).toBe(weights.embedding);
 });
 
@@ -185,7 +187,6 @@ test("a checkpoint of several files, by its index", () => {
     using checkpoint = Checkpoint.open(indexed, CONFIG);
     expect(checkpoint.fileOf(architecture.layer(1).down).path).toEndWith("b.safetensors");
     expect(checkpoint.fileOf(architecture.embedding).path).toEndWith("a.safetensors");
-    expect(checkpoint.largestTensorBytes).toBe(24 * 12 * 2);
   } finally {
     rmSync(indexed, { recursive: true });
   }

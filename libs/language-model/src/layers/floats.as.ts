@@ -1,0 +1,49 @@
+// Elements of the floating-point types that weights are stored in, as f32, exactly: f32 itself, bf16 (here i16) and
+// f16 (here u16).
+
+/** The f16 with this bit pattern; NaN keeps its payload. */
+// @ts-ignore: decorator
+@inline
+function f16ToF32(bits: u32): f32 {
+  const magnitude = bits & 0x7fff;
+  // Exponent and fraction move to their f32 places; multiplying by 2^112 rebases the exponent, subnormals included.
+  let value = reinterpret<u32>(reinterpret<f32>(magnitude << 13) * reinterpret<f32>(0x77800000));
+  if (magnitude >= 0x7c00) value |= 0x7f800000;
+  return reinterpret<f32>(value | ((bits & 0x8000) << 16));
+}
+
+/** Four f16 given as their bit patterns, sign-extended to 32 bits. */
+// @ts-ignore: decorator
+@inline
+function f16x4ToF32(bits: v128): v128 {
+  const placed = v128.and(i32x4.shl(bits, 13), i32x4.splat(0x8fffe000));
+  const value = f32x4.mul(placed, f32x4.splat(reinterpret<f32>(0x77800000)));
+  // Infinity and NaN came out as 65536 and more: all ones belong in the exponent.
+  const isSpecial = f32x4.ge(f32x4.abs(value), f32x4.splat(65536));
+  return v128.or(value, v128.and(isSpecial, i32x4.splat(0x7f800000)));
+}
+
+/** Bytes of an element: those of f32 over this number. */
+// @ts-ignore: decorator
+@inline
+export function bytesOver<T>(f32Bytes: usize): usize {
+  return isFloat<T>() ? f32Bytes : f32Bytes >> 1;
+}
+
+/** The element at an address. */
+// @ts-ignore: decorator
+@inline
+export function load1<T>(at: usize): f32 {
+  if (isFloat<T>()) return load<f32>(at);
+  if (isSigned<T>()) return reinterpret<f32>(<u32>load<u16>(at) << 16);
+  return f16ToF32(<u32>load<u16>(at));
+}
+
+/** The four elements from an address on. */
+// @ts-ignore: decorator
+@inline
+export function load4<T>(at: usize): v128 {
+  if (isFloat<T>()) return v128.load(at);
+  if (isSigned<T>()) return i32x4.shl(v128.load16x4_u(at), 16);
+  return f16x4ToF32(v128.load16x4_s(at));
+}
