@@ -6,6 +6,7 @@ const job = readJob();
 await using generator = await Generator.open(openModel(job.model), {
   world: job.parallel,
   backend: "wasm",
+  weights: job.isInt8 === true ? "i8" : "stored",
   capacity: job.capacity,
   ...(job.kvDtype === undefined ? {} : { kvDtype: job.kvDtype }),
   deadlineMs: 600_000,

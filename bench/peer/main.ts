@@ -2,12 +2,13 @@
 // [--kv-dtype f16]`: greedy decoding beside llama.cpp, through node-llama-cpp, with the same weights, on as many threads
 // as ranks.
 //
-// The model folder is written as GGUF files, one for each of --weights (f32, f16, bf16, q8_0). Tokens of both sides are
-// compared before anything is timed, and in every timed run: with what transformers made of the demo's checkpoint, and
-// with each other where that is not known (a checkpoint of --model, joined texts); there the first 8 have to agree, and
-// what parts later, as ties may, is told. Each run is a process of its own, both sides run in turn, and a figure is the
-// median over pairs. Ratios are of speeds, the median over pairs of ours over theirs: above 1, Lockstep is faster.
-// Different tokens end the bench with exit code 1.
+// The model folder is written as GGUF files, one for each of --weights (f32, f16, bf16, q8_0); Lockstep keeps weights as
+// stored, and beside q8_0 in int8. Tokens of both sides are compared before anything is timed, and in every timed run:
+// with what transformers made of the demo's checkpoint, and with each other where that is not known (a checkpoint of
+// --model, joined texts); there the first 8 have to agree, and what parts later, as ties may, is told; weights in 8 bits
+// may part anywhere. Each run is a process of its own, both sides run in turn, and a figure is the median over pairs.
+// Ratios are of speeds, the median over pairs of ours over theirs: above 1, Lockstep is faster. Different tokens end the
+// bench with exit code 1.
 import { mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";
@@ -17,7 +18,7 @@ import { convertToGguf } from "./gguf/convert.ts";
 import { ensureLlamaCpp } from "./llama-cpp.ts";
 import { type PeerOptions, readOptions } from "./options.ts";
 import { DEMO_MODEL, demoPrompts, randomPrompts } from "./prompts.ts";
-import { printRows, type Side, type Times, timesKey, worksAndRows } from "./rows.ts";
+import { comparisons, printRows, type Side, type Times, timesKey, worksAndRows } from "./rows.ts";
 import { runSide } from "./sides.ts";
 import type { Work, WorkTime } from "./works.ts";
 
@@ -45,18 +46,21 @@ function bench({ model = DEMO_MODEL, only, pairs, ranks, weights, tokens, kvDtyp
   console.log(`${cpus()[0]?.model.trim() ?? "unknown processor"}, ${availableParallelism()} cores; ${peer}`);
   console.log(`load before: ${load.toFixed(2)}${load > IDLE_LOAD ? ", so the machine is not idle: run it again" : ""}`);
   console.log(`keys and values: ${kvDtype ?? "f32 (Lockstep) and f16 (llama.cpp), their defaults"}`);
-  const files = new Map(weights.map((type) => [type, join(scratch, `${type}.gguf`)]));
-  for (const [type, file] of files) convertToGguf(model, file, type);
+  const files = new Map<Side, string>(weights.map((type) => [type, join(scratch, `${type}.gguf`)]));
+  for (const type of weights) convertToGguf(model, files.get(type) ?? "", type);
 
   const agreement = new Agreement();
   const run = (side: Side, parallel: number, wanted: readonly Work[]): WorkTime[] => {
     const capacity = Math.max(...wanted.map(({ prompt, tokens: decoded }) => prompt.length + decoded));
     const job = { parallel, capacity, works: wanted, ...(kvDtype === undefined ? {} : { kvDtype }) };
-    const isOurs = side === "lockstep";
-    const file = isOurs ? model : (files.get(side) ?? "");
-    const times = runSide(isOurs ? "lockstep" : "llama.cpp", { ...job, model: file });
-    const who = isOurs ? `${parallel} ranks` : `llama.cpp ${side} on ${parallel} threads`;
-    agreement.check(who, times, side === "q8_0");
+    const file = files.get(side);
+    const times =
+      file === undefined
+        ? runSide("lockstep", { ...job, model, isInt8: side === "int8" })
+        : runSide("llama.cpp", { ...job, model: file });
+    const who =
+      file === undefined ? `Lockstep (${side}) on ${parallel} ranks` : `llama.cpp ${side} on ${parallel} threads`;
+    agreement.check(who, times, side === "q8_0" || side === "int8");
     return times;
   };
 
@@ -75,12 +79,15 @@ function bench({ model = DEMO_MODEL, only, pairs, ranks, weights, tokens, kvDtyp
     if (expected !== undefined) agreement.expect(name, "transformers", expected);
   }
   const checked = known.length > 0 ? known : works.slice(0, 1).map((work) => ({ ...work, ...once }));
-  for (const side of ["lockstep", ...weights] as const) run(side, 2, checked);
+  const inTurn = comparisons(weights).flatMap(({ own, peers }): Side[] => [own, ...peers]);
+  // Weights as stored first: what others are compared with where nothing else is known.
+  for (const side of new Set<Side>(["stored", ...inTurn])) run(side, 2, checked);
   console.log(`tokens of ${checked.length} prompts compared; now timing, medians of ${pairs} pairs`);
 
   let fewer: Times | undefined;
   for (const count of ranks) {
-    const sides: readonly Side[] = ["lockstep", ...(count > availableParallelism() ? [] : weights)];
+    const hasPeers = count <= availableParallelism();
+    const sides = inTurn.filter((side) => hasPeers || !files.has(side));
     const times = new Map<string, WorkTime[]>();
     for (let pair = 0; pair < pairs; pair++) {
       for (const side of pair % 2 === 0 ? sides : sides.toReversed()) {
@@ -91,7 +98,7 @@ function bench({ model = DEMO_MODEL, only, pairs, ranks, weights, tokens, kvDtyp
       }
     }
     console.log("");
-    printRows(count, sides, rows, times, fewer);
+    printRows(count, weights, rows, times, fewer);
     fewer = times;
   }
   console.log(`\ntokens: ${agreement.partial.length === 0 ? "all the same" : "the same, but for these"}`);

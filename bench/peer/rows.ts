@@ -12,8 +12,22 @@ export interface Row {
   readonly promptTokens: number;
 }
 
-/** Lockstep, or llama.cpp with weights of a type. */
-export type Side = "lockstep" | ElementType;
+/** Lockstep with weights as stored or in int8, or llama.cpp with weights of a type. */
+export type Side = OwnSide | ElementType;
+export type OwnSide = "stored" | "int8";
+
+/** What llama.cpp with weights of a type is compared with. */
+export function counterpart(type: ElementType): OwnSide {
+  return type === "q8_0" ? "int8" : "stored";
+}
+
+/** Each of ours that types of llama.cpp's weights are compared with, and these. */
+export function comparisons(types: readonly ElementType[]): { own: OwnSide; peers: ElementType[] }[] {
+  const owns: readonly OwnSide[] = ["stored", "int8"];
+  return owns
+    .map((own) => ({ own, peers: types.filter((type) => counterpart(type) === own) }))
+    .filter(({ peers }) => peers.length > 0);
+}
 
 /** What the runs of a side measured of each work, a run for each pair; by {@link timesKey}. */
 export type Times = ReadonlyMap<string, readonly WorkTime[]>;
@@ -57,12 +71,12 @@ export function worksAndRows(
 
 /**
  * Prints the rows of a number of ranks.
- * @param sides Lockstep, and those beside it
+ * @param types of llama.cpp's weights, where it was run
  * @param fewer what Lockstep measured on fewer ranks
  */
 export function printRows(
   ranks: number,
-  sides: readonly Side[],
+  types: readonly ElementType[],
   rows: readonly Row[],
   times: Times,
   fewer: Times | undefined,
@@ -71,23 +85,28 @@ export function printRows(
     (from.get(timesKey(side, work)) ?? []).map((time) => time[rate]);
   const ratio = (ours: readonly number[], others: readonly number[]): string =>
     median(ours.map((our, pair) => our / (others[pair] ?? Number.NaN))).toFixed(2);
-  const peers = sides.filter((side) => side !== "lockstep");
-  const table = rows.map((row) => {
-    const ours = rates(times, "lockstep", row);
-    const others = peers.flatMap((side) => {
-      const theirs = rates(times, side, row);
-      return [formatRate(row, median(theirs)), ratio(ours, theirs)];
-    });
-    const scaled = fewer === undefined ? [] : [ratio(ours, rates(fewer, "lockstep", row))];
-    return [row.label, formatRate(row, median(ours)), ...scaled, ...others];
-  });
-  const header = [
-    "work",
-    ranks === 1 ? "1 rank" : `${ranks} ranks`,
+  const sides = comparisons(types).map(({ own, peers }) => ({
+    own,
+    peers: peers.filter((type) => rows.some(({ work }) => times.has(timesKey(type, work)))),
+  }));
+  const table = rows.map((row) => [
+    row.label,
+    ...sides.flatMap(({ own, peers }) => {
+      const ours = rates(times, own, row);
+      const scaled = fewer === undefined ? [] : [ratio(ours, rates(fewer, own, row))];
+      const beside = peers.flatMap((side) => {
+        const theirs = rates(times, side, row);
+        return [formatRate(row, median(theirs)), ratio(ours, theirs)];
+      });
+      return [formatRate(row, median(ours)), ...scaled, ...beside];
+    }),
+  ]);
+  const header = sides.flatMap(({ own, peers }) => [
+    `${ranks === 1 ? "1 rank" : `${ranks} ranks`}${own === "int8" ? ", int8" : ""}`,
     ...(fewer === undefined ? [] : ["of fewer"]),
     ...peers.flatMap((side) => [`llama.cpp ${side}`, "ratio"]),
-  ];
-  printTable(header, table);
+  ]);
+  printTable(["work", ...header], table);
 }
 
 /** Tokens decoded a second, or the seconds that a prompt takes. */

@@ -20,6 +20,8 @@ export type KvDtype = "f32" | "f16";
 export interface Job {
   /** A model folder, or a GGUF file. */
   readonly model: string;
+  /** Of Lockstep: weights are kept in int8. */
+  readonly isInt8?: boolean;
   /** Ranks, or threads. */
   readonly parallel: number;
   /** Most tokens of a text. */
