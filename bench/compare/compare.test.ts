@@ -16,15 +16,24 @@ A layer: 32 sequences, read 26.6 GB/s
   1024 local keys  2.0 s    58 us
 
 Long contexts
-  ranks   ms  of one
-  1 rank  4   1.00
+  ranks   ms a step  of one
+  1 rank  4          1.00
+
+Decoding
+  world    steps/s  of one rank  steps/s, long  prefill, long
+  2 ranks      250         1.25            200         2.50 s
 `;
   expect([...printedTimes(text)]).toEqual([
     ["Collectives over 2 ranks, data checked. Barrier: | all-gather 4 KiB", 0.35e-6],
     ["Collectives over 2 ranks, data checked. Barrier: | all-gather 16 MiB", 1.15e-3],
     ["A layer: 32 sequences, read | 1024 local keys", 13e-6],
+    ["A layer: 32 sequences, read | 1024 local keys | step", 58e-6],
     ["A layer: 32 sequences, read | 1024 local keys (2)", 2],
+    ["A layer: 32 sequences, read | 1024 local keys | step (2)", 58e-6],
     ["Long contexts | 1 rank", 4e-3],
+    ["Decoding | 2 ranks", 4e-3],
+    ["Decoding | 2 ranks | steps/s, long", 5e-3],
+    ["Decoding | 2 ranks | prefill, long", 2.5],
   ]);
 });
 
