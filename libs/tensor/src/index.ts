@@ -28,5 +28,6 @@ export {
   spannedElements,
 } from "./shape.ts";
 export { type Allocator, SharedHeap } from "./shared-heap.ts";
+export { StagedTensors } from "./staged-tensors.ts";
 export { Tensor } from "./tensor.ts";
 export type { TensorDescriptor } from "./tensor-descriptor.ts";

@@ -2,6 +2,7 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { ArgumentError, HeapExhausted, InvalidFree } from "./errors.ts";
 import { SharedHeap } from "./shared-heap.ts";
+import { Tensor } from "./tensor.ts";
 
 test("allocations are aligned, disjoint, and all come back", () => {
   fc.assert(
@@ -55,4 +56,30 @@ test("two ranges of one memory never meet", () => {
   expect(() => first.allocate(1)).toThrow(HeapExhausted);
   expect(() => SharedHeap.range(whole.id, whole.memory, 0, 4096)).toThrow(ArgumentError);
   expect(() => SharedHeap.range(whole.id, whole.memory, 128, 1 << 18)).toThrow(ArgumentError);
+});
+
+test("zeros are zeros, whatever was written before into memory that came back", () => {
+  fc.assert(
+    fc.property(fc.array(fc.record({ bytes: fc.nat(3000), keep: fc.boolean() }), { maxLength: 60 }), (requests) => {
+      const whole = SharedHeap.create(1 << 18);
+      for (const heap of [whole, SharedHeap.range(whole.id, whole.memory, 65536, 65536)]) {
+        for (const { bytes, keep } of requests) {
+          if (heap.largestFreeBytes < bytes + 256) break;
+          const zeros = Tensor.zeros(heap, "u8", [bytes]);
+          expect(zeros.bytes.every((byte) => byte === 0)).toBe(true);
+          zeros.fill(0xa5);
+          if (!keep) zeros.free();
+        }
+      }
+    }),
+  );
+});
+
+test("zeros of memory that was never used take none of the machine's", () => {
+  const heap = SharedHeap.create(3 * 2 ** 30);
+  const before = process.memoryUsage.rss();
+  const zeros = Tensor.zeros(heap, "f32", [2 ** 29]);
+  expect(zeros.at(0) + zeros.at(zeros.size - 1)).toBe(0);
+  // Written, they would take 2 GiB.
+  expect(process.memoryUsage.rss() - before).toBeLessThan(2 ** 30);
 });

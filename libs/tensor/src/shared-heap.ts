@@ -12,6 +12,8 @@ export interface Allocator {
   allocate(bytes: number): number;
   /** Returns a range to the allocator. */
   release(offset: number): void;
+  /** {@link allocate} of zeros. Left out by allocators that write zeros as everybody else does. */
+  allocateZeros?(bytes: number): number;
   /**
    * For allocators that take ranges back without a `release` of each: how many ranges were handed out so far. Right
    * after an allocation it identifies the range that was allocated.
@@ -35,7 +37,8 @@ let nextMemoryId = 1;
  * bytes, so nothing is copied between ranks. The allocator's bookkeeping lives in the JavaScript of the one thread
  * that owns the range: split a memory into one range per rank ({@link SharedHeap.range}) rather than sharing a range.
  *
- * Memory is reserved at once (address space only) and becomes resident when first touched.
+ * Memory is reserved at once (address space only) and becomes resident when first touched: zeros that nobody wrote
+ * before are not written now ({@link SharedHeap.allocateZeros}).
  */
 export class SharedHeap implements Allocator {
   /** Identifies the memory, not the range: equal on every thread that holds the same memory. */
@@ -49,14 +52,17 @@ export class SharedHeap implements Allocator {
   readonly #free: { offset: number; bytes: number }[];
   readonly #allocated = new Map<number, number>();
   #freeBytes: number;
+  /** From here on nothing was ever handed out: still the zeros of a new memory. */
+  #untouchedFrom: number;
 
-  private constructor(id: string, memory: WebAssembly.Memory, start: number, totalBytes: number) {
+  private constructor(id: string, memory: WebAssembly.Memory, start: number, totalBytes: number, isNew: boolean) {
     this.id = id;
     this.memory = memory;
     this.buffer = memory.buffer as unknown as SharedArrayBuffer;
     this.start = start;
     this.totalBytes = totalBytes;
     this.#freeBytes = totalBytes;
+    this.#untouchedFrom = isNew ? start : start + totalBytes;
     this.#free = totalBytes === 0 ? [] : [{ offset: start, bytes: totalBytes }];
   }
 
@@ -69,11 +75,15 @@ export class SharedHeap implements Allocator {
     const memory = reserveMemory(bytes, pages);
     const id = `${Date.now().toString(36)}-${Math.floor(Math.random() * 2 ** 32).toString(36)}-${nextMemoryId++}`;
     // Offset 0 is never handed out: kernels may use 0 as "no tensor".
-    return new SharedHeap(id, memory, CACHE_LINE_BYTES, pages * PAGE_BYTES - CACHE_LINE_BYTES);
+    return new SharedHeap(id, memory, CACHE_LINE_BYTES, pages * PAGE_BYTES - CACHE_LINE_BYTES, true);
   }
 
-  /** A heap over part of an existing memory, for the thread that owns that part. `id` is the one of the creator. */
-  static range(id: string, memory: WebAssembly.Memory, start: number, totalBytes: number): SharedHeap {
+  /**
+   * A heap over part of an existing memory, for the thread that owns that part.
+   * @param id the one of the memory's creator
+   * @param isNew nobody has written to that part: its zeros need not be written
+   */
+  static range(id: string, memory: WebAssembly.Memory, start: number, totalBytes: number, isNew = false): SharedHeap {
     const operation = "SharedHeap.range";
     if (typeof id !== "string") throw new ArgumentError(operation, "id", "the id of a SharedHeap", describe(id));
     const isShared = memory instanceof WebAssembly.Memory && (memory.buffer as unknown) instanceof SharedArrayBuffer;
@@ -88,7 +98,7 @@ export class SharedHeap implements Allocator {
         `${describe(totalBytes)} bytes from ${describe(start)} on`,
       );
     }
-    return new SharedHeap(id, memory, start, totalBytes);
+    return new SharedHeap(id, memory, start, totalBytes, isNew);
   }
 
   get heap(): SharedHeap {
@@ -125,6 +135,15 @@ export class SharedHeap implements Allocator {
     }
     this.#allocated.set(offset, wanted);
     this.#freeBytes -= wanted;
+    this.#untouchedFrom = Math.max(this.#untouchedFrom, offset + wanted);
+    return offset;
+  }
+
+  allocateZeros(bytes: number): number {
+    const untouched = this.#untouchedFrom;
+    const offset = this.allocate(bytes);
+    const written = Math.min(bytes, untouched - offset);
+    if (written > 0) new Uint8Array(this.buffer, offset, written).fill(0);
     return offset;
   }
 

@@ -8,8 +8,9 @@ export class Storage {
   readonly #allocations: number;
   #freed = false;
 
-  constructor(allocator: Allocator, bytes: number) {
-    this.offset = allocator.allocate(bytes);
+  /** @param zeros whether the bytes are to be zeros, which the allocator must be able to give */
+  constructor(allocator: Allocator, bytes: number, zeros = false) {
+    this.offset = zeros && allocator.allocateZeros ? allocator.allocateZeros(bytes) : allocator.allocate(bytes);
     this.#allocator = allocator;
     this.#allocations = allocator.allocations ?? 0;
   }

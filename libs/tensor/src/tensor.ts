@@ -64,18 +64,24 @@ export class Tensor {
     return Tensor.#allocate("Tensor.empty", allocator, dtype, shape);
   }
 
-  static #allocate(operation: string, allocator: Allocator, dtype: DType, shape: readonly number[]): Tensor {
+  static #allocate(
+    operation: string,
+    allocator: Allocator,
+    dtype: DType,
+    shape: readonly number[],
+    zeros = false,
+  ): Tensor {
     checkAllocator(operation, allocator);
     checkDType(operation, "dtype", dtype);
     checkShape(operation, "shape", shape);
-    const storage = new Storage(allocator, elementCount(shape) * DTYPE_BYTES[dtype]);
+    const storage = new Storage(allocator, elementCount(shape) * DTYPE_BYTES[dtype], zeros);
     return new Tensor(dtype, [...shape], contiguousStrides(shape), allocator.heap, storage.offset, storage, false);
   }
 
-  /** A contiguous tensor of zeros. */
+  /** A contiguous tensor of zeros. In memory that was never used they take no time, and none of the machine's memory. */
   static zeros(allocator: Allocator, dtype: DType, shape: readonly number[]): Tensor {
-    const tensor = Tensor.#allocate("Tensor.zeros", allocator, dtype, shape);
-    tensor.elements.fill(0);
+    const tensor = Tensor.#allocate("Tensor.zeros", allocator, dtype, shape, true);
+    if (allocator.allocateZeros === undefined) tensor.elements.fill(0);
     return tensor;
   }
 

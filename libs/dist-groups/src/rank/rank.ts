@@ -44,7 +44,7 @@ class Rank {
     const { rank, size, memory, memoryId, heap } = configuration;
     this.rank = rank;
     this.size = size;
-    this.heap = SharedHeap.range(memoryId, memory, heap.start, heap.bytes);
+    this.heap = SharedHeap.range(memoryId, memory, heap.start, heap.bytes, true);
     const invitation = configuration.transport as SharedMemoryInvitation;
     this.#transport = new SharedMemoryRank(rank, memory.buffer, configuration.cores, invitation);
     this.#health = this.#transport.health;
