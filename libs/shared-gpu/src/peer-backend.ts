@@ -9,6 +9,7 @@ import {
   KernelContext,
   type OpArguments,
   type OpName,
+  opResults,
   type Operand,
   type PagedCacheSize,
 } from "@lockstep/kernels";
@@ -52,6 +53,8 @@ class PeerBackend extends CollectiveBackend {
   #calls: Call[] = [];
   /** Heap operands of these calls, as they were when the calls were made. */
   #copies: Tensor[] = [];
+  /** Copies that these calls write to, of results in a memory that the owner cannot reach. */
+  #results: { readonly copy: Tensor; readonly target: Tensor }[] = [];
   /** Block tables of plans that the owner has not been told of yet. They outlive a batch that fails. */
   #planTables: Tensor[] = [];
   /** Within a batch: whether it has a call that is collective. */
@@ -70,7 +73,9 @@ class PeerBackend extends CollectiveBackend {
 
   protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
     this.#expectOpen();
-    if (hasHeapResults(name, args)) return this.#take([name, args] as unknown as Call);
+    if (hasHeapResults(name, args)) {
+      return this.#take([name, this.#inReach(args, opResults(name, args))] as unknown as Call);
+    }
     checkArguments(name, args);
     this.#calls.push([name, this.#withCopies(args)] as unknown as Call);
     return undefined;
@@ -126,7 +131,9 @@ class PeerBackend extends CollectiveBackend {
   download(source: Operand, target: Tensor): Completion {
     this.#expectOpen();
     expectAlike("download", "source", source, target);
-    if (source.place === "device") return this.#take(["download", { source, target }]);
+    if (source.place === "device") {
+      return this.#take(["download", this.#inReach({ source, target }, [target])]);
+    }
     target.copyFrom(source);
     return undefined;
   }
@@ -136,6 +143,7 @@ class PeerBackend extends CollectiveBackend {
     const outer = this.#batch;
     const batch = outer ?? { isCollective: false };
     const [calls, copies, { isCollective }] = [this.#calls.length, this.#copies.length, batch];
+    const results = this.#results.length;
     this.#batch = batch;
     try {
       run();
@@ -143,6 +151,7 @@ class PeerBackend extends CollectiveBackend {
       // Memory that was made or freed stays so: its tensors are the caller's.
       this.#calls.push(...this.#calls.splice(calls).filter(isAboutMemory));
       for (const copy of this.#copies.splice(copies)) copy.free();
+      this.#results.length = results;
       batch.isCollective = isCollective;
       throw error;
     } finally {
@@ -175,8 +184,10 @@ class PeerBackend extends CollectiveBackend {
       const message = this.#write(this.#encoder.encode(this.#calls));
       this.#group.readPeers([message], () => undefined, { deadlineMs });
       awaitVerdict(this.#group, message.slice(0, 0, 0), deadlineMs);
+      for (const { copy, target } of this.#results) target.copyFrom(copy);
     } finally {
       this.#calls = [];
+      this.#results = [];
       this.#freeCopies();
     }
   }
@@ -203,6 +214,27 @@ class PeerBackend extends CollectiveBackend {
     if (typeof value !== "object" || value === null) return value;
     if (Array.isArray(value)) return value.map((part: unknown) => this.#withCopies(part)) as T;
     return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, this.#withCopies(part)])) as T;
+  }
+
+  /** Arguments with copies in place of heap tensors that lie in a memory which the owner cannot reach. */
+  #inReach<T extends object>(args: T, results: readonly (Operand | undefined)[]): T {
+    const { id } = this.#heap;
+    const isFar = (value: unknown): value is Tensor => value instanceof Tensor && value.heap.id !== id;
+    const copyOf = (tensor: Tensor): Tensor => {
+      const copy = Tensor.empty(this.#heap, tensor.dtype, tensor.shape);
+      this.#copies.push(copy);
+      copy.copyFrom(tensor);
+      if (results.includes(tensor)) this.#results.push({ copy, target: tensor });
+      return copy;
+    };
+    const copies: [string, unknown][] = [];
+    for (const [name, value] of Object.entries(args)) {
+      if (isFar(value)) copies.push([name, copyOf(value)]);
+      else if (Array.isArray(value) && value.some(isFar)) {
+        copies.push([name, value.map((part: unknown) => (isFar(part) ? copyOf(part) : part))]);
+      }
+    }
+    return copies.length === 0 ? args : { ...args, ...Object.fromEntries(copies) };
   }
 
   #freeCopies(): void {

@@ -4,10 +4,16 @@ import { BackendUnavailable } from "../errors.ts";
 import { openReferenceBackend } from "./reference-backend.ts";
 import { openWasmBackend } from "./wasm-backend.ts";
 
-/** Where a backend computes. The fields after `heap` are for the `webgpu` backend alone. */
+/** Where a backend computes. The fields after `ownHeap` are for the `webgpu` backend alone. */
 export interface OpenBackendOptions {
   /** Operands lie in this heap's memory; a backend takes its scratch memory from it and returns it on close. */
   readonly heap: SharedHeap;
+  /**
+   * A heap in a memory that no other thread needs, for caches as large as it is: where `empty` and plans of the `wasm`
+   * and `reference` backends take memory. Ops over caches run there, and copy operands that lie elsewhere. Of the
+   * `webgpu` backend that is its device. Default: `heap`.
+   */
+  readonly ownHeap?: SharedHeap;
   /** Which adapters count. Default "hardware": software Vulkan is used only when it is asked for. */
   readonly adapter?: "hardware" | "software" | "any";
   /** A device to use instead of requesting one. It stays the caller's: closing the backend does not destroy it. */
@@ -54,8 +60,11 @@ function checkOptions(options: OpenBackendOptions): void {
   if (typeof options !== "object" || options === null) {
     throw new ArgumentError(name, "options", "an object with a heap", describe(options));
   }
-  const { heap, adapter, index, matrices, device } = options;
+  const { heap, ownHeap, adapter, index, matrices, device } = options;
   if (!(heap instanceof SharedHeap)) throw new ArgumentError(name, "heap", "a SharedHeap", describe(heap));
+  if (ownHeap !== undefined && !(ownHeap instanceof SharedHeap)) {
+    throw new ArgumentError(name, "ownHeap", "a SharedHeap", describe(ownHeap));
+  }
   if (adapter !== undefined && !["hardware", "software", "any"].includes(adapter)) {
     throw new ArgumentError(name, "adapter", '"hardware", "software" or "any"', describe(adapter));
   }

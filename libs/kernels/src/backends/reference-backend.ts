@@ -18,8 +18,11 @@ import { OpMethods } from "./op-methods.ts";
 import { copyRaw } from "../reference/raw-elements.ts";
 
 /** Every op in plain float64 TypeScript: slow, and right at a glance. What the other backends are checked against. */
-export function openReferenceBackend(options: { readonly heap: SharedHeap }): KernelBackend {
-  return new ReferenceBackend(options.heap);
+export function openReferenceBackend(options: {
+  readonly heap: SharedHeap;
+  readonly ownHeap?: SharedHeap;
+}): KernelBackend {
+  return new ReferenceBackend(options.ownHeap ?? options.heap);
 }
 
 const REFERENCE_OPS: OfEveryOp<void> = {

@@ -16,18 +16,26 @@ import { writeKvCacheWasm } from "../ops/write-kv-cache/wasm.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 import { OpMethods } from "./op-methods.ts";
 import { copyStrided } from "../wasm/strided-copy.ts";
-import { WasmKernels } from "../wasm/wasm-kernels.ts";
+import type { WasmKernels } from "../wasm/wasm-kernels.ts";
+import { WasmMemories } from "../wasm/wasm-memories.ts";
 
 /**
  * Opens the WebAssembly SIMD backend over `heap`: ops read and write its tensors in place, and take scratch memory from
  * it until closed. Open one per thread, over the thread's own range; operands may lie anywhere in the same memory.
+ *
+ * With an `ownHeap`, in another memory, that is where `empty` and plans take theirs, so that caches are as large as it
+ * is. Ops over caches run there. Their other operands may lie in any memory: those of another one are copied, inputs
+ * before the op and results after it.
  * Throws BackendUnavailable when the compiled kernels are missing.
  */
-export async function openWasmBackend(options: { readonly heap: SharedHeap }): Promise<KernelBackend> {
-  return new WasmBackend(await WasmKernels.open(options.heap));
+export async function openWasmBackend(options: {
+  readonly heap: SharedHeap;
+  readonly ownHeap?: SharedHeap;
+}): Promise<KernelBackend> {
+  return new WasmBackend(await WasmMemories.open(options.heap, options.ownHeap ?? options.heap));
 }
 
-type WasmOp<Args> = (kernels: WasmKernels, context: KernelContext, args: Args) => void;
+type WasmOp<Args> = (memories: WasmMemories, context: KernelContext, args: Args) => void;
 
 const WASM_OPS: { readonly [Name in OpName]: WasmOp<OpArguments[Name]> } = {
   correctAttnOut: correctAttnOutWasm,
@@ -46,42 +54,45 @@ class WasmBackend extends OpMethods implements KernelBackend {
   readonly isSynchronous = true;
   readonly memory = "heap";
   readonly roundsAsCollectives = true;
-  readonly #kernels: WasmKernels;
+  readonly #memories: WasmMemories;
   #closed = false;
 
-  constructor(kernels: WasmKernels) {
+  constructor(memories: WasmMemories) {
     super();
-    this.#kernels = kernels;
+    this.#memories = memories;
   }
 
   protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
-    WASM_OPS[name](this.#open, this.context, args);
+    const memories = this.#open;
+    try {
+      WASM_OPS[name](memories, this.context, args);
+    } catch (error) {
+      memories.abandon();
+      throw error;
+    }
+    memories.settle();
     return undefined;
   }
 
   planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {
-    return new AttentionPlan(step, size, this.#open.heap);
+    return new AttentionPlan(step, size, this.#open.own.heap);
   }
 
   empty(dtype: DType, shape: readonly number[]): Operand {
-    return Tensor.zeros(this.#open.heap, dtype, shape);
+    return Tensor.zeros(this.#open.own.heap, dtype, shape);
   }
 
   upload(source: Tensor, target: Operand): Completion {
-    const kernels = this.#open;
+    const memories = this.#open;
     checkUpload(source, target);
-    const { heap } = kernels;
-    const from = expectHeapTensor("upload", "source", source, heap);
-    copyStrided(kernels, from, expectHeapTensor("upload", "target", target, heap));
+    copyTensor(memories.ofResult("upload", "target", target), source, expectHeapTensor("upload", "target", target));
     return undefined;
   }
 
   download(source: Operand, target: Tensor): Completion {
-    const kernels = this.#open;
+    const memories = this.#open;
     checkDownload(source, target);
-    const { heap } = kernels;
-    const into = expectHeapTensor("download", "target", target, heap);
-    copyStrided(kernels, expectHeapTensor("download", "source", source, heap), into);
+    copyTensor(memories.ofResult("download", "target", target), expectHeapTensor("download", "source", source), target);
     return undefined;
   }
 
@@ -96,15 +107,22 @@ class WasmBackend extends OpMethods implements KernelBackend {
     if (this.#closed) return;
     this.#closed = true;
     this.context.clear();
-    this.#kernels.close();
+    this.#memories.close();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
 
-  get #open(): WasmKernels {
+  get #open(): WasmMemories {
     if (this.#closed) throw new BackendClosed(this.name);
-    return this.#kernels;
+    return this.#memories;
   }
+}
+
+/** By a kernel within its memory, element by element between memories. */
+function copyTensor(kernels: WasmKernels, source: Tensor, target: Tensor): void {
+  const { id } = kernels.heap;
+  if (source.heap.id === id && target.heap.id === id) copyStrided(kernels, source, target);
+  else target.copyFrom(source);
 }

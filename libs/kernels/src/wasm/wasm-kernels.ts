@@ -1,6 +1,8 @@
 import { readFile } from "node:fs/promises";
-import type { DType, SharedHeap, Tensor } from "@lockstep/tensor";
+import { type DType, type SharedHeap, StagedTensors, type Tensor } from "@lockstep/tensor";
 import { BackendUnavailable } from "../errors.ts";
+import type { KernelContext } from "../context.ts";
+import { expectHeapTensor, type Operand } from "../operand.ts";
 
 const MODULE_URL = new URL("../../build/kernels.wasm", import.meta.url);
 
@@ -20,21 +22,31 @@ async function compile(): Promise<WebAssembly.Module> {
 /** An exported kernel: pointers, strides and sizes in, nothing out. */
 export type WasmFunction = (...args: number[]) => void;
 
-/** The kernels' module, instantiated over a heap's memory, with scratch memory from that heap. */
+/**
+ * The kernels' module, instantiated over a heap's memory, with scratch memory from that heap. Operands of an op that lie
+ * in other memories are copied: inputs before it runs, results after it ({@link WasmKernels.settle}).
+ */
 export class WasmKernels {
   readonly heap: SharedHeap;
   readonly #exports: WebAssembly.Exports;
+  readonly #isOwn: boolean;
+  readonly #staged: StagedTensors;
+  /** Results that lie here for the time being, and where they go. */
+  readonly #results: { readonly staged: Tensor; readonly target: Tensor }[] = [];
   #scratch = 0;
   #scratchBytes = 0;
   #ints: Int32Array = new Int32Array(0);
   #floats: Float32Array = new Float32Array(0);
 
-  private constructor(heap: SharedHeap, exports: WebAssembly.Exports) {
+  private constructor(heap: SharedHeap, exports: WebAssembly.Exports, isOwn: boolean) {
     this.heap = heap;
+    this.#isOwn = isOwn;
     this.#exports = exports;
+    this.#staged = new StagedTensors(heap);
   }
 
-  static async open(heap: SharedHeap): Promise<WasmKernels> {
+  /** @param isOwn whether no other thread has this memory, of two that a backend computes in */
+  static async open(heap: SharedHeap, isOwn = false): Promise<WasmKernels> {
     compiled ??= compile();
     let module: WebAssembly.Module;
     try {
@@ -44,7 +56,7 @@ export class WasmKernels {
       throw error;
     }
     const instance = await WebAssembly.instantiate(module, { env: { memory: heap.memory } });
-    const kernels = new WasmKernels(heap, instance.exports);
+    const kernels = new WasmKernels(heap, instance.exports, isOwn);
     kernels.kernel("initialise")();
     return kernels;
   }
@@ -54,6 +66,16 @@ export class WasmKernels {
     const found = this.#exports[name];
     if (typeof found !== "function") throw new BackendUnavailable("wasm", `no kernel ${name}`, "Rebuild it.");
     return found as WasmFunction;
+  }
+
+  /** {@link WasmKernels.kernel}, kept in a context. */
+  get(context: KernelContext, name: string): WasmFunction {
+    return context.get(this.#isOwn ? `${name} own memory` : name, () => this.kernel(name));
+  }
+
+  /** A tensor that lies here. @throws ArgumentError for one that does not */
+  resident(operation: string, argument: string, operand: Operand): Tensor {
+    return expectHeapTensor(operation, argument, operand, this.heap);
   }
 
   /**
@@ -73,8 +95,38 @@ export class WasmKernels {
     return { pointer: this.#scratch, ints: this.#ints, floats: this.#floats };
   }
 
+  /** A tensor that an op reads: itself or, from another memory, a copy. @throws ArgumentError, HeapExhausted */
+  input(operation: string, argument: string, operand: Operand): Tensor {
+    const tensor = expectHeapTensor(operation, argument, operand);
+    return this.#staged.isElsewhere(tensor) ? this.#staged.copyOf(`${operation} ${argument}`, tensor) : tensor;
+  }
+
+  /**
+   * A tensor that an op writes, every element of it: itself or, for one in another memory, room here.
+   * @throws ArgumentError, HeapExhausted
+   */
+  output(operation: string, argument: string, operand: Operand): Tensor {
+    const target = expectHeapTensor(operation, argument, operand);
+    if (!this.#staged.isElsewhere(target)) return target;
+    const staged = this.#staged.room(`${operation} ${argument}`, target);
+    this.#results.push({ staged, target });
+    return staged;
+  }
+
+  /** To be called when the op has run: brings results to other memories. */
+  settle(): void {
+    for (const { staged, target } of this.#results) target.copyFrom(staged);
+    this.#results.length = 0;
+  }
+
+  /** To be called when the op has failed. */
+  abandon(): void {
+    this.#results.length = 0;
+  }
+
   /** Returns the scratch memory to the heap. */
   close(): void {
+    this.#staged.free();
     if (this.#scratchBytes > 0) this.heap.release(this.#scratch);
     this.#scratchBytes = 0;
   }

@@ -1,14 +1,14 @@
 import { DTYPE_BYTES } from "@lockstep/tensor";
-import { expectHeapTensor } from "../../operand.ts";
 import type { KernelContext } from "../../context.ts";
-import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
+import type { WasmMemories } from "../../wasm/wasm-memories.ts";
 import { checkGatherKvCache, type GatherKvCacheArgs } from "./index.ts";
 
 /** gatherKvCache by `gather-kv-cache.as.ts`. */
-export function gatherKvCacheWasm(kernels: WasmKernels, _context: KernelContext, args: GatherKvCacheArgs): void {
+export function gatherKvCacheWasm(memories: WasmMemories, _context: KernelContext, args: GatherKvCacheArgs): void {
   checkGatherKvCache(args);
-  const cache = expectHeapTensor("gatherKvCache", "cache", args.cache, kernels.heap);
-  const rows = expectHeapTensor("gatherKvCache", "rows", args.rows, kernels.heap);
+  const kernels = memories.ofCache("gatherKvCache", "cache", args.cache);
+  const cache = kernels.resident("gatherKvCache", "cache", args.cache);
+  const rows = kernels.output("gatherKvCache", "rows", args.rows);
   const count = args.slots.length;
   const { pointer, ints } = kernels.reserve(count * 4);
   ints.set(args.slots);

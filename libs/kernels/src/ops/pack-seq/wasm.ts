@@ -1,15 +1,15 @@
-import { expectHeapTensor } from "../../operand.ts";
 import { copyStrided, fillStrided, reserveForCopy } from "../../wasm/strided-copy.ts";
 import type { KernelContext } from "../../context.ts";
-import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
+import type { WasmMemories } from "../../wasm/wasm-memories.ts";
 import { checkPackSeq, type PackSeqArgs } from "./index.ts";
 import { padBits } from "./pad-bits.ts";
 
 /** packSeq by bulk copies: one copy and one fill per sequence when the rows are contiguous. */
-export function packSeqWasm(kernels: WasmKernels, _context: KernelContext, args: PackSeqArgs): void {
+export function packSeqWasm(memories: WasmMemories, _context: KernelContext, args: PackSeqArgs): void {
   const padValue = checkPackSeq(args);
-  const x = expectHeapTensor("packSeq", "x", args.x, kernels.heap);
-  const out = expectHeapTensor("packSeq", "out", args.out, kernels.heap);
+  const kernels = memories.ofResult("packSeq", "out", args.out);
+  const x = kernels.input("packSeq", "x", args.x);
+  const out = kernels.output("packSeq", "out", args.out);
   const bits = padBits(x.dtype, padValue);
   const longest = out.dim(1);
   reserveForCopy(kernels, x.rank);

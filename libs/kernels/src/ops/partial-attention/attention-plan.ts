@@ -140,6 +140,11 @@ export class AttentionPlan implements Disposable {
     return this.#visible;
   }
 
+  /** Where its copies lie. */
+  get heap(): SharedHeap {
+    return this.#memory.heap;
+  }
+
   /** Where `sequences`, `starts` and `ends` begin in the heap, in bytes. */
   get byteOffset(): number {
     return this.#memory.byteOffset;

@@ -1,7 +1,7 @@
 import type { KernelContext } from "../../context.ts";
-import { expectHeapTensor } from "../../operand.ts";
 import { putView } from "../../wasm/put-view.ts";
-import { dtypeCode, type WasmKernels } from "../../wasm/wasm-kernels.ts";
+import { dtypeCode } from "../../wasm/wasm-kernels.ts";
+import type { WasmMemories } from "../../wasm/wasm-memories.ts";
 import { type PartialAttentionArgs, type PartialAttentionPlan, planPartialAttention } from "./index.ts";
 import { ATTENTION_TABLE } from "./wasm-table.ts";
 
@@ -19,23 +19,24 @@ const SPREAD_STRIDE = 2064;
 const MAX_TILE_HEADS = 16;
 
 /** partialAttention by `partial-attention.as.ts`. */
-export function partialAttentionWasm(kernels: WasmKernels, context: KernelContext, args: PartialAttentionArgs): void {
+export function partialAttentionWasm(memories: WasmMemories, context: KernelContext, args: PartialAttentionArgs): void {
   const plan = planPartialAttention(args);
   const name = "partialAttention";
-  const { heap } = kernels;
-  const query = expectHeapTensor(name, "query", args.query, heap);
-  const keyCache = expectHeapTensor(name, "keyCache", args.keyCache, heap);
-  const valueCache = expectHeapTensor(name, "valueCache", args.valueCache, heap);
-  const blockTable = expectHeapTensor(name, "blockTable", plan.table.tensor, heap);
-  const out = expectHeapTensor(name, "out", args.out, heap);
-  const lse = expectHeapTensor(name, "lse", args.lse, heap);
+  const kernels = memories.ofCache(name, "keyCache", args.keyCache);
+  const keyCache = kernels.resident(name, "keyCache", args.keyCache);
+  const valueCache = kernels.resident(name, "valueCache", args.valueCache);
   const [keyRowScales, valueRowScales] = (["keyScaleCache", "valueScaleCache"] as const).map((argument) => {
     const scales = args[argument];
-    return scales === undefined ? undefined : expectHeapTensor(name, argument, scales, heap);
+    return scales === undefined ? undefined : kernels.resident(name, argument, scales);
   });
   if (plan.tokens === 0 || plan.queryHeads === 0) return;
-  const kernel = context.get(`${name} ${keyCache.dtype}`, () => kernels.kernel(`${name}_${keyCache.dtype}`));
-  const { bytes, maxRows, tileKeys, offsets } = layOutScratch(plan, keyCache.dim(2));
+  const blockTable = kernels.input(name, "blockTable", plan.table.tensor);
+  const query = kernels.input(name, "query", args.query);
+  const out = kernels.output(name, "out", args.out);
+  const lse = kernels.output(name, "lse", args.lse);
+  const planned = plan.planned?.heap.id === kernels.heap.id ? plan.planned : undefined;
+  const kernel = kernels.get(context, `${name}_${keyCache.dtype}`);
+  const { bytes, maxRows, tileKeys, offsets } = layOutScratch(plan, keyCache.dim(2), planned === undefined);
   const { pointer, ints, floats } = kernels.reserve(bytes);
   const { at } = ATTENTION_TABLE;
   putView(ints, at.QUERY, query, 3);
@@ -43,7 +44,7 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
   putView(ints, at.KEY, keyCache, 3);
   putView(ints, at.VALUE, valueCache, 3);
   putView(ints, at.TABLE, blockTable, 2);
-  const visibleAt = plan.planned?.byteOffset ?? pointer + offsets.visible;
+  const visibleAt = planned?.byteOffset ?? pointer + offsets.visible;
   ints[at.SEQUENCES] = visibleAt;
   ints[at.STARTS] = visibleAt + plan.tokens * 4;
   ints[at.ENDS] = visibleAt + plan.tokens * 8;
@@ -78,7 +79,7 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
   ints[at.SPREAD] = pointer + offsets.spread;
   putView(ints, at.KEY_ROW_SCALES, keyRowScales, 3);
   putView(ints, at.VALUE_ROW_SCALES, valueRowScales, 3);
-  if (plan.planned === undefined) {
+  if (planned === undefined) {
     const visible = offsets.visible >> 2;
     ints.set(plan.sequences, visible);
     ints.set(plan.starts, visible + plan.tokens);
@@ -88,7 +89,7 @@ export function partialAttentionWasm(kernels: WasmKernels, context: KernelContex
 }
 
 /** Where in scratch memory everything lies, in bytes from its start. The parameters come first. */
-function layOutScratch(plan: PartialAttentionPlan, kvHeads: number) {
+function layOutScratch(plan: PartialAttentionPlan, kvHeads: number, keepsVisible: boolean) {
   const keyColumns = Math.ceil(plan.keyDim / 4) * 4;
   const valueColumns = Math.ceil(plan.valueDim / 4) * 4;
   const columns = Math.max(keyColumns, valueColumns, 4);
@@ -102,7 +103,7 @@ function layOutScratch(plan: PartialAttentionPlan, kvHeads: number) {
   };
   take(ATTENTION_TABLE.words * 4);
   const offsets = {
-    visible: take(plan.planned === undefined ? plan.tokens * 12 : 0),
+    visible: take(keepsVisible ? plan.tokens * 12 : 0),
     keyScales: take((plan.keyScales?.length ?? 0) * 4),
     valueScales: take((plan.valueScales?.length ?? 0) * 4),
     sinks: take(plan.sinks === undefined ? 0 : plan.queryHeads * 4),

@@ -1,14 +1,14 @@
-import { expectHeapTensor } from "../../operand.ts";
 import { copyStrided, reserveForCopy } from "../../wasm/strided-copy.ts";
 import type { KernelContext } from "../../context.ts";
-import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
+import type { WasmMemories } from "../../wasm/wasm-memories.ts";
 import { checkUnpackSeq, type UnpackSeqArgs } from "./index.ts";
 
 /** unpackSeq by bulk copies: one per sequence when the rows are contiguous. */
-export function unpackSeqWasm(kernels: WasmKernels, _context: KernelContext, args: UnpackSeqArgs): void {
+export function unpackSeqWasm(memories: WasmMemories, _context: KernelContext, args: UnpackSeqArgs): void {
   checkUnpackSeq(args);
-  const packed = expectHeapTensor("unpackSeq", "packed", args.packed, kernels.heap);
-  const out = expectHeapTensor("unpackSeq", "out", args.out, kernels.heap);
+  const kernels = memories.ofResult("unpackSeq", "out", args.out);
+  const packed = kernels.input("unpackSeq", "packed", args.packed);
+  const out = kernels.output("unpackSeq", "out", args.out);
   reserveForCopy(kernels, packed.rank);
   let start = 0;
   for (let sequence = 0; sequence < args.lengths.length; sequence++) {

@@ -1,7 +1,6 @@
 import type { Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "../../context.ts";
-import { expectHeapTensor } from "../../operand.ts";
-import type { WasmKernels } from "../../wasm/wasm-kernels.ts";
+import type { WasmMemories } from "../../wasm/wasm-memories.ts";
 import { putView } from "../../wasm/put-view.ts";
 import { checkWriteKvCache, type WriteKvCacheArgs } from "./index.ts";
 import { VIEW_TABLE } from "./wasm-table.ts";
@@ -9,23 +8,21 @@ import { VIEW_TABLE } from "./wasm-table.ts";
 const VIEW_WORDS = VIEW_TABLE.words;
 
 /** writeKvCache by `write-kv-cache.as.ts`: keys, then values. */
-export function writeKvCacheWasm(kernels: WasmKernels, context: KernelContext, args: WriteKvCacheArgs): void {
+export function writeKvCacheWasm(memories: WasmMemories, context: KernelContext, args: WriteKvCacheArgs): void {
   const { slots, keyFactors, valueFactors } = checkWriteKvCache(args);
   const name = "writeKvCache";
-  const { heap } = kernels;
-  const key = expectHeapTensor(name, "key", args.key, heap);
-  const keyCache = expectHeapTensor(name, "keyCache", args.keyCache, heap);
-  const value = args.value === undefined ? undefined : expectHeapTensor(name, "value", args.value, heap);
-  const valueCache =
-    args.valueCache === undefined ? undefined : expectHeapTensor(name, "valueCache", args.valueCache, heap);
-  const dtypes = `${key.dtype}_${keyCache.dtype}`;
-  const kernel = context.get(`${name} ${key.dtype} ${keyCache.dtype}`, () => kernels.kernel(`${name}_${dtypes}`));
-  const [tokens = 0, heads = 0] = key.shape;
+  const kernels = memories.ofCache(name, "keyCache", args.keyCache);
+  const keyCache = kernels.resident(name, "keyCache", args.keyCache);
+  const valueCache = args.valueCache === undefined ? undefined : kernels.resident(name, "valueCache", args.valueCache);
   const scales = (argument: "keyScaleCache" | "valueScaleCache"): Tensor | undefined => {
     const cache = args[argument];
-    return cache === undefined ? undefined : expectHeapTensor(name, argument, cache, heap);
+    return cache === undefined ? undefined : kernels.resident(name, argument, cache);
   };
   const [keyScales, valueScales] = [scales("keyScaleCache"), scales("valueScaleCache")];
+  const key = kernels.input(name, "key", args.key);
+  const value = args.value === undefined ? undefined : kernels.input(name, "value", args.value);
+  const kernel = kernels.get(context, `${name}_${key.dtype}_${keyCache.dtype}`);
+  const [tokens = 0, heads = 0] = key.shape;
   const { pointer, ints, floats } = kernels.reserve((VIEW_WORDS + tokens + heads) * 4);
   const factorsAt = VIEW_WORDS + tokens;
   ints.set(slots, VIEW_WORDS);
