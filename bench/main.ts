@@ -6,6 +6,7 @@ import { benchCollectives } from "./collectives.ts";
 import { benchDecode } from "./decode.ts";
 import { benchLayerOverhead } from "./layer-overhead.ts";
 import { benchLongContext } from "./long-context.ts";
+import { benchMillionTokens } from "./million-tokens.ts";
 
 const { values } = parseArgs({ options: { only: { type: "string" } } });
 const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
@@ -16,6 +17,7 @@ const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
     },
   ],
   ["long-context", benchLongContext],
+  ["million-tokens", benchMillionTokens],
   ["layer-overhead", benchLayerOverhead],
   ["decode", benchDecode],
 ]);

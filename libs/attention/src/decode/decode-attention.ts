@@ -1,5 +1,5 @@
 import type { Operand } from "@lockstep/kernels";
-import { Arena, Tensor } from "@lockstep/tensor";
+import { Arena, StagedTensors, Tensor } from "@lockstep/tensor";
 import { expectOperand, expectResults } from "../arguments/expect-tensor.ts";
 import { isOnGpu, withHeapOperands } from "../arguments/operand-memory.ts";
 import type { Combine } from "../combine/combine.ts";
@@ -35,6 +35,8 @@ export class DecodeAttention {
   readonly #gather: QueryGather;
   readonly #combines: StepCombines;
   readonly #device: DeviceResults;
+  /** Copies, where the peers reach them, of a rank's queries and results in a memory of its own. */
+  readonly #staged: StagedTensors;
 
   /** Allocates scratch memory. @throws HeapExhausted */
   constructor(options: ResolvedOptions, caches: KvCaches) {
@@ -63,6 +65,7 @@ export class DecodeAttention {
       throw error;
     }
     this.#device = new DeviceResults(options);
+    this.#staged = new StagedTensors(options.heap);
   }
 
   /** The combine of the last step. */
@@ -113,10 +116,30 @@ export class DecodeAttention {
       this.times.attentionMs += performance.now() - started;
       return;
     }
-    if (!isOnGpu(query) && !isOnGpu(out) && !isOnGpu(lse)) return this.#attend(layer, plan, query, out, lse);
+    if (!isOnGpu(query) && !isOnGpu(out) && !isOnGpu(lse)) return this.#attendInReach(layer, plan, query, out, lse);
     await withHeapOperands(backend, heap, [query] as const, [out, lse] as const, ([queries], [outs, lses]) =>
       this.#attend(layer, plan, queries, outs, lses),
     );
+  }
+
+  /** Over tensors of any memory: what peers exchange lies in theirs. */
+  async #attendInReach(
+    layer: number,
+    plan: StepPlan,
+    query: Tensor,
+    out: Tensor,
+    lse: Tensor | undefined,
+  ): Promise<void> {
+    const staged = this.#staged;
+    const isFar =
+      staged.isElsewhere(query) || staged.isElsewhere(out) || (lse !== undefined && staged.isElsewhere(lse));
+    if (!isFar || this.#options.groups.isAlone) return this.#attend(layer, plan, query, out, lse);
+    const near = (role: string, tensor: Tensor): Tensor =>
+      staged.isElsewhere(tensor) ? staged.room(role, tensor) : tensor;
+    const [nearOut, nearLse] = [near("out", out), lse === undefined ? undefined : near("lse", lse)];
+    await this.#attend(layer, plan, staged.copyOf("query", query), nearOut, nearLse);
+    if (nearOut !== out) out.copyFrom(nearOut);
+    if (lse !== undefined && nearLse !== undefined && nearLse !== lse) lse.copyFrom(nearLse);
   }
 
   async #attend(layer: number, plan: StepPlan, query: Tensor, out: Tensor, lse: Tensor | undefined): Promise<void> {
@@ -164,6 +187,7 @@ export class DecodeAttention {
   close(): void {
     this.#local.close();
     this.#device.close();
+    this.#staged.free();
     this.#scratch.close();
   }
 }

@@ -1,5 +1,5 @@
 import { type Operand, SlotPlan } from "@lockstep/kernels";
-import { Arena, Tensor } from "@lockstep/tensor";
+import { Arena, StagedTensors, Tensor } from "@lockstep/tensor";
 import { expectOperand, expectResults } from "../arguments/expect-tensor.ts";
 import { withHeapOperands } from "../arguments/operand-memory.ts";
 import { convertLse } from "../combine/lse-base.ts";
@@ -33,6 +33,8 @@ export class Prefill {
   readonly #partial: { readonly out: Tensor; readonly lse: Tensor };
   readonly #merged: { readonly out: Tensor; readonly lse: Tensor };
   readonly #sum: { readonly out: Tensor; readonly lse: Tensor };
+  /** Copies, where the peers reach them, of new keys and values in a memory of the rank's own. */
+  readonly #staged: StagedTensors;
   #plan: PrefillPlan | undefined;
   /** Chunks of the step under way, by the window they were cut for. */
   readonly #chunks = new Map<number | undefined, readonly PlannedChunk[]>();
@@ -49,6 +51,7 @@ export class Prefill {
     const rows = steps.maxQueries;
     this.#options = options;
     this.#caches = caches;
+    this.#staged = new StagedTensors(heap);
     this.#headGroup = { size: headGroup.size, offset: headGroup.offset + start };
     const blocks = Math.ceil(chunkTokens / cache.blockSize);
     this.#workspaceBlocks = blocks;
@@ -142,7 +145,9 @@ export class Prefill {
       caches.checkFinite(layer, key, value);
       return caches.write(layer, key, value, plan.step.slotPlan);
     }
-    const own = value === undefined ? [key] : [key, value];
+    // The peers read them where they lie.
+    const own = [this.#staged.copyOf("key", key)];
+    if (value !== undefined) own.push(this.#staged.copyOf("value", value));
     const bytesRead =
       plan.step.tokens * (own.reduce((sum, rows) => sum + rows.byteLength, 0) / Math.max(1, key.dim(0)));
     // What one rank brings that cannot be stored, all see: all throw, and none writes.
@@ -219,6 +224,7 @@ export class Prefill {
   close(): void {
     this.end();
     this.#workspace.close();
+    this.#staged.free();
     this.#scratch.close();
   }
 
