@@ -23,7 +23,12 @@ function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
 }
 
+/** What the command line calls otherwise than the library. */
+const NAMES: Readonly<Record<string, string>> = { capacity: "max-context", i8: "int8", f8e4m3: "fp8" };
+
 /** Names of the library's options, which stand between backticks, as flags: `kvHeads` is --kv-heads. */
-function withFlags(problem: string): string {
-  return problem.replace(/`(\w+)`/g, (_, name: string) => `--${name.replace(/[A-Z]/g, "-$&").toLowerCase()}`);
+export function withFlags(problem: string): string {
+  return problem
+    .replace(/`(\w+)`/g, (_, name: string) => `--${NAMES[name] ?? name.replace(/[A-Z]/g, "-$&").toLowerCase()}`)
+    .replace(/(--\S+) (i8|f8e4m3)\b/g, (_, flag: string, value: string) => `${flag} ${NAMES[value] ?? value}`);
 }

@@ -59,6 +59,8 @@ test("every option is taken", () => {
     "--prompt=a b",
     "--prompt",
     "c",
+    "--max-context=4096",
+    "--plan",
   ];
   expect(parseOptions([...args, ...more])).toEqual({
     world: 2,
@@ -66,6 +68,8 @@ test("every option is taken", () => {
     kvHeads: "sharded",
     prompts: ["a b", "c"],
     maxTokens: 7,
+    maxContext: 4096,
+    plan: true,
     interleave: 4,
     blockSize: 8,
     backend: "webgpu",
@@ -94,6 +98,7 @@ test("--explain takes a step or none, --explain-json implies it; drafts are cut 
   expect(parseOptions(["--explain-json", "x"])).toMatchObject({ explain: "last", explainFile: "x" });
   expect(parseOptions(["--speculative"]).maxDraft).toBe(4);
   expect(parseOptions(["--speculative", "--max-tokens", "3"]).maxDraft).toBe(2);
+  expect(parseOptions(["--max-context", "max"]).maxContext).toBe("max");
   expect(parseOptions(["--kv", "fp8"]).kvDtype).toBe("f8e4m3");
   expect(parseOptions(["--kv-dtype", "bf16"]).kvDtype).toBe("bf16");
   expect(parseOptions(["--kv", "fp8", "--kv-scales", "static"]).kvScales).toBe("static");

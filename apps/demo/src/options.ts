@@ -30,6 +30,10 @@ export interface DemoOptions {
   /** At least one, none of them empty. */
   readonly prompts: readonly string[];
   readonly maxTokens: number;
+  /** Tokens of a text to make room for; "max": as many as fit; undefined: as many as the texts grow to. */
+  readonly maxContext: number | "max" | undefined;
+  /** Print what each rank will hold, and stop. */
+  readonly plan: boolean;
   readonly interleave: number;
   readonly blockSize: number;
   readonly backend: (typeof BACKENDS)[number];
@@ -65,6 +69,9 @@ usage: bun run demo [options]
   --prompt TEXT     text to continue (default: "Psa23:1 The LORD is"); repeat it to continue several texts at once
   --prompt-file F   texts to continue, one on each line that is not empty, after those of --prompt
   --max-tokens N    tokens to generate for each text (default 96)
+  --max-context N   tokens of a text to make room for, or max: as many as the model was made for, or as fit (default: as
+                    many as the texts grow to)
+  --plan            print what each rank will hold and whether it fits this machine, and stop; exit code 2 if not
   --speculative     draft tokens from what a text said before and verify them in one step: the same tokens in fewer
                     steps
   --draft N         most tokens drafted at a time, below --max-tokens (default 4); with --speculative
@@ -127,7 +134,17 @@ export function parseOptions(args: readonly string[]): DemoOptions {
       const name = values.kv === undefined ? "kv-dtype" : "kv";
       throw new UsageError(`--expect compares with KV in f32, but --${name} is ${values[name]}.`);
     }
-    for (const name of ["prompt", "prompt-file", "max-tokens", "verify", "explain", "explain-json"] as const) {
+    const own = [
+      "prompt",
+      "prompt-file",
+      "max-tokens",
+      "max-context",
+      "plan",
+      "verify",
+      "explain",
+      "explain-json",
+    ] as const;
+    for (const name of own) {
       if (values[name] !== undefined) throw new UsageError(`--expect takes its prompts from a file: drop --${name}.`);
     }
   }
@@ -137,6 +154,8 @@ export function parseOptions(args: readonly string[]): DemoOptions {
     kvHeads: choice("kv-heads", values["kv-heads"], KV_LAYOUTS, "auto"),
     prompts: readAllPrompts(values.prompt, values["prompt-file"]),
     maxTokens,
+    maxContext: readMaxContext(values["max-context"]),
+    plan: values.plan ?? false,
     interleave,
     blockSize,
     backend,
@@ -216,6 +235,11 @@ function readGpus(
   return { gpus, sharedGpu };
 }
 
+function readMaxContext(text: string | undefined): number | "max" | undefined {
+  if (text === undefined || text === "max") return text;
+  return count("max-context", text, 1, 1 << 28);
+}
+
 function readExplain(text: string | undefined, file: string | undefined): number | "last" | undefined {
   if (text === undefined) return file === undefined ? undefined : "last";
   return text === "last" ? text : count("explain", text, 1, 1 << 24);
@@ -241,6 +265,8 @@ function parse(args: readonly string[]) {
         prompt: { type: "string", multiple: true },
         "prompt-file": { type: "string" },
         "max-tokens": { type: "string" },
+        "max-context": { type: "string" },
+        plan: { type: "boolean" },
         interleave: { type: "string" },
         "block-size": { type: "string" },
         backend: { type: "string" },

@@ -7,6 +7,7 @@ import { firstDifference } from "./expectations.ts";
 import { formatExplanation } from "./explanation-text.ts";
 import { type DemoOptions, kvName } from "./options.ts";
 import type { Progress } from "./progress.ts";
+import { tellPlan } from "./plan.ts";
 import { formatRanks } from "./report.ts";
 import { TextPrinter } from "./text-printer.ts";
 
@@ -23,15 +24,19 @@ export async function tell(model: Model, options: DemoOptions, progress: Progres
       `--explain ${explain} is beyond the steps that ${promptTokens} prompt tokens and --max-tokens ${maxTokens} take.`,
     );
   }
+  const spread = { ...generatorOptions(options), ...cacheOptions(options, prompts), texts: prompts.length };
+  if (options.plan) return tellPlan(model, spread);
   if (explainFile !== undefined) checkWritable(explainFile);
   const started = performance.now();
-  const spread = { ...generatorOptions(options), ...cacheOptions(options, prompts), texts: prompts.length };
   // What is refused is told in one line.
   Generator.check(model, spread);
-  progress.phase(`loading the model on ${options.world} ${options.world === 1 ? "rank" : "ranks"}`);
+  const loading = `loading the model on ${options.world} ${options.world === 1 ? "rank" : "ranks"}`;
+  progress.phase(loading);
+  const onLoad = (bytes: number, totalBytes: number): void =>
+    progress.update(`${loading}: ${Math.floor((100 * bytes) / totalBytes)} %`);
   const tokens: number[][] = prompts.map(() => []);
   {
-    await using generator = await Generator.open(model, spread);
+    await using generator = await Generator.open(model, { ...spread, onLoad });
     const loaded = performance.now();
     let first = loaded;
     let before = 0;
@@ -153,8 +158,13 @@ export function generatorOptions(options: DemoOptions): Omit<GeneratorOptions, "
  * another.
  */
 function cacheOptions(options: DemoOptions, prompts: readonly (readonly number[])[]) {
-  const capacity = Math.max(...prompts.map((prompt) => prompt.length)) + options.maxTokens;
-  return { capacity, ...(options.kvScales === "static" ? { calibration: prompts.flat() } : {}) };
+  const { maxContext } = options;
+  const needed = Math.max(...prompts.map((prompt) => prompt.length)) + options.maxTokens;
+  if (typeof maxContext === "number" && maxContext < needed) {
+    throw new UsageError(`--max-context must be at least ${needed}, which the texts grow to, but is ${maxContext}.`);
+  }
+  const capacity = maxContext === "max" ? {} : { capacity: maxContext ?? needed };
+  return { ...capacity, ...(options.kvScales === "static" ? { calibration: prompts.flat() } : {}) };
 }
 
 /** Throws {@link UsageError} unless a file can be written to; leaves what it holds. */

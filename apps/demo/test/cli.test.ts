@@ -179,10 +179,11 @@ describe("refused with exit code 2 and one line", () => {
     writeFileSync(file, "\n \n");
     refuse(["--prompt-file", file], "--prompt-file must hold a text");
   });
-  test("more texts than one shared memory holds", () => {
+  test("more texts than the ranks hold, with what would make them fit", () => {
     const file = join(folder, "many.txt");
     writeFileSync(file, "Ge1:1\n".repeat(2000));
-    refuse(["--prompt-file", file, "--max-tokens", "16000"], "beyond the 4095 MiB one shared memory holds");
+    const given = ["--prompt-file", file, "--max-tokens", "16000", "--backend", "wasm"];
+    refuse(given, "of each of 4 ranks, but a memory holds 4.00 GiB: take a --max-context of at most");
   });
   test("a text beyond the model's positions", () => refuse(["--max-tokens", "20000"], "was made for 16384"));
   test("a model folder that is not there", () => refuse(["--model", join(folder, "none")], "a readable file"));

@@ -3,6 +3,8 @@ export type { ExplainedQuery, Explanation } from "./generation/explanation.ts";
 export type { GenerateOptions } from "./generation/generate-options.ts";
 export { Generator } from "./generation/generator.ts";
 export type { GeneratorOptions } from "./generation/generator-options.ts";
+export type { RankMemory } from "./generation/memory-plan.ts";
+export { type MemoryPlan, planMemory } from "./generation/plan-memory.ts";
 export { isQuantisedKv, type KvDtype, type KvScaleSource } from "./generation/kv-calibration.ts";
 export type { RankMetrics } from "./generation/rank-program.ts";
 export type { Exchanged } from "./generation/step-trace.ts";

@@ -19,6 +19,38 @@ test("what is left out is filled in", () => {
   expect([rank.numBlocks, rank.maxStepTokens, rank.maxLogitRows, rank.interleave]).toEqual([1, 256, 1, 1]);
 });
 
+test("there is room for as many tokens as the model was made for, or as fit", () => {
+  expect(resolve({ world: 4 }).rank.numBlocks).toBe(16384 / 16 / 4);
+  const { rank } = resolve({ world: 2, texts: 1000, backend: "wasm" });
+  const tokens = (rank.numBlocks / 1000) * 16 * 2;
+  expect(tokens).toBeLessThan(16384);
+  // Keys and values of 2 heads of 64 in 8 layers, in f32, in two memories of 4 GiB.
+  expect(1000 * tokens * 2 * 8 * 2 * 64 * 4).toBeGreaterThan(0.9 * 2 * 2 ** 32);
+});
+
+test("what does not fit is refused with what would make it fit", () => {
+  const refused = (options: object): string => {
+    try {
+      resolve({ backend: "wasm", capacity: 16384, ...options });
+    } catch (error) {
+      if (error instanceof UnfitOptions) return error.problem;
+      throw error;
+    }
+    return "";
+  };
+  expect(refused({ world: 1, texts: 40 })).toMatch(
+    /: take `kvDtype` f16, `kvDtype` i8, `world` 2 or a `capacity` of at most \d+\.$/,
+  );
+  expect(refused({ world: 1, texts: 100, kvDtype: "f16" })).toMatch(/: take `kvDtype` i8, `world` 2, `world` 4 or a/);
+  // Each way that is named is one.
+  const [, context = ""] = /at most (\d+)/.exec(refused({ world: 1, texts: 40 })) ?? [];
+  expect(refused({ world: 1, texts: 40, capacity: Number(context) })).toBe("");
+  expect(refused({ world: 1, texts: 40, capacity: Number(context) + 1 })).not.toBe("");
+  for (const way of [{ world: 1, kvDtype: "f16" }, { world: 1, kvDtype: "i8" }, { world: 2 }]) {
+    expect(refused({ texts: 40, ...way })).toBe("");
+  }
+});
+
 test("steps have room for every text and its draft; a sample is cut at 256 tokens", () => {
   const calibration = Array.from({ length: 300 }, (_, id) => id);
   const { rank } = resolve({
@@ -34,9 +66,10 @@ test("steps have room for every text and its draft; a sample is cut at 256 token
 });
 
 test.each([
-  [undefined, "`options` must be an object with world and capacity, but is undefined"],
+  [undefined, "`options` must be an object with world, but is undefined"],
   [{ capacity: 64 }, "`world` must be an integer from 1"],
-  [{ world: 2 }, "`capacity` must be an integer from 1"],
+  [{ world: 2, capacity: 0 }, "`capacity` must be an integer from 1"],
+  [{ ...least, onLoad: 1 }, "`onLoad` must be a function, but is 1"],
   [{ ...least, dcp: null }, "`dcp` must be an integer from 1"],
   [{ ...least, maxDraft: -1 }, "`maxDraft` must be an integer from 0"],
   [{ ...least, blockSize: 2 ** 31 }, "`blockSize` must be an integer from 1 to 2147483647, but is 2147483648"],
@@ -59,7 +92,10 @@ test.each([
   [{ ...least, dcp: 3 }, "`dcp` must divide `world` 4"],
   [{ ...least, kvHeads: "sharded" }, "`kvHeads` sharded is impossible"],
   [{ ...least, capacity: 16385 }, "was made for 16384"],
-  [{ ...least, texts: 100_000, capacity: 16384 }, "one shared memory holds"],
+  [
+    { ...least, texts: 100_000, capacity: 16384 },
+    /the KV cache takes [\d.]+ GiB of each of 4 ranks, but a memory holds 4.00 GiB/,
+  ],
   [{ ...least, kvDtype: "i8", kvScales: "static" }, "needs calibration tokens"],
 ])("finds that %j does not fit", (options, message) => {
   expect(() => resolve(options)).toThrow(UnfitOptions);

@@ -5,7 +5,10 @@ import type { WeightKind } from "../layers/weight.ts";
 import type { Model } from "../model/model.ts";
 import { checkParallelSizes, chooseKvLayout, type KvHeadLayout, type ParallelSizes } from "../model/tensor-parallel.ts";
 import { isQuantisedKv, type KvDtype, type KvScaleSource } from "./kv-calibration.ts";
-import { blocksPerRank, heapBytesPerRank } from "./memory-plan.ts";
+import { createLoadProgress } from "./load-progress.ts";
+import { machineBytes } from "./machine-memory.ts";
+import { adviceFor, largestContext } from "./memory-advice.ts";
+import { blocksPerRank, type CacheShape, planRanks, type RankMemoryPlan } from "./memory-plan.ts";
 import type { RankOptions } from "./rank-program.ts";
 import { checkTokenIds } from "./token-ids.ts";
 
@@ -45,8 +48,11 @@ export interface GeneratorOptions {
   readonly blockSize?: number;
   /** Default 1. */
   readonly interleave?: number;
-  /** Most tokens of one text, prompt included: decides how many KV blocks each rank gets. */
-  readonly capacity: number;
+  /**
+   * Most tokens of one text, prompt included: decides how many KV blocks each rank gets. Default: as many as the model
+   * was made for, or as fit.
+   */
+  readonly capacity?: number;
   /** Most texts at once. Default 1. */
   readonly texts?: number;
   /**
@@ -63,6 +69,8 @@ export interface GeneratorOptions {
   readonly prefillChunk?: number;
   /** Deadline of each step. Default 120 s. */
   readonly deadlineMs?: number;
+  /** Told, while the ranks load, how many bytes of weights they have read together, and how many there are. */
+  readonly onLoad?: (bytes: number, totalBytes: number) => void;
 }
 
 /** Options checked against a model, with all that was left out filled in. */
@@ -71,9 +79,12 @@ export interface ResolvedOptions {
   readonly rank: RankOptions;
   readonly texts: number;
   readonly maxDraft: number;
-  /** What each rank's weights, KV shard and scratch take. */
+  /** Each rank's range of the memory that all ranks share. */
   readonly heapBytesPerRank: number;
   readonly deadlineMs: number;
+  /** Bytes of weights that all ranks hold. */
+  readonly weightBytes: number;
+  readonly onLoad: GeneratorOptions["onLoad"];
 }
 
 const NAME = "Generator.open";
@@ -94,7 +105,7 @@ const LEAST = {
   prefillChunk: 1,
   maxStepTokens: 1,
 } as const;
-const REQUIRED: readonly string[] = ["world", "capacity"];
+const REQUIRED: readonly string[] = ["world"];
 
 const CHOICES = {
   kvHeads: ["replicated", "sharded", "auto"],
@@ -104,18 +115,62 @@ const CHOICES = {
   weights: ["stored", "i8"],
 } as const;
 
+/** Options that fit a model, and what its ranks would hold: more than there is, perhaps. */
+interface PlannedOptions {
+  readonly rank: Omit<RankOptions, "memory" | "loaded">;
+  readonly texts: number;
+  readonly maxDraft: number;
+  readonly deadlineMs: number;
+  readonly capacity: number;
+  /** Whether the KV cache lies on GPUs. */
+  readonly isOnDevice: boolean;
+  readonly plan: RankMemoryPlan;
+}
+
 /**
  * Checks options and fills in what was left out.
  * @throws ArgumentError for a value that no model takes; {@link UnfitOptions} for what does not fit the model, or memory
  */
 export function resolveOptions(model: Model, options: GeneratorOptions): ResolvedOptions {
+  const { rank, texts, maxDraft, deadlineMs, plan } = planOptions(model, options);
+  const { problem, layout } = plan;
+  if (problem !== undefined) throw new UnfitOptions(`${problem}: ${adviceOf(model, options)}.`);
+  const loaded = createLoadProgress(rank.sizes.world);
+  return {
+    rank: { ...rank, memory: layout, loaded },
+    texts,
+    maxDraft,
+    heapBytesPerRank: layout.sharedBytes,
+    deadlineMs,
+    weightBytes: plan.ranks.reduce((sum, { weights }) => sum + weights, 0),
+    onLoad: options.onLoad,
+  };
+}
+
+/** What of other options would make a model fit. */
+export function adviceOf(model: Model, options: GeneratorOptions): string {
+  return adviceFor(model.config, options, (changed) => {
+    try {
+      const { plan, capacity } = planOptions(model, changed);
+      return plan.problem === undefined ? capacity : undefined;
+    } catch (error) {
+      if (error instanceof UnfitOptions) return undefined;
+      throw error;
+    }
+  });
+}
+
+/**
+ * Checks options and plans the memory of each rank.
+ * @throws ArgumentError for a value that no model takes; {@link UnfitOptions} for what does not fit the model
+ */
+export function planOptions(model: Model, options: GeneratorOptions): PlannedOptions {
   checkModel(model);
   checkValues(options);
   const { config } = model;
   const {
     world,
     dcp = world,
-    capacity,
     blockSize = 16,
     kvDtype = "f32",
     prefillChunk,
@@ -129,19 +184,21 @@ export function resolveOptions(model: Model, options: GeneratorOptions): Resolve
   const kvLayout = wanted === "auto" ? chooseKvLayout(world, dcp, config.kvHeads) : wanted;
   const sizes: ParallelSizes = { world, dcp, kvLayout };
   checkParallelSizes(sizes, config.queryHeads, config.kvHeads);
-  if (capacity > config.maxPositions) {
+  if (options.capacity !== undefined && options.capacity > config.maxPositions) {
     throw new UnfitOptions(
-      `the text would grow to ${capacity} tokens, but the model was made for ${config.maxPositions}: ` +
+      `the text would grow to ${options.capacity} tokens, but the model was made for ${config.maxPositions}: ` +
         "take a shorter `prompt` or fewer `maxTokens`.",
     );
   }
   if (options.calibration !== undefined) checkTokenIds(NAME, "calibration", options.calibration, config.vocabularySize);
   const calibration = calibrationOf(options);
-  const cache = {
+  const gpus = options.gpus ?? Math.max(1, installedGpus().length);
+  const backend = options.backend ?? "auto";
+  const isOnDevice = backend === "webgpu" || (backend === "auto" && installedGpus().length > 0);
+  const withoutCapacity: Omit<CacheShape, "capacity" | "isOnDevice"> = {
     sizes,
     kvDtype,
     blockSize,
-    capacity,
     texts,
     maxStepTokens,
     maxLogitRows,
@@ -149,13 +206,19 @@ export function resolveOptions(model: Model, options: GeneratorOptions): Resolve
     prefillChunk: prefillChunk ?? 0,
     weights,
   };
-  const rank: RankOptions = {
+  const machine = machineBytes();
+  const planOf = (capacity: number, onDevice = isOnDevice): RankMemoryPlan =>
+    planRanks(config, model.storedDTypes, { ...withoutCapacity, capacity, isOnDevice: onDevice }, machine);
+  // Of a GPU nobody says how much is free: what fits in a memory of the host is taken there too.
+  const most = (): number | undefined => largestContext(config.maxPositions, (tokens) => planOf(tokens, false));
+  const capacity = options.capacity ?? most() ?? config.maxPositions;
+  const rank: Omit<RankOptions, "memory" | "loaded"> = {
     modelFolder: model.folder,
     config,
     sizes,
-    backend: options.backend ?? "auto",
+    backend,
     softwareVulkan: options.softwareVulkan ?? false,
-    gpus: options.gpus ?? Math.max(1, installedGpus().length),
+    gpus,
     sharedGpu: options.sharedGpu ?? false,
     combine: options.combine ?? "auto",
     weights,
@@ -163,13 +226,13 @@ export function resolveOptions(model: Model, options: GeneratorOptions): Resolve
     calibration,
     blockSize,
     interleave: options.interleave ?? 1,
-    numBlocks: blocksPerRank(cache),
+    numBlocks: blocksPerRank({ capacity, texts, blockSize, sizes }),
     maxStepTokens,
     maxLogitRows,
     prefillChunk,
   };
-  const bytes = heapBytesPerRank(config, model.storedDTypes, cache);
-  return { rank, texts, maxDraft, heapBytesPerRank: bytes, deadlineMs: options.deadlineMs ?? 120_000 };
+  const plan = planOf(capacity);
+  return { rank, texts, maxDraft, deadlineMs: options.deadlineMs ?? 120_000, capacity, isOnDevice, plan };
 }
 
 function checkModel(model: Model): void {
@@ -181,7 +244,7 @@ function checkModel(model: Model): void {
 
 function checkValues(options: GeneratorOptions): void {
   if (typeof options !== "object" || options === null) {
-    throw new ArgumentError(NAME, "options", "an object with world and capacity", describe(options));
+    throw new ArgumentError(NAME, "options", "an object with world", describe(options));
   }
   for (const [name, least] of Object.entries(LEAST)) {
     const value = options[name as keyof typeof LEAST];
@@ -193,6 +256,10 @@ function checkValues(options: GeneratorOptions): void {
     const value: unknown = options[name];
     if (value === undefined || typeof value === "boolean") continue;
     throw new ArgumentError(NAME, name, "true or false", describe(value));
+  }
+  const { onLoad } = options;
+  if (onLoad !== undefined && typeof onLoad !== "function") {
+    throw new ArgumentError(NAME, "onLoad", "a function", describe(onLoad));
   }
   for (const [name, known] of Object.entries(CHOICES)) {
     const value: string | undefined = options[name as keyof typeof CHOICES];

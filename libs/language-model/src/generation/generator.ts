@@ -4,6 +4,7 @@ import type { Model } from "../model/model.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import { type Explanation, explainStep } from "./explanation.ts";
 import { type GeneratorOptions, type ResolvedOptions, resolveOptions } from "./generator-options.ts";
+import { LoadWatch } from "./load-progress.ts";
 import { gpuGroups } from "./rank-backend.ts";
 import type { RankMetrics } from "./rank-program.ts";
 import {
@@ -68,9 +69,11 @@ export class Generator implements AsyncDisposable {
    */
   static async open(model: Model, options: GeneratorOptions): Promise<Generator> {
     const spread = resolveOptions(model, options);
-    const { sizes, gpus, maxLogitRows } = spread.rank;
+    const { sizes, gpus, maxLogitRows, loaded } = spread.rank;
     const { world: size, dcp } = sizes;
-    const world = await openWorld<Program>({
+    const { onLoad, weightBytes } = spread;
+    const watch = onLoad === undefined ? undefined : new LoadWatch(loaded, (bytes) => onLoad(bytes, weightBytes));
+    const opening = openWorld<Program>({
       size,
       program: new URL("./rank-program.ts", import.meta.url),
       options: spread.rank,
@@ -80,7 +83,9 @@ export class Generator implements AsyncDisposable {
       startDeadlineMs: 300_000,
       deadlineMs: spread.deadlineMs,
     });
+    const world = await opening.finally(() => watch?.stop());
     try {
+      watch?.check();
       return new Generator(world, spread);
     } catch (error) {
       await world.close();

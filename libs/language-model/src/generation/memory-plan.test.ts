@@ -1,11 +1,12 @@
 import { expect, test } from "bun:test";
 import { MODEL_FOLDER } from "../../test/shipped-folder.ts";
 import { readModelConfig } from "../model/config.ts";
-import { UnfitOptions } from "../errors.ts";
-import { blocksPerRank, heapBytesPerRank } from "./memory-plan.ts";
+import type { StoredDTypes } from "../model/stored-dtypes.ts";
+import { largestContext } from "./memory-advice.ts";
+import { blocksPerRank, type CacheShape, planRanks } from "./memory-plan.ts";
 
 const config = readModelConfig(MODEL_FOLDER);
-const stored = { usual: "bf16", others: new Map() } as const;
+const stored: StoredDTypes = { usual: "bf16", others: new Map() };
 const base = {
   sizes: { world: 4, dcp: 4, kvLayout: "replicated" },
   kvDtype: "f32",
@@ -17,7 +18,10 @@ const base = {
   calibrationTokens: 0,
   prefillChunk: 0,
   weights: "stored",
+  isOnDevice: false,
 } as const;
+/** A machine with a TiB. */
+const MACHINE = 2 ** 40;
 
 test.each([
   [1, 1],
@@ -28,22 +32,28 @@ test.each([
   expect(blocksPerRank({ ...base, capacity })).toBe(blocks);
 });
 
+/** Bytes of rank 0, all of it. */
+function bytes(changes: Partial<CacheShape>, model = config): number {
+  const [rank] = planRanks(model, stored, { ...base, ...changes }, MACHINE).ranks;
+  if (rank === undefined) throw new Error("no rank");
+  return rank.weights + rank.kvCache + rank.scratch + rank.exchange;
+}
+
+const ALONE = { sizes: { world: 1, dcp: 1, kvLayout: "replicated" } } as const;
+
 test("more ranks need less each, longer texts and wider KV more", () => {
-  const bytes = (changes: object): number => heapBytesPerRank(config, stored, { ...base, ...changes });
-  const alone = { sizes: { world: 1, dcp: 1, kvLayout: "replicated" } };
-  expect(bytes({})).toBeLessThan(bytes(alone));
-  const longer = bytes({ ...alone, capacity: 1000 + 8192 }) - bytes(alone);
-  // Keys and values of 2 heads of 64 in 8 layers, in f32, within rounding to a MiB.
-  expect(Math.abs(longer - 8192 * 2 * 8 * 2 * 64 * 4)).toBeLessThanOrEqual(2 << 20);
-  expect(bytes({ ...alone, capacity: 9192, kvDtype: "bf16" })).toBeLessThan(bytes({ ...alone, capacity: 9192 }));
+  expect(bytes({})).toBeLessThan(bytes(ALONE));
+  const longer = bytes({ ...ALONE, capacity: 992 + 8192 }) - bytes({ ...ALONE, capacity: 992 });
+  // Keys and values of 2 heads of 64 in 8 layers, in f32, and entries of block tables.
+  expect(longer).toBe(8192 * 2 * 8 * 2 * 64 * 4 + 2 * 16 * (8192 / 16));
+  expect(bytes({ ...ALONE, capacity: 9192, kvDtype: "bf16" })).toBeLessThan(bytes({ ...ALONE, capacity: 9192 }));
 });
 
 test("texts have blocks of their own; a chunk of prefill and a sample to calibrate by take room", () => {
   expect(blocksPerRank({ ...base, capacity: 65, texts: 3 })).toBe(6);
-  const bytes = (changes: object): number => heapBytesPerRank(config, stored, { ...base, ...changes });
   expect(bytes({ prefillChunk: 4096 })).toBeGreaterThan(bytes({}));
   // Scales per token do too.
-  const long = { kvDtype: "i8", capacity: 65536 };
+  const long = { kvDtype: "i8", capacity: 65536 } as const;
   expect(bytes(long)).toBeGreaterThan(bytes({ ...long, calibrationTokens: 1 }));
   expect(bytes({ kvDtype: "i8", capacity: 64, calibrationTokens: 8192 })).toBeGreaterThan(
     bytes({ kvDtype: "i8", capacity: 64 }),
@@ -52,18 +62,48 @@ test("texts have blocks of their own; a chunk of prefill and a sample to calibra
 
 test("weights take what they are stored in, or 9 bits an element in int8", () => {
   const wide = { ...config, layers: 16, hiddenSize: 1024, intermediateSize: 4096 };
-  const one = { ...base, sizes: { world: 1, dcp: 1, kvLayout: "replicated" } } as const;
   const matrices = 1024 * (4096 + 16 * (3 * 4096 + 20 * 64));
-  const bytes = heapBytesPerRank(wide, stored, one);
-  const inF32 = heapBytesPerRank(wide, { ...stored, usual: "f32" }, one);
-  expect(Math.abs(inF32 - bytes - 2 * matrices)).toBeLessThanOrEqual(2 << 20);
-  // Besides them, room to quantise weights and inputs.
-  const inInt8 = heapBytesPerRank(wide, stored, { ...one, weights: "i8" });
-  expect(Math.abs(bytes - inInt8 - 0.875 * matrices)).toBeLessThanOrEqual(6 << 20);
+  const weights = (changes: Partial<CacheShape>, dtypes: StoredDTypes = stored): number =>
+    planRanks(wide, dtypes, { ...base, ...ALONE, ...changes }, MACHINE).ranks[0]?.weights ?? 0;
+  expect(weights({}, { ...stored, usual: "f32" }) - weights({})).toBe(2 * matrices);
+  expect(weights({}) - weights({ weights: "i8" })).toBe(0.875 * matrices);
 });
 
-test("refuses what one shared memory cannot hold", () => {
+test("N ranks hold N times the KV cache that one holds", () => {
+  const most = (world: number): number =>
+    largestContext(1 << 28, (capacity) =>
+      planRanks(config, stored, { ...base, sizes: { ...base.sizes, world, dcp: world }, capacity }, 1e15),
+    ) ?? 0;
+  const alone = most(1);
+  expect(alone * 2 * 8 * 2 * 64 * 4).toBeGreaterThan(0.95 * 2 ** 32);
+  for (const world of [2, 4, 8]) expect(most(world) / alone).toBeCloseTo(world, 1);
+});
+
+test("the shared memory holds what fits in it; else ranks have memories, and their caches others where they must", () => {
+  const layout = (changes: Partial<CacheShape>) => planRanks(config, stored, { ...base, ...changes }, 1e15).layout;
+  const perToken = 2 * 8 * 2 * 64 * 4;
+  expect(layout({})).toMatchObject({ ownBytes: 0, cacheBytes: 0 });
+  const own = layout({ capacity: 800_000 });
+  expect(own.ownBytes).toBeGreaterThan(200_000 * perToken);
+  expect([own.cacheBytes, own.sharedBytes < 256 << 20]).toEqual([0, true]);
+  // Weights and a cache that fill one memory each.
+  const large = { ...config, layers: 16, hiddenSize: 2048, intermediateSize: 8192, vocabularySize: 128_256 };
+  const two = planRanks(large, stored, { ...base, ...ALONE, capacity: 200_000 }, 1e15).layout;
+  expect(two.cacheBytes).toBeGreaterThan(200_000 * 2 * perToken);
+  expect(two.ownBytes).toBeGreaterThan(2 ** 31);
+  expect(two.ownBytes + two.cacheBytes).toBeGreaterThan(2 ** 32);
+});
+
+test("says what does not fit: a cache, weights, all of it", () => {
+  const problem = (changes: Partial<CacheShape>, model = config, machine = MACHINE) =>
+    planRanks(model, stored, { ...base, ...changes }, machine).problem;
+  expect(problem({})).toBeUndefined();
+  expect(problem({ capacity: 2 ** 21 })).toBe(
+    "the KV cache takes 4.00 GiB of each of 4 ranks, but a memory holds 4.00 GiB",
+  );
   const large = { ...config, layers: 32, hiddenSize: 4096, intermediateSize: 11008, queryHeads: 32, headDim: 128 };
-  expect(() => heapBytesPerRank(large, stored, base)).toThrow(UnfitOptions);
-  expect(() => heapBytesPerRank(large, stored, base)).toThrow("take a smaller model or a shorter text");
+  expect(problem(ALONE, large, 1e15)).toMatch(/^the weights take [\d.]+ GiB of one rank, but a memory holds 4.00 GiB$/);
+  expect(problem({ capacity: 16384 }, config, 1 << 27)).toMatch(
+    /^4 ranks take [\d.]+ MiB, but this machine has 128.0 MiB$/,
+  );
 });

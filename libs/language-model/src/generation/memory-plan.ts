@@ -1,7 +1,6 @@
+// What each rank will hold, and in which memories.
 import { DTYPE_BYTES } from "@lockstep/tensor";
 import type { ModelConfig } from "../model/config.ts";
-import { UnfitOptions } from "../errors.ts";
-import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
 import { activationBytes } from "../model/transformer.ts";
 import { quantisedInputBytes } from "../layers/quantised-inputs.ts";
@@ -9,13 +8,13 @@ import type { WeightKind } from "../layers/weight.ts";
 import type { StoredDTypes } from "../model/stored-dtypes.ts";
 import { loadingScratchBytes, weightBytes } from "../model/weight-bytes.ts";
 import { widestInput } from "../model/weight-parts.ts";
+import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
 
 const MEBI = 1 << 20;
 /** A WebAssembly memory's limit. */
 const MEMORY_BYTES = 65535 * 65536;
-/** Room for alignment, block tables, the kernels' scratch and what is small. */
+/** Room for alignment, block tables, the kernels' scratch and what is small, in each memory. */
 const SLACK_BYTES = 16 * MEBI;
-
 /** The host's own heap, and what the groups keep. */
 const HOST_BYTES = 64 * MEBI;
 
@@ -35,13 +34,53 @@ export interface CacheShape {
   readonly maxStepTokens: number;
   readonly maxLogitRows: number;
   readonly weights: WeightKind;
+  /** Whether the KV cache lies on GPUs, whose memory is not counted here. */
+  readonly isOnDevice: boolean;
+}
+
+/** Bytes that one rank holds. */
+export interface RankMemory {
+  readonly weights: number;
+  readonly kvCache: number;
+  /** Activations, and scratch memory of attention. */
+  readonly scratch: number;
+  /** What its peers read: its part of the memory that all ranks share. */
+  readonly exchange: number;
+}
+
+/**
+ * Sizes of the memories that hold it. As few as will do: between memories operands are copied, and engines give only the
+ * first few of a process the guard pages that spare kernels their bounds checks.
+ */
+export interface MemoryLayout {
+  /** Of each rank's range of the memory that all ranks share. */
+  readonly sharedBytes: number;
+  /** Of a rank's own memory for weights and activations; 0 when the shared memory holds all of all ranks. */
+  readonly ownBytes: number;
+  /** Of a rank's own memory for its KV cache; 0 when that lies where the weights lie. */
+  readonly cacheBytes: number;
+}
+
+/** What each rank will hold, and whether it can. */
+export interface RankMemoryPlan {
+  readonly ranks: readonly RankMemory[];
+  readonly layout: MemoryLayout;
+  /** All of it. */
+  readonly totalBytes: number;
+  /** What does not fit; undefined when all does. */
+  readonly problem: string | undefined;
 }
 
 /**
  * KV blocks each rank needs for texts of `capacity` tokens: a block on each of `dcp` ranks covers dcp * blockSize
  * positions of one text.
  */
-export function blocksPerRank({ capacity, texts, blockSize, sizes }: Omit<CacheShape, "kvDtype">): number {
+export function blocksPerRank({
+  capacity,
+  texts,
+  blockSize,
+  sizes,
+}: Pick<CacheShape, "capacity" | "texts" | "blockSize" | "sizes">): number {
   return texts * Math.max(1, Math.ceil(capacity / (blockSize * sizes.dcp)));
 }
 
@@ -51,46 +90,111 @@ export function calibrationBlocks(tokens: number, blockSize: number, dcp: number
 }
 
 /**
- * Bytes of heap each rank needs for its weights, KV shard, activations and scratch.
+ * What each rank of a world would hold.
  * @param stored dtypes of the checkpoint's tensors
- * Throws {@link UnfitOptions} when the ranks together would exceed what one shared memory holds.
+ * @param machineBytes memory that the machine has
  */
-export function heapBytesPerRank(config: ModelConfig, stored: StoredDTypes, cache: CacheShape): number {
-  const { sizes, maxStepTokens, maxLogitRows } = cache;
-  let most = 0;
-  for (let rank = 0; rank < sizes.world; rank++) {
-    const share = rankShare(sizes, rank, config);
-    const rowBytes = 2 * lengthOf(share.kvHeads) * config.headDim;
-    // A scale for each key and value in f32, unless a sample decides static ones.
-    const scaleBytes = isQuantisedKv(cache.kvDtype) && cache.calibrationTokens === 0 ? 8 * lengthOf(share.kvHeads) : 0;
-    const cacheBytes = (blocks: number, bytes: number, scales = 0): number =>
-      config.layers * blocks * cache.blockSize * (rowBytes * bytes + scales);
-    const sample = calibrationBlocks(cache.calibrationTokens, cache.blockSize, sizes.dcp);
-    const kv = Math.max(
-      cacheBytes(blocksPerRank(cache), DTYPE_BYTES[cache.kvDtype], scaleBytes),
-      cacheBytes(sample, 4),
-    );
-    // The workspace, this rank's rows of a chunk, and three states of its own heads.
-    const chunkRows = cache.prefillChunk === 0 ? 0 : cache.prefillChunk + cache.blockSize;
-    const ownStates = 3 * 4 * maxStepTokens * lengthOf(share.queryHeads) * (config.headDim + 1);
-    const prefill = chunkRows === 0 ? 0 : 2 * chunkRows * (rowBytes * 4 + scaleBytes) + ownStates;
-    // Gathered query, partial outputs and LSE of every rank of the group, received copies of them, and their merge.
-    const heads = lengthOf(share.groupQueryHeads);
-    const scratch = 8 * 4 * maxStepTokens * heads * (config.headDim + 1) * (1 + 1 / sizes.dcp);
-    const activations = activationBytes(config, share, maxStepTokens, maxLogitRows);
-    const room = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
-    const quantised = cache.weights === "i8" ? quantisedInputBytes(room) : 0;
-    const weights =
-      weightBytes(stored, config, share, cache.weights) + loadingScratchBytes(stored, config, share, cache.weights);
-    most = Math.max(most, weights + quantised + kv + prefill + scratch + activations);
+export function planRanks(
+  config: ModelConfig,
+  stored: StoredDTypes,
+  cache: CacheShape,
+  machineBytes: number,
+): RankMemoryPlan {
+  const ranks = Array.from({ length: cache.sizes.world }, (_, rank) => rankMemory(config, stored, cache, rank));
+  const most = (bytes: (rank: RankMemory) => number): number => Math.max(...ranks.map(bytes));
+  const layout = layOut(cache.sizes.world, (bytes) => inMebi(most(bytes) + SLACK_BYTES));
+  const totalBytes =
+    ranks.reduce((sum, rank) => sum + rank.weights + rank.kvCache + rank.scratch + rank.exchange, 0) + HOST_BYTES;
+  return { ranks, layout, totalBytes, problem: problemOf(cache, ranks, layout, totalBytes, machineBytes) };
+}
+
+/** @param most bytes of the rank that has the most of something, and room for what is small */
+function layOut(world: number, most: (bytes: (rank: RankMemory) => number) => number): MemoryLayout {
+  const all = most(({ weights, kvCache, scratch, exchange }) => weights + kvCache + scratch + exchange);
+  if (all * world + HOST_BYTES <= MEMORY_BYTES) return { sharedBytes: all, ownBytes: 0, cacheBytes: 0 };
+  const sharedBytes = most(({ exchange }) => exchange);
+  const together = most(({ weights, kvCache, scratch }) => weights + kvCache + scratch);
+  if (together <= MEMORY_BYTES) return { sharedBytes, ownBytes: together, cacheBytes: 0 };
+  return {
+    sharedBytes,
+    ownBytes: most(({ weights, scratch }) => weights + scratch),
+    cacheBytes: most(({ kvCache, scratch }) => kvCache + scratch),
+  };
+}
+
+function problemOf(
+  { sizes }: CacheShape,
+  ranks: readonly RankMemory[],
+  { sharedBytes, ownBytes, cacheBytes }: MemoryLayout,
+  totalBytes: number,
+  machineBytes: number,
+): string | undefined {
+  const { world } = sizes;
+  const limit = formatBytes(MEMORY_BYTES);
+  const largest = (part: "weights" | "kvCache"): string => formatBytes(Math.max(...ranks.map((rank) => rank[part])));
+  const each = world === 1 ? "one rank" : `each of ${world} ranks`;
+  if (cacheBytes > MEMORY_BYTES) {
+    return `the KV cache takes ${largest("kvCache")} of ${each}, but a memory holds ${limit}`;
   }
-  const bytes = Math.ceil((most + SLACK_BYTES) / MEBI) * MEBI;
-  if (bytes * sizes.world + HOST_BYTES > MEMORY_BYTES) {
-    const needed = Math.ceil((bytes * sizes.world) / MEBI);
-    throw new UnfitOptions(
-      `the model and its KV cache need ${needed} MiB on ${sizes.world} ranks, beyond the ` +
-        `${Math.floor(MEMORY_BYTES / MEBI)} MiB one shared memory holds: take a smaller model or a shorter text.`,
-    );
+  if (ownBytes > MEMORY_BYTES) {
+    return `the weights take ${largest("weights")} of ${each}, but a memory holds ${limit}`;
   }
-  return bytes;
+  const shared = sharedBytes * world + HOST_BYTES;
+  if (shared > MEMORY_BYTES) {
+    return `${world} ranks exchange ${formatBytes(shared)} through one memory, which holds ${limit}`;
+  }
+  if (totalBytes <= machineBytes) return undefined;
+  const all = world === 1 ? "one rank takes" : `${world} ranks take`;
+  return `${all} ${formatBytes(totalBytes)}, but this machine has ${formatBytes(machineBytes)}`;
+}
+
+function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape, rank: number): RankMemory {
+  const { sizes, maxStepTokens, maxLogitRows, blockSize, prefillChunk } = cache;
+  const share = rankShare(sizes, rank, config);
+  const kvHeads = lengthOf(share.kvHeads);
+  const rowElements = 2 * kvHeads * config.headDim;
+  // A scale for each key and value in f32, unless a sample decides static ones.
+  const scaleBytes = isQuantisedKv(cache.kvDtype) && cache.calibrationTokens === 0 ? 8 * kvHeads : 0;
+  const chunkRows = prefillChunk === 0 ? 0 : prefillChunk + blockSize;
+  const groupRow = 4 * lengthOf(share.groupQueryHeads) * (config.headDim + 1);
+  const ownRow = 4 * lengthOf(share.queryHeads) * (config.headDim + 1);
+  // The workspace of a prefill, and copies of queries, partial results, keys and values.
+  const attention = 2 * chunkRows * (rowElements * 4 + scaleBytes) + maxStepTokens * (2 * groupRow + 4 * rowElements);
+  // Gathered queries, partial outputs with their LSEs, received copies of them, and their merge; own ones.
+  const combine = maxStepTokens * (8 * groupRow * (1 + 1 / sizes.dcp) + 2 * ownRow);
+  // This rank's rows of a chunk, and three states of its own heads.
+  const prefill = chunkRows === 0 ? 0 : chunkRows * (rowElements * 4 + scaleBytes) + 3 * maxStepTokens * ownRow;
+  const inputs = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
+  const quantised = cache.weights === "i8" ? quantisedInputBytes(inputs) : 0;
+  const loading = loadingScratchBytes(stored, config, share, cache.weights);
+  const blockTables = 16 * (blocksPerRank(cache) + maxStepTokens);
+  return {
+    weights: weightBytes(stored, config, share, cache.weights),
+    kvCache: cache.isOnDevice ? 0 : kvCacheBytes(config, cache, rowElements, scaleBytes),
+    scratch: Math.max(
+      loading,
+      activationBytes(config, share, maxStepTokens, maxLogitRows) + quantised + attention + blockTables,
+    ),
+    exchange: combine + prefill + 4 * maxStepTokens * config.hiddenSize + blockTables,
+  };
+}
+
+/** Bytes of a rank's keys and values, or of the sample that finds their static scales, whichever are more. */
+function kvCacheBytes(config: ModelConfig, cache: CacheShape, rowElements: number, scaleBytes: number): number {
+  const bytes = (blocks: number, rowBytes: number): number => config.layers * blocks * cache.blockSize * rowBytes;
+  const sample = calibrationBlocks(cache.calibrationTokens, cache.blockSize, cache.sizes.dcp);
+  return Math.max(
+    bytes(blocksPerRank(cache), rowElements * DTYPE_BYTES[cache.kvDtype] + scaleBytes),
+    bytes(sample, rowElements * 4),
+  );
+}
+
+function inMebi(bytes: number): number {
+  return Math.ceil(bytes / MEBI) * MEBI;
+}
+
+/** `3.50 GiB`, or `12.3 MiB` below one. */
+function formatBytes(bytes: number): string {
+  if (bytes < 1024 * MEBI) return `${(bytes / MEBI).toFixed(1)} MiB`;
+  return `${(bytes / (1024 * MEBI)).toFixed(2)} GiB`;
 }

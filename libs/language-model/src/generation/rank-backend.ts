@@ -1,6 +1,7 @@
 import type { RankContext } from "@lockstep/dist-groups";
 import { type BackendName, BackendUnavailable, type KernelBackend, openBackend } from "@lockstep/kernels";
 import { openSharedBackend } from "@lockstep/shared-gpu";
+import type { SharedHeap } from "@lockstep/tensor";
 
 /** Which backend the ranks have, and where. */
 export interface RankBackendOptions {
@@ -21,12 +22,14 @@ export function gpuGroups(ranks: number, gpus: number): number[][] {
 /**
  * The backend that attends, and one that merges partial outputs where they lie: in the shared heap. Closed with the
  * world.
+ * @param cacheHeap where the KV cache lies, unless that is on a GPU
  */
 export async function openRankBackend(
   context: RankContext,
   options: RankBackendOptions,
+  cacheHeap: SharedHeap,
 ): Promise<{ attend: KernelBackend; merge: KernelBackend }> {
-  const attend = await openAttending(context, options);
+  const attend = await openAttending(context, options, cacheHeap);
   context.onClose(() => attend.close());
   if (attend.isSynchronous) return { attend, merge: attend };
   const merge = await openBackend("wasm", { heap: context.heap });
@@ -37,16 +40,17 @@ export async function openRankBackend(
 async function openAttending(
   { heap, rank, group }: RankContext,
   { backend, softwareVulkan, gpus, sharedGpu }: RankBackendOptions,
+  ownHeap: SharedHeap,
 ): Promise<KernelBackend> {
   const gpu = {
     ...(gpus > 1 ? { index: rank % gpus } : {}),
     ...(softwareVulkan ? { adapter: "any" as const } : {}),
   };
-  if (!sharedGpu) return openBackend(backend, { heap, ...gpu });
+  if (!sharedGpu) return openBackend(backend, { heap, ownHeap, ...gpu });
   try {
     return await openSharedBackend({ heap, group: group("gpu"), ...gpu });
   } catch (error) {
     if (backend !== "auto" || !(error instanceof BackendUnavailable)) throw error;
-    return openBackend("wasm", { heap });
+    return openBackend("wasm", { heap, ownHeap });
   }
 }

@@ -2,7 +2,7 @@
 import { DcpAttention, type DcpAttentionMetrics, type DcpAttentionOptions, type KvScales } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import type { BackendName } from "@lockstep/kernels";
-import { Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import { SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import { Batch, type BatchOptions, type BatchProgress, type BatchText } from "./batch.ts";
 import { Checkpoint } from "../model/checkpoint.ts";
 import type { ModelConfig } from "../model/config.ts";
@@ -10,7 +10,8 @@ import { GreedySampler } from "./greedy.ts";
 import { isQuantisedKv, KvCalibration, type KvDtype, nonFiniteKv, type QuantisedKv } from "./kv-calibration.ts";
 import { Layers } from "../layers/layers.ts";
 import type { WeightKind } from "../layers/weight.ts";
-import { calibrationBlocks } from "./memory-plan.ts";
+import { type LoadProgress, noteLoaded } from "./load-progress.ts";
+import { calibrationBlocks, type MemoryLayout } from "./memory-plan.ts";
 import { openRankBackend } from "./rank-backend.ts";
 import { StepTracer, type StepTrace } from "./step-trace.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
@@ -42,6 +43,9 @@ export interface RankOptions {
   readonly maxStepTokens: number;
   readonly maxLogitRows: number;
   readonly prefillChunk: number | undefined;
+  readonly memory: MemoryLayout;
+  /** Where ranks tell the host how much they have read. */
+  readonly loaded: LoadProgress;
 }
 
 /** What one rank did and holds since the world was opened. */
@@ -68,14 +72,31 @@ export async function setup(context: RankContext, options: RankOptions) {
   const { config, sizes, kvDtype, blockSize, interleave, numBlocks, maxStepTokens, maxLogitRows, combine } = options;
   const { heap, world } = context;
   const share = rankShare(sizes, context.rank, config);
+  // What only this rank reads lies in memories of its own, where the one that the ranks share does not hold it.
+  const { ownBytes, cacheBytes } = options.memory;
+  const ownHeap = ownBytes === 0 ? heap : SharedHeap.create(ownBytes);
+  const cacheHeap = cacheBytes === 0 ? ownHeap : SharedHeap.create(cacheBytes);
   const room = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
-  const layers = Layers.open(heap, options.weights === "i8" ? room : undefined);
+  const layers = Layers.open(ownHeap, options.weights === "i8" ? room : undefined);
   using checkpoint = Checkpoint.open(options.modelFolder, config);
-  const weights = loadWeights(checkpoint, config, share, layers, heap, { weights: options.weights });
-  const transformer = new Transformer({ config, share, weights, layers, world, heap, maxStepTokens, maxLogitRows });
+  const weights = loadWeights(checkpoint, config, share, layers, ownHeap, {
+    weights: options.weights,
+    onBytes: (bytes) => noteLoaded(options.loaded, context.rank, bytes),
+  });
+  const transformer = new Transformer({
+    config,
+    share,
+    weights,
+    layers,
+    world,
+    heap,
+    ownHeap,
+    maxStepTokens,
+    maxLogitRows,
+  });
   const sampler = new GreedySampler(layers, world, heap, share.vocabulary.start, maxLogitRows);
 
-  const backend = await openRankBackend(context, options);
+  const backend = await openRankBackend(context, options, cacheHeap);
   const headsPerKv = config.queryHeads / config.kvHeads;
   const attentionOptions: DcpAttentionOptions = {
     backend: backend.attend,
@@ -247,8 +268,10 @@ export async function setup(context: RankContext, options: RankOptions) {
     async eraseCache(): Promise<void> {
       for (let layer = 0; layer < config.layers; layer++) {
         for (const cache of [attention.keyCache(layer), attention.valueCache(layer)]) {
-          const zeros = Tensor.zeros(heap, cache.dtype, cache.shape);
-          await backend.attend.upload(zeros, cache);
+          const zeros = Tensor.zeros(heap, cache.dtype, [1, ...cache.shape.slice(1)]);
+          for (let block = 0; block < numBlocks; block++) {
+            await backend.attend.upload(zeros, cache.slice(0, block, block + 1));
+          }
           zeros.free();
         }
       }

@@ -16,7 +16,10 @@ export interface TransformerParts {
   readonly layers: Layers;
   /** Every rank: the tensor-parallel group. */
   readonly world: ProcessGroup;
+  /** What peers reach: sums over ranks are made here. */
   readonly heap: SharedHeap;
+  /** Where weights and activations lie, and `layers` computes; may be `heap`'s memory. */
+  readonly ownHeap: SharedHeap;
   /** Most tokens of one forward pass. */
   readonly maxStepTokens: number;
   /** Most tokens of one forward pass whose logits are wanted. */
@@ -43,6 +46,8 @@ interface Activations {
   /** [T, D / 2] */
   readonly cosines: Tensor;
   readonly sines: Tensor;
+  /** Rows on their way through an all-reduce [T, hidden], where peers reach them; undefined where they reach all. */
+  readonly exchanged: Tensor | undefined;
 }
 
 /**
@@ -58,15 +63,15 @@ export class Transformer {
   readonly #logits: Tensor;
 
   constructor(parts: TransformerParts) {
-    const { config, share, heap, maxStepTokens, maxLogitRows } = parts;
+    const { config, share, heap, ownHeap, maxStepTokens, maxLogitRows } = parts;
     this.#parts = parts;
     this.#turns = ropeTurns(config.ropeTheta, config.headDim / 2, config.ropeScaling);
-    const rows = (...shape: number[]): Tensor => Tensor.empty(heap, "f32", [maxStepTokens, ...shape]);
+    const rows = (...shape: number[]): Tensor => Tensor.empty(ownHeap, "f32", [maxStepTokens, ...shape]);
     const heads = lengthOf(share.queryHeads);
     const kvHeads = lengthOf(share.kvHeads);
     const columns = lengthOf(share.intermediate);
     this.#full = {
-      ids: Tensor.empty(heap, "i32", [maxStepTokens]),
+      ids: Tensor.empty(ownHeap, "i32", [maxStepTokens]),
       hidden: rows(config.hiddenSize),
       normed: rows(config.hiddenSize),
       delta: rows(config.hiddenSize),
@@ -78,8 +83,9 @@ export class Transformer {
       up: rows(columns),
       cosines: rows(config.headDim / 2),
       sines: rows(config.headDim / 2),
+      exchanged: ownHeap.id === heap.id ? undefined : Tensor.empty(heap, "f32", [maxStepTokens, config.hiddenSize]),
     };
-    this.#logits = Tensor.empty(heap, "f32", [maxLogitRows, lengthOf(share.vocabulary)]);
+    this.#logits = Tensor.empty(ownHeap, "f32", [maxLogitRows, lengthOf(share.vocabulary)]);
   }
 
   /**
@@ -89,14 +95,14 @@ export class Transformer {
    *   until the next pass
    */
   async forward(attention: StepAttention, items: readonly StepTokens[]): Promise<Tensor> {
-    const { config, weights, layers, world, share } = this.#parts;
+    const { config, weights, layers, share } = this.#parts;
     const ids = items.flatMap((item) => item.ids);
     const step = this.#activations(ids.length);
     const positions = attention.begin(items);
     step.ids.i32.set(ids);
     fillRotations(step.cosines.f32, step.sines.f32, this.#turns.frequencies, positions, this.#turns.amplitude);
     layers.embed(step.ids, weights.embedding, share.vocabulary.start, step.hidden);
-    world.allReduce(step.hidden, step.hidden);
+    this.#sumOverRanks(step.hidden, step);
     for (const [index, layer] of weights.layers.entries()) {
       await this.#attend(attention, index, layer, step);
       this.#feedForward(layer, step);
@@ -118,7 +124,7 @@ export class Transformer {
 
   /** hidden += O(attention(Q, K, V of the normalised hidden)). */
   async #attend(attention: StepAttention, index: number, weights: LayerWeights, step: Activations): Promise<void> {
-    const { config, layers, world } = this.#parts;
+    const { config, layers } = this.#parts;
     const { query, key, value, delta } = step;
     layers.rmsNorm(step.hidden, weights.attentionNorm, step.normed, config.normEpsilon);
     layers.linear(step.normed, weights.query, query);
@@ -133,7 +139,7 @@ export class Transformer {
     layers.rotate(key, step.cosines, step.sines);
     await attention.forward(index, query, key, value, step.attended);
     layers.linear(step.attended, weights.attentionOutput, delta);
-    world.allReduce(delta, delta);
+    this.#sumOverRanks(delta, step);
     // Once, after the sum: every rank adds the whole bias.
     if (weights.attentionOutputBias !== undefined) layers.addBias(delta, weights.attentionOutputBias);
     layers.addInto(step.hidden, delta);
@@ -141,14 +147,27 @@ export class Transformer {
 
   /** hidden += down(silu(gate) * up of the normalised hidden). */
   #feedForward(weights: LayerWeights, step: Activations): void {
-    const { config, layers, world } = this.#parts;
+    const { config, layers } = this.#parts;
     layers.rmsNorm(step.hidden, weights.mlpNorm, step.normed, config.normEpsilon);
     layers.linear(step.normed, weights.gate, step.gate);
     layers.linear(step.normed, weights.up, step.up);
     layers.swiGlu(step.gate, step.up, step.gate);
     layers.linear(step.gate, weights.down, step.delta);
-    world.allReduce(step.delta, step.delta);
+    this.#sumOverRanks(step.delta, step);
     layers.addInto(step.hidden, step.delta);
+  }
+
+  /** Sums rows [T, hidden] over all ranks, in rank order, in place. */
+  #sumOverRanks(rows: Tensor, { exchanged }: Activations): void {
+    const { world } = this.#parts;
+    if (world.size === 1) return;
+    if (exchanged === undefined) {
+      world.allReduce(rows, rows);
+      return;
+    }
+    exchanged.copyFrom(rows);
+    world.allReduce(exchanged, exchanged);
+    rows.copyFrom(exchanged);
   }
 
   /** The first `tokens` rows of every activation; made once for each number of tokens. */
@@ -156,7 +175,7 @@ export class Transformer {
     const known = this.#cut.get(tokens);
     if (known !== undefined) return known;
     const cut = (tensor: Tensor): Tensor => tensor.slice(0, 0, tokens);
-    const { ids, hidden, normed, delta, query, key, value, attended, gate, up, cosines, sines } = this.#full;
+    const { ids, hidden, normed, delta, query, key, value, attended, gate, up, cosines, sines, exchanged } = this.#full;
     const made: Activations = {
       ids: cut(ids),
       hidden: cut(hidden),
@@ -170,6 +189,7 @@ export class Transformer {
       up: cut(up),
       cosines: cut(cosines),
       sines: cut(sines),
+      exchanged: exchanged === undefined ? undefined : cut(exchanged),
     };
     this.#cut.set(tokens, made);
     return made;

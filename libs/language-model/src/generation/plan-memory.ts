@@ -1,0 +1,47 @@
+import type { Model } from "../model/model.ts";
+import { adviceOf, type GeneratorOptions, planOptions } from "./generator-options.ts";
+import { machineBytes } from "./machine-memory.ts";
+import type { RankMemory } from "./memory-plan.ts";
+
+/** What the ranks of a generator would hold. */
+export interface MemoryPlan {
+  /** Tokens of a text that there is room for: the `capacity`. */
+  readonly context: number;
+  /** The most tokens of a text that fit with the other options as they are; undefined when not even one fits. */
+  readonly mostContext: number | undefined;
+  /** Texts at a time, each of so many tokens. */
+  readonly texts: number;
+  /** Bytes of each rank. */
+  readonly ranks: readonly RankMemory[];
+  /** Bytes of all ranks, and of what the host needs. */
+  readonly totalBytes: number;
+  /** Bytes that this machine, or this container, has. */
+  readonly machineBytes: number;
+  /** Whether the KV cache lies on GPUs, whose memory is not counted. */
+  readonly isOnDevice: boolean;
+  /** What does not fit; undefined when all does. */
+  readonly problem: string | undefined;
+  /** Which other options would make it fit. Names of options stand between backticks. */
+  readonly advice: string | undefined;
+}
+
+/**
+ * What {@link Generator.open} would hold with these options, on each rank. Opens nothing.
+ * @throws ArgumentError for a value that no model takes; UnfitOptions for what does not fit the model
+ */
+export function planMemory(model: Model, options: GeneratorOptions): MemoryPlan {
+  const { plan, capacity, texts, isOnDevice } = planOptions(model, options);
+  const { capacity: _, ...withoutCapacity } = options;
+  const most = planOptions(model, withoutCapacity);
+  return {
+    context: capacity,
+    mostContext: most.plan.problem === undefined ? most.capacity : undefined,
+    texts,
+    ranks: plan.ranks,
+    totalBytes: plan.totalBytes,
+    machineBytes: machineBytes(),
+    isOnDevice,
+    problem: plan.problem,
+    advice: plan.problem === undefined ? undefined : adviceOf(model, options),
+  };
+}
