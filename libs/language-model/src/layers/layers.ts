@@ -21,6 +21,7 @@ interface Exports {
   readonly linearF32: Linear;
   readonly linearBf16: Linear;
   readonly linearF16: Linear;
+  readonly linearFiniteF16: Linear;
   linearInt8(
     integers: number,
     scales: number,
@@ -50,6 +51,7 @@ interface Exports {
     last: number,
   ): void;
   argmax(values: number, count: number): number;
+  isFiniteF16(values: number, count: number): number;
   readonly widenF32: Widen;
   readonly widenBf16: Widen;
   readonly widenF16: Widen;
@@ -113,8 +115,9 @@ export class Layers {
     const args = [x.byteOffset, values.byteOffset, y.byteOffset, tokens, outs, ins] as const;
     if (values.dtype === "f32") this.#wasm.linearF32(...args);
     else if (values.dtype === "bf16") this.#wasm.linearBf16(...args);
-    else if (values.dtype === "f16") this.#wasm.linearF16(...args);
-    else throw unknownDType("linear", "weight", values);
+    else if (values.dtype !== "f16") throw unknownDType("linear", "weight", values);
+    else if (weight.isFinite === true) this.#wasm.linearFiniteF16(...args);
+    else this.#wasm.linearF16(...args);
   }
 
   /** y [T, D] = x [T, D] normalised to a root mean square of 1, times weight [D]. `y` may be `x`. */
@@ -173,6 +176,13 @@ export class Layers {
   /** Index of the largest value, the first among equals; -1 when there is none, or when one is NaN or infinite. */
   argmax(values: Tensor): number {
     return this.#wasm.argmax(values.byteOffset, values.size);
+  }
+
+  /** Whether none of a contiguous f16 tensor's elements is NaN or infinite. */
+  isFinite(values: Tensor): boolean {
+    expectContiguous(values, "isFinite", "values");
+    if (values.dtype !== "f16") throw new ArgumentError("Layers.isFinite", "values", "f16", values.dtype);
+    return this.#wasm.isFiniteF16(values.byteOffset, values.size) !== 0;
   }
 
   /** Copies f32, bf16 or f16 into an f32 tensor of as many elements, both contiguous. */

@@ -5,11 +5,11 @@
 //   y[t, o] = sum over groups g of v[o, g] * s[t, g] * (sum over i in g of w[o, i] * q[t, i])
 //
 // Grid: none, one call does the whole product on the calling thread.
-// Ownership: one or two tokens (decode) take 4 weight rows at a time: 4 accumulators and the 4 vectors of a group's
-// inputs stay in registers, and the call is bound by reading w. More tokens take 2 weight rows at a time, 3 tokens
-// over them (6 accumulators and the 4 vectors of a widened group), so that each weight is read from memory and
-// widened once for three tokens.
-// Memory traffic: w once with its scales, 36 bytes for 32 weights; q once per 2 or 4 outputs (from the caches); y once.
+// Ownership: one or two tokens (decode) take one weight row at a time, which is one stream of memory for the
+// processor to run ahead of: reading 4 rows side by side, each a stream, takes a third longer. More tokens take 2
+// weight rows at a time, 3 tokens over them (6 accumulators and the 4 vectors of a widened group), so that each weight
+// is read from memory once and widened once for three tokens.
+// Memory traffic: w once with its scales, 36 bytes for 32 weights; q once per output or two (from the caches); y once.
 // Numerical contract: the sum within a group is exact: at most 32 * 127 * 32767 = 133165088 in magnitude, below 2^31.
 // Its lane l of four holds the products with i mod 8 = 2 l or 2 l + 1; lanes are converted to f32 (rounded to nearest
 // even), multiplied by v * s and added up group by group in ascending order, then (l0 + l1) + (l2 + l3). The last
@@ -25,20 +25,10 @@ function total(acc: v128): f32 {
   );
 }
 
-/** Products of 32 weights and the inputs that are given, summed in four lanes. */
+/** Products of 32 weights, widened, and the inputs at q, summed in four lanes. */
 // @ts-ignore: decorator
 @inline
-function products(w: usize, q0: v128, q1: v128, q2: v128, q3: v128): v128 {
-  return i32x4.add(
-    i32x4.add(i32x4.dot_i16x8_s(v128.load8x8_s(w), q0), i32x4.dot_i16x8_s(v128.load8x8_s(w, 8), q1)),
-    i32x4.add(i32x4.dot_i16x8_s(v128.load8x8_s(w, 16), q2), i32x4.dot_i16x8_s(v128.load8x8_s(w, 24), q3)),
-  );
-}
-
-/** Products of 32 weights that are given and the inputs at q, summed in four lanes. */
-// @ts-ignore: decorator
-@inline
-function productsAt(q: usize, w0: v128, w1: v128, w2: v128, w3: v128): v128 {
+function products(q: usize, w0: v128, w1: v128, w2: v128, w3: v128): v128 {
   return i32x4.add(
     i32x4.add(i32x4.dot_i16x8_s(w0, v128.load(q)), i32x4.dot_i16x8_s(w1, v128.load(q, 16))),
     i32x4.add(i32x4.dot_i16x8_s(w2, v128.load(q, 32)), i32x4.dot_i16x8_s(w3, v128.load(q, 48))),
@@ -65,8 +55,12 @@ function dot(q: usize, s: usize, w: usize, v: usize, ins: usize): f32 {
   const end = w + (ins & ~31);
   let acc = f32x4.splat(0);
   while (w < end) {
+    const w0 = v128.load8x8_s(w);
+    const w1 = v128.load8x8_s(w, 8);
+    const w2 = v128.load8x8_s(w, 16);
+    const w3 = v128.load8x8_s(w, 24);
     const scale = f32x4.mul(v128.load32_splat(v), v128.load32_splat(s));
-    acc = scaledAdd(acc, products(w, v128.load(q), v128.load(q, 16), v128.load(q, 32), v128.load(q, 48)), scale);
+    acc = scaledAdd(acc, products(q, w0, w1, w2, w3), scale);
     w += 32;
     v += 4;
     q += 64;
@@ -75,38 +69,7 @@ function dot(q: usize, s: usize, w: usize, v: usize, ins: usize): f32 {
   return finished(acc, q, s, w, v, ins & 31);
 }
 
-/** One token against 4 weight rows. */
-function oneByFour(q: usize, s: usize, w: usize, v: usize, y: usize, ins: usize, vPitch: usize): void {
-  const rest = ins & 31;
-  const end = w + (ins & ~31);
-  const ins3 = 3 * ins;
-  const vPitch3 = 3 * vPitch;
-  let a0 = f32x4.splat(0);
-  let a1 = a0;
-  let a2 = a0;
-  let a3 = a0;
-  while (w < end) {
-    const q0 = v128.load(q);
-    const q1 = v128.load(q, 16);
-    const q2 = v128.load(q, 32);
-    const q3 = v128.load(q, 48);
-    const scale = v128.load32_splat(s);
-    a0 = scaledAdd(a0, products(w, q0, q1, q2, q3), f32x4.mul(v128.load32_splat(v), scale));
-    a1 = scaledAdd(a1, products(w + ins, q0, q1, q2, q3), f32x4.mul(v128.load32_splat(v + vPitch), scale));
-    a2 = scaledAdd(a2, products(w + 2 * ins, q0, q1, q2, q3), f32x4.mul(v128.load32_splat(v + 2 * vPitch), scale));
-    a3 = scaledAdd(a3, products(w + ins3, q0, q1, q2, q3), f32x4.mul(v128.load32_splat(v + vPitch3), scale));
-    w += 32;
-    v += 4;
-    q += 64;
-    s += 4;
-  }
-  store<f32>(y, finished(a0, q, s, w, v, rest));
-  store<f32>(y, finished(a1, q, s, w + ins, v + vPitch, rest), 4);
-  store<f32>(y, finished(a2, q, s, w + 2 * ins, v + 2 * vPitch, rest), 8);
-  store<f32>(y, finished(a3, q, s, w + ins3, v + vPitch3, rest), 12);
-}
-
-/** Three tokens, whose inputs lie qPitch and sPitch bytes apart, against 2 weight rows. */
+/** Three tokens, whose inputs lie qPitch bytes apart and whose scales vPitch, against 2 weight rows. */
 function threeByTwo(
   q: usize,
   s: usize,
@@ -135,17 +98,17 @@ function threeByTwo(
     let w1 = v128.load8x8_s(w, 8);
     let w2 = v128.load8x8_s(w, 16);
     let w3 = v128.load8x8_s(w, 24);
-    a00 = scaledAdd(a00, productsAt(q, w0, w1, w2, w3), f32x4.mul(scale, s0));
-    a10 = scaledAdd(a10, productsAt(q + qPitch, w0, w1, w2, w3), f32x4.mul(scale, s1));
-    a20 = scaledAdd(a20, productsAt(q + 2 * qPitch, w0, w1, w2, w3), f32x4.mul(scale, s2));
+    a00 = scaledAdd(a00, products(q, w0, w1, w2, w3), f32x4.mul(scale, s0));
+    a10 = scaledAdd(a10, products(q + qPitch, w0, w1, w2, w3), f32x4.mul(scale, s1));
+    a20 = scaledAdd(a20, products(q + 2 * qPitch, w0, w1, w2, w3), f32x4.mul(scale, s2));
     scale = v128.load32_splat(v + vPitch);
     w0 = v128.load8x8_s(w + ins);
     w1 = v128.load8x8_s(w + ins, 8);
     w2 = v128.load8x8_s(w + ins, 16);
     w3 = v128.load8x8_s(w + ins, 24);
-    a01 = scaledAdd(a01, productsAt(q, w0, w1, w2, w3), f32x4.mul(scale, s0));
-    a11 = scaledAdd(a11, productsAt(q + qPitch, w0, w1, w2, w3), f32x4.mul(scale, s1));
-    a21 = scaledAdd(a21, productsAt(q + 2 * qPitch, w0, w1, w2, w3), f32x4.mul(scale, s2));
+    a01 = scaledAdd(a01, products(q, w0, w1, w2, w3), f32x4.mul(scale, s0));
+    a11 = scaledAdd(a11, products(q + qPitch, w0, w1, w2, w3), f32x4.mul(scale, s1));
+    a21 = scaledAdd(a21, products(q + 2 * qPitch, w0, w1, w2, w3), f32x4.mul(scale, s2));
     w += 32;
     v += 4;
     q += 64;
@@ -196,13 +159,6 @@ export function linearInt8(
       for (; t < count; t++) {
         store<f32>(y0 + t * yPitch, dot(q + t * qPitch, s + t * vPitch, w0, v0, width));
         store<f32>(y0 + t * yPitch, dot(q + t * qPitch, s + t * vPitch, w0 + width, v0 + vPitch, width), 4);
-      }
-    }
-  } else {
-    for (; o + 4 <= rows; o += 4) {
-      for (let t: usize = 0; t < count; t++) {
-        const to = y + t * yPitch + (o << 2);
-        oneByFour(q + t * qPitch, s + t * vPitch, w + o * width, v + o * vPitch, to, width, vPitch);
       }
     }
   }

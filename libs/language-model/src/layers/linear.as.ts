@@ -15,7 +15,7 @@
 //
 // W is the weights' type, as in floats.as.ts. `bytes` and offsets k are those of x; bytesOver<W> gives those of w.
 
-import { bytesOver, load1, load4 } from "./floats.as";
+import { bytesOver, firstFour, load1, load4, nextFour } from "./floats.as";
 
 // @ts-ignore: decorator
 @inline
@@ -39,6 +39,14 @@ function muladd(acc: v128, a: v128, b: v128): v128 {
   return f32x4.add(acc, f32x4.mul(a, b));
 }
 
+/** Adds the products with four weights and with the four that follow them. */
+// @ts-ignore: decorator
+@inline
+function muladd2<W>(acc: v128, v: v128, u: v128, w: usize): v128 {
+  const first = v128.load(w);
+  return muladd(muladd(acc, v, firstFour<W>(first)), u, nextFour<W>(first, w));
+}
+
 function dot<W>(x: usize, w: usize, bytes: usize): f32 {
   const body = bytes & ~15;
   let acc = f32x4.splat(0);
@@ -49,6 +57,7 @@ function dot<W>(x: usize, w: usize, bytes: usize): f32 {
 /** One token against 8 weight rows. */
 function oneByEight<W>(x: usize, w: usize, y: usize, bytes: usize): void {
   const body = bytes & ~15;
+  const pairs = bytes & ~31;
   const pitch = bytesOver<W>(bytes);
   const w1 = w + pitch;
   const w2 = w1 + pitch;
@@ -65,7 +74,21 @@ function oneByEight<W>(x: usize, w: usize, y: usize, bytes: usize): void {
   let a5 = a0;
   let a6 = a0;
   let a7 = a0;
-  for (let k: usize = 0; k < body; k += 16) {
+  let k: usize = 0;
+  for (; k < pairs; k += 32) {
+    const v = v128.load(x + k);
+    const u = v128.load(x + k, 16);
+    const j = bytesOver<W>(k);
+    a0 = muladd2<W>(a0, v, u, w + j);
+    a1 = muladd2<W>(a1, v, u, w1 + j);
+    a2 = muladd2<W>(a2, v, u, w2 + j);
+    a3 = muladd2<W>(a3, v, u, w3 + j);
+    a4 = muladd2<W>(a4, v, u, w4 + j);
+    a5 = muladd2<W>(a5, v, u, w5 + j);
+    a6 = muladd2<W>(a6, v, u, w6 + j);
+    a7 = muladd2<W>(a7, v, u, w7 + j);
+  }
+  if (k < body) {
     const v = v128.load(x + k);
     const j = bytesOver<W>(k);
     a0 = muladd(a0, v, load4<W>(w + j));
@@ -194,4 +217,9 @@ export function linearBf16(x: usize, w: usize, y: usize, tokens: i32, outs: i32,
 /** The same with w in f16. */
 export function linearF16(x: usize, w: usize, y: usize, tokens: i32, outs: i32, ins: i32): void {
   product<u16>(x, w, y, tokens, outs, ins);
+}
+
+/** The same with w in f16, none of it NaN or infinite. */
+export function linearFiniteF16(x: usize, w: usize, y: usize, tokens: i32, outs: i32, ins: i32): void {
+  product<u32>(x, w, y, tokens, outs, ins);
 }

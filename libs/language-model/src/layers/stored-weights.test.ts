@@ -53,7 +53,9 @@ describe.each(["bf16", "f16"] as const)("%s", (dtype) => {
           Tensor,
           Tensor,
         ];
-        layers.linear(x, { values }, found);
+        const allFinite = dtype === "f16" && layers.isFinite(values);
+        expect(allFinite).toBe(dtype === "f16" && values.toNumbers().every(Number.isFinite));
+        layers.linear(x, { values, isFinite: allFinite }, found);
         layers.linear(x, { values: wide }, wanted);
         expectSameBits(found.f32, wanted.f32);
         for (const tensor of [x, values, wide, found, wanted]) tensor.free();
@@ -76,4 +78,20 @@ describe.each(["bf16", "f16"] as const)("%s", (dtype) => {
       expectSameBits(out.f32, Float32Array.from(wanted));
     }
   });
+});
+
+test("a NaN or an infinity is seen wherever it stands", () => {
+  for (const size of [1, 7, 8, 9, 31]) {
+    const values = Tensor.from(heap, "f16", [size], new Float64Array(size).fill(-65504));
+    expect(layers.isFinite(values)).toBe(true);
+    for (let index = 0; index < size; index++) {
+      for (const value of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]) {
+        const damaged = values.clone(heap);
+        damaged.slice(0, index, index + 1).fill(value);
+        expect(layers.isFinite(damaged)).toBe(false);
+        damaged.free();
+      }
+    }
+  }
+  expect(() => layers.isFinite(Tensor.zeros(heap, "bf16", [4]))).toThrow("must be f16");
 });

@@ -18,6 +18,8 @@ export interface Weight {
    * are to be multiplied by.
    */
   readonly scales?: Tensor;
+  /** For f16 alone: true where no element is NaN or infinite, which lets a faster kernel read them. */
+  readonly isFinite?: boolean;
 }
 
 /** Groups of a row of so many elements, the last of which may be short. */

@@ -182,6 +182,21 @@ test.each([Number.NaN, Number.POSITIVE_INFINITY])(
   },
 );
 
+test("an f16 matrix is known to be finite, unless it is not", () => {
+  write(CONFIG, () => "f16", { name: architecture.layer(1).gate, value: Number.NEGATIVE_INFINITY });
+  const { layers, embedding } = loadAlone(CONFIG, 2, 1, { weights: "stored" });
+  const gates = layers.map(({ gate, up }) => [gate.isFinite, up.isFinite]);
+  expect([embedding.isFinite, gates]).toEqual([
+    true,
+    [
+      [true, true],
+      [false, true],
+    ],
+  ]);
+  // The other rank's rows are whole.
+  expect(loadAlone(CONFIG, 2, 0, { weights: "stored" }).layers[1]?.gate.isFinite).toBe(true);
+});
+
 /** Values and scales of a matrix put together from those of ranks, by rows or by columns, as numbers. */
 function together(parts: readonly Weight[], by: "rows" | "columns"): number[] {
   const whole = (tensors: readonly (Tensor | undefined)[]): number[] => {

@@ -70,18 +70,22 @@ export class WeightLoader implements Disposable {
   }
 
   #stored({ name, rows, columns }: MatrixPart): Weight {
-    const file = this.#parts.checkpoint.fileOf(name);
+    const { checkpoint, layers } = this.#parts;
+    const file = checkpoint.fileOf(name);
     const { dtype } = file.info(name);
     const [count, width] = [lengthOf(rows), lengthOf(columns)];
     const values = this.#empty(dtype, [count, width]);
+    let allFinite = dtype === "f16";
     const rowBytes = width * DTYPE_BYTES[dtype];
     const most = rowsWithin(TOLD_AT_ONCE, rowBytes);
     for (let done = 0; done < count; done += most) {
       const end = Math.min(count, done + most);
-      file.readInto(name, values.slice(0, done, end), { rows: moved(rows.start, done, end), columns });
+      const block = values.slice(0, done, end);
+      file.readInto(name, block, { rows: moved(rows.start, done, end), columns });
+      allFinite &&= layers.isFinite(block);
       this.#tell((end - done) * rowBytes);
     }
-    return { values };
+    return dtype === "f16" ? { values, isFinite: allFinite } : { values };
   }
 
   #quantised({ name, rows, columns }: MatrixPart): Weight {
