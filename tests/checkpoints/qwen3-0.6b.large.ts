@@ -4,7 +4,4 @@ import { checkCheckpoint } from "./check-checkpoint.ts";
 
 setDefaultTimeout(1_800_000);
 
-checkCheckpoint("qwen3-0.6b", [
-  { kvDtype: "f32", capacity: 64 },
-  { kvDtype: "f16", capacity: 32_768 },
-]);
+checkCheckpoint("qwen3-0.6b", 32_768);
