@@ -8,11 +8,15 @@ setDefaultTimeout(120_000);
 
 const script = fileURLToPath(new URL("./continue-text.ts", import.meta.url));
 
+const deno = [denoBinary(), "run", "--allow-all", "--no-check", "--quiet"];
+
 test.each([
-  ["Bun", [process.execPath]],
-  ["Deno", [denoBinary(), "run", "--allow-all", "--no-check", "--quiet"]],
-] as const)("a text on two ranks in %s", (_, command) => {
-  const { exitCode, stdout, stderr } = Bun.spawnSync([...command, script], { timeout: 100_000 });
+  ["shared", "Bun", [process.execPath]],
+  ["shared", "Deno", deno],
+  ["own", "Bun", [process.execPath]],
+  ["own", "Deno", deno],
+] as const)("a text on two ranks over %s memory in %s", (memory, _, command) => {
+  const { exitCode, stdout, stderr } = Bun.spawnSync([...command, script, memory], { timeout: 100_000 });
   expect(stderr.toString()).toBe("");
   expect(JSON.parse(stdout.toString())).toEqual([...(greedy[0]?.greedyIds.slice(0, 32) ?? [])]);
   expect(exitCode).toBe(0);
