@@ -160,7 +160,6 @@ export class Transformer {
   /** Sums rows [T, hidden] over all ranks, in rank order, in place. */
   #sumOverRanks(rows: Tensor, { exchanged }: Activations): void {
     const { world } = this.#parts;
-    if (world.size === 1) return;
     if (exchanged === undefined) {
       world.allReduce(rows, rows);
       return;
