@@ -35,6 +35,7 @@ interface LlamaSequence {
  * missing: from the npm registry alone, running nothing of what it installs.
  */
 export function ensureLlamaCpp(): string {
+  if (process.platform !== "linux") throw new Error("only binaries for Linux on x64 and arm64 are pinned here");
   const args = ["install", "--cwd", FOLDER, "--frozen-lockfile", "--ignore-scripts", "--omit=optional", "--silent"];
   const { status } = spawnSync(process.execPath, args, { stdio: ["ignore", 2, 2], timeout: 600_000 });
   if (status !== 0) throw new Error(`\`bun ${args.join(" ")}\` failed; its messages are above`);

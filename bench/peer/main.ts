@@ -19,7 +19,7 @@ import { ensureLlamaCpp } from "./llama-cpp.ts";
 import { type PeerOptions, readOptions } from "./options.ts";
 import { DEMO_MODEL, demoPrompts, randomPrompts } from "./prompts.ts";
 import { comparisons, printRows, type Side, type Times, timesKey, worksAndRows } from "./rows.ts";
-import { runSide } from "./sides.ts";
+import { hasRealTime, runSide } from "./sides.ts";
 import type { Work, WorkTime } from "./works.ts";
 
 /** Above it, something else runs on the machine. */
@@ -41,11 +41,19 @@ function bench({ model = DEMO_MODEL, only, pairs, ranks, weights, tokens, kvDtyp
   const peer = ensureLlamaCpp();
   const { config } = openModel(model);
   const prompts = model === DEMO_MODEL ? demoPrompts(config) : randomPrompts(config);
-  const { works, rows } = worksAndRows(prompts, tokens, only);
-  if (rows.length === 0) throw new Error(`no row contains the text of --only, ${only}`);
+  const { works, rows } = worksAndRows(prompts, tokens, only, config.maxPositions);
+  if (rows.length === 0) {
+    throw new Error(
+      `no row contains the text of --only, ${only}, and fits the model's ${config.maxPositions} positions`,
+    );
+  }
   console.log(`${cpus()[0]?.model.trim() ?? "unknown processor"}, ${availableParallelism()} cores; ${peer}`);
   console.log(`load before: ${load.toFixed(2)}${load > IDLE_LOAD ? ", so the machine is not idle: run it again" : ""}`);
   console.log(`keys and values: ${kvDtype ?? "f32 (Lockstep) and f16 (llama.cpp), their defaults"}`);
+  const isRealTime = hasRealTime();
+  console.log(
+    `llama.cpp's threads: ${isRealTime ? "with real-time priority" : "as the system schedules them, perhaps badly"}`,
+  );
   const files = new Map<Side, string>(weights.map((type) => [type, join(scratch, `${type}.gguf`)]));
   for (const type of weights) convertToGguf(model, files.get(type) ?? "", type);
 
@@ -57,7 +65,7 @@ function bench({ model = DEMO_MODEL, only, pairs, ranks, weights, tokens, kvDtyp
     const times =
       file === undefined
         ? runSide("lockstep", { ...job, model, isInt8: side === "int8" })
-        : runSide("llama.cpp", { ...job, model: file });
+        : runSide("llama.cpp", { ...job, model: file }, isRealTime && parallel > 1);
     const who =
       file === undefined ? `Lockstep (${side}) on ${parallel} ranks` : `llama.cpp ${side} on ${parallel} threads`;
     agreement.check(who, times, side === "q8_0" || side === "int8");

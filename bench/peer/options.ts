@@ -18,18 +18,7 @@ export interface PeerOptions {
 
 /** Reads the command line; ends the process with exit code 2 and a line that says what is wrong. */
 export function readOptions(args: readonly string[]): PeerOptions {
-  const { values } = parseArgs({
-    args: [...args],
-    options: {
-      model: { type: "string" },
-      only: { type: "string", default: "" },
-      pairs: { type: "string", default: "3" },
-      ranks: { type: "string", default: "1,2,4" },
-      weights: { type: "string", default: "f32,f16" },
-      tokens: { type: "string", default: "96" },
-      "kv-dtype": { type: "string" },
-    },
-  });
+  const values = parsed(args);
   const { model, only, "kv-dtype": kvDtype } = values;
   if (kvDtype !== undefined && kvDtype !== "f32" && kvDtype !== "f16") {
     refuse(`--kv-dtype must be f32 or f16, but is ${kvDtype}`);
@@ -45,6 +34,25 @@ export function readOptions(args: readonly string[]): PeerOptions {
     tokens: count("tokens", values.tokens, 2),
     ...(kvDtype === undefined ? {} : { kvDtype }),
   };
+}
+
+function parsed(args: readonly string[]) {
+  try {
+    return parseArgs({
+      args: [...args],
+      options: {
+        model: { type: "string" },
+        only: { type: "string", default: "" },
+        pairs: { type: "string", default: "3" },
+        ranks: { type: "string", default: "1,2,4" },
+        weights: { type: "string", default: "f32,f16" },
+        tokens: { type: "string", default: "96" },
+        "kv-dtype": { type: "string" },
+      },
+    }).values;
+  } catch (error) {
+    return refuse(error instanceof Error ? error.message : String(error));
+  }
 }
 
 const known = ELEMENT_TYPES.join(", ");

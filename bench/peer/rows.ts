@@ -40,11 +40,13 @@ export function timesKey(side: Side, work: string): string {
  * The rows whose label contains `only`, and the works that give them, in the order in which a process does them: the
  * cold one first.
  * @param decoded tokens to decode in each
+ * @param most tokens of a text that the model was made for: works of longer ones are left out
  */
 export function worksAndRows(
   { short, medium, long }: Prompts,
   decoded: number,
   only: string,
+  most: number,
 ): { readonly works: readonly Work[]; readonly rows: readonly Row[] } {
   const tokens = (count: number): string => `${count.toLocaleString("en")} tokens`;
   const all = [
@@ -65,7 +67,7 @@ export function worksAndRows(
     row(`decode after ${before}`, "long", "decodeRate"),
     row(`prompt of ${after}`, "medium", "promptRate"),
     row(`prompt of ${before}`, "long", "promptRate"),
-  ].filter(({ label }) => label.includes(only));
+  ].filter(({ label, promptTokens }) => label.includes(only) && promptTokens + decoded <= most);
   return { works: all.filter(({ name }) => rows.some(({ work }) => work === name)), rows };
 }
 

@@ -37,7 +37,7 @@ describe("works and rows", () => {
 
   test("all, or those of some text, with the works that they need", () => {
     const prompts = randomPrompts(config);
-    const all = worksAndRows(prompts, 96, "");
+    const all = worksAndRows(prompts, 96, "", 8192);
     expect(all.rows.length).toBe(6);
     expect(all.works.map(({ name, prompt }) => [name, prompt.length])).toEqual([
       ["cold", 7],
@@ -45,10 +45,12 @@ describe("works and rows", () => {
       ["medium", 1115],
       ["long", 5900],
     ]);
-    const some = worksAndRows(prompts, 96, "1,115");
+    const some = worksAndRows(prompts, 96, "1,115", 8192);
     expect(some.rows.map(({ label }) => label)).toEqual(["decode after 1,115 tokens", "prompt of 1,115 tokens"]);
     expect(some.works.map(({ name }) => name)).toEqual(["medium"]);
-    expect(worksAndRows(prompts, 96, "nothing").rows).toEqual([]);
+    expect(worksAndRows(prompts, 96, "nothing", 8192).rows).toEqual([]);
+    // A model of 2,048 positions has no room for the long prompt.
+    expect(worksAndRows(prompts, 96, "prompt of", 2048).rows.map(({ work }) => work)).toEqual(["medium"]);
   });
 
   test("q8_0 is compared with int8, others with weights as stored", () => {
