@@ -5,7 +5,7 @@
 // The model folder is written as GGUF files, one for each of --weights (f32, f16, bf16, q8_0); Lockstep keeps weights as
 // stored, and beside q8_0 in int8. Tokens of both sides are compared before anything is timed, and in every timed run:
 // with what transformers made of the demo's checkpoint, and with each other where that is not known (a checkpoint of
-// --model, joined texts); there the first 8 have to agree, and what parts later, as ties may, is told; weights in 8 bits
+// --model, a repeated text); there the first 8 have to agree, and what parts later, as ties may, is told; weights in 8 bits
 // may part anywhere. Each run is a process of its own, both sides run in turn, and a figure is the median over pairs.
 // Ratios are of speeds, the median over pairs of ours over theirs: above 1, Lockstep is faster. Different tokens end the
 // bench with exit code 1.

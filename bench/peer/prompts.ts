@@ -26,14 +26,14 @@ export interface Prompts {
 const MEDIUM = 1115;
 const LONG = 5900;
 
-/** The demo's prompts, with the tokens that Hugging Face transformers made of them. The long one is some of them joined. */
+/** The demo's prompts, with the tokens that Hugging Face transformers made of them. The longest one is repeated. */
 export function demoPrompts({ vocabularySize }: ModelConfig): Prompts {
   const known = readExpectations(demoFile("goldens/greedy_public.json"), vocabularySize).map(
     ({ promptIds, greedyIds }) => ({ ids: promptIds, expected: greedyIds }),
   );
   const [short] = known;
   const medium = known.find(({ ids }) => ids.length === MEDIUM);
-  const text = known.toReversed().flatMap(({ ids, expected }) => [...ids, ...expected]);
+  const text = known.map(({ ids }) => ids).reduce((longest, ids) => (ids.length > longest.length ? ids : longest), []);
   if (short === undefined || medium === undefined) {
     throw new Error(`expected a prompt of ${MEDIUM} tokens in the demo's goldens, but there is none`);
   }
