@@ -1,14 +1,14 @@
 // `bun run bench:peer [--model DIR] [--only TEXT] [--pairs 3] [--ranks 1,2,4] [--weights f32,f16] [--tokens 96]
-// [--kv-dtype f16]`: greedy decoding beside llama.cpp, through node-llama-cpp, with the same weights, on as many threads
-// as ranks.
+// [--kv-dtype f16]`: greedy decoding beside llama.cpp, through node-llama-cpp, with the same weights, on as many
+// threads as ranks.
 //
-// The model folder is written as GGUF files, one for each of --weights (f32, f16, bf16, q8_0); Lockstep keeps weights as
-// stored, and beside q8_0 in int8. Tokens of both sides are compared before anything is timed, and in every timed run:
-// with what transformers made of the demo's checkpoint, and with each other where that is not known (a checkpoint of
-// --model, a repeated text); there the first 8 have to agree, and what parts later, as ties may, is told; weights in 8 bits
-// may part anywhere. Each run is a process of its own, both sides run in turn, and a figure is the median over pairs.
-// Ratios are of speeds, the median over pairs of ours over theirs: above 1, Lockstep is faster. Different tokens end the
-// bench with exit code 1.
+// The model folder is written as GGUF files, one for each of --weights (f32, f16, bf16, q8_0); Lockstep keeps weights
+// as stored, and beside q8_0 in int8. Tokens of both sides are compared before anything is timed, and in every timed
+// run: with what transformers made of the demo's checkpoint, and with each other where that is not known (a
+// checkpoint of --model, a repeated text); there the first 8 have to agree, and what parts later, as ties may, is
+// told; weights in 8 bits may part anywhere. Each run is a process of its own, both sides run in turn, and a figure
+// is the median over pairs. Ratios are of speeds, the median over pairs of ours over theirs: above 1, Lockstep is
+// faster. Different tokens end the bench with exit code 1.
 import { mkdtempSync, rmSync } from "node:fs";
 import { availableParallelism, cpus, loadavg, tmpdir } from "node:os";
 import { join } from "node:path";

@@ -45,7 +45,7 @@ export function byteTokenizer(special: Readonly<Record<string, number>>): unknow
   };
 }
 
-/** The character that stands for each byte, as GPT-2 chose them: printable ones for themselves, the rest from 256 on. */
+/** The character for each byte, as GPT-2 chose them: printable ones stand for themselves, the rest from 256 on. */
 function byteTexts(): string[] {
   const isPrintable = (byte: number): boolean =>
     (byte >= 0x21 && byte <= 0x7e) || (byte >= 0xa1 && byte <= 0xac) || byte >= 0xae;

@@ -12,11 +12,11 @@ const PROMPT_TOKENS = 3;
 const DECODED = 16;
 
 /**
- * Most that a logit may be off, of the spread between the largest and the smallest. With keys and values in f32, sums in
- * f32 are what is left: 1.1e-6 for Llama 3.2 1B. Those in f16 are held to a float64 pass that rounds them alike. One that
- * lies near the middle of two f16 numbers goes to another one in f32 than in float64, and moves what follows, so that
- * more do with every layer: 1.5e-4 for the 28 layers of Qwen3 0.6B, where rounding at all costs 2.9e-4. Weights in int8
- * are held to float64 without any rounding, which costs 1.5e-2 for both.
+ * Most that a logit may be off, of the spread between the largest and the smallest. With keys and values in f32, sums
+ * in f32 are what is left: 1.1e-6 for Llama 3.2 1B. Those in f16 are held to a float64 pass that rounds them alike.
+ * One that lies near the middle of two f16 numbers goes to another one in f32 than in float64, and moves what
+ * follows, so that more do with every layer: 1.5e-4 for the 28 layers of Qwen3 0.6B, where rounding at all costs
+ * 2.9e-4. Weights in int8 are held to float64 without any rounding, which costs 1.5e-2 for both.
  */
 const TOLERANCE = { f32: 1e-5, f16: 5e-4, int8: 4e-2 } as const;
 
@@ -35,7 +35,10 @@ function waysOfKeeping(capacity: number): readonly Kept[] {
   ];
 }
 
-/** Tests a shape on 1, 2 and 4 ranks with room for so many tokens, each in a process of its own, and prints what each took. */
+/**
+ * Tests a shape on 1, 2 and 4 ranks with room for so many tokens, each in a process of its own, and prints what each
+ * took.
+ */
 export function checkCheckpoint(name: ShapeName, room: number, checkpoint?: CheckpointOptions): void {
   describe(name, () => {
     const root = mkdtempSync(join(tmpdir(), "lockstep-checkpoint-"));
@@ -94,7 +97,8 @@ function told({ loadSeconds, tokensPerSecond, resident, peak }: CheckpointRun, w
   const gibi = (bytes: number): string => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
   return (
     `loaded in ${loadSeconds.toFixed(1)} s, ${tokensPerSecond.toFixed(1)} tokens a second, ` +
-    `${gibi(resident)} resident (${gibi(peak)} at the peak), worst logit off by ${worst.toExponential(1)} of their spread`
+    `${gibi(resident)} resident (${gibi(peak)} at the peak), ` +
+    `worst logit off by ${worst.toExponential(1)} of their spread`
   );
 }
 

@@ -1,5 +1,5 @@
-// `bun tests/checkpoints/main.ts SHAPE FOLDER [--seed 1]`: writes a checkpoint of random weights in the shape of a model
-// that people use, in its real layout: llama-3.2-1b takes 2.5 GB, qwen3-0.6b 1.2 GB.
+// `bun tests/checkpoints/main.ts SHAPE FOLDER [--seed 1]`: writes a checkpoint of random weights in the shape of a
+// model that people use, in its real layout: llama-3.2-1b takes 2.5 GB, qwen3-0.6b 1.2 GB.
 import { parseArgs } from "node:util";
 import { isShapeName, SHAPES } from "./shapes.ts";
 import { writeCheckpoint } from "./write-checkpoint.ts";
