@@ -13,6 +13,8 @@ export interface LayerOverhead {
 }
 
 const [HEADS, HEAD_DIM, BLOCK_SIZE] = [4, 4, 16];
+/** Key of the attention kernel in a backend's context. */
+const KERNEL = "partialAttention_f32";
 
 /** Called by the world on every rank. */
 export async function setup({ heap, world, onClose }: RankContext, { sequences, tokens, layers }: LayerOverhead) {
@@ -20,7 +22,7 @@ export async function setup({ heap, world, onClose }: RankContext, { sequences, 
     const backend = await openBackend("wasm", { heap });
     onClose(() => backend.close());
     // What a context holds is not compiled: the ops do all but the kernel's work.
-    if (isMuted) backend.context.get("partialAttention f32", () => () => undefined);
+    if (isMuted) backend.context.get(KERNEL, () => () => undefined);
     const attention = DcpAttention.open({
       backend,
       heap,
@@ -42,10 +44,11 @@ export async function setup({ heap, world, onClose }: RankContext, { sequences, 
       attention.endStep();
     }
     rows.free();
-    return { attention, items };
+    return { attention, items, context: backend.context };
   };
   const muted = await open(true);
   const whole = await open(false);
+  const { context } = whole;
   const query = Tensor.empty(heap, "f32", [sequences, HEADS, HEAD_DIM]).fill(0.25);
   const row = Tensor.empty(heap, "f32", [sequences, 1, HEAD_DIM]).fill(0.5);
   const out = Tensor.empty(heap, "f32", query.shape);
@@ -79,6 +82,8 @@ export async function setup({ heap, world, onClose }: RankContext, { sequences, 
       attention.endStep();
       const wrong = out.toNumbers().findIndex((number) => !(Math.abs(number - 0.5) < 1e-6));
       if (wrong !== -1) throw new Error(`element ${wrong} is not the mean of equal values`);
+      // Else the other backend ran its kernel after all.
+      if (!context.entries.includes(KERNEL)) throw new Error(`no kernel is kept as ${KERNEL}`);
     },
   };
 }
