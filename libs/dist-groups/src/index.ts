@@ -39,6 +39,7 @@ export { KernelsNotBuilt } from "./reduction/reduce.ts";
 export type { Reduction } from "./wire/collective-header.ts";
 export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/flight-types.ts";
 export type { RenewedGroup } from "./world/group-lifecycle.ts";
+export { controlBytes } from "./world/memory-layout.ts";
 export { openWorld, World } from "./world/world.ts";
 export type { WorldError } from "./world/world-error.ts";
 export type { WorldGroup } from "./world/world-group.ts";

@@ -7,8 +7,12 @@ const LINE_BYTES = 128;
 const MOST_MEMORY_BYTES = 65535 * PAGE_BYTES;
 const DEFAULT_HEAP_BYTES = 256 * 2 ** 20;
 
-/** Address space for control blocks: about thirty groups of all ranks. Becomes resident only where groups use it. */
-function controlBytes(size: number): number {
+/**
+ * Bytes of a world's memory that are neither the host's heap nor a rank's: address space for control blocks, about
+ * thirty groups of all ranks. Becomes resident only where groups use it.
+ * @param size ranks of the world
+ */
+export function controlBytes(size: number): number {
   return (16 + 4 * size) * 2 ** 20;
 }
 

@@ -5,6 +5,7 @@ import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import { type Explanation, explainStep } from "./explanation.ts";
 import { type GeneratorOptions, type ResolvedOptions, resolveOptions } from "./generator-options.ts";
 import { LoadWatch } from "./load-progress.ts";
+import { hostHeapBytes, STEPS_PER_CALL } from "./memory-plan.ts";
 import { gpuGroups } from "./rank-backend.ts";
 import type { RankMetrics } from "./rank-program.ts";
 import {
@@ -26,9 +27,6 @@ interface MakeOptions {
   readonly onPrefill: GenerateOptions["onPrefill"];
   readonly explain: GenerateOptions["explain"];
 }
-
-/** Steps the ranks make between two answers to the host, which reads their tokens as they come all the same. */
-const STEPS_PER_CALL = 32;
 
 /** A model on a world of ranks that continues texts. */
 export class Generator implements AsyncDisposable {
@@ -79,7 +77,7 @@ export class Generator implements AsyncDisposable {
       options: spread.rank,
       heapBytesPerRank: spread.heapBytesPerRank,
       groups: { dcp: parallelGroups({ layout: "classic", tp: size, dcp }).dcp, gpu: gpuGroups(size, gpus) },
-      heapBytesHost: (1 << 20) + 8 * tokensPerCall(maxLogitRows),
+      heapBytesHost: hostHeapBytes(maxLogitRows),
       startDeadlineMs: 300_000,
       deadlineMs: spread.deadlineMs,
     });

@@ -1,9 +1,10 @@
 import { expect, test } from "bun:test";
+import { controlBytes } from "@lockstep/dist-groups";
 import { MODEL_FOLDER } from "../../test/shipped-folder.ts";
 import { readModelConfig } from "../model/config.ts";
 import type { StoredDTypes } from "../model/stored-dtypes.ts";
 import { largestContext } from "./memory-advice.ts";
-import { blocksPerRank, type CacheShape, planRanks } from "./memory-plan.ts";
+import { blocksPerRank, type CacheShape, hostHeapBytes, planRanks } from "./memory-plan.ts";
 
 const config = readModelConfig(MODEL_FOLDER);
 const stored: StoredDTypes = { usual: "bf16", others: new Map() };
@@ -92,6 +93,22 @@ test("the shared memory holds what fits in it; else ranks have memories, and the
   expect(two.cacheBytes).toBeGreaterThan(200_000 * 2 * perToken);
   expect(two.ownBytes).toBeGreaterThan(2 ** 31);
   expect(two.ownBytes + two.cacheBytes).toBeGreaterThan(2 ** 32);
+});
+
+test("the shared memory holds the ranks' ranges beside the host's and the groups', however many ranks there are", () => {
+  for (const world of [2, 16, 64]) {
+    const many = { ...config, queryHeads: 64 };
+    const sizes = { ...base.sizes, world, dcp: world };
+    let most = 0;
+    for (let capacity = 1 << 17; capacity < 1 << 19; capacity += 64 * world) {
+      const { layout, problem } = planRanks(many, stored, { ...base, sizes, capacity }, MACHINE);
+      if (problem !== undefined) continue;
+      most = Math.max(most, layout.sharedBytes * world + controlBytes(world) + hostHeapBytes(1));
+    }
+    expect(most).toBeLessThanOrEqual(65535 * 65536);
+    // It is used as far as it goes.
+    expect(most).toBeGreaterThan(0.8 * 2 ** 32);
+  }
 });
 
 test("says what does not fit: a cache, weights, all of it", () => {

@@ -1,4 +1,5 @@
 // What each rank will hold, and in which memories.
+import { controlBytes } from "@lockstep/dist-groups";
 import { DTYPE_BYTES } from "@lockstep/tensor";
 import type { ModelConfig } from "../model/config.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
@@ -15,8 +16,10 @@ const MEBI = 1 << 20;
 const MEMORY_BYTES = 65535 * 65536;
 /** Room for alignment, block tables, the kernels' scratch and what is small, in each memory. */
 const SLACK_BYTES = 16 * MEBI;
-/** The host's own heap, and what the groups keep. */
+/** The host's own heap, and what the groups keep: at least. */
 const HOST_BYTES = 64 * MEBI;
+/** Steps the ranks make between two answers to the host, which reads their tokens as they come all the same. */
+export const STEPS_PER_CALL = 32;
 
 /** What the memory plan depends on besides the model. */
 export interface CacheShape {
@@ -84,6 +87,11 @@ export function blocksPerRank({
   return texts * Math.max(1, Math.ceil(capacity / (blockSize * sizes.dcp)));
 }
 
+/** Bytes of the host's heap, where ranks leave their tokens: at most `maxLogitRows` a step. */
+export function hostHeapBytes(maxLogitRows: number): number {
+  return MEBI + 8 * STEPS_PER_CALL * maxLogitRows;
+}
+
 /** KV blocks each rank needs for a sample of so many tokens. */
 export function calibrationBlocks(tokens: number, blockSize: number, dcp: number): number {
   return Math.ceil(tokens / (blockSize * dcp));
@@ -102,16 +110,25 @@ export function planRanks(
 ): RankMemoryPlan {
   const ranks = Array.from({ length: cache.sizes.world }, (_, rank) => rankMemory(config, stored, cache, rank));
   const most = (bytes: (rank: RankMemory) => number): number => Math.max(...ranks.map(bytes));
-  const layout = layOut(cache.sizes.world, (bytes) => inMebi(most(bytes) + SLACK_BYTES));
+  const { world } = cache.sizes;
+  const commonBytes = Math.max(HOST_BYTES, controlBytes(world) + hostHeapBytes(cache.maxLogitRows) + MEBI);
+  const layout = layOut(world, commonBytes, (bytes) => inMebi(most(bytes) + SLACK_BYTES));
   const totalBytes =
     ranks.reduce((sum, rank) => sum + rank.weights + rank.kvCache + rank.scratch + rank.exchange, 0) + HOST_BYTES;
-  return { ranks, layout, totalBytes, problem: problemOf(cache, ranks, layout, totalBytes, machineBytes) };
+  return { ranks, layout, totalBytes, problem: problemOf(cache, commonBytes, ranks, layout, totalBytes, machineBytes) };
 }
 
-/** @param most bytes of the rank that has the most of something, and room for what is small */
-function layOut(world: number, most: (bytes: (rank: RankMemory) => number) => number): MemoryLayout {
+/**
+ * @param commonBytes what the shared memory holds besides the ranks' ranges
+ * @param most bytes of the rank that has the most of something, and room for what is small
+ */
+function layOut(
+  world: number,
+  commonBytes: number,
+  most: (bytes: (rank: RankMemory) => number) => number,
+): MemoryLayout {
   const all = most(({ weights, kvCache, scratch, exchange }) => weights + kvCache + scratch + exchange);
-  if (all * world + HOST_BYTES <= MEMORY_BYTES) return { sharedBytes: all, ownBytes: 0, cacheBytes: 0 };
+  if (all * world + commonBytes <= MEMORY_BYTES) return { sharedBytes: all, ownBytes: 0, cacheBytes: 0 };
   const sharedBytes = most(({ exchange }) => exchange);
   const together = most(({ weights, kvCache, scratch }) => weights + kvCache + scratch);
   if (together <= MEMORY_BYTES) return { sharedBytes, ownBytes: together, cacheBytes: 0 };
@@ -124,6 +141,7 @@ function layOut(world: number, most: (bytes: (rank: RankMemory) => number) => nu
 
 function problemOf(
   { sizes }: CacheShape,
+  commonBytes: number,
   ranks: readonly RankMemory[],
   { sharedBytes, ownBytes, cacheBytes }: MemoryLayout,
   totalBytes: number,
@@ -139,7 +157,7 @@ function problemOf(
   if (ownBytes > MEMORY_BYTES) {
     return `the weights take ${largest("weights")} of ${each}, but a memory holds ${limit}`;
   }
-  const shared = sharedBytes * world + HOST_BYTES;
+  const shared = sharedBytes * world + commonBytes;
   if (shared > MEMORY_BYTES) {
     return `${world} ranks exchange ${formatBytes(shared)} through one memory, which holds ${limit}`;
   }
