@@ -197,13 +197,15 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
   };
 }
 
-/** Bytes of a rank's keys and values, or of the sample that finds their static scales, whichever are more. */
+/**
+ * Bytes of a rank's keys and values, and of the sample that finds their static scales before: caches larger than its
+ * room do not fit where it was.
+ */
 function kvCacheBytes(config: ModelConfig, cache: CacheShape, rowElements: number, scaleBytes: number): number {
   const bytes = (blocks: number, rowBytes: number): number => config.layers * blocks * cache.blockSize * rowBytes;
   const sample = calibrationBlocks(cache.calibrationTokens, cache.blockSize, cache.sizes.dcp);
-  return Math.max(
-    bytes(blocksPerRank(cache), rowElements * DTYPE_BYTES[cache.kvDtype] + scaleBytes),
-    bytes(sample, rowElements * 4),
+  return (
+    bytes(blocksPerRank(cache), rowElements * DTYPE_BYTES[cache.kvDtype] + scaleBytes) + bytes(sample, rowElements * 4)
   );
 }
 
