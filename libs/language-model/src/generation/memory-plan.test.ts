@@ -40,6 +40,11 @@ function bytes(changes: Partial<CacheShape>, model = config): number {
   return rank.weights + rank.kvCache + rank.scratch + rank.exchange;
 }
 
+/** Activations and scratch of rank 0. */
+function scratch(changes: Partial<CacheShape>): number {
+  return planRanks(config, stored, { ...base, ...changes }, MACHINE).ranks[0]?.scratch ?? 0;
+}
+
 const ALONE = { sizes: { world: 1, dcp: 1, kvLayout: "replicated" } } as const;
 
 test("more ranks need less each, longer texts and wider KV more", () => {
@@ -53,6 +58,12 @@ test("more ranks need less each, longer texts and wider KV more", () => {
 test("texts have blocks of their own; a chunk of prefill and a sample to calibrate by take room", () => {
   expect(blocksPerRank({ ...base, capacity: 65, texts: 3 })).toBe(6);
   expect(bytes({ prefillChunk: 4096 })).toBeGreaterThan(bytes({}));
+  // The workspace and what goes through it; plans of 32 tokens on each of a million tokens' chunks.
+  const chunk = (prefillChunk: number): number => scratch({ ...ALONE, prefillChunk, capacity: 1024 });
+  expect(chunk(8192) - chunk(4096)).toBeGreaterThan(2.75 * 4096 * 2 * 2 * 64 * 4);
+  const planned = (capacity: number): number =>
+    scratch({ ...ALONE, prefillChunk: 32, capacity }) - scratch({ ...ALONE, capacity });
+  expect(planned(1 << 20) - planned(32)).toBeGreaterThan((1 << 20) * 3 * 4);
   // Scales per token do too.
   const long = { kvDtype: "i8", capacity: 65536 } as const;
   expect(bytes(long)).toBeGreaterThan(bytes({ ...long, calibrationTokens: 1 }));

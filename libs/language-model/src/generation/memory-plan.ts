@@ -16,6 +16,8 @@ const MEBI = 1 << 20;
 const MEMORY_BYTES = 65535 * 65536;
 /** Room for alignment, block tables, the kernels' scratch and what is small, in each memory. */
 const SLACK_BYTES = 16 * MEBI;
+/** What a heap rounds each tensor up to. */
+const LINE_BYTES = 128;
 /** The host's own heap, and what the groups keep: at least. */
 const HOST_BYTES = 64 * MEBI;
 /** Steps the ranks make between two answers to the host, which reads their tokens as they come all the same. */
@@ -176,16 +178,18 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
   const chunkRows = prefillChunk === 0 ? 0 : prefillChunk + blockSize;
   const groupRow = 4 * lengthOf(share.groupQueryHeads) * (config.headDim + 1);
   const ownRow = 4 * lengthOf(share.queryHeads) * (config.headDim + 1);
-  // The workspace of a prefill, and copies of queries, partial results, keys and values.
-  const attention = 2 * chunkRows * (rowElements * 4 + scaleBytes) + maxStepTokens * (2 * groupRow + 4 * rowElements);
+  const chunkBytes = chunkRows * (rowElements * 4 + scaleBytes);
+  // The workspace of a prefill, copies of its rows on their way out and in, and of queries, partial results, keys and
+  // values.
+  const attention = 3 * chunkBytes + maxStepTokens * (2 * groupRow + 4 * rowElements);
   // Gathered queries, partial outputs with their LSEs, received copies of them, and their merge; own ones.
   const combine = maxStepTokens * (8 * groupRow * (1 + 1 / sizes.dcp) + 2 * ownRow);
   // This rank's rows of a chunk, and three states of its own heads.
-  const prefill = chunkRows === 0 ? 0 : chunkRows * (rowElements * 4 + scaleBytes) + 3 * maxStepTokens * ownRow;
+  const prefill = chunkRows === 0 ? 0 : chunkBytes + 3 * maxStepTokens * ownRow;
   const inputs = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
   const quantised = cache.weights === "i8" ? quantisedInputBytes(inputs) : 0;
   const loading = loadingScratchBytes(stored, config, share, cache.weights);
-  const blockTables = 16 * (blocksPerRank(cache) + maxStepTokens);
+  const blockTables = 16 * (blocksPerRank(cache) + maxStepTokens) + chunkPlanBytes(config, cache);
   return {
     weights: weightBytes(stored, config, share, cache.weights),
     kvCache: cache.isOnDevice ? 0 : kvCacheBytes(config, cache, rowElements, scaleBytes),
@@ -195,6 +199,16 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
     ),
     exchange: combine + prefill + 4 * maxStepTokens * config.hiddenSize + blockTables,
   };
+}
+
+/** Bytes of what the chunks of a text's whole context are planned in, for the layers of each window. */
+function chunkPlanBytes({ windows }: ModelConfig, cache: CacheShape): number {
+  const { capacity, blockSize, prefillChunk, maxStepTokens } = cache;
+  if (prefillChunk === 0) return 0;
+  const blocks = Math.ceil(prefillChunk / blockSize);
+  const chunks = Math.ceil(capacity / (blocks * blockSize));
+  const words = 3 * Math.min(prefillChunk, maxStepTokens) + blocks;
+  return new Set(windows).size * chunks * (4 * words + LINE_BYTES);
 }
 
 /**
