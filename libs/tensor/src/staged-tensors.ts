@@ -19,6 +19,11 @@ export class StagedTensors {
     return tensor.heap !== this.#allocator.heap && tensor.heap.id !== this.#allocator.heap.id;
   }
 
+  /** Whether there are no copies. */
+  get isEmpty(): boolean {
+    return this.#byRole.size === 0;
+  }
+
   /** A contiguous tensor of the dtype and shape of another, with undefined contents. @throws HeapExhausted */
   room(role: string, like: Tensor): Tensor {
     const known = this.#byRole.get(role);

@@ -182,6 +182,39 @@ describe("a backend with a memory of its own", () => {
     });
   });
 
+  test("has room for copies of any size, whatever sizes came before", () => {
+    const small = SharedHeap.create(1 << 18);
+    return openBackend("wasm", { heap: shared, ownHeap: small }).then(async (backend) => {
+      const places = [64, 16, 1, 32];
+      const [keyCache, valueCache] = [backend.empty("f16", places), backend.empty("f16", places)];
+      const numbers = new Random(5).normals(1024 * 32);
+      // There is room for keys and values of 410 tokens, but not where those of 200 leave it.
+      for (const tokens of [200, 410, 7, 300, 410]) {
+        const key = Tensor.from(shared, "f32", [tokens, 1, 32], numbers.slice(0, tokens * 32));
+        const slotMapping = Array.from({ length: tokens }, (_, token) => token);
+        backend.writeKvCache({ key, value: key, keyCache, valueCache, slotMapping });
+        for (const cache of [keyCache, valueCache] as Tensor[]) {
+          const stored = cache.reshape([1024, 1, 32]).slice(0, 0, tokens);
+          const wanted = Tensor.empty(shared, "f16", key.shape).copyFrom(key);
+          expectSameBits(`${tokens} tokens`, stored, wanted);
+          wanted.free();
+        }
+        key.free();
+      }
+      const table = Tensor.zeros(shared, "i32", [1, 15_000]);
+      const step = { blockTable: table, sequences: [0], positions: [0] };
+      using plan = backend.planAttention(step, { numBlocks: 64, blockSize: 16 });
+      expect(plan.heap.id).toBe(small.id);
+      expect(() => backend.empty("f32", [1 << 20])).toThrow(HeapExhausted);
+      table.free();
+      plan.free();
+      await backend.close();
+      keyCache.free();
+      valueCache.free();
+      expect(small.usedBytes).toBe(0);
+    });
+  });
+
   test("computes at the end of a memory of 4 GiB as at its start", () => {
     const far = SharedHeap.create(65535 * 65536);
     // Nothing of it is touched, so that it takes no memory of the machine.

@@ -1,4 +1,4 @@
-import { type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
+import { type DType, HeapExhausted, type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { BackendName, Completion, KernelBackend } from "./backend.ts";
 import { KernelContext } from "../context.ts";
 import { BackendClosed } from "../errors.ts";
@@ -64,22 +64,17 @@ class WasmBackend extends OpMethods implements KernelBackend {
 
   protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
     const memories = this.#open;
-    try {
-      WASM_OPS[name](memories, this.context, args);
-    } catch (error) {
-      memories.abandon();
-      throw error;
-    }
+    this.#withRoom(() => WASM_OPS[name](memories, this.context, args));
     memories.settle();
     return undefined;
   }
 
   planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {
-    return new AttentionPlan(step, size, this.#open.own.heap);
+    return this.#withRoom(({ own }) => new AttentionPlan(step, size, own.heap));
   }
 
   empty(dtype: DType, shape: readonly number[]): Operand {
-    return Tensor.zeros(this.#open.own.heap, dtype, shape);
+    return this.#withRoom(({ own }) => Tensor.zeros(own.heap, dtype, shape));
   }
 
   upload(source: Tensor, target: Operand): Completion {
@@ -112,6 +107,26 @@ class WasmBackend extends OpMethods implements KernelBackend {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  /**
+   * Runs what takes all its memory before it writes. Where there is none left, copies of earlier ops' operands may lie
+   * in the way: it runs again without them.
+   */
+  #withRoom<T>(run: (memories: WasmMemories) => T): T {
+    const memories = this.#open;
+    try {
+      return run(memories);
+    } catch (error) {
+      memories.abandon();
+      if (!(error instanceof HeapExhausted) || !memories.dropCopies()) throw error;
+    }
+    try {
+      return run(memories);
+    } catch (error) {
+      memories.abandon();
+      throw error;
+    }
   }
 
   get #open(): WasmMemories {

@@ -124,7 +124,17 @@ export class WasmKernels {
     this.#results.length = 0;
   }
 
-  /** Returns the scratch memory to the heap. */
+  /**
+   * Gives back the copies of operands, which are of the sizes of earlier ops, and the scratch memory that lies between
+   * them. Returns false when there are no copies.
+   */
+  dropCopies(): boolean {
+    if (this.#staged.isEmpty) return false;
+    this.close();
+    return true;
+  }
+
+  /** Returns all scratch memory to the heap. It can be used again. */
   close(): void {
     this.#staged.free();
     if (this.#scratchBytes > 0) this.heap.release(this.#scratch);

@@ -47,6 +47,12 @@ export class WasmMemories {
     this.#shared.abandon();
   }
 
+  /** To be called when an op has failed: gives back all copies of operands. Returns false when there are none. */
+  dropCopies(): boolean {
+    const [own, shared] = [this.own.dropCopies(), this.#shared.dropCopies()];
+    return own || shared;
+  }
+
   /** Returns scratch memory to the heaps. */
   close(): void {
     this.own.close();
