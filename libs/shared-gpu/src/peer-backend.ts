@@ -216,7 +216,10 @@ class PeerBackend extends CollectiveBackend {
     return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, this.#withCopies(part)])) as T;
   }
 
-  /** Arguments with copies in place of heap tensors that lie in a memory which the owner cannot reach. */
+  /**
+   * Arguments with copies in place of heap tensors that lie in a memory which the owner cannot reach.
+   * @throws HeapExhausted: nothing is copied then
+   */
   #inReach<T extends object>(args: T, results: readonly (Operand | undefined)[]): T {
     const { id } = this.#heap;
     const isFar = (value: unknown): value is Tensor => value instanceof Tensor && value.heap.id !== id;
@@ -228,11 +231,18 @@ class PeerBackend extends CollectiveBackend {
       return copy;
     };
     const copies: [string, unknown][] = [];
-    for (const [name, value] of Object.entries(args)) {
-      if (isFar(value)) copies.push([name, copyOf(value)]);
-      else if (Array.isArray(value) && value.some(isFar)) {
-        copies.push([name, value.map((part: unknown) => (isFar(part) ? copyOf(part) : part))]);
+    const [copiesBefore, resultsBefore] = [this.#copies.length, this.#results.length];
+    try {
+      for (const [name, value] of Object.entries(args)) {
+        if (isFar(value)) copies.push([name, copyOf(value)]);
+        else if (Array.isArray(value) && value.some(isFar)) {
+          copies.push([name, value.map((part: unknown) => (isFar(part) ? copyOf(part) : part))]);
+        }
       }
+    } catch (error) {
+      for (const copy of this.#copies.splice(copiesBefore)) copy.free();
+      this.#results.length = resultsBefore;
+      throw error;
     }
     return copies.length === 0 ? args : { ...args, ...Object.fromEntries(copies) };
   }
