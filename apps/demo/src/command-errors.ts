@@ -29,6 +29,7 @@ const NAMES: Readonly<Record<string, string>> = { capacity: "max-context", i8: "
 /** Names of the library's options, which stand between backticks, as flags: `kvHeads` is --kv-heads. */
 export function withFlags(problem: string): string {
   return problem
+    .replace(/a `capacity` of at most (\d+)/, "texts of at most $1 tokens (`prompt` and `maxTokens`, or `capacity`)")
     .replace(/`(\w+)`/g, (_, name: string) => `--${NAMES[name] ?? name.replace(/[A-Z]/g, "-$&").toLowerCase()}`)
     .replace(/(--\S+) (i8|f8e4m3)\b/g, (_, flag: string, value: string) => `${flag} ${NAMES[value] ?? value}`);
 }

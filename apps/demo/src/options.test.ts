@@ -1,12 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import { UsageError } from "./errors.ts";
 import { parseOptions } from "./options.ts";
+import { generatorOptions } from "./tell.ts";
 
 test("defaults", () => {
   const options = parseOptions([]);
   expect(options).toMatchObject({
     world: 4,
-    dcp: 4,
+    dcp: undefined,
     kvHeads: "auto",
     prompts: ["Psa23:1 The LORD is"],
     maxTokens: 96,
@@ -31,8 +32,11 @@ test("defaults", () => {
 });
 
 test("--dcp follows --world", () => {
-  expect(parseOptions(["--world", "8"]).dcp).toBe(8);
+  expect(parseOptions(["--world", "8"]).dcp).toBeUndefined();
   expect(parseOptions(["--world", "8", "--dcp", "2"]).dcp).toBe(2);
+  // Left to the library, whose advice to take more ranks is then of tokens that all of them split.
+  expect(generatorOptions(parseOptions(["--world", "8"]))).not.toHaveProperty("dcp");
+  expect(generatorOptions(parseOptions(["--world", "8", "--dcp", "2"]))).toMatchObject({ world: 8, dcp: 2 });
 });
 
 test("every option is taken", () => {

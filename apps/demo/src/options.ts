@@ -25,7 +25,8 @@ const DEFAULT_DRAFT = 4;
 /** The command line, checked as far as it can be without the model. */
 export interface DemoOptions {
   readonly world: number;
-  readonly dcp: number;
+  /** Undefined: as many as the world has ranks. */
+  readonly dcp: number | undefined;
   readonly kvHeads: (typeof KV_LAYOUTS)[number];
   /** At least one, none of them empty. */
   readonly prompts: readonly string[];
@@ -111,8 +112,9 @@ const DEFAULT_MODEL = fileURLToPath(new URL("../model", import.meta.url));
 export function parseOptions(args: readonly string[]): DemoOptions {
   const values = parse(args);
   const world = count("world", values.world, 4, MOST_RANKS);
-  const dcp = count("dcp", values.dcp, world, MOST_RANKS);
-  if (world % dcp !== 0) throw new UsageError(`--dcp must divide --world ${world}, but is ${dcp}.`);
+  const dcp = values.dcp === undefined ? undefined : count("dcp", values.dcp, world, MOST_RANKS);
+  if (dcp !== undefined && world % dcp !== 0)
+    throw new UsageError(`--dcp must divide --world ${world}, but is ${dcp}.`);
   const blockSize = count("block-size", values["block-size"], 16, 65536);
   const interleave = count("interleave", values.interleave, 1, 65536);
   if (blockSize % interleave !== 0) {

@@ -24,7 +24,7 @@ export async function tell(model: Model, options: DemoOptions, progress: Progres
       `--explain ${explain} is beyond the steps that ${promptTokens} prompt tokens and --max-tokens ${maxTokens} take.`,
     );
   }
-  const spread = { ...generatorOptions(options), ...cacheOptions(options, prompts), texts: prompts.length };
+  const spread = { ...generatorOptions(options), ...cacheOptions(model, options, prompts), texts: prompts.length };
   if (options.plan) return tellPlan(model, spread);
   if (explainFile !== undefined) checkWritable(explainFile);
   const started = performance.now();
@@ -117,7 +117,7 @@ async function verify(
 ): Promise<number> {
   progress.phase("verifying on one rank");
   const alone = { ...generatorOptions(options), world: 1, dcp: 1, kvHeads: "auto", maxDraft: 0 } as const;
-  await using generator = await Generator.open(model, { ...alone, ...cacheOptions(options, prompts) });
+  await using generator = await Generator.open(model, { ...alone, ...cacheOptions(model, options, prompts) });
   const { maxTokens } = options;
   const verdicts: string[] = [];
   let agree = true;
@@ -142,10 +142,11 @@ export function generatorOptions(options: DemoOptions): Omit<GeneratorOptions, "
   const { world, dcp, kvHeads, backend, softwareVulkan, combine, kvDtype, blockSize, interleave, prefillChunk } =
     options;
   const { gpus, sharedGpu, maxDraft, kvScales, weights } = options;
-  const spread = { world, dcp, kvHeads, backend, softwareVulkan, sharedGpu, combine, kvDtype, blockSize, interleave };
+  const spread = { world, kvHeads, backend, softwareVulkan, sharedGpu, combine, kvDtype, blockSize, interleave };
   return {
     ...spread,
     weights,
+    ...(dcp === undefined ? {} : { dcp }),
     maxDraft,
     ...(kvScales === undefined ? {} : { kvScales }),
     ...(gpus === undefined ? {} : { gpus }),
@@ -157,11 +158,15 @@ export function generatorOptions(options: DemoOptions): Omit<GeneratorOptions, "
  * Room for the longest text, and the sample that decides static scales of a quantised cache: the prompts, one after
  * another.
  */
-function cacheOptions(options: DemoOptions, prompts: readonly (readonly number[])[]) {
+function cacheOptions({ config }: Model, options: DemoOptions, prompts: readonly (readonly number[])[]) {
   const { maxContext } = options;
   const needed = Math.max(...prompts.map((prompt) => prompt.length)) + options.maxTokens;
   if (typeof maxContext === "number" && maxContext < needed) {
     throw new UsageError(`--max-context must be at least ${needed}, which the texts grow to, but is ${maxContext}.`);
+  }
+  if (typeof maxContext === "number" && maxContext > config.maxPositions) {
+    const most = `at most ${config.maxPositions}, which the model was made for`;
+    throw new UsageError(`--max-context must be ${most}, but is ${maxContext}.`);
   }
   const capacity = maxContext === "max" ? {} : { capacity: maxContext ?? needed };
   return { ...capacity, ...(options.kvScales === "static" ? { calibration: prompts.flat() } : {}) };

@@ -183,8 +183,11 @@ describe("refused with exit code 2 and one line", () => {
     const file = join(folder, "many.txt");
     writeFileSync(file, "Ge1:1\n".repeat(2000));
     const given = ["--prompt-file", file, "--max-tokens", "16000", "--backend", "wasm"];
-    refuse(given, "of each of 4 ranks, but a memory holds 4.00 GiB: take a --max-context of at most");
+    refuse(given, "of each of 4 ranks, but a memory holds 4.00 GiB: take texts of at most");
+    refuse(given, "tokens (--prompt and --max-tokens, or --max-context).");
   });
+  test("more room than the model was made for", () =>
+    refuse(["--max-context", "20000"], "--max-context must be at most 16384, which the model was made for"));
   test("a text beyond the model's positions", () => refuse(["--max-tokens", "20000"], "was made for 16384"));
   test("a model folder that is not there", () => refuse(["--model", join(folder, "none")], "a readable file"));
   test("a file of expectations that is not there", () => refuse(["--expect", join(folder, "none")], "a readable file"));
