@@ -127,11 +127,25 @@ test("says what does not fit: a cache, weights, all of it", () => {
     planRanks(model, stored, { ...base, ...changes }, machine).problem;
   expect(problem({})).toBeUndefined();
   expect(problem({ capacity: 2 ** 21 })).toBe(
-    "the KV cache takes 4.00 GiB of each of 4 ranks, but a memory holds 4.00 GiB",
+    "the KV cache takes 4.00 GiB of each of 4 ranks, with its scratch memory 4.02 GiB, but a memory holds 4.00 GiB",
+  );
+  expect(problem({ capacity: 2 ** 22 })).toBe(
+    "the KV cache takes 8.00 GiB of each of 4 ranks, but a memory holds 4.00 GiB",
   );
   const large = { ...config, layers: 32, hiddenSize: 4096, intermediateSize: 11008, queryHeads: 32, headDim: 128 };
   expect(problem(ALONE, large, 1e15)).toMatch(/^the weights take [\d.]+ GiB of one rank, but a memory holds 4.00 GiB$/);
   expect(problem({ capacity: 16384 }, config, 1 << 27)).toMatch(
     /^4 ranks take [\d.]+ MiB, but this machine has 128.0 MiB$/,
   );
+  // What is too much looks like more.
+  const { totalBytes } = planRanks(config, stored, { ...base, capacity: 1 << 20 }, MACHINE);
+  expect(problem({ capacity: 1 << 20 }, config, totalBytes)).toBeUndefined();
+  for (const less of [1, 1 << 20, 1 << 24]) {
+    const [, taken, there] =
+      /^4 ranks take ([\d.]+ \w+), .* has ([\d.]+ \w+)$/.exec(
+        problem({ capacity: 1 << 20 }, config, totalBytes - less) ?? "",
+      ) ?? [];
+    expect(taken).not.toBe(there);
+    expect(Number.parseFloat(taken ?? "")).toBeGreaterThan(Number.parseFloat(there ?? ""));
+  }
 });

@@ -150,22 +150,37 @@ function problemOf(
   machineBytes: number,
 ): string | undefined {
   const { world } = sizes;
-  const limit = formatBytes(MEMORY_BYTES);
-  const largest = (part: "weights" | "kvCache"): string => formatBytes(Math.max(...ranks.map((rank) => rank[part])));
+  const most = (bytes: (rank: RankMemory) => number): number => Math.max(...ranks.map(bytes));
   const each = world === 1 ? "one rank" : `each of ${world} ranks`;
+  const beyondMemory = (what: string, bytes: number, all: number): string => {
+    const [alone, limit] = [formatBytes(bytes), formatBytes(MEMORY_BYTES)];
+    if (bytes > MEMORY_BYTES && alone !== limit) return `${what} ${alone} of ${each}, but a memory holds ${limit}`;
+    const [together, room] = formatApart(all, MEMORY_BYTES);
+    return `${what} ${alone} of ${each}, with its scratch memory ${together}, but a memory holds ${room}`;
+  };
   if (cacheBytes > MEMORY_BYTES) {
-    return `the KV cache takes ${largest("kvCache")} of ${each}, but a memory holds ${limit}`;
+    return beyondMemory(
+      "the KV cache takes",
+      most(({ kvCache }) => kvCache),
+      cacheBytes,
+    );
   }
   if (ownBytes > MEMORY_BYTES) {
-    return `the weights take ${largest("weights")} of ${each}, but a memory holds ${limit}`;
+    return beyondMemory(
+      "the weights take",
+      most(({ weights }) => weights),
+      ownBytes,
+    );
   }
   const shared = sharedBytes * world + commonBytes;
   if (shared > MEMORY_BYTES) {
-    return `${world} ranks exchange ${formatBytes(shared)} through one memory, which holds ${limit}`;
+    const [exchanged, limit] = formatApart(shared, MEMORY_BYTES);
+    return `${world} ranks exchange ${exchanged} through one memory, which holds ${limit}`;
   }
   if (totalBytes <= machineBytes) return undefined;
   const all = world === 1 ? "one rank takes" : `${world} ranks take`;
-  return `${all} ${formatBytes(totalBytes)}, but this machine has ${formatBytes(machineBytes)}`;
+  const [taken, there] = formatApart(totalBytes, machineBytes);
+  return `${all} ${taken}, but this machine has ${there}`;
 }
 
 function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape, rank: number): RankMemory {
@@ -231,4 +246,11 @@ function inMebi(bytes: number): number {
 function formatBytes(bytes: number): string {
   if (bytes < 1024 * MEBI) return `${(bytes / MEBI).toFixed(1)} MiB`;
   return `${(bytes / (1024 * MEBI)).toFixed(2)} GiB`;
+}
+
+/** Two different numbers, so that they look different. */
+function formatApart(a: number, b: number): readonly [string, string] {
+  const mebi = (bytes: number): string => `${(bytes / MEBI).toFixed(1)} MiB`;
+  for (const format of [formatBytes, mebi]) if (format(a) !== format(b)) return [format(a), format(b)];
+  return [`${a} bytes`, `${b} bytes`];
 }
