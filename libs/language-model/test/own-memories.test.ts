@@ -1,7 +1,8 @@
 // The memories in which weights and caches lie change no bit of what is computed.
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { openWorld } from "@lockstep/dist-groups";
 import { Generator } from "../src/generation/generator.ts";
-import { type GeneratorOptions, planOptions } from "../src/generation/generator-options.ts";
+import { type GeneratorOptions, planOptions, resolveOptions } from "../src/generation/generator-options.ts";
 import type { MemoryLayout } from "../src/generation/memory-plan.ts";
 import { continuation, model, shortPrompts } from "./shipped-model.ts";
 
@@ -64,6 +65,25 @@ test("other combines too", async () => {
     const two = roomFor(spread, ({ cacheBytes }) => cacheBytes > 0);
     expect(await generated(two)).toEqual(shared);
   }
+});
+
+test("ranks that were planned for a GPU, and find none that they can use, have room for the KV cache", async () => {
+  const size = 2;
+  const { rank, heapBytesPerRank } = resolveOptions(model, { world: size, capacity: 16384, texts: 4 }, 1);
+  await using world = await openWorld<typeof import("../src/generation/rank-program.ts")>({
+    size,
+    program: new URL("../src/generation/rank-program.ts", import.meta.url),
+    options: rank,
+    heapBytesPerRank,
+    groups: { dcp: [[0, 1]], gpu: [[0, 1]] },
+    deadlineMs: 100_000,
+  });
+  const tokens: number[] = [];
+  for (let ids = prompt; tokens.length < 3; ids = tokens.slice(-1)) {
+    const [token = -1] = await world.call("step", [ids, false]);
+    tokens.push(token);
+  }
+  expect(tokens).toEqual(first.greedyIds.slice(0, 3));
 });
 
 test("a world that is closed gives its memories back", async () => {

@@ -4,6 +4,7 @@ import { MODEL_FOLDER } from "../../test/shipped-folder.ts";
 import { UnfitOptions } from "../errors.ts";
 import { openModel } from "../model/model.ts";
 import { type GeneratorOptions, resolveOptions } from "./generator-options.ts";
+import { planMemory } from "./plan-memory.ts";
 
 const model = openModel(MODEL_FOLDER);
 const least = { world: 4, capacity: 64 } as const;
@@ -49,6 +50,26 @@ test("what does not fit is refused with what would make it fit", () => {
   for (const way of [{ world: 1, kvDtype: "f16" }, { world: 1, kvDtype: "i8" }, { world: 2 }]) {
     expect(refused({ texts: 40, ...way })).toBe("");
   }
+});
+
+test("where a GPU is found there is room for the KV cache in memory, too, in case it cannot be used", () => {
+  const gpu = (options: object) => {
+    const { rank } = resolveOptions(model, { world: 2, capacity: 16384, ...options }, 1);
+    return [rank.canFallBack, rank.memory.cacheBytes > 2 ** 26, rank.memory.ownBytes];
+  };
+  expect(gpu({})).toEqual([true, true, 0]);
+  expect(gpu({ softwareVulkan: true, sharedGpu: true })).toEqual([true, true, 0]);
+  // There is no other backend to fall back on, or the GPU's memory is larger.
+  expect(gpu({ backend: "webgpu" })).toEqual([false, false, 0]);
+  expect(gpu({ softwareVulkan: true })).toEqual([false, false, 0]);
+  expect(gpu({ texts: 200 })).toEqual([false, false, 0]);
+  const { rank } = resolveOptions(model, { world: 2, capacity: 16384 }, 0);
+  expect([rank.canFallBack, rank.memory.cacheBytes]).toEqual([true, 0]);
+});
+
+test("a context that a GPU is to hold is among those that fit, though no memory of the host would hold it", () => {
+  const plan = planMemory(model, { world: 1, backend: "webgpu", texts: 100, capacity: 16384 });
+  expect([plan.problem, plan.context, plan.mostContext]).toEqual([undefined, 16384, 16384]);
 });
 
 test("steps have room for every text and its draft; a sample is cut at 256 tokens", () => {

@@ -8,7 +8,7 @@ import { isQuantisedKv, type KvDtype, type KvScaleSource } from "./kv-calibratio
 import { createLoadProgress } from "./load-progress.ts";
 import { machineBytes } from "./machine-memory.ts";
 import { adviceFor, largestContext } from "./memory-advice.ts";
-import { blocksPerRank, type CacheShape, planRanks, type RankMemoryPlan } from "./memory-plan.ts";
+import { blocksPerRank, cacheMemoryBytes, type CacheShape, planRanks, type RankMemoryPlan } from "./memory-plan.ts";
 import type { RankOptions } from "./rank-program.ts";
 import { checkTokenIds } from "./token-ids.ts";
 
@@ -129,10 +129,11 @@ interface PlannedOptions {
 
 /**
  * Checks options and fills in what was left out.
+ * @param gpusFound as of {@link planOptions}
  * @throws ArgumentError for a value that no model takes; {@link UnfitOptions} for what does not fit the model, or memory
  */
-export function resolveOptions(model: Model, options: GeneratorOptions): ResolvedOptions {
-  const { rank, texts, maxDraft, deadlineMs, plan } = planOptions(model, options);
+export function resolveOptions(model: Model, options: GeneratorOptions, gpusFound?: number): ResolvedOptions {
+  const { rank, texts, maxDraft, deadlineMs, plan } = planOptions(model, options, gpusFound);
   const { problem, layout } = plan;
   if (problem !== undefined) throw new UnfitOptions(`${problem}: ${adviceOf(model, options)}.`);
   const loaded = createLoadProgress(rank.sizes.world);
@@ -162,9 +163,14 @@ export function adviceOf(model: Model, options: GeneratorOptions): string {
 
 /**
  * Checks options and plans the memory of each rank.
+ * @param gpusFound GPUs of this machine, which a backend may find that it cannot use
  * @throws ArgumentError for a value that no model takes; {@link UnfitOptions} for what does not fit the model
  */
-export function planOptions(model: Model, options: GeneratorOptions): PlannedOptions {
+export function planOptions(
+  model: Model,
+  options: GeneratorOptions,
+  gpusFound: number = installedGpus().length,
+): PlannedOptions {
   checkModel(model);
   checkValues(options);
   const { config } = model;
@@ -192,9 +198,9 @@ export function planOptions(model: Model, options: GeneratorOptions): PlannedOpt
   }
   if (options.calibration !== undefined) checkTokenIds(NAME, "calibration", options.calibration, config.vocabularySize);
   const calibration = calibrationOf(options);
-  const gpus = options.gpus ?? Math.max(1, installedGpus().length);
-  const backend = options.backend ?? "auto";
-  const isOnDevice = backend === "webgpu" || (backend === "auto" && installedGpus().length > 0);
+  const gpus = options.gpus ?? Math.max(1, gpusFound);
+  const { backend = "auto", softwareVulkan = false, sharedGpu = false } = options;
+  const isOnDevice = backend === "webgpu" || (backend === "auto" && gpusFound > 0);
   const withoutCapacity: Omit<CacheShape, "capacity" | "isOnDevice"> = {
     sizes,
     kvDtype,
@@ -212,14 +218,20 @@ export function planOptions(model: Model, options: GeneratorOptions): PlannedOpt
   // Of a GPU nobody says how much is free: what fits in a memory of the host is taken there too.
   const most = (): number | undefined => largestContext(config.maxPositions, (tokens) => planOf(tokens, false));
   const capacity = options.capacity ?? most() ?? config.maxPositions;
+  const plan = planOf(capacity);
+  const inHeap = isOnDevice ? planOf(capacity, false) : plan;
+  const canFallBack = backend === "auto" && (sharedGpu || !softwareVulkan) && inHeap.problem === undefined;
+  const layout =
+    canFallBack && isOnDevice ? { ...plan.layout, cacheBytes: cacheMemoryBytes(inHeap.ranks) } : plan.layout;
   const rank: Omit<RankOptions, "memory" | "loaded"> = {
     modelFolder: model.folder,
     config,
     sizes,
     backend,
-    softwareVulkan: options.softwareVulkan ?? false,
+    softwareVulkan,
     gpus,
-    sharedGpu: options.sharedGpu ?? false,
+    sharedGpu,
+    canFallBack,
     combine: options.combine ?? "auto",
     weights,
     kvDtype,
@@ -231,8 +243,8 @@ export function planOptions(model: Model, options: GeneratorOptions): PlannedOpt
     maxLogitRows,
     prefillChunk,
   };
-  const plan = planOf(capacity);
-  return { rank, texts, maxDraft, deadlineMs: options.deadlineMs ?? 120_000, capacity, isOnDevice, plan };
+  const deadlineMs = options.deadlineMs ?? 120_000;
+  return { rank, texts, maxDraft, deadlineMs, capacity, isOnDevice, plan: { ...plan, layout } };
 }
 
 function checkModel(model: Model): void {

@@ -62,7 +62,10 @@ export interface MemoryLayout {
   readonly sharedBytes: number;
   /** Of a rank's own memory for weights and activations; 0 when the shared memory holds all of all ranks. */
   readonly ownBytes: number;
-  /** Of a rank's own memory for its KV cache; 0 when that lies where the weights lie. */
+  /**
+   * Of a rank's own memory for its KV cache; 0 when that lies where the weights lie. Of a cache that is meant for a GPU:
+   * for ranks that find none.
+   */
   readonly cacheBytes: number;
 }
 
@@ -118,6 +121,11 @@ export function planRanks(
   const totalBytes =
     ranks.reduce((sum, rank) => sum + rank.weights + rank.kvCache + rank.scratch + rank.exchange, 0) + HOST_BYTES;
   return { ranks, layout, totalBytes, problem: problemOf(cache, commonBytes, ranks, layout, totalBytes, machineBytes) };
+}
+
+/** Size of a memory for a rank's KV cache alone. */
+export function cacheMemoryBytes(ranks: readonly RankMemory[]): number {
+  return inMebi(Math.max(...ranks.map(({ kvCache, scratch }) => kvCache + scratch)) + SLACK_BYTES);
 }
 
 /**

@@ -7,7 +7,10 @@ import type { RankMemory } from "./memory-plan.ts";
 export interface MemoryPlan {
   /** Tokens of a text that there is room for: the `capacity`. */
   readonly context: number;
-  /** The most tokens of a text that fit with the other options as they are; undefined when not even one fits. */
+  /**
+   * The most tokens of a text that are known to fit with the other options as they are; undefined when not even one
+   * does.
+   */
   readonly mostContext: number | undefined;
   /** Texts at a time, each of so many tokens. */
   readonly texts: number;
@@ -33,9 +36,10 @@ export function planMemory(model: Model, options: GeneratorOptions): MemoryPlan 
   const { plan, capacity, texts, isOnDevice } = planOptions(model, options);
   const { capacity: _, ...withoutCapacity } = options;
   const most = planOptions(model, withoutCapacity);
+  const known = [most, { plan, capacity }].filter((planned) => planned.plan.problem === undefined);
   return {
     context: capacity,
-    mostContext: most.plan.problem === undefined ? most.capacity : undefined,
+    mostContext: known.length === 0 ? undefined : Math.max(...known.map((planned) => planned.capacity)),
     texts,
     ranks: plan.ranks,
     totalBytes: plan.totalBytes,

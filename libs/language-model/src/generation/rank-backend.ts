@@ -9,6 +9,8 @@ export interface RankBackendOptions {
   readonly softwareVulkan: boolean;
   readonly gpus: number;
   readonly sharedGpu: boolean;
+  /** Whether "auto" may be wasm where no GPU can be used: there is room for the KV cache then. */
+  readonly canFallBack: boolean;
 }
 
 /** The ranks of each GPU, dealt round-robin: the group "gpu" of a world. */
@@ -22,12 +24,12 @@ export function gpuGroups(ranks: number, gpus: number): number[][] {
 /**
  * The backend that attends, and one that merges partial outputs where they lie: in the shared heap. Closed with the
  * world.
- * @param cacheHeap where the KV cache lies, unless that is on a GPU
+ * @param cacheHeap makes the memory where the KV cache lies, unless that is on a GPU
  */
 export async function openRankBackend(
   context: RankContext,
   options: RankBackendOptions,
-  cacheHeap: SharedHeap,
+  cacheHeap: () => SharedHeap,
 ): Promise<{ attend: KernelBackend; merge: KernelBackend }> {
   const attend = await openAttending(context, options, cacheHeap);
   context.onClose(() => attend.close());
@@ -39,18 +41,20 @@ export async function openRankBackend(
 
 async function openAttending(
   { heap, rank, group }: RankContext,
-  { backend, softwareVulkan, gpus, sharedGpu }: RankBackendOptions,
-  ownHeap: SharedHeap,
+  { backend, softwareVulkan, gpus, sharedGpu, canFallBack }: RankBackendOptions,
+  cacheHeap: () => SharedHeap,
 ): Promise<KernelBackend> {
   const gpu = {
     ...(gpus > 1 ? { index: rank % gpus } : {}),
     ...(softwareVulkan ? { adapter: "any" as const } : {}),
   };
-  if (!sharedGpu) return openBackend(backend, { heap, ownHeap, ...gpu });
+  const isOfHeap = backend === "wasm" || backend === "reference";
+  if (isOfHeap && !sharedGpu) return openBackend(backend, { heap, ownHeap: cacheHeap() });
   try {
-    return await openSharedBackend({ heap, group: group("gpu"), ...gpu });
+    if (sharedGpu) return await openSharedBackend({ heap, group: group("gpu"), ...gpu });
+    return await openBackend("webgpu", { heap, ...gpu });
   } catch (error) {
-    if (backend !== "auto" || !(error instanceof BackendUnavailable)) throw error;
-    return openBackend("wasm", { heap, ownHeap });
+    if (!canFallBack || !(error instanceof BackendUnavailable)) throw error;
+    return openBackend("wasm", { heap, ownHeap: cacheHeap() });
   }
 }

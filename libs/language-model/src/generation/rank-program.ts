@@ -31,6 +31,8 @@ export interface RankOptions {
   /** GPUs that the ranks are spread over. */
   readonly gpus: number;
   readonly sharedGpu: boolean;
+  /** Whether "auto" may be wasm where no GPU can be used. */
+  readonly canFallBack: boolean;
   readonly combine: "ag-rs" | "a2a" | "one-shot" | "auto";
   readonly weights: WeightKind;
   readonly kvDtype: KvDtype;
@@ -75,7 +77,7 @@ export async function setup(context: RankContext, options: RankOptions) {
   // What only this rank reads lies in memories of its own, where the one that the ranks share does not hold it.
   const { ownBytes, cacheBytes } = options.memory;
   const ownHeap = ownBytes === 0 ? heap : SharedHeap.create(ownBytes);
-  const cacheHeap = cacheBytes === 0 ? ownHeap : SharedHeap.create(cacheBytes);
+  const cacheHeap = (): SharedHeap => (cacheBytes === 0 ? ownHeap : SharedHeap.create(cacheBytes));
   const room = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
   const layers = Layers.open(ownHeap, options.weights === "i8" ? room : undefined);
   using checkpoint = Checkpoint.open(options.modelFolder, config);
