@@ -183,7 +183,7 @@ describe("refused with exit code 2 and one line", () => {
     const file = join(folder, "many.txt");
     writeFileSync(file, "Ge1:1\n".repeat(2000));
     const given = ["--prompt-file", file, "--max-tokens", "16000", "--backend", "wasm"];
-    refuse(given, "of each of 4 ranks, but a memory holds 4.00 GiB: take texts of at most");
+    refuse(given, "of each of 4 ranks, but a memory holds 4.00 GiB: take fewer texts at a time or texts of at most");
     refuse(given, "tokens (--prompt and --max-tokens, or --max-context).");
   });
   test("more room than the model was made for", () =>

@@ -52,6 +52,24 @@ test("what does not fit is refused with what would make it fit", () => {
   }
 });
 
+test("large steps, large chunks and many texts are what is to be less where they take too much", () => {
+  const advice = (options: object): string => {
+    try {
+      resolve({ world: 1, backend: "wasm", capacity: 1, ...options });
+    } catch (error) {
+      if (error instanceof UnfitOptions) return error.problem;
+      throw error;
+    }
+    return "";
+  };
+  const most = { maxStepTokens: 1 << 20 };
+  expect(advice(most)).toMatch(/with its scratch memory [\d.]+ GiB, .*: take .*`maxStepTokens` 256\.$/);
+  expect(advice({ ...most, maxStepTokens: 256 })).toBe("");
+  expect(advice({ prefillChunk: 1 << 21 })).toMatch(/: take .*`prefillChunk` 256\.$/);
+  expect(advice({ prefillChunk: 256 })).toBe("");
+  expect(advice({ texts: 1 << 20 })).toMatch(/: take .*fewer texts at a time\.$/);
+});
+
 test("where a GPU is found there is room for the KV cache in memory, too, in case it cannot be used", () => {
   const gpu = (options: object) => {
     const { rank } = resolveOptions(model, { world: 2, capacity: 16384, ...options }, 1);

@@ -8,6 +8,8 @@ import type { RankMemoryPlan } from "./memory-plan.ts";
 const MOST_RANKS = 64;
 /** Ways that are named, the mildest first. */
 const MOST_NAMED = 3;
+/** Tokens of a step, or of a chunk, that are proposed where they take too much. */
+const FEW_TOKENS = 256;
 
 /** The options that decide how much memory a model takes. */
 interface MemoryOptions {
@@ -15,6 +17,9 @@ interface MemoryOptions {
   readonly kvDtype?: KvDtype;
   readonly weights?: WeightKind;
   readonly capacity?: number;
+  readonly prefillChunk?: number;
+  readonly maxStepTokens?: number;
+  readonly texts?: number;
 }
 
 /** The most tokens of a text, up to `most`, whose plan has no problem; undefined when not even one fits. */
@@ -56,7 +61,7 @@ function changes<Options extends MemoryOptions>(
   config: ModelConfig,
   options: Options,
 ): { readonly words: string; readonly changed: Options }[] {
-  const { kvDtype = "f32", weights, world } = options;
+  const { kvDtype = "f32", weights, world, prefillChunk = 0, maxStepTokens = 0, texts = 1 } = options;
   const found: { words: string; changed: Options }[] = [];
   if (kvDtype === "f32") found.push({ words: "`kvDtype` f16", changed: { ...options, kvDtype: "f16" } });
   if (!isQuantisedKv(kvDtype)) found.push({ words: "`kvDtype` i8", changed: { ...options, kvDtype: "i8" } });
@@ -64,5 +69,10 @@ function changes<Options extends MemoryOptions>(
   for (let ranks = 2 * world; ranks <= Math.min(MOST_RANKS, config.queryHeads); ranks *= 2) {
     found.push({ words: `\`world\` ${ranks}`, changed: { ...options, world: ranks } });
   }
+  for (const [name, tokens] of Object.entries({ prefillChunk, maxStepTokens })) {
+    if (tokens <= FEW_TOKENS) continue;
+    found.push({ words: `\`${name}\` ${FEW_TOKENS}`, changed: { ...options, [name]: FEW_TOKENS } });
+  }
+  if (texts > 1) found.push({ words: "fewer texts at a time", changed: { ...options, texts: 1 } });
   return found;
 }
