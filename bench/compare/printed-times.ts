@@ -3,7 +3,7 @@
 const UNITS: Readonly<Record<string, number>> = { ns: 1e-9, us: 1e-6, ms: 1e-3, s: 1 };
 
 /** Columns with the time of a peer or of a ceiling, which no change of ours makes better or worse. */
-const OTHERS: ReadonlySet<string> = new Set(["memcpy", "anchor"]);
+const OTHERS: ReadonlySet<string> = new Set(["memcpy", "memcpy / lockstep", "openmpi", "anchor"]);
 
 /**
  * Seconds by row, of every figure that is a time: a cell with a unit (`1.23 ms`), a number below a title that begins with a unit

@@ -64,7 +64,12 @@ class WasmBackend extends OpMethods implements KernelBackend {
 
   protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
     const memories = this.#open;
-    this.#withRoom(() => WASM_OPS[name](memories, this.context, args));
+    try {
+      WASM_OPS[name](memories, this.context, args);
+    } catch (error) {
+      this.#makeRoomAfter(error);
+      this.#withRoom(() => WASM_OPS[name](memories, this.context, args));
+    }
     memories.settle();
     return undefined;
   }
@@ -118,8 +123,7 @@ class WasmBackend extends OpMethods implements KernelBackend {
     try {
       return run(memories);
     } catch (error) {
-      memories.abandon();
-      if (!(error instanceof HeapExhausted) || !memories.dropCopies()) throw error;
+      this.#makeRoomAfter(error);
     }
     try {
       return run(memories);
@@ -127,6 +131,13 @@ class WasmBackend extends OpMethods implements KernelBackend {
       memories.abandon();
       throw error;
     }
+  }
+
+  /** Gives copies of operands back after what failed for want of memory; throws the error when that is of no use. */
+  #makeRoomAfter(error: unknown): void {
+    const memories = this.#open;
+    memories.abandon();
+    if (!(error instanceof HeapExhausted) || !memories.dropCopies()) throw error;
   }
 
   get #open(): WasmMemories {
