@@ -30,6 +30,7 @@ export async function tell(model: Model, options: DemoOptions, progress: Progres
   const started = performance.now();
   // What is refused is told in one line.
   Generator.check(model, spread);
+  if (options.verify) Generator.check(model, aloneOptions(model, options, prompts));
   const loading = `loading the model on ${options.world} ${options.world === 1 ? "rank" : "ranks"}`;
   progress.phase(loading);
   const onLoad = (bytes: number, totalBytes: number): void =>
@@ -116,8 +117,7 @@ async function verify(
   progress: Progress,
 ): Promise<number> {
   progress.phase("verifying on one rank");
-  const alone = { ...generatorOptions(options), world: 1, dcp: 1, kvHeads: "auto", maxDraft: 0 } as const;
-  await using generator = await Generator.open(model, { ...alone, ...cacheOptions(model, options, prompts) });
+  await using generator = await Generator.open(model, aloneOptions(model, options, prompts));
   const { maxTokens } = options;
   const verdicts: string[] = [];
   let agree = true;
@@ -152,6 +152,12 @@ export function generatorOptions(options: DemoOptions): Omit<GeneratorOptions, "
     ...(gpus === undefined ? {} : { gpus }),
     ...(prefillChunk === undefined ? {} : { prefillChunk }),
   };
+}
+
+/** The same on one rank, one text at a time. */
+function aloneOptions(model: Model, options: DemoOptions, prompts: readonly (readonly number[])[]): GeneratorOptions {
+  const alone = { ...generatorOptions(options), world: 1, dcp: 1, kvHeads: "auto", maxDraft: 0 } as const;
+  return { ...alone, ...cacheOptions(model, options, prompts) };
 }
 
 /**
