@@ -43,6 +43,8 @@ for (const [projection, value, worlds] of [
       const outcome = await generator.prefill(prompt).catch(String);
       expect(outcome).toContain("NonFiniteKeyValue");
       expect(outcome).toContain(`the ${projection === "k_proj" ? "key" : "value"} of new token 0, layer 1, KV head`);
+      // The step that failed is over: a rank that is alone goes on, and fails for the same reason again.
+      if (world === 1) expect(await generator.prefill(prompt).catch(String)).toBe(outcome);
     }
     for (const kvDtype of ["f8e4m3", "i8"] as const) {
       const cache = { capacity: 32, kvDtype, kvScales: "static", calibration: prompt } as const;

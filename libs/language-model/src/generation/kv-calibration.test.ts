@@ -3,7 +3,7 @@ import { SharedHeap, Tensor } from "@lockstep/tensor";
 import { KvCalibration, nonFiniteKv } from "./kv-calibration.ts";
 
 const heap = SharedHeap.create(65536);
-const idle = { begin: () => [], forward: async () => {}, end: () => {} };
+const idle = { begin: () => [], forward: async () => {}, end: () => {}, cancel: () => {} };
 
 test("a scale for each layer and KV head, from the largest magnitudes, rounded up to three bits", async () => {
   const calibration = new KvCalibration(2, 2);

@@ -50,6 +50,7 @@ export class KvCalibration {
         return step.forward(layer, query, key, value, out);
       },
       end: () => step.end(),
+      cancel: () => step.cancel(),
     };
   }
 

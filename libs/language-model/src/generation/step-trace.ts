@@ -92,6 +92,7 @@ export class StepTracer {
         }
       },
       end: () => step.end(),
+      cancel: () => step.cancel(),
     };
   }
 

@@ -21,6 +21,8 @@ export interface StepAttention {
    */
   forward(layer: number, query: Tensor, key: Tensor, value: Tensor, out: Tensor): Promise<void>;
   end(): void;
+  /** Abandons the step, if one has begun: its tokens are forgotten. */
+  cancel(): void;
 }
 
 /** Decoding: gathers the step's queries, attends where the keys are, combines the partial outputs. */
@@ -32,6 +34,7 @@ export function decodeStep(attention: DcpAttention): StepAttention {
       await attention.forward(layer, query, key, value, out);
     },
     end: () => attention.endStep(),
+    cancel: () => cancelStep(attention),
   };
 }
 
@@ -44,5 +47,10 @@ export function prefillStep(attention: DcpAttention): StepAttention {
       attention.beginPrefill(items.map(({ sequence, ids }) => ({ sequence, tokens: ids.length }))).positions,
     forward: (layer, query, key, value, out) => attention.prefill(layer, query, key, value, out),
     end: () => attention.endStep(),
+    cancel: () => cancelStep(attention),
   };
+}
+
+function cancelStep(attention: DcpAttention): void {
+  if (attention.isInStep) attention.cancelStep();
 }

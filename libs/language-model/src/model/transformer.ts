@@ -95,19 +95,16 @@ export class Transformer {
    *   until the next pass
    */
   async forward(attention: StepAttention, items: readonly StepTokens[]): Promise<Tensor> {
-    const { config, weights, layers, share } = this.#parts;
+    const { config, weights, layers } = this.#parts;
     const ids = items.flatMap((item) => item.ids);
     const step = this.#activations(ids.length);
-    const positions = attention.begin(items);
-    step.ids.i32.set(ids);
-    fillRotations(step.cosines.f32, step.sines.f32, this.#turns.frequencies, positions, this.#turns.amplitude);
-    layers.embed(step.ids, weights.embedding, share.vocabulary.start, step.hidden);
-    this.#sumOverRanks(step.hidden, step);
-    for (const [index, layer] of weights.layers.entries()) {
-      await this.#attend(attention, index, layer, step);
-      this.#feedForward(layer, step);
+    try {
+      await this.#computeLayers(attention, items, ids, step);
+    } catch (error) {
+      // What comes next finds no step under way.
+      attention.cancel();
+      throw error;
     }
-    attention.end();
 
     const wanted = items.flatMap(({ ids: own, logits }) => own.map((_, at) => at >= own.length - logits));
     let count = 0;
@@ -120,6 +117,26 @@ export class Transformer {
     const logits = this.#logits.slice(0, 0, count);
     if (count > 0) layers.linear(step.normed.slice(0, 0, count), weights.output, logits);
     return logits;
+  }
+
+  /** Embeds a step's tokens and takes them through all layers: `step.hidden`. */
+  async #computeLayers(
+    attention: StepAttention,
+    items: readonly StepTokens[],
+    ids: readonly number[],
+    step: Activations,
+  ): Promise<void> {
+    const { weights, layers, share } = this.#parts;
+    const positions = attention.begin(items);
+    step.ids.i32.set(ids);
+    fillRotations(step.cosines.f32, step.sines.f32, this.#turns.frequencies, positions, this.#turns.amplitude);
+    layers.embed(step.ids, weights.embedding, share.vocabulary.start, step.hidden);
+    this.#sumOverRanks(step.hidden, step);
+    for (const [index, layer] of weights.layers.entries()) {
+      await this.#attend(attention, index, layer, step);
+      this.#feedForward(layer, step);
+    }
+    attention.end();
   }
 
   /** hidden += O(attention(Q, K, V of the normalised hidden)). */
