@@ -211,6 +211,7 @@ export function planOptions(
     calibrationTokens: calibration.length,
     prefillChunk: prefillChunk ?? 0,
     weights,
+    isShared: sharedGpu,
   };
   const machine = machineBytes();
   const planOf = (capacity: number, onDevice = isOnDevice): RankMemoryPlan =>

@@ -19,6 +19,7 @@ const base = {
   calibrationTokens: 0,
   prefillChunk: 0,
   weights: "stored",
+  isShared: false,
   isOnDevice: false,
 } as const;
 /** A machine with a TiB. */
@@ -58,6 +59,9 @@ test("more ranks need less each, longer texts and wider KV more", () => {
 test("texts have blocks of their own; a chunk of prefill and a sample to calibrate by take room", () => {
   expect(blocksPerRank({ ...base, capacity: 65, texts: 3 })).toBe(6);
   expect(bytes({ prefillChunk: 4096 })).toBeGreaterThan(bytes({}));
+  // Rows of 2 heads of 64 in f32, keys and values, go through the rank that holds a shared GPU.
+  const rows = bytes({ prefillChunk: 4096, isShared: true }) - bytes({ prefillChunk: 4096 });
+  expect(rows).toBeGreaterThan(4096 * 2 * 2 * 64 * 4);
   // The workspace and what goes through it; plans of 32 tokens on each of a million tokens' chunks.
   const chunk = (prefillChunk: number): number => scratch({ ...ALONE, prefillChunk, capacity: 1024 });
   expect(chunk(8192) - chunk(4096)).toBeGreaterThan(2.75 * 4096 * 2 * 2 * 64 * 4);

@@ -39,6 +39,8 @@ export interface CacheShape {
   readonly maxStepTokens: number;
   readonly maxLogitRows: number;
   readonly weights: WeightKind;
+  /** Whether ranks reach a GPU through another one, where operands are copied to. */
+  readonly isShared: boolean;
   /** Whether the KV cache lies on GPUs, whose memory is not counted here. */
   readonly isOnDevice: boolean;
 }
@@ -209,6 +211,8 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
   const combine = maxStepTokens * (8 * groupRow * (1 + 1 / sizes.dcp) + 2 * ownRow);
   // This rank's rows of a chunk, and three states of its own heads.
   const prefill = chunkRows === 0 ? 0 : chunkBytes + 3 * maxStepTokens * ownRow;
+  // Operands on their way to the rank that holds the GPU: a chunk's rows, a step's queries, keys, values and results.
+  const forwarded = cache.isShared ? chunkBytes + maxStepTokens * (4 * rowElements + 2 * ownRow) : 0;
   const inputs = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
   const quantised = cache.weights === "i8" ? quantisedInputBytes(inputs) : 0;
   const loading = loadingScratchBytes(stored, config, share, cache.weights);
@@ -220,7 +224,7 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
       loading,
       activationBytes(config, share, maxStepTokens, maxLogitRows) + quantised + attention + blockTables,
     ),
-    exchange: combine + prefill + 4 * maxStepTokens * config.hiddenSize + blockTables,
+    exchange: combine + prefill + forwarded + 4 * maxStepTokens * config.hiddenSize + blockTables,
   };
 }
 
