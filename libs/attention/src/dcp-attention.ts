@@ -283,11 +283,6 @@ export class DcpAttention {
     this.#steps++;
   }
 
-  /** True from beginStep or beginPrefill on, until the step is ended or cancelled, or this is closed. */
-  get isInStep(): boolean {
-    return !this.#closed && this.#sequences.plan !== undefined;
-  }
-
   /** Abandons the step: its new tokens are forgotten, as after a collective that failed in the middle of it. */
   cancelStep(): void {
     this.#during("cancelStep");

@@ -1,5 +1,5 @@
-import type { DcpAttention } from "@lockstep/attention";
-import type { Tensor } from "@lockstep/tensor";
+import { type DcpAttention, StepOrderError } from "@lockstep/attention";
+import { ResourceClosed, type Tensor } from "@lockstep/tensor";
 
 /** What one sequence brings to a step. */
 export interface StepTokens {
@@ -52,5 +52,10 @@ export function prefillStep(attention: DcpAttention): StepAttention {
 }
 
 function cancelStep(attention: DcpAttention): void {
-  if (attention.isInStep) attention.cancelStep();
+  try {
+    attention.cancelStep();
+  } catch (error) {
+    // No step had begun, or all is closed: there is nothing to abandon.
+    if (!(error instanceof StepOrderError || error instanceof ResourceClosed)) throw error;
+  }
 }
