@@ -20,9 +20,9 @@ import type { PrefillPlan } from "./prefill/prefill-plan.ts";
  * mapping, interleave), stores new tokens and runs steps: all-gather of the query, partial attention of all heads over
  * the rank's own tokens, combine by LSE, which leaves the rank its own heads.
  *
- * Queries, keys, values and results lie in the heap, or on the GPU of a webgpu backend. A rank alone, whose operands
- * all lie on its GPU, leaves them there: nothing is downloaded between the layers of a step. Several ranks exchange
- * heap tensors, so what lies on a GPU is copied.
+ * Queries, keys, values and results lie in a heap of any memory, or on the GPU of a webgpu backend. A rank alone, whose
+ * operands all lie on its GPU, leaves them there: nothing is downloaded between the layers of a step. Several ranks
+ * exchange tensors of `heap`, so what lies elsewhere is copied.
  *
  * Every rank of the group makes the same calls in the same order: `beginStep`, then for each layer `forward` (or
  * `write` and `attend`), then `endStep`.

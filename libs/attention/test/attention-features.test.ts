@@ -233,8 +233,13 @@ const ON_GPU = /sinks with window|MLA of odd sizes|f8 gathered|20000|interleave 
 
 describe("attention features, every case and combine", () => {
   test.each([1, 2, 3, 4, 8])("wasm, %d ranks", (size) => checkFeatures(size, "wasm", 3));
+  test.each([1, 2, 3, 4, 8])("wasm, caches and operands in memories of the ranks' own, %d ranks", (size) =>
+    checkFeatures(size, "wasm own", 1),
+  );
   test.each([1, 3, 8])("reference, %d ranks", (size) => checkFeatures(size, "reference", 1));
   test.each(["webgpu", "webgpu shared"] as const)("%s on software Vulkan, 3 ranks", (backend) =>
     checkFeatures(3, backend, 1, ON_GPU),
   );
+  test("webgpu shared on software Vulkan, operands in memories of the ranks' own, 3 ranks", () =>
+    checkFeatures(3, "webgpu shared own", 1, /sinks with window|MLA of odd sizes/));
 });

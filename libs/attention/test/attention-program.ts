@@ -3,7 +3,7 @@ import { DcpAttention, type DcpAttentionOptions } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { type DType, Tensor, type TensorDescriptor } from "@lockstep/tensor";
-import { openTestBackend, type TestBackend } from "./test-backend.ts";
+import { openTestBackend, operandHeap, type TestBackend } from "./test-backend.ts";
 
 /** New tokens of each sequence, step by step; every new token also attends. */
 export type Steps = readonly (readonly number[])[];
@@ -37,6 +37,9 @@ export async function setup(context: RankContext, options: { backend: TestBacken
   const backend = await openTestBackend(context, options.backend);
   const mergeBackend = backend.name === "webgpu" ? await openBackend("wasm", { heap }) : backend;
   context.onClose(() => mergeBackend.close());
+  const operands = operandHeap(context, options.backend);
+  /** A tensor where this rank keeps its operands: itself, or a copy. */
+  const placed = (source: Tensor): Tensor => (operands === heap ? source : source.clone(operands));
 
   return {
     async replay(replay: Replay): Promise<{ tokensHeld: number; bytesHeld: number }> {
@@ -74,10 +77,17 @@ export async function setup(context: RankContext, options: { backend: TestBacken
           const rows = step.reduce((sum, tokens) => sum + tokens, 0);
           const take = (source: Tensor): Tensor => source.slice(0, row, row + rows);
           const mine = (source: Tensor): Tensor => take(source).slice(1, start, end);
-          await attention.write(0, take(key), value === undefined ? undefined : take(value));
-          const asked = options.queryReplicated === true ? take(query) : mine(query);
-          if (!isFill) await attention.attend(0, asked, mine(out), mine(lse));
+          const [k, v] = [placed(take(key)), value === undefined ? undefined : placed(take(value))];
+          await attention.write(0, k, v);
+          const asked = placed(options.queryReplicated === true ? take(query) : mine(query));
+          const [o, l] = [placed(mine(out)), placed(mine(lse))];
+          if (!isFill) await attention.attend(0, asked, o, l);
           attention.endStep();
+          if (operands !== heap) {
+            mine(out).copyFrom(o);
+            mine(lse).copyFrom(l);
+            for (const copy of [k, v, asked, o, l]) copy?.free();
+          }
           row += rows;
         }
         const { tokensHeld, bytesHeld } = attention.metrics;

@@ -3,7 +3,7 @@ import { DcpAttention, type DcpAttentionOptions, type HeadLayoutOptions, headLay
 import type { ParallelSizes, RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { type DType, Tensor, type TensorDescriptor } from "@lockstep/tensor";
-import { openTestBackend, type TestBackend } from "./test-backend.ts";
+import { openTestBackend, operandHeap, type TestBackend } from "./test-backend.ts";
 
 /**
  * Prompts in one or more prefill steps, then decode steps; rows of the tensors follow the steps, in them the sequences.
@@ -36,6 +36,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
   const backend = await openTestBackend(context, options.backend);
   const mergeBackend = backend.name === "webgpu" ? await openBackend("wasm", { heap }) : backend;
   context.onClose(() => mergeBackend.close());
+  const operands = operandHeap(context, options.backend);
 
   return {
     async run(run: PrefillRun): Promise<{ leaked: number; tokensHeld: number }> {
@@ -100,7 +101,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
           const mine = (source: Tensor): Tensor => take(source).slice(1, own.start, own.end);
           await attention.write(0, take(storedRows(key)), value === undefined ? undefined : take(storedRows(value)));
           // Ranks that compute the same heads must not write one place at once.
-          const [o, l] = [mine(out).clone(heap), mine(lse).clone(heap)];
+          const [o, l] = [mine(out).clone(operands), mine(lse).clone(operands)];
           await attention.attend(0, mine(query), o, l);
           context.world.barrier();
           mine(out).copyFrom(o);
@@ -119,7 +120,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
 
   /** Copies of rows `first + rows[i]`. */
   function rowsOf(source: Tensor, rows: Int32Array, first: number): Tensor {
-    const copy = Tensor.empty(heap, source.dtype, [rows.length, ...source.shape.slice(1)]);
+    const copy = Tensor.empty(operands, source.dtype, [rows.length, ...source.shape.slice(1)]);
     for (const [at, from] of rows.entries()) copy.select(0, at).copyFrom(source.select(0, first + from));
     return copy;
   }

@@ -165,8 +165,14 @@ describe("prefill context parallelism, with DCP inside and beside it", () => {
   test.each(sizes.map((each) => [nameOf(each), each] as const))("wasm, %s", (_, each) =>
     checkPrefill(each, "wasm", [7, 1000]),
   );
+  const own = [classic(3, 3), classic(1, 1, 2), classic(2, 2, 2), orthogonal(1, 3, 3), orthogonal(4, 2, 8)];
+  test.each(own.map((each) => [nameOf(each), each] as const))("wasm, memories of the ranks' own, %s", (_, each) =>
+    checkPrefill(each, "wasm own", [7]),
+  );
   test("webgpu on software Vulkan, classic TP1 PCP2 DCP1", () =>
     checkPrefill(classic(1, 1, 2), "webgpu", [16], CASES.slice(1, 2)));
   test("webgpu shared on software Vulkan, orthogonal TP2 PCP2 DCP2", () =>
     checkPrefill(orthogonal(2, 2, 2), "webgpu shared", [7], CASES.slice(3, 4)));
+  test("webgpu shared on software Vulkan, memories of the ranks' own, orthogonal TP2 PCP2 DCP2", () =>
+    checkPrefill(orthogonal(2, 2, 2), "webgpu shared own", [7], CASES.slice(3, 4)));
 });

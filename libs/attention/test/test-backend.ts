@@ -2,17 +2,34 @@
 import type { RankContext } from "@lockstep/dist-groups";
 import { type BackendName, type KernelBackend, openBackend } from "@lockstep/kernels";
 import { openSharedBackend } from "@lockstep/shared-gpu";
+import { SharedHeap } from "@lockstep/tensor";
 
-/** "webgpu shared": rank 0 holds the device of all. */
-export type TestBackend = BackendName | "webgpu shared";
+/** "webgpu shared": rank 0 holds the device of all. "own": operands, and caches that no GPU holds, in own memories. */
+export type TestBackend = BackendName | "webgpu shared" | "wasm own" | "webgpu shared own";
+
+const OWN_BYTES = 64 << 20;
 
 /** Opens a backend, on software Vulkan if it is a GPU's, and closes it with the world. */
 export async function openTestBackend(context: RankContext, name: TestBackend): Promise<KernelBackend> {
   const { heap, world } = context;
-  const backend =
-    name === "webgpu shared"
-      ? await openSharedBackend({ heap, group: world, adapter: "software" })
-      : await openBackend(name, { heap, adapter: "software" });
+  const backend = await open();
   context.onClose(() => backend.close());
   return backend;
+
+  function open(): Promise<KernelBackend> {
+    switch (name) {
+      case "webgpu shared":
+      case "webgpu shared own":
+        return openSharedBackend({ heap, group: world, adapter: "software" });
+      case "wasm own":
+        return openBackend("wasm", { heap, ownHeap: SharedHeap.create(OWN_BYTES) });
+      default:
+        return openBackend(name, { heap, adapter: "software" });
+    }
+  }
+}
+
+/** Where a rank keeps its operands: in memory that its peers reach or, in one that is not the caches' either. */
+export function operandHeap({ heap }: RankContext, name: TestBackend): SharedHeap {
+  return name === "wasm own" || name === "webgpu shared own" ? SharedHeap.create(OWN_BYTES) : heap;
 }
