@@ -1,7 +1,7 @@
 // The rank's side of the tests of a shared device: ops alone, in batches, wrong ones, and ranks that do not come.
 import type { RankContext } from "@lockstep/dist-groups";
 import { GpuTensor, type KernelBackend, type Operand } from "@lockstep/kernels";
-import { type DType, LockstepError, Tensor } from "@lockstep/tensor";
+import { type DType, LockstepError, SharedHeap, Tensor } from "@lockstep/tensor";
 import { type CallCounts, countCalls } from "../../kernels/src/testing/count-calls.ts";
 import { openSharedBackend, type SharedBackendOptions } from "../src/shared-backend.ts";
 
@@ -14,11 +14,18 @@ export interface Outcome {
 /** Called by the world on every rank. */
 export async function setup(
   { heap, world, rank, onClose }: RankContext,
-  { ofRanks = [], ...options }: { index?: number; ofRanks?: readonly Partial<SharedBackendOptions>[] },
+  {
+    ofRanks = [],
+    isFar = false,
+    ...options
+  }: { index?: number; ofRanks?: readonly Partial<SharedBackendOptions>[]; isFar?: boolean },
 ) {
   const own = ofRanks[rank] ?? {};
   const backend = await openSharedBackend({ heap, group: world, adapter: "software", ...options, ...own });
   onClose(() => backend.close());
+
+  /** Where operands lie: in memory that the owner of the device reaches or, far, in the rank's own. */
+  const operands = isFar ? SharedHeap.create(1 << 20) : heap;
 
   async function outcome(run: () => unknown): Promise<Outcome> {
     try {
@@ -32,7 +39,7 @@ export async function setup(
   const numbers = (count: number): number[] => Array.from({ length: count }, (_, at) => (at * 7 + rank * 13) % 101);
 
   function onGpu(dtype: DType, shape: readonly number[], values: readonly number[]): Operand {
-    const source = Tensor.from(heap, dtype, shape, values);
+    const source = Tensor.from(operands, dtype, shape, values);
     const target = backend.empty(dtype, shape);
     void backend.upload(source, target);
     // What was uploaded is what it was then.
@@ -42,7 +49,7 @@ export async function setup(
   }
 
   async function read(operand: Operand): Promise<number[]> {
-    const tensor = Tensor.empty(heap, operand.dtype, operand.shape);
+    const tensor = Tensor.empty(operands, operand.dtype, operand.shape);
     await backend.download(operand, tensor);
     const values = [...tensor.toNumbers()];
     tensor.free();
@@ -60,7 +67,7 @@ export async function setup(
     async roundTrip(dtype: DType, count: number) {
       const used = heap.usedBytes;
       const whole = onGpu(dtype, [count], numbers(count));
-      const part = Tensor.from(heap, dtype, [1], [50]);
+      const part = Tensor.from(operands, dtype, [1], [50]);
       if (count > 2) await backend.upload(part, whole.slice(0, count - 2, count - 1));
       part.free();
       const values = await read(whole);
@@ -73,7 +80,7 @@ export async function setup(
     /** Rows, a pad and the LSE's -inf through an op with every kind of argument. */
     async pack(padValue: number) {
       const x = onGpu("f32", [3, 2], numbers(6));
-      const out = Tensor.empty(heap, "f32", [2, 2, 2]);
+      const out = Tensor.empty(operands, "f32", [2, 2, 2]);
       await backend.packSeq({ x, lengths: Int32Array.of(2, 1), padValue, out });
       const values = [...out.toNumbers()];
       x.free();
@@ -84,8 +91,8 @@ export async function setup(
     /** Two ops and a download in a batch, once it is warm: calls of Dawn on this thread. */
     async batch(): Promise<{ counts: CallCounts; values: number[][]; expected: number[][] }> {
       const x = onGpu("f32", [3, 1], numbers(3));
-      const [first, second] = [Tensor.empty(heap, "f32", [2, 2, 1]), Tensor.empty(heap, "f32", [2, 2, 1])];
-      const down = Tensor.empty(heap, "f32", [3, 1]);
+      const [first, second] = [Tensor.empty(operands, "f32", [2, 2, 1]), Tensor.empty(operands, "f32", [2, 2, 1])];
+      const down = Tensor.empty(operands, "f32", [3, 1]);
       const run = async (): Promise<void> => {
         await backend.batch(() => {
           void pack(x, first);
@@ -103,13 +110,13 @@ export async function setup(
     /** A batch that throws leaves nothing to be run; memory that was made in it can be used. */
     async brokenBatch() {
       const x = onGpu("f32", [3, 1], numbers(3));
-      const out = Tensor.zeros(heap, "f32", [2, 2, 1]);
+      const out = Tensor.zeros(operands, "f32", [2, 2, 1]);
       let made: Operand = x;
       const broken = await outcome(() =>
         backend.batch(() => {
           made = backend.empty("f32", [2]);
           void pack(x, out);
-          void backend.upload(Tensor.zeros(heap, "f32", [3, 1]), x);
+          void backend.upload(Tensor.zeros(operands, "f32", [3, 1]), x);
           throw new RangeError("no");
         }),
       );
@@ -119,7 +126,7 @@ export async function setup(
     /** Two ops whose first nobody awaits before the second. */
     async together() {
       const x = onGpu("f32", [3, 1], numbers(3));
-      const outs = [Tensor.empty(heap, "f32", [2, 2, 1]), Tensor.empty(heap, "f32", [2, 2, 1])];
+      const outs = [Tensor.empty(operands, "f32", [2, 2, 1]), Tensor.empty(operands, "f32", [2, 2, 1])];
       await Promise.all(outs.map((out) => pack(x, out)));
       return { values: outs.map((out) => [...out.toNumbers()]), expected: [...numbers(3), Number.NEGATIVE_INFINITY] };
     },
@@ -129,7 +136,7 @@ export async function setup(
      */
     async wrongShape(wrong: number) {
       const x = onGpu("f32", [3, 1], numbers(3));
-      const out = Tensor.zeros(heap, "f32", rank === wrong ? [2, 3, 1] : [2, 2, 1]);
+      const out = Tensor.zeros(operands, "f32", rank === wrong ? [2, 3, 1] : [2, 2, 1]);
       const told = await outcome(() => pack(x, out));
       return { told, values: [...out.toNumbers()], after: await read(x), expected: numbers(3) };
     },
@@ -145,7 +152,7 @@ export async function setup(
     /** Attention over 2 layers by a plan, whose block table and memory are gone before the owner is told, and without one. */
     async planned() {
       const before = heap.usedBytes;
-      const f32 = (shape: readonly number[], value: number): Tensor => Tensor.empty(heap, "f32", shape).fill(value);
+      const f32 = (shape: readonly number[], value: number): Tensor => Tensor.empty(operands, "f32", shape).fill(value);
       const caches = [rank + 1, -rank].map((value) => {
         const cache = backend.empty("f32", [2, 4, 1, 4]);
         const rows = f32([2, 4, 1, 4], value);
@@ -153,7 +160,7 @@ export async function setup(
         rows.free();
         return cache;
       });
-      const blockTable = Tensor.from(heap, "i32", [1, 2], [1, 0]);
+      const blockTable = Tensor.from(operands, "i32", [1, 2], [1, 0]);
       const query = f32([1, 1, 4], 1);
       const outs = caches.map(() => ({ out: backend.empty("f32", [1, 1, 4]), lse: backend.empty("f32", [1, 1]) }));
       const step = { blockTable, sequences: [0], positions: [5] };
@@ -196,7 +203,7 @@ export async function setup(
     /** A cache write of which everything is on the GPU is refused at once. */
     async wrongWrite() {
       const cache = backend.empty("f32", [1, 2, 1, 1]);
-      const key = Tensor.zeros(heap, "f32", [2, 1, 1]);
+      const key = Tensor.zeros(operands, "f32", [2, 1, 1]);
       return outcome(() => backend.writeKvCache({ key, slotMapping: [1, 1], keyCache: cache }));
     },
 

@@ -18,9 +18,17 @@ function open(size: number, options: Parameters<typeof program.setup>[1] = {}, d
 
 type SharedWorld = World<MethodsOf<typeof program>>;
 
-describe.each([1, 2, 3, 8])("%d ranks share a device", (size) => {
+describe.each([
+  [1, "that all reach"],
+  [2, "that all reach"],
+  [3, "that all reach"],
+  [8, "that all reach"],
+  [3, "of their own"],
+])("%d ranks share a device, with operands in memory %s", (size, memory) => {
+  const options = { isFar: memory === "of their own" };
+
   test("bytes go up and come back, odd sizes and parts of words, and nothing is left in the heap", async () => {
-    await using world = await open(size);
+    await using world = await open(size, options);
     for (const dtype of ["f32", "f16", "u8"] as const) {
       for (const count of [1, 3, 7, 113]) {
         for (const { values, expected, leaked } of await world.call("roundTrip", [dtype, count])) {
@@ -33,14 +41,14 @@ describe.each([1, 2, 3, 8])("%d ranks share a device", (size) => {
   });
 
   test("numbers that JSON has no form for arrive", async () => {
-    await using world = await open(size);
+    await using world = await open(size, options);
     for (const pad of [Number.NEGATIVE_INFINITY, Number.POSITIVE_INFINITY, Number.NaN, -0, 0.1]) {
       for (const { values, expected } of await world.call("pack", [Math.fround(pad)])) expect(values).toEqual(expected);
     }
   });
 
   test("a step is planned once, and its plan may be freed before the owner of the device is told", async () => {
-    await using world = await open(size);
+    await using world = await open(size, options);
     // The first call makes what stays: messages grow.
     await world.call("planned", []);
     for (const [rank, { values, refused, left }] of (await world.call("planned", [])).entries()) {
@@ -51,7 +59,7 @@ describe.each([1, 2, 3, 8])("%d ranks share a device", (size) => {
   });
 
   test("a batch is one upload, one submission and one map for all, and one that throws is none", async () => {
-    await using world = await open(size);
+    await using world = await open(size, options);
     for (const [rank, { counts, values, expected }] of (await world.call("batch", [])).entries()) {
       const once = rank === 0 ? 1 : 0;
       expect(counts).toMatchObject({
@@ -72,7 +80,7 @@ describe.each([1, 2, 3, 8])("%d ranks share a device", (size) => {
   });
 
   test("ops that nobody awaited in between run one after another", async () => {
-    await using world = await open(size);
+    await using world = await open(size, options);
     for (const { values, expected } of await world.call("together", [])) expect(values).toEqual([expected, expected]);
   });
 });
