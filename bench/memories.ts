@@ -1,7 +1,8 @@
 // `bun bench/memories.ts`: what several WebAssembly memories cost: copies between two, loads from a kernel's second one,
 // and a kernel over each of many. It is where the choices in docs/memory.md come from. Sums and copies are checked.
-import { readFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
+import { wasmCode } from "@lockstep/tensor";
+import { LAYERS_WASM } from "../libs/language-model/src/layers/layers.wasm.ts";
 import { printTable } from "./print-table.ts";
 import { formatSeconds, medianSeconds } from "./timing.ts";
 
@@ -80,7 +81,7 @@ for (const bytes of [16 * KIB, 64 * KIB * KIB]) {
 console.log("\nA kernel that sums, over a module's first memory and over its second");
 printTable(["bytes", "first", "second"], loads);
 
-const layers = new Uint8Array(readFileSync(new URL("../libs/language-model/build/layers.wasm", import.meta.url)));
+const layers = wasmCode(LAYERS_WASM);
 const kernels: string[][] = [];
 const kept = [first, second];
 for (let count = 1; count <= MEMORIES; count++) {

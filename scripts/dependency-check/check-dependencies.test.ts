@@ -31,7 +31,7 @@ beforeAll(() => {
     cpSync(join(root, folder), join(copy, folder), { recursive: true, filter: isSource });
   }
   cpSync(join(root, "apps/goldens"), join(copy, "apps/goldens"), { recursive: true });
-  cpSync(join(root, "package.json"), join(copy, "package.json"));
+  for (const file of ["package.json", "tsconfig.json"]) cpSync(join(root, file), join(copy, file));
   mkdirSync(join(copy, "node_modules/@lockstep"), { recursive: true });
   for (const group of ["libs", "apps"]) {
     for (const name of readdirSync(join(copy, group))) {

@@ -5,7 +5,8 @@ import { EFFECT_FACE, FOLDERS, PACKAGES, TEST_CODE } from "./layers.ts";
 
 interface Manifest {
   readonly name: string;
-  readonly exports?: Readonly<Record<string, string>>;
+  /** What is published; apps of this workspace name their source. */
+  readonly exports?: Readonly<Record<string, string | { readonly default: string }>>;
   readonly dependencies?: Readonly<Record<string, string>>;
 }
 
@@ -20,6 +21,13 @@ const manifests = new Map(
 );
 
 const start = (...folders: readonly string[]): string => `^(${folders.join("|")})/`;
+/** The source of what a manifest exports: `dist/x.js` is built from `src/x.ts`. */
+const sourceOf = (folder: string, exported: string | { readonly default: string }): string => {
+  const path = typeof exported === "string" ? exported : exported.default;
+  return path
+    .replace(/^\.\/(dist\/)?/, (_, dist) => `${folder}/${dist === undefined ? "" : "src/"}`)
+    .replace(/\.js$/, ".ts");
+};
 const file = (path: string): string => `^${path.replaceAll(".", "\\.")}$`;
 
 /** Packages import packages below them. */
@@ -51,7 +59,7 @@ const exported = [...manifests].map(([folder, { exports = {} }]) => ({
   from: { pathNot: start(folder) },
   to: {
     path: start(folder),
-    pathNot: [TEST_CODE, ...Object.values(exports).map((path) => file(`${folder}/${path.replace("./", "")}`))],
+    pathNot: [TEST_CODE, ...Object.values(exports).map((path) => file(sourceOf(folder, path)))],
   },
 }));
 
@@ -107,6 +115,8 @@ export default {
     // Imports of types count.
     tsPreCompilationDeps: true,
     combinedDependencies: true,
+    // Packages of the workspace are their sources here.
+    tsConfig: { fileName: "tsconfig.json" },
     enhancedResolveOptions: {
       exportsFields: ["exports"],
       conditionNames: ["import", "default"],

@@ -35,7 +35,6 @@ export type {
   RankContext,
   UntypedProgram,
 } from "./rank/rank-context.ts";
-export { KernelsNotBuilt } from "./reduction/reduce.ts";
 export type { Reduction } from "./wire/collective-header.ts";
 export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/flight-types.ts";
 export type { RenewedGroup } from "./world/group-lifecycle.ts";

@@ -31,3 +31,4 @@ export { type Allocator, SharedHeap } from "./shared-heap.ts";
 export { StagedTensors } from "./staged-tensors.ts";
 export { Tensor } from "./tensor.ts";
 export type { TensorDescriptor } from "./tensor-descriptor.ts";
+export { wasmCode } from "./wasm-code.ts";

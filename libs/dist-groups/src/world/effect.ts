@@ -15,7 +15,6 @@ import type {
   Program,
   UntypedProgram,
 } from "../rank/rank-context.ts";
-import type { KernelsNotBuilt } from "../reduction/reduce.ts";
 import type { RenewedGroup } from "./group-lifecycle.ts";
 import { openWorld as openPlainWorld, type World } from "./world.ts";
 import type { WorldError } from "./world-error.ts";
@@ -35,7 +34,7 @@ export type ScopedWorldOptions<P extends Program = UntypedProgram> = Omit<WorldO
 export type ScopedCallOptions = Omit<CallOptions, "signal"> & { readonly signal?: undefined };
 
 /** What opening a world can fail with. */
-export type OpenWorldError = ArgumentError | HeapExhausted | KernelsNotBuilt | WorldStartFailed;
+export type OpenWorldError = ArgumentError | HeapExhausted | WorldStartFailed;
 
 /**
  * Opens a world that lives as long as the scope. Interrupting the fiber while the world opens ends what has started,

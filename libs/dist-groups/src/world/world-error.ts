@@ -12,7 +12,6 @@ import type {
   WorldClosed,
   WorldStartFailed,
 } from "../errors/errors.ts";
-import type { KernelsNotBuilt } from "../reduction/reduce.ts";
 
 /**
  * What opening and calling a world can fail with. Typed errors that a program's methods throw come as their own class
@@ -21,7 +20,6 @@ import type { KernelsNotBuilt } from "../reduction/reduce.ts";
 export type WorldError =
   | ArgumentError
   | HeapExhausted
-  | KernelsNotBuilt
   | CallInterrupted
   | CallTimeout
   | CollectiveMismatch

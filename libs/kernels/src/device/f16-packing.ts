@@ -1,9 +1,9 @@
-import { readFileSync } from "node:fs";
 import { COPY_DST, COPY_SRC, MAP_MODE_READ, MAP_READ, STORAGE } from "./buffer-usage.ts";
+import { FLOAT_FORMATS_WGSL } from "./float-formats.wgsl.ts";
+import { F16_PACKING_WGSL } from "./f16-packing.wgsl.ts";
 
-const read = (path: string): string => readFileSync(new URL(path, import.meta.url), "utf8");
 /** The kernel. Exported for its test. */
-export const PACKING_SOURCE = `${read("../webgpu/float-formats.wgsl")}\n${read("./f16-packing.wgsl")}`;
+export const PACKING_SOURCE = `${FLOAT_FORMATS_WGSL}\n${F16_PACKING_WGSL}`;
 const FINITE_HALVES = 0x7c00;
 const THREADS = 256;
 

@@ -1,7 +1,6 @@
-import { readFileSync } from "node:fs";
 import { COPY_DST, COPY_SRC, MAP_READ, STORAGE } from "./buffer-usage.ts";
+import { SUBGROUP_WIDTH_WGSL } from "./subgroup-width.wgsl.ts";
 
-const SOURCE = readFileSync(new URL("./subgroup-width.wgsl", import.meta.url), "utf8");
 const THREADS = 128;
 const WIDEST = 32;
 
@@ -31,7 +30,7 @@ async function placesInSubgroups(device: GPUDevice): Promise<Uint32Array | undef
   const readback = device.createBuffer({ size: bytes, usage: MAP_READ | COPY_DST });
   try {
     device.pushErrorScope("validation");
-    const module = device.createShaderModule({ code: SOURCE });
+    const module = device.createShaderModule({ code: SUBGROUP_WIDTH_WGSL });
     const pipeline = device.createComputePipeline({ layout: "auto", compute: { module } });
     if ((await device.popErrorScope()) !== null) return undefined;
     const group = device.createBindGroup({

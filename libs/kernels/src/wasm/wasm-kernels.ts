@@ -1,23 +1,11 @@
-import { readFile } from "node:fs/promises";
-import { type DType, type SharedHeap, StagedTensors, type Tensor } from "@lockstep/tensor";
+import { type DType, type SharedHeap, StagedTensors, type Tensor, wasmCode } from "@lockstep/tensor";
 import { BackendUnavailable } from "../errors.ts";
 import type { KernelContext } from "../context.ts";
 import { expectHeapTensor, type Operand } from "../operand.ts";
-
-const MODULE_URL = new URL("../../build/kernels.wasm", import.meta.url);
+import { KERNELS_WASM } from "./kernels.wasm.ts";
 
 /** Compiled once per thread. */
 let compiled: Promise<WebAssembly.Module> | undefined;
-
-async function compile(): Promise<WebAssembly.Module> {
-  let bytes: Uint8Array<ArrayBuffer>;
-  try {
-    bytes = new Uint8Array(await readFile(MODULE_URL));
-  } catch {
-    throw new BackendUnavailable("wasm", `${MODULE_URL.pathname} is missing`, "Build it: bun run build:wasm.");
-  }
-  return WebAssembly.compile(bytes);
-}
 
 /** An exported kernel: pointers, strides and sizes in, nothing out. */
 export type WasmFunction = (...args: number[]) => void;
@@ -47,15 +35,8 @@ export class WasmKernels {
 
   /** @param isOwn whether no other thread has this memory, of two that a backend computes in */
   static async open(heap: SharedHeap, isOwn = false): Promise<WasmKernels> {
-    compiled ??= compile();
-    let module: WebAssembly.Module;
-    try {
-      module = await compiled;
-    } catch (error) {
-      compiled = undefined;
-      throw error;
-    }
-    const instance = await WebAssembly.instantiate(module, { env: { memory: heap.memory } });
+    compiled ??= WebAssembly.compile(wasmCode(KERNELS_WASM));
+    const instance = await WebAssembly.instantiate(await compiled, { env: { memory: heap.memory } });
     const kernels = new WasmKernels(heap, instance.exports, isOwn);
     kernels.kernel("initialise")();
     return kernels;

@@ -1,6 +1,6 @@
-import { readFileSync } from "node:fs";
 import type { DType } from "@lockstep/tensor";
 import { unrollLoops } from "./unroll.ts";
+import { FLOAT_FORMATS_WGSL } from "../device/float-formats.wgsl.ts";
 
 /** f32, f16 or bf16. */
 export type FloatDType = "f32" | "f16" | "bf16";
@@ -10,8 +10,6 @@ export function floatDType(dtype: DType): FloatDType {
   if (dtype === "f32" || dtype === "f16" || dtype === "bf16") return dtype;
   throw new TypeError(`${dtype} is no float dtype`);
 }
-
-const FLOAT_FORMATS = readFileSync(new URL("./float-formats.wgsl", import.meta.url), "utf8");
 
 /**
  * WGSL source: named constants, conversions between float formats, operands, then the kernel. Loops marked `// unroll`
@@ -26,7 +24,9 @@ export function assembleWgsl(
   const named = Object.entries(constants).map(([name, value]) =>
     typeof value === "boolean" ? `const ${name} = ${value};` : `const ${name} = ${value}u;`,
   );
-  return [directives, ...named, FLOAT_FORMATS, unrollLoops([...operands, kernel].join("\n"), constants)].join("\n");
+  return [directives, ...named, FLOAT_FORMATS_WGSL, unrollLoops([...operands, kernel].join("\n"), constants)].join(
+    "\n",
+  );
 }
 
 /** How a kernel uses a storage binding; `update` reads and writes it. */

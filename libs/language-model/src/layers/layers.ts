@@ -1,5 +1,5 @@
-import { readFileSync } from "node:fs";
-import { ArgumentError, type SharedHeap, type Tensor } from "@lockstep/tensor";
+import { ArgumentError, type SharedHeap, type Tensor, wasmCode } from "@lockstep/tensor";
+import { LAYERS_WASM } from "./layers.wasm.ts";
 import { type InputRoom, QuantisedInputs } from "./quantised-inputs.ts";
 import { groupsOf, type Weight } from "./weight.ts";
 
@@ -60,6 +60,9 @@ interface Exports {
   readonly quantiseF16: Quantise;
 }
 
+/** Compiled once per thread. */
+let compiled: WebAssembly.Module | undefined;
+
 /**
  * The layers of a transformer besides attention, computed in place on one rank's shared heap by layers.as.ts.
  * Tensors are contiguous and f32 unless said otherwise.
@@ -74,18 +77,12 @@ export class Layers {
   }
 
   /**
-   * Instantiates the layers over a heap's memory. Throws when the module was not built.
+   * Instantiates the layers over a heap's memory.
    * @param room what products with int8 weights are to take in, allocated here once; without it there are none
    */
   static open(heap: SharedHeap, room?: InputRoom | undefined): Layers {
-    const path = new URL("../../build/layers.wasm", import.meta.url);
-    let code: Uint8Array<ArrayBuffer>;
-    try {
-      code = new Uint8Array(readFileSync(path));
-    } catch {
-      throw new Error(`${path.pathname} is missing: run \`bun run build:wasm\` first.`);
-    }
-    const instance = new WebAssembly.Instance(new WebAssembly.Module(code), { env: { memory: heap.memory } });
+    compiled ??= new WebAssembly.Module(wasmCode(LAYERS_WASM));
+    const instance = new WebAssembly.Instance(compiled, { env: { memory: heap.memory } });
     const inputs = room === undefined ? undefined : new QuantisedInputs(heap, room);
     return new Layers(instance.exports as unknown as Exports, inputs);
   }

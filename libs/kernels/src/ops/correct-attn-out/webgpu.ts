@@ -1,13 +1,12 @@
-import { readFileSync } from "node:fs";
 import type { Operand } from "../../operand.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, floatDType, floatOperand, unitAlias, widestUnit } from "../../webgpu/wgsl-operands.ts";
 import type { CorrectAttnOutArgs } from "./index.ts";
+import { CORRECT_ATTN_OUT_WGSL } from "./correct-attn-out.wgsl.ts";
 
-const SOURCE = readFileSync(new URL("./correct-attn-out.wgsl", import.meta.url), "utf8");
-const PARAMS = new ParamTable(SOURCE, [
+const PARAMS = new ParamTable(CORRECT_ATTN_OUT_WGSL, [
   "rows",
   "rank",
   "workgroups",
@@ -57,7 +56,7 @@ export function recordCorrectAttnOut(recorder: Recorder, args: CorrectAttnOutArg
     entryPoint: "correct_attn_out",
     bindings: inPlace ? ["uniform", "read", "write", "update"] : ["uniform", "read", "write", "write", "read"],
     wgsl: () =>
-      assembleWgsl(SOURCE, constants, [
+      assembleWgsl(CORRECT_ATTN_OUT_WGSL, constants, [
         unitAlias(unit),
         ...(inPlace
           ? [floatOperand("corrected", 3, dtype, unit, "update"), IN_PLACE]

@@ -1,12 +1,11 @@
-import { readFileSync } from "node:fs";
 import { DTYPE_BYTES } from "@lockstep/tensor";
 import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, type RawBytes, rawOperand } from "../../webgpu/wgsl-operands.ts";
 import type { GatherKvCacheArgs } from "./index.ts";
+import { GATHER_KV_CACHE_WGSL } from "./gather-kv-cache.wgsl.ts";
 
-const SOURCE = readFileSync(new URL("./gather-kv-cache.wgsl", import.meta.url), "utf8");
-const PARAMS = new ParamTable(SOURCE, [
+const PARAMS = new ParamTable(GATHER_KV_CACHE_WGSL, [
   "units",
   "workgroups",
   "rowsFirst",
@@ -36,7 +35,10 @@ export function recordGatherKvCache(recorder: Recorder, { cache, slots, rows }: 
     entryPoint: "gather_kv_cache",
     bindings: ["uniform", "read", "read", "write"],
     wgsl: () =>
-      assembleWgsl(SOURCE, constants, [rawOperand("cache", 2, bytes, "read"), rawOperand("rows", 3, bytes, "write")]),
+      assembleWgsl(GATHER_KV_CACHE_WGSL, constants, [
+        rawOperand("cache", 2, bytes, "read"),
+        rawOperand("rows", 3, bytes, "write"),
+      ]),
   });
   const workgroups = Math.ceil(units / THREADS);
   const params = recorder.uniform(

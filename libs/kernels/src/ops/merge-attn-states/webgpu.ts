@@ -1,13 +1,12 @@
-import { readFileSync } from "node:fs";
 import { ArgumentError } from "@lockstep/tensor";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, floatDType, floatOperand, unitAlias, widestUnit } from "../../webgpu/wgsl-operands.ts";
 import type { MergeAttnStatesArgs } from "./index.ts";
+import { MERGE_ATTN_STATES_WGSL } from "./merge-attn-states.wgsl.ts";
 
-const SOURCE = readFileSync(new URL("./merge-attn-states.wgsl", import.meta.url), "utf8");
-const PARAMS = new ParamTable(SOURCE, [
+const PARAMS = new ParamTable(MERGE_ATTN_STATES_WGSL, [
   "rows",
   "workgroups",
   "outsFirst",
@@ -69,7 +68,7 @@ export function recordMergeAttnStates(recorder: Recorder, args: MergeAttnStatesA
     entryPoint: "merge_attn_states",
     bindings: ["uniform", "read", "read", "write", ...(writesLse ? (["write"] as const) : [])],
     wgsl: () =>
-      assembleWgsl(SOURCE, constants, [
+      assembleWgsl(MERGE_ATTN_STATES_WGSL, constants, [
         unitAlias(unit),
         floatOperand("outs", 2, from, unit, "read"),
         floatOperand("out", 3, to, unit, "write"),

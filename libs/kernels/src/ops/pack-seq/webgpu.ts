@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { DTYPE_BYTES, elementCount } from "@lockstep/tensor";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import { ParamTable } from "../../webgpu/param-table.ts";
@@ -7,9 +6,17 @@ import { assembleWgsl, rawOperand } from "../../webgpu/wgsl-operands.ts";
 import type { PackSeqArgs } from "./index.ts";
 import { padBits } from "./pad-bits.ts";
 import { SEQUENCE_THREADS, sequenceBlocks, sequenceTable } from "./sequence-blocks.ts";
+import { PACK_SEQ_WGSL } from "./pack-seq.wgsl.ts";
 
-const SOURCE = readFileSync(new URL("./pack-seq.wgsl", import.meta.url), "utf8");
-const PARAMS = new ParamTable(SOURCE, ["workgroups", "blocks", "rowUnits", "longest", "xFirst", "outFirst", "pad"]);
+const PARAMS = new ParamTable(PACK_SEQ_WGSL, [
+  "workgroups",
+  "blocks",
+  "rowUnits",
+  "longest",
+  "xFirst",
+  "outFirst",
+  "pad",
+]);
 
 /** Records packSeq. `args` have been checked; `padValue` is what the check returned. */
 export function recordPackSeq(recorder: Recorder, args: PackSeqArgs, padValue: number): void {
@@ -26,7 +33,7 @@ export function recordPackSeq(recorder: Recorder, args: PackSeqArgs, padValue: n
     entryPoint: "pack_seq",
     bindings: ["uniform", "read", "read", "write"],
     wgsl: () =>
-      assembleWgsl(SOURCE, { THREADS: SEQUENCE_THREADS, LOADS: loads }, [
+      assembleWgsl(PACK_SEQ_WGSL, { THREADS: SEQUENCE_THREADS, LOADS: loads }, [
         `alias Unit = ${unitBytes === 16 ? "vec4u" : "u32"};`,
         rawOperand("x", 2, unitBytes, "read"),
         rawOperand("out", 3, unitBytes, "write"),

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import type { GpuDevice } from "../../device/gpu-device.ts";
 import type { CompiledKernel, KernelSource } from "../../webgpu/compiled-kernel.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
@@ -14,10 +13,11 @@ import {
 import { separateMatrices } from "./separate-matrices.ts";
 import type { MatrixUnits } from "../../device/matrix-units.ts";
 import { matrixDirectives, matrixOperations } from "./subgroup-matrix.ts";
+import { ATTENTION_PARAMS_WGSL } from "./attention-params.wgsl.ts";
+import { MATRIX_ATTENTION_MEMORY_WGSL } from "./matrix-attention-memory.wgsl.ts";
+import { MATRIX_ATTENTION_WGSL } from "./matrix-attention.wgsl.ts";
 
-const SOURCE = ["./attention-params.wgsl", "./matrix-attention-memory.wgsl", "./matrix-attention.wgsl"]
-  .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
-  .join("\n");
+const SOURCE = [ATTENTION_PARAMS_WGSL, MATRIX_ATTENTION_MEMORY_WGSL, MATRIX_ATTENTION_WGSL].join("\n");
 
 /** A kernel that fits a problem. */
 export interface MatrixAttention {

@@ -1,13 +1,12 @@
-import { readFileSync } from "node:fs";
 import type { CompiledKernel } from "../../webgpu/compiled-kernel.ts";
 import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl } from "../../webgpu/wgsl-operands.ts";
 import type { PartialAttentionPlan } from "./index.ts";
+import { MERGE_SPLITS_WGSL } from "./merge-splits.wgsl.ts";
 
-const SOURCE = readFileSync(new URL("./merge-splits.wgsl", import.meta.url), "utf8");
 /** Parameters of merge-splits.wgsl. */
-export const MERGE_PARAMS = new ParamTable(SOURCE, [
+export const MERGE_PARAMS = new ParamTable(MERGE_SPLITS_WGSL, [
   "workgroups",
   "splits",
   "splitKeys",
@@ -61,6 +60,6 @@ export function mergeKernel(recorder: Recorder, plan: PartialAttentionPlan, shap
     key: `merge-splits Dv${valueDim} columns${columns}${sinks === undefined ? "" : " sinks"}`,
     entryPoint: "merge_splits",
     bindings: ["uniform", "read", "read", "read", "write", "write"],
-    wgsl: () => assembleWgsl(SOURCE, constants, []),
+    wgsl: () => assembleWgsl(MERGE_SPLITS_WGSL, constants, []),
   });
 }

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import type { DType } from "@lockstep/tensor";
 import type { CompiledKernel } from "../../webgpu/compiled-kernel.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
@@ -28,10 +27,10 @@ import { chooseMatrixAttention, matrixAttentionKernel } from "./matrix-attention
 import { layerWords, stepWords, TABLE_WIDTH } from "./plan-words.ts";
 import { MERGE_PARAMS, mergeBlocks, mergeKernel, mergeShape } from "./merge-splits.ts";
 import { scoreOwnership, teamExchange } from "./team-exchange.ts";
+import { ATTENTION_PARAMS_WGSL } from "./attention-params.wgsl.ts";
+import { PARTIAL_ATTENTION_WGSL } from "./partial-attention.wgsl.ts";
 
-const ATTENTION_SOURCE = ["./attention-params.wgsl", "./partial-attention.wgsl"]
-  .map((file) => readFileSync(new URL(file, import.meta.url), "utf8"))
-  .join("\n");
+const ATTENTION_SOURCE = [ATTENTION_PARAMS_WGSL, PARTIAL_ATTENTION_WGSL].join("\n");
 /** Parameters of partial-attention.wgsl and matrix-attention.wgsl. */
 const PARAMS = new ParamTable(ATTENTION_SOURCE, [
   "workgroups",

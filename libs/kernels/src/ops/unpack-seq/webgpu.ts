@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { DTYPE_BYTES, elementCount } from "@lockstep/tensor";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import { ParamTable } from "../../webgpu/param-table.ts";
@@ -6,9 +5,16 @@ import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, rawOperand } from "../../webgpu/wgsl-operands.ts";
 import { SEQUENCE_THREADS, sequenceBlocks, sequenceTable } from "../pack-seq/sequence-blocks.ts";
 import type { UnpackSeqArgs } from "./index.ts";
+import { UNPACK_SEQ_WGSL } from "./unpack-seq.wgsl.ts";
 
-const SOURCE = readFileSync(new URL("./unpack-seq.wgsl", import.meta.url), "utf8");
-const PARAMS = new ParamTable(SOURCE, ["workgroups", "blocks", "rowUnits", "longest", "packedFirst", "outFirst"]);
+const PARAMS = new ParamTable(UNPACK_SEQ_WGSL, [
+  "workgroups",
+  "blocks",
+  "rowUnits",
+  "longest",
+  "packedFirst",
+  "outFirst",
+]);
 
 /** Records unpackSeq. `args` have been checked. */
 export function recordUnpackSeq(recorder: Recorder, args: UnpackSeqArgs): void {
@@ -26,7 +32,7 @@ export function recordUnpackSeq(recorder: Recorder, args: UnpackSeqArgs): void {
     entryPoint: "unpack_seq",
     bindings: ["uniform", "read", "read", "write"],
     wgsl: () =>
-      assembleWgsl(SOURCE, { THREADS: SEQUENCE_THREADS, LOADS: loads }, [
+      assembleWgsl(UNPACK_SEQ_WGSL, { THREADS: SEQUENCE_THREADS, LOADS: loads }, [
         `alias Unit = ${unitBytes === 16 ? "vec4u" : "u32"};`,
         rawOperand("packed", 2, unitBytes, "read"),
         rawOperand("out", 3, unitBytes, "write"),

@@ -1,4 +1,3 @@
-import { readFileSync } from "node:fs";
 import { DTYPE_BYTES } from "@lockstep/tensor";
 import type { Operand } from "../../operand.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
@@ -19,15 +18,15 @@ import {
 } from "../../webgpu/wgsl-operands.ts";
 import { widestMove } from "../gather-kv-cache/webgpu.ts";
 import type { WriteKvCacheArgs, WriteKvCachePlan } from "./index.ts";
+import { WRITE_KV_CACHE_WGSL } from "./write-kv-cache.wgsl.ts";
+import { QUANTISE_ROWS_WGSL } from "./quantise-rows.wgsl.ts";
+import { QUANTISE_KV_WGSL } from "./quantise-kv.wgsl.ts";
 
-const SOURCE = readFileSync(new URL("./write-kv-cache.wgsl", import.meta.url), "utf8");
-const ROWS_SOURCE = readFileSync(new URL("./quantise-rows.wgsl", import.meta.url), "utf8");
-const QUANTISE_SOURCE = readFileSync(new URL("./quantise-kv.wgsl", import.meta.url), "utf8");
 /** Where rows and their cache lie, in units. */
 const PLACES = ["rowsFirst", "cacheFirst", "blockStride", "slotStride", "headStride"] as const;
 type Places = Readonly<Record<(typeof PLACES)[number], number>>;
 
-const PARAMS = new ParamTable(SOURCE, [
+const PARAMS = new ParamTable(WRITE_KV_CACHE_WGSL, [
   "units",
   "workgroups",
   "placesRowsFirst",
@@ -41,8 +40,8 @@ const PARAMS = new ParamTable(SOURCE, [
   "otherPlacesSlotStride",
   "otherPlacesHeadStride",
 ]);
-const QUANTISE_PARAMS = new ParamTable(QUANTISE_SOURCE, ["units", "workgroups", ...PLACES, "tokens"]);
-const ROWS_PARAMS = new ParamTable(ROWS_SOURCE, [
+const QUANTISE_PARAMS = new ParamTable(QUANTISE_KV_WGSL, ["units", "workgroups", ...PLACES, "tokens"]);
+const ROWS_PARAMS = new ParamTable(QUANTISE_ROWS_WGSL, [
   "rows",
   ...PLACES,
   "scaleFirst",
@@ -132,7 +131,7 @@ function quantiseRows(
     key: `write-kv-cache ${key}`,
     entryPoint: "quantise_kv",
     bindings: ["uniform", "read", "read", "update"],
-    wgsl: () => assembleWgsl(QUANTISE_SOURCE, { THREADS, ...constants }, code),
+    wgsl: () => assembleWgsl(QUANTISE_KV_WGSL, { THREADS, ...constants }, code),
   });
   const units = rows.size / unit;
   const workgroups = Math.ceil(units / THREADS);
@@ -150,7 +149,7 @@ function quantiseByRow(recorder: Recorder, rows: Operand, slots: Region, cache: 
     key: `write-kv-cache by row ${key}`,
     entryPoint: "quantise_rows",
     bindings: ["uniform", "read", "read", "update", "update"],
-    wgsl: () => assembleWgsl(ROWS_SOURCE, { THREADS: ROW_THREADS, ...constants, ...SCALES[to] }, code),
+    wgsl: () => assembleWgsl(QUANTISE_ROWS_WGSL, { THREADS: ROW_THREADS, ...constants, ...SCALES[to] }, code),
   });
   const [scaleBlockStride = 0, scaleSlotStride = 0, scaleHeadStride = 0] = scales.strides;
   const scalePlaces = { scaleFirst: scales.first, scaleBlockStride, scaleSlotStride, scaleHeadStride };
@@ -249,7 +248,7 @@ function dispatchScatter(recorder: Recorder, slots: Region, first: Scatter, seco
     entryPoint: "write_kv_cache",
     bindings: ["uniform", "read", "read", "update", ...(isPair ? (["read", "update"] as const) : [])],
     wgsl: () =>
-      assembleWgsl(SOURCE, constants, [
+      assembleWgsl(WRITE_KV_CACHE_WGSL, constants, [
         ...(bytes === undefined ? rounded(rows, cache, unit) : moved(bytes)),
         ...(isPair
           ? bytes === undefined

@@ -1,3 +1,4 @@
+export const GATHER_KV_CACHE_WGSL = /* wgsl */ `
 // Reads rows of a paged cache, in the order of their slots.
 //
 // Grid: one workgroup per THREADS units of the rows [T, Hkv, D]; a unit is 16 bytes, or less where rows are not
@@ -38,3 +39,4 @@ fn gather_kv_cache(
     + ((unit / ROW_UNITS) % HEADS) * params.head_stride;
   store_rows(params.rows_first + unit, load_cache(params.cache_first + row + unit % ROW_UNITS));
 }
+`;

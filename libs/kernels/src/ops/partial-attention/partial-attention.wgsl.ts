@@ -1,3 +1,4 @@
+export const PARTIAL_ATTENTION_WGSL = /* wgsl */ `
 // Attention of a group of query rows over a split of one sequence's keys (split-KV flash decoding).
 //
 // Grid: (item, split, KV head, row group), row groups innermost: those of one split read the same keys at the same
@@ -25,7 +26,7 @@
 // (elements of a key that one load takes), CHUNK_VECTORS, KEY_CHUNKS and VALUE_CHUNKS (per row), KEY_ROUNDS and
 // VALUE_ROUNDS (chunks per lane), KEY_VECTORS and VALUE_VECTORS (vec4f per lane), BLOCK_SIZE; as code: query_vector,
 // fetch_key, decoded_key, fetch_value, decoded_value; with ROW_SCALES key_scale_at and value_scale_at; own_scores,
-// all_scores, all_rows, row_maximum, row_sum (see team-exchange.ts); PLACE and its parameter. Loops marked `unroll` are
+// all_scores, all_rows, row_maximum, row_sum (see team-exchange.ts); PLACE and its parameter. Loops marked 'unroll' are
 // written out.
 
 // In the place of a weight.
@@ -164,7 +165,7 @@ fn partial_attention(
       if (ROW_SCALES) { value_scales[k] = value_scale_at(value_scale_place[k]); }
     }
 
-    // Initialised by hand: some compilers zero a plain `var` only in the first iteration.
+    // Initialised by hand: some compilers zero a plain 'var' only in the first iteration.
     var scores = array<f32, SCORES>();
     for (var k = 0u; k < KEYS; k++) { // unroll
       for (var round = 0u; round < KEY_ROUNDS; round++) { // unroll
@@ -319,7 +320,7 @@ fn value_scale_place_of(block: u32, slot: u32, kv_head: u32) -> u32 {
     + kv_head * params.value_scale_head_stride;
 }
 
-// Maximum and sum of row `r` of the workgroup, which is row `row` of its item, over its teams.
+// Maximum and sum of row 'r' of the workgroup, which is row 'row' of its item, over its teams.
 fn folded_state(r: u32, row: u32, rows: Rows) -> vec2f {
   var sink = LOWEST;
   if (SINKS && !SPLIT) {
@@ -360,3 +361,4 @@ fn store_row(place: u32, split: u32, state: vec2f, thread: u32) {
     }
   }
 }
+`;

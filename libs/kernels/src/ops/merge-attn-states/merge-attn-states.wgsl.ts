@@ -1,3 +1,4 @@
+export const MERGE_ATTN_STATES_WGSL = /* wgsl */ `
 // Merges STATES partial outputs by their LSEs: out = sum_i base^(lse_i - lse) * outs_i.
 //
 // Grid: one workgroup per ROWS consecutive (t, h) rows.
@@ -11,7 +12,7 @@
 //
 // Before this text come: THREADS, ROWS, ROW_UNITS (units per row), STATES, LOADS (units that a thread has in flight),
 // FETCHED (LOADS * STATES), BASE_2, PROPAGATE; Unit, fetch_outs, decoded_outs, store_out (in units), write_lse. Loops
-// marked `unroll` are written out.
+// marked 'unroll' are written out.
 
 struct Params {
   rows: u32,
@@ -43,7 +44,7 @@ fn logarithm(value: f32) -> f32 {
   return log(value);
 }
 
-// Writes the weights of row `r` of the workgroup, and the row's LSE.
+// Writes the weights of row 'r' of the workgroup, and the row's LSE.
 fn weigh_row(r: u32, row: u32) {
   var maximum = 0.0;
   var any = false;
@@ -131,3 +132,4 @@ fn merge_attn_states(
     }
   }
 }
+`;

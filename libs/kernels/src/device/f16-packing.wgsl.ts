@@ -1,3 +1,4 @@
+export const F16_PACKING_WGSL = /* wgsl */ `
 // Counts the floats that pack2x16float rounds unlike f16_of_f32_bits (see float-formats.wgsl, which comes before this
 // text).
 //
@@ -30,3 +31,4 @@ fn count_differing(@builtin(global_invocation_id) id: vec3u) {
   }
   if (found > 0u) { atomicAdd(&differing, found); }
 }
+`;

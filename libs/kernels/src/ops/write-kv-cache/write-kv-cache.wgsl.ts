@@ -1,3 +1,4 @@
+export const WRITE_KV_CACHE_WGSL = /* wgsl */ `
 // Scatters rows of new keys into a paged cache, and rows of new values of the same shape into another (PAIRED).
 //
 // Grid: one workgroup per LOADS * THREADS units of the rows [T, Hkv, D], first all of the keys, then all of the values;
@@ -8,7 +9,7 @@
 // Numerical contract: bit for bit when the dtypes agree, else rounded to nearest, ties to even, in integers.
 //
 // Before this text come: THREADS, LOADS, HEADS, ROW_UNITS (units per head), BLOCK_SIZE, PAIRED; Loaded, load_rows,
-// store_cache, load_other_rows, store_other_cache (in units), converted. Loops marked `unroll` are written out.
+// store_cache, load_other_rows, store_other_cache (in units), converted. Loops marked 'unroll' are written out.
 
 // Where rows and their cache lie, in units.
 struct Places {
@@ -67,3 +68,4 @@ fn write_kv_cache(
     }
   }
 }
+`;

@@ -1,3 +1,4 @@
+export const PACK_SEQ_WGSL = /* wgsl */ `
 // Packs sequences that lie one after another into a padded batch. Bits are moved, never interpreted.
 //
 // Grid: one workgroup per sequence and LOADS * THREADS units of its rows (padding included), which lie one after
@@ -5,7 +6,7 @@
 // Ownership: a thread owns LOADS whole units of out: 16 bytes, a word, or a smaller element stored by atomics.
 // Memory traffic: every unit of out once out, the units that are no padding once in.
 //
-// Before this text come: THREADS, LOADS; Unit, load_x, store_out (in units). Loops marked `unroll` are written out.
+// Before this text come: THREADS, LOADS; Unit, load_x, store_out (in units). Loops marked 'unroll' are written out.
 
 struct Params {
   workgroups: u32,
@@ -52,3 +53,4 @@ fn pack_seq(
     if (unit < whole) { store_out(out_at + unit, units[i]); }
   }
 }
+`;

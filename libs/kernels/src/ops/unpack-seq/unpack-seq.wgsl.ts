@@ -1,3 +1,4 @@
+export const UNPACK_SEQ_WGSL = /* wgsl */ `
 // Unpacks a padded batch into sequences that lie one after another. Bits are moved, never interpreted.
 //
 // Grid: one workgroup per sequence and LOADS * THREADS units of its rows (padding included), which lie one after
@@ -5,7 +6,7 @@
 // Ownership: a thread owns LOADS whole units of out: 16 bytes, a word, or a smaller element stored by atomics.
 // Memory traffic: every unit that is no padding once in and once out.
 //
-// Before this text come: THREADS, LOADS; Unit, load_packed, store_out (in units). Loops marked `unroll` are written
+// Before this text come: THREADS, LOADS; Unit, load_packed, store_out (in units). Loops marked 'unroll' are written
 // out.
 
 struct Params {
@@ -50,3 +51,4 @@ fn unpack_seq(
     if (unit < filled) { store_out(out_at + unit, units[i]); }
   }
 }
+`;

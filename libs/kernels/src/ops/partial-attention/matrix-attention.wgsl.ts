@@ -1,3 +1,4 @@
+export const MATRIX_ATTENTION_WGSL = /* wgsl */ `
 // Attention of a group of query heads over a split of one sequence's keys, on matrix units (split-KV flash decoding).
 //
 // Grid: (item, split, KV head, row group), row groups innermost, as in partial-attention.wgsl; an item has one query
@@ -358,3 +359,4 @@ fn matrix_attention(
     }
   }
 }
+`;

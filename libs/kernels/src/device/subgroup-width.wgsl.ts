@@ -1,3 +1,4 @@
+export const SUBGROUP_WIDTH_WGSL = /* wgsl */ `
 enable subgroups;
 
 // One workgroup. Thread i writes its place within its subgroup and that subgroup's size.
@@ -11,3 +12,4 @@ fn places_in_subgroups(
 ) {
   places[thread] = vec2(place, size);
 }
+`;

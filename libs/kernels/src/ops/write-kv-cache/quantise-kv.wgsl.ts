@@ -1,3 +1,4 @@
+export const QUANTISE_KV_WGSL = /* wgsl */ `
 // Scatters rows of new keys (or values) into a paged cache of 8-bit elements.
 //
 // Grid: one workgroup per THREADS units of the rows [T, Hkv, D]; a unit is four elements, or one where rows are not
@@ -46,3 +47,4 @@ fn quantise_kv(
   let row = slot_at + head * params.head_stride;
   store_cache(params.cache_first + row + unit % ROW_UNITS, packed(load_rows(params.rows_first + unit), factor));
 }
+`;

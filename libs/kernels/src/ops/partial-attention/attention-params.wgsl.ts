@@ -1,3 +1,4 @@
+export const ATTENTION_PARAMS_WGSL = /* wgsl */ `
 // What both attention kernels are given, where they write, and how a softcap bounds their scores.
 
 struct Params {
@@ -62,3 +63,4 @@ fn capped(score: f32) -> f32 {
   let far = sign(x) * (1.0 - 2.0 / (exp2(2.0 * LOG2_E * size) + 1.0));
   return params.softcap * select(far, near_zero, abs(x) < 0.5);
 }
+`;

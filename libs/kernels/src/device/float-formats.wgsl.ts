@@ -1,3 +1,4 @@
+export const FLOAT_FORMATS_WGSL = /* wgsl */ `
 // Conversions between bit patterns in integer arithmetic: WGSL promises neither the rounding of pack2x16float nor that
 // subnormals, infinities and NaNs survive float operations.
 
@@ -64,7 +65,7 @@ fn nan() -> f32 {
   return bitcast<f32>(nan_bits);
 }
 
-// e4m3 pattern of the f32 with these bits times `factor`, ties to even, saturating at 448; NaN where that is not
+// e4m3 pattern of the f32 with these bits times 'factor', ties to even, saturating at 448; NaN where that is not
 // finite.
 fn f8_of_scaled(bits: u32, factor: f32) -> u32 {
   let source = bits & 0x7fffffffu;
@@ -80,7 +81,7 @@ fn f8_of_scaled(bits: u32, factor: f32) -> u32 {
   return sign | select(normal, subnormal, held < 0x3c800000u);
 }
 
-// The f32 with these bits times `factor` as the nearest i8, ties to even, saturating; NaN gives 0.
+// The f32 with these bits times 'factor' as the nearest i8, ties to even, saturating; NaN gives 0.
 fn i8_of_scaled(bits: u32, factor: f32) -> u32 {
   let source = bits & 0x7fffffffu;
   if (source > 0x7f800000u) { return 0u; }
@@ -107,3 +108,4 @@ fn f16_pair_of_f8(bytes: u32) -> vec2f {
 fn i8_vector(word: u32) -> vec4f {
   return vec4f((vec4i(bitcast<i32>(word)) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u));
 }
+`;

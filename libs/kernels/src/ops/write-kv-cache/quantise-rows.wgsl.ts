@@ -1,3 +1,4 @@
+export const QUANTISE_ROWS_WGSL = /* wgsl */ `
 // Scatters rows of new keys (or values) into a paged cache of 8-bit elements, each with a scale of its own, which is
 // found here.
 //
@@ -100,3 +101,4 @@ fn quantise_rows(
       + head * params.scale_head_stride] = scale;
   }
 }
+`;

@@ -1,3 +1,4 @@
+export const MATRIX_ATTENTION_MEMORY_WGSL = /* wgsl */ `
 // Where rows of keys and values lie for matrix-attention.wgsl, and what it leaves of a row's softmax. The constants are
 // described there.
 
@@ -7,7 +8,7 @@
 const SLACK = 7.0;
 const LIMIT = 15.0;
 
-// Block and slot of row `row` of a tile. In a block that holds the whole tile rows that the split does not have may be
+// Block and slot of row 'row' of a tile. In a block that holds the whole tile rows that the split does not have may be
 // loaded: they are memory of the cache, and are masked like the rest of an edge tile.
 fn block_and_slot(tile: u32, tile_block: u32, row: u32, table_row: u32, low: u32, last: u32) -> vec2u {
   if (ONE_BLOCK) { return vec2u(tile_block, tile % BLOCK_SIZE + row); }
@@ -15,7 +16,7 @@ fn block_and_slot(tile: u32, tile_block: u32, row: u32, table_row: u32, low: u32
   return vec2u(plan[table_row + key / BLOCK_SIZE], key % BLOCK_SIZE);
 }
 
-// True when a row of `words` words has this thread's word `step`.
+// True when a row of 'words' words has this thread's word 'step'.
 fn is_within(step: u32, lane: u32, words: u32) -> bool {
   return (step + 1u) * ROW_THREADS <= words || step * ROW_THREADS + lane < words;
 }
@@ -34,7 +35,7 @@ fn value_place(base: u32, found: vec2u) -> u32 {
   return 2u * (base + found.x * params.value_block_stride + found.y * params.value_slot_stride);
 }
 
-// The sink of row `place` of [T, Hq]; none for padding, a token that ends at -1.
+// The sink of row 'place' of [T, Hq]; none for padding, a token that ends at -1.
 fn sink_of(place: u32) -> f32 {
   if (!SINKS || SPLIT) { return LOWEST; }
   if (plan[params.tokens_at + (place / params.query_heads) * 3u + 2u] == 0xffffffffu) { return LOWEST; }
@@ -59,3 +60,4 @@ fn store_state(place: u32, split: u32, reference: f32, sum: f32) {
     lse[params.lse_first + place] = select(NAN_BITS, bits, is_finite_bits(bitcast<u32>(sum)));
   }
 }
+`;

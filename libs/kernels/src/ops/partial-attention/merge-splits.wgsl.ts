@@ -1,3 +1,4 @@
+export const MERGE_SPLITS_WGSL = /* wgsl */ `
 // Folds the splits that partial-attention left for every query row into out and LSE.
 //
 // Grid: one workgroup per row (token, query head) and COLUMNS columns.
@@ -105,3 +106,4 @@ fn merge_splits(
     lse[params.lse_first + row] = select(NAN_BITS, bits, is_finite_bits(bitcast<u32>(sum)));
   }
 }
+`;

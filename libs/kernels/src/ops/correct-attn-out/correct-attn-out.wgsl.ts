@@ -1,3 +1,4 @@
+export const CORRECT_ATTN_OUT_WGSL = /* wgsl */ `
 // Scales one rank's partial output by base^(lse_rank - lse), and writes lse, the log-sum-exp over all ranks.
 //
 // Grid: one workgroup per ROWS consecutive (b, h) rows.
@@ -10,7 +11,7 @@
 // NaN. Else NaN and +inf count as -inf, and a factor of 0 gives exactly 0.
 //
 // Before this text come: THREADS, ROWS, ROW_UNITS (units per row), LOADS (units that a thread has in flight), RANKS,
-// BASE_2, PROPAGATE; Unit, fetch_out, decoded_out, store_corrected (in units). Loops marked `unroll` are written out.
+// BASE_2, PROPAGATE; Unit, fetch_out, decoded_out, store_corrected (in units). Loops marked 'unroll' are written out.
 
 struct Params {
   rows: u32,
@@ -121,3 +122,4 @@ fn correct_attn_out(
     }
   }
 }
+`;
