@@ -12,9 +12,10 @@ export {
   SafetensorsError,
   UseAfterFree,
 } from "./errors.ts";
-export { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from "./float16.ts";
 export { float8ToNumber, numberToFloat8 } from "./float8.ts";
+export { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from "./float16.ts";
 export { type ElementView, isSameView, isViewAt, overlaps, overlapsItself } from "./overlap.ts";
+export { builtinModule, platformName, RUNTIME, type Runtime } from "./runtime.ts";
 export { SafetensorsFile } from "./safetensors.ts";
 export type { IndexRange, TensorPart } from "./safetensors-part.ts";
 export { writeSafetensors } from "./safetensors-writer.ts";
