@@ -1,6 +1,6 @@
 import type { DType } from "./dtype.ts";
-import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from "./float16.ts";
 import { float8ToNumber, numberToFloat8 } from "./float8.ts";
+import { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from "./float16.ts";
 
 /** Turns a raw element of `dtype` into the number it stands for. */
 export function decoder(dtype: DType): (raw: number) => number {

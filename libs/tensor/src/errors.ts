@@ -66,6 +66,23 @@ export class HeapExhausted extends LockstepError {
   }
 }
 
+/** A page wants memory that its workers share, and its server did not let it. Nothing was allocated. */
+export class MemoryNotShared extends LockstepError {
+  static {
+    registerErrorClass("MemoryNotShared", MemoryNotShared);
+  }
+
+  readonly _tag = "MemoryNotShared";
+
+  constructor() {
+    super(
+      "SharedHeap.create: a page has shared memory only with cross-origin isolation, and this one has none " +
+        "(crossOriginIsolated is false). Serve the page with the headers Cross-Origin-Opener-Policy: same-origin and " +
+        "Cross-Origin-Embedder-Policy: require-corp, over HTTPS or from localhost.",
+    );
+  }
+}
+
 /** A tensor was freed twice, or memory that the heap never handed out was freed. */
 export class InvalidFree extends LockstepError {
   static {

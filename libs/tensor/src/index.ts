@@ -8,6 +8,7 @@ export {
   HeapExhausted,
   InvalidFree,
   LockstepError,
+  MemoryNotShared,
   ResourceClosed,
   SafetensorsError,
   UseAfterFree,
@@ -18,7 +19,7 @@ export { type ElementView, isSameView, isViewAt, overlaps, overlapsItself } from
 export { builtinModule, platformName, RUNTIME, type Runtime } from "./runtime.ts";
 export { SafetensorsFile } from "./safetensors.ts";
 export type { IndexRange, TensorPart } from "./safetensors-part.ts";
-export { writeSafetensors } from "./safetensors-writer.ts";
+export { encodeSafetensors, writeSafetensors } from "./safetensors-writer.ts";
 export {
   checkShape,
   checkSizes,
@@ -33,3 +34,4 @@ export { StagedTensors } from "./staged-tensors.ts";
 export { Tensor } from "./tensor.ts";
 export type { TensorDescriptor } from "./tensor-descriptor.ts";
 export { wasmCode } from "./wasm-code.ts";
+export type { WasmMemory } from "./wasm-memory.ts";

@@ -1,4 +1,4 @@
-import { fstatSync, readSync } from "node:fs";
+import type { ByteSource } from "./byte-source.ts";
 import { describe } from "./describe.ts";
 import { DTYPE_BYTES, type DType } from "./dtype.ts";
 import { SafetensorsError } from "./errors.ts";
@@ -45,17 +45,17 @@ export interface SafetensorsHeader {
 }
 
 /**
- * Reads and checks the header of an open file: offsets neither overlap nor leave gaps, and end where the file does; no
+ * Reads and checks the header: offsets neither overlap nor leave gaps, and end where the file does; no
  * key stands twice. @throws SafetensorsError
  */
-export function readSafetensorsHeader(path: string, descriptor: number): SafetensorsHeader {
-  const fileBytes = fstatSync(descriptor).size;
-  const length = readBytes(path, "the header's length", descriptor, 0, 8, fileBytes);
+export function readSafetensorsHeader(source: ByteSource): SafetensorsHeader {
+  const { name: path, byteLength: fileBytes } = source;
+  const length = readBytes(source, "the header's length", 0, 8);
   const headerBytes = Number(new DataView(length.buffer).getBigUint64(0, true));
   if (headerBytes > MAX_HEADER_BYTES || 8 + headerBytes > fileBytes) {
     throw new SafetensorsError(path, `a header of ${headerBytes} bytes`, `${fileBytes} bytes in all`);
   }
-  const bytes = readBytes(path, "the header", descriptor, 8, headerBytes, fileBytes);
+  const bytes = readBytes(source, "the header", 8, headerBytes);
   if (bytes[0] !== 0x7b) throw new SafetensorsError(path, "a header that begins with {", "something else");
   let text: string;
   let header: unknown;
@@ -79,47 +79,18 @@ export function readSafetensorsHeader(path: string, descriptor: number): Safeten
 }
 
 /** `length` bytes from `start` on. @throws SafetensorsError when the file has fewer, or cannot be read */
-export function readBytes(
-  path: string,
-  what: string,
-  descriptor: number,
-  start: number,
-  length: number,
-  fileBytes: number,
-): Uint8Array<ArrayBuffer> {
-  if (start + length > fileBytes) {
-    throw new SafetensorsError(path, `${length} bytes of ${what}`, `${Math.max(0, fileBytes - start)} bytes`);
+export function readBytes(source: ByteSource, what: string, start: number, length: number): Uint8Array<ArrayBuffer> {
+  const { name, byteLength } = source;
+  if (start + length > byteLength) {
+    throw new SafetensorsError(name, `${length} bytes of ${what}`, `${Math.max(0, byteLength - start)} bytes`);
   }
   const bytes = new Uint8Array(length);
   for (let done = 0; done < length; ) {
-    const got = readSome(path, what, descriptor, bytes, done, length - done, start + done);
-    if (got === 0) throw new SafetensorsError(path, `${length} bytes of ${what}`, `${done} bytes`);
+    const got = source.read(what, bytes, done, length - done, start + done);
+    if (got === 0) throw new SafetensorsError(name, `${length} bytes of ${what}`, `${done} bytes`);
     done += got;
   }
   return bytes;
-}
-
-/** As readSync. @throws SafetensorsError when the file cannot be read */
-export function readSome(
-  path: string,
-  what: string,
-  descriptor: number,
-  into: Uint8Array,
-  at: number,
-  length: number,
-  position: number,
-): number {
-  try {
-    return readSync(descriptor, into, at, length, position);
-  } catch (error) {
-    throw new SafetensorsError(path, `to read ${what}`, failureCode(error));
-  }
-}
-
-/** Why a call of the file system failed, in a word, such as EACCES; a file that does not exist is "none". */
-export function failureCode(error: unknown): string {
-  if (error instanceof Error && "code" in error && error.code === "ENOENT") return "none";
-  return error instanceof Error && "code" in error ? String(error.code) : "a failure";
 }
 
 function readMetadata(path: string, value: unknown): Record<string, string> {

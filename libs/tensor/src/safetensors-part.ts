@@ -1,6 +1,6 @@
+import type { ByteSource } from "./byte-source.ts";
 import { describe } from "./describe.ts";
 import { ArgumentError, SafetensorsError } from "./errors.ts";
-import { readSome } from "./safetensors-header.ts";
 import { elementCount, formatShape } from "./shape.ts";
 
 /** Indexes [start, end) of a dimension. */
@@ -71,10 +71,9 @@ function checkRange(
   throw new ArgumentError(operation, argument, `within 0 to ${size}`, received);
 }
 
-/** A file, and what of it is read. */
-export interface ReadSource {
-  readonly path: string;
-  readonly descriptor: number;
+/** A tensor of a file that is read. */
+export interface StoredTensor {
+  readonly source: ByteSource;
   /** What it is, for errors. */
   readonly what: string;
   /** Byte offset of the tensor's first element. */
@@ -86,20 +85,20 @@ export interface ReadSource {
  * Reads runs into `target`, one after another, through `buffer`: as many by one read as it holds, with what lies
  * between them, or a long one piece by piece. @throws SafetensorsError when the file ends before, or cannot be read
  */
-export function readRuns(source: ReadSource, runs: Runs, buffer: Uint8Array, target: Uint8Array): void {
-  const { elementBytes } = source;
+export function readRuns(stored: StoredTensor, runs: Runs, buffer: Uint8Array, target: Uint8Array): void {
+  const { elementBytes } = stored;
   const isOneRun = runs.length === runs.pitch;
   const count = isOneRun ? 1 : runs.count;
   const bytes = runs.length * (isOneRun ? runs.count : 1) * elementBytes;
   const pitch = runs.pitch * elementBytes;
-  const first = source.start + runs.start * elementBytes;
+  const first = stored.start + runs.start * elementBytes;
   if (bytes === 0 || count === 0) return;
   const together = bytes > buffer.length ? 0 : Math.floor((buffer.length - bytes) / pitch) + 1;
   if (together === 0) {
     for (let run = 0; run < count; run++) {
       for (let done = 0; done < bytes; ) {
         const wanted = Math.min(buffer.length, bytes - done);
-        fill(source, buffer, wanted, first + run * pitch + done, target.length, run * bytes + done);
+        fill(stored, buffer, wanted, first + run * pitch + done, target.length, run * bytes + done);
         target.set(wanted === buffer.length ? buffer : buffer.subarray(0, wanted), run * bytes + done);
         done += wanted;
       }
@@ -108,7 +107,7 @@ export function readRuns(source: ReadSource, runs: Runs, buffer: Uint8Array, tar
   }
   for (let run = 0; run < count; run += together) {
     const some = Math.min(together, count - run);
-    fill(source, buffer, (some - 1) * pitch + bytes, first + run * pitch, target.length, run * bytes);
+    fill(stored, buffer, (some - 1) * pitch + bytes, first + run * pitch, target.length, run * bytes);
     for (let index = 0; index < some; index++) {
       target.set(buffer.subarray(index * pitch, index * pitch + bytes), (run + index) * bytes);
     }
@@ -117,7 +116,7 @@ export function readRuns(source: ReadSource, runs: Runs, buffer: Uint8Array, tar
 
 /** Reads exactly `length` bytes at `position` into the buffer. `done` of `total` bytes were read before. */
 function fill(
-  { path, descriptor, what }: ReadSource,
+  { source, what }: StoredTensor,
   buffer: Uint8Array,
   length: number,
   position: number,
@@ -125,8 +124,10 @@ function fill(
   done: number,
 ): void {
   for (let at = 0; at < length; ) {
-    const got = readSome(path, what, descriptor, buffer, at, length - at, position + at);
-    if (got === 0) throw new SafetensorsError(path, `${total} bytes of ${what}`, `only ${done} before the file's end`);
+    const got = source.read(what, buffer, at, length - at, position + at);
+    if (got === 0) {
+      throw new SafetensorsError(source.name, `${total} bytes of ${what}`, `only ${done} before the file's end`);
+    }
     at += got;
   }
 }

@@ -1,8 +1,8 @@
-import { writeFileSync } from "node:fs";
+import { failureCode, fileSystem } from "./byte-source.ts";
 import { describe } from "./describe.ts";
 import { DTYPE_BYTES } from "./dtype.ts";
 import { ArgumentError, SafetensorsError } from "./errors.ts";
-import { DTYPE_OF_NAME, failureCode } from "./safetensors-header.ts";
+import { DTYPE_OF_NAME } from "./safetensors-header.ts";
 import { elementCount } from "./shape.ts";
 import { Tensor } from "./tensor.ts";
 
@@ -11,17 +11,17 @@ const NAME_OF_DTYPE = new Map([...DTYPE_OF_NAME].map(([name, dtype]) => [dtype, 
 type NamedTensor = readonly [name: string, tensor: Tensor];
 
 /** What is to be written. @throws ArgumentError unless it is pairs */
-function namedTensors(tensors: Iterable<NamedTensor>): readonly NamedTensor[] {
+function namedTensors(operation: string, tensors: Iterable<NamedTensor>): readonly NamedTensor[] {
   const isIterable = typeof tensors === "object" && tensors !== null && typeof tensors[Symbol.iterator] === "function";
   const pairs = isIterable ? [...tensors] : undefined;
   if (pairs?.every((pair) => Array.isArray(pair)) === true) return pairs;
-  throw new ArgumentError("writeSafetensors", "tensors", "a list of pairs of a name and a tensor", describe(tensors));
+  throw new ArgumentError(operation, "tensors", "a list of pairs of a name and a tensor", describe(tensors));
 }
 
 /**
  * Writes tensors (any strides) and string metadata as a safetensors file, replacing an existing one. A name may stand
  * once, and `__metadata__` is none. @throws ArgumentError before anything is written; SafetensorsError when the file
- * cannot be written
+ * cannot be written, or where there is no file system: see {@link encodeSafetensors}
  */
 export function writeSafetensors(
   path: string,
@@ -29,17 +29,39 @@ export function writeSafetensors(
   metadata: Readonly<Record<string, string>> = {},
 ): void {
   if (typeof path !== "string") throw new ArgumentError("writeSafetensors", "path", "a path", describe(path));
-  checkMetadata(metadata);
+  const file = encoded("writeSafetensors", tensors, metadata);
+  const { writeFileSync } = fileSystem(path, "Keep the bytes that encodeSafetensors makes.");
+  try {
+    writeFileSync(path, file);
+  } catch (error) {
+    throw new SafetensorsError(path, "a place that can be written", failureCode(error), "");
+  }
+}
+
+/** The bytes of the file that {@link writeSafetensors} writes. @throws ArgumentError */
+export function encodeSafetensors(
+  tensors: Iterable<readonly [name: string, tensor: Tensor]>,
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array<ArrayBuffer> {
+  return encoded("encodeSafetensors", tensors, metadata);
+}
+
+function encoded(
+  operation: string,
+  tensors: Iterable<NamedTensor>,
+  metadata: Readonly<Record<string, string>>,
+): Uint8Array<ArrayBuffer> {
+  checkMetadata(operation, metadata);
   // Names such as __proto__ would be lost as properties that are assigned.
   const header = new Map<string, unknown>([["__metadata__", metadata]]);
   const bodies: Uint8Array[] = [];
   let offset = 0;
-  for (const [name, tensor] of namedTensors(tensors)) {
-    checkName(name, header);
+  for (const [name, tensor] of namedTensors(operation, tensors)) {
+    checkName(operation, name, header);
     if (!(tensor instanceof Tensor)) {
-      throw new ArgumentError("writeSafetensors", `tensors ${describe(name)}`, "a tensor", describe(tensor));
+      throw new ArgumentError(operation, `tensors ${describe(name)}`, "a tensor", describe(tensor));
     }
-    tensor.assertUsable("writeSafetensors", `tensors ${describe(name)}`);
+    tensor.assertUsable(operation, `tensors ${describe(name)}`);
     const bytes = rawBytes(tensor);
     header.set(name, {
       dtype: NAME_OF_DTYPE.get(tensor.dtype),
@@ -61,37 +83,27 @@ export function writeSafetensors(
     file.set(body, at);
     at += body.length;
   }
-  try {
-    writeFileSync(path, file);
-  } catch (error) {
-    throw new SafetensorsError(path, "a place that can be written", failureCode(error), "");
-  }
+  return file;
 }
 
-function checkName(name: string, used: ReadonlyMap<string, unknown>): void {
+function checkName(operation: string, name: string, used: ReadonlyMap<string, unknown>): void {
   const argument = "tensors";
   if (typeof name !== "string" || !name.isWellFormed()) {
-    throw new ArgumentError("writeSafetensors", argument, "named by well-formed text", describe(name));
+    throw new ArgumentError(operation, argument, "named by well-formed text", describe(name));
   }
   if (name === "__metadata__") {
-    throw new ArgumentError(
-      "writeSafetensors",
-      argument,
-      "named otherwise: the metadata has that name",
-      describe(name),
-    );
+    throw new ArgumentError(operation, argument, "named otherwise: the metadata has that name", describe(name));
   }
-  if (used.has(name))
-    throw new ArgumentError("writeSafetensors", argument, "named once each", `${describe(name)} twice`);
+  if (used.has(name)) throw new ArgumentError(operation, argument, "named once each", `${describe(name)} twice`);
 }
 
-function checkMetadata(metadata: Readonly<Record<string, string>>): void {
+function checkMetadata(operation: string, metadata: Readonly<Record<string, string>>): void {
   if (typeof metadata !== "object" || metadata === null) {
-    throw new ArgumentError("writeSafetensors", "metadata", "strings by name", describe(metadata));
+    throw new ArgumentError(operation, "metadata", "strings by name", describe(metadata));
   }
   for (const [key, text] of Object.entries(metadata)) {
     if (typeof text === "string" && text.isWellFormed() && key.isWellFormed()) continue;
-    throw new ArgumentError("writeSafetensors", `metadata ${describe(key)}`, "well-formed text", describe(text));
+    throw new ArgumentError(operation, `metadata ${describe(key)}`, "well-formed text", describe(text));
   }
 }
 

@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { DTYPES } from "./dtype.ts";
-import { ArgumentError, LockstepError, ResourceClosed, SafetensorsError } from "./errors.ts";
+import { ArgumentError, LockstepError, MemoryNotShared, ResourceClosed, SafetensorsError } from "./errors.ts";
 import { SafetensorsFile } from "./safetensors.ts";
-import { writeSafetensors } from "./safetensors-writer.ts";
+import { encodeSafetensors, writeSafetensors } from "./safetensors-writer.ts";
 import { SharedHeap } from "./shared-heap.ts";
 import { Tensor } from "./tensor.ts";
 
@@ -35,12 +35,40 @@ test("every dtype survives a round trip, strided views too", () => {
   expect(() => file.read("absent", heap)).toThrow(ArgumentError);
 });
 
+test("bytes in memory are a file: what is encoded is what is written, and is read alike", () => {
+  const tensors = [["a", Tensor.from(heap, "bf16", [2, 5], [1, 2, 3, 4, 5, 6, 7, 8, 9, 10])]] as const;
+  const bytes = encodeSafetensors(tensors, { by: "test" });
+  const written = join(folder, "written.safetensors");
+  writeSafetensors(written, tensors, { by: "test" });
+  expect(bytes).toEqual(new Uint8Array(readFileSync(written)));
+  using file = SafetensorsFile.from(bytes, "mine");
+  expect(file.path).toBe("mine");
+  expect(file.metadata).toEqual({ by: "test" });
+  expect([...file.readNumbers("a")]).toEqual([1, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  const part = Tensor.empty(heap, "bf16", [2, 2]);
+  file.readInto("a", part, { columns: { start: 3, end: 5 } });
+  expect([...part.toNumbers()]).toEqual([4, 5, 9, 10]);
+  expect(() => SafetensorsFile.from("text" as unknown as Uint8Array)).toThrow(ArgumentError);
+  expect(() => encodeSafetensors([["", 3]] as unknown as typeof tensors)).toThrow('encodeSafetensors: `tensors ""`');
+});
+
+test("a page without cross-origin isolation is told which headers to send", () => {
+  Reflect.set(globalThis, "crossOriginIsolated", false);
+  try {
+    expect(() => SharedHeap.create(1024)).toThrow(MemoryNotShared);
+    expect(() => SharedHeap.create(1024)).toThrow("Cross-Origin-Opener-Policy: same-origin");
+  } finally {
+    Reflect.deleteProperty(globalThis, "crossOriginIsolated");
+  }
+});
+
 test("a truncated file is refused, wherever it was cut", () => {
-  const whole = readFileSync(path);
+  const whole = new Uint8Array(readFileSync(path));
   const cut = join(folder, "cut.safetensors");
   for (let length = 0; length < whole.length; length += 7) {
     writeFileSync(cut, whole.subarray(0, length));
     expect(() => SafetensorsFile.open(cut)).toThrow(SafetensorsError);
+    expect(() => SafetensorsFile.from(whole.subarray(0, length))).toThrow(SafetensorsError);
   }
 });
 

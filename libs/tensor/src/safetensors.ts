@@ -1,15 +1,9 @@
-import { closeSync, openSync, statSync } from "node:fs";
+import { type ByteSource, bytesInMemory, openFile } from "./byte-source.ts";
 import { describe } from "./describe.ts";
 import { DTYPE_BYTES, type DType, elementArray } from "./dtype.ts";
 import { decoder } from "./element-codec.ts";
 import { ArgumentError, ResourceClosed, SafetensorsError } from "./errors.ts";
-import {
-  DTYPE_OF_NAME,
-  failureCode,
-  readBytes,
-  readSafetensorsHeader,
-  type SafetensorsEntry,
-} from "./safetensors-header.ts";
+import { DTYPE_OF_NAME, readBytes, readSafetensorsHeader, type SafetensorsEntry } from "./safetensors-header.ts";
 import { readRuns, runsOf, type TensorPart } from "./safetensors-part.ts";
 import { elementCount, formatShape } from "./shape.ts";
 import type { Allocator } from "./shared-heap.ts";
@@ -19,27 +13,24 @@ import { Tensor } from "./tensor.ts";
 const READ_BYTES = 1 << 20;
 
 /**
- * An open safetensors file: the header is read and checked at once, tensors are read when asked for.
- * A closed file says so from every method. Format: https://huggingface.co/docs/safetensors.
+ * An open safetensors file, on disk or in memory: the header is read and checked at once, tensors are read when asked
+ * for. A closed file says so from every method. Format: https://huggingface.co/docs/safetensors.
  */
 export class SafetensorsFile implements Disposable {
+  /** Where it lies; of bytes in memory, what they are called. */
   readonly path: string;
   /** The `__metadata__` entry. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly #entries: ReadonlyMap<string, SafetensorsEntry>;
-  readonly #descriptor: number;
+  readonly #source: ByteSource;
   /** What is read goes through it: runtimes may refuse shared memory as a read target. */
   #buffer = new Uint8Array(0);
   #closed = false;
 
-  private constructor(
-    path: string,
-    descriptor: number,
-    entries: ReadonlyMap<string, SafetensorsEntry>,
-    metadata: Readonly<Record<string, string>>,
-  ) {
-    this.path = path;
-    this.#descriptor = descriptor;
+  private constructor(source: ByteSource) {
+    const { entries, metadata } = readSafetensorsHeader(source);
+    this.path = source.name;
+    this.#source = source;
     this.#entries = entries;
     this.metadata = metadata;
   }
@@ -52,22 +43,24 @@ export class SafetensorsFile implements Disposable {
     if (typeof path !== "string") {
       throw new ArgumentError("SafetensorsFile.open", "path", "the path of a file", describe(path));
     }
-    let descriptor: number;
+    const source = openFile(path);
     try {
-      // Asked before it is opened: opening a pipe waits for somebody to write.
-      if (!statSync(path).isFile()) throw new SafetensorsError(path, "a file", "something else, such as a directory");
-      descriptor = openSync(path, "r");
+      return new SafetensorsFile(source);
     } catch (error) {
-      if (error instanceof SafetensorsError) throw error;
-      throw new SafetensorsError(path, "a readable file", failureCode(error));
-    }
-    try {
-      const { entries, metadata } = readSafetensorsHeader(path, descriptor);
-      return new SafetensorsFile(path, descriptor, entries, metadata);
-    } catch (error) {
-      closeSync(descriptor);
+      source.close();
       throw error;
     }
+  }
+
+  /**
+   * A file whose bytes are in memory already: fetched, or embedded in a program. They are read in place, and must not
+   * change. @param name what errors call it
+   * @throws ArgumentError unless they are bytes; SafetensorsError as {@link SafetensorsFile.open}
+   */
+  static from(bytes: Uint8Array, name = "safetensors"): SafetensorsFile {
+    const operation = "SafetensorsFile.from";
+    if (typeof name !== "string") throw new ArgumentError(operation, "name", "a text", describe(name));
+    return new SafetensorsFile(bytesInMemory(operation, name, bytes));
   }
 
   /** Names of the tensors, in the order of the header. */
@@ -110,7 +103,7 @@ export class SafetensorsFile implements Disposable {
     const count = elementCount(shape);
     const isWide = typeName === "I64" || typeName === "F64";
     const dtype = isWide ? "u8" : this.info(name).dtype;
-    const { buffer } = readBytes(this.path, describe(name), this.#descriptor, start, end - start, end);
+    const { buffer } = readBytes(this.#source, describe(name), start, end - start);
     if (typeName === "F64") return new Float64Array(buffer, 0, count);
     if (typeName === "I64") return this.#safeIntegers(name, new BigInt64Array(buffer, 0, count));
     return Float64Array.from(elementArray(dtype, buffer, 0, count), decoder(dtype));
@@ -161,9 +154,8 @@ export class SafetensorsFile implements Disposable {
     const wanted = Math.min(READ_BYTES, entry.end - entry.start);
     if (this.#buffer.length < wanted) this.#buffer = new Uint8Array(wanted);
     const elementBytes = DTYPE_BYTES[dtype];
-    const { path } = this;
-    const source = { path, descriptor: this.#descriptor, what: describe(name), start: entry.start, elementBytes };
-    readRuns(source, runs, this.#buffer, target.bytes);
+    const stored = { source: this.#source, what: describe(name), start: entry.start, elementBytes };
+    readRuns(stored, runs, this.#buffer, target.bytes);
   }
 
   /** Idempotent. */
@@ -171,7 +163,7 @@ export class SafetensorsFile implements Disposable {
     if (this.#closed) return;
     this.#closed = true;
     this.#buffer = new Uint8Array(0);
-    closeSync(this.#descriptor);
+    this.#source.close();
   }
 
   [Symbol.dispose](): void {

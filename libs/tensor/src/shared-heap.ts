@@ -1,5 +1,6 @@
 import { describe } from "./describe.ts";
-import { ArgumentError, HeapExhausted, InvalidFree } from "./errors.ts";
+import { ArgumentError, HeapExhausted, InvalidFree, MemoryNotShared } from "./errors.ts";
+import type { WasmMemory } from "./wasm-memory.ts";
 
 const PAGE_BYTES = 65536;
 /** Every allocation starts on a cache line of its own, so that two owners never share one. */
@@ -43,7 +44,7 @@ let nextMemoryId = 1;
 export class SharedHeap implements Allocator {
   /** Identifies the memory, not the range: equal on every thread that holds the same memory. */
   readonly id: string;
-  readonly memory: WebAssembly.Memory;
+  readonly memory: WasmMemory;
   readonly buffer: SharedArrayBuffer;
   /** First byte of this range within the memory. */
   readonly start: number;
@@ -55,7 +56,7 @@ export class SharedHeap implements Allocator {
   /** From here on nothing was ever handed out: still the zeros of a new memory. */
   #untouchedFrom: number;
 
-  private constructor(id: string, memory: WebAssembly.Memory, start: number, totalBytes: number, isNew: boolean) {
+  private constructor(id: string, memory: WasmMemory, start: number, totalBytes: number, isNew: boolean) {
     this.id = id;
     this.memory = memory;
     this.buffer = memory.buffer as unknown as SharedArrayBuffer;
@@ -66,7 +67,10 @@ export class SharedHeap implements Allocator {
     this.#free = totalBytes === 0 ? [] : [{ offset: start, bytes: totalBytes }];
   }
 
-  /** A heap over a new shared memory of `bytes` (rounded up to 64 KiB pages; at most 4 GiB - 64 KiB). */
+  /**
+   * A heap over a new shared memory of `bytes` (rounded up to 64 KiB pages; at most 4 GiB - 64 KiB).
+   * @throws ArgumentError; MemoryNotShared in a page without cross-origin isolation
+   */
   static create(bytes: number): SharedHeap {
     const pages = Number.isInteger(bytes) ? Math.ceil(bytes / PAGE_BYTES) : 0;
     if (pages < 1 || pages > 65535) {
@@ -83,7 +87,7 @@ export class SharedHeap implements Allocator {
    * @param id the one of the memory's creator
    * @param isNew nobody has written to that part: its zeros need not be written
    */
-  static range(id: string, memory: WebAssembly.Memory, start: number, totalBytes: number, isNew = false): SharedHeap {
+  static range(id: string, memory: WasmMemory, start: number, totalBytes: number, isNew = false): SharedHeap {
     const operation = "SharedHeap.range";
     if (typeof id !== "string") throw new ArgumentError(operation, "id", "the id of a SharedHeap", describe(id));
     const isShared = memory instanceof WebAssembly.Memory && (memory.buffer as unknown) instanceof SharedArrayBuffer;
@@ -184,6 +188,7 @@ export function checkBytes(operation: string, bytes: number): void {
 }
 
 function reserveMemory(bytes: number, pages: number): WebAssembly.Memory {
+  if (Reflect.get(globalThis, "crossOriginIsolated") === false) throw new MemoryNotShared();
   try {
     return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
   } catch (cause) {
