@@ -1,7 +1,12 @@
 // Makes sure that software Vulkan (SwiftShader) is there for the tests of the `webgpu` backend.
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
-import { findSwiftShader, hasVulkanLoader, SOFTWARE_VULKAN_ADVICE } from "../libs/kernels/src/device/swiftshader.ts";
+import {
+  findSwiftShader,
+  hasVulkanLoader,
+  type Machine,
+  SOFTWARE_VULKAN_ADVICE,
+} from "../libs/kernels/src/device/swiftshader.ts";
 
 const PACKAGES = ["chromium-common", "libvulkan1"];
 
@@ -26,7 +31,8 @@ export function ensureSoftwareVulkan(): void {
 }
 
 function isPresent(): boolean {
-  return findSwiftShader() !== undefined && hasVulkanLoader();
+  const machine: Machine = { exists: existsSync, chosen: process.env.LOCKSTEP_SWIFTSHADER_ICD };
+  return findSwiftShader(machine) !== undefined && hasVulkanLoader(machine);
 }
 
 /** Runs apt-get quietly and without questions; its output is shown only when it fails. */

@@ -1,3 +1,6 @@
+import { builtinModule, platformName, RUNTIME } from "@lockstep/tensor";
+import { processEnvironment, type Variables } from "./process-environment.ts";
+
 /** What is used of `bun:ffi`. Declared here so that the source type-checks where Bun's modules are unknown. */
 interface BunFfi {
   dlopen(
@@ -22,9 +25,6 @@ interface CEnvironment {
   unset(name: string): void;
 }
 
-const C_LIBRARIES: readonly string[] =
-  process.platform === "darwin" ? ["libSystem.B.dylib"] : ["libc.so.6", "libc.musl-x86_64.so.1", "libc.so"];
-
 let environment: CEnvironment | undefined;
 
 /**
@@ -45,24 +45,28 @@ export function unsetCEnvironment(name: string): void {
 }
 
 function cEnvironment(): CEnvironment {
-  environment ??= "Bun" in globalThis ? bunEnvironment() : processEnvironment();
+  environment ??= openEnvironment();
   return environment;
 }
 
-function processEnvironment(): CEnvironment {
+function openEnvironment(): CEnvironment {
+  const ffi = RUNTIME === "bun" ? builtinModule<BunFfi>("bun:ffi") : undefined;
+  return ffi === undefined ? environmentOf(processEnvironment()) : bunEnvironment(ffi);
+}
+
+function environmentOf(variables: Variables): CEnvironment {
   return {
-    get: (name) => process.env[name],
+    get: (name) => variables[name],
     set: (name, value) => {
-      process.env[name] = value;
+      variables[name] = value;
     },
     unset: (name) => {
-      delete process.env[name];
+      delete variables[name];
     },
   };
 }
 
-function bunEnvironment(): CEnvironment {
-  const ffi = process.getBuiltinModule("bun:ffi") as unknown as BunFfi;
+function bunEnvironment(ffi: BunFfi): CEnvironment {
   const { setenv, getenv, unsetenv } = openLibc(ffi).symbols;
   const cString = (text: string): Uint8Array => new TextEncoder().encode(`${text}\0`);
   return {
@@ -77,8 +81,9 @@ function bunEnvironment(): CEnvironment {
 }
 
 function openLibc(ffi: BunFfi): ReturnType<BunFfi["dlopen"]> {
+  const isMac = platformName() === "darwin";
   let last: unknown;
-  for (const library of C_LIBRARIES) {
+  for (const library of isMac ? ["libSystem.B.dylib"] : ["libc.so.6", "libc.musl-x86_64.so.1", "libc.so"]) {
     try {
       return ffi.dlopen(library, {
         setenv: { args: ["cstring", "cstring", "i32"], returns: "i32" },

@@ -1,5 +1,6 @@
-import { existsSync, readdirSync, readFileSync, readlinkSync } from "node:fs";
-import { basename, join } from "node:path";
+import { builtinModule, platformName } from "@lockstep/tensor";
+
+type Files = typeof import("node:fs");
 
 /** A GPU that is built in and may be used here. */
 export interface InstalledGpu {
@@ -27,54 +28,54 @@ const INTEGRATED = /^0000:00:/;
  * only when there is nothing else; GPUs whose device files are missing, as in a container that was given others, do not
  * count.
  *
- * Linux only: elsewhere the list is empty, and the one GPU is what the system prefers.
+ * Linux only: elsewhere, and in browsers, the list is empty, and the one GPU is what the system prefers.
  * @param root where /sys, /proc and /dev are, for tests
  */
 export function installedGpus(root = "/"): InstalledGpu[] {
-  if (process.platform !== "linux") return [];
-  const devices = join(root, "sys/bus/pci/devices");
-  const gpus = names(devices).flatMap((address): InstalledGpu[] => {
-    const folder = join(devices, address);
-    const driver = driverOf(folder);
-    const isDisplay = text(join(folder, "class")).startsWith("0x03");
+  const files = builtinModule<Files>("node:fs");
+  if (platformName() !== "linux" || files === undefined) return [];
+  const devices = `${root}/sys/bus/pci/devices`;
+  const gpus = names(files, devices).flatMap((address): InstalledGpu[] => {
+    const driver = driverOf(files, `${devices}/${address}`);
+    const isDisplay = text(files, `${devices}/${address}/class`).startsWith("0x03");
     const isUsable =
-      isDisplay && driver !== undefined && !CONSOLE_DRIVERS.has(driver) && hasDevice(root, folder, driver);
+      isDisplay && driver !== undefined && !CONSOLE_DRIVERS.has(driver) && hasDevice(files, root, address, driver);
     return isUsable ? [{ address, driver }] : [];
   });
   const dedicated = gpus.filter(({ address, driver }) => !(INTEGRATED.test(address) && /^(i915|xe)$/.test(driver)));
   return dedicated.length > 0 ? dedicated : gpus;
 }
 
-function driverOf(folder: string): string | undefined {
+function driverOf(files: Files, folder: string): string | undefined {
   try {
-    return basename(readlinkSync(join(folder, "driver")));
+    return files.readlinkSync(`${folder}/driver`).split("/").at(-1);
   } catch {
     return undefined;
   }
 }
 
 /** True when the device file that a Vulkan driver opens is there, or when none is known of. */
-function hasDevice(root: string, folder: string, driver: string): boolean {
+function hasDevice(files: Files, root: string, address: string, driver: string): boolean {
   if (driver === "nvidia") {
-    const information = text(join(root, "proc/driver/nvidia/gpus", basename(folder), "information"));
+    const information = text(files, `${root}/proc/driver/nvidia/gpus/${address}/information`);
     const minor = /Device Minor:\s*(\d+)/.exec(information)?.[1];
-    return minor === undefined || existsSync(join(root, `dev/nvidia${minor}`));
+    return minor === undefined || files.existsSync(`${root}/dev/nvidia${minor}`);
   }
-  const render = names(join(folder, "drm")).find((name) => name.startsWith("renderD"));
-  return render === undefined || existsSync(join(root, "dev/dri", render));
+  const render = names(files, `${root}/sys/bus/pci/devices/${address}/drm`).find((name) => name.startsWith("renderD"));
+  return render === undefined || files.existsSync(`${root}/dev/dri/${render}`);
 }
 
-function names(folder: string): string[] {
+function names(files: Files, folder: string): string[] {
   try {
-    return readdirSync(folder).sort();
+    return files.readdirSync(folder).sort();
   } catch {
     return [];
   }
 }
 
-function text(file: string): string {
+function text(files: Files, file: string): string {
   try {
-    return readFileSync(file, "utf8");
+    return files.readFileSync(file, "utf8");
   } catch {
     return "";
   }

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { builtinModule, platformName, RUNTIME } from "@lockstep/tensor";
 
 const RTLD_LAZY = 1;
 const RTLD_NOLOAD = 4;
@@ -19,10 +19,13 @@ interface DynamicLinker {
  * which kills the process. Bun on Linux only; elsewhere nothing is done.
  */
 export function pinDriverLibraries(): void {
-  if (process.platform !== "linux" || !("Bun" in globalThis)) return;
-  const ffi = process.getBuiltinModule("bun:ffi") as unknown as DynamicLinker;
+  if (platformName() !== "linux" || RUNTIME !== "bun") return;
+  const ffi = builtinModule<DynamicLinker>("bun:ffi");
+  const files = builtinModule<typeof import("node:fs")>("node:fs");
+  if (ffi === undefined || files === undefined) return;
   const { dlopen } = ffi.dlopen("libc.so.6", { dlopen: { args: ["cstring", "i32"], returns: "ptr" } }).symbols;
-  const mapped = readFileSync("/proc/self/maps", "utf8")
+  const mapped = files
+    .readFileSync("/proc/self/maps", "utf8")
     .split("\n")
     .map((line) => line.slice(line.indexOf("/")))
     .filter((path) => path.includes(".so") && DRIVER_LIBRARY.test(path));

@@ -1,4 +1,12 @@
-import { existsSync } from "node:fs";
+// Imports nothing: the script that installs SwiftShader reads this before the workspace's packages are there.
+
+/** What is asked of the machine. */
+export interface Machine {
+  /** True for the path of a file. */
+  exists(path: string): boolean;
+  /** The environment variable LOCKSTEP_SWIFTSHADER_ICD. */
+  readonly chosen: string | undefined;
+}
 
 /**
  * Where SwiftShader, a Vulkan driver that runs on the CPU, is found: the manifest for the Vulkan loader. Debian's
@@ -25,13 +33,12 @@ export const SOFTWARE_VULKAN_ADVICE =
   "libvulkan1), or set LOCKSTEP_SWIFTSHADER_ICD to the path of vk_swiftshader_icd.json";
 
 /** Path of SwiftShader's manifest, `LOCKSTEP_SWIFTSHADER_ICD` first; undefined when there is none. */
-export function findSwiftShader(): string | undefined {
-  const chosen = process.env.LOCKSTEP_SWIFTSHADER_ICD;
-  if (chosen !== undefined && chosen !== "") return existsSync(chosen) ? chosen : undefined;
-  return MANIFESTS.find((path) => existsSync(path));
+export function findSwiftShader({ exists, chosen }: Machine): string | undefined {
+  if (chosen !== undefined && chosen !== "") return exists(chosen) ? chosen : undefined;
+  return MANIFESTS.find((path) => exists(path));
 }
 
 /** True when a Vulkan loader lies in one of the usual places. */
-export function hasVulkanLoader(): boolean {
-  return LOADERS.some((path) => existsSync(path));
+export function hasVulkanLoader({ exists }: Machine): boolean {
+  return LOADERS.some((path) => exists(path));
 }

@@ -1,8 +1,7 @@
-import { readdirSync } from "node:fs";
-import { homedir, tmpdir } from "node:os";
-import { join } from "node:path";
+import { builtinModule, platformName } from "@lockstep/tensor";
 import { BackendUnavailable } from "../errors.ts";
 import { setCEnvironment } from "./c-environment.ts";
+import { processEnvironment } from "./process-environment.ts";
 import { findSwiftShader, SOFTWARE_VULKAN_ADVICE } from "./swiftshader.ts";
 
 /** Variables that replace the Vulkan loader's own search for drivers, the newer name first. */
@@ -11,9 +10,11 @@ const ADDING = "VK_ADD_DRIVER_FILES";
 
 /** Manifests that the Vulkan loader finds by itself, of drivers (`icd.d`) or of layers: file names. */
 export function vulkanManifests(kind: "icd.d" | "implicit_layer.d"): string[] {
+  const files = builtinModule<typeof import("node:fs")>("node:fs");
+  if (files === undefined) return [];
   return manifestFolders(kind).flatMap((folder) => {
     try {
-      return readdirSync(folder).filter((file) => file.endsWith(".json"));
+      return files.readdirSync(folder).filter((file) => file.endsWith(".json"));
     } catch {
       return [];
     }
@@ -21,19 +22,20 @@ export function vulkanManifests(kind: "icd.d" | "implicit_layer.d"): string[] {
 }
 
 function manifestFolders(kind: string): string[] {
-  const listed = (name: string, otherwise: string): string[] => (process.env[name] ?? otherwise).split(":");
-  const home = homedir();
+  const variables = processEnvironment();
+  const listed = (name: string, otherwise: string): string[] => (variables[name] ?? otherwise).split(":");
+  const home = builtinModule<typeof import("node:os")>("node:os")?.homedir() ?? "";
   return [
-    process.env.XDG_CONFIG_HOME ?? join(home, ".config"),
+    variables.XDG_CONFIG_HOME ?? `${home}/.config`,
     ...listed("XDG_CONFIG_DIRS", "/etc/xdg"),
     "/etc",
     "/usr/local/etc",
-    process.env.XDG_DATA_HOME ?? join(home, ".local/share"),
+    variables.XDG_DATA_HOME ?? `${home}/.local/share`,
     ...listed("XDG_DATA_DIRS", "/usr/local/share:/usr/share"),
     "/usr/local/share",
     "/usr/share",
     "/run/opengl-driver/share",
-  ].map((folder) => join(folder, "vulkan", kind));
+  ].map((folder) => `${folder}/vulkan/${kind}`);
 }
 
 /**
@@ -41,8 +43,9 @@ function manifestFolders(kind: string): string[] {
  * is pointless. Always true on systems whose GPU API is not Vulkan.
  */
 export function mayHaveVulkanDriver(): boolean {
-  if (process.platform !== "linux") return true;
-  if ([...REPLACING, ADDING].some((name) => (process.env[name] ?? "") !== "")) return true;
+  if (platformName() !== "linux") return true;
+  const variables = processEnvironment();
+  if ([...REPLACING, ADDING].some((name) => (variables[name] ?? "") !== "")) return true;
   return vulkanManifests("icd.d").length > 0;
 }
 
@@ -52,13 +55,18 @@ export function mayHaveVulkanDriver(): boolean {
  * BackendUnavailable when SwiftShader is not installed.
  */
 export function addSoftwareVulkan(): void {
-  const manifest = findSwiftShader();
+  const variables = processEnvironment();
+  const files = builtinModule<typeof import("node:fs")>("node:fs");
+  const manifest = findSwiftShader({
+    exists: (path) => files?.existsSync(path) === true,
+    chosen: variables.LOCKSTEP_SWIFTSHADER_ICD,
+  });
   if (manifest === undefined) {
     throw new BackendUnavailable("webgpu", "software Vulkan is not installed", `${SOFTWARE_VULKAN_ADVICE}.`);
   }
-  const replaced = REPLACING.filter((name) => (process.env[name] ?? "") !== "");
+  const replaced = REPLACING.filter((name) => (variables[name] ?? "") !== "");
   for (const name of replaced) {
-    const files = (process.env[name] ?? "").split(":");
+    const files = (variables[name] ?? "").split(":");
     if (!files.includes(manifest)) setCEnvironment(name, [...files, manifest].join(":"));
   }
   if (replaced.length === 0) {
@@ -70,6 +78,7 @@ export function addSoftwareVulkan(): void {
 
 /** Vulkan layers that look for a display print errors when XDG_RUNTIME_DIR is unset: gives it a value on Linux. */
 export function setRuntimeFolder(): void {
-  if (process.platform !== "linux" || (process.env.XDG_RUNTIME_DIR ?? "") !== "") return;
-  setCEnvironment("XDG_RUNTIME_DIR", tmpdir());
+  if (platformName() !== "linux" || (processEnvironment().XDG_RUNTIME_DIR ?? "") !== "") return;
+  const folder = builtinModule<typeof import("node:os")>("node:os")?.tmpdir();
+  if (folder !== undefined) setCEnvironment("XDG_RUNTIME_DIR", folder);
 }
