@@ -1,7 +1,8 @@
 import { type Completion, GpuTensor, KernelContext, type KernelBackend, type Operand } from "@lockstep/kernels";
 import { type DType, DTYPE_BYTES, elementCount, SharedHeap, Tensor } from "@lockstep/tensor";
 import type { AdapterKind } from "../../libs/kernels/src/device/adapter.ts";
-import { DAWN_TOGGLES, type GpuDevice, openGpuDevice } from "../../libs/kernels/src/device/gpu-device.ts";
+import { DAWN_TOGGLES } from "../../libs/kernels/src/device/find-adapter.ts";
+import { type GpuDevice, openGpuDevice } from "../../libs/kernels/src/device/gpu-device.ts";
 import { Recorder } from "../../libs/kernels/src/webgpu/recorder.ts";
 import { webgpuBackendOn } from "../../libs/kernels/src/backends/webgpu-backend.ts";
 import { GpuTimer } from "./gpu-timer.ts";

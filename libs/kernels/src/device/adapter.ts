@@ -25,5 +25,8 @@ export async function requestAdapter(gpu: GPU, kind: "hardware" | "software"): P
   const adapter = await gpu.requestAdapter(
     wantsSoftware ? { forceFallbackAdapter: true } : { powerPreference: "high-performance" },
   );
-  return adapter !== null && isSoftwareAdapter(adapter.info) === wantsSoftware ? adapter : undefined;
+  if (adapter === null) return undefined;
+  // Some browsers tell nothing of their adapters.
+  const info = adapter.info as GPUAdapterInfo | undefined;
+  return (info !== undefined && isSoftwareAdapter(info)) === wantsSoftware ? adapter : undefined;
 }

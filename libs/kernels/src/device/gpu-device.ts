@@ -1,14 +1,13 @@
 import { BackendUnavailable } from "../errors.ts";
 import { expectInteger } from "../operand.ts";
-import { type AdapterKind, describeAdapter, isSoftwareAdapter, requestAdapter } from "./adapter.ts";
-import { type DawnInstance, eventLoopTurns, openDawn } from "./dawn.ts";
+import { type AdapterKind, describeAdapter, isSoftwareAdapter } from "./adapter.ts";
+import { eventLoopTurns } from "./dawn.ts";
 import { packsHalvesExactly } from "./f16-packing.ts";
+import { findAdapter } from "./find-adapter.ts";
+import type { GpuInstance } from "./gpu-instance.ts";
 import { hasMatrixUnits, MATRIX_FEATURES, type MatrixUnits } from "./matrix-units.ts";
 import { pinDriverLibraries } from "./pin-driver.ts";
-import { withGpuSelected } from "./select-gpu.ts";
 import { subgroupWidth } from "./subgroup-width.ts";
-import { SOFTWARE_VULKAN_ADVICE } from "./swiftshader.ts";
-import { addSoftwareVulkan, mayHaveVulkanDriver, setRuntimeFolder } from "./vulkan-drivers.ts";
 
 /** An open device and what kernels need to know of it. */
 export interface GpuDevice {
@@ -81,45 +80,21 @@ export async function openGpuDevice(options: GpuDeviceOptions = {}): Promise<Gpu
   }
 }
 
-/**
- * Dawn's toggles. Kernels here write workgroup memory before they read it; zeroing it first costs time, and software
- * compilers seconds. On hardware accesses are not clamped either (up to a quarter of a kernel's time): every index
- * follows from shapes, lengths, slots and block tables that the ops have checked. Software Vulkan keeps the clamps.
- * Matrix units are an unsafe API to Dawn as long as WGSL for them may change, and f16 needs asking for on NVIDIA.
- */
-export const DAWN_TOGGLES = {
-  hardware: ["disable_workgroup_init", "disable_robustness", "allow_unsafe_apis", "vulkan_enable_f16_on_nvidia"],
-  software: ["disable_workgroup_init"],
-} as const;
-
 type RequestOptions = Omit<GpuDeviceOptions, "adapter" | "device">;
 
 async function openAdapter(kind: "hardware" | "software", options: RequestOptions): Promise<GpuDevice> {
-  if (kind === "software") addSoftwareVulkan();
-  else if (!mayHaveVulkanDriver()) throw noAdapter(kind);
-  setRuntimeFolder();
-  const ask = async (): Promise<{ dawn: DawnInstance; adapter: GPUAdapter | undefined }> => {
-    const toggles = options.dawnOptions ?? [`enable-dawn-features=${DAWN_TOGGLES[kind].join(",")}`];
-    const dawn = await openDawn([...toggles]);
-    try {
-      return { dawn, adapter: await requestAdapter(dawn.gpu, kind) };
-    } catch (error) {
-      await dawn.release();
-      throw error;
-    }
-  };
-  const { dawn, adapter } = await (kind === "hardware" ? withGpuSelected(options.index, ask) : ask());
+  const { instance, adapter } = await findAdapter(kind, options);
   try {
-    if (adapter === undefined) throw noAdapter(kind);
-    return await openOn(dawn, adapter, kind, options);
+    return await openOn(instance, adapter, kind, options);
   } catch (error) {
-    await dawn.release();
+    await instance.release();
     throw error;
   }
 }
 
-async function openOn(
-  dawn: DawnInstance,
+/** Opens a device on an adapter. Exported for tests. */
+export async function openOn(
+  instance: GpuInstance,
   adapter: GPUAdapter,
   kind: "hardware" | "software",
   options: RequestOptions,
@@ -143,7 +118,7 @@ async function openOn(
   const release = async (): Promise<void> => {
     device.destroy();
     await device.lost;
-    await dawn.release();
+    await instance.release();
   };
   try {
     return await wrapDevice(device, true, hasUnits, options, release);
@@ -177,14 +152,4 @@ async function wrapDevice(
 
 async function eventLoopTurnsOnce(): Promise<void> {
   await eventLoopTurns(1);
-}
-
-function noAdapter(kind: "hardware" | "software"): BackendUnavailable {
-  return kind === "hardware"
-    ? new BackendUnavailable(
-        "webgpu",
-        "no GPU was found",
-        "Install the GPU's Vulkan driver and the Vulkan loader (Debian: libvulkan1), or use the wasm backend.",
-      )
-    : new BackendUnavailable("webgpu", "software Vulkan does not start", `${SOFTWARE_VULKAN_ADVICE}.`);
 }
