@@ -26,7 +26,7 @@ beforeAll(() => {
   installTool();
   copy = mkdtempSync(join(tmpdir(), "lockstep-dependencies-"));
   const isSource = (path: string): boolean =>
-    !/\/(node_modules|build|model|goldens)$/.test(path) || /\/src\//.test(path);
+    !/\/(node_modules|build|dist|model|goldens)$/.test(path) || /\/src\//.test(path);
   for (const folder of ["libs", "apps", "tests", "bench", "scripts"]) {
     cpSync(join(root, folder), join(copy, folder), { recursive: true, filter: isSource });
   }

@@ -1,3 +1,4 @@
+#!/usr/bin/env bun
 // `bun run goldens FILE...`: checks every backend against reference outputs computed by another implementation.
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
