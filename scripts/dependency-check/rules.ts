@@ -111,7 +111,7 @@ export default {
   ],
   options: {
     doNotFollow: { path: "node_modules" },
-    exclude: { path: "\\.as\\.ts$|/dist/" },
+    exclude: { path: "\\.as\\.ts$|^(libs|apps)/[^/]+/dist/" },
     // Imports of types count.
     tsPreCompilationDeps: true,
     combinedDependencies: true,
