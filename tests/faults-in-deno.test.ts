@@ -2,6 +2,7 @@ import { beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { fileURLToPath } from "node:url";
 import { ASYNC_CASES } from "../libs/dist-groups/test/async-cases.ts";
 import { FAULTS } from "../libs/dist-groups/test/fault-matrix.ts";
+import { OWN_WORKER_CASES } from "../libs/dist-groups/test/own-worker/own-worker-cases.ts";
 import { denoBinary } from "../scripts/deno-binary.ts";
 
 setDefaultTimeout(300_000);
@@ -17,7 +18,7 @@ describe("the fault matrix in Deno", () => {
     await deno.exited;
   });
 
-  for (const { name, sizes } of [...FAULTS, ...ASYNC_CASES]) {
+  for (const { name, sizes } of [...FAULTS, ...OWN_WORKER_CASES, ...ASYNC_CASES]) {
     test.each([...sizes])(`${name}, %i ranks`, (size) => {
       const start = `${name}, ${size} ranks`;
       const found = lines.findIndex((line) => line.startsWith(`ok    ${start}`) || line.startsWith(`FAIL  ${start}`));

@@ -14,6 +14,7 @@ export {
   type OptionSide,
   OptionsDisagree,
   RankCrashed,
+  RankMisplaced,
   ReentrantCollective,
   RemoteError,
   type RemoteTag,
@@ -39,7 +40,19 @@ export type { Reduction } from "./wire/collective-header.ts";
 export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/flight-types.ts";
 export type { RenewedGroup } from "./world/group-lifecycle.ts";
 export { controlBytes } from "./world/memory-layout.ts";
+export type {
+  ModuleAddress,
+  NodeWorkerLike,
+  RankWorkerSource,
+  WebWorkerLike,
+  WorkerLike,
+} from "./world/worker-like.ts";
 export { openWorld, World } from "./world/world.ts";
 export type { WorldError } from "./world/world-error.ts";
 export type { WorldGroup } from "./world/world-group.ts";
-export type { CallOptions, WorldOptions } from "./world/world-options.ts";
+export type {
+  CallOptions,
+  CommonWorldOptions,
+  RankCode,
+  WorldOptions,
+} from "./world/world-options.ts";

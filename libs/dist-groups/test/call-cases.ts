@@ -12,7 +12,7 @@ import {
   openWorld,
   RankCrashed,
   type World,
-  type WorldOptions,
+  type CommonWorldOptions,
 } from "../src/index.ts";
 import { ARRIVED, BEGUN, GATE } from "./call-program.ts";
 import type { Fault } from "./fault-matrix.ts";
@@ -23,7 +23,9 @@ type CallWorld = World<MethodsOf<CallProgram>>;
 /** Longer than anything may take on a busy machine. */
 const GENEROUS_MS = 60_000;
 
-function openCallWorld(size: number, options: Partial<WorldOptions<CallProgram>> = {}): Promise<CallWorld> {
+type CallWorldOptions = Partial<CommonWorldOptions<CallProgram>> & { readonly program?: URL };
+
+function openCallWorld(size: number, options: CallWorldOptions = {}): Promise<CallWorld> {
   return openWorld<CallProgram>({
     size,
     program: new URL("./call-program.ts", import.meta.url),

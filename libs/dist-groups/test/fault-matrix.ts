@@ -3,6 +3,8 @@
 import assert from "node:assert/strict";
 import { ArgumentError, Tensor } from "@lockstep/tensor";
 import {
+  type CommonWorldOptions,
+  type RankCode,
   CallInterrupted,
   CallTimeout,
   CloseFailed,
@@ -15,7 +17,6 @@ import {
   ReentrantCollective,
   type World,
   WorldClosed,
-  type WorldOptions,
   WorldStartFailed,
 } from "../src/index.ts";
 import { MISMATCH_KINDS, type Report, STRANGE_KINDS } from "./fault-program.ts";
@@ -32,16 +33,23 @@ const FOR_EVER_MS = 100_000;
 export interface Fault {
   readonly name: string;
   readonly sizes: readonly number[];
-  run(size: number): Promise<void>;
+  /** `code`: where the ranks have the program of this matrix. Default: {@link PROGRAM}. */
+  run(size: number, code?: RankCode): Promise<void>;
 }
 
-async function openFaultWorld(size: number, options: Partial<WorldOptions<FaultProgram>> = {}): Promise<FaultWorld> {
+const PROGRAM: RankCode = { program: new URL("./fault-program.ts", import.meta.url) };
+
+async function openFaultWorld(
+  code: RankCode = PROGRAM,
+  size: number,
+  options: Partial<CommonWorldOptions<FaultProgram>> = {},
+): Promise<FaultWorld> {
   return openWorld<FaultProgram>({
     size,
-    program: new URL("./fault-program.ts", import.meta.url),
     heapBytesPerRank: 8 << 20,
     deadlineMs: FOR_EVER_MS,
     ...options,
+    ...code,
   });
 }
 
@@ -101,8 +109,8 @@ function thrown(name: "throwBefore" | "throwDuring" | "throwAfter", text: string
   return {
     name: `1. a rank throws (${name})`,
     sizes: name === "throwDuring" ? [2, 3, 4, 8] : [2, 4],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       const error = await failureOf(world.call(name, [1]));
       assertInstance(error, RankCrashed);
       assert.equal(error.rank, 1);
@@ -117,8 +125,8 @@ function died(name: "reject" | "throwInTimer" | "exit", text: RegExp, title: str
   return {
     name: title,
     sizes: [2, 4],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       const error = await failureOf(world.call(name, [1]));
       assertInstance(error, RankCrashed);
       assert.equal(error.rank, 1);
@@ -140,8 +148,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "1. every rank refuses the same argument: the typed error, and the group lives",
     sizes: [1, 4],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       const error = await failureOf(world.call("refuse", []));
       assertInstance(error, ArgumentError);
       assert.equal(error.argument, "name");
@@ -152,8 +160,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "1. one rank refuses an argument that its peers accept",
     sizes: [3],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       const error = await failureOf(world.call("refuseOne", [1]));
       assertInstance(error, ArgumentError);
       assert.equal(error.argument, "root");
@@ -164,12 +172,12 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "2. ranks that never arrive: all are named, on every rank that waited",
     sizes: [2, 3, 4, 8],
-    async run(size) {
+    async run(size, code) {
       const missing = size >= 4 ? [1, 3] : [1];
       const waiting = others(size, ...missing);
       // Long enough for all that wait to come before the first gives up.
       const deadlineMs = 1_000;
-      await using world = await openFaultWorld(size);
+      await using world = await openFaultWorld(code, size);
       await world.call("work", ["world", 1]);
       const error = await failureOf(world.call("late", [missing, FOR_EVER_MS, deadlineMs, "world"]));
       assertInstance(error, CollectiveTimeout);
@@ -190,8 +198,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: `3. a mismatch, after 300 good collectives, of: ${MISMATCH_KINDS.join(", ")}`,
     sizes: [2, 3, 4, 8],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       for (const kind of MISMATCH_KINDS) {
         const name = `mismatch of ${kind}`;
         await world.createGroup(name, others(size));
@@ -218,8 +226,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "4. a worker is terminated while parked",
     sizes: [3, 8],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       const call = failureOf(world.call("spin", [1, FOR_EVER_MS]));
       await untilIn(world, "world", others(size, 1), "waiting");
       await world.terminateRank(0);
@@ -236,8 +244,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "4. a worker is terminated while it computes",
     sizes: [3],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       const call = failureOf(world.call("spin", [1, FOR_EVER_MS]));
       await untilIn(world, "world", others(size, 1), "waiting");
       await world.terminateRank(1);
@@ -251,8 +259,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "6. use after an abort: at once, with the first cause",
     sizes: [3],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       await failureOf(world.call("throwBefore", [1]));
       const start = performance.now();
       const error = await failureOf(world.call("work", ["world", 1]));
@@ -266,8 +274,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "6. use after close",
     sizes: [2],
-    async run(size) {
-      const world = await openFaultWorld(size);
+    async run(size, code) {
+      const world = await openFaultWorld(code, size);
       await world.call("work", ["world", 2]);
       await world.close();
       await world.close();
@@ -284,8 +292,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "6. close while calls are in flight",
     sizes: [2, 4],
-    async run(size) {
-      const world = await openFaultWorld(size);
+    async run(size, code) {
+      const world = await openFaultWorld(code, size);
       const call = failureOf(world.call("workForever", ["world"]));
       const idle = failureOf(world.call("sleep", [FOR_EVER_MS]));
       await new Promise((resolve) => setTimeout(resolve, 50));
@@ -299,8 +307,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "7. a re-entrant call",
     sizes: [2],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       const error = await failureOf(world.call("reenter", []));
       assertInstance(error, ReentrantCollective);
       assert.deepEqual([error.op, error.running], ["barrier", "readPeers"]);
@@ -309,16 +317,16 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "7. two callers: concurrent calls do not mix",
     sizes: [3],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       await Promise.all(Array.from({ length: 8 }, () => world.call("work", ["world", 10])));
     },
   },
   {
     name: "8. two groups interleaved",
     sizes: [4],
-    async run(size) {
-      await using world = await openFaultWorld(size, {
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size, {
         groups: {
           pairs: [
             [0, 1],
@@ -336,8 +344,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "8. two groups in opposite orders: a timeout, not a hang",
     sizes: [2],
-    async run(size) {
-      await using world = await openFaultWorld(size, { groups: { a: [[0, 1]], b: [[0, 1]] } });
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size, { groups: { a: [[0, 1]], b: [[0, 1]] } });
       const error = await failureOf(world.call("crossed", [["a", "b"], 300]));
       assertInstance(error, CollectiveTimeout);
       for (const report of await reports(world, others(size))) {
@@ -349,8 +357,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "9. a late arrival from an aborted generation does not touch the new one",
     sizes: [3],
-    async run(size) {
-      await using world = await openFaultWorld(size, { groups: { team: [[0, 1, 2]] } });
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size, { groups: { team: [[0, 1, 2]] } });
       await world.call("keep", ["team"]);
       const late = failureOf(world.call("late", [[1], FOR_EVER_MS, 200, "team"]));
       assert((await late) instanceof CollectiveTimeout);
@@ -368,8 +376,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "10. an abort signal in mid-collective frees every rank",
     sizes: [2, 8],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       const controller = new AbortController();
       const call = failureOf(
         world.call("late", [[1], FOR_EVER_MS, FOR_EVER_MS, "world"], { signal: controller.signal }),
@@ -391,8 +399,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "10. a call that misses its deadline names the ranks and frees them",
     sizes: [4],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       const error = await failureOf(
         world.call("late", [[1], FOR_EVER_MS, FOR_EVER_MS, "world"], { deadlineMs: 1_000 }),
       );
@@ -407,8 +415,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "11. progress words wrap around at 2^31",
     sizes: [1, 3],
-    async run(size) {
-      await using world = await openFaultWorld(size, { initialProgress: 2 ** 31 - 20 });
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size, { initialProgress: 2 ** 31 - 20 });
       await world.call("work", ["world", 60]);
       if (size === 1) return;
       const error = await failureOf(world.call("late", [[0], FOR_EVER_MS, 100, "world"]));
@@ -418,16 +426,16 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "13. more ranks than cores",
     sizes: [8, 16],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       await world.call("work", ["world", 20]);
     },
   },
   {
     name: "14. an abort races completion: every rank comes out with success or a typed error",
     sizes: [2, 4],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       for (let attempt = 0; attempt < 12; attempt++) {
         const name = `race ${attempt % 3}`;
         await world.createGroup(name, others(size));
@@ -452,8 +460,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "closing awaits the onClose callbacks, the last registered first",
     sizes: [3],
-    async run(size) {
-      const world = await openFaultWorld(size);
+    async run(size, code) {
+      const world = await openFaultWorld(code, size);
       const flags = Tensor.zeros(world.heap, "i32", [size]);
       await world.call("onCloseWrite", [flags.byteOffset, 100]);
       await world.close();
@@ -463,8 +471,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "a failing onClose callback is reported after everything is gone",
     sizes: [2],
-    async run(size) {
-      const world = await openFaultWorld(size);
+    async run(size, code) {
+      const world = await openFaultWorld(code, size);
       await world.call("onCloseThrow", [1]);
       const error = await failureOf(world.close());
       assertInstance(error, CloseFailed);
@@ -477,7 +485,7 @@ export const FAULTS: readonly Fault[] = [
     sizes: [3],
     async run(size) {
       const program = new URL("./no-such-program.ts", import.meta.url);
-      const error = await failureOf(openFaultWorld(size, { program }));
+      const error = await failureOf(openFaultWorld({ program }, size));
       assertInstance(error, WorldStartFailed);
       assert.match(error.message, /no-such-program/);
     },
@@ -485,8 +493,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: "arguments that cannot be copied",
     sizes: [2],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       const looked = (): never => {
         throw new Error("somebody looked");
       };
@@ -505,8 +513,8 @@ export const FAULTS: readonly Fault[] = [
   {
     name: `thrown or returned while peers wait: ${STRANGE_KINDS.join(", ")}`,
     sizes: [1, 3],
-    async run(size) {
-      await using world = await openFaultWorld(size);
+    async run(size, code) {
+      await using world = await openFaultWorld(code, size);
       const who = size - 1;
       for (const kind of STRANGE_KINDS) {
         for (const how of ["throw", "return"] as const) {

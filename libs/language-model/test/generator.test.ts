@@ -35,6 +35,14 @@ test("a text ends before an end token, or after maxTokens", async () => {
   expect(await generate(34, [])).toEqual(greedyIds.slice(0, 34));
 });
 
+test("ranks in workers of the caller's own: the same tokens", async () => {
+  const worker = new URL("./own-rank.ts", import.meta.url);
+  await using generator = await Generator.open(model, { ...options, worker });
+  expect(await continuation(generator, promptIds, 20)).toEqual(greedyIds.slice(0, 20));
+  const wrong = Generator.open(model, { ...options, worker: 5 as never });
+  expect(await wrong.catch((error: unknown) => error)).toMatchObject({ _tag: "ArgumentError", argument: "worker" });
+});
+
 test("leaving a text early leaves the world usable", async () => {
   await using generator = await Generator.open(model, options);
   for await (const token of generator.generate(promptIds, { maxTokens: 50 })) {

@@ -6,7 +6,8 @@ export function formatRanks(ranks: readonly number[]): string {
   return `${ranks.length === 1 ? "rank" : "ranks"} ${ranks.length === 0 ? "(none)" : ranks.join(", ")}`;
 }
 
-function asSentence(text: string): string {
+/** A text that ends as a sentence does. */
+export function asSentence(text: string): string {
   return /[.!?]$/.test(text) ? text : `${text}.`;
 }
 
@@ -236,6 +237,25 @@ export class WorldStartFailed extends LockstepError {
       cause === undefined ? undefined : { cause },
     );
     this.ranks = ranks;
+  }
+}
+
+/** A rank was to run where none can: `runRank` belongs into the module of a worker that `openWorld` starts, once. */
+export class RankMisplaced extends LockstepError {
+  static {
+    registerErrorClass("RankMisplaced", RankMisplaced);
+  }
+
+  readonly _tag = "RankMisplaced";
+  /** Where or when it was called, in words. */
+  readonly place: string;
+
+  constructor(place: string) {
+    super(
+      `runRank was called ${place}. Call it once, in the module of a worker that openWorld({ worker }) starts; ` +
+        "on the host, open a world.",
+    );
+    this.place = place;
   }
 }
 

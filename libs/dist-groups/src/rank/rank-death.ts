@@ -1,4 +1,4 @@
-import process from "node:process";
+import { builtinModule, RUNTIME } from "@lockstep/tensor";
 import { RankCrashed } from "../errors/errors.ts";
 import { printedValue } from "../errors/printed-value.ts";
 
@@ -13,6 +13,20 @@ export function watchForDeath(report: (error: RankCrashed) => void, rank: number
     reported = true;
     report(new RankCrashed(rank, reason, cause));
   };
+  if (RUNTIME === "node") watchNode(once);
+  else watchScope(once);
+  const process = builtinModule<typeof import("node:process")>("node:process");
+  if (process !== undefined) watchExit(process, "exit", (code) => once(`it called process.exit(${code ?? ""})`));
+  const deno: unknown = Reflect.get(globalThis, "Deno");
+  if (typeof deno === "object" && deno !== null)
+    watchExit(deno, "exit", (code) => once(`it called Deno.exit(${code ?? ""})`));
+  watchExit(globalThis, "close", () => once("it called close()"));
+}
+
+type Report = (reason: string, cause: unknown) => void;
+
+/** Hears of errors on the worker's global scope. */
+function watchScope(once: Report): void {
   addEventListener("error", (event: Event) => {
     // The host ends the worker; by itself Deno would also print the error and end the process.
     event.preventDefault();
@@ -24,11 +38,13 @@ export function watchForDeath(report: (error: RankCrashed) => void, rank: number
     const reason: unknown = Reflect.get(event, "reason");
     once(`unhandled rejection of ${printedValue(reason)}`, reason);
   });
-  watchExit(process, "exit", (code) => once(`it called process.exit(${code ?? ""})`));
-  const deno: unknown = Reflect.get(globalThis, "Deno");
-  if (typeof deno === "object" && deno !== null)
-    watchExit(deno, "exit", (code) => once(`it called Deno.exit(${code ?? ""})`));
-  watchExit(globalThis, "close", () => once("it called close()"));
+}
+
+/** Hears of errors in Node, which has no events for them on the global scope. The host ends the worker. */
+function watchNode(once: Report): void {
+  const process = builtinModule<typeof import("node:process")>("node:process");
+  process?.on("uncaughtException", (error) => once(`uncaught ${printedValue(error)}`, error));
+  process?.on("unhandledRejection", (reason) => once(`unhandled rejection of ${printedValue(reason)}`, reason));
 }
 
 /** Runs `before` ahead of the function `name` of `owner`, when there is one. */

@@ -29,8 +29,8 @@ export interface RankConfiguration {
   readonly reduceKernels: WebAssembly.Module;
   /** Groups that this rank belongs to. */
   readonly groups: readonly GroupDescriptor[];
-  /** URL of the program module. */
-  readonly program: string;
+  /** URL of the program module; undefined where the worker has it. */
+  readonly program: string | undefined;
   /** Given to the program's `setup`. */
   readonly options: unknown;
 }

@@ -1,7 +1,7 @@
 // Every option of a world is checked before anything is opened. Each check names the option and what came.
 
 import { ArgumentError, describe } from "@lockstep/tensor";
-import { isInstance, isList, keysSafely, readSafely } from "../errors/printed-value.ts";
+import { isList, keysSafely, readSafely } from "../errors/printed-value.ts";
 import { checkSignal } from "./follow-signal.ts";
 
 const OPERATION = "openWorld";
@@ -14,6 +14,7 @@ const LONGEST_NAME = 200;
 const NAMES = [
   "size",
   "program",
+  "worker",
   "options",
   "heapBytesPerRank",
   "heapBytesHost",
@@ -37,13 +38,11 @@ export function checkWorldOptions(options: object): void {
     if (name === "options" || given[name] !== null) continue;
     throw new ArgumentError(OPERATION, name, "a value, or undefined for the default", "null");
   }
-  const { size, program, groups, initialProgress } = given;
+  const { size, groups, initialProgress } = given;
   if (!Number.isInteger(size) || Number(size) < 1 || Number(size) > MOST_RANKS) {
     throw new ArgumentError(OPERATION, "size", `an integer from 1 to ${MOST_RANKS}`, describe(size));
   }
-  if (!isInstance(program, URL) && (typeof program !== "string" || program === "")) {
-    throw new ArgumentError(OPERATION, "program", "a URL, as new URL(path, import.meta.url)", describe(program));
-  }
+  checkRankCode(given.program, given.worker);
   for (const name of ["deadlineMs", "startDeadlineMs", "closeDeadlineMs"]) {
     if (given[name] !== undefined) checkMilliseconds(OPERATION, name, given[name]);
   }
@@ -54,6 +53,26 @@ export function checkWorldOptions(options: object): void {
     throw new ArgumentError(OPERATION, "initialProgress", "an integer of 32 bits", describe(initialProgress));
   }
   checkCopyable(given.options);
+}
+
+/** Throws unless the ranks' code is given in one way. */
+function checkRankCode(program: unknown, worker: unknown): void {
+  if (worker === undefined) {
+    if (isAddress(program)) return;
+    throw new ArgumentError(OPERATION, "program", "a URL, as new URL(path, import.meta.url)", describe(program));
+  }
+  if (program !== undefined) {
+    const advice = "The module of a worker of your own has the program.";
+    throw new ArgumentError(OPERATION, "program, worker", "one of the two", "both", advice);
+  }
+  if (typeof worker === "function" || isAddress(worker)) return;
+  const expected = "the URL of a module that calls runRank, or a function that returns a Worker";
+  throw new ArgumentError(OPERATION, "worker", expected, describe(worker));
+}
+
+function isAddress(value: unknown): boolean {
+  if (typeof value === "string") return value !== "";
+  return typeof value === "object" && value !== null && typeof readSafely(value, "href") === "string";
 }
 
 /** Throws unless `options` is an object with none but these keys. */

@@ -19,16 +19,15 @@ import type { RenewedGroup } from "./group-lifecycle.ts";
 import { openWorld as openPlainWorld, type World } from "./world.ts";
 import type { WorldError } from "./world-error.ts";
 import type { WorldGroup } from "./world-group.ts";
-import type { CallOptions, WorldOptions } from "./world-options.ts";
+import type { CallOptions, CommonWorldOptions, RankCode } from "./world-options.ts";
 
 export type { World } from "./world.ts";
 export type { WorldError } from "./world-error.ts";
 export type { WorldGroup } from "./world-group.ts";
 
-/** {@link WorldOptions} without a signal: interrupting the fiber is what a signal is to the plain `openWorld`. */
-export type ScopedWorldOptions<P extends Program = UntypedProgram> = Omit<WorldOptions<P>, "signal"> & {
-  readonly signal?: undefined;
-};
+/** `WorldOptions` without a signal: interrupting the fiber is what a signal is to the plain `openWorld`. */
+export type ScopedWorldOptions<P extends Program = UntypedProgram> = Omit<CommonWorldOptions<P>, "signal"> &
+  RankCode & { readonly signal?: undefined };
 
 /** {@link CallOptions} without a signal: interrupting the fiber is what a signal is to a plain call. */
 export type ScopedCallOptions = Omit<CallOptions, "signal"> & { readonly signal?: undefined };

@@ -4,25 +4,36 @@ import { RankCrashed } from "../errors/errors.ts";
 import { fromPlainError } from "../errors/plain-error.ts";
 import { printedValue } from "../errors/printed-value.ts";
 import type { GroupDescriptor } from "../rank/rank-protocol.ts";
+import { TELLS_END, type WorkerEvent } from "./rank-thread.ts";
+import type { WebWorkerLike } from "./worker-like.ts";
 import { isRankNotice, type RankConfiguration, type RankControl, type Reply } from "../rank/rank-protocol.ts";
 
-/** Longest wait for a terminated Bun worker's `close` event. */
+/** Longest wait for the `close` event of a terminated worker. */
 const LONGEST_END_MS = 2_000;
+
+/** What an `error` event tells: not every runtime gives a message when a module cannot be loaded. */
+function reasonOf({ error, message, filename }: WorkerEvent): string {
+  const told = typeof message === "string" ? message.trim().replace(/^Uncaught /, "") : "";
+  const what = told !== "" ? told : printedValue(error ?? "error");
+  const where = typeof filename === "string" && filename !== "" && !what.includes(filename) ? ` in ${filename}` : "";
+  return `uncaught ${what}${where}`;
+}
 
 /** The host's end of one rank: its worker, its control calls, and its death. */
 export class RankWorker {
   readonly rank: number;
   /** Settles when the worker listens; rejects with {@link RankCrashed} when it dies before. */
   readonly ready: Promise<void>;
-  readonly #worker: Worker;
+  readonly #worker: WebWorkerLike;
   readonly #control: Comlink.Remote<RankControl>;
   readonly #onDeath: (error: RankCrashed) => void;
   readonly #ended: Promise<void>;
   #death: RankCrashed | undefined;
   #terminated = false;
+  #isReady = false;
 
-  /** Starts the worker. `onDeath` is called at most once, and not for {@link RankWorker.terminate}. */
-  constructor(rank: number, onDeath: (error: RankCrashed) => void) {
+  /** Takes a worker that has just been started. `onDeath` is called at most once, and not for {@link RankWorker.terminate}. */
+  constructor(rank: number, worker: WebWorkerLike, onDeath: (error: RankCrashed) => void) {
     this.rank = rank;
     const ready = Promise.withResolvers<void>();
     const ended = Promise.withResolvers<void>();
@@ -33,36 +44,37 @@ export class RankWorker {
       onDeath(error);
     };
     ready.promise.catch(() => undefined);
-    const worker = new Worker(new URL("../rank/rank.ts", import.meta.url), {
-      type: "module",
-      name: `lockstep-rank-${rank}`,
-    });
     this.#worker = worker;
-    worker.addEventListener("message", ({ data }: MessageEvent<unknown>) => {
+    worker.addEventListener("message", ({ data }: WorkerEvent) => {
       if (!isRankNotice(data)) return;
-      if (data.lockstep === "ready") ready.resolve();
-      else {
+      if (data.lockstep === "ready") {
+        this.#isReady = true;
+        ready.resolve();
+      } else {
         const error = fromPlainError(data.error);
         this.die(error instanceof RankCrashed ? error : new RankCrashed(rank, error.message, error));
       }
     });
-    worker.addEventListener("error", (event: ErrorEvent) => {
+    worker.addEventListener("error", (event: WorkerEvent) => {
       // Deno ends the whole process otherwise.
-      event.preventDefault();
-      this.die(new RankCrashed(rank, `uncaught ${event.message ?? "error"}`));
+      event.preventDefault?.();
+      this.die(new RankCrashed(rank, reasonOf(event)));
     });
-    // Only Bun has this event, with the exit code.
-    worker.addEventListener("close", (event: object) => {
+    worker.addEventListener("close", ({ code }: WorkerEvent) => {
       ended.resolve();
-      const code: unknown = Reflect.get(event, "code");
       this.die(new RankCrashed(rank, `its worker ended with exit code ${code}`));
     });
-    this.#control = Comlink.wrap<RankControl>(worker);
+    this.#control = Comlink.wrap<RankControl>(worker as Comlink.Endpoint);
   }
 
   /** Why the rank died, or undefined while it lives. */
   get death(): RankCrashed | undefined {
     return this.#death;
+  }
+
+  /** Whether the worker has ever listened. */
+  get isReady(): boolean {
+    return this.#isReady;
   }
 
   /** Declares the rank dead: no call will be answered. Its worker is terminated. */
@@ -114,8 +126,8 @@ export class RankWorker {
       // memory would stay reachable for ever.
       this.#control[Comlink.releaseProxy]();
     }
-    // Deno has no event for the end; its terminate() leaves nothing to wait for.
-    if (!("Bun" in globalThis)) return;
+    // Elsewhere no event tells the end, and terminate() leaves nothing to wait for.
+    if (!TELLS_END) return;
     let timer: ReturnType<typeof setTimeout> | undefined;
     const timeout = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, LONGEST_END_MS);

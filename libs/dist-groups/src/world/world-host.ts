@@ -6,8 +6,9 @@ import {
   RankCrashed,
   WorldClosed,
   WorldStartFailed,
+  asSentence,
 } from "../errors/errors.ts";
-import { isList } from "../errors/printed-value.ts";
+import { isList, printedValue } from "../errors/printed-value.ts";
 import type { StartedProgram } from "../rank/rank-protocol.ts";
 import { compileReduceKernels } from "../reduction/reduce.ts";
 import { SharedMemoryHost, STAGING_STEP_BYTES } from "../transport/shared-memory/host-end.ts";
@@ -21,6 +22,7 @@ import { Liveness } from "./liveness.ts";
 import { type MemoryLayout, memoryLayout } from "./memory-layout.ts";
 import type { PendingCall } from "./pending-call.ts";
 import { RankCalls } from "./rank-calls.ts";
+import { hrefOf, startWorker } from "./rank-thread.ts";
 import { RankWorker } from "./rank-worker.ts";
 import { type GroupOwner, WorldGroup } from "./world-group.ts";
 import type { WorldSettings } from "./world-settings.ts";
@@ -49,8 +51,6 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
   readonly #workers: RankWorker[] = [];
   readonly #calls: RankCalls;
   readonly #lifecycle: GroupLifecycle;
-  /** What is given back once no rank is asked anything any more, the last first. */
-  readonly #owned = new AsyncDisposableStack();
   #interruption: string | undefined;
   #closing: Promise<void> | undefined;
 
@@ -81,11 +81,6 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
       flightRecord: () => this.#groups.flightRecord(this.#health.worldTime(performance.now())),
     });
     this.#lifecycle = new GroupLifecycle(this.#groups, this.#calls, this.#workers);
-    this.#owned.defer(() => this.#calls.forgetAll(new WorldClosed("world.call")));
-    this.#owned.defer(async () => {
-      await Promise.all(this.#workers.map((worker) => worker.terminate()));
-    });
-    this.#owned.defer(() => this.#health.close());
     this.#groups.create("world", this.ranks);
     for (const [name, partition] of Object.entries(settings.groups)) {
       for (const ranks of partition) this.#groups.create(name, ranks);
@@ -98,7 +93,7 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
     this.checkOpen("openWorld");
     if (this.#interruption !== undefined) throw new CallInterrupted("openWorld", this.ranks, this.#interruption);
     for (const rank of this.ranks) {
-      this.#workers.push(new RankWorker(rank, (error) => this.#onDeath(rank, error)));
+      this.#workers.push(this.#startWorker(rank));
     }
     const { program, options, startDeadlineMs } = this.#settings;
     const call = this.#calls.now("setup", this.ranks, startDeadlineMs, async (worker) => {
@@ -113,7 +108,7 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
         transport: this.#transport.invitation,
         reduceKernels,
         groups: this.#groups.of(worker.rank),
-        program: String(program),
+        program: program === undefined ? undefined : hrefOf(program),
         options,
       });
     });
@@ -123,11 +118,29 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
     this.#calls.concurrent = started.some((program) => (program as StartedProgram).concurrent);
   }
 
+  #startWorker(rank: number): RankWorker {
+    try {
+      return new RankWorker(rank, startWorker(rank, this.#settings), (error) => this.#onDeath(rank, error));
+    } catch (error) {
+      if (error instanceof ArgumentError) throw error;
+      throw new WorldStartFailed([rank], `its worker could not be started: ${printedValue(error)}`, error);
+    }
+  }
+
   #startFailure(error: unknown, late: readonly number[]): Error {
     if (error instanceof WorldClosed || error instanceof CallInterrupted) return error;
-    const cause = error instanceof Error ? error : new Error(String(error));
+    const cause = error instanceof Error ? error : new Error(printedValue(error));
     const rank: unknown = Reflect.get(cause, "rank");
-    return new WorldStartFailed(typeof rank === "number" ? [rank] : late, cause.message, cause);
+    const failed = typeof rank === "number" ? [rank] : late;
+    const advice = failed.some((rank) => this.#workers[rank]?.isReady === false) ? this.#startAdvice : "";
+    return new WorldStartFailed(failed, `${asSentence(cause.message)}${advice}`, cause);
+  }
+
+  /** What to do about a worker that was never ready. */
+  get #startAdvice(): string {
+    return this.#settings.worker === undefined
+      ? " Its worker was not ready: in a bundle the library's own worker is missing, so give openWorld a `worker`."
+      : " Its worker was not ready: its module has to call runRank of @lockstep/dist-groups/rank while it is run.";
   }
 
   /** Gives up a start that is under way. */
@@ -247,7 +260,13 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
         failure = new CloseFailed(typeof rank === "number" ? [rank] : call.outstanding, error.message, error);
       });
     }
-    await this.#owned.disposeAsync();
+    // No rank is asked anything any more.
+    this.#health.close();
+    try {
+      await Promise.all(this.#workers.map((worker) => worker.terminate()));
+    } finally {
+      this.#calls.forgetAll(new WorldClosed("world.call"));
+    }
     if (failure !== undefined) throw failure;
   }
 }

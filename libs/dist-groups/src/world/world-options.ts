@@ -1,11 +1,32 @@
 import type { OptionsOf, Program, UntypedProgram } from "../rank/rank-context.ts";
+import type { ModuleAddress, RankWorkerSource } from "./worker-like.ts";
+
+/** Where the code of the ranks is: `program` or `worker`. */
+export type RankCode =
+  | {
+      /**
+       * Module that every rank runs: `new URL("./program.ts", import.meta.url)`. It exports `setup(context, options)`.
+       * The workers are the library's own, which import it at run time.
+       */
+      readonly program: ModuleAddress;
+      readonly worker?: undefined;
+    }
+  | {
+      /**
+       * Workers of your own, for bundlers, which have to see what a worker runs: the address of a module that calls
+       * `runRank(program)` of `@lockstep/dist-groups/rank`, or a function that starts such a worker for a rank.
+       */
+      readonly worker: RankWorkerSource;
+      readonly program?: undefined;
+    };
 
 /** What a world is made of. */
-export interface WorldOptions<P extends Program = UntypedProgram> {
+export type WorldOptions<P extends Program = UntypedProgram> = CommonWorldOptions<P> & RankCode;
+
+/** What a world is made of, without where the code of the ranks is. */
+export interface CommonWorldOptions<P extends Program = UntypedProgram> {
   /** Number of ranks, 1 to 255. */
   readonly size: number;
-  /** Module that every rank runs: `new URL("./program.ts", import.meta.url)`. It exports `setup(context, options)`. */
-  readonly program: URL | string;
   /** Given to `setup` on every rank, structured-cloned. */
   readonly options?: OptionsOf<P> | undefined;
   /** Bytes of each rank's heap. Reserved, not resident. Default 256 MiB, or less when the ranks would not fit 4 GiB. */

@@ -1,5 +1,6 @@
 import type { Program } from "../rank/rank-context.ts";
 import { checkWorldOptions } from "./check-world-options.ts";
+import type { ModuleAddress, RankWorkerSource } from "./worker-like.ts";
 import type { WorldOptions } from "./world-options.ts";
 
 const DEFAULT_DEADLINE_MS = 30_000;
@@ -9,7 +10,9 @@ const DEFAULT_CLOSE_DEADLINE_MS = 5_000;
 /** A world's options with their defaults filled in. */
 export interface WorldSettings {
   readonly size: number;
-  readonly program: URL | string;
+  /** One of the two is given. */
+  readonly program: ModuleAddress | undefined;
+  readonly worker: RankWorkerSource | undefined;
   readonly options: unknown;
   readonly heapBytesPerRank: number | undefined;
   readonly heapBytesHost: number | undefined;
@@ -31,6 +34,7 @@ export function settingsOf<P extends Program>(options: WorldOptions<P>): WorldSe
   return {
     size: options.size,
     program: options.program,
+    worker: options.worker,
     options: options.options,
     heapBytesPerRank: options.heapBytesPerRank,
     heapBytesHost: options.heapBytesHost,

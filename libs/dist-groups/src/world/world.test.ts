@@ -3,7 +3,7 @@ import { ArgumentError, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import { CallInterrupted, WorldStartFailed } from "../errors/errors.ts";
 import type { MethodsOf } from "../rank/rank-context.ts";
 import { openWorld, type World } from "./world.ts";
-import type { WorldOptions } from "./world-options.ts";
+import type { CommonWorldOptions, WorldOptions } from "./world-options.ts";
 
 setDefaultTimeout(120_000);
 
@@ -102,7 +102,7 @@ describe("a world of 3", () => {
 });
 
 describe("options", () => {
-  test.each<[string, Partial<WorldOptions<Program>>]>([
+  test.each<[string, Partial<CommonWorldOptions<Program>>]>([
     ["size", { size: 0 }],
     ["size", { size: 2.5 }],
     ["size", { size: 256 }],
@@ -122,6 +122,23 @@ describe("options", () => {
     const error: unknown = await openWorld<Program>({ ...options, ...change }).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(ArgumentError);
     expect(error).toHaveProperty("argument", argument);
+  });
+
+  test("the ranks' code is given in exactly one way", async () => {
+    const changes: readonly [argument: string, change: object][] = [
+      ["program", { program: "" }],
+      ["program", { program: undefined }],
+      ["program", { program: { href: 5 } }],
+      ["program, worker", { worker: "./rank.ts" }],
+      ["worker", { program: undefined, worker: 5 }],
+      ["worker", { program: undefined, worker: {} }],
+    ];
+    for (const [argument, change] of changes) {
+      const opening = openWorld<Program>({ ...options, ...change } as WorldOptions<Program>);
+      const error: unknown = await opening.catch((thrown: unknown) => thrown);
+      expect(error).toBeInstanceOf(ArgumentError);
+      expect(error).toHaveProperty("argument", argument);
+    }
   });
 
   test("sixteen ranks share 4 GiB without being told how", async () => {

@@ -1,3 +1,4 @@
+import type { RankWorkerSource } from "@lockstep/dist-groups";
 import { type BackendName, installedGpus } from "@lockstep/kernels";
 import { ArgumentError, describe } from "@lockstep/tensor";
 import { UnfitOptions } from "../errors.ts";
@@ -69,6 +70,11 @@ export interface GeneratorOptions {
   readonly prefillChunk?: number;
   /** Deadline of each step. Default 120 s. */
   readonly deadlineMs?: number;
+  /**
+   * Workers of your own for the ranks, for bundlers: as `worker` of `openWorld`, with a module that calls
+   * `runGeneratorRank` of `@lockstep/language-model/rank`. Default: the library's own.
+   */
+  readonly worker?: RankWorkerSource | undefined;
   /** Told, while the ranks load, how many bytes of weights they have read together, and how many there are. */
   readonly onLoad?: (bytes: number, totalBytes: number) => void;
 }
@@ -85,6 +91,7 @@ export interface ResolvedOptions {
   /** Bytes of weights that all ranks hold. */
   readonly weightBytes: number;
   readonly onLoad: GeneratorOptions["onLoad"];
+  readonly worker: GeneratorOptions["worker"];
 }
 
 const NAME = "Generator.open";
@@ -145,6 +152,7 @@ export function resolveOptions(model: Model, options: GeneratorOptions, gpusFoun
     deadlineMs,
     weightBytes: plan.ranks.reduce((sum, { weights }) => sum + weights, 0),
     onLoad: options.onLoad,
+    worker: options.worker,
   };
 }
 

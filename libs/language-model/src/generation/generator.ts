@@ -69,11 +69,11 @@ export class Generator implements AsyncDisposable {
     const spread = resolveOptions(model, options);
     const { sizes, gpus, maxLogitRows, loaded } = spread.rank;
     const { world: size, dcp } = sizes;
-    const { onLoad, weightBytes } = spread;
+    const { onLoad, weightBytes, worker } = spread;
     const watch = onLoad === undefined ? undefined : new LoadWatch(loaded, (bytes) => onLoad(bytes, weightBytes));
     const opening = openWorld<Program>({
       size,
-      program: new URL("./rank-program.ts", import.meta.url),
+      ...(worker === undefined ? { program: new URL("./rank-program.ts", import.meta.url) } : { worker }),
       options: spread.rank,
       heapBytesPerRank: spread.heapBytesPerRank,
       groups: { dcp: parallelGroups({ layout: "classic", tp: size, dcp }).dcp, gpu: gpuGroups(size, gpus) },

@@ -2,6 +2,8 @@
 // the core away (half a microsecond, where a park with its wake-up costs some 25), and moving off a core that a peer
 // sits on.
 
+import { builtinModule, platformName, RUNTIME } from "@lockstep/tensor";
+
 /** The scheduler, as the calling thread sees it. Every method is a system call or less; none blocks. */
 export interface NativeScheduler {
   /** Lets another runnable thread have this thread's core. Returns at once when there is none. */
@@ -43,15 +45,17 @@ interface DenoFfi {
 }
 
 /**
- * The operating system's scheduler, or undefined where it cannot be called: in Deno without the permission
- * `--allow-ffi`, which is never asked for. Ranks wait without it too, but slower when they outnumber the cores.
+ * The operating system's scheduler, or undefined where it cannot be called: in Node, in browsers, and in Deno
+ * without the permission `--allow-ffi`, which is never asked for. Ranks wait without it too, but slower when they outnumber the cores.
  */
 export function openNativeScheduler(): NativeScheduler | undefined {
-  if (process.platform === "linux") {
+  const platform = platformName();
+  if (platform === undefined) return undefined;
+  if (platform === "linux") {
     const libraries = ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1", "libc.so"];
     return firstThatLoads(libraries, linuxScheduler);
   }
-  if (process.platform === "win32") return firstThatLoads(["kernel32.dll"], yieldOnly("SwitchToThread"));
+  if (platform === "win32") return firstThatLoads(["kernel32.dll"], yieldOnly("SwitchToThread"));
   return firstThatLoads(["libSystem.B.dylib", "libc.so"], yieldOnly("sched_yield"));
 }
 
@@ -115,9 +119,7 @@ function load(
   library: string,
   symbols: Readonly<Record<string, Signature>>,
 ): Readonly<Record<string, NativeFunction | undefined>> | undefined {
-  if ("Bun" in globalThis) {
-    return (process.getBuiltinModule("bun:ffi") as unknown as BunFfi).dlopen(library, symbols).symbols;
-  }
+  if (RUNTIME === "bun") return builtinModule<BunFfi>("bun:ffi")?.dlopen(library, symbols).symbols;
   const deno = (globalThis as { readonly Deno?: DenoFfi }).Deno;
   if (deno === undefined || deno.permissions.querySync({ name: "ffi" }).state !== "granted") return undefined;
   const converted = Object.entries(symbols).map(([name, { args, returns }]) => [

@@ -1,0 +1,2 @@
+// A worker that never says anything, and stays.
+setInterval(() => undefined, 1_000);

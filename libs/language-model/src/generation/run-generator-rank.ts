@@ -1,0 +1,17 @@
+// The entry `@lockstep/language-model/rank`: ranks of generators in workers of a program's own, which bundlers ask for.
+
+import { runRank } from "@lockstep/dist-groups/rank";
+import * as program from "./rank-program.ts";
+
+/**
+ * Makes this worker a rank of a {@link Generator}. For the module of a worker that is given to `Generator.open` as
+ * `worker`:
+ *
+ *     import { runGeneratorRank } from "@lockstep/language-model/rank";
+ *     runGeneratorRank();
+ *
+ * @throws RankMisplaced outside a worker, and the second time
+ */
+export function runGeneratorRank(): void {
+  runRank(program);
+}
