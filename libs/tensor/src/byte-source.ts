@@ -15,7 +15,15 @@ export interface ByteSource {
   close(): void;
 }
 
-type FileSystem = typeof import("node:fs");
+/** What is used of `node:fs`. Declared here so that declarations type-check where Node's types are unknown. */
+interface FileSystem {
+  statSync(path: string): { isFile(): boolean };
+  openSync(path: string, flags: "r"): number;
+  fstatSync(descriptor: number): { readonly size: number };
+  readSync(descriptor: number, target: Uint8Array, at: number, length: number, position: number): number;
+  closeSync(descriptor: number): void;
+  writeFileSync(path: string, bytes: Uint8Array): void;
+}
 
 /** The file system. @throws SafetensorsError, with `advice`, where there is none, as in browsers */
 export function fileSystem(path: string, advice: string): FileSystem {
