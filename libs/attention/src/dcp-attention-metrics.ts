@@ -10,6 +10,7 @@ export interface DcpAttentionMetrics {
   readonly attentionMs: number;
   /** Milliseconds in all combines. */
   readonly combineMs: number;
+  /** Steps that have ended with `endStep`. */
   readonly steps: number;
   /** Tokens whose keys and values this rank stores, over all sequences; one that is shared counts for each. */
   readonly tokensHeld: number;

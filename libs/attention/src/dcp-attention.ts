@@ -28,6 +28,7 @@ import type { PrefillPlan } from "./prefill/prefill-plan.ts";
  * `write` and `attend`), then `endStep`.
  */
 export class DcpAttention {
+  /** Which tokens of every sequence this rank stores. */
   readonly shard: KvShard;
   #options: ResolvedOptions;
   readonly #sequences: KvSequences;
@@ -320,6 +321,7 @@ export class DcpAttention {
     this.#sequences.keep(lengths, next);
   }
 
+  /** What it has done and holds, as of now. */
   get metrics(): DcpAttentionMetrics {
     this.#open("metrics");
     return {

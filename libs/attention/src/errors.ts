@@ -7,8 +7,11 @@ export class OutOfBlocks extends LockstepError {
   }
 
   readonly _tag = "OutOfBlocks";
+  /** Blocks that the step needs beyond those that its sequences hold. */
   readonly needed: number;
+  /** Blocks that are free. */
   readonly free: number;
+  /** Blocks of the cache. */
   readonly total: number;
 
   constructor(needed: number, free: number, total: number) {
@@ -46,11 +49,13 @@ export class NonFiniteKeyValue extends LockstepError {
   }
 
   readonly _tag = "NonFiniteKeyValue";
+  /** The layer, from 0. */
   readonly layer: number;
   /** "key" or "value". */
   readonly tensor: string;
   /** Place among the step's new tokens; in a prefill that ranks share, among those of the rank that brought it. */
   readonly token: number;
+  /** The KV head. */
   readonly head: number;
 
   constructor(layer: number, tensor: string, token: number, head: number, value: number) {

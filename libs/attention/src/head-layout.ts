@@ -4,6 +4,7 @@ import { expectRecord } from "./arguments/expect-argument.ts";
 
 /** A model's heads and how they are spread. */
 export interface HeadLayoutOptions {
+  /** Ranks in each direction of parallelism. */
   readonly sizes: ParallelSizes;
   /**
    * Where KV heads live.
@@ -12,7 +13,9 @@ export interface HeadLayoutOptions {
    *   ranks of a DCP group
    */
   readonly kv: "head-sharded" | "replicated";
+  /** Query heads of the model. */
   readonly queryHeads: number;
+  /** KV heads of the model. */
   readonly kvHeads: number;
 }
 

@@ -1,3 +1,9 @@
+/**
+ * Attention over a KV cache whose tokens are spread over ranks (decode context parallelism). Begin with
+ * {@link DcpAttention}.
+ *
+ * @module @lockstep/attention
+ */
 export {
   globalPosition,
   type KvShard,

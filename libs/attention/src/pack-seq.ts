@@ -10,6 +10,7 @@ export interface PackOptions {
   readonly allocator?: Allocator;
   /** Tuning hints that never change the result. Default 64. */
   readonly blockT?: number;
+  /** As `blockT`. */
   readonly blockD?: number;
 }
 

@@ -1,6 +1,12 @@
+/**
+ * Worlds of ranks, which are Web Workers over one shared memory, and collectives among them, all of whose waits have a
+ * deadline. Begin with {@link openWorld}.
+ *
+ * @module @lockstep/dist-groups
+ */
 export { registerErrorClass } from "@lockstep/tensor";
 export type { AgreedFields, AgreedValue } from "./collectives/agreed-options.ts";
-export type { CollectiveOptions } from "./collectives/options.ts";
+export type { CollectiveOptions, DimOptions, ReadOptions, ReductionOptions } from "./collectives/options.ts";
 export {
   CallInterrupted,
   CallTimeout,
@@ -22,6 +28,7 @@ export {
   WorldStartFailed,
 } from "./errors/errors.ts";
 export { fromPlainError, type PlainError, toPlainError } from "./errors/plain-error.ts";
+export type { PlainValue } from "./errors/plain-value.ts";
 export { formatFlightRecord } from "./flight-record/flight-record.ts";
 export type { AsyncProcessGroup, GroupCounters, ProcessGroup } from "./group/process-group.ts";
 export { chunkStart, type HeadRange, headRange } from "./layout/chunk-rule.ts";

@@ -35,6 +35,7 @@ export class KernelContext {
     return this.#compiled.size;
   }
 
+  /** Forgets everything compiled. */
   clear(): void {
     this.#compiled.clear();
   }

@@ -1,4 +1,8 @@
-// The entry `@lockstep/kernels/dawn`: Dawn as part of a program that is compiled to one file.
+/**
+ * Dawn, WebGPU of native programs, as part of one that is compiled to one file.
+ *
+ * @module @lockstep/kernels/dawn
+ */
 import { RUNTIME } from "@lockstep/tensor";
 import { type DawnModule, setDawn } from "./device/dawn.ts";
 

@@ -7,6 +7,7 @@ export class BackendUnavailable extends LockstepError {
   }
 
   readonly _tag = "BackendUnavailable";
+  /** The backend that was asked for. */
   readonly backend: string;
 
   constructor(backend: string, reason: string, advice: string) {

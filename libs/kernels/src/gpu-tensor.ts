@@ -15,6 +15,7 @@ import {
 
 /** Memory on a GPU whose device another thread holds. Where it lies only the backend knows that made it. */
 export interface RemoteGpuMemory {
+  /** Tells it from a GPUBuffer. */
   readonly isRemote: true;
   /** In bytes. */
   readonly size: number;
@@ -46,13 +47,17 @@ export function noteFreed(memory: GPUBuffer | RemoteGpuMemory): void {
  * that of a backend that computes on another thread's GPU, and then usable with that backend alone.
  */
 export class GpuTensor {
+  /** Of its elements. */
   readonly dtype: DType;
+  /** Sizes of its dimensions, the outermost first. */
   readonly shape: readonly number[];
   /** In elements. */
   readonly strides: readonly number[];
+  /** The buffer that it is a view of, or what stands for one of another thread's device. */
   readonly memory: GPUBuffer | RemoteGpuMemory;
   /** Element offset of the first element within the buffer. */
   readonly elementOffset: number;
+  /** Number of elements. */
   readonly size: number;
   /** True when the elements lie in row-major order without gaps. */
   readonly isContiguous: boolean;
@@ -62,7 +67,7 @@ export class GpuTensor {
   readonly byteEnd: number;
 
   /**
-   * A view of `memory`. @throws ArgumentError for a view beyond it. `destroy` is what {@link GpuTensor.free} does;
+   * A view of `memory` that begins at element `elementOffset`. @throws ArgumentError for a view beyond it. `destroy` is what {@link GpuTensor.free} does;
    * default: it destroys a buffer.
    */
   constructor(
@@ -117,6 +122,7 @@ export class GpuTensor {
     throw new ArgumentError("GpuTensor.buffer", "tensor", expected, "one of a GPU that another thread holds");
   }
 
+  /** Bytes of its elements, without gaps. */
   get byteLength(): number {
     return this.size * DTYPE_BYTES[this.dtype];
   }

@@ -1,3 +1,9 @@
+/**
+ * Kernels of attention on WebGPU, WebAssembly SIMD and in float64, behind one contract, and who owns which token of a
+ * KV cache. Begin with {@link openBackend}.
+ *
+ * @module @lockstep/kernels
+ */
 export type { BackendName, Completion, KernelBackend } from "./backends/backend.ts";
 export { OpMethods } from "./backends/op-methods.ts";
 export { KernelContext } from "./context.ts";
@@ -31,6 +37,7 @@ export {
 export type {
   AttentionOperands,
   PartialAttentionArgs,
+  PlannedAttentionArgs,
   UnplannedAttentionArgs,
 } from "./ops/partial-attention/index.ts";
 export { checkScoreFactor, checkSink, checkSoftcap } from "./ops/partial-attention/score-numbers.ts";

@@ -1,3 +1,9 @@
+/**
+ * Text from language models whose weights and KV cache are spread over ranks. Begin with {@link openModel} and
+ * {@link Generator}.
+ *
+ * @module @lockstep/language-model
+ */
 export { ModelError, UnfitOptions } from "./errors.ts";
 export type { ExplainedQuery, Explanation } from "./generation/explanation.ts";
 export type { GenerateOptions } from "./generation/generate-options.ts";
@@ -5,12 +11,15 @@ export { Generator } from "./generation/generator.ts";
 export type { GeneratorOptions } from "./generation/generator-options.ts";
 export type { RankMemory } from "./generation/memory-plan.ts";
 export { type MemoryPlan, planMemory } from "./generation/plan-memory.ts";
-export { isQuantisedKv, type KvDtype, type KvScaleSource } from "./generation/kv-calibration.ts";
+export { isQuantisedKv, type KvDtype, type KvScaleSource, type QuantisedKv } from "./generation/kv-calibration.ts";
 export type { RankMetrics } from "./generation/rank-program.ts";
 export type { Exchanged } from "./generation/step-trace.ts";
 export type { TextToken } from "./generation/token-stream.ts";
-export type { WeightKind } from "./layers/weight.ts";
+export type { StoredDType, WeightKind } from "./layers/weight.ts";
+export type { AttentionBias } from "./model/architectures.ts";
 export type { ModelConfig } from "./model/config.ts";
 export { type Model, openModel } from "./model/model.ts";
+export type { RopeScaling } from "./model/rope-scaling.ts";
+export type { StoredDTypes } from "./model/stored-dtypes.ts";
 export type { KvHeadLayout, ParallelSizes, Range } from "./model/tensor-parallel.ts";
 export { StreamDecoder, Tokenizer } from "./model/tokenizer.ts";

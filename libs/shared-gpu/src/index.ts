@@ -1,1 +1,6 @@
+/**
+ * Ranks that share one GPU, whose device one of them holds. Begin with {@link openSharedBackend}.
+ *
+ * @module @lockstep/shared-gpu
+ */
 export { openSharedBackend, type SharedBackendOptions } from "./shared-backend.ts";

@@ -7,7 +7,9 @@ import { type Allocator, checkBytes, roundUpToLine, SharedHeap } from "./shared-
  * decode step. Tensors allocated before a {@link Arena.reset} that took their bytes back say so when they are used.
  */
 export class Arena implements Allocator {
+  /** The heap that its bytes are of. */
   readonly heap: SharedHeap;
+  /** Bytes that it was opened with. */
   readonly totalBytes: number;
   readonly #start: number;
   #used = 0;
@@ -36,6 +38,7 @@ export class Arena implements Allocator {
     return this.#used;
   }
 
+  /** True after `close`. */
   get isClosed(): boolean {
     return this.#closed;
   }
@@ -44,7 +47,7 @@ export class Arena implements Allocator {
     return this.#allocations;
   }
 
-  /** @throws ArgumentError, HeapExhausted; ResourceClosed once it is closed */
+  /** Byte offset of a fresh range of `bytes`. @throws ArgumentError, HeapExhausted; ResourceClosed once it is closed */
   allocate(bytes: number): number {
     this.#expectOpen("allocate");
     checkBytes("Arena.allocate", bytes);
@@ -58,7 +61,7 @@ export class Arena implements Allocator {
     return offset;
   }
 
-  /** Single ranges are not taken back: they live until {@link Arena.reset}. */
+  /** Single ranges, whatever their `offset`, are not taken back: they live until {@link Arena.reset}. */
   release(_offset: number): void {
     this.#expectOpen("release");
   }

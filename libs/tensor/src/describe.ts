@@ -26,7 +26,7 @@ function isArray(value: object): boolean {
   }
 }
 
-/** As {@link describe}, but a name without quotes: for choices out of a list of names. */
+/** A `value` as {@link describe} says it, but a name without quotes: for choices out of a list of names. */
 export function describeName(value: unknown): string {
   return typeof value === "string" && /^[\w.-]{1,60}$/.test(value) ? value : describe(value);
 }

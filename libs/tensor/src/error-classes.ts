@@ -9,6 +9,7 @@
 
 /** What an error needs to become an instance of a class. */
 export interface ErrorClass {
+  /** What becomes the prototype of an error of the class. */
   readonly prototype: Error;
 }
 
@@ -19,7 +20,7 @@ const classes = new Map<string, ErrorClass>();
 const waiting = new Map<string, WeakRef<Error>[]>();
 
 /**
- * Makes errors with this `_tag` that come from another thread instances of `errorClass`, those that have come already
+ * Makes errors whose `_tag` is `tag` and that come from another thread instances of `errorClass`, those that have come already
  * included.
  */
 export function registerErrorClass(tag: string, errorClass: ErrorClass): void {
@@ -31,7 +32,7 @@ export function registerErrorClass(tag: string, errorClass: ErrorClass): void {
   waiting.delete(tag);
 }
 
-/** The class of errors with this `_tag`, if it is defined on this thread. */
+/** The class of errors whose `_tag` is `tag`, if it is defined on this thread. */
 export function errorClassOf(tag: string): ErrorClass | undefined {
   return classes.get(tag);
 }

@@ -6,8 +6,10 @@ import { registerErrorClass } from "./error-classes.ts";
  * plain field, so hosts can tell errors apart after they crossed a worker boundary (and Effect's `catchTag` works).
  */
 export abstract class LockstepError extends Error {
+  /** The kind of error; the name of its class. */
   abstract readonly _tag: string;
 
+  /** The same as `_tag`. */
   override get name(): string {
     return this._tag;
   }
@@ -47,10 +49,15 @@ export class HeapExhausted extends LockstepError {
   }
 
   readonly _tag = "HeapExhausted";
+  /** The heap or arena, in words. */
   readonly heap: string;
+  /** Bytes that were asked for. */
   readonly requestedBytes: number;
+  /** Bytes that are free, in all ranges together. */
   readonly freeBytes: number;
+  /** Bytes of the largest free range. */
   readonly largestFreeBytes: number;
+  /** Bytes of the heap or arena. */
   readonly totalBytes: number;
 
   constructor(heap: string, requestedBytes: number, freeBytes: number, largestFreeBytes: number, totalBytes: number) {

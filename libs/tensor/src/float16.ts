@@ -10,7 +10,7 @@ function float32OfBits(bits: number): number {
   return scratch.getFloat32(0);
 }
 
-/** The number an IEEE 754 binary16 bit pattern stands for. */
+/** The number that the `bits` of an IEEE 754 binary16 stand for. */
 export function float16ToNumber(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >>> 10) & 0x1f;
@@ -38,7 +38,7 @@ export function numberToFloat16(value: number): number {
   return sign | ((rounded - 0x38000000) >>> 13);
 }
 
-/** The number a bfloat16 bit pattern stands for. */
+/** The number that the `bits` of a bfloat16 stand for. */
 export function bfloat16ToNumber(bits: number): number {
   return float32OfBits((bits << 16) >>> 0);
 }

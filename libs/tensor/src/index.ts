@@ -1,3 +1,9 @@
+/**
+ * Strided tensors over memory that threads share, its allocator, numbers in 8 and 16 bits, safetensors files, and the
+ * base of all typed errors.
+ *
+ * @module @lockstep/tensor
+ */
 export { Arena } from "./arena.ts";
 export { checkDType } from "./check-tensor-arguments.ts";
 export { describe, describeName } from "./describe.ts";

@@ -4,14 +4,19 @@ const MOST_STEPS = 10_000;
 
 /** Where a strided view's elements lie within a memory. */
 export interface ElementView {
+  /** Of its elements. */
   readonly dtype: DType;
+  /** Sizes of its dimensions, the outermost first. */
   readonly shape: readonly number[];
   /** In elements. */
   readonly strides: readonly number[];
+  /** Its first byte within the memory. */
   readonly byteOffset: number;
   /** One past the last byte it touches; `byteOffset` when it has no elements. */
   readonly byteEnd: number;
+  /** Number of elements. */
   readonly size: number;
+  /** True when the elements lie in row-major order without gaps. */
   readonly isContiguous: boolean;
 }
 

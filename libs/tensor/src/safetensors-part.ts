@@ -5,13 +5,17 @@ import { elementCount, formatShape } from "./shape.ts";
 
 /** Indexes [start, end) of a dimension. */
 export interface IndexRange {
+  /** The first. */
   readonly start: number;
+  /** One past the last. */
   readonly end: number;
 }
 
 /** A part of a stored tensor: some indexes of its first dimension, and, of a matrix, of its second; all by default. */
 export interface TensorPart {
+  /** Indexes of the first dimension. Default: all. */
   readonly rows?: IndexRange | undefined;
+  /** Indexes of the second dimension. Default: all. */
   readonly columns?: IndexRange | undefined;
 }
 

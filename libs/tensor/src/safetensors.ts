@@ -69,6 +69,7 @@ export class SafetensorsFile implements Disposable {
     return [...this.#entries.keys()];
   }
 
+  /** Whether the file has a tensor of this `name`. */
   has(name: string): boolean {
     this.#expectOpen("has");
     return this.#entries.has(name);
@@ -83,7 +84,7 @@ export class SafetensorsFile implements Disposable {
     return { typeName, shape };
   }
 
-  /** Dtype and shape of a tensor without reading it. @throws SafetensorsError for a dtype that tensors do not have */
+  /** Dtype and shape of tensor `name` without reading it. @throws SafetensorsError for a dtype that tensors do not have */
   info(name: string): { readonly dtype: DType; readonly shape: readonly number[] } {
     const { typeName, shape } = this.#entry("info", name);
     const dtype = DTYPE_OF_NAME.get(typeName);
@@ -97,7 +98,7 @@ export class SafetensorsFile implements Disposable {
     return { dtype, shape };
   }
 
-  /** A small tensor as numbers in row-major order; also I64 and F64, which tensors do not have. */
+  /** A small tensor, `name`, as numbers in row-major order; also I64 and F64, which tensors do not have. */
   readNumbers(name: string): Float64Array {
     const { typeName, shape, start, end } = this.#entry("readNumbers", name);
     const count = elementCount(shape);
@@ -117,7 +118,7 @@ export class SafetensorsFile implements Disposable {
     });
   }
 
-  /** Reads one tensor, bit for bit. */
+  /** Reads tensor `name`, bit for bit. */
   read(name: string, allocator: Allocator): Tensor {
     const entry = this.#entry("read", name);
     const tensor = Tensor.empty(allocator, this.info(name).dtype, entry.shape);
@@ -131,7 +132,7 @@ export class SafetensorsFile implements Disposable {
   }
 
   /**
-   * Reads a tensor, or a part of it, bit for bit into a contiguous tensor of the same dtype and of the part's shape,
+   * Reads tensor `name`, or a part of it, bit for bit into a contiguous tensor of the same dtype and of the part's shape,
    * in reads of at most 1 MiB, with no copy of the whole.
    * @throws ArgumentError before anything is written; SafetensorsError when the file cannot be read, which leaves the
    *   target partly written
@@ -166,6 +167,7 @@ export class SafetensorsFile implements Disposable {
     this.#source.close();
   }
 
+  /** As `close`. */
   [Symbol.dispose](): void {
     this.close();
   }

@@ -8,12 +8,13 @@ const CACHE_LINE_BYTES = 128;
 
 /** Where tensors get their bytes: a {@link SharedHeap}, or an {@link Arena} inside one. */
 export interface Allocator {
+  /** The heap that the bytes are of. */
   readonly heap: SharedHeap;
   /** Byte offset, within the heap's memory, of a fresh range aligned to 128 bytes. Its contents are undefined. */
   allocate(bytes: number): number;
-  /** Returns a range to the allocator. */
+  /** Returns the range at byte `offset` to the allocator. */
   release(offset: number): void;
-  /** {@link allocate} of zeros. Left out by allocators that write zeros as everybody else does. */
+  /** {@link allocate} of `bytes` of zeros. Left out by allocators that write zeros as everybody else does. */
   allocateZeros?(bytes: number): number;
   /**
    * For allocators that take ranges back without a `release` of each: how many ranges were handed out so far. Right
@@ -44,10 +45,13 @@ let nextMemoryId = 1;
 export class SharedHeap implements Allocator {
   /** Identifies the memory, not the range: equal on every thread that holds the same memory. */
   readonly id: string;
+  /** The memory, which can be posted to workers. */
   readonly memory: WasmMemory;
+  /** The memory's bytes. */
   readonly buffer: SharedArrayBuffer;
   /** First byte of this range within the memory. */
   readonly start: number;
+  /** Bytes of this range. */
   readonly totalBytes: number;
   /** Free ranges ordered by offset, none adjacent to another. */
   readonly #free: { offset: number; bytes: number }[];
@@ -83,7 +87,7 @@ export class SharedHeap implements Allocator {
   }
 
   /**
-   * A heap over part of an existing memory, for the thread that owns that part.
+   * A heap over `totalBytes` of an existing memory from byte `start` on, for the thread that owns that part.
    * @param id the one of the memory's creator
    * @param isNew nobody has written to that part: its zeros need not be written
    */
@@ -105,18 +109,22 @@ export class SharedHeap implements Allocator {
     return new SharedHeap(id, memory, start, totalBytes, isNew);
   }
 
+  /** Itself: it is an {@link Allocator}. */
   get heap(): SharedHeap {
     return this;
   }
 
+  /** Bytes that are free, in all ranges together. */
   get freeBytes(): number {
     return this.#freeBytes;
   }
 
+  /** Bytes that are handed out. */
   get usedBytes(): number {
     return this.totalBytes - this.#freeBytes;
   }
 
+  /** Bytes of the largest free range: the largest tensor that still fits. */
   get largestFreeBytes(): number {
     let largest = 0;
     for (const range of this.#free) largest = Math.max(largest, range.bytes);
@@ -143,6 +151,7 @@ export class SharedHeap implements Allocator {
     return offset;
   }
 
+  /** As {@link allocate}, of `bytes` that are zeros: those that nobody wrote before are not written now. */
   allocateZeros(bytes: number): number {
     const untouched = this.#untouchedFrom;
     const offset = this.allocate(bytes);
@@ -151,6 +160,7 @@ export class SharedHeap implements Allocator {
     return offset;
   }
 
+  /** Gives the range at byte `offset` back. @throws InvalidFree for one that is not handed out */
   release(offset: number): void {
     const bytes = this.#allocated.get(offset);
     if (bytes === undefined) {

@@ -24,7 +24,10 @@ export class StagedTensors {
     return this.#byRole.size === 0;
   }
 
-  /** A contiguous tensor of the dtype and shape of another, with undefined contents. @throws HeapExhausted */
+  /**
+   * A contiguous tensor of the dtype and shape of another, with undefined contents: one for each `role`.
+   * @throws HeapExhausted
+   */
   room(role: string, like: Tensor): Tensor {
     const known = this.#byRole.get(role);
     if (known !== undefined && isAlike(known, like)) return known;
@@ -37,7 +40,7 @@ export class StagedTensors {
     return made;
   }
 
-  /** The tensor itself where it lies in this memory, else a copy. @throws HeapExhausted */
+  /** The tensor itself where it lies in this memory, else a copy: one for each `role`. @throws HeapExhausted */
   copyOf(role: string, tensor: Tensor): Tensor {
     return this.isElsewhere(tensor) ? this.room(role, tensor).copyFrom(tensor) : tensor;
   }

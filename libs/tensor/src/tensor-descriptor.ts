@@ -7,7 +7,9 @@ import type { SharedHeap } from "./shared-heap.ts";
 
 /** What crosses to a worker instead of a copy: where a tensor's bytes lie and how to read them. Plain data. */
 export interface TensorDescriptor {
+  /** Of its elements. */
   readonly dtype: DType;
+  /** Sizes of its dimensions, the outermost first. */
   readonly shape: readonly number[];
   /** In elements. */
   readonly strides: readonly number[];

@@ -24,15 +24,19 @@ import { checkDescriptor, type TensorDescriptor } from "./tensor-descriptor.ts";
  * bytes back, throws UseAfterFree.
  */
 export class Tensor {
+  /** Of its elements. */
   readonly dtype: DType;
+  /** Sizes of its dimensions, the outermost first. */
   readonly shape: readonly number[];
   /** In elements. */
   readonly strides: readonly number[];
+  /** The heap whose memory holds it. */
   readonly heap: SharedHeap;
   /** Byte offset of the first element within the heap's memory: what kernels get as a pointer. */
   readonly byteOffset: number;
   /** Number of elements. */
   readonly size: number;
+  /** True when the elements lie in row-major order without gaps. */
   readonly isContiguous: boolean;
   readonly #storage: Storage | undefined;
   readonly #isView: boolean;
@@ -109,6 +113,7 @@ export class Tensor {
     return typeof value === "object" && value !== null && #storage in value;
   }
 
+  /** Where it lies, as plain data that crosses to a worker, which opens it with `Tensor.fromDescriptor`. */
   get descriptor(): TensorDescriptor {
     this.assertUsable("Tensor.descriptor");
     return {
@@ -135,6 +140,7 @@ export class Tensor {
     }
   }
 
+  /** Number of dimensions. */
   get rank(): number {
     return this.shape.length;
   }

@@ -32,6 +32,7 @@ export interface ReduceOutputArgs {
   readonly lse?: Tensor;
   /** Where new results and scratch live. Default: the heap of `partialOut`. */
   readonly allocator?: Allocator;
+  /** Longest wait for peers, in milliseconds. Default: that of the groups. */
   readonly deadlineMs?: number | undefined;
 }
 

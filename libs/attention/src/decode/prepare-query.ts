@@ -10,6 +10,7 @@ export interface PrepareQueryOptions {
   readonly out?: Tensor;
   /** Where a new result lives. Default: the heap of `query`. */
   readonly allocator?: Allocator;
+  /** Longest wait for peers, in milliseconds. Default: that of the group. */
   readonly deadlineMs?: number | undefined;
 }
 

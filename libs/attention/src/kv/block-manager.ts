@@ -11,7 +11,9 @@ export interface SequenceBlocks {
 
 /** A block whose contents must be copied to another before the sequence that got the other writes to it. */
 export interface BlockCopy {
+  /** The shared block. */
   readonly from: number;
+  /** The block that gets its contents. */
   readonly to: number;
 }
 
@@ -37,6 +39,7 @@ interface Sequence {
  * block that is not full is copied by the first sequence that appends to it (copy-on-write).
  */
 export class BlockManager {
+  /** Blocks that it manages, free or not. */
   readonly totalBlocks: number;
   /** Global positions one block covers: block size times number of shards. */
   readonly virtualBlockSize: number;
@@ -48,6 +51,7 @@ export class BlockManager {
   /** Id of the next sequence. */
   nextSequence = 0;
 
+  /** Manages `totalBlocks` blocks, each of `virtualBlockSize` global positions. */
   constructor(totalBlocks: number, virtualBlockSize: number) {
     this.totalBlocks = totalBlocks;
     this.virtualBlockSize = virtualBlockSize;
@@ -55,6 +59,7 @@ export class BlockManager {
     this.#holders = new Int32Array(totalBlocks);
   }
 
+  /** Blocks that no sequence holds. */
   get freeBlocks(): number {
     return this.#free.length;
   }

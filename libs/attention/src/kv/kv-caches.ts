@@ -24,7 +24,9 @@ export interface KvCacheShape {
 
 /** Scales of rows, as the kernels take them: both or neither. With MLA both are the keys' scales. */
 export interface RowScales {
+  /** Scales of keys [numBlocks, blockSize, kvHeads, 1], f32. */
   readonly keyScaleCache?: Operand;
+  /** Scales of values [numBlocks, blockSize, kvHeads, 1], f32. */
   readonly valueScaleCache?: Operand;
 }
 

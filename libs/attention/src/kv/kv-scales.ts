@@ -7,6 +7,7 @@ import { ArgumentError, type DType, describe } from "@lockstep/tensor";
  * (f8e4m3) or 127 (i8).
  */
 export interface KvScales {
+  /** Of keys. */
   readonly key: number | readonly number[];
   /** Left out for MLA, whose values are columns of the keys. */
   readonly value?: number | readonly number[];

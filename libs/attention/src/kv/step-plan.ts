@@ -4,6 +4,7 @@ import type { BlockManager } from "./block-manager.ts";
 
 /** What one sequence does in a step. */
 export interface StepItem {
+  /** Id of the sequence, as `createSequence` gave it. */
   readonly sequence: number;
   /** New tokens whose keys and values the step stores, at the end of the sequence. */
   readonly tokens: number;

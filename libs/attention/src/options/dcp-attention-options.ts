@@ -19,6 +19,7 @@ export interface DcpAttentionOptions {
   readonly dcpGroup: ProcessGroup;
   /** Ranks whose query heads are gathered. Default: `dcpGroup`, as in the classic layout. */
   readonly queryGroup?: ProcessGroup;
+  /** Layers, each of which has a KV cache. */
   readonly layers: number;
   /** Query heads of the whole query group; each rank brings its chunk of them. */
   readonly queryHeads: number;

@@ -24,6 +24,7 @@ export interface PrefillPlan {
   readonly rows: Int32Array;
   /** Place in the step of the sequence of each of this rank's tokens, and the token's global position. */
   readonly sequences: Int32Array;
+  /** Global position of each of this rank's tokens within its sequence. */
   readonly positions: Int32Array;
 }
 

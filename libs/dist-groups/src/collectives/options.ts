@@ -8,11 +8,13 @@ export interface CollectiveOptions {
 
 /** Options of collectives along a dimension: default 0; negative counts from the end. */
 export interface DimOptions extends CollectiveOptions {
+  /** The dimension. */
   readonly dim?: number | undefined;
 }
 
 /** Options of collectives that reduce. Default `sum`. */
 export interface ReductionOptions extends CollectiveOptions {
+  /** How elements become one. */
   readonly op?: Reduction | undefined;
 }
 

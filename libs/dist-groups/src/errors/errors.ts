@@ -40,6 +40,7 @@ export class CollectiveTimeout extends LockstepError {
   }
 
   readonly _tag = "CollectiveTimeout";
+  /** Name of the group. */
   readonly group: string;
   /** The collective the waiting ranks were in, such as `allGather`. */
   readonly op: string;
@@ -47,6 +48,7 @@ export class CollectiveTimeout extends LockstepError {
   readonly sequence: number;
   /** Global ranks that did not come: all of them. */
   readonly missing: readonly number[];
+  /** How long was waited, in milliseconds. */
   readonly deadlineMs: number;
   /** On the host: what every rank had done when the host learned of it. */
   declare readonly flightRecord?: FlightRecord;
@@ -69,6 +71,7 @@ export class CollectiveTimeout extends LockstepError {
 export interface CollectiveSide {
   /** Global ranks. */
   readonly ranks: readonly number[];
+  /** The collective and its arguments, in words. */
   readonly description: string;
 }
 
@@ -79,8 +82,11 @@ export class CollectiveMismatch extends LockstepError {
   }
 
   readonly _tag = "CollectiveMismatch";
+  /** Name of the group. */
   readonly group: string;
+  /** How many collectives the group had started before this one. */
   readonly sequence: number;
+  /** What the ranks were about to do, those that agree together. */
   readonly sides: readonly CollectiveSide[];
 
   constructor(group: string, sequence: number, sides: readonly CollectiveSide[]) {
@@ -102,6 +108,7 @@ export class GroupAborted extends LockstepError {
   }
 
   readonly _tag = "GroupAborted";
+  /** Name of the group. */
   readonly group: string;
   /** The collective that was called. */
   readonly op: string;
@@ -129,6 +136,7 @@ export class GroupDestroyed extends LockstepError {
   }
 
   readonly _tag = "GroupDestroyed";
+  /** Name of the group. */
   readonly group: string;
 
   constructor(group: string, reason: string) {
@@ -144,8 +152,11 @@ export class ReentrantCollective extends LockstepError {
   }
 
   readonly _tag = "ReentrantCollective";
+  /** Name of the group. */
   readonly group: string;
+  /** The collective that was called. */
   readonly op: string;
+  /** The collective that was running. */
   readonly running: string;
 
   constructor(group: string, op: string, running: string) {
@@ -166,9 +177,11 @@ export class CallTimeout extends LockstepError {
   }
 
   readonly _tag = "CallTimeout";
+  /** Method of the program that was called. */
   readonly method: string;
   /** Global ranks that had not returned, or that were still inside earlier calls: all of them. */
   readonly ranks: readonly number[];
+  /** How long was waited, in milliseconds. */
   readonly deadlineMs: number;
   /** False when the call did not start. */
   readonly started: boolean;
@@ -195,6 +208,7 @@ export class CallInterrupted extends LockstepError {
   }
 
   readonly _tag = "CallInterrupted";
+  /** Method of the program that was called. */
   readonly method: string;
   /** Global ranks that had not returned. */
   readonly ranks: readonly number[];
@@ -213,6 +227,7 @@ export class WorldClosed extends LockstepError {
   }
 
   readonly _tag = "WorldClosed";
+  /** What was asked of the world, such as `call`. */
   readonly operation: string;
 
   constructor(operation: string) {
@@ -268,6 +283,7 @@ export class CloseFailed extends LockstepError {
   }
 
   readonly _tag = "CloseFailed";
+  /** Global ranks whose callbacks failed or did not end. */
   readonly ranks: readonly number[];
 
   constructor(ranks: readonly number[], reason: string, cause?: unknown) {
@@ -286,6 +302,7 @@ export interface OptionSide {
 
 /** An option that has different values on different ranks. */
 export interface OptionDisagreement {
+  /** Name of the option. */
   readonly option: string;
   /** In the order of the group's ranks. */
   readonly sides: readonly OptionSide[];
@@ -309,6 +326,7 @@ export class OptionsDisagree extends LockstepError {
   }
 
   readonly _tag = "OptionsDisagree";
+  /** Name of the group. */
   readonly group: string;
   /** What was to be opened, such as `DcpAttention.open`. */
   readonly what: string;
@@ -343,6 +361,7 @@ export type RemoteTag = string & { readonly [remote]: true };
  * of the original; it becomes an instance of its class when that is imported here (`registerErrorClass`).
  */
 export class RemoteError extends LockstepError {
+  /** The tag of the original. */
   readonly _tag: RemoteTag;
 
   constructor(tag: string, message: string) {

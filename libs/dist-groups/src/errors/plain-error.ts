@@ -8,8 +8,11 @@ import { isInstance, printedValue, readSafely, shortened } from "./printed-value
  * cross worker boundaries and the shared memory in this form.
  */
 export interface PlainError {
+  /** As of the error. */
   readonly name: string;
+  /** As of the error. */
   readonly message: string;
+  /** As of the error. */
   readonly stack?: string | undefined;
   /** Of a typed error: its `_tag`, which says which class it is. */
   readonly tag?: string | undefined;

@@ -27,12 +27,15 @@ export interface GroupCounters {
  * After any but the first the group stays aborted.
  */
 export interface ProcessGroup {
+  /** As it was created under. */
   readonly name: string;
   /** This rank's place in the group. */
   readonly rank: number;
+  /** Number of its ranks. */
   readonly size: number;
   /** Global ranks, in group order. */
   readonly ranks: readonly number[];
+  /** What went through the group on this rank since it was made. */
   readonly counters: GroupCounters;
   /**
    * True once the group is aborted or closed: its collectives throw `GroupAborted` or `ResourceClosed`, and `context.group(name)` may have a new one.

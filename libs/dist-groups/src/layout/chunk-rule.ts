@@ -25,9 +25,11 @@ export function chunkStart(length: number, part: number, parts: number): number 
 
 /** The heads that a rank of a group owns. */
 export interface HeadRange {
+  /** The first. */
   readonly start: number;
   /** One past the last. */
   readonly end: number;
+  /** How many. */
   readonly count: number;
 }
 

@@ -23,6 +23,7 @@ export interface ParallelSizes {
 
 /** Every rank's groups. Each partition holds every rank once; a group lists global ranks in group order. */
 export interface ParallelGroups {
+  /** Number of ranks. */
   readonly worldSize: number;
   /** Ranks that split the layers' matrices. */
   readonly tp: number[][];

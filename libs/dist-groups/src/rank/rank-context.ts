@@ -28,12 +28,17 @@ export interface Program {
    * made them.
    */
   readonly concurrent?: boolean;
+  /**
+   * Runs once on each rank when its world opens, with `options` of `openWorld`. Returns the methods that `call` calls.
+   */
   setup(context: RankContext, options: never): object | Promise<object>;
 }
 
 /** A program whose methods are not known to the compiler. */
 export interface UntypedProgram {
+  /** Whether calls of its methods may overlap. */
   readonly concurrent?: boolean;
+  /** As of a {@link Program}, whose methods and `options` are not known. */
   setup(context: RankContext, options: never): Record<string, (...args: unknown[]) => unknown>;
 }
 

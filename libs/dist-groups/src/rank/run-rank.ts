@@ -1,4 +1,8 @@
-// The entry `@lockstep/dist-groups/rank`: ranks in workers of a program's own, which bundlers ask for.
+/**
+ * Ranks in workers of a program's own, which bundlers ask for.
+ *
+ * @module @lockstep/dist-groups/rank
+ */
 
 import { ArgumentError, describe } from "@lockstep/tensor";
 import { RankMisplaced } from "../errors/errors.ts";

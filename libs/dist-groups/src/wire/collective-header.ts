@@ -30,6 +30,7 @@ export type CollectiveName = (typeof COLLECTIVES)[number];
 
 /** Elementwise reductions, in the order of their code. */
 export const REDUCTIONS = ["sum", "max", "min"] as const;
+/** How elements of all ranks become one. They are folded in rank order, so that every run gives the same bits. */
 export type Reduction = (typeof REDUCTIONS)[number];
 
 const FLAGS = 1;

@@ -14,8 +14,11 @@ export type FlightState = (typeof FLIGHT_STATES)[number];
 export interface FlightOp {
   /** How many collectives the rank had started in this group before. */
   readonly sequence: number;
+  /** The collective, such as `allGather`. */
   readonly op: string;
+  /** Of its tensors; undefined when it has none. */
   readonly dtype: DType | undefined;
+  /** Of a collective that reduces; undefined otherwise. */
   readonly reduction: Reduction | undefined;
   /** Of the whole tensor; empty for a barrier or an all-to-all. */
   readonly shape: readonly number[];
@@ -42,7 +45,9 @@ export interface RankFlight {
   readonly ops: readonly FlightOp[];
 }
 
+/** What the ranks of one group have done of late. */
 export interface GroupFlight {
+  /** Name of the group. */
   readonly group: string;
   /** Tells groups of the same name apart: later ones have greater numbers. */
   readonly generation: number;
@@ -54,5 +59,6 @@ export interface GroupFlight {
 export interface FlightRecord {
   /** Milliseconds since the world opened. */
   readonly takenAtMs: number;
+  /** What each group did. */
   readonly groups: readonly GroupFlight[];
 }

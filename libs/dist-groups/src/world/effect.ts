@@ -1,6 +1,9 @@
-// Worlds for programs that use Effect, on the host: worlds and groups are resources of a scope, failures are typed, and
-// an interruption gives up what is under way. The ranks know nothing of it: their workers load no Effect.
-
+/**
+ * Worlds for programs that use Effect, on the host: worlds and groups are resources of a scope, failures are typed, and
+ * an interruption gives up what is under way. The ranks know nothing of it: their workers load no Effect.
+ *
+ * @module @lockstep/dist-groups/effect
+ */
 import { type ArgumentError, type HeapExhausted, LockstepError } from "@lockstep/tensor";
 import type * as Context from "effect/Context";
 import * as Effect from "effect/Effect";

@@ -9,6 +9,7 @@ import type { RankWorker } from "./rank-worker.ts";
 
 /** A group that took the place of an aborted one. */
 export interface RenewedGroup {
+  /** Name of the group. */
   readonly name: string;
   /** Global ranks, in group order: those of the aborted one. */
   readonly ranks: readonly number[];

@@ -6,16 +6,23 @@ export type ModuleAddress = string | { readonly href: string };
 
 /** What is used of a `Worker` of browsers, Bun and Deno. */
 export interface WebWorkerLike {
+  /** Sends `message`, and gives away what `transfer` lists. */
   postMessage(message: unknown, transfer: never[]): void;
+  /** Calls `listener` at each event of this `type`: `message`, `error`, `messageerror`. */
   addEventListener(type: string, listener: (event: object) => void): void;
+  /** Undoes `addEventListener` of the same `type`. */
   removeEventListener(type: string, listener: (event: object) => void): void;
+  /** Ends the worker. */
   terminate(): unknown;
 }
 
 /** What is used of a `Worker` of `node:worker_threads`. */
 export interface NodeWorkerLike {
+  /** Sends `message`, and gives away what `transfer` lists. */
   postMessage(message: unknown, transfer: never[]): void;
+  /** Calls `listener` with what each `event` brings. */
   on(event: string, listener: (value: unknown) => void): unknown;
+  /** Ends the worker. */
   terminate(): unknown;
 }
 

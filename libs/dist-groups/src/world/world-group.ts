@@ -11,6 +11,7 @@ export interface GroupOwner {
  * ranks `context.group(name)` is the group.
  */
 export class WorldGroup implements AsyncDisposable {
+  /** As it was created under. */
   readonly name: string;
   /** Global ranks, in group order. */
   readonly ranks: readonly number[];

@@ -16,9 +16,11 @@ export type Completion = Promise<void> | undefined;
  * completed, heap operands hold the result. See each op's `index.ts` for its contract.
  */
 export interface KernelBackend extends OfEveryOp<Completion>, AsyncDisposable {
+  /** Which backend it is. */
   readonly name: BackendName;
   /** What it runs on, for people: the adapter's name, or the instruction set. */
   readonly device: string;
+  /** What it has compiled. */
   readonly context: KernelContext;
   /** True when an op has completed when its method returns, so that what it read may change. */
   readonly isSynchronous: boolean;

@@ -13,30 +13,37 @@ export abstract class OpMethods implements OfEveryOp<Completion> {
   /** Runs an op. */
   protected abstract op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion;
 
+  /** Weighs a rank's partial attention by its share of all ranks' LSEs: see {@link CorrectAttnOutArgs}. */
   correctAttnOut(args: CorrectAttnOutArgs): Completion {
     return this.op("correctAttnOut", args);
   }
 
+  /** Packs sequences into a padded batch: see {@link PackSeqArgs}. */
   packSeq(args: PackSeqArgs): Completion {
     return this.op("packSeq", args);
   }
 
+  /** Drops the padding of a batch: see {@link UnpackSeqArgs}. */
   unpackSeq(args: UnpackSeqArgs): Completion {
     return this.op("unpackSeq", args);
   }
 
+  /** Merges partial attentions by their LSEs: see {@link MergeAttnStatesArgs}. */
   mergeAttnStates(args: MergeAttnStatesArgs): Completion {
     return this.op("mergeAttnStates", args);
   }
 
+  /** Stores keys and values in a paged KV cache: see {@link WriteKvCacheArgs}. */
   writeKvCache(args: WriteKvCacheArgs): Completion {
     return this.op("writeKvCache", args);
   }
 
+  /** Gathers rows of a paged KV cache: see {@link GatherKvCacheArgs}. */
   gatherKvCache(args: GatherKvCacheArgs): Completion {
     return this.op("gatherKvCache", args);
   }
 
+  /** Attends over the tokens that a paged KV cache holds: see {@link PartialAttentionArgs}. */
   partialAttention(args: PartialAttentionArgs): Completion {
     return this.op("partialAttention", args);
   }

@@ -19,7 +19,7 @@ export interface OpenBackendOptions {
   /** A device to use instead of requesting one. It stays the caller's: closing the backend does not destroy it. */
   readonly device?: GPUDevice;
   /**
-   * Which GPU, from 0 in the order of {@link installedGpus}, where there are several: give it the rank, and ranks that
+   * Which GPU, from 0 in the order of `installedGpus`, where there are several: give it the rank, and ranks that
    * outnumber GPUs share them round-robin. Needs Mesa's device-select layer then. Default: the one that the system
    * prefers.
    */

@@ -38,7 +38,7 @@ export function checkKvShard(operation: string, shard: KvShard, blockSize: numbe
   }
 }
 
-/** The shard that stores position p. */
+/** The shard, of `count` shards, that stores position p, dealt in runs of `interleave` positions. */
 export function kvOwner(position: number, count: number, interleave: number): number {
   return Math.floor(position / interleave) % count;
 }

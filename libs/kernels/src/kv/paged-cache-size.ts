@@ -2,6 +2,7 @@ import { expectArguments, expectInteger } from "../operand.ts";
 
 /** The size of the paged caches that a step is planned for, the same on every layer. */
 export interface PagedCacheSize {
+  /** Blocks of the cache. */
   readonly numBlocks: number;
   /** Tokens per block. */
   readonly blockSize: number;

@@ -17,7 +17,7 @@ export type KvScale = ArrayLike<number>;
 
 /**
  * The scale of each KV head in f32, or undefined for a cache that has none: one of floats, or one whose rows have
- * scales of their own in `rowScales`.
+ * scales of their own in `rowScales`. `cacheName` is what errors call the cache.
  * @throws ArgumentError unless scales are given exactly for a quantised cache, one or one per head, positive, and large
  *   and small enough that they and their inverses are normal f32 numbers
  */

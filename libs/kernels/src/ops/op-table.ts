@@ -11,15 +11,23 @@ import { checkWriteKvCache, type WriteKvCacheArgs } from "./write-kv-cache/index
 
 /** Arguments of every op, by its name. */
 export interface OpArguments {
+  /** Of the correction of a rank's partial attention. */
   readonly correctAttnOut: CorrectAttnOutArgs;
+  /** Of packing sequences into a padded batch. */
   readonly packSeq: PackSeqArgs;
+  /** Of dropping the padding of a batch. */
   readonly unpackSeq: UnpackSeqArgs;
+  /** Of merging partial attentions. */
   readonly mergeAttnStates: MergeAttnStatesArgs;
+  /** Of storing keys and values in a paged KV cache. */
   readonly writeKvCache: WriteKvCacheArgs;
+  /** Of gathering rows of a paged KV cache. */
   readonly gatherKvCache: GatherKvCacheArgs;
+  /** Of attention over the tokens that a paged KV cache holds. */
   readonly partialAttention: PartialAttentionArgs;
 }
 
+/** The name of an op. */
 export type OpName = keyof OpArguments;
 
 /** Something of every op that takes its arguments. */
@@ -59,7 +67,7 @@ export function planOp<Name extends OpName>(name: Name, args: OpArguments[Name])
   return opOf("planOp", name).plan(args);
 }
 
-/** {@link planOp}, for whoever passes arguments on. @throws ArgumentError */
+/** The check that op `name` makes of its arguments, for whoever passes them on. @throws ArgumentError */
 export function checkArguments<Name extends OpName>(name: Name, args: OpArguments[Name]): void {
   opOf("checkArguments", name).plan(args);
 }

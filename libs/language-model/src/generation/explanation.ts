@@ -5,6 +5,7 @@ import type { Range } from "../model/tensor-parallel.ts";
 export interface ExplainedQuery {
   /** Number of the text, from 0, and position of the token in it. */
   readonly text: number;
+  /** Position of the token in its text, from 0. */
   readonly position: number;
   /**
    * shares[layer][head][i]: the share of the i-th rank of the head's DCP group in the result, exp(partial LSE - LSE);
@@ -17,8 +18,11 @@ export interface ExplainedQuery {
 export interface Explanation {
   /** From 1, prompts included. */
   readonly step: number;
+  /** `prefill`: keys were gathered for many tokens; `decode`: queries were. */
   readonly kind: "decode" | "prefill";
+  /** The combine that the step used. */
   readonly combine: string;
+  /** What each rank held, computed and exchanged. */
   readonly ranks: readonly {
     readonly rank: number;
     /** Ranks that share its KV cache, in the order of the shares. */

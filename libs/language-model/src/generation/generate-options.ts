@@ -8,7 +8,7 @@ export interface GenerateOptions {
   readonly maxTokens: number;
   /** Tokens that end the text; they are not yielded. Default: none. */
   readonly endTokens?: readonly number[];
-  /** Told how many tokens of the prompt have been computed. */
+  /** Told how many tokens of the prompt are `done`: computed and stored. */
   readonly onPrefill?: (done: number) => void;
   /** A step to be explained afterwards, counted from 1 with those of the prompts: see `Generator.explain`. */
   readonly explain?: number | "last";

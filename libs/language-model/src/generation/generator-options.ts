@@ -75,7 +75,7 @@ export interface GeneratorOptions {
    * `runGeneratorRank` of `@lockstep/language-model/rank`. Default: the library's own.
    */
   readonly worker?: RankWorkerSource | undefined;
-  /** Told, while the ranks load, how many bytes of weights they have read together, and how many there are. */
+  /** Told, while the ranks load, how many `bytes` of weights they have read together, of `totalBytes` that there are. */
   readonly onLoad?: (bytes: number, totalBytes: number) => void;
 }
 

@@ -30,6 +30,7 @@ interface MakeOptions {
 
 /** A model on a world of ranks that continues texts. */
 export class Generator implements AsyncDisposable {
+  /** Ranks, and how they share KV caches. */
   readonly sizes: ParallelSizes;
   /** KV blocks of each rank. */
   readonly blocksPerRank: number;
@@ -270,6 +271,7 @@ export class Generator implements AsyncDisposable {
     if (this.#closed) throw new ResourceClosed(operation, "the generator", "Open another.");
   }
 
+  /** As `close`. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }

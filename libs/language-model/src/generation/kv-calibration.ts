@@ -12,6 +12,7 @@ const LARGEST = { f8e4m3: 448, i8: 127 } as const;
  */
 const HEADROOM = { f8e4m3: 2, i8: 1.125 } as const;
 
+/** Types of cached keys and values whose elements have scales. */
 export type QuantisedKv = keyof typeof LARGEST;
 
 /** Types of cached keys and values; f8e4m3 and i8 are quantised. */
@@ -23,6 +24,7 @@ export type KvDtype = "f32" | "f16" | "bf16" | QuantisedKv;
  */
 export type KvScaleSource = "per-token" | "static";
 
+/** True for a dtype of KV caches whose elements have scales. */
 export function isQuantisedKv(dtype: KvDtype): dtype is QuantisedKv {
   return dtype === "f8e4m3" || dtype === "i8";
 }

@@ -47,7 +47,9 @@ export interface CacheShape {
 
 /** Bytes that one rank holds. */
 export interface RankMemory {
+  /** Its share of the model's weights. */
   readonly weights: number;
+  /** Keys and values of all layers, with their scales. */
   readonly kvCache: number;
   /** Activations, and scratch memory of attention. */
   readonly scratch: number;

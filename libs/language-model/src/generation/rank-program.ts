@@ -52,14 +52,19 @@ export interface RankOptions {
 
 /** What one rank did and holds since the world was opened. */
 export interface RankMetrics {
+  /** Global rank. */
   readonly rank: number;
+  /** The backend that it computes on. */
   readonly backend: BackendName;
+  /** What that runs on, for people. */
   readonly device: string;
+  /** What its attention did and holds. */
   readonly attention: DcpAttentionMetrics;
   /** Bytes received in the tensor-parallel collectives (all-reduce of layer outputs, choice of the token). */
   readonly tensorParallelBytes: number;
   /** Tokens drafted, and those of them that were accepted, for the texts begun last. */
   readonly drafted: number;
+  /** Those of `drafted` that the model agreed with. */
   readonly accepted: number;
 }
 

@@ -1,10 +1,14 @@
-// The entry `@lockstep/language-model/rank`: ranks of generators in workers of a program's own, which bundlers ask for.
+/**
+ * Ranks of generators in workers of a program's own, which bundlers ask for.
+ *
+ * @module @lockstep/language-model/rank
+ */
 
 import { runRank } from "@lockstep/dist-groups/rank";
 import * as program from "./rank-program.ts";
 
 /**
- * Makes this worker a rank of a {@link Generator}. For the module of a worker that is given to `Generator.open` as
+ * Makes this worker a rank of a `Generator`. For the module of a worker that is given to `Generator.open` as
  * `worker`:
  *
  *     import { runGeneratorRank } from "@lockstep/language-model/rank";

@@ -17,7 +17,9 @@ export interface TextTrace {
 
 /** Collectives and the bytes that they brought from peers. */
 export interface Exchanged {
+  /** Collectives that were made. */
   readonly collectives: number;
+  /** Bytes that came from peers. */
   readonly bytesReceived: number;
 }
 

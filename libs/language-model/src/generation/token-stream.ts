@@ -2,7 +2,9 @@ import { type SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor
 
 /** A token of one of the texts that are continued. */
 export interface TextToken {
+  /** Number of the text, from 0, in the order of the prompts. */
   readonly text: number;
+  /** Id of the token. */
   readonly token: number;
 }
 

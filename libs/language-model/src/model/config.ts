@@ -8,21 +8,33 @@ import { type RopeScaling, readRopeScaling, scaledPositions } from "./rope-scali
 
 /** What config.json says about a model, checked. Plain data: it crosses to the ranks. */
 export interface ModelConfig {
+  /** As config.json names it, such as `LlamaForCausalLM`. */
   readonly architecture: string;
+  /** Transformer layers. */
   readonly layers: number;
+  /** Width of the hidden state. */
   readonly hiddenSize: number;
+  /** Columns of the MLP's hidden layer. */
   readonly intermediateSize: number;
+  /** Query heads of a layer. */
   readonly queryHeads: number;
+  /** KV heads of a layer. */
   readonly kvHeads: number;
+  /** Width of a head. */
   readonly headDim: number;
+  /** Number of tokens. */
   readonly vocabularySize: number;
+  /** Added to the mean square in every RMSNorm. */
   readonly normEpsilon: number;
+  /** Which projections of attention have a bias. */
   readonly attentionBias: AttentionBias;
   /** Every head's query and key are RMS-normalised before they are rotated. */
   readonly queryKeyNorm: boolean;
   /** Each layer's sliding window: a token at position p sees (p - window, p]; null for everything before it. */
   readonly windows: readonly (number | null)[];
+  /** Base of the angles of RoPE. */
   readonly ropeTheta: number;
+  /** How angles of RoPE are stretched for long contexts; left out when they are not. */
   readonly ropeScaling?: RopeScaling;
   /** Longest sequence the model was made for. */
   readonly maxPositions: number;

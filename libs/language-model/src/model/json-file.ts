@@ -1,6 +1,12 @@
+/**
+ * JSON and text files of any content, read with errors that name the file and the field.
+ *
+ * @module @lockstep/language-model/json-file
+ */
 import { readFileSync, statSync } from "node:fs";
 import { ModelError } from "../errors.ts";
 
+/** An object of a JSON file, with fields of any kind. */
 export type JsonObject = Readonly<Record<string, unknown>>;
 
 /**
@@ -35,6 +41,7 @@ export function readJsonObject(path: string): JsonObject {
   return value;
 }
 
+/** True when a `value` is an object: not null, and no list. */
 export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
@@ -54,7 +61,10 @@ export function readCount(path: string, json: JsonObject, key: string, fallback?
   return value;
 }
 
-/** A number that is positive and finite in f32, where the models compute; otherwise as {@link readCount}. */
+/**
+ * The number of field `key` that is positive and finite in f32, where the models compute; `fallback`, `within` and errors
+ * as of {@link readCount}.
+ */
 export function readPositive(path: string, json: JsonObject, key: string, fallback?: number, within?: string): number {
   const value = Object.hasOwn(json, key) ? json[key] : fallback;
   if (typeof value !== "number" || !Number.isFinite(Math.fround(value)) || Math.fround(value) <= 0) {

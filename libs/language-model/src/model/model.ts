@@ -6,8 +6,11 @@ import { Tokenizer } from "./tokenizer.ts";
 
 /** A model folder, read and checked as far as the host needs it: the weights themselves are read by the ranks. */
 export interface Model {
+  /** Path of the folder. */
   readonly folder: string;
+  /** Its config.json, checked. */
   readonly config: ModelConfig;
+  /** Its tokenizer. */
   readonly tokenizer: Tokenizer;
   /** Dtypes of the weights as stored: they decide what the ranks keep. */
   readonly storedDTypes: StoredDTypes;

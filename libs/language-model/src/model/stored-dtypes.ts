@@ -2,7 +2,9 @@ import type { StoredDType } from "../layers/weight.ts";
 
 /** Dtypes of a checkpoint's tensors: that of most, and those that differ, by their names. Plain data. */
 export interface StoredDTypes {
+  /** Of most tensors. */
   readonly usual: StoredDType;
+  /** Of tensors that have another, by name. */
   readonly others: ReadonlyMap<string, StoredDType>;
 }
 

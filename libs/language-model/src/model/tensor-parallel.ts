@@ -6,7 +6,9 @@ const COLUMN_UNIT = WEIGHT_GROUP;
 
 /** Indexes [start, end). */
 export interface Range {
+  /** The first. */
   readonly start: number;
+  /** One past the last. */
   readonly end: number;
 }
 
@@ -22,6 +24,7 @@ export interface ParallelSizes {
   readonly world: number;
   /** Ranks that share the tokens of a KV cache; divides `world`. */
   readonly dcp: number;
+  /** Where KV heads live. */
   readonly kvLayout: KvHeadLayout;
 }
 

@@ -7,7 +7,9 @@ import { expectArguments, expectDType, expectInteger, expectList, expectShape, e
 
 /** Positions [first, first + count) of a sequence. */
 export interface KvSegment {
+  /** The first. */
   readonly first: number;
+  /** How many. */
   readonly count: number;
 }
 
@@ -77,7 +79,7 @@ export function checkAttentionStep(name: string, step: AttentionStep, size: Page
 
 /**
  * A step that was checked, to be run on every layer: `partialAttention({ plan, query, ... })`. It keeps copies of what
- * was checked, in the heap, so that what is given to {@link planAttention} may change or be freed. Freed by `free()`.
+ * was checked, in the heap, so that what is given to `planAttention` may change or be freed. Freed by `free()`.
  */
 export class AttentionPlan implements Disposable {
   /** A copy of the step, for whoever has to check it elsewhere. */
@@ -157,6 +159,7 @@ export class AttentionPlan implements Disposable {
     this.#memory.free();
   }
 
+  /** As `free`. */
   [Symbol.dispose](): void {
     this.free();
   }

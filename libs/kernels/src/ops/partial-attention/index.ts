@@ -47,11 +47,13 @@ export type PartialAttentionArgs = UnplannedAttentionArgs | PlannedAttentionArgs
 
 /** With a step that is checked in this call. */
 export interface UnplannedAttentionArgs extends AttentionOperands, AttentionStep {
+  /** Left out. */
   readonly plan?: undefined;
 }
 
 /** With a step that was checked before, by `planAttention`. */
 export interface PlannedAttentionArgs extends AttentionOperands, Partial<Record<keyof AttentionStep, undefined>> {
+  /** The step. */
   readonly plan: AttentionPlan;
 }
 

@@ -33,7 +33,11 @@ export class SlotPlan {
     return this.#slots.slice();
   }
 
-  /** The slots of a plan for caches of this size. @throws ArgumentError for another size */
+  /**
+   * The slots of a plan for caches of this size.
+   * @param name the argument that the plan came as, for the error's text
+   * @throws ArgumentError for another size
+   */
   static slotsOf(name: string, plan: SlotPlan, { numBlocks, blockSize }: PagedCacheSize): Int32Array {
     const planned = plan.#size;
     if (planned.blockSize === blockSize && planned.numBlocks <= numBlocks) return plan.#slots;
