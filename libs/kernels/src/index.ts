@@ -7,9 +7,10 @@
 export type { BackendName, Completion, KernelBackend } from "./backends/backend.ts";
 export { OpMethods } from "./backends/op-methods.ts";
 export { KernelContext } from "./context.ts";
+export type { CallerGpuBuffer, CallerGpuDevice } from "./device/caller-gpu.ts";
 export { type InstalledGpu, installedGpus } from "./device/installed-gpus.ts";
 export { BackendClosed, BackendUnavailable, DeviceError } from "./errors.ts";
-export { GpuTensor, type RemoteGpuMemory } from "./gpu-tensor.ts";
+export { GpuTensor, type RemoteGpuMemory, type WrapOptions } from "./gpu-tensor.ts";
 export {
   checkKvShard,
   globalPosition,

@@ -1,5 +1,6 @@
 import { ArgumentError, describe, describeName, SharedHeap } from "@lockstep/tensor";
 import type { BackendName, KernelBackend } from "./backend.ts";
+import type { CallerGpuDevice } from "../device/caller-gpu.ts";
 import { BackendUnavailable } from "../errors.ts";
 import { openReferenceBackend } from "./reference-backend.ts";
 import { openWasmBackend } from "./wasm-backend.ts";
@@ -16,8 +17,11 @@ export interface OpenBackendOptions {
   readonly ownHeap?: SharedHeap;
   /** Which adapters count. Default "hardware": software Vulkan is used only when it is asked for. */
   readonly adapter?: "hardware" | "software" | "any";
-  /** A device to use instead of requesting one. It stays the caller's: closing the backend does not destroy it. */
-  readonly device?: GPUDevice;
+  /**
+   * A `GPUDevice` to use instead of requesting one. It stays the caller's: closing the backend does not destroy it. Ops
+   * are on its queue when their methods return, so that they run between what the caller submits before and after.
+   */
+  readonly device?: CallerGpuDevice;
   /**
    * Which GPU, from 0 in the order of `installedGpus`, where there are several: give it the rank, and ranks that
    * outnumber GPUs share them round-robin. Needs Mesa's device-select layer then. Default: the one that the system
@@ -92,5 +96,6 @@ async function openAuto(options: OpenBackendOptions): Promise<KernelBackend> {
 async function openWebgpu(options: OpenBackendOptions): Promise<KernelBackend> {
   // Imported when wanted, so that nothing else pays for loading Dawn.
   const { openWebgpuBackend } = await import("./webgpu-backend.ts");
-  return openWebgpuBackend(options);
+  const { device, ...rest } = options;
+  return openWebgpuBackend(device === undefined ? rest : { ...rest, device: device as GPUDevice });
 }

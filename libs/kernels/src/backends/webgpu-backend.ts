@@ -32,6 +32,7 @@ import { COPY_DST, COPY_SRC, STORAGE } from "../device/buffer-usage.ts";
 import { expectContiguousOnGpu } from "../webgpu/contiguous.ts";
 import { Recorder } from "../webgpu/recorder.ts";
 import { gatherTensor } from "../webgpu/strided-copy.ts";
+import { bufferOf } from "../webgpu/tensor-buffer.ts";
 
 /** How to open the `webgpu` backend. */
 export interface WebgpuBackendOptions {
@@ -161,12 +162,13 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
     const end = start + target.byteLength;
     const isWhole = start === 0 && end > target.buffer.size - 16;
     if (start % 4 !== 0 || (end % 4 !== 0 && !isWhole)) return this.#uploadPartWords(source, target);
+    this.#recorder.expectUsage("upload", "target", bufferOf(target), COPY_DST);
     this.#recorder.verdicts.throwFailure();
     if (this.#recorder.isBatching && source.byteLength <= MOST_BATCHED_BYTES) {
       return this.#run(() => this.#recorder.upload(source, target));
     }
     this.#recorder.flush();
-    writeTensor(this.#gpu.device.queue, source, target.buffer, start);
+    writeTensor(this.#gpu.device.queue, source, bufferOf(target), start);
     return undefined;
   }
 

@@ -1,15 +1,17 @@
 import { ArgumentError, contiguousStrides, DTYPE_BYTES, spannedElements, type Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "../context.ts";
 import type { GpuDevice } from "../device/gpu-device.ts";
-import { deviceOf, type GpuTensor } from "../gpu-tensor.ts";
+import { type COPY_DST, COPY_SRC } from "../device/buffer-usage.ts";
+import { type GpuTensor, noteOf } from "../gpu-tensor.ts";
 import type { Operand } from "../operand.ts";
 import type { Command, Download, PoolUse } from "./commands.ts";
 import { type CompiledKernel, compileKernel, type KernelSource } from "./compiled-kernel.ts";
 import { gpuStack } from "./gpu-stack.ts";
 import { gatherLate, type LateUpload } from "./late-uploads.ts";
-import { type Pool, REGION_ALIGNMENT, type Region, reservedBytes } from "./region.ts";
+import { type Pool, REGION_ALIGNMENT, type Region, regionsOverlap, reservedBytes } from "./region.ts";
 import { gatherTensor } from "./strided-copy.ts";
 import { Submitter } from "./submitter.ts";
+import { bufferOf } from "./tensor-buffer.ts";
 import { Verdicts } from "./verdicts.ts";
 import { workgroupGrid } from "./workgroup-grid.ts";
 
@@ -44,6 +46,8 @@ export class Recorder {
   #late: LateUpload[] = [];
   /** Lists that this submission has uploaded already. */
   readonly #shared = new Map<Uint32Array, Region>();
+  /** Whether it uses a buffer of a caller's, of which nobody knows whether it still is what it was. */
+  #usesCallers = false;
   /** Completions of what a batch under way had to submit early; undefined outside of a batch. */
   #batch: Promise<void>[] | undefined;
 
@@ -222,6 +226,7 @@ export class Recorder {
   /** Records the download of a GPU tensor, whatever its strides. */
   download(source: GpuTensor, target: Tensor): void {
     const from = this.#regionOf(source);
+    this.expectUsage("download", "source", bufferOf(source), COPY_SRC);
     const to = this.#reserve("result", from.size, source.strides, from.first);
     this.#commands.push({ kind: "copy", from, to, bytes: from.size });
     this.#downloads.push({ region: to, tensor: target });
@@ -237,8 +242,11 @@ export class Recorder {
   submit(): Promise<void> | undefined {
     if (this.#commands.length === 0 && this.#downloads.length === 0) return undefined;
     try {
-      return this.#submitter.submit(this.#commands, this.#staging, this.#used, this.#downloads, this.#late);
+      // On a device of our own what goes wrong is heard in any case.
+      const isDoubtful = this.#usesCallers && !this.gpu.owned;
+      return this.#submitter.submit(this.#commands, this.#staging, this.#used, this.#downloads, this.#late, isDoubtful);
     } finally {
+      this.#usesCallers = false;
       this.#commands = [];
       this.#downloads = [];
       this.#late = [];
@@ -272,11 +280,20 @@ export class Recorder {
     return { home: pool, offset, size, first, strides };
   }
 
-  /** Throws for a GPU tensor that another device's backend made. */
+  /** Throws for a GPU tensor that is known to be of another device. */
   expectOwn(tensor: GpuTensor): void {
-    const device = deviceOf(tensor.buffer);
-    if (device === undefined || device === this.gpu.device) return;
+    const note = noteOf(tensor.buffer);
+    if (note?.callersUsage !== undefined) this.#usesCallers = true;
+    if (note?.device === undefined || note.device === this.gpu.device) return;
     throw new ArgumentError("webgpu", "a GPU operand", "one of this backend's device", "one of another device");
+  }
+
+  /** Throws for a buffer of a caller's that lacks a usage. */
+  expectUsage(operation: string, argument: string, buffer: GPUBuffer, usage: typeof COPY_SRC | typeof COPY_DST): void {
+    const usages = noteOf(buffer)?.callersUsage;
+    if (usages === undefined || (usages & usage) !== 0) return;
+    const name = usage === COPY_SRC ? "COPY_SRC" : "COPY_DST";
+    throw new ArgumentError(operation, argument, `in a buffer of usage GPUBufferUsage.${name}`, `in one of ${usages}`);
   }
 
   #regionOf(tensor: GpuTensor): Region {
@@ -288,7 +305,7 @@ export class Recorder {
     const limit = Math.floor(tensor.buffer.size / 4) * 4;
     const size = Math.min(Math.ceil(end / 16) * 16, limit) - offset;
     this.#checkBindable(size);
-    return { home: tensor.buffer, offset, size, first: (start - offset) / width, strides: tensor.strides };
+    return { home: bufferOf(tensor), offset, size, first: (start - offset) / width, strides: tensor.strides };
   }
 
   #checkBindable(size: number): void {
@@ -301,6 +318,7 @@ export class Recorder {
   /** Copies a contiguous GPU tensor to a byte offset of a region. */
   #copyTensor(tensor: GpuTensor, to: Region, offset: number): void {
     const from = this.#regionOf(tensor);
+    this.expectUsage("webgpu", "a GPU operand that lies apart from others of its list", bufferOf(tensor), COPY_SRC);
     const start = from.first * DTYPE_BYTES[tensor.dtype];
     if (start % 4 !== 0) {
       throw new ArgumentError("webgpu", "a GPU operand", "aligned to 4 bytes", `at byte ${from.offset + start}`);
@@ -310,16 +328,27 @@ export class Recorder {
     this.#commands.push({ kind: "copy", from: source, to: { ...to, offset }, bytes });
   }
 
-  /** WebGPU forbids a dispatch to read a buffer by one binding and write it by another: such reads go to a copy. */
+  /**
+   * WebGPU forbids a dispatch to read a buffer by one binding and write it by another: such reads go to a copy. Two
+   * results may lie in one buffer where their bindings do not meet.
+   */
   #separateReadsFromWrites(kernel: CompiledKernel, regions: readonly Region[]): readonly Region[] {
-    const written = new Set<unknown>();
+    const written: Region[] = [];
     for (const [index, region] of regions.entries()) {
       const use = kernel.bindings[index];
-      if (use !== "read" && use !== "uniform" && typeof region.home !== "string") written.add(region.home);
+      if (use === "read" || use === "uniform" || typeof region.home === "string") continue;
+      if (written.some((other) => regionsOverlap(other, region))) {
+        const apart = `in blocks of ${REGION_ALIGNMENT} bytes that differ`;
+        throw new ArgumentError("webgpu", "two results in one GPU buffer", apart, "in one block");
+      }
+      written.push(region);
     }
-    if (written.size === 0) return regions;
+    if (written.length === 0) return regions;
     return regions.map((region, index) => {
-      if (kernel.bindings[index] !== "read" || !written.has(region.home)) return region;
+      const { home } = region;
+      const isWritten = written.some((other) => other.home === home);
+      if (kernel.bindings[index] !== "read" || typeof home === "string" || !isWritten) return region;
+      this.expectUsage("webgpu", "what is read of a buffer that is also written", home, COPY_SRC);
       const copy = this.#reserve("upload", region.size, region.strides, region.first);
       this.#commands.push({ kind: "copy", from: region, to: copy, bytes: region.size });
       return copy;

@@ -14,6 +14,11 @@ export interface Region {
   readonly strides: readonly number[];
 }
 
+/** True when two regions share bytes: WebGPU then refuses to write both in one dispatch. */
+export function regionsOverlap(a: Region, b: Region): boolean {
+  return a.home === b.home && a.offset < b.offset + b.size && b.offset < a.offset + a.size;
+}
+
 /** WebGPU lets storage and uniform bindings start at multiples of 256 bytes on every device. */
 export const REGION_ALIGNMENT = 256;
 

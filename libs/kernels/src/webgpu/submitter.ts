@@ -42,6 +42,7 @@ export class Submitter {
   readonly #readbacks: ReadbackPool;
   readonly #bindGroups: BindGroupCache;
   readonly #staging: UploadStaging;
+  #failures = 0;
 
   constructor(gpu: GpuDevice, verdicts: Verdicts) {
     this.#gpu = gpu;
@@ -57,14 +58,23 @@ export class Submitter {
     this.#staging = new UploadStaging(device);
   }
 
-  /** Submits. Returns a promise when there are downloads: it resolves once they lie in their heap tensors. */
+  /**
+   * Submits. Returns a promise when there are downloads: it resolves once they lie in their heap tensors. `isDoubtful`:
+   * the device may reject it though it was accepted before.
+   */
   submit(
     commands: readonly Command[],
     staging: ArrayBuffer,
     used: Readonly<PoolUse>,
     downloads: readonly Download[],
     late: readonly LateUpload[],
+    isDoubtful: boolean,
   ): Promise<void> | undefined {
+    if (this.#failures !== this.#verdicts.failures) {
+      // What was made for what failed may be invalid.
+      this.#failures = this.#verdicts.failures;
+      this.#bindGroups.clear();
+    }
     const resultBytes = downloads.length === 0 ? 0 : used.result;
     const grows =
       this.#pools.upload.mustGrow(used.upload) ||
@@ -77,7 +87,7 @@ export class Submitter {
       const ready = commands.map((command) => this.#ready(command));
       const isNew = ready.some((command) => command.kind === "dispatch" && command.group === undefined);
       const encode = (): GPUBuffer | undefined => this.#encode(ready, staging, late, used.upload, resultBytes);
-      return isNew && !grows ? this.#guard(encode) : encode();
+      return (isNew || isDoubtful) && !grows ? this.#guard(encode) : encode();
     };
     const readback = grows ? this.#guard(run) : run();
     return readback === undefined ? undefined : this.#finish(readback, resultBytes, downloads);

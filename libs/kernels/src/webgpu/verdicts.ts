@@ -10,6 +10,7 @@ export class Verdicts {
   readonly #pending = new Set<Promise<void>>();
   #failure: DeviceError | undefined;
   #isLost = false;
+  #failures = 0;
 
   constructor(gpu: GpuDevice) {
     this.#gpu = gpu;
@@ -31,7 +32,13 @@ export class Verdicts {
   /** Reports a failure. A lost device stays lost; another failure is forgotten once thrown. */
   fail(error: DeviceError, isLost = false): void {
     this.#failure ??= error;
+    this.#failures++;
     this.#isLost ||= isLost;
+  }
+
+  /** How many there have been. */
+  get failures(): number {
+    return this.#failures;
   }
 
   /** True when a failure is waiting to be thrown. */

@@ -4,7 +4,7 @@ import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import { float32Bits } from "../../webgpu/float-bits.ts";
 import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
-import type { Region } from "../../webgpu/region.ts";
+import { type Region, regionsOverlap } from "../../webgpu/region.ts";
 import {
   assembleWgsl,
   bitsOperand,
@@ -215,16 +215,11 @@ function scatterRows(
   const scatters = operands.map(([rows, cache]) => scatterOf(recorder, rows, cache));
   const [first, second] = scatters;
   if (first === undefined) return;
-  if (second !== undefined && first.key === second.key && !overlap(first.regions[1], second.regions[1])) {
+  if (second !== undefined && first.key === second.key && !regionsOverlap(first.regions[1], second.regions[1])) {
     dispatchScatter(recorder, slots, first, second);
   } else {
     for (const scatter of scatters) dispatchScatter(recorder, slots, scatter, undefined);
   }
-}
-
-/** True when two regions share bytes: WebGPU then refuses to write both in one dispatch. */
-function overlap(a: Region, b: Region): boolean {
-  return a.home === b.home && a.offset < b.offset + b.size && b.offset < a.offset + a.size;
 }
 
 function dispatchScatter(recorder: Recorder, slots: Region, first: Scatter, second: Scatter | undefined): void {
