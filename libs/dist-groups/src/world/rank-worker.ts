@@ -11,10 +11,11 @@ import { isRankNotice, type RankConfiguration, type RankControl, type Reply } fr
 /** Longest wait for the `close` event of a terminated worker. */
 const LONGEST_END_MS = 2_000;
 
-/** What an `error` event tells: not every runtime gives a message when a module cannot be loaded. */
+/** What an `error` event tells. Browsers say nothing about a module that cannot be loaded. */
 function reasonOf({ error, message, filename }: WorkerEvent): string {
   const told = typeof message === "string" ? message.trim().replace(/^Uncaught /, "") : "";
-  const what = told !== "" ? told : printedValue(error ?? "error");
+  if (told === "" && error === undefined) return "its module could not be loaded";
+  const what = told === "" ? printedValue(error) : told;
   const where = typeof filename === "string" && filename !== "" && !what.includes(filename) ? ` in ${filename}` : "";
   return `uncaught ${what}${where}`;
 }

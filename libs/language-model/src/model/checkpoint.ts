@@ -1,11 +1,10 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { formatShape, SafetensorsFile } from "@lockstep/tensor";
 import { type Architecture, findArchitecture } from "./architectures.ts";
 import type { ModelConfig } from "./config.ts";
 import { ModelError } from "../errors.ts";
 import type { StoredDType } from "../layers/weight.ts";
 import { describeJson, isJsonObject, readJsonObject } from "./json-file.ts";
+import { isThere, pathIn } from "./model-files.ts";
 import { type StoredDTypes, storedDTypes } from "./stored-dtypes.ts";
 
 const SINGLE = "model.safetensors";
@@ -47,7 +46,7 @@ export class Checkpoint implements Disposable {
     const checkpoint = new Checkpoint(architecture, config, folder, files, index);
     try {
       for (const name of new Set(index?.values() ?? [SINGLE])) {
-        files.set(name, SafetensorsFile.open(join(folder, name)));
+        files.set(name, SafetensorsFile.open(pathIn(folder, name)));
       }
       for (const [name, shape] of expectedShapes(architecture, config)) checkpoint.#check(name, shape);
       if (config.tiedEmbeddings && checkpoint.hasOutput) {
@@ -65,7 +64,7 @@ export class Checkpoint implements Disposable {
     const named = this.#index === undefined ? SINGLE : this.#index.get(name);
     const file = named === undefined ? undefined : this.#files.get(named);
     if (file?.has(name)) return file;
-    const where = file === undefined ? join(this.#folder, INDEX) : file.path;
+    const where = file === undefined ? pathIn(this.#folder, INDEX) : file.path;
     throw new ModelError(where, `a tensor ${name}`, "none");
   }
 
@@ -109,8 +108,8 @@ export class Checkpoint implements Disposable {
 
 /** The file of each tensor, as the index says; undefined where there is one file, or none. */
 function readIndex(folder: string): ReadonlyMap<string, string> | undefined {
-  const path = join(folder, INDEX);
-  if (existsSync(join(folder, SINGLE)) || !existsSync(path)) return undefined;
+  const path = pathIn(folder, INDEX);
+  if (isThere(pathIn(folder, SINGLE)) || !isThere(path)) return undefined;
   const map = readJsonObject(path).weight_map;
   if (!isJsonObject(map)) throw new ModelError(path, "an object weight_map", describeJson(map));
   const index = new Map<string, string>();

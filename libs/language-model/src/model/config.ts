@@ -1,9 +1,8 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { describeName } from "@lockstep/tensor";
 import { ARCHITECTURE_NAMES, type Architecture, type AttentionBias, findArchitecture } from "./architectures.ts";
 import { ModelError } from "../errors.ts";
 import { describeJson, isJsonObject, type JsonObject, readCount, readJsonObject, readPositive } from "./json-file.ts";
+import { isThere, pathIn } from "./model-files.ts";
 import { type RopeScaling, readRopeScaling, scaledPositions } from "./rope-scaling.ts";
 
 /** What config.json says about a model, checked. Plain data: it crosses to the ranks. */
@@ -50,7 +49,7 @@ export interface ModelConfig {
  * and what it holds.
  */
 export function readModelConfig(folder: string): ModelConfig {
-  const path = join(folder, "config.json");
+  const path = pathIn(folder, "config.json");
   const json = readJsonObject(path);
   const architecture = readArchitecture(path, json);
   const { defaults } = architecture;
@@ -220,15 +219,15 @@ function isTruthy(value: unknown): boolean {
 }
 
 function readEndTokens(folder: string, json: JsonObject, fallback: number | null): number[] {
-  const path = join(folder, "generation_config.json");
-  const generation = existsSync(path) ? readJsonObject(path) : {};
+  const path = pathIn(folder, "generation_config.json");
+  const generation = isThere(path) ? readJsonObject(path) : {};
   const isGenerations = (generation.eos_token_id ?? null) !== null;
   const configured = Object.hasOwn(json, "eos_token_id") ? json.eos_token_id : fallback;
   const value = (isGenerations ? generation.eos_token_id : configured) ?? [];
   const ids: unknown[] = Array.isArray(value) ? value : [value];
   return ids.map((id) => {
     if (typeof id === "number" && Number.isSafeInteger(id) && id >= 0) return id;
-    const file = isGenerations ? path : join(folder, "config.json");
+    const file = isGenerations ? path : pathIn(folder, "config.json");
     throw new ModelError(file, "eos_token_id to be a token id or a list of them", describeJson(value));
   });
 }

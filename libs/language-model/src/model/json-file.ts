@@ -3,8 +3,8 @@
  *
  * @module @lockstep/language-model/json-file
  */
-import { readFileSync, statSync } from "node:fs";
 import { ModelError } from "../errors.ts";
+import { fileSystem } from "./model-files.ts";
 
 /** An object of a JSON file, with fields of any kind. */
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -14,10 +14,11 @@ export type JsonObject = Readonly<Record<string, unknown>>;
  * end.
  */
 export function readText(path: string): string {
+  const files = fileSystem(path);
   let isFile: boolean;
   try {
-    isFile = statSync(path).isFile();
-    if (isFile) return readFileSync(path, "utf8");
+    isFile = files.statSync(path).isFile();
+    if (isFile) return files.readFileSync(path, "utf8");
   } catch {
     throw new ModelError(path, "a readable file", "none");
   }

@@ -4,10 +4,22 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { SharedHeap, Tensor, writeSafetensors } from "@lockstep/tensor";
 import { writeRandomCheckpoint } from "../../test/random-checkpoint.ts";
+import { ModelError } from "../errors.ts";
 import { openModel } from "./model.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "lockstep-model-"));
 afterAll(() => rmSync(folder, { recursive: true }));
+
+test("where there is no file system, as in a page, a folder is refused with what to do", () => {
+  const original = process.getBuiltinModule;
+  Reflect.set(process, "getBuiltinModule", () => undefined);
+  try {
+    expect(() => openModel(folder)).toThrow(ModelError);
+    expect(() => openModel(folder)).toThrow("run the model in Bun, Deno or Node");
+  } finally {
+    Reflect.set(process, "getBuiltinModule", original);
+  }
+});
 
 test("a head that is stored beside tied embeddings is kept, with a warning", () => {
   const path = join(folder, "untied");

@@ -1,9 +1,8 @@
-import { existsSync } from "node:fs";
-import { join } from "node:path";
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { ArgumentError, describe } from "@lockstep/tensor";
 import { ModelError } from "../errors.ts";
 import { type JsonObject, readJsonObject } from "./json-file.ts";
+import { isThere, pathIn } from "./model-files.ts";
 import { checkTokenizer, specialTokens } from "./tokenizer-definition.ts";
 import { replacesAcrossTokens } from "./tokenizer-parts.ts";
 
@@ -29,10 +28,10 @@ export class Tokenizer {
    */
   static open(folder: string): Tokenizer {
     expectText("Tokenizer.open", "folder", folder);
-    const path = join(folder, "tokenizer.json");
-    const configPath = join(folder, "tokenizer_config.json");
+    const path = pathIn(folder, "tokenizer.json");
+    const configPath = pathIn(folder, "tokenizer_config.json");
     const definition = checkTokenizer(path, readJsonObject(path));
-    const config = existsSync(configPath) ? readJsonObject(configPath) : {};
+    const config = isThere(configPath) ? readJsonObject(configPath) : {};
     const tokenizer = new Tokenizer(path, definition, config);
     // Parts of a definition are looked at only when a text comes.
     tokenizer.decode(tokenizer.encode("A text, 1 of 2."));
