@@ -1,0 +1,101 @@
+// A page in Chromium, isolated from other origins: ranks as its workers, on WebAssembly and on the browser's WebGPU.
+import { existsSync } from "node:fs";
+import { join, normalize } from "node:path";
+import { pathToFileURL } from "node:url";
+import { buildPage } from "./bundle-checks.ts";
+import type { Check } from "./checks.ts";
+import type { Expected } from "./expected.ts";
+import type { Lab } from "./lab.ts";
+import type { WorldResults } from "./programs/run-world.ts";
+import { addRunning } from "./run-command.ts";
+import { toolFile } from "./tools.ts";
+
+/** What is used of puppeteer-core, which is installed beside the workspace. */
+interface Puppeteer {
+  launch(options: object): Promise<{
+    newPage(): Promise<Page>;
+    process(): { readonly pid?: number | undefined } | null;
+    close(): Promise<void>;
+  }>;
+}
+
+interface Page {
+  goto(address: string): Promise<unknown>;
+  on(event: "console" | "pageerror", listener: (event: { text?(): string; message?: string }) => void): void;
+  evaluate(code: string): Promise<unknown>;
+}
+
+/** WebGPU on software Vulkan, which Chromium brings. */
+const FLAGS = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
+const DEADLINE_MS = 120_000;
+/** Sums in WGSL are ordered otherwise than in WebAssembly. */
+const MOST_ERROR = 1e-5;
+
+/** @param chromium path of Chromium, which may have to be installed */
+export function pageChecks(lab: Lab, expected: Expected, chromium: Promise<string>): Check[] {
+  return [
+    {
+      name: "Chromium: a page built by Vite, worlds of 4 on wasm (the same bits) and on the browser's WebGPU",
+      run: async () => {
+        const { folder } = await buildPage(lab);
+        const server = serve(folder);
+        try {
+          const { wasm, webgpu } = await runPage(await chromium, `http://127.0.0.1:${server.port}/page.html`);
+          const { attention } = expected.same(JSON.stringify(wasm));
+          return compare(attention, webgpu, wasm);
+        } finally {
+          await server.stop(true);
+        }
+      },
+    },
+  ];
+}
+
+/** Serves the files of a folder, with the headers that isolate a page. */
+function serve(folder: string): Bun.Server<undefined> {
+  return Bun.serve({
+    hostname: "127.0.0.1",
+    port: 0,
+    fetch: (request) => {
+      const file = join(folder, normalize(decodeURIComponent(new URL(request.url).pathname)));
+      if (!existsSync(file)) return new Response("not found", { status: 404, headers: ISOLATED });
+      return new Response(Bun.file(file), { headers: ISOLATED });
+    },
+  });
+}
+
+async function runPage(chromium: string, address: string): Promise<{ wasm: WorldResults; webgpu: WorldResults }> {
+  const module: { readonly default: Puppeteer } = await import(
+    pathToFileURL(toolFile("puppeteer-core/lib/puppeteer/puppeteer-core.js")).href
+  );
+  const options = { executablePath: chromium, headless: true, args: FLAGS, timeout: DEADLINE_MS };
+  const browser = await module.default.launch({ ...options, protocolTimeout: DEADLINE_MS });
+  const stop = addRunning(browser.process()?.pid);
+  const said: string[] = [];
+  try {
+    const page = await browser.newPage();
+    page.on("console", (event) => said.push(event.text?.() ?? ""));
+    page.on("pageerror", (event) => said.push(String(event.message)));
+    await page.goto(address);
+    if (!(await page.evaluate("crossOriginIsolated"))) throw new Error("the page is not isolated");
+    const run = async (backend: string) => (await page.evaluate(`runWorldOn("${backend}")`)) as WorldResults;
+    return { wasm: await run("wasm"), webgpu: await run("webgpu") };
+  } catch (error) {
+    throw new Error(`${error instanceof Error ? error.message : String(error)}\nThe page said:\n${said.join("\n")}`);
+  } finally {
+    await Promise.race([browser.close(), Bun.sleep(5000)]);
+    stop();
+  }
+}
+
+/** Collectives are the same bits over a GPU; attention is near. Returns how near. */
+function compare(attention: readonly number[], webgpu: WorldResults, wasm: WorldResults): string {
+  if (webgpu.collectives.join() !== wasm.collectives.join()) {
+    throw new Error(`collectives on webgpu left ${webgpu.collectives}, on wasm ${wasm.collectives}`);
+  }
+  const errors = attention.map((number, index) => Math.abs(number - (webgpu.attention[index] ?? Number.NaN)));
+  const largest = Math.max(...errors);
+  if (!(largest <= MOST_ERROR)) throw new Error(`attention on webgpu is ${largest} off that on wasm`);
+  return `webgpu within ${largest.toExponential(1)} of wasm`;
+}

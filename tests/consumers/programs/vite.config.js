@@ -1,0 +1,1 @@
+export default { build: { target: "esnext", rollupOptions: { input: "page.html" } }, worker: { format: "es" } };
