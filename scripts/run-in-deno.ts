@@ -6,9 +6,7 @@ import { denoBinary } from "./deno-binary.ts";
 
 const [file, ...args] = process.argv.slice(2);
 if (file === undefined) {
-  console.error(
-    "run-in-deno: give a file to run, as in `bun scripts/run-in-deno.ts libs/dist-groups/examples/main.ts`",
-  );
+  console.error("run-in-deno: give a file to run, as in `bun scripts/run-in-deno.ts examples/world/main.ts`");
   process.exit(2);
 }
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");

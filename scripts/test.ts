@@ -11,6 +11,7 @@ const TIMEOUT = ["--timeout", "120000"];
 const FIRST_PART = [
   "apps/",
   "bench/",
+  "examples/",
   "libs/language-model/",
   "libs/shared-gpu/",
   "libs/tensor/",
@@ -19,7 +20,7 @@ const FIRST_PART = [
 ];
 
 const given = process.argv.slice(2);
-const files = [...new Glob("{apps,bench,libs,scripts,tests}/**/*.test.ts").scanSync(root)]
+const files = [...new Glob("{apps,bench,examples,libs,scripts,tests}/**/*.test.ts").scanSync(root)]
   .filter((file) => !file.includes("node_modules"))
   .sort();
 const isFirst = (file: string): boolean => FIRST_PART.some((folder) => file.startsWith(folder));

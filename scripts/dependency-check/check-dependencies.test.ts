@@ -27,7 +27,7 @@ beforeAll(() => {
   copy = mkdtempSync(join(tmpdir(), "lockstep-dependencies-"));
   const isSource = (path: string): boolean =>
     !/\/(node_modules|build|dist|model|goldens)$/.test(path) || /\/src\//.test(path);
-  for (const folder of ["libs", "apps", "tests", "bench", "scripts"]) {
+  for (const folder of ["libs", "apps", "tests", "bench", "scripts", "examples"]) {
     cpSync(join(root, folder), join(copy, folder), { recursive: true, filter: isSource });
   }
   cpSync(join(root, "apps/goldens"), join(copy, "apps/goldens"), { recursive: true });

@@ -56,7 +56,9 @@ function differences(what: string, found: readonly string[], listed: readonly st
 
 function cruise(root: string): Cruise {
   const bin = join(own, "node_modules/dependency-cruiser/bin/dependency-cruiser.mjs");
-  const args = ["libs", "apps", "tests", "bench", "scripts"].filter((folder) => existsSync(join(root, folder)));
+  const args = ["libs", "apps", "tests", "bench", "scripts", "examples"].filter((folder) =>
+    existsSync(join(root, folder)),
+  );
   const options = ["--config", join(own, "rules.ts"), "--output-type", "json"];
   const { status, stdout, stderr } = spawnSync(process.execPath, [bin, ...args, ...options], {
     cwd: root,
