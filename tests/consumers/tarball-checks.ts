@@ -4,9 +4,9 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, statSync } from "node
 import { dirname, join, normalize } from "node:path";
 import type { Check } from "./checks.ts";
 import type { Lab } from "./lab.ts";
+import { lint } from "./lint-tarball.ts";
 import { type Packed, type Packer, ROOT } from "./pack.ts";
 import { runCommand } from "./run-command.ts";
-import { toolFile } from "./tools.ts";
 
 interface Manifest {
   readonly private?: boolean;
@@ -21,7 +21,7 @@ const TEST_CODE = /\.(test|large|worker)\.|(^|\/)(test|testing|examples)\/|\/ops
 export function tarballChecks(lab: Lab, packed: readonly Packed[]): Check[] {
   return [
     ...packed.map((one) => ({ name: `tarball of ${one.name}: contents`, run: () => checkContents(lab, one) })),
-    ...packed.map((one) => ({ name: `tarball of ${one.name}: publint, attw`, run: () => lint(lab, one) })),
+    ...packed.map((one) => ({ name: `tarball of ${one.name}: publint, attw`, run: () => lint(one.tarballs.npm) })),
     { name: "deno publish --dry-run of every package", run: () => dryRun(lab, packed) },
   ];
 }
@@ -81,15 +81,6 @@ function mapProblems(folder: string, file: string, has: (path: string) => boolea
   const { sources }: { sources: readonly string[] } = JSON.parse(readFileSync(join(folder, map), "utf8"));
   const from = sources.map((source) => normalize(join(dirname(map), source)));
   return from.filter((source) => !has(source)).map((source) => `${map} leads to ${source}, which is not there`);
-}
-
-async function lint(lab: Lab, { tarballs }: Packed): Promise<void> {
-  const options = { cwd: lab.folder, env: lab.env };
-  const publint = await runCommand(["node", toolFile("publint/src/cli.js"), "run", tarballs.npm, "--strict"], options);
-  if (!publint.includes("All good!")) throw new Error(publint);
-  // Modules alone: CommonJS and TypeScript's oldest way to find modules are not served.
-  const attw = toolFile("@arethetypeswrong/cli/dist/index.js");
-  await runCommand(["node", attw, tarballs.npm, "--profile", "esm-only"], options);
 }
 
 /** Types are checked by `bun run test:deno`; here those that JSR cannot tell without a compiler. */
