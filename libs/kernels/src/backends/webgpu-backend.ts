@@ -17,16 +17,11 @@ import { BackendClosed, DeviceError } from "../errors.ts";
 import { GpuTensor, noteDevice, noteFreed } from "../gpu-tensor.ts";
 import { checkDownload, checkUpload } from "./copy-arguments.ts";
 import { expectFunction, type Operand } from "../operand.ts";
-import { recordCorrectAttnOut } from "../ops/correct-attn-out/webgpu.ts";
-import { recordGatherKvCache } from "../ops/gather-kv-cache/webgpu.ts";
-import { recordMergeAttnStates } from "../ops/merge-attn-states/webgpu.ts";
-import { type OpArguments, type OpName, type PlanOf, planOp } from "../ops/op-table.ts";
+import { type OpArguments, type OpName, planOp } from "../ops/op-table.ts";
 import { recordPackSeq } from "../ops/pack-seq/webgpu.ts";
 import type { MatrixUnits } from "../device/matrix-units.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
-import { recordPartialAttention } from "../ops/partial-attention/webgpu.ts";
-import { recordUnpackSeq } from "../ops/unpack-seq/webgpu.ts";
-import { recordWriteKvCache } from "../ops/write-kv-cache/webgpu.ts";
+import { GPU_OPS } from "../ops/webgpu-ops.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 import { COPY_DST, COPY_SRC, STORAGE } from "../device/buffer-usage.ts";
 import { expectContiguousOnGpu } from "../webgpu/contiguous.ts";
@@ -67,18 +62,6 @@ export async function openWebgpuBackend(options: WebgpuBackendOptions): Promise<
 export function webgpuBackendOn(heap: SharedHeap, gpu: GpuDevice): KernelBackend {
   return new WebgpuBackend(heap, gpu);
 }
-
-type GpuOp<Args, Plan> = (recorder: Recorder, args: Args, plan: Plan) => void;
-
-const GPU_OPS: { readonly [Name in OpName]: GpuOp<OpArguments[Name], PlanOf<Name>> } = {
-  correctAttnOut: recordCorrectAttnOut,
-  packSeq: recordPackSeq,
-  unpackSeq: recordUnpackSeq,
-  mergeAttnStates: recordMergeAttnStates,
-  writeKvCache: recordWriteKvCache,
-  gatherKvCache: recordGatherKvCache,
-  partialAttention: recordPartialAttention,
-};
 
 class WebgpuBackend extends OpMethods implements KernelBackend {
   readonly name = "webgpu";

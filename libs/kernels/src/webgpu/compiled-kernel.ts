@@ -26,6 +26,11 @@ export interface KernelSource {
 
 let nextId = 1;
 
+/** Values of the constants that a source leaves to its pipeline: see float-formats.wgsl, which not every one includes. */
+export function overridesOf(code: string, packsHalves: boolean): Record<string, number> {
+  return code.includes("override PACKS_HALVES") ? { PACKS_HALVES: packsHalves ? 1 : 0 } : {};
+}
+
 /** Compiles a kernel. If the device rejects it, `verdicts` will tell. */
 export function compileKernel(gpu: GpuDevice, source: KernelSource, verdicts: Verdicts): CompiledKernel {
   const { key, entryPoint, bindings } = source;
@@ -33,11 +38,7 @@ export function compileKernel(gpu: GpuDevice, source: KernelSource, verdicts: Ve
   return verdicts.guard(`rejected kernel ${key}`, () => {
     const code = source.wgsl();
     const module = device.createShaderModule({ label: key, code });
-    // See float-formats.wgsl, which not every kernel includes.
-    const constants: Record<string, number> = code.includes("override PACKS_HALVES")
-      ? { PACKS_HALVES: packsHalves ? 1 : 0 }
-      : {};
-    const compute = { module, entryPoint, constants };
+    const compute = { module, entryPoint, constants: overridesOf(code, packsHalves) };
     const pipeline = device.createComputePipeline({ label: key, layout: "auto", compute });
     return { id: nextId++, pipeline, layout: pipeline.getBindGroupLayout(0), bindings };
   });

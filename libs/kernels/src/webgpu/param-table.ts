@@ -5,6 +5,14 @@ interface Field {
   readonly type: string;
 }
 
+/** Fields of the words that a table packs, in order. */
+const FIELDS = new WeakMap<object, readonly Field[]>();
+
+/** What the words are that {@link ParamTable.pack} returned; undefined for others. */
+export function fieldsOf(words: object): readonly Field[] | undefined {
+  return FIELDS.get(words);
+}
+
 /** Fields of a struct of a WGSL source, those of structs within it in their place. Names as in TypeScript. */
 function structFields(wgsl: string, struct: string): Field[] {
   const body = new RegExp(`struct ${struct} \\{([^}]*)\\}`).exec(wgsl)?.[1];
@@ -43,6 +51,7 @@ export class ParamTable<const Name extends string> {
     this.#isFloat = fields.map(({ type }) => type === "f32");
     this.#words = new Uint32Array(names.length);
     this.#floats = new Float32Array(this.#words.buffer);
+    FIELDS.set(this.#words, fields);
   }
 
   /** The words of these values, until the next call. */

@@ -238,6 +238,11 @@ export class Recorder {
     if (done !== undefined) this.#batch?.push(done);
   }
 
+  /** What was recorded since the last submission; `staging` holds what goes up, each part at its region's offset. */
+  protected get recorded(): { readonly commands: readonly Command[]; readonly staging: ArrayBuffer } {
+    return { commands: this.#commands, staging: this.#staging };
+  }
+
   /** Submits what was recorded. Returns a promise when heap tensors receive results. */
   submit(): Promise<void> | undefined {
     if (this.#commands.length === 0 && this.#downloads.length === 0) return undefined;

@@ -1,0 +1,23 @@
+// How each op is recorded for a GPU: the kernels that it runs, and what they are given.
+import type { Recorder } from "../webgpu/recorder.ts";
+import { recordCorrectAttnOut } from "./correct-attn-out/webgpu.ts";
+import { recordGatherKvCache } from "./gather-kv-cache/webgpu.ts";
+import { recordMergeAttnStates } from "./merge-attn-states/webgpu.ts";
+import type { OpArguments, OpName, PlanOf } from "./op-table.ts";
+import { recordPackSeq } from "./pack-seq/webgpu.ts";
+import { recordPartialAttention } from "./partial-attention/webgpu.ts";
+import { recordUnpackSeq } from "./unpack-seq/webgpu.ts";
+import { recordWriteKvCache } from "./write-kv-cache/webgpu.ts";
+
+type GpuOp<Args, Plan> = (recorder: Recorder, args: Args, plan: Plan) => void;
+
+/** Records an op whose arguments have been checked, with what the check returned. */
+export const GPU_OPS: { readonly [Name in OpName]: GpuOp<OpArguments[Name], PlanOf<Name>> } = {
+  correctAttnOut: recordCorrectAttnOut,
+  packSeq: recordPackSeq,
+  unpackSeq: recordUnpackSeq,
+  mergeAttnStates: recordMergeAttnStates,
+  writeKvCache: recordWriteKvCache,
+  gatherKvCache: recordGatherKvCache,
+  partialAttention: recordPartialAttention,
+};
