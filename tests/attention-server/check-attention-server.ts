@@ -43,34 +43,38 @@ export async function checkAttentionServer(command: readonly string[], cwd: stri
   const child = Bun.spawn([...command], { cwd, stdin: "ignore", stdout: "pipe", stderr: "inherit" });
   const timer = setTimeout(() => child.kill("SIGKILL"), 60_000);
   try {
-    const address = await addressOf(child.stdout);
-    const send = (method: string, path: string, body?: unknown): Promise<Response> =>
-      fetch(new URL(path, address), { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
-    const create = async (): Promise<number> => (await (await send("POST", "sequences")).json()).sequence;
-
-    const random = new RandomStream(5);
-    const numbers = (count: number): number[] => Array.from(random.normals(count));
-    const sequences = [await create(), await create()];
-    const kept: Token[][] = [[], []];
-    for (const which of [0, 1, 0, 0, 1, 0]) {
-      const token = { query: numbers(HEADS * DIM), key: numbers(KV_HEADS * DIM), value: numbers(KV_HEADS * DIM) };
-      kept[which]?.push(token);
-      const answer = await (await send("POST", `sequences/${sequences[which]}/decode`, token)).json();
-      const wanted = attend(kept[which] ?? []);
-      assert.equal(answer.out.length, wanted.length);
-      // Keys and values are kept in f16.
-      for (const [at, element] of wanted.entries()) assert(Math.abs(answer.out[at] - element) < 5e-3);
-      assert.equal(answer.held.length, 4);
-    }
-    assert.equal((await send("POST", `sequences/${sequences[0]}/decode`, { query: [1] })).status, 400);
-    assert.equal((await send("POST", "sequences/77/decode", {})).status, 404);
-    assert.equal((await send("GET", "nowhere")).status, 404);
-    assert.equal((await send("DELETE", `sequences/${sequences[0]}`)).status, 204);
-    assert.equal((await send("DELETE", `sequences/${sequences[0]}`)).status, 404);
+    await talkToAttentionServer(await addressOf(child.stdout));
     child.kill("SIGTERM");
     return await child.exited;
   } finally {
     clearTimeout(timer);
     child.kill("SIGKILL");
   }
+}
+
+/** Decodes two sequences and checks what comes, and sends what is to be refused. */
+export async function talkToAttentionServer(address: string): Promise<void> {
+  const send = (method: string, path: string, body?: unknown): Promise<Response> =>
+    fetch(new URL(path, address), { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) });
+  const create = async (): Promise<number> => (await (await send("POST", "sequences")).json()).sequence;
+
+  const random = new RandomStream(5);
+  const numbers = (count: number): number[] => Array.from(random.normals(count));
+  const sequences = [await create(), await create()];
+  const kept: Token[][] = [[], []];
+  for (const which of [0, 1, 0, 0, 1, 0]) {
+    const token = { query: numbers(HEADS * DIM), key: numbers(KV_HEADS * DIM), value: numbers(KV_HEADS * DIM) };
+    kept[which]?.push(token);
+    const answer = await (await send("POST", `sequences/${sequences[which]}/decode`, token)).json();
+    const wanted = attend(kept[which] ?? []);
+    assert.equal(answer.out.length, wanted.length);
+    // Keys and values are kept in f16.
+    for (const [at, element] of wanted.entries()) assert(Math.abs(answer.out[at] - element) < 5e-3);
+    assert.equal(answer.held.length, 4);
+  }
+  assert.equal((await send("POST", `sequences/${sequences[0]}/decode`, { query: [1] })).status, 400);
+  assert.equal((await send("POST", "sequences/77/decode", {})).status, 404);
+  assert.equal((await send("GET", "nowhere")).status, 404);
+  assert.equal((await send("DELETE", `sequences/${sequences[0]}`)).status, 204);
+  assert.equal((await send("DELETE", `sequences/${sequences[0]}`)).status, 404);
 }

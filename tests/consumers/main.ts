@@ -6,6 +6,7 @@ import process from "node:process";
 import { bundleChecks } from "./bundle-checks.ts";
 import { runChecks } from "./checks.ts";
 import { ensureChromium } from "./ensure-chromium.ts";
+import { exampleChecks } from "./example-checks.ts";
 import { Expected } from "./expected.ts";
 import { installedChecks } from "./installed-checks.ts";
 import { Lab } from "./lab.ts";
@@ -49,6 +50,7 @@ async function testConsumers(lab: Lab, address: string, words: readonly string[]
     ...installedChecks(lab, expected),
     ...pageChecks(lab, expected, chromium),
     ...bundleChecks(lab, expected),
+    ...exampleChecks(lab),
     ...typeChecks(lab, packed),
     ...tarballChecks(lab, packed),
   ];
