@@ -45,6 +45,7 @@ export type {
 } from "./rank/rank-context.ts";
 export type { Reduction } from "./wire/collective-header.ts";
 export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/flight-types.ts";
+export type { AbortSignalLike } from "./world/abort-signal-like.ts";
 export type { RenewedGroup } from "./world/group-lifecycle.ts";
 export { controlBytes } from "./world/memory-layout.ts";
 export type {

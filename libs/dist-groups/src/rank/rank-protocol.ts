@@ -1,5 +1,6 @@
 // What crosses between the host and a rank's worker: control calls (Comlink) and two bare messages. Plain data only.
 
+import type { WasmMemory } from "@lockstep/tensor";
 import type { PlainError } from "../errors/plain-error.ts";
 import type { GroupSettings } from "../group/group-settings.ts";
 
@@ -21,12 +22,13 @@ export interface RankConfiguration {
   readonly size: number;
   /** Ranks that can run at the same time. */
   readonly cores: number;
-  readonly memory: WebAssembly.Memory;
+  readonly memory: WasmMemory;
   readonly memoryId: string;
   readonly heap: MemoryRange;
   /** What the rank's end of the transport needs: see `HostTransport.invitation`. */
   readonly transport: unknown;
-  readonly reduceKernels: WebAssembly.Module;
+  /** The compiled `WebAssembly.Module` of the reduction kernels. */
+  readonly reduceKernels: object;
   /** Groups that this rank belongs to. */
   readonly groups: readonly GroupDescriptor[];
   /** URL of the program module; undefined where the worker has it. */

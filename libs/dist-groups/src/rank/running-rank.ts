@@ -47,7 +47,10 @@ export class RunningRank {
     const invitation = configuration.transport as SharedMemoryInvitation;
     this.#transport = new SharedMemoryRank(rank, memory.buffer, configuration.cores, invitation);
     this.#health = this.#transport.health;
-    this.#kernels = instantiateReduceKernels(configuration.reduceKernels, memory);
+    this.#kernels = instantiateReduceKernels(
+      configuration.reduceKernels as WebAssembly.Module,
+      memory as WebAssembly.Memory,
+    );
     for (const descriptor of configuration.groups) this.#enter(descriptor);
     watchForDeath((error) => this.#die(error), rank);
     // Elsewhere terminate() ends a worker in mid-wait.

@@ -6,6 +6,7 @@ import type { GroupRegistry } from "./group-registry.ts";
 import type { PendingCall } from "./pending-call.ts";
 import type { RankCalls } from "./rank-calls.ts";
 import type { RankWorker } from "./rank-worker.ts";
+import type { AbortSignalLike } from "./abort-signal-like.ts";
 
 /** A group that took the place of an aborted one. */
 export interface RenewedGroup {
@@ -48,7 +49,7 @@ export class GroupLifecycle {
     name: string,
     ranks: readonly number[],
     deadlineMs: number,
-    signal: AbortSignal | undefined,
+    signal: AbortSignalLike | undefined,
     origin?: number,
   ): Promise<number> {
     const fired = firedReason(signal);
@@ -102,7 +103,7 @@ export class GroupLifecycle {
   }
 
   /** Makes a new group in place of every aborted one whose ranks all live. */
-  async renew(operation: string, deadlineMs: number, signal: AbortSignal | undefined): Promise<RenewedGroup[]> {
+  async renew(operation: string, deadlineMs: number, signal: AbortSignalLike | undefined): Promise<RenewedGroup[]> {
     const isAlive = (rank: number): boolean => this.#workers[rank]?.death === undefined;
     const aborted = this.#groups.aborted().filter(({ ranks }) => ranks.every(isAlive));
     const renewed = aborted.map(async (descriptor): Promise<RenewedGroup> => {

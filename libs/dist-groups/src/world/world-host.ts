@@ -26,11 +26,12 @@ import { hrefOf, startWorker } from "./rank-thread.ts";
 import { RankWorker } from "./rank-worker.ts";
 import { type GroupOwner, WorldGroup } from "./world-group.ts";
 import type { WorldSettings } from "./world-settings.ts";
+import type { AbortSignalLike } from "./abort-signal-like.ts";
 
 /** Options of whatever the host asks of ranks. */
 export interface HostCallOptions {
   readonly deadlineMs?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
 }
 
 /**
@@ -132,7 +133,10 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
     const cause = error instanceof Error ? error : new Error(printedValue(error));
     const rank: unknown = Reflect.get(cause, "rank");
     const failed = typeof rank === "number" ? [rank] : late;
-    const advice = failed.some((rank) => this.#workers[rank]?.isReady === false) ? this.#startAdvice : "";
+    const unready = failed.filter((rank) => this.#workers[rank]?.isReady === false);
+    const advice = unready.length > 0 ? this.#startAdvice : "";
+    // Closing the world does not wait for them.
+    for (const rank of unready) this.#workers[rank]?.die(new RankCrashed(rank, "its worker was never ready"));
     return new WorldStartFailed(failed, `${asSentence(cause.message)}${advice}`, cause);
   }
 

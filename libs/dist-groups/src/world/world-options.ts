@@ -1,5 +1,6 @@
 import type { OptionsOf, Program, UntypedProgram } from "../rank/rank-context.ts";
 import type { ModuleAddress, RankWorkerSource } from "./worker-like.ts";
+import type { AbortSignalLike } from "./abort-signal-like.ts";
 
 /** Where the code of the ranks is: `program` or `worker`. */
 export type RankCode =
@@ -40,7 +41,7 @@ export interface CommonWorldOptions<P extends Program = UntypedProgram> {
   /** Deadline of the start: workers, program, `setup`. Default 60 000 ms. */
   readonly startDeadlineMs?: number | undefined;
   /** Gives the opening up when it fires: it fails with `CallInterrupted`, and what had started is gone. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
   /** How long closing waits for `onClose` callbacks. Default 5 000 ms. */
   readonly closeDeadlineMs?: number | undefined;
   /** Bytes of a staging area in a group's control block; each rank of a group has two. Default 65 536. For tuning. */
@@ -64,5 +65,5 @@ export interface CallOptions {
    * cancelled, and nothing else happens; of one that has begun, the groups of unfinished ranks abort (`renewGroups` is
    * the way back).
    */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: AbortSignalLike | undefined;
 }

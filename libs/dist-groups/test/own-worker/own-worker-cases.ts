@@ -1,15 +1,23 @@
-// Worlds whose workers are the caller's own, as functions that run in Bun and in Deno alike: the fault matrix over such
+// Worlds whose workers are the caller's own, as functions that run in Bun, Deno and Node alike: the fault matrix over such
 // ranks, and every way in which a worker is no rank.
 
 import assert from "node:assert/strict";
-import { ArgumentError } from "@lockstep/tensor";
-import { openWorld, RankCrashed, type RankWorkerSource, WorldStartFailed } from "../../src/index.ts";
+import { ArgumentError, builtinModule, RUNTIME } from "@lockstep/tensor";
+import { openWorld, RankCrashed, type RankWorkerSource, type WorkerLike, WorldStartFailed } from "../../src/index.ts";
 import { type Fault, FAULTS } from "../fault-matrix.ts";
 
 type FaultProgram = typeof import("../fault-program.ts");
 
 const rankModule = new URL("./fault-rank.ts", import.meta.url);
-const fromFactory: RankWorkerSource = (rank) => new Worker(rankModule, { type: "module", name: `own rank ${rank}` });
+
+/** A worker of the test's own; in Node, which has no `Worker`, one of `node:worker_threads`. */
+function start(name = "own worker"): WorkerLike {
+  const threads = builtinModule<typeof import("node:worker_threads")>("node:worker_threads");
+  if (RUNTIME === "node" && threads !== undefined) return new threads.Worker(rankModule, { name });
+  return new Worker(rankModule, { type: "module", name });
+}
+
+const fromFactory: RankWorkerSource = (rank) => start(`own rank ${rank}`);
 
 async function failureOf(worker: RankWorkerSource, size: number, startDeadlineMs?: number): Promise<Error> {
   const opening = openWorld<FaultProgram>({ size, worker, heapBytesPerRank: 1 << 20, startDeadlineMs });
@@ -70,10 +78,10 @@ const NO_RANKS: readonly Fault[] = [
     name: "own worker: a factory that throws",
     sizes: [2],
     async run(size) {
-      let started: Worker | undefined;
+      let started: WorkerLike | undefined;
       const error = await failureOf((rank) => {
         if (rank === 1) throw new RangeError("no more workers");
-        started = new Worker(rankModule, { type: "module" });
+        started = start();
         return started;
       }, size);
       assert(error instanceof WorldStartFailed && error.cause instanceof RangeError);
@@ -96,12 +104,12 @@ const NO_RANKS: readonly Fault[] = [
     name: "own worker: one that its owner terminates",
     sizes: [2],
     async run(size) {
-      const workers: Worker[] = [];
+      const workers: WorkerLike[] = [];
       await using world = await openWorld<FaultProgram>({
         size,
         deadlineMs: 2_000,
         worker(rank) {
-          const worker = new Worker(rankModule, { type: "module" });
+          const worker = start();
           workers[rank] = worker;
           return worker;
         },
@@ -109,7 +117,8 @@ const NO_RANKS: readonly Fault[] = [
       workers[1]?.terminate();
       const error: unknown = await world.call("work", ["world", 1]).catch((thrown: unknown) => thrown);
       assert(error instanceof Error, "the call succeeded");
-      if ("Bun" in globalThis) assert(error instanceof RankCrashed && error.rank === 1, String(error));
+      if (RUNTIME === "bun" || RUNTIME === "node")
+        assert(error instanceof RankCrashed && error.rank === 1, String(error));
     },
   },
 ];
