@@ -3,8 +3,8 @@ import { strictEqual } from "node:assert/strict";
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { type Check, once } from "./checks.ts";
-import type { Lab } from "./lab.ts";
 import type { Expected } from "./expected.ts";
+import type { Lab } from "./lab.ts";
 
 const MOST_BYTES = 10 * 1024 * 1024;
 /** Deno lets a program import what it has added, and not what came with that. */

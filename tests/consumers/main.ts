@@ -12,6 +12,7 @@ import { installedChecks } from "./installed-checks.ts";
 import { Lab } from "./lab.ts";
 import { type Packed, packAll } from "./pack.ts";
 import { pageChecks } from "./page-checks.ts";
+import { readmeChecks } from "./readme-checks.ts";
 import { freePort, type Registry, startRegistry } from "./registry.ts";
 import { killCommands } from "./run-command.ts";
 import { tarballChecks } from "./tarball-checks.ts";
@@ -48,6 +49,7 @@ async function testConsumers(lab: Lab, address: string, words: readonly string[]
   const expected = new Expected();
   const all = [
     ...installedChecks(lab, expected),
+    ...readmeChecks(lab),
     ...pageChecks(lab, expected, chromium),
     ...bundleChecks(lab, expected),
     ...exampleChecks(lab),

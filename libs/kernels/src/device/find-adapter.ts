@@ -37,7 +37,14 @@ export const DAWN_TOGGLES = {
  * @throws BackendUnavailable, with what to install, when there is none
  */
 export function findAdapter(kind: "hardware" | "software", wanted: AdapterWanted): Promise<FoundAdapter> {
-  return RUNTIME === "browser" ? findInPage(kind) : findByDawn(kind, wanted);
+  return RUNTIME === "browser" ? findInPage(kind) : findByDawn(kind, wanted).catch(throwDenied);
+}
+
+/** What Deno keeps from a program that was given no leave is one more reason to have no GPU. */
+function throwDenied(error: unknown): never {
+  if (!(error instanceof Error) || error.name !== "NotCapable") throw error;
+  const advice = "Give it leave to find drivers and to load native libraries (deno run -A), or use the wasm backend.";
+  throw new BackendUnavailable("webgpu", `Deno keeps it from this program (${error.message})`, advice);
 }
 
 /** An adapter of a browser's WebGPU. Exported for its test. */
