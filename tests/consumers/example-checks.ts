@@ -3,6 +3,7 @@
 import { cpSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { talkToAttentionServer } from "../attention-server/check-attention-server.ts";
+import { agrees } from "../readme-snippets/snippets.ts";
 import type { Check } from "./checks.ts";
 import type { Consumer, Lab } from "./lab.ts";
 import { ROOT } from "./pack.ts";
@@ -31,21 +32,18 @@ async function follow(lab: Lab, name: string): Promise<string> {
     await checkServer(lab, consumer, run);
     return [...commands, run].join("; ");
   }
-  const [, said] = /prints:\n\n```\n(.*?)\n(?:```|\.\.\.)/s.exec(readme) ?? [];
+  const [, said] = /\bprints\b[^`]*:\n\n```\n(.*?)^```$/ms.exec(readme) ?? [];
   if (said === undefined) throw new Error(`expected the README of examples/${name} to say what is printed`);
   // The same in another runtime, where the README says so.
   const others = [...readme.matchAll(/\bor `((?:bun|deno|node) [^`]+)`/g)].flatMap(([, command]) => command ?? []);
-  for (const command of [run, ...others]) expectBegin(command, await consumer.run(command), said);
+  for (const command of [run, ...others]) compare(command, await consumer.run(command), said);
   return [...commands, run, ...others].join("; ");
 }
 
-/** How lists are broken into lines depends on the runtime; of what ends in "..." the beginning is said. */
-function expectBegin(command: string, printed: string, said: string): void {
-  const [found, wanted] = [printed, said].map((text) => text.replace(/\s+/g, " ").trim());
-  const begin = (wanted ?? "").replace(/ ?\.\.\.$/, "");
-  if (begin === "" || !found?.startsWith(begin)) {
-    throw new Error(`\`${command}\` printed\n${printed}\nwhere its README says\n${said}`);
-  }
+/** How lists are broken into lines depends on the runtime. */
+function compare(command: string, printed: string, said: string): void {
+  const [found = "", wanted = ""] = [printed, said].map((text) => text.replace(/\s+/g, " "));
+  if (!agrees(found, wanted)) throw new Error(`\`${command}\` printed\n${printed}\nwhere its README says\n${said}`);
 }
 
 /** Starts a server at a port of its own choice, talks to it, and ends it as an operator does. */
