@@ -8,7 +8,7 @@ import { Glob } from "bun";
 
 const root = fileURLToPath(new URL("../..", import.meta.url));
 const LIBRARIES = ["tensor", "kernels", "dist-groups", "attention", "shared-gpu", "language-model"];
-const TEST_CODE = /\.(test|large|worker)\.ts$|\/testing\//;
+const TEST_CODE = /\.(test|large|worker)\.ts$|(^|\/)testing\//;
 
 /** The modules of runtimes that a file imports by name, types left aside. */
 function runtimeModules(code: string): string[] {
