@@ -2,8 +2,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { continuation, greedy, MODEL_FOLDER, model } from "./shipped-model.ts";
 import { Generator } from "../src/generation/generator.ts";
+import { continuation, greedy, MODEL_FOLDER, model } from "./shipped-model.ts";
 
 setDefaultTimeout(120_000);
 

@@ -9,7 +9,7 @@ import { isQuantisedKv, type KvDtype, type KvScaleSource } from "./kv-calibratio
 import { createLoadProgress } from "./load-progress.ts";
 import { machineBytes } from "./machine-memory.ts";
 import { adviceFor, largestContext } from "./memory-advice.ts";
-import { blocksPerRank, cacheMemoryBytes, type CacheShape, planRanks, type RankMemoryPlan } from "./memory-plan.ts";
+import { blocksPerRank, type CacheShape, cacheMemoryBytes, planRanks, type RankMemoryPlan } from "./memory-plan.ts";
 import type { RankOptions } from "./rank-program.ts";
 import { checkTokenIds } from "./token-ids.ts";
 
@@ -233,7 +233,7 @@ export function planOptions(
   const layout =
     canFallBack && isOnDevice ? { ...plan.layout, cacheBytes: cacheMemoryBytes(inHeap.ranks) } : plan.layout;
   const rank: Omit<RankOptions, "memory" | "loaded"> = {
-    modelFolder: model.folder,
+    model: model.source,
     config,
     sizes,
     backend,
@@ -257,8 +257,8 @@ export function planOptions(
 }
 
 function checkModel(model: Model): void {
-  const isModel = typeof model === "object" && model !== null && typeof model.folder === "string";
   const isObject = (part: unknown): boolean => typeof part === "object" && part !== null;
+  const isModel = isObject(model) && (typeof model.source === "string" || isObject(model.source));
   if (isModel && isObject(model.config) && isObject(model.storedDTypes)) return;
   throw new ArgumentError(NAME, "model", "what openModel returned", describe(model));
 }

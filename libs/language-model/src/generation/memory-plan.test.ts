@@ -2,11 +2,12 @@ import { expect, test } from "bun:test";
 import { controlBytes } from "@lockstep/dist-groups";
 import { MODEL_FOLDER } from "../../test/shipped-folder.ts";
 import { readModelConfig } from "../model/config.ts";
+import { modelFolder } from "../model/model-files.ts";
 import type { StoredDTypes } from "../model/stored-dtypes.ts";
 import { largestContext } from "./memory-advice.ts";
 import { blocksPerRank, type CacheShape, hostHeapBytes, planRanks } from "./memory-plan.ts";
 
-const config = readModelConfig(MODEL_FOLDER);
+const config = readModelConfig(modelFolder("test", MODEL_FOLDER));
 const stored: StoredDTypes = { usual: "bf16", others: new Map() };
 const base = {
   sizes: { world: 4, dcp: 4, kvLayout: "replicated" },

@@ -1,12 +1,12 @@
 // What each rank will hold, and in which memories.
 import { controlBytes } from "@lockstep/dist-groups";
 import { DTYPE_BYTES } from "@lockstep/tensor";
-import type { ModelConfig } from "../model/config.ts";
-import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
-import { activationBytes } from "../model/transformer.ts";
 import { quantisedInputBytes } from "../layers/quantised-inputs.ts";
 import type { WeightKind } from "../layers/weight.ts";
+import type { ModelConfig } from "../model/config.ts";
 import type { StoredDTypes } from "../model/stored-dtypes.ts";
+import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
+import { activationBytes } from "../model/transformer.ts";
 import { loadingScratchBytes, weightBytes } from "../model/weight-bytes.ts";
 import { widestInput } from "../model/weight-parts.ts";
 import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";

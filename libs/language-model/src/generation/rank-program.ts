@@ -3,27 +3,28 @@ import { DcpAttention, type DcpAttentionMetrics, type DcpAttentionOptions, type 
 import type { RankContext } from "@lockstep/dist-groups";
 import type { BackendName } from "@lockstep/kernels";
 import { SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor";
-import { Batch, type BatchOptions, type BatchProgress, type BatchText } from "./batch.ts";
-import { Checkpoint } from "../model/checkpoint.ts";
-import type { ModelConfig } from "../model/config.ts";
-import { GreedySampler } from "./greedy.ts";
-import { isQuantisedKv, KvCalibration, type KvDtype, nonFiniteKv, type QuantisedKv } from "./kv-calibration.ts";
 import { Layers } from "../layers/layers.ts";
 import type { WeightKind } from "../layers/weight.ts";
-import { type LoadProgress, noteLoaded } from "./load-progress.ts";
-import { calibrationBlocks, type MemoryLayout } from "./memory-plan.ts";
-import { openRankBackend } from "./rank-backend.ts";
-import { StepTracer, type StepTrace } from "./step-trace.ts";
-import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
-import { TokenStream } from "./token-stream.ts";
+import { Checkpoint } from "../model/checkpoint.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { type ModelSource, modelFolder, nameOf } from "../model/model-files.ts";
 import { decodeStep, prefillStep, type StepTokens } from "../model/step-attention.ts";
+import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
 import { Transformer } from "../model/transformer.ts";
 import { widestInput } from "../model/weight-parts.ts";
 import { loadWeights } from "../model/weights.ts";
+import { Batch, type BatchOptions, type BatchProgress, type BatchText } from "./batch.ts";
+import { GreedySampler } from "./greedy.ts";
+import { isQuantisedKv, KvCalibration, type KvDtype, nonFiniteKv, type QuantisedKv } from "./kv-calibration.ts";
+import { type LoadProgress, noteLoaded } from "./load-progress.ts";
+import { calibrationBlocks, type MemoryLayout } from "./memory-plan.ts";
+import { openRankBackend } from "./rank-backend.ts";
+import { type StepTrace, StepTracer } from "./step-trace.ts";
+import { TokenStream } from "./token-stream.ts";
 
 /** What the host tells every rank. Plain data. */
 export interface RankOptions {
-  readonly modelFolder: string;
+  readonly model: ModelSource;
   readonly config: ModelConfig;
   readonly sizes: ParallelSizes;
   readonly backend: BackendName | "auto";
@@ -85,7 +86,7 @@ export async function setup(context: RankContext, options: RankOptions) {
   const cacheHeap = (): SharedHeap => (cacheBytes === 0 ? ownHeap : SharedHeap.create(cacheBytes));
   const room = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
   const layers = Layers.open(ownHeap, options.weights === "i8" ? room : undefined);
-  using checkpoint = Checkpoint.open(options.modelFolder, config);
+  using checkpoint = Checkpoint.open(modelFolder("Generator.open", options.model), config);
   const weights = loadWeights(checkpoint, config, share, layers, ownHeap, {
     weights: options.weights,
     onBytes: (bytes) => noteLoaded(options.loaded, context.rank, bytes),
@@ -148,7 +149,7 @@ export async function setup(context: RankContext, options: RankOptions) {
     own.free();
     all.free();
     // What is damaged on one rank reaches the others in later layers: all name the first.
-    if (first !== Number.POSITIVE_INFINITY) throw nonFiniteKv(options.modelFolder, first);
+    if (first !== Number.POSITIVE_INFINITY) throw nonFiniteKv(nameOf(options.model), first);
     return calibration.scales(dtype);
   }
 

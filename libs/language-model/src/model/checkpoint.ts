@@ -1,10 +1,10 @@
-import { formatShape, SafetensorsFile } from "@lockstep/tensor";
-import { type Architecture, findArchitecture } from "./architectures.ts";
-import type { ModelConfig } from "./config.ts";
+import { formatShape, type SafetensorsFile } from "@lockstep/tensor";
 import { ModelError } from "../errors.ts";
 import type { StoredDType } from "../layers/weight.ts";
-import { describeJson, isJsonObject, readJsonObject } from "./json-file.ts";
-import { isThere, pathIn } from "./model-files.ts";
+import { type Architecture, findArchitecture } from "./architectures.ts";
+import type { ModelConfig } from "./config.ts";
+import { describeJson, isJsonObject } from "./json-file.ts";
+import type { ModelFolder } from "./model-files.ts";
 import { type StoredDTypes, storedDTypes } from "./stored-dtypes.ts";
 
 const SINGLE = "model.safetensors";
@@ -14,7 +14,7 @@ const INDEX = "model.safetensors.index.json";
 export class Checkpoint implements Disposable {
   readonly architecture: Architecture;
   readonly #config: ModelConfig;
-  readonly #folder: string;
+  readonly #folder: ModelFolder;
   /** Open files by their names. */
   readonly #files: ReadonlyMap<string, SafetensorsFile>;
   /** The file of each tensor as the index has it; undefined where there is but one file. */
@@ -23,7 +23,7 @@ export class Checkpoint implements Disposable {
   private constructor(
     architecture: Architecture,
     config: ModelConfig,
-    folder: string,
+    folder: ModelFolder,
     files: ReadonlyMap<string, SafetensorsFile>,
     index: ReadonlyMap<string, string> | undefined,
   ) {
@@ -38,15 +38,15 @@ export class Checkpoint implements Disposable {
    * Opens every file of a checkpoint and checks that each tensor the model needs is there, whole, with the shape its
    * config asks for. Throws {@link ModelError} or SafetensorsError; reads headers only.
    */
-  static open(folder: string, config: ModelConfig): Checkpoint {
+  static open(folder: ModelFolder, config: ModelConfig): Checkpoint {
     const architecture = findArchitecture(config.architecture);
-    if (architecture === undefined) throw new ModelError(folder, "a known architecture", config.architecture);
+    if (architecture === undefined) throw new ModelError(folder.name, "a known architecture", config.architecture);
     const files = new Map<string, SafetensorsFile>();
     const index = readIndex(folder);
     const checkpoint = new Checkpoint(architecture, config, folder, files, index);
     try {
       for (const name of new Set(index?.values() ?? [SINGLE])) {
-        files.set(name, SafetensorsFile.open(pathIn(folder, name)));
+        files.set(name, folder.safetensors(name));
       }
       for (const [name, shape] of expectedShapes(architecture, config)) checkpoint.#check(name, shape);
       if (config.tiedEmbeddings && checkpoint.hasOutput) {
@@ -64,7 +64,7 @@ export class Checkpoint implements Disposable {
     const named = this.#index === undefined ? SINGLE : this.#index.get(name);
     const file = named === undefined ? undefined : this.#files.get(named);
     if (file?.has(name)) return file;
-    const where = file === undefined ? pathIn(this.#folder, INDEX) : file.path;
+    const where = file === undefined ? this.#folder.path(INDEX) : file.path;
     throw new ModelError(where, `a tensor ${name}`, "none");
   }
 
@@ -107,10 +107,10 @@ export class Checkpoint implements Disposable {
 }
 
 /** The file of each tensor, as the index says; undefined where there is one file, or none. */
-function readIndex(folder: string): ReadonlyMap<string, string> | undefined {
-  const path = pathIn(folder, INDEX);
-  if (isThere(pathIn(folder, SINGLE)) || !isThere(path)) return undefined;
-  const map = readJsonObject(path).weight_map;
+function readIndex(folder: ModelFolder): ReadonlyMap<string, string> | undefined {
+  const path = folder.path(INDEX);
+  if (folder.has(SINGLE) || !folder.has(INDEX)) return undefined;
+  const map = folder.json(INDEX).weight_map;
   if (!isJsonObject(map)) throw new ModelError(path, "an object weight_map", describeJson(map));
   const index = new Map<string, string>();
   for (const [name, file] of Object.entries(map)) {

@@ -3,8 +3,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MODEL_FOLDER } from "../../test/shipped-folder.ts";
-import { readModelConfig } from "./config.ts";
 import { ModelError } from "../errors.ts";
+import { modelFolder } from "./model-files.ts";
+import { readModelConfig } from "./config.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "lockstep-config-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -13,11 +14,11 @@ const shipped: Record<string, unknown> = JSON.parse(readFileSync(join(MODEL_FOLD
 /** Reads the shipped config with some values changed; undefined removes one. */
 function readWith(changes: Record<string, unknown>) {
   writeFileSync(join(folder, "config.json"), JSON.stringify({ ...shipped, ...changes }));
-  return readModelConfig(folder);
+  return readModelConfig(modelFolder("test", folder));
 }
 
 test("the shipped model", () => {
-  expect(readModelConfig(MODEL_FOLDER)).toEqual({
+  expect(readModelConfig(modelFolder("test", MODEL_FOLDER))).toEqual({
     architecture: "LlamaForCausalLM",
     layers: 8,
     hiddenSize: 256,
@@ -122,7 +123,7 @@ describe("rotary angles in their old, new and mixed places, as transformers join
 describe("absent keys take their class's defaults", () => {
   const read = (architecture: string, config: object = {}) => {
     writeFileSync(join(folder, "config.json"), JSON.stringify({ architectures: [architecture], ...config }));
-    return readModelConfig(folder);
+    return readModelConfig(modelFolder("test", folder));
   };
   test.each([
     ["LlamaForCausalLM", [32000, 4096, 11008, 32, 32, 32, 128, 2048, null, [2]]],
@@ -233,10 +234,12 @@ describe("refused", () => {
   });
 
   test("a folder without config.json, and one whose config is not JSON", () => {
-    expect(() => readModelConfig(join(folder, "nowhere"))).toThrow("expected a readable file, but found none");
+    expect(() => readModelConfig(modelFolder("test", join(folder, "nowhere")))).toThrow(
+      "expected a readable file, but found none",
+    );
     writeFileSync(join(folder, "config.json"), "{");
-    expect(() => readModelConfig(folder)).toThrow("expected JSON");
+    expect(() => readModelConfig(modelFolder("test", folder))).toThrow("expected JSON");
     writeFileSync(join(folder, "config.json"), "[]");
-    expect(() => readModelConfig(folder)).toThrow("expected a JSON object");
+    expect(() => readModelConfig(modelFolder("test", folder))).toThrow("expected a JSON object");
   });
 });

@@ -1,8 +1,8 @@
 import { describeName } from "@lockstep/tensor";
-import { ARCHITECTURE_NAMES, type Architecture, type AttentionBias, findArchitecture } from "./architectures.ts";
 import { ModelError } from "../errors.ts";
-import { describeJson, isJsonObject, type JsonObject, readCount, readJsonObject, readPositive } from "./json-file.ts";
-import { isThere, pathIn } from "./model-files.ts";
+import { ARCHITECTURE_NAMES, type Architecture, type AttentionBias, findArchitecture } from "./architectures.ts";
+import { describeJson, isJsonObject, type JsonObject, readCount, readPositive } from "./json-file.ts";
+import type { ModelFolder } from "./model-files.ts";
 import { type RopeScaling, readRopeScaling, scaledPositions } from "./rope-scaling.ts";
 
 /** What config.json says about a model, checked. Plain data: it crosses to the ranks. */
@@ -48,9 +48,9 @@ export interface ModelConfig {
  * {@link ModelError} when a value is missing or asks for something this library does not compute: it names the field
  * and what it holds.
  */
-export function readModelConfig(folder: string): ModelConfig {
-  const path = pathIn(folder, "config.json");
-  const json = readJsonObject(path);
+export function readModelConfig(folder: ModelFolder): ModelConfig {
+  const path = folder.path("config.json");
+  const json = folder.json("config.json");
   const architecture = readArchitecture(path, json);
   const { defaults } = architecture;
   const count = (key: Count): number => readCount(path, json, key, defaults[key]);
@@ -218,16 +218,16 @@ function isTruthy(value: unknown): boolean {
   return isJsonObject(value) ? Object.keys(value).length > 0 : Array.isArray(value) ? value.length > 0 : Boolean(value);
 }
 
-function readEndTokens(folder: string, json: JsonObject, fallback: number | null): number[] {
-  const path = pathIn(folder, "generation_config.json");
-  const generation = isThere(path) ? readJsonObject(path) : {};
+function readEndTokens(folder: ModelFolder, json: JsonObject, fallback: number | null): number[] {
+  const path = folder.path("generation_config.json");
+  const generation = folder.has("generation_config.json") ? folder.json("generation_config.json") : {};
   const isGenerations = (generation.eos_token_id ?? null) !== null;
   const configured = Object.hasOwn(json, "eos_token_id") ? json.eos_token_id : fallback;
   const value = (isGenerations ? generation.eos_token_id : configured) ?? [];
   const ids: unknown[] = Array.isArray(value) ? value : [value];
   return ids.map((id) => {
     if (typeof id === "number" && Number.isSafeInteger(id) && id >= 0) return id;
-    const file = isGenerations ? path : pathIn(folder, "config.json");
+    const file = isGenerations ? path : folder.path("config.json");
     throw new ModelError(file, "eos_token_id to be a token id or a list of them", describeJson(value));
   });
 }

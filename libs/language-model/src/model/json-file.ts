@@ -4,7 +4,7 @@
  * @module @lockstep/language-model/json-file
  */
 import { ModelError } from "../errors.ts";
-import { fileSystem } from "./model-files.ts";
+import { fileSystem } from "./file-system.ts";
 
 /** An object of a JSON file, with fields of any kind. */
 export type JsonObject = Readonly<Record<string, unknown>>;
@@ -27,7 +27,10 @@ export function readText(path: string): string {
 
 /** Parses a JSON file of any content. Throws {@link ModelError} when it is missing or not JSON. */
 export function readJson(path: string): unknown {
-  const text = readText(path);
+  return parseJson(path, readText(path));
+}
+
+function parseJson(path: string, text: string): unknown {
   try {
     return JSON.parse(text);
   } catch {
@@ -37,7 +40,12 @@ export function readJson(path: string): unknown {
 
 /** Parses a JSON file that holds an object. Throws {@link ModelError} when it does not. */
 export function readJsonObject(path: string): JsonObject {
-  const value = readJson(path);
+  return parseJsonObject(path, readText(path));
+}
+
+/** Parses the text of a JSON file that holds an object. Throws {@link ModelError}, which names `path`, otherwise. */
+export function parseJsonObject(path: string, text: string): JsonObject {
+  const value = parseJson(path, text);
   if (!isJsonObject(value)) throw new ModelError(path, "a JSON object", "another value");
   return value;
 }

@@ -8,6 +8,7 @@ import { RandomStream } from "../../../../tests/random.ts";
 import { ModelError } from "../errors.ts";
 import { Layers } from "../layers/layers.ts";
 import type { Weight, WeightKind } from "../layers/weight.ts";
+import { modelFolder } from "./model-files.ts";
 import { findArchitecture } from "./architectures.ts";
 import { Checkpoint, expectedShapes } from "./checkpoint.ts";
 import type { ModelConfig } from "./config.ts";
@@ -67,7 +68,7 @@ const TENSORS = 3 + 7 * CONFIG.layers + 8 * CONFIG.layers;
 
 function loadAlone(config: ModelConfig, world: number, rank: number, options: LoadOptions): ModelWeights {
   const heap = SharedHeap.create(8 << 20);
-  using checkpoint = Checkpoint.open(folder, config);
+  using checkpoint = Checkpoint.open(modelFolder("test", folder), config);
   return loadWeights(checkpoint, config, rankShare(sizesOf(world), rank, config), Layers.open(heap), heap, options);
 }
 
@@ -82,7 +83,7 @@ describe.each(KINDS)("%s", (weights) => {
     (_, dtypeOf) => {
       for (const config of [CONFIG, { ...CONFIG, tiedEmbeddings: true, attentionBias: "none" } as const]) {
         write(config, dtypeOf);
-        using checkpoint = Checkpoint.open(folder, config);
+        using checkpoint = Checkpoint.open(modelFolder("test", folder), config);
         for (const [world, rank] of [
           [1, 0],
           [3, 2],
@@ -107,7 +108,7 @@ describe.each(KINDS)("%s", (weights) => {
     const config = { ...CONFIG, layers: 1, windows: [null], hiddenSize: 512, intermediateSize: 4096 };
     write({ ...config, vocabularySize: 1001 }, () => "bf16");
     const whole = { ...config, vocabularySize: 1001 };
-    using checkpoint = Checkpoint.open(folder, whole);
+    using checkpoint = Checkpoint.open(modelFolder("test", folder), whole);
     const share = rankShare(sizesOf(1), 0, whole);
     const kept = weightBytes(checkpoint.storedDTypes, whole, share, weights);
     expect(loadingScratchBytes(checkpoint.storedDTypes, whole, share, weights)).toBeLessThanOrEqual(1 << 20);
@@ -126,7 +127,7 @@ describe.each(KINDS)("%s", (weights) => {
     const share = rankShare(sizesOf(1), 0, CONFIG);
     for (const name of NAMES) {
       write(CONFIG, mixed);
-      using checkpoint = Checkpoint.open(folder, CONFIG);
+      using checkpoint = Checkpoint.open(modelFolder("test", folder), CONFIG);
       truncateSync(path, header + (entries[name]?.data_offsets[1] ?? 0) - 1);
       const before = heap.usedBytes;
       expect(() => loadWeights(checkpoint, CONFIG, share, layers, heap, { weights })).toThrow(SafetensorsError);
@@ -136,7 +137,7 @@ describe.each(KINDS)("%s", (weights) => {
 
   test("a heap that is too small, by much or little, is left as it was", () => {
     write(CONFIG, () => "bf16");
-    using checkpoint = Checkpoint.open(folder, CONFIG);
+    using checkpoint = Checkpoint.open(modelFolder("test", folder), CONFIG);
     const share = rankShare(sizesOf(1), 0, CONFIG);
     const kept = weightBytes(checkpoint.storedDTypes, CONFIG, share, weights);
     for (let step = 0; step < 20; step++) {
@@ -149,7 +150,7 @@ describe.each(KINDS)("%s", (weights) => {
 
   test("what onBytes throws is thrown, and nothing stays", () => {
     write(CONFIG, () => "bf16");
-    using checkpoint = Checkpoint.open(folder, CONFIG);
+    using checkpoint = Checkpoint.open(modelFolder("test", folder), CONFIG);
     const heap = SharedHeap.create(8 << 20);
     let left = 9;
     const onBytes = (): void => {
@@ -169,7 +170,7 @@ test.each([Number.NaN, Number.POSITIVE_INFINITY])(
     expect(matrices.length).toBe(7 * CONFIG.layers + 2);
     for (const [index, [name]] of matrices.entries()) {
       write(CONFIG, () => MIXED[index % 3] ?? "bf16", { name, value });
-      using checkpoint = Checkpoint.open(folder, CONFIG);
+      using checkpoint = Checkpoint.open(modelFolder("test", folder), CONFIG);
       const heap = SharedHeap.create(8 << 20);
       const share = rankShare(sizesOf(2), 1, CONFIG);
       const load = () => loadWeights(checkpoint, CONFIG, share, Layers.open(heap), heap, { weights: "i8" });

@@ -1,25 +1,97 @@
-// The files of a model folder. The file system is asked for when a folder is opened, so that nothing imports node:fs:
-// browsers have none, and are told what to do.
-
-import { builtinModule } from "@lockstep/tensor";
+import { ArgumentError, builtinModule, describe, SafetensorsFile } from "@lockstep/tensor";
 import { ModelError } from "../errors.ts";
+import { fileSystem } from "./file-system.ts";
+import { type JsonObject, parseJsonObject, readText } from "./json-file.ts";
 
-type Files = typeof import("node:fs");
+/**
+ * A model's files in memory, by their names in its folder: config.json, tokenizer.json, model.safetensors and others.
+ * Ranks share weights whose bytes lie in a SharedArrayBuffer.
+ */
+export type ModelFiles = Readonly<Record<string, Uint8Array>>;
 
-/** The file system. @throws ModelError, which names `path`, where there is none */
-export function fileSystem(path: string): Files {
-  const found = builtinModule<Files>("node:fs");
-  if (found !== undefined) return found;
-  const advice = "none, as in browsers: run the model in Bun, Deno or Node, and send the page its text";
-  throw new ModelError(path, "a file system to read a model folder from", advice);
+/** Where a model's files are: the path of their folder, or the files themselves. */
+export type ModelSource = string | ModelFiles;
+
+/** The files of one model, wherever they are. */
+export interface ModelFolder {
+  /** What people call it. */
+  readonly name: string;
+  /** What errors call a file of it. */
+  path(file: string): string;
+  /** Whether there is a file of that name. */
+  has(file: string): boolean;
+  /** A JSON file that holds an object. @throws ModelError when it is missing, or something else */
+  json(file: string): JsonObject;
+  /** Opens a file of weights. @throws SafetensorsError when it is missing or malformed */
+  safetensors(file: string): SafetensorsFile;
 }
 
-/** Whether there is a file or folder at `path`. @throws ModelError where there is no file system */
-export function isThere(path: string): boolean {
-  return fileSystem(path).existsSync(path);
+/** The folder of a source. Nothing is read. @throws ArgumentError unless it is a path, or bytes by names */
+export function modelFolder(operation: string, source: ModelSource): ModelFolder {
+  if (typeof source === "string") return folderOnDisk(source);
+  checkFiles(operation, source);
+  return folderInMemory(source);
 }
 
-/** Path of a file of a folder. */
-export function pathIn(folder: string, name: string): string {
-  return builtinModule<typeof import("node:path")>("node:path")?.join(folder, name) ?? `${folder}/${name}`;
+/** The name of a model for people: its folder's path, or "the model" where it has none. */
+export function nameOf(source: ModelSource): string {
+  return typeof source === "string" ? source : "the model";
+}
+
+function folderOnDisk(folder: string): ModelFolder {
+  const path = (file: string): string =>
+    builtinModule<typeof import("node:path")>("node:path")?.join(folder, file) ?? `${folder}/${file}`;
+  return {
+    name: folder,
+    path,
+    has: (file) => fileSystem(path(file)).existsSync(path(file)),
+    json: (file) => parseJsonObject(path(file), readText(path(file))),
+    safetensors: (file) => SafetensorsFile.open(path(file)),
+  };
+}
+
+function folderInMemory(files: ModelFiles): ModelFolder {
+  const bytesOf = (file: string): Uint8Array | undefined => (Object.hasOwn(files, file) ? files[file] : undefined);
+  return {
+    name: nameOf(files),
+    path: (file) => file,
+    has: (file) => bytesOf(file) !== undefined,
+    json(file) {
+      const bytes = bytesOf(file);
+      if (bytes === undefined) throw new ModelError(file, "a file of that name", "none");
+      // A copy: text decoders refuse shared memory.
+      return parseJsonObject(file, new TextDecoder().decode(bytes.slice()));
+    },
+    safetensors(file) {
+      const bytes = bytesOf(file);
+      if (bytes === undefined) throw new ModelError(file, "a file of that name", "none");
+      return SafetensorsFile.from(bytes, file);
+    },
+  };
+}
+
+/**
+ * The same files, with weights where every rank reaches them: those in memory of one thread are copied once, here,
+ * rather than for each rank.
+ */
+export function sharedAmongRanks(source: ModelSource): ModelSource {
+  if (typeof source === "string") return source;
+  const shared = Object.entries(source).map(([name, bytes]): [string, Uint8Array] => {
+    if (!name.endsWith(".safetensors") || bytes.buffer instanceof SharedArrayBuffer) return [name, bytes];
+    const copy = new Uint8Array(new SharedArrayBuffer(bytes.length));
+    copy.set(bytes);
+    return [name, copy];
+  });
+  return Object.fromEntries(shared);
+}
+
+function checkFiles(operation: string, files: ModelFiles): void {
+  const expected = "the path of a model folder, or its files: bytes by their names";
+  if (typeof files !== "object" || files === null) {
+    throw new ArgumentError(operation, "source", expected, describe(files));
+  }
+  for (const [name, bytes] of Object.entries(files)) {
+    if (bytes instanceof Uint8Array) continue;
+    throw new ArgumentError(operation, `source[${describe(name)}]`, "a Uint8Array", describe(bytes));
+  }
 }

@@ -15,7 +15,7 @@ test("where there is no file system, as in a page, a folder is refused with what
   Reflect.set(process, "getBuiltinModule", () => undefined);
   try {
     expect(() => openModel(folder)).toThrow(ModelError);
-    expect(() => openModel(folder)).toThrow("run the model in Bun, Deno or Node");
+    expect(() => openModel(folder)).toThrow("give openModel the files that fetchModel has fetched");
   } finally {
     Reflect.set(process, "getBuiltinModule", original);
   }

@@ -1,13 +1,15 @@
-import { ArgumentError, describe } from "@lockstep/tensor";
 import { Checkpoint } from "./checkpoint.ts";
 import { type ModelConfig, readModelConfig } from "./config.ts";
+import { type ModelSource, modelFolder, sharedAmongRanks } from "./model-files.ts";
 import type { StoredDTypes } from "./stored-dtypes.ts";
 import { Tokenizer } from "./tokenizer.ts";
 
-/** A model folder, read and checked as far as the host needs it: the weights themselves are read by the ranks. */
+/** A model, read and checked as far as the host needs it: the weights themselves are read by the ranks. */
 export interface Model {
-  /** Path of the folder. */
+  /** Path of its folder, or what errors call a model whose files are in memory. */
   readonly folder: string;
+  /** Where its ranks read it. */
+  readonly source: ModelSource;
   /** Its config.json, checked. */
   readonly config: ModelConfig;
   /** Its tokenizer. */
@@ -19,20 +21,22 @@ export interface Model {
 }
 
 /**
- * Opens a model folder in Hugging Face format.
- * @throws ModelError or SafetensorsError when it cannot be used; ArgumentError unless it is a path
+ * Opens a model in Hugging Face format: its folder, or its files in memory, as {@link fetchModel} fetches them. Weights
+ * in memory that ranks do not share are copied to some that they do.
+ * @throws ModelError or SafetensorsError when it cannot be used; ArgumentError unless it is a path, or bytes by names
  */
-export function openModel(folder: string): Model {
-  if (typeof folder !== "string") throw new ArgumentError("openModel", "folder", "a path", describe(folder));
+export function openModel(source: ModelSource): Model {
+  const folder = modelFolder("openModel", source);
   let config = readModelConfig(folder);
   using checkpoint = Checkpoint.open(folder, config);
   const { storedDTypes, hasOutput, architecture } = checkpoint;
   const warnings: string[] = [];
   if (config.tiedEmbeddings && hasOutput) {
     config = { ...config, tiedEmbeddings: false };
-    warnings.push(
-      `${folder}: tie_word_embeddings is true, but ${architecture.output} is stored beside the embeddings: it is used.`,
-    );
+    const stored = `${architecture.output} is stored beside the embeddings`;
+    warnings.push(`${folder.name}: tie_word_embeddings is true, but ${stored}: it is used.`);
   }
-  return { folder, config, tokenizer: Tokenizer.open(folder), storedDTypes, warnings };
+  const { name } = folder;
+  const tokenizer = Tokenizer.open(source);
+  return { folder: name, source: sharedAmongRanks(source), config, tokenizer, storedDTypes, warnings };
 }

@@ -1,8 +1,8 @@
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { ArgumentError, describe } from "@lockstep/tensor";
 import { ModelError } from "../errors.ts";
-import { type JsonObject, readJsonObject } from "./json-file.ts";
-import { isThere, pathIn } from "./model-files.ts";
+import type { JsonObject } from "./json-file.ts";
+import { type ModelSource, modelFolder } from "./model-files.ts";
 import { checkTokenizer, specialTokens } from "./tokenizer-definition.ts";
 import { replacesAcrossTokens } from "./tokenizer-parts.ts";
 
@@ -23,15 +23,14 @@ export class Tokenizer {
   }
 
   /**
-   * Opens tokenizer.json (and tokenizer_config.json, when there is one) of a model folder.
-   * Throws {@link ModelError} when they are none that can be used.
+   * Opens tokenizer.json (and tokenizer_config.json, when there is one) of a model: of its folder, or of its files.
+   * Throws {@link ModelError} when they are none that can be used, ArgumentError unless `source` can be a model.
    */
-  static open(folder: string): Tokenizer {
-    expectText("Tokenizer.open", "folder", folder);
-    const path = pathIn(folder, "tokenizer.json");
-    const configPath = pathIn(folder, "tokenizer_config.json");
-    const definition = checkTokenizer(path, readJsonObject(path));
-    const config = isThere(configPath) ? readJsonObject(configPath) : {};
+  static open(source: ModelSource): Tokenizer {
+    const folder = modelFolder("Tokenizer.open", source);
+    const path = folder.path("tokenizer.json");
+    const definition = checkTokenizer(path, folder.json("tokenizer.json"));
+    const config = folder.has("tokenizer_config.json") ? folder.json("tokenizer_config.json") : {};
     const tokenizer = new Tokenizer(path, definition, config);
     // Parts of a definition are looked at only when a text comes.
     tokenizer.decode(tokenizer.encode("A text, 1 of 2."));

@@ -3,10 +3,11 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type DType, SharedHeap, Tensor, writeSafetensors } from "@lockstep/tensor";
+import { Layers } from "../layers/layers.ts";
+import { modelFolder } from "./model-files.ts";
 import { findArchitecture } from "./architectures.ts";
 import { Checkpoint, expectedShapes } from "./checkpoint.ts";
 import type { ModelConfig } from "./config.ts";
-import { Layers } from "../layers/layers.ts";
 import { rankShare } from "./tensor-parallel.ts";
 import { weightBytes } from "./weight-bytes.ts";
 import { loadWeights } from "./weights.ts";
@@ -72,7 +73,7 @@ describe.each(["bf16", "f16", "f32"] as const)("a %s checkpoint", (dtype) => {
   ] as const)("split over %d ranks (DCP %d, %s) is whole when joined", (world, dcp, kvLayout) => {
     const all = tensors(CONFIG, dtype);
     write(all);
-    using checkpoint = Checkpoint.open(folder, CONFIG);
+    using checkpoint = Checkpoint.open(modelFolder("test", folder), CONFIG);
     const shares = Array.from({ length: world }, (_, rank) => rankShare({ world, dcp, kvLayout }, rank, CONFIG));
     const before = heap.usedBytes;
     const ranks = shares.map((share) => loadWeights(checkpoint, CONFIG, share, layers, heap, STORED));
@@ -144,7 +145,7 @@ test("biases are split as the rows of their weights are; what normalises heads i
   const config: ModelConfig = { ...CONFIG, attentionBias: "qkvo", queryKeyNorm: true };
   const all = tensors(config, "bf16");
   write(all);
-  using checkpoint = Checkpoint.open(folder, config);
+  using checkpoint = Checkpoint.open(modelFolder("test", folder), config);
   const sizes = { world: 3, dcp: 3, kvLayout: "replicated" } as const;
   const shares = [0, 1, 2].map((rank) => rankShare(sizes, rank, config));
   const before = heap.usedBytes;
@@ -167,7 +168,7 @@ test("biases are split as the rows of their weights are; what normalises heads i
 test("tied embeddings are one tensor", () => {
   const config = { ...CONFIG, tiedEmbeddings: true };
   write(tensors(config, "bf16"));
-  using checkpoint = Checkpoint.open(folder, config);
+  using checkpoint = Checkpoint.open(modelFolder("test", folder), config);
   const share = rankShare({ world: 2, dcp: 2, kvLayout: "replicated" }, 1, config);
   const weights = loadWeights(checkpoint, config, share, layers, heap, STORED);
   expect(weights.output).toBe(weights.embedding);
@@ -184,7 +185,7 @@ test("a checkpoint of several files, by its index", () => {
   }
   writeFileSync(join(indexed, "model.safetensors.index.json"), JSON.stringify({ weight_map }));
   try {
-    using checkpoint = Checkpoint.open(indexed, CONFIG);
+    using checkpoint = Checkpoint.open(modelFolder("test", indexed), CONFIG);
     expect(checkpoint.fileOf(architecture.layer(1).down).path).toEndWith("b.safetensors");
     expect(checkpoint.fileOf(architecture.embedding).path).toEndWith("a.safetensors");
   } finally {
@@ -193,7 +194,7 @@ test("a checkpoint of several files, by its index", () => {
 });
 
 describe("refused when opened", () => {
-  const open = () => Checkpoint.open(folder, CONFIG).close();
+  const open = () => Checkpoint.open(modelFolder("test", folder), CONFIG).close();
 
   test("a truncated file", () => {
     const path = write(tensors(CONFIG, "bf16"));

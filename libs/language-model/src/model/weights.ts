@@ -5,7 +5,7 @@ import type { Checkpoint } from "./checkpoint.ts";
 import type { ModelConfig } from "./config.ts";
 import type { RankShare } from "./tensor-parallel.ts";
 import { loadingScratchBytes } from "./weight-bytes.ts";
-import { type LayerLayout, mapLayout, type ModelLayout } from "./weight-layout.ts";
+import { type LayerLayout, type ModelLayout, mapLayout } from "./weight-layout.ts";
 import { WeightLoader } from "./weight-loader.ts";
 import { weightParts } from "./weight-parts.ts";
 
