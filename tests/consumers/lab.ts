@@ -22,7 +22,7 @@ const programs = join(dirname(fileURLToPath(import.meta.url)), "programs");
 /** A folder of a consumer. */
 export interface Consumer {
   readonly folder: string;
-  /** Runs a command line, split at spaces, in the folder. Returns what it printed. @throws Error when it fails */
+  /** Runs a line of a shell in the folder. Returns what it printed. @throws Error when it fails */
   run(commandLine: string, options?: { readonly deadlineMs?: number }): Promise<string>;
 }
 
@@ -70,10 +70,8 @@ export class Lab {
     for (const file of files) copyFileSync(join(programs, file), join(folder, file));
     return {
       folder,
-      run: (commandLine, options = {}) => {
-        const [command = "", ...args] = commandLine.split(" ");
-        return runCommand([command, ...args], { cwd: folder, env: this.env, ...options });
-      },
+      run: (commandLine, options = {}) =>
+        runCommand(["sh", "-c", commandLine], { cwd: folder, env: this.env, ...options }),
     };
   }
 
