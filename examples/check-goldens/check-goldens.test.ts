@@ -36,6 +36,23 @@ test("a wrong number is reported for its case, and there alone", () => {
   expect(status).toBe(1);
 });
 
+test.each([
+  ["correction", 6],
+  ["packing", 6],
+  ["attention", 36],
+])("what generate.py wrote agrees: %s", (kind, count) => {
+  const { status, printed } = run(
+    goldens,
+    "--backend",
+    "wasm,reference",
+    "--world",
+    "1,3,8",
+    `pytorch/${kind}.safetensors`,
+  );
+  expect(printed).toEndWith(`${count} passed, 0 failed\n`);
+  expect(status).toBe(0);
+});
+
 test("docs/goldens.md leads to the generator in PyTorch, which is Python", () => {
   expect(readFileSync(fileURLToPath(new URL("../../docs/goldens.md", import.meta.url)), "utf8")).toContain(
     "(../examples/check-goldens/generate.py)",
