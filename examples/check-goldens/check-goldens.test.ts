@@ -39,14 +39,14 @@ test("a wrong number is reported for its case, and there alone", () => {
 test.each([
   ["correction", 6],
   ["packing", 6],
-  ["attention", 36],
+  ["attention", 12],
 ])("what generate.py wrote agrees: %s", (kind, count) => {
   const { status, printed } = run(
     goldens,
     "--backend",
     "wasm,reference",
     "--world",
-    "1,3,8",
+    "3",
     `pytorch/${kind}.safetensors`,
   );
   expect(printed).toEndWith(`${count} passed, 0 failed\n`);
