@@ -55,13 +55,21 @@ export function bundleChecks(lab: Lab, expected: Expected): Check[] {
   ];
 }
 
-/** The page, built by Vite: its files alone. */
-export async function buildPage(lab: Lab): Promise<Consumer> {
-  const files = ["page.html", "page.ts", "rank-worker.ts", "rank-program.ts", "run-world.ts", "vite.config.js"];
-  const consumer = lab.consumer("page", files);
-  await consumer.run("bun add @lockstep/attention");
+const PAGE = ["page.html", "page.ts", "rank-worker.ts", "rank-program.ts", "run-world.ts"];
+const TEXT_PAGE = ["text-page.html", "text-page.ts", "generator-rank.ts"];
+
+/** The page of worlds, built by Vite: its files alone. */
+export const buildPage = (lab: Lab): Promise<Consumer> => buildByVite(lab, "page", PAGE, "attention");
+
+/** The page that continues text, built by Vite. */
+export const buildTextPage = (lab: Lab): Promise<Consumer> =>
+  buildByVite(lab, "text-page", TEXT_PAGE, "language-model");
+
+async function buildByVite(lab: Lab, name: string, files: readonly string[], uses: string): Promise<Consumer> {
+  const consumer = lab.consumer(name, [...files, "vite.config.js"]);
+  await consumer.run(`bun add @lockstep/${uses}`);
   await consumer.run(`node ${toolFile("vite/bin/vite.js")} build`);
-  const alone = lab.consumer("page-alone");
+  const alone = lab.consumer(`${name}-alone`);
   cpSync(join(consumer.folder, "dist"), alone.folder, { recursive: true });
   return alone;
 }

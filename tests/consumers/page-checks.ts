@@ -1,8 +1,8 @@
 // A page in Chromium, isolated from other origins: ranks as its workers, on WebAssembly and on the browser's WebGPU.
-import { existsSync } from "node:fs";
+import { cpSync, existsSync, readFileSync } from "node:fs";
 import { join, normalize } from "node:path";
-import { pathToFileURL } from "node:url";
-import { buildPage } from "./bundle-checks.ts";
+import { fileURLToPath, pathToFileURL } from "node:url";
+import { buildPage, buildTextPage } from "./bundle-checks.ts";
 import type { Check } from "./checks.ts";
 import type { Expected } from "./expected.ts";
 import type { Lab } from "./lab.ts";
@@ -25,6 +25,8 @@ interface Page {
   evaluate(code: string): Promise<unknown>;
 }
 
+const DEMO = fileURLToPath(new URL("../../apps/demo", import.meta.url));
+
 /** WebGPU on software Vulkan, which Chromium brings. */
 const FLAGS = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
@@ -41,9 +43,34 @@ export function pageChecks(lab: Lab, expected: Expected, chromium: Promise<strin
         const { folder } = await buildPage(lab);
         const server = serve(folder);
         try {
-          const { wasm, webgpu } = await runPage(await chromium, `http://127.0.0.1:${server.port}/page.html`);
+          const address = `http://127.0.0.1:${server.port}/page.html`;
+          const [wasm, webgpu] = await inPage(await chromium, address, async (evaluate) => {
+            const run = async (backend: string) => (await evaluate(`runWorldOn("${backend}")`)) as WorldResults;
+            return [await run("wasm"), await run("webgpu")] as const;
+          });
           const { attention } = expected.same(JSON.stringify(wasm));
           return compare(attention, webgpu, wasm);
+        } finally {
+          await server.stop(true);
+        }
+      },
+    },
+    {
+      name: "Chromium: a page built by Vite that fetches the demo's model, and writes what its reference has, on 2 ranks",
+      run: async () => {
+        const { folder } = await buildTextPage(lab);
+        cpSync(join(DEMO, "model"), join(folder, "model"), { recursive: true });
+        const [{ prompt_ids: prompt, greedy_ids: wanted }] = JSON.parse(
+          readFileSync(join(DEMO, "goldens/greedy_public.json"), "utf8"),
+        );
+        const server = serve(folder);
+        try {
+          const address = `http://127.0.0.1:${server.port}/text-page.html`;
+          const code = `continueText(${JSON.stringify(prompt)}, ${wanted.length})`;
+          const found = await inPage(await chromium, address, (evaluate) => evaluate(code));
+          const { tokens, weightBytes } = found as { readonly tokens: number[]; readonly weightBytes: number };
+          if (tokens.join() !== wanted.join()) throw new Error(`expected ${wanted}, but found ${tokens}`);
+          return `${tokens.length} tokens of ${weightBytes} bytes of weights`;
         } finally {
           await server.stop(true);
         }
@@ -65,7 +92,12 @@ function serve(folder: string): Bun.Server<undefined> {
   });
 }
 
-async function runPage(chromium: string, address: string): Promise<{ wasm: WorldResults; webgpu: WorldResults }> {
+/** Opens a page, and has `use` evaluate code in it. */
+async function inPage<T>(
+  chromium: string,
+  address: string,
+  use: (evaluate: (code: string) => Promise<unknown>) => Promise<T>,
+): Promise<T> {
   const module: { readonly default: Puppeteer } = await import(
     pathToFileURL(toolFile("puppeteer-core/lib/puppeteer/puppeteer-core.js")).href
   );
@@ -79,8 +111,7 @@ async function runPage(chromium: string, address: string): Promise<{ wasm: World
     page.on("pageerror", (event) => said.push(String(event.message)));
     await page.goto(address);
     if (!(await page.evaluate("crossOriginIsolated"))) throw new Error("the page is not isolated");
-    const run = async (backend: string) => (await page.evaluate(`runWorldOn("${backend}")`)) as WorldResults;
-    return { wasm: await run("wasm"), webgpu: await run("webgpu") };
+    return await use((code) => page.evaluate(code));
   } catch (error) {
     throw new Error(`${error instanceof Error ? error.message : String(error)}\nThe page said:\n${said.join("\n")}`);
   } finally {

@@ -1,1 +1,5 @@
-export default { build: { target: "esnext", rollupOptions: { input: "page.html" } }, worker: { format: "es" } };
+import { existsSync } from "node:fs";
+
+const input = ["page.html", "text-page.html"].filter((page) => existsSync(page));
+
+export default { build: { target: "esnext", rollupOptions: { input } }, worker: { format: "es" } };
