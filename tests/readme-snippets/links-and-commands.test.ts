@@ -35,15 +35,24 @@ function brokenLinks(text: string, folder: string): string[] {
   });
 }
 
-/** Commands of a text that the project has not: scripts of its package.json, files that Bun is to run, Bun's version. */
-function unknownCommands(text: string): string[] {
+/** Scripts of the package.json beside a Markdown file, such as an example's. */
+function scriptsBeside(file: string): Record<string, string> {
+  const manifest = join(root, dirname(file), "package.json");
+  return existsSync(manifest) ? (JSON.parse(readFileSync(manifest, "utf8")).scripts ?? {}) : {};
+}
+
+/**
+ * Commands of a text that the project has not: scripts of its package.json or of `more`, files that Bun is to run, Bun's
+ * version.
+ */
+function unknownCommands(text: string, more: Record<string, string> = {}): string[] {
   const runs = [...text.matchAll(/\bbun(?:@[\d.]+)? run ([\w:./-]*\w)/g)].map(([, name = ""]) => name);
   const files = [
     ...text.matchAll(/\b(?:bun|deno run -A) ((?:apps|bench|examples|libs|scripts|tests)\/[\w./-]+\.ts)\b/g),
   ].map(([, file = ""]) => file);
   const versions = [...text.matchAll(/\bbun@[\d.]+\b/g)].map(([version]) => version);
   return [
-    ...runs.filter((name) => !(name in scripts) && !existsSync(join(root, name))),
+    ...runs.filter((name) => !(name in scripts || name in more) && !existsSync(join(root, name))),
     ...files.filter((file) => !existsSync(join(root, file))),
     ...versions.filter((version) => version !== packageManager),
   ];
@@ -54,7 +63,7 @@ test.each(markdownFiles(root))("%s", (file) => {
   // What a program prints, or its code, has no links.
   const prose = text.replace(/^```.*?^```$/gms, "");
   expect(brokenLinks(prose, dirname(join(root, file)))).toEqual([]);
-  expect(unknownCommands(text)).toEqual([]);
+  expect(unknownCommands(text, scriptsBeside(file))).toEqual([]);
 });
 
 test("broken links and unknown commands are found", () => {
