@@ -28,7 +28,7 @@ interface Page {
 const DEMO = fileURLToPath(new URL("../../apps/demo", import.meta.url));
 
 /** WebGPU on software Vulkan, which Chromium brings. */
-const FLAGS = ["--no-sandbox", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+const FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
 const DEADLINE_MS = 120_000;
 /** Sums in WGSL are ordered otherwise than in WebAssembly. */
