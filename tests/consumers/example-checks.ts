@@ -5,21 +5,26 @@ import { join } from "node:path";
 import { talkToAttentionServer } from "../attention-server/check-attention-server.ts";
 import { agrees } from "../readme-snippets/snippets.ts";
 import type { Check } from "./checks.ts";
+import { openPage } from "./chromium.ts";
+import { withServer } from "./example-server.ts";
 import type { Consumer, Lab } from "./lab.ts";
 import { ROOT } from "./pack.ts";
-import { startCommand } from "./run-command.ts";
 
 const examples = join(ROOT, "examples");
 const LEFT_OUT = /\.test\.ts$|(^|\/)(node_modules|dist)(\/|$)/;
-const SERVER_DEADLINE_MS = 60_000;
+const PAGE_DEADLINE_MS = 60_000;
 
-export function exampleChecks(lab: Lab): Check[] {
+/** @param chromium path of Chromium, which may have to be installed */
+export function exampleChecks(lab: Lab, chromium: Promise<string>): Check[] {
   const folders = readdirSync(examples, { withFileTypes: true }).filter((entry) => entry.isDirectory());
-  return folders.map(({ name }) => ({ name: `examples/${name}, by its README`, run: () => follow(lab, name) }));
+  return folders.map(({ name }) => ({
+    name: `examples/${name}, by its README`,
+    run: () => follow(lab, name, chromium),
+  }));
 }
 
 /** Follows the README of an example: installs, runs, and compares with what it says. */
-async function follow(lab: Lab, name: string): Promise<string> {
+async function follow(lab: Lab, name: string, chromium: Promise<string>): Promise<string> {
   const consumer = lab.consumer(`example-${name}`);
   const from = join(examples, name);
   cpSync(from, consumer.folder, { recursive: true, filter: (path) => !LEFT_OUT.test(path.slice(from.length)) });
@@ -29,51 +34,63 @@ async function follow(lab: Lab, name: string): Promise<string> {
   if (run === undefined) throw new Error(`expected commands in the README of examples/${name}, but found none`);
   for (const command of commands) await consumer.run(command);
   if (/^prints `[^`]*http:/m.test(readme)) {
-    await checkServer(lab, consumer, run);
+    const [, shown] = /The page shows (.*?)\n\n/s.exec(readme) ?? [];
+    await withServer(lab, consumer.folder, run, async (address) =>
+      shown === undefined ? talkToAttentionServer(address) : checkPage(await chromium, address, quoted(shown)),
+    );
     return [...commands, run].join("; ");
   }
   const [, said] = /\bprints\b[^`]*:\n\n```\n(.*?)^```$/ms.exec(readme) ?? [];
   if (said === undefined) throw new Error(`expected the README of examples/${name} to say what is printed`);
   // The same in another runtime, where the README says so.
-  const others = [...readme.matchAll(/\bor `((?:bun|deno|node) [^`]+)`/g)].flatMap(([, command]) => command ?? []);
+  const others = [...readme.matchAll(/\bor `((?:bun|deno|node) [^`]+)`, prints/g)].flatMap(
+    ([, command]) => command ?? [],
+  );
   for (const command of [run, ...others]) compare(command, await consumer.run(command), said);
-  return [...commands, run, ...others].join("; ");
+  const built = await checkBundlers(consumer, readme, said);
+  return [...commands, run, ...others, ...built].join("; ");
+}
+
+/** What stands between backticks. */
+const quoted = (text: string): string[] => [...text.matchAll(/`([^`]+)`/g)].flatMap(([, inside]) => inside ?? []);
+
+/** Waits until a page shows all of these texts. */
+async function checkPage(chromium: string, address: string, shown: readonly string[]): Promise<void> {
+  await openPage(chromium, address, async (page) => {
+    const deadline = performance.now() + PAGE_DEADLINE_MS;
+    for (;;) {
+      const text = String(await page.evaluate("document.body.innerText"));
+      if (shown.length > 0 && shown.every((part) => text.includes(part))) return;
+      if (performance.now() > deadline) throw new Error(`expected a page that shows ${shown}, but found ${text}`);
+      await Bun.sleep(50);
+    }
+  });
+}
+
+/** Runs the rows of a table of bundlers: `| name | command | what runs the file that it makes |`. */
+async function checkBundlers(consumer: Consumer, readme: string, said: string): Promise<string[]> {
+  const [, table = ""] = /^\| bundler \|.*\n\|[ |-]+\n((?:\|.*\n)+)/m.exec(readme) ?? [];
+  const ran: string[] = [];
+  let runners: string[] = [];
+  for (const row of table.split("\n").filter((line) => line !== "")) {
+    const [, , command = "", runs = ""] = row.split("|");
+    for (const build of quoted(command)) await consumer.run(build);
+    const named = quoted(runs);
+    const file = named.pop() ?? "";
+    if (!runs.trim().startsWith("the same")) runners = named;
+    for (const line of runners.length === 0 ? [file] : runners.map((runner) => `${runner} ${file}`)) {
+      compare(line, await consumer.run(line), said);
+      ran.push(line);
+    }
+  }
+  return ran;
 }
 
 /** How lists are broken into lines depends on the runtime. */
 function compare(command: string, printed: string, said: string): void {
   const [found = "", wanted = ""] = [printed, said].map((text) => text.replace(/\s+/g, " "));
-  if (!agrees(found, wanted)) throw new Error(`\`${command}\` printed\n${printed}\nwhere its README says\n${said}`);
-}
-
-/** Starts a server at a port of its own choice, talks to it, and ends it as an operator does. */
-async function checkServer(lab: Lab, { folder }: Consumer, commandLine: string): Promise<void> {
-  const [command = "", ...args] = commandLine.replace(/^PORT=\d+ /, "").split(" ");
-  const { child, stop } = startCommand([command, ...args], { cwd: folder, env: { ...lab.env, PORT: "0" } });
-  const ended = Promise.withResolvers<number | null>();
-  child.once("error", ended.reject).once("close", (code) => ended.resolve(code));
-  let printed = "";
-  const address = new Promise<string>((resolve) => {
-    for (const stream of [child.stdout, child.stderr]) {
-      stream?.setEncoding("utf8").on("data", (text: string) => {
-        printed += text;
-        const [found] = /http:\S+(?=\s)/.exec(printed) ?? [];
-        if (found !== undefined) resolve(found);
-      });
-    }
-  });
-  const timer = setTimeout(stop, SERVER_DEADLINE_MS);
-  try {
-    const found = await Promise.race([address, ended.promise]);
-    if (typeof found !== "string") throw new Error(`the server ended with ${found} before it said its address`);
-    await talkToAttentionServer(found);
-    child.kill("SIGTERM");
-    const code = await ended.promise;
-    if (code !== 0) throw new Error(`the server ended with ${code} after SIGTERM`);
-  } catch (error) {
-    throw new Error(`${error instanceof Error ? error.message : error}; \`${commandLine}\` printed:\n${printed}`);
-  } finally {
-    clearTimeout(timer);
-    stop();
-  }
+  // A script may say what it builds before it runs that.
+  const leading = /^bun (start|run)\b/.test(command) ? "..." : "";
+  if (!agrees(found, `${leading}${wanted}`))
+    throw new Error(`\`${command}\` printed\n${printed}\nwhere its README says\n${said}`);
 }

@@ -52,7 +52,7 @@ async function testConsumers(lab: Lab, address: string, words: readonly string[]
     ...readmeChecks(lab),
     ...pageChecks(lab, expected, chromium),
     ...bundleChecks(lab, expected),
-    ...exampleChecks(lab),
+    ...exampleChecks(lab, chromium),
     ...typeChecks(lab, packed),
     ...tarballChecks(lab, packed),
   ];

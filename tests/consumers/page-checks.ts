@@ -1,36 +1,17 @@
 // A page in Chromium, isolated from other origins: ranks as its workers, on WebAssembly and on the browser's WebGPU.
 import { cpSync, existsSync, readFileSync } from "node:fs";
 import { join, normalize } from "node:path";
-import { fileURLToPath, pathToFileURL } from "node:url";
+import { fileURLToPath } from "node:url";
 import { buildPage, buildTextPage } from "./bundle-checks.ts";
 import type { Check } from "./checks.ts";
+import { openPage } from "./chromium.ts";
 import type { Expected } from "./expected.ts";
 import type { Lab } from "./lab.ts";
 import type { WorldResults } from "./programs/run-world.ts";
-import { addRunning } from "./run-command.ts";
-import { toolFile } from "./tools.ts";
-
-/** What is used of puppeteer-core, which is installed beside the workspace. */
-interface Puppeteer {
-  launch(options: object): Promise<{
-    newPage(): Promise<Page>;
-    process(): { readonly pid?: number | undefined } | null;
-    close(): Promise<void>;
-  }>;
-}
-
-interface Page {
-  goto(address: string): Promise<unknown>;
-  on(event: "console" | "pageerror", listener: (event: { text?(): string; message?: string }) => void): void;
-  evaluate(code: string): Promise<unknown>;
-}
 
 const DEMO = fileURLToPath(new URL("../../apps/demo", import.meta.url));
 
-/** WebGPU on software Vulkan, which Chromium brings. */
-const FLAGS = ["--no-sandbox", "--disable-dev-shm-usage", "--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
 const ISOLATED = { "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" };
-const DEADLINE_MS = 120_000;
 /** Sums in WGSL are ordered otherwise than in WebAssembly. */
 const MOST_ERROR = 1e-5;
 
@@ -44,8 +25,8 @@ export function pageChecks(lab: Lab, expected: Expected, chromium: Promise<strin
         const server = serve(folder);
         try {
           const address = `http://127.0.0.1:${server.port}/page.html`;
-          const [wasm, webgpu] = await inPage(await chromium, address, async (evaluate) => {
-            const run = async (backend: string) => (await evaluate(`runWorldOn("${backend}")`)) as WorldResults;
+          const [wasm, webgpu] = await openPage(await chromium, address, async (page) => {
+            const run = async (backend: string) => (await page.evaluate(`runWorldOn("${backend}")`)) as WorldResults;
             return [await run("wasm"), await run("webgpu")] as const;
           });
           const { attention } = expected.same(JSON.stringify(wasm));
@@ -67,7 +48,7 @@ export function pageChecks(lab: Lab, expected: Expected, chromium: Promise<strin
         try {
           const address = `http://127.0.0.1:${server.port}/text-page.html`;
           const code = `continueText(${JSON.stringify(prompt)}, ${wanted.length})`;
-          const found = await inPage(await chromium, address, (evaluate) => evaluate(code));
+          const found = await openPage(await chromium, address, (page) => page.evaluate(code));
           const { tokens, weightBytes } = found as { readonly tokens: number[]; readonly weightBytes: number };
           if (tokens.join() !== wanted.join()) throw new Error(`expected ${wanted}, but found ${tokens}`);
           return `${tokens.length} tokens of ${weightBytes} bytes of weights`;
@@ -90,34 +71,6 @@ function serve(folder: string): Bun.Server<undefined> {
       return new Response(Bun.file(file), { headers: ISOLATED });
     },
   });
-}
-
-/** Opens a page, and has `use` evaluate code in it. */
-async function inPage<T>(
-  chromium: string,
-  address: string,
-  use: (evaluate: (code: string) => Promise<unknown>) => Promise<T>,
-): Promise<T> {
-  const module: { readonly default: Puppeteer } = await import(
-    pathToFileURL(toolFile("puppeteer-core/lib/puppeteer/puppeteer-core.js")).href
-  );
-  const options = { executablePath: chromium, headless: true, args: FLAGS, timeout: DEADLINE_MS };
-  const browser = await module.default.launch({ ...options, protocolTimeout: DEADLINE_MS });
-  const stop = addRunning(browser.process()?.pid);
-  const said: string[] = [];
-  try {
-    const page = await browser.newPage();
-    page.on("console", (event) => said.push(event.text?.() ?? ""));
-    page.on("pageerror", (event) => said.push(String(event.message)));
-    await page.goto(address);
-    if (!(await page.evaluate("crossOriginIsolated"))) throw new Error("the page is not isolated");
-    return await use((code) => page.evaluate(code));
-  } catch (error) {
-    throw new Error(`${error instanceof Error ? error.message : String(error)}\nThe page said:\n${said.join("\n")}`);
-  } finally {
-    await Promise.race([browser.close(), Bun.sleep(5000)]);
-    stop();
-  }
 }
 
 /** Collectives are the same bits over a GPU; attention is near. Returns how near. */
