@@ -4,7 +4,8 @@ import type { Mutation } from "./interleaving/rank-job.ts";
 
 setDefaultTimeout(600_000);
 
-const RUNS = 1500;
+/** `bun run test:interleavings` has as many as one likes. */
+const RUNS = 1000;
 
 describe("real ranks in an order that a seed decides", () => {
   test.each([2, 3, 4])("%i ranks: right data in every interleaving, and no lost wake-up", async (ranks) => {

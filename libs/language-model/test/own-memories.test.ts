@@ -36,13 +36,13 @@ function roomFor(options: Omit<GeneratorOptions, "capacity">, isWanted: (layout:
   throw new Error("no room has this layout");
 }
 
-for (const world of [1, 2, 3, 4]) {
-  const options = { world, backend: "wasm", combine: "one-shot" } as const;
-  for (const [name, more] of [
-    ["by gathered queries", {}],
-    ["by prefill chunks", { prefillChunk: 8 }],
-    ["with KV in int8", { kvDtype: "i8" }],
-  ] as const) {
+for (const [name, more, worlds] of [
+  ["by gathered queries", {}, [1, 2, 3, 4]],
+  ["by prefill chunks", { prefillChunk: 8 }, [2, 3]],
+  ["with KV in int8", { kvDtype: "i8" }, [1, 4]],
+] as const) {
+  for (const world of worlds) {
+    const options = { world, backend: "wasm", combine: "one-shot" } as const;
     test(`${world} ranks, ${name}: the same bits in one memory, in one of each rank's, and in two`, async () => {
       const spread = { ...options, ...more };
       const shared = await generated({ ...spread, capacity: 64 });

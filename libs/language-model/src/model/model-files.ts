@@ -87,7 +87,8 @@ export function sharedAmongRanks(source: ModelSource): ModelSource {
 
 function checkFiles(operation: string, files: ModelFiles): void {
   const expected = "the path of a model folder, or its files: bytes by their names";
-  if (typeof files !== "object" || files === null) {
+  const isRecord = typeof files === "object" && files !== null && !Array.isArray(files);
+  if (!isRecord || Object.keys(files).length === 0) {
     throw new ArgumentError(operation, "source", expected, describe(files));
   }
   for (const [name, bytes] of Object.entries(files)) {
