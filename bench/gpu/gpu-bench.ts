@@ -117,7 +117,11 @@ export class GpuBench {
   /** Median GPU seconds of one call, over passes of many calls; `call` counts up, to rotate buffers with. */
   async secondsPerCall(run: (call: number) => Completion): Promise<number> {
     const flush = (): Completion => this.backend.download(this.#probe, this.#probeTarget);
-    return this.#secondsPerCall((call) => void run(call), flush);
+    return this.#secondsPerCall(
+      (call) => void run(call),
+      flush,
+      (calls) => this.backend.batch(calls),
+    );
   }
 
   /** The same for what is recorded directly. */
@@ -125,10 +129,16 @@ export class GpuBench {
     const probe = this.#probe;
     if (!(probe instanceof GpuTensor)) throw new TypeError("the backend computes on a GPU");
     const flush = (): Completion => this.recorder.run(() => this.recorder.download(probe, this.#probeTarget));
-    return this.#secondsPerCall((call) => void this.recorder.run(() => record(call)), flush);
+    const run = (call: number): void => void this.recorder.run(() => record(call));
+    return this.#secondsPerCall(run, flush, (calls) => this.recorder.batch(calls));
   }
 
-  async #secondsPerCall(run: (call: number) => void, flush: () => Completion): Promise<number> {
+  /** @param batch keeps calls together, so that they are one compute pass */
+  async #secondsPerCall(
+    run: (call: number) => void,
+    flush: () => Completion,
+    batch: (calls: () => void) => Completion,
+  ): Promise<number> {
     let next = 0;
     // What recording a pass took, while the GPU had something else to do.
     let recorded = 0;
@@ -137,7 +147,9 @@ export class GpuBench {
       this.#keepBusy(1e-3 + 1.5 * recorded);
       this.#timer.arm();
       const started = performance.now();
-      for (let call = 0; call < calls; call++) run(next++);
+      await batch(() => {
+        for (let call = 0; call < calls; call++) run(next++);
+      });
       recorded = (performance.now() - started) / 1e3;
       await flush();
       return (await this.#timer.seconds()) / calls;

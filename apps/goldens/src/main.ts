@@ -1,4 +1,4 @@
-#!/usr/bin/env bun
+#!/usr/bin/env node
 // `bun run goldens FILE...`: checks every backend against reference outputs computed by another implementation.
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
