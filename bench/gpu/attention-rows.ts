@@ -18,8 +18,6 @@ export interface DecodeShape {
   readonly queryDType?: FloatDType;
   /** Left out: a sequence's keys lie in one block. */
   readonly blockSize?: number;
-  /** cuDNN's GB/s. */
-  readonly cudnn?: number;
 }
 
 const queryValues = (shape: DecodeShape): RandomValues => ({ dtype: shape.queryDType ?? "f32", seed: 3, scale: 8 });
@@ -28,7 +26,7 @@ const MOST_CHECKED = 1 << 28;
 
 /** partial-attention of one query token per sequence. */
 export function decodeRow(shape: DecodeShape): BenchRow {
-  const { batch, queryHeads, kvHeads, length, keyDim, latentValueDim, dtype, blockSize = length, cudnn } = shape;
+  const { batch, queryHeads, kvHeads, length, keyDim, latentValueDim, dtype, blockSize = length } = shape;
   const rowElements = latentValueDim === undefined ? 2 * keyDim : keyDim;
   const valueDim = latentValueDim ?? keyDim;
   const bytes = batch * kvHeads * length * rowElements * DTYPE_BYTES[dtype];
@@ -41,7 +39,6 @@ export function decodeRow(shape: DecodeShape): BenchRow {
     bytes,
     flops: 2 * batch * queryHeads * length * (keyDim + valueDim),
     ceiling: "read",
-    ...(cudnn === undefined ? {} : { anchor: { name: "cuDNN", seconds: bytes / (cudnn * 1e9) } }),
     prepare: async (bench) => {
       const perSequence = length / blockSize;
       const blocks = batch * perSequence;

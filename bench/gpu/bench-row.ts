@@ -12,16 +12,8 @@ export interface BenchRow {
   readonly flops?: number;
   /** What bounds it. */
   readonly ceiling: "copy" | "read";
-  /** What others reached on an H200. */
-  readonly anchor?: Anchor;
   /** Makes the operands. */
   readonly prepare: (bench: GpuBench) => Promise<PreparedRow>;
-}
-
-/** A recorded time of another implementation, in seconds. */
-export interface Anchor {
-  readonly name: string;
-  readonly seconds: number;
 }
 
 /** A row whose operands lie on the GPU. */

@@ -6,7 +6,7 @@ import type { GpuBench } from "./gpu-bench.ts";
 import { randomValue } from "./random-values.ts";
 
 /** correct-attn-out: scales one rank's partial output [B, H, D] by the LSEs of N ranks. */
-export function correctRow(n: number, b: number, h: number, d: number, dtype: FloatDType, triton?: number): BenchRow {
+export function correctRow(n: number, b: number, h: number, d: number, dtype: FloatDType): BenchRow {
   const bytes = 2 * b * h * d * DTYPE_BYTES[dtype] + (n + 1) * b * h * 4;
   return {
     op: "correct-attn-out",
@@ -14,7 +14,6 @@ export function correctRow(n: number, b: number, h: number, d: number, dtype: Fl
     dtype,
     bytes,
     ceiling: "copy",
-    ...(triton === undefined ? {} : { anchor: { name: "Triton", seconds: triton * 1e-6 } }),
     prepare: async (bench) => {
       const sets = await Promise.all(
         Array.from({ length: setsFor(bytes) }, async (_, set) => ({

@@ -7,10 +7,11 @@ import { parseArgs } from "node:util";
 import { drawShares } from "../draw-shares.ts";
 import { exitWithMessage } from "../exit-with-message.ts";
 import { printTable } from "../print-table.ts";
+import type { Ceilings, Report, RowReport } from "../report.ts";
 import type { BenchRow } from "./bench-row.ts";
 import { copySeconds, measureCeilings } from "./ceilings.ts";
 import { GpuBench } from "./gpu-bench.ts";
-import type { Ceilings, Report, RowReport } from "../report.ts";
+import { recordedAnchor } from "./recorded.ts";
 import { ROWS, SMALL_ROWS } from "./rows.ts";
 
 const { values: options } = parseArgs({
@@ -79,7 +80,7 @@ async function measure(bench: GpuBench, row: BenchRow, ceilings: Ceilings): Prom
     if (!(error <= 1)) throw new Error(`${row.op} ${row.shape} ${row.dtype}: wrong, error ${error} of the tolerance`);
     const seconds = await bench.secondsPerCall(prepared.run);
     const share = row.ceiling === "copy" ? (await copySeconds(bench, row.bytes)) / seconds : undefined;
-    const recorded = recordedOn(bench.backend.device) ? row.anchor : undefined;
+    const recorded = recordedAnchor(bench.backend.device, row.op, row.shape, row.dtype);
     const anchor = recorded && {
       name: recorded.name,
       microseconds: recorded.seconds * 1e6,
@@ -101,11 +102,6 @@ async function measure(bench: GpuBench, row: BenchRow, ceilings: Ceilings): Prom
   } finally {
     prepared.free();
   }
-}
-
-/** True on the GPU that the recorded times of others are of. */
-function recordedOn(device: string): boolean {
-  return /h200/i.test(device);
 }
 
 function print(results: readonly RowReport[]): void {

@@ -1,12 +1,9 @@
-import { DTYPE_BYTES } from "@lockstep/tensor";
 import type { GpuTensor } from "@lockstep/kernels";
+import { DTYPE_BYTES } from "@lockstep/tensor";
 import type { FloatDType } from "../../libs/kernels/src/webgpu/wgsl-operands.ts";
-import { type Anchor, at, type BenchRow, freeAll, samples, setsFor } from "./bench-row.ts";
+import { at, type BenchRow, freeAll, samples, setsFor } from "./bench-row.ts";
 import type { GpuBench } from "./gpu-bench.ts";
 import { type RandomValues, randomValue, shuffled } from "./random-values.ts";
-
-const triton = (microseconds: number | undefined): { anchor?: Anchor } =>
-  microseconds === undefined ? {} : { anchor: { name: "Triton", seconds: microseconds * 1e-6 } };
 
 /** Lengths uniform in [Lmax / 2, Lmax], the first Lmax. */
 function randomLengths(batch: number, longest: number): number[] {
@@ -17,7 +14,7 @@ function randomLengths(batch: number, longest: number): number[] {
 }
 
 /** pack-seq: sequences one after another [T, D] into a padded batch [B, Lmax, D]. */
-export function packRow(batch: number, longest: number, d: number, dtype: FloatDType, anchor?: number): BenchRow {
+export function packRow(batch: number, longest: number, d: number, dtype: FloatDType): BenchRow {
   const lengths = randomLengths(batch, longest);
   const starts = lengths.map((_, b) => lengths.slice(0, b).reduce((sum, length) => sum + length, 0));
   const tokens = lengths.reduce((sum, length) => sum + length, 0);
@@ -28,7 +25,6 @@ export function packRow(batch: number, longest: number, d: number, dtype: FloatD
     dtype,
     bytes,
     ceiling: "copy",
-    ...triton(anchor),
     prepare: async (bench) => {
       const values: RandomValues = { dtype, seed: 5, scale: 1 };
       const x = await bench.random(values, [tokens, d]);
@@ -59,7 +55,7 @@ export function packRow(batch: number, longest: number, d: number, dtype: FloatD
 }
 
 /** unpack-seq: a padded batch [B, Lmax, D] into sequences one after another [T, D]. */
-export function unpackRow(batch: number, longest: number, d: number, dtype: FloatDType, anchor?: number): BenchRow {
+export function unpackRow(batch: number, longest: number, d: number, dtype: FloatDType): BenchRow {
   const lengths = randomLengths(batch, longest);
   const tokens = lengths.reduce((sum, length) => sum + length, 0);
   const bytes = 2 * tokens * d * DTYPE_BYTES[dtype];
@@ -69,7 +65,6 @@ export function unpackRow(batch: number, longest: number, d: number, dtype: Floa
     dtype,
     bytes,
     ceiling: "copy",
-    ...triton(anchor),
     prepare: async (bench) => {
       const values: RandomValues = { dtype, seed: 5, scale: 1 };
       const packed = await bench.random(values, [batch, longest, d]);
