@@ -90,6 +90,22 @@ export class MemoryNotShared extends LockstepError {
   }
 }
 
+/** A page's Content-Security-Policy does not let it compile WebAssembly. Nothing was opened. */
+export class WebAssemblyForbidden extends LockstepError {
+  static {
+    registerErrorClass("WebAssemblyForbidden", WebAssemblyForbidden);
+  }
+
+  readonly _tag = "WebAssemblyForbidden";
+
+  constructor(reason: string) {
+    super(
+      "WebAssembly may not be compiled here: the page's Content-Security-Policy must allow 'wasm-unsafe-eval' in " +
+        `script-src. Send that with the page, and with the scripts of its workers. The browser says: ${reason}`,
+    );
+  }
+}
+
 /** A tensor was freed twice, or memory that the heap never handed out was freed. */
 export class InvalidFree extends LockstepError {
   static {

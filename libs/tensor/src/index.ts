@@ -18,6 +18,7 @@ export {
   ResourceClosed,
   SafetensorsError,
   UseAfterFree,
+  WebAssemblyForbidden,
 } from "./errors.ts";
 export { float8ToNumber, numberToFloat8 } from "./float8.ts";
 export { bfloat16ToNumber, float16ToNumber, numberToBfloat16, numberToFloat16 } from "./float16.ts";
@@ -39,5 +40,5 @@ export { type Allocator, SharedHeap } from "./shared-heap.ts";
 export { StagedTensors } from "./staged-tensors.ts";
 export { Tensor } from "./tensor.ts";
 export type { TensorDescriptor } from "./tensor-descriptor.ts";
-export { wasmCode } from "./wasm-code.ts";
+export { compileWasm, compileWasmNow, wasmCode } from "./wasm-code.ts";
 export type { WasmMemory } from "./wasm-memory.ts";

@@ -1,4 +1,4 @@
-import { wasmCode } from "@lockstep/tensor";
+import { compileWasm } from "@lockstep/tensor";
 import { REDUCE_WASM } from "./reduce.wasm.ts";
 
 /** The exports of `reduce.as.ts`: see there for the operand table and the numerical contract. */
@@ -15,7 +15,7 @@ let compiled: Promise<WebAssembly.Module> | undefined;
 
 /** The compiled module, shared by every world of the process. */
 export function compileReduceKernels(): Promise<WebAssembly.Module> {
-  compiled ??= WebAssembly.compile(wasmCode(REDUCE_WASM));
+  compiled ??= compileWasm(REDUCE_WASM);
   return compiled;
 }
 

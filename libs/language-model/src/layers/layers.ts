@@ -1,4 +1,4 @@
-import { ArgumentError, type SharedHeap, type Tensor, wasmCode } from "@lockstep/tensor";
+import { ArgumentError, type SharedHeap, type Tensor, compileWasmNow } from "@lockstep/tensor";
 import { LAYERS_WASM } from "./layers.wasm.ts";
 import { type InputRoom, QuantisedInputs } from "./quantised-inputs.ts";
 import { groupsOf, type Weight } from "./weight.ts";
@@ -81,7 +81,7 @@ export class Layers {
    * @param room what products with int8 weights are to take in, allocated here once; without it there are none
    */
   static open(heap: SharedHeap, room?: InputRoom | undefined): Layers {
-    compiled ??= new WebAssembly.Module(wasmCode(LAYERS_WASM));
+    compiled ??= compileWasmNow(LAYERS_WASM);
     const instance = new WebAssembly.Instance(compiled, { env: { memory: heap.memory } });
     const inputs = room === undefined ? undefined : new QuantisedInputs(heap, room);
     return new Layers(instance.exports as unknown as Exports, inputs);
