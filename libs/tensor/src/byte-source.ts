@@ -69,7 +69,11 @@ export function openFile(path: string): ByteSource {
 
 /** Bytes that are there already, of which nothing is copied. @throws ArgumentError unless they are bytes */
 export function bytesInMemory(operation: string, name: string, bytes: Uint8Array): ByteSource {
-  if (!(bytes instanceof Uint8Array)) throw new ArgumentError(operation, "bytes", "a Uint8Array", describe(bytes));
+  if (!(bytes instanceof Uint8Array)) {
+    const isBuffer = Object.prototype.toString.call(bytes).endsWith("ArrayBuffer]");
+    const advice = isBuffer ? "Give new Uint8Array(buffer)." : "";
+    throw new ArgumentError(operation, "bytes", "a Uint8Array", describe(bytes), advice);
+  }
   return {
     name,
     byteLength: bytes.length,

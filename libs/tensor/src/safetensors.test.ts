@@ -49,6 +49,7 @@ test("bytes in memory are a file: what is encoded is what is written, and is rea
   file.readInto("a", part, { columns: { start: 3, end: 5 } });
   expect([...part.toNumbers()]).toEqual([4, 5, 9, 10]);
   expect(() => SafetensorsFile.from("text" as unknown as Uint8Array)).toThrow(ArgumentError);
+  expect(() => SafetensorsFile.from(bytes.buffer as unknown as Uint8Array)).toThrow("new Uint8Array(buffer)");
   expect(() => encodeSafetensors([["", 3]] as unknown as typeof tensors)).toThrow('encodeSafetensors: `tensors ""`');
 });
 

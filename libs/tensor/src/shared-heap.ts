@@ -28,7 +28,12 @@ export interface Allocator {
 /** Throws ArgumentError unless `allocator` is something that tensors can get their bytes from. */
 export function checkAllocator(operation: string, allocator: Allocator): void {
   if (typeof allocator?.allocate !== "function" || !(allocator.heap instanceof SharedHeap)) {
-    throw new ArgumentError(operation, "allocator", "a SharedHeap or an Arena", describe(allocator));
+    const name: unknown = allocator?.constructor?.name;
+    const isOfAnother = name === "SharedHeap" || name === "Arena";
+    const advice = isOfAnother
+      ? "It is of another copy of @lockstep/tensor: a program needs one copy, so install one version."
+      : "";
+    throw new ArgumentError(operation, "allocator", "a SharedHeap or an Arena", describe(allocator), advice);
   }
 }
 

@@ -106,3 +106,15 @@ test("a strided copy keeps every bit of a NaN", () => {
   const back = copy.clone(heap);
   expect([...back.bytes]).toEqual([...source.bytes]);
 });
+
+test("a heap of another copy of the package is told from something else", () => {
+  class SharedHeap {
+    readonly heap = this;
+    allocate(): number {
+      return 128;
+    }
+  }
+  const another = new SharedHeap() as unknown as Parameters<typeof Tensor.empty>[0];
+  expect(() => Tensor.empty(another, "f32", [1])).toThrow("another copy of @lockstep/tensor");
+  expect(() => Tensor.empty({} as typeof another, "f32", [1])).not.toThrow("another copy");
+});

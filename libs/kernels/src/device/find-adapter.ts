@@ -59,7 +59,9 @@ export async function findInPage(
   const adapter = await requestAdapter(gpu, kind);
   if (adapter !== undefined) return { adapter, instance: { gpu, release: async () => undefined } };
   const name = kind === "hardware" ? "no GPU" : "no software adapter";
-  const advice = "See whether the browser blocks this GPU (chrome://gpu, about:support), or use the wasm backend.";
+  const advice =
+    "See whether the browser blocks this GPU (chrome://gpu, about:support), or use the wasm backend. " +
+    'An adapter that computes on the CPU is taken only when asked for: adapter: "software".';
   throw new BackendUnavailable("webgpu", `the browser offers ${name} here`, advice);
 }
 
