@@ -41,4 +41,4 @@ export { StagedTensors } from "./staged-tensors.ts";
 export { Tensor } from "./tensor.ts";
 export type { TensorDescriptor } from "./tensor-descriptor.ts";
 export { compileWasm, compileWasmNow, wasmCode } from "./wasm-code.ts";
-export type { WasmMemory } from "./wasm-memory.ts";
+export type { WasmMemory, WasmModule } from "./wasm-memory.ts";

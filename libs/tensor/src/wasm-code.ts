@@ -1,4 +1,5 @@
 import { WebAssemblyForbidden } from "./errors.ts";
+import type { WasmModule } from "./wasm-memory.ts";
 
 /** The bytes of a WebAssembly module that travels in a JavaScript module as base64. @throws for text that is not base64 */
 export function wasmCode(base64: string): Uint8Array<ArrayBuffer> {
@@ -13,7 +14,7 @@ export function wasmCode(base64: string): Uint8Array<ArrayBuffer> {
  * @param base64 the module
  * @throws WebAssemblyForbidden in a page whose Content-Security-Policy does not let it
  */
-export async function compileWasm(base64: string): Promise<WebAssembly.Module> {
+export async function compileWasm(base64: string): Promise<WasmModule> {
   try {
     return await WebAssembly.compile(wasmCode(base64));
   } catch (error) {
@@ -25,7 +26,7 @@ export async function compileWasm(base64: string): Promise<WebAssembly.Module> {
  * As {@link compileWasm}, at once, for small modules: Chromium refuses large ones to pages.
  * @param base64 the module
  */
-export function compileWasmNow(base64: string): WebAssembly.Module {
+export function compileWasmNow(base64: string): WasmModule {
   try {
     return new WebAssembly.Module(wasmCode(base64));
   } catch (error) {

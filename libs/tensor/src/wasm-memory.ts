@@ -5,3 +5,8 @@
 export type WasmMemory = typeof globalThis extends { WebAssembly: { Memory: { prototype: infer Memory } } }
   ? Memory
   : { readonly buffer: ArrayBufferLike; grow(pages: number): number };
+
+/** A `WebAssembly.Module`, told of as {@link WasmMemory} is. */
+export type WasmModule = typeof globalThis extends { WebAssembly: { Module: { prototype: infer Module } } }
+  ? Module
+  : object;

@@ -1,4 +1,4 @@
-import { type DType, type SharedHeap, StagedTensors, type Tensor, wasmCode } from "@lockstep/tensor";
+import { compileWasm, type DType, type SharedHeap, StagedTensors, type Tensor } from "@lockstep/tensor";
 import { BackendUnavailable } from "../errors.ts";
 import type { KernelContext } from "../context.ts";
 import { expectHeapTensor, type Operand } from "../operand.ts";
@@ -35,7 +35,7 @@ export class WasmKernels {
 
   /** @param isOwn whether no other thread has this memory, of two that a backend computes in */
   static async open(heap: SharedHeap, isOwn = false): Promise<WasmKernels> {
-    compiled ??= WebAssembly.compile(wasmCode(KERNELS_WASM));
+    compiled ??= compileWasm(KERNELS_WASM);
     const instance = await WebAssembly.instantiate(await compiled, { env: { memory: heap.memory } });
     const kernels = new WasmKernels(heap, instance.exports, isOwn);
     kernels.kernel("initialise")();
