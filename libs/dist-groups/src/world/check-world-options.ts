@@ -57,22 +57,39 @@ export function checkWorldOptions(options: object): void {
 
 /** Throws unless the ranks' code is given in one way. */
 function checkRankCode(program: unknown, worker: unknown): void {
+  if (worker === undefined && program === undefined) {
+    throw new ArgumentError(
+      OPERATION,
+      "program, worker",
+      "one of the two",
+      "neither",
+      "One of them says what ranks run.",
+    );
+  }
   if (worker === undefined) {
     if (isAddress(program)) return;
-    throw new ArgumentError(OPERATION, "program", "a URL, as new URL(path, import.meta.url)", describe(program));
+    throw new ArgumentError(
+      OPERATION,
+      "program",
+      "an absolute URL, as new URL(path, import.meta.url)",
+      describe(program),
+    );
   }
   if (program !== undefined) {
     const advice = "The module of a worker of your own has the program.";
     throw new ArgumentError(OPERATION, "program, worker", "one of the two", "both", advice);
   }
   if (typeof worker === "function" || isAddress(worker)) return;
-  const expected = "the URL of a module that calls runRank, or a function that returns a Worker";
+  const expected =
+    "the absolute URL of a module that calls runRank, as new URL(path, import.meta.url), or a function that returns a " +
+    "Worker";
   throw new ArgumentError(OPERATION, "worker", expected, describe(worker));
 }
 
+/** Whether it is an absolute URL, or a path from the root: others would be relative to a module of this library. */
 function isAddress(value: unknown): boolean {
-  if (typeof value === "string") return value !== "";
-  return typeof value === "object" && value !== null && typeof readSafely(value, "href") === "string";
+  const href = typeof value === "object" && value !== null ? readSafely(value, "href") : value;
+  return typeof href === "string" && (/^\/[^/]/.test(href) || URL.canParse(href));
 }
 
 /** Throws unless `options` is an object with none but these keys. */

@@ -24,12 +24,20 @@ export interface WorkerEvent {
 /** Whether this runtime tells when a worker has ended. */
 export const TELLS_END = RUNTIME === "bun" || RUNTIME === "node";
 
+/** Workers that callers' factories gave to ranks of any world, open or closed: each is of one rank only. */
+const taken = new WeakSet<WorkerLike>();
+
 /** Starts the worker of a rank. Throws what the runtime, or the caller's factory, throws. */
 export function startWorker(rank: number, { worker }: Pick<WorldSettings, "worker">): WebWorkerLike {
   const started = typeof worker === "function" ? worker(rank) : newWorker(rank, worker ?? rankModule());
   if (!isWorkerLike(started)) {
     throw new ArgumentError("openWorld", "worker", "a function that returns a Worker", describe(started));
   }
+  if (taken.has(started)) {
+    const expected = "a function that returns a worker of its own for each rank, started when it is called";
+    throw new ArgumentError("openWorld", "worker", expected, "one that returned a worker that is a rank's already");
+  }
+  taken.add(started);
   return "addEventListener" in started ? started : asWebWorker(started);
 }
 

@@ -127,7 +127,11 @@ describe("options", () => {
   test("the ranks' code is given in exactly one way", async () => {
     const changes: readonly [argument: string, change: object][] = [
       ["program", { program: "" }],
-      ["program", { program: undefined }],
+      ["program", { program: "./rank.ts" }],
+      ["program", { program: "rank.ts" }],
+      ["program, worker", { program: undefined }],
+      ["program, worker", { program: undefined, worker: undefined }],
+      ["worker", { program: undefined, worker: "./rank.ts" }],
       ["program", { program: { href: 5 } }],
       ["program, worker", { worker: "./rank.ts" }],
       ["worker", { program: undefined, worker: 5 }],

@@ -75,6 +75,28 @@ const NO_RANKS: readonly Fault[] = [
     },
   },
   {
+    name: "own worker: a factory that returns a worker twice",
+    sizes: [2, 3],
+    async run(size) {
+      const one = start();
+      const error = await failureOf(() => one, size);
+      assert(error instanceof ArgumentError, `${error.stack}`);
+      assert.match(error.message, /a worker of its own for each rank/);
+      // That of an earlier world, which is over.
+      assert((await failureOf(() => one, 1)) instanceof ArgumentError);
+    },
+  },
+  {
+    name: "own worker: a factory that returns a worker of an open world",
+    sizes: [1],
+    async run(size) {
+      const one = start();
+      await using world = await openWorld<FaultProgram>({ size, worker: () => one });
+      assert((await failureOf(() => one, size)) instanceof ArgumentError);
+      assert.deepEqual(await world.call("name", []), ["rank 0"]);
+    },
+  },
+  {
     name: "own worker: a factory that throws",
     sizes: [2],
     async run(size) {
