@@ -11,7 +11,7 @@ import {
   type ModelSource,
   openModel,
 } from "@lockstep/language-model";
-import { ArgumentError, SafetensorsError } from "@lockstep/tensor";
+import { ArgumentError, MemoryNotShared, SafetensorsError } from "@lockstep/tensor";
 import { writeRandomCheckpoint } from "./random-checkpoint.ts";
 
 setDefaultTimeout(60_000);
@@ -133,6 +133,49 @@ test.each(["plain", "streamed", "app"] as const)(
     }
   },
 );
+
+test("a folder's search goes with each file, its hash does not, and errors keep it to themselves", async () => {
+  const asked: string[] = [];
+  const { fetch } = globalThis;
+  const record = (input: Request | URL | string, init?: RequestInit): Promise<Response> => {
+    asked.push(String(input));
+    return fetch(input, init);
+  };
+  Reflect.set(globalThis, "fetch", record);
+  try {
+    const base = url("plain", "single");
+    await fetchModel(new URL(`${base}?signature=a/b#part`));
+    expect(asked).toContain(`${base}/config.json?signature=a/b`);
+    expect(asked.every((address) => address.endsWith("?signature=a/b"))).toBe(true);
+    const error = await fetchModel(`${url("plain", "nowhere")}/?signature=a`).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(ModelError);
+    expect(String(error)).toContain("nowhere/config.json: expected a file");
+    expect(String(error)).not.toContain("signature");
+  } finally {
+    Reflect.set(globalThis, "fetch", fetch);
+  }
+  const misspelt = fetchModel(url("plain", "single"), { stallMS: 5 } as never);
+  await expect(misspelt).rejects.toThrow('an object with onBytes, stallMs, signal, but is one with "stallMS"');
+});
+
+test("a page without cross-origin isolation is told so, whether or not SharedArrayBuffer is there", async () => {
+  const files = filesOf(single);
+  const model = openModel(files);
+  const shared = SharedArrayBuffer;
+  Reflect.set(globalThis, "crossOriginIsolated", false);
+  Reflect.deleteProperty(globalThis, "SharedArrayBuffer");
+  try {
+    expect(() => openModel(files)).toThrow(MemoryNotShared);
+    await expect(fetchModel(url("plain", "single"))).rejects.toThrow(MemoryNotShared);
+    await expect(Generator.open(model, { world: 1, dcp: 1, backend: "wasm" })).rejects.toThrow(MemoryNotShared);
+    Reflect.set(globalThis, "SharedArrayBuffer", shared);
+    await expect(fetchModel(url("plain", "single"))).rejects.toThrow(MemoryNotShared);
+    await expect(Generator.open(model, { world: 1, dcp: 1, backend: "wasm" })).rejects.toThrow(MemoryNotShared);
+  } finally {
+    Reflect.set(globalThis, "SharedArrayBuffer", shared);
+    Reflect.deleteProperty(globalThis, "crossOriginIsolated");
+  }
+});
 
 test("a model that does not come ends in an error that names the file", async () => {
   expect(fetchModel(url("plain", "nowhere"))).rejects.toThrow("nowhere/config.json: expected a file, but found none.");

@@ -81,9 +81,9 @@ export class MemoryNotShared extends LockstepError {
 
   readonly _tag = "MemoryNotShared";
 
-  constructor() {
+  constructor(operation = "SharedHeap.create") {
     super(
-      "SharedHeap.create: a page has shared memory only with cross-origin isolation, and this one has none " +
+      `${operation}: a page has shared memory only with cross-origin isolation, and this one has none ` +
         "(crossOriginIsolated is false). Serve the page with the headers Cross-Origin-Opener-Policy: same-origin and " +
         "Cross-Origin-Embedder-Policy: require-corp, over HTTPS or from localhost.",
     );

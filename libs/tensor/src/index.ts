@@ -36,6 +36,7 @@ export {
   formatShape,
   spannedElements,
 } from "./shape.ts";
+export { areShared, checkSharedMemory, sharedBytes } from "./shared-bytes.ts";
 export { type Allocator, SharedHeap } from "./shared-heap.ts";
 export { StagedTensors } from "./staged-tensors.ts";
 export { Tensor } from "./tensor.ts";

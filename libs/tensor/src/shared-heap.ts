@@ -1,5 +1,6 @@
 import { describe } from "./describe.ts";
-import { ArgumentError, HeapExhausted, InvalidFree, MemoryNotShared } from "./errors.ts";
+import { ArgumentError, HeapExhausted, InvalidFree } from "./errors.ts";
+import { checkSharedMemory } from "./shared-bytes.ts";
 import type { WasmMemory } from "./wasm-memory.ts";
 
 const PAGE_BYTES = 65536;
@@ -203,7 +204,7 @@ export function checkBytes(operation: string, bytes: number): void {
 }
 
 function reserveMemory(bytes: number, pages: number): WebAssembly.Memory {
-  if (Reflect.get(globalThis, "crossOriginIsolated") === false) throw new MemoryNotShared();
+  checkSharedMemory("SharedHeap.create");
   try {
     return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
   } catch (cause) {

@@ -1,3 +1,5 @@
+import { sharedBytes } from "@lockstep/tensor";
+
 /** Bytes a unit of the counters, so that a rank's fit in 32 bits. */
 const UNIT = 1024;
 const POLL_MS = 100;
@@ -7,7 +9,7 @@ export type LoadProgress = Int32Array;
 
 /** For so many ranks. It is shared with them as part of their options. */
 export function createLoadProgress(ranks: number): LoadProgress {
-  return new Int32Array(new SharedArrayBuffer(4 * ranks));
+  return new Int32Array(sharedBytes("Generator.open", 4 * ranks).buffer);
 }
 
 /** Notes how many bytes a rank has read. */

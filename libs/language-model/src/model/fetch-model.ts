@@ -1,9 +1,10 @@
-import { ArgumentError, describe } from "@lockstep/tensor";
+import { ArgumentError, checkSharedMemory, describe, sharedBytes } from "@lockstep/tensor";
 import { ModelError } from "../errors.ts";
 import { isJsonObject, parseJsonObject } from "./json-file.ts";
 import type { ModelFiles } from "./model-files.ts";
 
 const NAME = "fetchModel";
+const OPTIONS: readonly string[] = ["onBytes", "stallMs", "signal"];
 const DEFAULT_STALL_MS = 60_000;
 
 /** How a model is fetched. */
@@ -24,8 +25,9 @@ export type CallerSignal = typeof globalThis extends { AbortSignal: { prototype:
 /**
  * Fetches the files of a model folder in Hugging Face format over HTTP, for {@link openModel}: in pages, and wherever
  * there is no folder. Weights come into memory that ranks share, without another copy.
- * @param base URL of the folder: what comes before `/config.json`
- * @throws ModelError when a file is missing, or stops coming; ArgumentError; the signal's reason
+ * @param base URL of the folder: what comes before `/config.json`. What follows a `?`, as of signed URLs, is kept
+ * @throws ModelError when a file is missing, or stops coming; ArgumentError; MemoryNotShared in a page without
+ *   cross-origin isolation; the signal's reason
  */
 export async function fetchModel(
   base: string | { readonly href: string },
@@ -33,10 +35,11 @@ export async function fetchModel(
 ): Promise<ModelFiles> {
   const folder = folderUrl(base);
   checkOptions(options);
+  checkSharedMemory(NAME);
   const fetched = new Map<string, Uint8Array>();
   const take = async (name: string, isNeeded: boolean): Promise<Uint8Array | undefined> => {
     const bytes = await fetchFile(folder, name, options, undefined);
-    if (bytes === undefined && isNeeded) throw new ModelError(`${folder}${name}`, "a file", "none");
+    if (bytes === undefined && isNeeded) throw new ModelError(shown(fileUrl(folder, name)), "a file", "none");
     if (bytes !== undefined) fetched.set(name, bytes);
     return bytes;
   };
@@ -49,33 +52,50 @@ export async function fetchModel(
   if (single !== undefined) fetched.set("model.safetensors", single);
   else {
     const index = await take("model.safetensors.index.json", false);
-    if (index === undefined) throw new ModelError(`${folder}model.safetensors`, "a file", "none");
-    for (const name of weightFiles(`${folder}model.safetensors.index.json`, index)) {
+    if (index === undefined) throw new ModelError(shown(fileUrl(folder, "model.safetensors")), "a file", "none");
+    for (const name of weightFiles(shown(fileUrl(folder, "model.safetensors.index.json")), index)) {
       const bytes = await fetchFile(folder, name, options, progress);
-      if (bytes === undefined) throw new ModelError(`${folder}${name}`, "a file", "none");
+      if (bytes === undefined) throw new ModelError(shown(fileUrl(folder, name)), "a file", "none");
       fetched.set(name, bytes);
     }
   }
   return Object.fromEntries(fetched);
 }
 
-/** URL of the folder, ending with a slash. */
-function folderUrl(base: string | { readonly href: string }): string {
+/** URL of the folder. */
+function folderUrl(base: string | { readonly href: string }): URL {
   const text = typeof base === "string" ? base : base?.href;
   const page: unknown = Reflect.get(globalThis, "location");
   const within = typeof page === "object" && page !== null ? String(Reflect.get(page, "href")) : undefined;
   try {
-    const url = new URL(text.endsWith("/") ? text : `${text}/`, within);
-    if (url.protocol === "https:" || url.protocol === "http:") return url.href;
+    const url = typeof text === "string" ? new URL(text, within) : undefined;
+    if (url?.protocol === "https:" || url?.protocol === "http:") return url;
   } catch {
     // Said below.
   }
   throw new ArgumentError(NAME, "base", "the http(s) URL of a model folder", describe(text));
 }
 
+/** URL of a file of the folder, with the folder's search: signed URLs have their signature there. */
+function fileUrl(folder: URL, name: string): URL {
+  const url = new URL(folder);
+  url.pathname = `${folder.pathname.replace(/\/$/, "")}/${encodeURIComponent(name)}`;
+  url.hash = "";
+  return url;
+}
+
+/** A URL as errors name it: without its search, which may be secret. */
+function shown(url: URL): string {
+  return `${url.origin}${url.pathname}`;
+}
+
 function checkOptions(options: FetchModelOptions): void {
   if (typeof options !== "object" || options === null) {
     throw new ArgumentError(NAME, "options", "an object", describe(options));
+  }
+  const unknown = Object.keys(options).find((key) => !OPTIONS.includes(key));
+  if (unknown !== undefined) {
+    throw new ArgumentError(NAME, "options", `an object with ${OPTIONS.join(", ")}`, `one with ${describe(unknown)}`);
   }
   const { stallMs, onBytes } = options;
   if (stallMs !== undefined && !(Number.isFinite(stallMs) && stallMs > 0)) {
@@ -109,18 +129,19 @@ interface Progress {
  * @throws ModelError when it stops coming
  */
 async function fetchFile(
-  folder: string,
+  folder: URL,
   name: string,
   { onBytes, stallMs = DEFAULT_STALL_MS, signal }: FetchModelOptions,
   progress: Progress | undefined,
 ): Promise<Uint8Array | undefined> {
-  const url = `${folder}${name}`;
+  const address = fileUrl(folder, name);
+  const url = shown(address);
   const gone = new AbortController();
   const stalled = new ModelError(url, "bytes", `none for ${stallMs} ms`);
   let timer = setTimeout(() => gone.abort(stalled), stallMs);
   const signals = signal === undefined ? [gone.signal] : [gone.signal, signal as AbortSignal];
   try {
-    const response = await fetch(url, { signal: AbortSignal.any(signals) });
+    const response = await fetch(address, { signal: AbortSignal.any(signals) });
     // A server of single-page apps answers its page for what is not there.
     const isPage = (response.headers.get("content-type") ?? "").startsWith("text/html");
     if (response.status === 404 || isPage) {
@@ -191,6 +212,6 @@ class Chunks {
   }
 
   #room(length: number): Uint8Array {
-    return new Uint8Array(this.#isShared ? new SharedArrayBuffer(length) : new ArrayBuffer(length));
+    return this.#isShared ? sharedBytes(NAME, length) : new Uint8Array(length);
   }
 }

@@ -1,4 +1,4 @@
-import { ArgumentError, builtinModule, describe, SafetensorsFile } from "@lockstep/tensor";
+import { ArgumentError, areShared, builtinModule, describe, SafetensorsFile, sharedBytes } from "@lockstep/tensor";
 import { ModelError } from "../errors.ts";
 import { fileSystem } from "./file-system.ts";
 import { type JsonObject, parseJsonObject, readText } from "./json-file.ts";
@@ -77,8 +77,8 @@ function folderInMemory(files: ModelFiles): ModelFolder {
 export function sharedAmongRanks(source: ModelSource): ModelSource {
   if (typeof source === "string") return source;
   const shared = Object.entries(source).map(([name, bytes]): [string, Uint8Array] => {
-    if (!name.endsWith(".safetensors") || bytes.buffer instanceof SharedArrayBuffer) return [name, bytes];
-    const copy = new Uint8Array(new SharedArrayBuffer(bytes.length));
+    if (!name.endsWith(".safetensors") || areShared(bytes)) return [name, bytes];
+    const copy = sharedBytes("openModel", bytes.length);
     copy.set(bytes);
     return [name, copy];
   });
