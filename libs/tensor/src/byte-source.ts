@@ -86,8 +86,18 @@ export function bytesInMemory(operation: string, name: string, bytes: Uint8Array
   };
 }
 
-/** Why a call of the file system failed, in a word, such as EACCES; a file that does not exist is "none". */
+/**
+ * Why a call of the file system failed, in words; a file that does not exist is "none".
+ * @param error what the call threw
+ */
 export function failureCode(error: unknown): string {
-  if (error instanceof Error && "code" in error && error.code === "ENOENT") return "none";
-  return error instanceof Error && "code" in error ? String(error.code) : "a failure";
+  if (!(error instanceof Error)) return "a failure";
+  if (error.name === "NotCapable") {
+    // Deno names the flag in its message only.
+    const flag = /--allow-\w+/.exec(error.message)?.[0] ?? "--allow-read";
+    return `no permission to ${flag === "--allow-write" ? "write" : "read"}: in Deno run with ${flag}`;
+  }
+  const code = "code" in error ? String(error.code) : "a failure";
+  if (code === "ENOENT" || code === "ENOTDIR") return "none";
+  return code === "EACCES" || code === "EPERM" ? `no permission (${code})` : code;
 }

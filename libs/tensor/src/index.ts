@@ -5,6 +5,7 @@
  * @module @lockstep/tensor
  */
 export { Arena } from "./arena.ts";
+export { failureCode } from "./byte-source.ts";
 export { checkDType } from "./check-tensor-arguments.ts";
 export { describe, describeName } from "./describe.ts";
 export { DTYPE_BYTES, DTYPES, type DType, type ElementArray, elementArray, isFloatDType } from "./dtype.ts";

@@ -3,6 +3,7 @@
  *
  * @module @lockstep/language-model/json-file
  */
+import { failureCode } from "@lockstep/tensor";
 import { ModelError } from "../errors.ts";
 import { fileSystem } from "./file-system.ts";
 
@@ -19,8 +20,8 @@ export function readText(path: string): string {
   try {
     isFile = files.statSync(path).isFile();
     if (isFile) return files.readFileSync(path, "utf8");
-  } catch {
-    throw new ModelError(path, "a readable file", "none");
+  } catch (error) {
+    throw new ModelError(path, "a readable file", failureCode(error));
   }
   throw new ModelError(path, "a readable file", "something else, such as a directory");
 }
