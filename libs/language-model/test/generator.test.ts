@@ -43,6 +43,19 @@ test("ranks in workers of the caller's own: the same tokens", async () => {
   expect(await wrong.catch((error: unknown) => error)).toMatchObject({ _tag: "ArgumentError", argument: "worker" });
 });
 
+test("workers that are ranks of another program are refused on opening, and end", async () => {
+  const ended: Promise<unknown>[] = [];
+  const worker = (): Worker => {
+    const started = new Worker(new URL("./foreign-rank.ts", import.meta.url), { type: "module" });
+    ended.push(new Promise((resolve) => started.addEventListener("close", resolve)));
+    return started;
+  };
+  const error = await Generator.open(model, { ...options, worker }).catch((thrown: unknown) => thrown);
+  expect(error).toMatchObject({ _tag: "ArgumentError", operation: "Generator.open", argument: "worker" });
+  expect(String(error)).toContain("runGeneratorRank");
+  expect(await Promise.all(ended)).toHaveLength(2);
+});
+
 test("leaving a text early leaves the world usable", async () => {
   await using generator = await Generator.open(model, options);
   for await (const token of generator.generate(promptIds, { maxTokens: 50 })) {

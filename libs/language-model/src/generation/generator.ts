@@ -6,6 +6,7 @@ import { type Explanation, explainStep } from "./explanation.ts";
 import { type GeneratorOptions, type ResolvedOptions, resolveOptions } from "./generator-options.ts";
 import { LoadWatch } from "./load-progress.ts";
 import { hostHeapBytes, STEPS_PER_CALL } from "./memory-plan.ts";
+import { checkOwnProgram } from "./own-program.ts";
 import { gpuGroups } from "./rank-backend.ts";
 import type { RankMetrics } from "./rank-program.ts";
 import {
@@ -64,7 +65,8 @@ export class Generator implements AsyncDisposable {
 
   /**
    * Opens a world whose ranks have loaded their share of the model.
-   * Throws {@link UnfitOptions} for sizes that cannot run it, and whatever stopped a rank.
+   * Throws {@link UnfitOptions} for sizes that cannot run it, ArgumentError for workers that run another program,
+   * and whatever stopped a rank.
    */
   static async open(model: Model, options: GeneratorOptions): Promise<Generator> {
     const spread = resolveOptions(model, options);
@@ -85,6 +87,7 @@ export class Generator implements AsyncDisposable {
     const world = await opening.finally(() => watch?.stop());
     try {
       watch?.check();
+      if (worker !== undefined) await checkOwnProgram(() => world.call("identify", []));
       return new Generator(world, spread);
     } catch (error) {
       await world.close();

@@ -18,6 +18,7 @@ import { GreedySampler } from "./greedy.ts";
 import { isQuantisedKv, KvCalibration, type KvDtype, nonFiniteKv, type QuantisedKv } from "./kv-calibration.ts";
 import { type LoadProgress, noteLoaded } from "./load-progress.ts";
 import { calibrationBlocks, type MemoryLayout } from "./memory-plan.ts";
+import { OWN_PROGRAM } from "./own-program.ts";
 import { openRankBackend } from "./rank-backend.ts";
 import { type StepTrace, StepTracer } from "./step-trace.ts";
 import { TokenStream } from "./token-stream.ts";
@@ -263,6 +264,8 @@ export async function setup(context: RankContext, options: RankOptions) {
     logits(): Float32Array {
       return Float32Array.from(logits?.select(0, 0).f32 ?? []);
     },
+
+    identify: (): string => OWN_PROGRAM,
 
     metrics(): RankMetrics {
       const { name, device } = backend.attend;
