@@ -11,7 +11,7 @@ const ADVICE = "Install Chromium (Debian and Ubuntu: `apt-get install chromium`)
  * @throws Error that says what to install, where it cannot
  */
 export async function ensureChromium(): Promise<string> {
-  const given = process.env["CHROMIUM"];
+  const given = process.env.CHROMIUM;
   if (given !== undefined) {
     if (existsSync(given)) return given;
     throw new Error(`CHROMIUM names ${given}, which is not there`);

@@ -2,10 +2,10 @@
 // file of examples/ is that file, whose own test runs it.
 import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { CONTEXTS } from "./contexts.ts";
-import { agrees, exampleFiles, expectedLines, markdownFiles, type Snippet, snippetsOf } from "./snippets.ts";
+import { filesOf } from "./contexts.ts";
+import { agrees, exampleFiles, expectedLines, markdownFiles, type Snippet, scriptsOf, snippetsOf } from "./snippets.ts";
 
 setDefaultTimeout(120_000);
 
@@ -13,6 +13,7 @@ const root = fileURLToPath(new URL("../..", import.meta.url));
 /** Within the workspace, so that imports lead to its packages, and ignored. */
 const build = join(root, "build/readme-snippets");
 const examples = exampleFiles(root);
+const demo = join(root, "apps/demo");
 
 interface Program extends Snippet {
   readonly path: string;
@@ -31,12 +32,16 @@ function programsOf(markdown: string): Program[] {
         part++;
       }
       names.add(name);
-      return { ...snippet, path: join(build, markdown.replaceAll("/", "-"), `${part}`, name) };
+      // Pieces without a name of their own have the files that run them to themselves.
+      const isPiece = snippet.context === "host" || snippet.context === "rank";
+      const folder = join(build, markdown.replaceAll("/", "-"), `${part}`, isPiece ? `piece-${index}` : "");
+      return { ...snippet, path: join(folder, name) };
     });
 }
 
 const programs = markdownFiles(root).flatMap(programsOf);
 const isModule = ({ code }: Snippet): boolean => /^export /m.test(code);
+const pieces = programs.flatMap(({ context, ...program }) => (context === undefined ? [] : { ...program, context }));
 const whole = programs.filter(({ context }) => context === undefined);
 /** Programs of ranks that no other block opens a world of. */
 const unopened = whole.filter(
@@ -47,9 +52,13 @@ const unopened = whole.filter(
 
 beforeAll(() => {
   rmSync(build, { recursive: true, force: true });
-  for (const { path, code, context = "" } of programs) {
+  const write = (path: string, code: string): void => {
     mkdirSync(dirname(path), { recursive: true });
-    writeFileSync(path, `${CONTEXTS[context] ?? ""}${code}\nexport {};\n`);
+    writeFileSync(path, `${code}\nexport {};\n`);
+  };
+  for (const { path, code } of whole) write(path, code);
+  for (const { path, code, context } of pieces) {
+    for (const { name, text } of filesOf(context, basename(path), code, demo)) write(join(dirname(path), name), text);
   }
   const compilerOptions = { noUnusedLocals: false, noUnusedParameters: false };
   writeFileSync(
@@ -98,6 +107,49 @@ test.each(unopened.map((program) => [program.at, program.path] as const))("%s op
     `import { openWorld } from "@lockstep/dist-groups";\nawait using _ = await openWorld(${options});\n`,
   );
   expect(await output([process.execPath, main], dirname(main))).toBe("");
+});
+
+test.each(pieces.map((piece) => [piece.at, piece] as const))("%s runs where it belongs", async (_, piece) => {
+  const { path, code, context } = piece;
+  const folder = dirname(path);
+  let file = join(folder, `run-${basename(path)}`);
+  if (context === "bundled") {
+    const worker = /new URL\("\.\/([\w-]+)\.js"/.exec(code)?.[1] ?? "";
+    const entries = [path, join(folder, `${worker}.ts`)];
+    await output([process.execPath, "build", ...entries, "--target=bun", "--outdir", join(folder, "built")], folder);
+    file = join(folder, "built", basename(path).replace(/ts$/, "js"));
+  }
+  const printed = await output([process.execPath, file], folder);
+  const said = expectedLines(code).join("\n");
+  if (said !== "" && !agrees(printed, said)) expect(printed).toBe(said);
+  if (context === "page") expect(printed.trim()).not.toBe("");
+});
+
+const scripts = markdownFiles(root).flatMap((file) => scriptsOf(root, file).map((script) => ({ ...script, file })));
+
+test.each(scripts.map((script) => [script.at, script] as const))("%s is JavaScript that does", async (_, script) => {
+  const { at, file, code } = script;
+  const folder = join(build, "scripts", at.replaceAll(/[/:]/g, "-"));
+  mkdirSync(folder, { recursive: true });
+  const main = join(folder, "main.js");
+  const compiler = new Bun.Transpiler({ loader: "ts" });
+  for (const program of whole) {
+    if (!program.at.startsWith(`${file}:`) || program.file === undefined) continue;
+    writeFileSync(join(folder, program.file.replace(/ts$/, "js")), compiler.transformSync(program.code));
+  }
+  writeFileSync(main, code);
+  if (/^export default /m.test(code)) {
+    // A configuration: what the example of a bundled app has, which is built by it.
+    const [said, used] = await Promise.all(
+      [main, join(root, "examples/bundled-app/vite.config.js")].map((path) => import(path)),
+    );
+    expect(used.default).toMatchObject(said.default);
+    return;
+  }
+  const said = expectedLines(code).join("\n");
+  expect(said).not.toBe("");
+  const printed = await output([process.execPath, main], folder);
+  if (!agrees(printed, said)) expect(printed).toBe(said);
 });
 
 test("what is said is compared, but for times and what is left out", () => {

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { basename, join } from "node:path";
 import { Glob } from "bun";
+import { CONTEXTS, type Context } from "./contexts.ts";
 
 /** A block of TypeScript. */
 export interface Snippet {
@@ -10,8 +11,8 @@ export interface Snippet {
   readonly code: string;
   /** As its first comment names it (`// program.ts: ...`), or the line before it (`` `program.ts`: ``). */
   readonly file: string | undefined;
-  /** ` ```ts fragment host `: a piece of a program, in a context of that name. It is checked, and not run. */
-  readonly context: string | undefined;
+  /** ` ```ts fragment host `, ` ```ts page `: where a piece of a program belongs, and is run. */
+  readonly context: Context | undefined;
   /** What it prints, when a block follows whose introduction says so. */
   readonly output: string | undefined;
 }
@@ -45,17 +46,27 @@ export function snippetsOf(root: string, file: string): Snippet[] {
   const blocks = blocksOf(readFileSync(join(root, file), "utf8"));
   return blocks.flatMap(({ info, code, before, line }, index) => {
     if (!/^(ts|typescript)\b/.test(info)) return [];
-    const [, , context] = /^ts( fragment (host|rank))?$/.exec(info) ?? unknownInfo(file, line, info);
+    const [, , named] =
+      /^ts( fragment (?=host$|rank$)| (?=worker$|bundled$|page$))?(\w+)?$/.exec(info) ?? unknownInfo(file, line, info);
+    const context = CONTEXTS.find((one) => one === named);
     const next = blocks[index + 1];
     const prints = next?.info === "" && /\bprints:$/.test(next.before) ? next.code : undefined;
-    const [, named] = /^\/\/ ([\w./-]+\.ts)\b/.exec(code) ?? /^`([\w./-]+\.ts)`[^`]*:$/.exec(before) ?? [];
-    return [{ at: `${file}:${line}`, code, file: named, context, output: prints }];
+    const [, fileName] = /^\/\/ ([\w./-]+\.ts)\b/.exec(code) ?? /^`([\w./-]+\.ts)`[^`]*:$/.exec(before) ?? [];
+    return [{ at: `${file}:${line}`, code, file: fileName, context, output: prints }];
   });
+}
+
+/** The plain JavaScript of a Markdown file, each with its place. */
+export function scriptsOf(root: string, file: string): { readonly at: string; readonly code: string }[] {
+  return blocksOf(readFileSync(join(root, file), "utf8"))
+    .filter(({ info }) => info === "js")
+    .map(({ code, line }) => ({ at: `${file}:${line}`, code }));
 }
 
 function unknownInfo(file: string, line: number, info: string): never {
   throw new Error(
-    `${file}:${line}: expected \`ts\`, \`ts fragment host\` or \`ts fragment rank\`, but found \`${info}\``,
+    `${file}:${line}: expected \`ts\`, \`ts fragment host\`, \`ts fragment rank\`, \`ts worker\`, \`ts bundled\` or ` +
+      `\`ts page\`, but found \`${info}\``,
   );
 }
 
@@ -68,11 +79,13 @@ export function exampleFiles(root: string): ReadonlySet<string> {
 }
 
 /**
- * What a program is to print, a line for each `console.log(...)` that says so: `// 5 1.898...: why`. What stands behind
- * ": " is for readers.
+ * What a program is to print, or to make a page's title, a line for each `console.log(...)` and `document.title = ...`
+ * that says so: `// 5 1.898...: why`. What stands behind ": " is for readers.
  */
 export function expectedLines(code: string): string[] {
-  return [...code.matchAll(/^\s*console\.log\(.*\);? \/\/ (.*)$/gm)].map(([, said = ""]) => said.replace(/: .*$/, ""));
+  return [...code.matchAll(/^\s*(?:console\.log\(.*\)|document\.title = .*);? \/\/ (.*)$/gm)].map(([, said = ""]) =>
+    said.replace(/: .*$/, ""),
+  );
 }
 
 /** Whether a program printed what was said: `...` stands for anything, and any time may stand for a time. */
