@@ -19,11 +19,15 @@ export function openHostPort(): HostPort | undefined {
   return RUNTIME === "node" ? nodePort(threads) : webPort();
 }
 
+/** A worker's own; the types of Deno know it in workers alone. */
+type PostMessage = (message: unknown, options: { readonly transfer: Transferable[] }) => void;
+
 function webPort(): HostPort {
+  const post = Reflect.get(globalThis, "postMessage") as PostMessage;
   return {
     addEventListener: (type, listener) => addEventListener(type, listener),
     removeEventListener: (type, listener) => removeEventListener(type, listener),
-    postMessage: (message: unknown, transfer: Transferable[] = []) => postMessage(message, { transfer }),
+    postMessage: (message: unknown, transfer: Transferable[] = []) => post.call(globalThis, message, { transfer }),
   };
 }
 
