@@ -1,5 +1,6 @@
-// `bun bench/memories.ts`: what several WebAssembly memories cost: copies between two, loads from a kernel's second one,
-// and a kernel over each of many. It is where the choices in docs/memory.md come from. Sums and copies are checked.
+// `bun bench/memories.ts`: what several WebAssembly memories cost: copies between two, loads from a kernel's second
+// one, and a kernel over each of many. It is where the choices in docs/memory.md come from. Sums and copies are
+// checked.
 import { availableParallelism, cpus } from "node:os";
 import { wasmCode } from "@lockstep/tensor";
 import { LAYERS_WASM } from "../libs/language-model/src/layers/layers.wasm.ts";

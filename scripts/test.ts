@@ -1,5 +1,5 @@
-// `bun run test`: the whole suite, in two processes side by side, which together take as many cores as two; and the sum of what they
-// counted. `bun run test PATH...`: `bun test` of these alone.
+// `bun run test`: the whole suite, in two processes side by side, which together take as many cores as two; and the sum
+// of what they counted. `bun run test PATH...`: `bun test` of these alone.
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { Glob } from "bun";
@@ -36,7 +36,10 @@ interface Counts {
   files: number;
 }
 
-/** Runs a part; prints what it prints, line by line; returns what it counted. @throws Error when it ends without having counted */
+/**
+ * Runs a part; prints what it prints, line by line; returns what it counted. @throws Error when it ends without having
+ * counted
+ */
 async function run(part: readonly string[]): Promise<Counts> {
   const child = Bun.spawn([process.execPath, "test", ...TIMEOUT, ...part], {
     cwd: root,

@@ -1,6 +1,6 @@
-// `bun run bench:compare COMMIT [--pairs 5] -- SCRIPT [ARGUMENTS]`: runs a bench of COMMIT and of the working tree in turn,
-// `SCRIPT` of each one's package.json, and prints the paired ratios of every row. A row is worse when the interval of its ratios
-// lies above 1.05: exit code 1. Only on a machine that does nothing else.
+// `bun run bench:compare COMMIT [--pairs 5] -- SCRIPT [ARGUMENTS]`: runs a bench of COMMIT and of the working tree in
+// turn, `SCRIPT` of each one's package.json, and prints the paired ratios of every row. A row is worse when the
+// interval of its ratios lies above 1.05: exit code 1. Only on a machine that does nothing else.
 import { spawnSync } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";

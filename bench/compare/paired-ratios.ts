@@ -10,8 +10,8 @@ export interface PairedRatio {
 }
 
 /**
- * The mean of the ratios after / before of pairs, and its interval, both of the ratios' logarithms. One pair has no interval: it is
- * from 0 to infinity.
+ * The mean of the ratios after / before of pairs, and its interval, both of the ratios' logarithms. One pair has no
+ * interval: it is from 0 to infinity.
  */
 export function pairedRatio(before: readonly number[], after: readonly number[]): PairedRatio {
   const logs = before.map((seconds, pair) => Math.log((after[pair] ?? Number.NaN) / seconds));

@@ -6,9 +6,10 @@ const UNITS: Readonly<Record<string, number>> = { ns: 1e-9, us: 1e-6, ms: 1e-3, 
 const OTHERS: ReadonlySet<string> = new Set(["memcpy", "memcpy / lockstep", "openmpi", "anchor"]);
 
 /**
- * Seconds by row, of every figure that is a time: a cell with a unit (`1.23 ms`), a number below a title that begins with a unit
- * (`ms a step`), or one below a title that begins with `steps/s`, whose steps' time it is then. A figure's name is the table's title,
- * the cells before the row's first time and, from the second on, its column's title; a name that comes again is numbered.
+ * Seconds by row, of every figure that is a time: a cell with a unit (`1.23 ms`), a number below a title that begins
+ * with a unit (`ms a step`), or one below a title that begins with `steps/s`, whose steps' time it is then. A figure's
+ * name is the table's title, the cells before the row's first time and, from the second on, its column's title; a name
+ * that comes again is numbered.
  */
 export function printedTimes(text: string): Map<string, number> {
   const times = new Map<string, number>();

@@ -1,6 +1,6 @@
-// `bun run bench:gpu-layers`: a decode step of 32 layers on one GPU, with its operands in the heap (a download after every
-// layer) and on the GPU (one, at the end), checked to have the same bits. --software: a small one on software Vulkan, to
-// check the bench.
+// `bun run bench:gpu-layers`: a decode step of 32 layers on one GPU, with its operands in the heap (a download after
+// every layer) and on the GPU (one, at the end), checked to have the same bits. --software: a small one on software
+// Vulkan, to check the bench.
 import { parseArgs } from "node:util";
 import { openWorld } from "@lockstep/dist-groups";
 import { DTYPE_BYTES } from "@lockstep/tensor";

@@ -1,5 +1,5 @@
-// The rank's side of the bench of many layers: decode steps whose operands lie in the heap, and ones whose operands lie on
-// the GPU.
+// The rank's side of the bench of many layers: decode steps whose operands lie in the heap, and ones whose operands lie
+// on the GPU.
 import { DcpAttention } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import { type Operand, openBackend } from "@lockstep/kernels";

@@ -1,5 +1,5 @@
-// Opens worlds of every size over the workers it is given, runs every collective, and lets ranks fail in every way. Runs
-// in Bun, in Deno, in Node and in a page alike, and is to give the same report everywhere.
+// Opens worlds of every size over the workers it is given, runs every collective, and lets ranks fail in every way.
+// Runs in Bun, in Deno, in Node and in a page alike, and is to give the same report everywhere.
 
 import {
   CallInterrupted,

@@ -1,4 +1,5 @@
-// What a server of attention must do, as the ones of examples/ do: decode by tokens, refuse what is wrong, end by SIGTERM.
+// What a server of attention must do, as the ones of examples/ do: decode by tokens, refuse what is wrong, end by
+// SIGTERM.
 import assert from "node:assert/strict";
 import { RandomStream } from "../random.ts";
 

@@ -1,5 +1,5 @@
-// A registry of packages on loopback, for one run: it has what is published to it, and everything else from the registry
-// that npm is configured with.
+// A registry of packages on loopback, for one run: it has what is published to it, and everything else from the
+// registry that npm is configured with.
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";

@@ -1,5 +1,5 @@
-// Child processes that cannot be left behind: each leads a process group of its own, which is killed at its deadline and when the
-// consumer tests end, however they end.
+// Child processes that cannot be left behind: each leads a process group of its own, which is killed at its deadline
+// and when the consumer tests end, however they end.
 import { type ChildProcess, spawn } from "node:child_process";
 
 /** How to run a command. */

@@ -98,8 +98,8 @@ await server.stop(true);
 `;
 
 /**
- * The files that run a piece, the one to run last; `demo` is the folder of the demo. A piece that is a module of its own
- * lies beside them as `file`.
+ * The files that run a piece, the one to run last; `demo` is the folder of the demo. A piece that is a module of its
+ * own lies beside them as `file`.
  */
 export function filesOf(context: Context, file: string, code: string, demo: string): MadeFile[] {
   const main = { name: `run-${file}` };

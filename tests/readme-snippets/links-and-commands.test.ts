@@ -42,8 +42,8 @@ function scriptsBeside(file: string): Record<string, string> {
 }
 
 /**
- * Commands of a text that the project has not: scripts of its package.json or of `more`, files that Bun is to run, Bun's
- * version.
+ * Commands of a text that the project has not: scripts of its package.json or of `more`, files that Bun is to run,
+ * Bun's version.
  */
 function unknownCommands(text: string, more: Record<string, string> = {}): string[] {
   const runs = [...text.matchAll(/\bbun(?:@[\d.]+)? run ([\w:./-]*\w)/g)].map(([, name = ""]) => name);

@@ -81,7 +81,10 @@ export async function setup(context: RankContext) {
       return result;
     },
 
-    /** How a step begins once the sinks hold what kernels do not take, and once they were freed: one rank's kernels read them. */
+    /**
+     * How a step begins once the sinks hold what kernels do not take, and once they were freed: one rank's kernels read
+     * them.
+     */
     beginWithWrongSinks(): string[] {
       const sinks = Tensor.empty(heap, "f32", [2, size]).fill(1);
       const open = DcpAttention.open({ ...defaults(), sinks, prefillChunk: 4 });

@@ -1,5 +1,6 @@
-// Runs the fault matrix, with the library's worker and with ones of its own, the cases of the asynchronous forms and those of overlapping calls outside a test runner, in
-// any runtime: `bun run test:faults [FILTER]`, `bun run test:faults:deno [FILTER]`. Exit code 1 when one fails.
+// Runs the fault matrix, with the library's worker and with ones of its own, the cases of the asynchronous forms and
+// those of overlapping calls outside a test runner, in any runtime: `bun run test:faults [FILTER]`, `bun run
+// test:faults:deno [FILTER]`. Exit code 1 when one fails.
 
 import process from "node:process";
 import { ASYNC_CASES } from "./async-cases.ts";

@@ -10,7 +10,9 @@ setDefaultTimeout(120_000);
 const folder = mkdtempSync(join(tmpdir(), "lockstep-compiled-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Compiles a program that opens the `webgpu` backend on software Vulkan, runs it elsewhere, and gives what it prints. */
+/**
+ * Compiles a program that opens the `webgpu` backend on software Vulkan, runs it elsewhere, and gives what it prints.
+ */
 function compiled(name: string, start: string): string {
   const root = join(import.meta.dir, "../../..");
   const entry = join(import.meta.dir, `${name}-${process.pid}.tmp.ts`);

@@ -15,8 +15,8 @@ declare function require(path: string): DawnModule;
  * looks for the package when it is opened, in `node_modules`, which a compiled program lacks. Loads nothing before a
  * backend is opened. Not for Windows, where Dawn needs libraries beside it.
  *
- * A call, and no option of `openBackend`: ranks of a world open backends in workers to which no function can be sent, so
- * the module of a worker calls it; and no effect of the import alone, which bundlers may drop.
+ * A call, and no option of `openBackend`: ranks of a world open backends in workers to which no function can be sent,
+ * so the module of a worker calls it; and no effect of the import alone, which bundlers may drop.
  */
 export function linkDawn(): void {
   setDawn(RUNTIME === "bun" ? loadAddon : () => import("webgpu"));

@@ -89,8 +89,8 @@ export class GpuTensor {
   readonly byteEnd: number;
 
   /**
-   * A view of `memory` that begins at element `elementOffset`. @throws ArgumentError for a view beyond it. `destroy` is what {@link GpuTensor.free} does;
-   * default: it destroys a buffer.
+   * A view of `memory` that begins at element `elementOffset`. @throws ArgumentError for a view beyond it. `destroy` is
+   * what {@link GpuTensor.free} does; default: it destroys a buffer.
    */
   constructor(
     memory: CallerGpuBuffer | RemoteGpuMemory,
@@ -117,12 +117,13 @@ export class GpuTensor {
 
   /**
    * A view of a `GPUBuffer` of the caller's, to be used in place by ops of a backend on its device:
-   * `openBackend("webgpu", { heap, device })`. It stays the caller's: neither {@link GpuTensor.free}, which ends the view
-   * and its slices, nor closing the backend destroys it. Ops and the caller's own commands run in the order in which
-   * they are given to the queue. The buffer must be unmapped, and not be destroyed, when an op uses it.
+   * `openBackend("webgpu", { heap, device })`. It stays the caller's: neither {@link GpuTensor.free}, which ends the
+   * view and its slices, nor closing the backend destroys it. Ops and the caller's own commands run in the order in
+   * which they are given to the queue. The buffer must be unmapped, and not be destroyed, when an op uses it.
    *
    * Its usage must have STORAGE; for `download` COPY_SRC as well, for `upload` COPY_DST, and COPY_SRC where an op reads
-   * one part of a buffer and writes another, or reads states that lie apart (`mergeAttnStates`). Ops say what is missing.
+   * one part of a buffer and writes another, or reads states that lie apart (`mergeAttnStates`). Ops say what is
+   * missing.
    *
    * @throws ArgumentError for a buffer without STORAGE, and for a view beyond it
    */

@@ -9,7 +9,8 @@ const COMBINES = ["ag-rs", "a2a"] as const;
 const sizes = legalSizes([1, 2, 4, 8]);
 const webgpu = { backend: "webgpu", softwareVulkan: true } as const;
 
-// The prompts are continued together: as many tokens as one by one, in a third of the steps. Each layout by one combine in turn.
+// The prompts are continued together: as many tokens as one by one, in a third of the steps. Each layout by one combine
+// in turn.
 test.each(sizes.map((size, index) => ({ ...size, combine: COMBINES[index % 2] ?? "a2a" })))(
   "reference: TP$world DCP$dcp, KV heads $kvHeads, combine $combine",
   async (size) => {

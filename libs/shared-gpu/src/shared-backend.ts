@@ -6,8 +6,8 @@ import { peerBackend } from "./peer-backend.ts";
 import { textOf } from "./verdicts.ts";
 
 /**
- * How ranks share a GPU. The fields of {@link OpenBackendOptions} are for the owner, rank 0 of the group, and the same on every
- * rank; a `device` counts on the owner alone.
+ * How ranks share a GPU. The fields of {@link OpenBackendOptions} are for the owner, rank 0 of the group, and the same
+ * on every rank; a `device` counts on the owner alone.
  */
 export interface SharedBackendOptions extends Omit<OpenBackendOptions, "heap"> {
   /** This rank's range of the world's memory. */

@@ -149,7 +149,10 @@ export async function setup(
     },
 
     /** Rank `wrong` wants more memory than there is; then it uses it again. */
-    /** Attention over 2 layers by a plan, whose block table and memory are gone before the owner is told, and without one. */
+    /**
+     * Attention over 2 layers by a plan, whose block table and memory are gone before the owner is told, and without
+     * one.
+     */
     async planned() {
       const before = heap.usedBytes;
       const f32 = (shape: readonly number[], value: number): Tensor => Tensor.empty(operands, "f32", shape).fill(value);

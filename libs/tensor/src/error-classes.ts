@@ -20,8 +20,8 @@ const classes = new Map<string, ErrorClass>();
 const waiting = new Map<string, WeakRef<Error>[]>();
 
 /**
- * Makes errors whose `_tag` is `tag` and that come from another thread instances of `errorClass`, those that have come already
- * included.
+ * Makes errors whose `_tag` is `tag` and that come from another thread instances of `errorClass`, those that have come
+ * already included.
  */
 export function registerErrorClass(tag: string, errorClass: ErrorClass): void {
   classes.set(tag, errorClass);

@@ -1,6 +1,8 @@
 const scratch = new DataView(new ArrayBuffer(4));
 
-/** The number that the `bits` of an 8-bit e4m3 (OCP "e4m3fn") stand for: bias 7, no infinities, NaN is 0x7f and 0xff. */
+/**
+ * The number that the `bits` of an 8-bit e4m3 (OCP "e4m3fn") stand for: bias 7, no infinities, NaN is 0x7f and 0xff.
+ */
 export function float8ToNumber(bits: number): number {
   const sign = bits & 0x80 ? -1 : 1;
   const exponent = (bits >>> 3) & 0xf;

@@ -84,7 +84,9 @@ export class SafetensorsFile implements Disposable {
     return { typeName, shape };
   }
 
-  /** Dtype and shape of tensor `name` without reading it. @throws SafetensorsError for a dtype that tensors do not have */
+  /**
+   * Dtype and shape of tensor `name` without reading it. @throws SafetensorsError for a dtype that tensors do not have
+   */
   info(name: string): { readonly dtype: DType; readonly shape: readonly number[] } {
     const { typeName, shape } = this.#entry("info", name);
     const dtype = DTYPE_OF_NAME.get(typeName);
@@ -132,8 +134,8 @@ export class SafetensorsFile implements Disposable {
   }
 
   /**
-   * Reads tensor `name`, or a part of it, bit for bit into a contiguous tensor of the same dtype and of the part's shape,
-   * in reads of at most 1 MiB, with no copy of the whole.
+   * Reads tensor `name`, or a part of it, bit for bit into a contiguous tensor of the same dtype and of the part's
+   * shape, in reads of at most 1 MiB, with no copy of the whole.
    * @throws ArgumentError before anything is written; SafetensorsError when the file cannot be read, which leaves the
    *   target partly written
    */

@@ -82,7 +82,9 @@ export class Tensor {
     return new Tensor(dtype, [...shape], contiguousStrides(shape), allocator.heap, storage.offset, storage, false);
   }
 
-  /** A contiguous tensor of zeros. In memory that was never used they take no time, and none of the machine's memory. */
+  /**
+   * A contiguous tensor of zeros. In memory that was never used they take no time, and none of the machine's memory.
+   */
   static zeros(allocator: Allocator, dtype: DType, shape: readonly number[]): Tensor {
     const tensor = Tensor.#allocate("Tensor.zeros", allocator, dtype, shape, true);
     if (allocator.allocateZeros === undefined) tensor.elements.fill(0);

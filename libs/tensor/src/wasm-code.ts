@@ -1,7 +1,9 @@
 import { WebAssemblyForbidden } from "./errors.ts";
 import type { WasmModule } from "./wasm-memory.ts";
 
-/** The bytes of a WebAssembly module that travels in a JavaScript module as base64. @throws for text that is not base64 */
+/**
+ * The bytes of a WebAssembly module that travels in a JavaScript module as base64. @throws for text that is not base64
+ */
 export function wasmCode(base64: string): Uint8Array<ArrayBuffer> {
   const binary = atob(base64);
   const bytes = new Uint8Array(binary.length);

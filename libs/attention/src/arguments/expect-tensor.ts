@@ -36,8 +36,8 @@ export function expectOperand(
 }
 
 /**
- * Throws ArgumentError unless a layer's results have places of their own: apart from one another and from the layer's caches, which
- * kernels cannot tell where results go through copies.
+ * Throws ArgumentError unless a layer's results have places of their own: apart from one another and from the layer's
+ * caches, which kernels cannot tell where results go through copies.
  */
 export function expectResults(
   operation: string,

@@ -68,8 +68,8 @@ export function checkVariant(name: string, options: VariantOptions): void {
 }
 
 /**
- * Throws UseAfterFree or ArgumentError unless sinks [layers, queryHeads] are numbers that the kernels take. They are read at every
- * step, by the kernels of one rank: all look at them first, so that all refuse them.
+ * Throws UseAfterFree or ArgumentError unless sinks [layers, queryHeads] are numbers that the kernels take. They are
+ * read at every step, by the kernels of one rank: all look at them first, so that all refuse them.
  */
 export function checkSinks(name: string, sinks: Tensor): void {
   sinks.assertUsable(name, "sinks");

@@ -316,7 +316,8 @@ export class CollectiveRun implements CollectiveTurn, Disposable {
 
   /**
    * What the rank has to throw once the group is aborted: the timeout or mismatch itself when it was part of that
-   * collective, else {@link GroupAborted}. A collective that comes when the host has destroyed the group finds it closed.
+   * collective, else {@link GroupAborted}. A collective that comes when the host has destroyed the group finds it
+   * closed.
    */
   #abortError(op: CollectiveName, sequence: number, hasArrived: boolean): Error {
     const cause = this.#transport.abortCause();

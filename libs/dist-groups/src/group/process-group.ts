@@ -38,7 +38,8 @@ export interface ProcessGroup {
   /** What went through the group on this rank since it was made. */
   readonly counters: GroupCounters;
   /**
-   * True once the group is aborted or closed: its collectives throw `GroupAborted` or `ResourceClosed`, and `context.group(name)` may have a new one.
+   * True once the group is aborted or closed: its collectives throw `GroupAborted` or `ResourceClosed`, and
+   * `context.group(name)` may have a new one.
    */
   readonly isAborted: boolean;
   /** The same collectives for callers whose event loop must keep turning. */

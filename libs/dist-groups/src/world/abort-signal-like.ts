@@ -1,4 +1,7 @@
-/** What is used of an `AbortSignal`: a type of our own, to which a real one can be given, for declarations without `dom`. */
+/**
+ * What is used of an `AbortSignal`: a type of our own, to which a real one can be given, for declarations without
+ * `dom`.
+ */
 export interface AbortSignalLike {
   /** Whether it has fired. */
   readonly aborted: boolean;

@@ -126,9 +126,9 @@ export class GroupLifecycle {
   }
 
   /**
-   * Has the ranks of an aborted group end their part in it, then takes its control block back: when the last has answered,
-   * be it after the deadline. Where a rank is dead the block stays, which the rank may still touch. The ranks of one
-   * that could not be made may not have been asked, and never will be.
+   * Has the ranks of an aborted group end their part in it, then takes its control block back: when the last has
+   * answered, be it after the deadline. Where a rank is dead the block stays, which the rank may still touch. The ranks
+   * of one that could not be made may not have been asked, and never will be.
    */
   async #close(
     operation: string,

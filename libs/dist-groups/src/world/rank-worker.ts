@@ -33,7 +33,10 @@ export class RankWorker {
   #terminated = false;
   #isReady = false;
 
-  /** Takes a worker that has just been started. `onDeath` is called at most once, and not for {@link RankWorker.terminate}. */
+  /**
+   * Takes a worker that has just been started. `onDeath` is called at most once, and not for {@link
+   * RankWorker.terminate}.
+   */
   constructor(rank: number, worker: WebWorkerLike, onDeath: (error: RankCrashed) => void) {
     this.rank = rank;
     const ready = Promise.withResolvers<void>();

@@ -1,5 +1,5 @@
-// Worlds whose workers are the caller's own, as functions that run in Bun, Deno and Node alike: the fault matrix over such
-// ranks, and every way in which a worker is no rank.
+// Worlds whose workers are the caller's own, as functions that run in Bun, Deno and Node alike: the fault matrix over
+// such ranks, and every way in which a worker is no rank.
 
 import assert from "node:assert/strict";
 import { ArgumentError, builtinModule, RUNTIME } from "@lockstep/tensor";

@@ -34,7 +34,9 @@ export type OpName = keyof OpArguments;
 export type OfEveryOp<Result> = { readonly [Name in OpName]: (args: OpArguments[Name]) => Result };
 
 interface Op<Args, Plan> {
-  /** Throws ArgumentError unless the arguments fit the op's contract; returns what backends compute from besides them. */
+  /**
+   * Throws ArgumentError unless the arguments fit the op's contract; returns what backends compute from besides them.
+   */
   readonly plan: (args: Args) => Plan;
   /** Operands that the op writes. */
   readonly results: (args: Args) => readonly (Operand | undefined)[];

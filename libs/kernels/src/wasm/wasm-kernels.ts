@@ -11,8 +11,8 @@ let compiled: Promise<WebAssembly.Module> | undefined;
 export type WasmFunction = (...args: number[]) => void;
 
 /**
- * The kernels' module, instantiated over a heap's memory, with scratch memory from that heap. Operands of an op that lie
- * in other memories are copied: inputs before it runs, results after it ({@link WasmKernels.settle}).
+ * The kernels' module, instantiated over a heap's memory, with scratch memory from that heap. Operands of an op that
+ * lie in other memories are copied: inputs before it runs, results after it ({@link WasmKernels.settle}).
  */
 export class WasmKernels {
   readonly heap: SharedHeap;

@@ -1,6 +1,6 @@
 /**
- * A table of 32-bit words that a kernel reads: parts of some words each, one after another. The kernel's `.as.ts` has a constant
- * of every part's name, its offset in bytes; `word-table.test.ts` holds the two sides to each other.
+ * A table of 32-bit words that a kernel reads: parts of some words each, one after another. The kernel's `.as.ts` has a
+ * constant of every part's name, its offset in bytes; `word-table.test.ts` holds the two sides to each other.
  */
 export class WordTable<const Parts extends Readonly<Record<string, number>>> {
   /** First word of each part. */

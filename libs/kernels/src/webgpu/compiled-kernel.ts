@@ -26,7 +26,9 @@ export interface KernelSource {
 
 let nextId = 1;
 
-/** Values of the constants that a source leaves to its pipeline: see float-formats.wgsl, which not every one includes. */
+/**
+ * Values of the constants that a source leaves to its pipeline: see float-formats.wgsl, which not every one includes.
+ */
 export function overridesOf(code: string, packsHalves: boolean): Record<string, number> {
   return code.includes("override PACKS_HALVES") ? { PACKS_HALVES: packsHalves ? 1 : 0 } : {};
 }

@@ -1,4 +1,5 @@
-// The parameters of a kernel, by name on both sides: a list in TypeScript that is held to the struct `Params` of the WGSL.
+// The parameters of a kernel, by name on both sides: a list in TypeScript that is held to the struct `Params` of the
+// WGSL.
 
 interface Field {
   readonly name: string;

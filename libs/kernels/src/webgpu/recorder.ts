@@ -71,8 +71,9 @@ export class Recorder {
   }
 
   /**
-   * Runs `record`, which runs ops, and submits together what they recorded. All of it is dropped when `record` throws, but for
-   * what had to be submitted before a buffer could be written or destroyed. A batch within a batch is part of it.
+   * Runs `record`, which runs ops, and submits together what they recorded. All of it is dropped when `record` throws,
+   * but for what had to be submitted before a buffer could be written or destroyed. A batch within a batch is part of
+   * it.
    */
   batch(record: () => void): Promise<void> | undefined {
     if (this.#batch !== undefined) {
@@ -214,7 +215,10 @@ export class Recorder {
     return this.#batch !== undefined;
   }
 
-  /** Records the upload of a heap tensor to a contiguous GPU tensor that begins and ends at whole words, or ends its buffer. */
+  /**
+   * Records the upload of a heap tensor to a contiguous GPU tensor that begins and ends at whole words, or ends its
+   * buffer.
+   */
   upload(source: Tensor, target: GpuTensor): void {
     const from = this.read(source);
     const to = this.#regionOf(target);

@@ -32,8 +32,8 @@ export interface GeneratorOptions {
   /** Default "auto". */
   readonly combine?: "ag-rs" | "a2a" | "one-shot" | "auto";
   /**
-   * How matrices of weights are kept: as the checkpoint stores them (f32, bf16 or f16), or in int8 with an f32 scale for
-   * every 32 elements of a row. Default "stored".
+   * How matrices of weights are kept: as the checkpoint stores them (f32, bf16 or f16), or in int8 with an f32 scale
+   * for every 32 elements of a row. Default "stored".
    */
   readonly weights?: WeightKind;
   /** Default "f32". */
@@ -75,7 +75,9 @@ export interface GeneratorOptions {
    * `runGeneratorRank` of `@lockstep/language-model/rank`. Default: the library's own.
    */
   readonly worker?: RankWorkerSource | undefined;
-  /** Told, while the ranks load, how many `bytes` of weights they have read together, of `totalBytes` that there are. */
+  /**
+   * Told, while the ranks load, how many `bytes` of weights they have read together, of `totalBytes` that there are.
+   */
   readonly onLoad?: (bytes: number, totalBytes: number) => void;
 }
 
@@ -137,7 +139,8 @@ interface PlannedOptions {
 /**
  * Checks options and fills in what was left out.
  * @param gpusFound as of {@link planOptions}
- * @throws ArgumentError for a value that no model takes; {@link UnfitOptions} for what does not fit the model, or memory
+ * @throws ArgumentError for a value that no model takes; {@link UnfitOptions} for what does not fit the model, or
+ * memory
  */
 export function resolveOptions(model: Model, options: GeneratorOptions, gpusFound?: number): ResolvedOptions {
   const { rank, texts, maxDraft, deadlineMs, plan } = planOptions(model, options, gpusFound);

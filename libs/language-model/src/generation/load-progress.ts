@@ -4,7 +4,9 @@ import { sharedBytes } from "@lockstep/tensor";
 const UNIT = 1024;
 const POLL_MS = 100;
 
-/** How much of its weights each rank has read: a word a rank, which it writes and the host reads while a world opens. */
+/**
+ * How much of its weights each rank has read: a word a rank, which it writes and the host reads while a world opens.
+ */
 export type LoadProgress = Int32Array;
 
 /** For so many ranks. It is shared with them as part of their options. */

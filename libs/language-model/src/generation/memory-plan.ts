@@ -58,8 +58,8 @@ export interface RankMemory {
 }
 
 /**
- * Sizes of the memories that hold it. As few as will do: between memories operands are copied, and engines give only the
- * first few of a process the guard pages that spare kernels their bounds checks.
+ * Sizes of the memories that hold it. As few as will do: between memories operands are copied, and engines give only
+ * the first few of a process the guard pages that spare kernels their bounds checks.
  */
 export interface MemoryLayout {
   /** Of each rank's range of the memory that all ranks share. */
@@ -67,8 +67,8 @@ export interface MemoryLayout {
   /** Of a rank's own memory for weights and activations; 0 when the shared memory holds all of all ranks. */
   readonly ownBytes: number;
   /**
-   * Of a rank's own memory for its KV cache; 0 when that lies where the weights lie. Of a cache that is meant for a GPU:
-   * for ranks that find none.
+   * Of a rank's own memory for its KV cache; 0 when that lies where the weights lie. Of a cache that is meant for a
+   * GPU: for ranks that find none.
    */
   readonly cacheBytes: number;
 }

@@ -7,7 +7,6 @@ import { ModelError } from "../errors.ts";
 interface FileSystem {
   statSync(path: string): { isFile(): boolean };
   readFileSync(path: string, encoding: "utf8"): string;
-  existsSync(path: string): boolean;
 }
 
 /** The file system. @throws ModelError, which names `path`, where there is none */

@@ -2,6 +2,7 @@ import { expect, spyOn, test } from "bun:test";
 import fs from "node:fs";
 import { failureCode, SafetensorsFile } from "@lockstep/tensor";
 import { readText } from "./json-file.ts";
+import { modelFolder } from "./model-files.ts";
 
 function failure(name: string, message: string, code?: string): Error {
   return Object.assign(new Error(message), { name }, code === undefined ? {} : { code });
@@ -31,4 +32,16 @@ test.each([
   } finally {
     refusing.mockRestore();
   }
+});
+
+test("a file that may be there and may not be seen is not taken for none", () => {
+  const refusing = spyOn(fs, "statSync").mockImplementation(() => {
+    throw failure("NotCapable", 'Requires read access to "x", run again with the --allow-read flag');
+  });
+  try {
+    expect(() => modelFolder("test", "/here").has("a.json")).toThrow("in Deno run with --allow-read");
+  } finally {
+    refusing.mockRestore();
+  }
+  expect(modelFolder("test", "/here").has("a.json")).toBe(false);
 });

@@ -72,8 +72,8 @@ export function readCount(path: string, json: JsonObject, key: string, fallback?
 }
 
 /**
- * The number of field `key` that is positive and finite in f32, where the models compute; `fallback`, `within` and errors
- * as of {@link readCount}.
+ * The number of field `key` that is positive and finite in f32, where the models compute; `fallback`, `within` and
+ * errors as of {@link readCount}.
  */
 export function readPositive(path: string, json: JsonObject, key: string, fallback?: number, within?: string): number {
   const value = Object.hasOwn(json, key) ? json[key] : fallback;

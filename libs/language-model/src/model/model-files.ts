@@ -1,4 +1,12 @@
-import { ArgumentError, areShared, builtinModule, describe, SafetensorsFile, sharedBytes } from "@lockstep/tensor";
+import {
+  ArgumentError,
+  areShared,
+  builtinModule,
+  describe,
+  failureCode,
+  SafetensorsFile,
+  sharedBytes,
+} from "@lockstep/tensor";
 import { ModelError } from "../errors.ts";
 import { fileSystem } from "./file-system.ts";
 import { type JsonObject, parseJsonObject, readText } from "./json-file.ts";
@@ -18,7 +26,7 @@ export interface ModelFolder {
   readonly name: string;
   /** What errors call a file of it. */
   path(file: string): string;
-  /** Whether there is a file of that name. */
+  /** Whether there is a file of that name. @throws ModelError where that may not be known */
   has(file: string): boolean;
   /** A JSON file that holds an object. @throws ModelError when it is missing, or something else */
   json(file: string): JsonObject;
@@ -44,10 +52,23 @@ function folderOnDisk(folder: string): ModelFolder {
   return {
     name: folder,
     path,
-    has: (file) => fileSystem(path(file)).existsSync(path(file)),
+    has: (file) => isThere(path(file)),
     json: (file) => parseJsonObject(path(file), readText(path(file))),
     safetensors: (file) => SafetensorsFile.open(path(file)),
   };
+}
+
+/** Whether there is something at a path. @throws ModelError where that may not be known */
+function isThere(path: string): boolean {
+  const files = fileSystem(path);
+  try {
+    files.statSync(path);
+    return true;
+  } catch (error) {
+    const reason = failureCode(error);
+    if (reason === "none") return false;
+    throw new ModelError(path, "a readable file, or none", reason);
+  }
 }
 
 function folderInMemory(files: ModelFiles): ModelFolder {

@@ -179,8 +179,8 @@ export function checkMetaspaceSplit(path: string, preTokenizer: JsonObject | nul
 const JOINING: readonly unknown[] = ["Fuse", "ByteLevel"];
 
 /**
- * True when a decoder may change the text of tokens by those that come later: where it replaces more than a character at
- * a time in what was joined.
+ * True when a decoder may change the text of tokens by those that come later: where it replaces more than a character
+ * at a time in what was joined.
  */
 export function replacesAcrossTokens(decoder: unknown): boolean {
   const parts = innermost(decoder);

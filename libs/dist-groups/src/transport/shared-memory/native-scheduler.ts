@@ -46,7 +46,8 @@ interface DenoFfi {
 
 /**
  * The operating system's scheduler, or undefined where it cannot be called: in Node, in browsers, and in Deno
- * without the permission `--allow-ffi`, which is never asked for. Ranks wait without it too, but slower when they outnumber the cores.
+ * without the permission `--allow-ffi`, which is never asked for. Ranks wait without it too, but slower when they
+ * outnumber the cores.
  */
 export function openNativeScheduler(): NativeScheduler | undefined {
   const platform = platformName();
