@@ -6,8 +6,9 @@
 // Traffic: a tile's K and V rows are read once per pass (so once per step in decode) in the order they lie in memory,
 // and converted to f32 once, for all KV heads; one head's part then comes from the L1 cache for every row. Scores,
 // weights and sums stay in scratch.
-// Numerics: f32; keys in order, 4 partial sums per dot product, one exact maximum and one rescale per tile. A row sums
-// only keys that it sees, so nothing else can reach it, not even as a NaN times zero.
+// Numerics: f32; keys in order, 4 partial sums per dot product, one exact maximum and one rescale per tile. Tiles, and
+// the four lanes of their sums, begin at multiples of a constant in local indexes. A row sums only keys that it sees,
+// in order: what else is in the batch never reaches its bits, not even as a NaN times zero.
 //
 // Parameters are u32 in a table, in the order of the constants below; strides in bytes.
 
@@ -51,7 +52,7 @@ const TOUCHED: usize = 172; // what touchRows read
 const SINKS: usize = 176; // one f32 per query head, in units of ln 2; 0 for none
 const KEY_SCALES: usize = 180; // one f32 per KV head; 0 for none
 const VALUE_SCALES: usize = 184;
-const SPREAD: usize = 188; // scratch of weightedSum
+const SPREAD: usize = 188; // scratch of weightedSum: 4 x SPREAD_STRIDE bytes, then 4 x padded value dim
 // One f32 per row of the keys: pointer (0 for none), block stride, offset stride, head stride.
 const KEY_ROW_SCALES: usize = 192;
 const VALUE_ROW_SCALES: usize = 208;
@@ -175,20 +176,23 @@ function pass<T>(
   memory.fill(oRows, 0, (stop - head) * tokenCount * valueBytes);
   for (let key = 0; key < tileKeys; key++) store<u32>(tileRows + key * 4, <u32>(tile + key * tileBytes));
 
-  for (let first = start; first < end; first += tileKeys) {
-    const count = min(tileKeys, end - first);
+  // The first tile may begin after its boundary, at a lane of four that begins before what is seen.
+  let first = start & ~3;
+  let border = start < end ? start - (start % tileKeys) : end;
+  for (; border < end; first = border) {
+    border += tileKeys;
+    const count = min(border, end) - first;
     const padded = pad4(count);
-    findRows(p, KEY, sequence, first, count, keyRows);
-    findRows(p, VALUE, sequence, first, count, valueRows);
+    findTile(p, KEY, sequence, first, start, count, keyRows);
+    findTile(p, VALUE, sequence, first, start, count, valueRows);
     for (let key = count; key < padded; key++) store<u32>(keyRows + key * 4, load<u32>(keyRows + (count - 1) * 4));
-    const full = seesAll(p, token, tokenCount, first, count);
     const keyStride = load<u32>(p, KEY + 12);
     const keyOffset = firstKvHead * keyStride;
     let read: u32 = 0;
     if (convertsKeys) {
       const scaleStride = load<u32>(p, KEY_ROW_SCALES + 12);
       if (keyScaleRows != 0) {
-        findRows(p, KEY_ROW_SCALES, sequence, first, count, keyScaleRows);
+        findTile(p, KEY_ROW_SCALES, sequence, first, start, count, keyScaleRows);
         read = convertScaledTile<T>(
           keyRows, count, keyOffset, keyStride, kvHeads, tile, tileBytes, tileStride, keyDim,
           keyScaleRows, firstKvHead * scaleStride, scaleStride,
@@ -221,7 +225,7 @@ function pass<T>(
     if (convertsValues && !sharedRows) {
       const scaleStride = load<u32>(p, VALUE_ROW_SCALES + 12);
       if (valueScaleRows != 0) {
-        findRows(p, VALUE_ROW_SCALES, sequence, first, count, valueScaleRows);
+        findTile(p, VALUE_ROW_SCALES, sequence, first, start, count, valueScaleRows);
         read ^= convertScaledTile<T>(
           valueRows, count, valueOffset, valueStride, kvHeads, tile, tileBytes, tileStride, valueDim,
           valueScaleRows, firstKvHead * scaleStride, scaleStride,
@@ -244,8 +248,8 @@ function pass<T>(
       const weights = sRows + row * <i32>SCORE_STRIDE;
       const o = oRows + row * valueBytes;
       const offset = (kvHead - firstKvHead) * tileStride;
-      if (convertsValues) weightedSum(weights, rows, tileRows, offset, count, o, valueBytes, state, full, spread);
-      else weightedSum(weights, rows, valueRows, kvHead * valueStride, count, o, valueBytes, state, full, spread);
+      if (convertsValues) weightedSum(weights, rows, tileRows, offset, o, valueBytes, state, spread);
+      else weightedSum(weights, rows, valueRows, kvHead * valueStride, o, valueBytes, state, spread);
     }
   }
 
@@ -272,6 +276,15 @@ function headScale(p: usize, scales: usize, kvHead: i32): f32 {
   return table == 0 ? 1 : load<f32>(table + kvHead * 4);
 }
 
+/** As findRows; what lies before `start`, which nobody sees and no block may hold, is taken for the key at `start`. */
+// @ts-ignore: decorator
+@inline
+function findTile(p: usize, cache: usize, sequence: i32, first: i32, start: i32, count: i32, rows: usize): void {
+  const lead = max(0, start - first);
+  findRows(p, cache, sequence, first + lead, count - lead, rows + lead * 4);
+  for (let key = 0; key < lead; key++) store<u32>(rows + key * 4, load<u32>(rows + lead * 4));
+}
+
 /**
  * Pointers to KV head 0 of `count` rows of a cache (KEY, VALUE, or the scales of either) from local index `first` on.
  */
@@ -294,15 +307,6 @@ function findRows(p: usize, cache: usize, sequence: i32, first: i32, count: i32,
     entry += columnStride;
     offset = 0;
   }
-}
-
-/** Whether every token sees every key of the tile. */
-function seesAll(p: usize, token: i32, tokenCount: i32, first: i32, count: i32): bool {
-  for (let index = token; index < token + tokenCount; index++) {
-    if (load<i32>(load<u32>(p, STARTS) + index * 4) > first) return false;
-    if (load<i32>(load<u32>(p, ENDS) + index * 4) < first + count) return false;
-  }
-  return true;
 }
 
 /** Which keys of the tile each row of a KV head sees, into the rows' states. */

@@ -111,7 +111,7 @@ function layOutScratch(plan: PartialAttentionPlan, kvHeads: number, keepsVisible
     out: take(maxRows * valueColumns * 4),
     scores: take(maxRows * SCORE_STRIDE),
     state: take(maxRows * 20),
-    spread: take(4 * SPREAD_STRIDE),
+    spread: take(4 * SPREAD_STRIDE + 4 * valueColumns * 4),
     pointers: take(tileKeys * 20),
     tile: take(Math.min(kvHeads, MAX_TILE_HEADS + 1) * tileKeys * columns * 4),
   };
