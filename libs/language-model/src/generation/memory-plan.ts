@@ -6,7 +6,7 @@ import type { WeightKind } from "../layers/weight.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { StoredDTypes } from "../model/stored-dtypes.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
-import { activationBytes } from "../model/transformer.ts";
+import { activationBytes } from "../model/activations.ts";
 import { loadingScratchBytes, weightBytes } from "../model/weight-bytes.ts";
 import { widestInput } from "../model/weight-parts.ts";
 import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";

@@ -6,6 +6,7 @@ export { argmax } from "./argmax.as";
 export { embedBf16, embedF16, embedF32, embedInt8 } from "./embed.as";
 export { isFiniteF16 } from "./finite.as";
 export { linearBf16, linearF16, linearF32, linearFiniteF16 } from "./linear.as";
+export { runProgram } from "./layer-program.as";
 export { linearInt8 } from "./linear-int8.as";
 export { quantiseInputs } from "./quantise-inputs.as";
 export { quantiseBf16, quantiseF16, quantiseF32 } from "./quantise-weights.as";

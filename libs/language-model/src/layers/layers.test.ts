@@ -182,8 +182,20 @@ test.each([
   [[1, Number.POSITIVE_INFINITY, 2], -1],
   [[1, 2, Number.NEGATIVE_INFINITY], -1],
   [[], -1],
+  [[-0, 0, -1, -2, -3], 0],
+  [[1, 2, 3, 4, 5, 9, 7, 9], 5],
+  [[1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11], 10],
+  [[1, 2, 3, 4, 5, Number.NaN, 7, 8, 9], -1],
+  [[1, 2, 3, Number.POSITIVE_INFINITY, 5], -1],
+  [[1, 2, 3, 4, Number.NEGATIVE_INFINITY], -1],
 ])("argmax of %p is %d", (values, index) => {
-  expect(layers.argmax(Tensor.from(heap, "f32", [values.length], values))).toBe(index);
+  expect(layers.argmax(Tensor.from(heap, "f32", [1, values.length], values), 0)).toBe(index);
+});
+
+test("argmax is of a row of its own, whose number has to be one", () => {
+  const values = Tensor.from(heap, "f32", [3, 5], [9, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 7, 2, 3, 8]);
+  expect([0, 1, 2].map((row) => layers.argmax(values, row))).toEqual([0, 4, 4]);
+  for (const row of [-1, 3, 0.5]) expect(() => layers.argmax(values, row)).toThrow("`row` must be");
 });
 
 describe("widen", () => {

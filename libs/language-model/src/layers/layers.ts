@@ -1,4 +1,11 @@
 import { ArgumentError, type SharedHeap, type Tensor, compileWasmNow } from "@lockstep/tensor";
+import {
+  LayerProgram,
+  type RecordableLayer,
+  type RecordedLayer,
+  recorderOf,
+  type RunProgram,
+} from "./layer-program.ts";
 import { LAYERS_WASM } from "./layers.wasm.ts";
 import { type InputRoom, QuantisedInputs } from "./quantised-inputs.ts";
 import { groupsOf, type Weight } from "./weight.ts";
@@ -58,7 +65,11 @@ interface Exports {
   readonly quantiseF32: Quantise;
   readonly quantiseBf16: Quantise;
   readonly quantiseF16: Quantise;
+  readonly runProgram: RunProgram;
 }
+
+/** What of it a program of layers is made of. */
+type Operations = Pick<Exports, RecordableLayer>;
 
 /** Compiled once per thread. */
 let compiled: WebAssembly.Module | undefined;
@@ -69,10 +80,15 @@ let compiled: WebAssembly.Module | undefined;
  */
 export class Layers {
   readonly #wasm: Exports;
+  readonly #heap: SharedHeap;
+  /** Where layers that can be recorded go: they run or, while a program is recorded, are taken down. */
+  #operations: Operations;
   readonly #inputs: QuantisedInputs | undefined;
 
-  private constructor(wasm: Exports, inputs: QuantisedInputs | undefined) {
+  private constructor(wasm: Exports, heap: SharedHeap, inputs: QuantisedInputs | undefined) {
     this.#wasm = wasm;
+    this.#operations = wasm;
+    this.#heap = heap;
     this.#inputs = inputs;
   }
 
@@ -84,7 +100,24 @@ export class Layers {
     compiled ??= compileWasmNow(LAYERS_WASM);
     const instance = new WebAssembly.Instance(compiled, { env: { memory: heap.memory } });
     const inputs = room === undefined ? undefined : new QuantisedInputs(heap, room);
-    return new Layers(instance.exports as unknown as Exports, inputs);
+    return new Layers(instance.exports as unknown as Exports, heap, inputs);
+  }
+
+  /**
+   * What `layers` calls of linear, rmsNorm, rotate, swiGlu, addInto, addBias and embed, as a program: their operands are
+   * checked now, and nothing is computed. Its memory comes from the heap.
+   * @throws what they throw, HeapExhausted
+   */
+  record(layers: () => void): LayerProgram {
+    const recorded: RecordedLayer[] = [];
+    const before = this.#operations;
+    this.#operations = recorderOf(recorded);
+    try {
+      layers();
+    } finally {
+      this.#operations = before;
+    }
+    return new LayerProgram(this.#wasm.runProgram, this.#heap, recorded);
   }
 
   /**
@@ -104,17 +137,26 @@ export class Layers {
         throw new ArgumentError("Layers.linear", "weight", "of floats, where no room for inputs was asked", "in i8");
       }
       const [integers, inputScales] = this.#inputs.place(tokens, ins);
-      this.#wasm.quantiseInputs(x.byteOffset, integers, inputScales, tokens, ins);
+      this.#operations.quantiseInputs(x.byteOffset, integers, inputScales, tokens, ins);
       const { byteOffset } = values;
-      this.#wasm.linearInt8(integers, inputScales, byteOffset, scales.byteOffset, y.byteOffset, tokens, outs, ins);
+      this.#operations.linearInt8(
+        integers,
+        inputScales,
+        byteOffset,
+        scales.byteOffset,
+        y.byteOffset,
+        tokens,
+        outs,
+        ins,
+      );
       return;
     }
     const args = [x.byteOffset, values.byteOffset, y.byteOffset, tokens, outs, ins] as const;
-    if (values.dtype === "f32") this.#wasm.linearF32(...args);
-    else if (values.dtype === "bf16") this.#wasm.linearBf16(...args);
+    if (values.dtype === "f32") this.#operations.linearF32(...args);
+    else if (values.dtype === "bf16") this.#operations.linearBf16(...args);
     else if (values.dtype !== "f16") throw unknownDType("linear", "weight", values);
-    else if (weight.isFinite === true) this.#wasm.linearFiniteF16(...args);
-    else this.#wasm.linearF16(...args);
+    else if (weight.isFinite === true) this.#operations.linearFiniteF16(...args);
+    else this.#operations.linearF16(...args);
   }
 
   /** y [T, D] = x [T, D] normalised to a root mean square of 1, times weight [D]. `y` may be `x`. */
@@ -122,7 +164,7 @@ export class Layers {
     const dim = weight.size;
     const tokens = rows(x, dim, "rmsNorm", "x");
     expectRows(y, dim, tokens, "rmsNorm", "y");
-    this.#wasm.rmsNorm(x.byteOffset, weight.byteOffset, y.byteOffset, tokens, dim, eps);
+    this.#operations.rmsNorm(x.byteOffset, weight.byteOffset, y.byteOffset, tokens, dim, eps);
   }
 
   /** Turns the heads of x [T, H, D] by the angles whose cosines and sines are [T, D / 2]. */
@@ -131,20 +173,20 @@ export class Layers {
     rows(x, heads * dim, "rotate", "x");
     expectRows(cosines, dim / 2, tokens, "rotate", "cosines");
     expectRows(sines, dim / 2, tokens, "rotate", "sines");
-    this.#wasm.rotate(x.byteOffset, cosines.byteOffset, sines.byteOffset, tokens, heads, dim / 2);
+    this.#operations.rotate(x.byteOffset, cosines.byteOffset, sines.byteOffset, tokens, heads, dim / 2);
   }
 
   /** out = silu(gate) * up, element by element; `out` may be either. */
   swiGlu(gate: Tensor, up: Tensor, out: Tensor): void {
     expectRows(up, gate.size, 1, "swiGlu", "up");
     expectRows(out, gate.size, 1, "swiGlu", "out");
-    this.#wasm.swiGlu(gate.byteOffset, up.byteOffset, out.byteOffset, gate.size);
+    this.#operations.swiGlu(gate.byteOffset, up.byteOffset, out.byteOffset, gate.size);
   }
 
   /** x += y. */
   addInto(x: Tensor, y: Tensor): void {
     expectRows(y, x.size, 1, "addInto", "y");
-    this.#wasm.addInto(x.byteOffset, y.byteOffset, x.size);
+    this.#operations.addInto(x.byteOffset, y.byteOffset, x.size);
   }
 
   /** Adds `bias` [D] to every row of x [T, D]. */
@@ -152,7 +194,7 @@ export class Layers {
     const tokens = rows(x, bias.size, "addBias", "x");
     expectRows(bias, bias.size, 1, "addBias", "bias");
     for (let token = 0; token < tokens; token++) {
-      this.#wasm.addInto(x.byteOffset + 4 * token * bias.size, bias.byteOffset, bias.size);
+      this.#operations.addInto(x.byteOffset + 4 * token * bias.size, bias.byteOffset, bias.size);
     }
   }
 
@@ -163,16 +205,24 @@ export class Layers {
     expectRows(out, dim, ids.size, "embed", "out");
     const rest = [out.byteOffset, ids.size, dim, firstId, firstId + length] as const;
     if (values.dtype === "i8") {
-      this.#wasm.embedInt8(ids.byteOffset, values.byteOffset, scalesOf(table, "embed").byteOffset, ...rest);
-    } else if (values.dtype === "f32") this.#wasm.embedF32(ids.byteOffset, values.byteOffset, ...rest);
-    else if (values.dtype === "bf16") this.#wasm.embedBf16(ids.byteOffset, values.byteOffset, ...rest);
-    else if (values.dtype === "f16") this.#wasm.embedF16(ids.byteOffset, values.byteOffset, ...rest);
+      this.#operations.embedInt8(ids.byteOffset, values.byteOffset, scalesOf(table, "embed").byteOffset, ...rest);
+    } else if (values.dtype === "f32") this.#operations.embedF32(ids.byteOffset, values.byteOffset, ...rest);
+    else if (values.dtype === "bf16") this.#operations.embedBf16(ids.byteOffset, values.byteOffset, ...rest);
+    else if (values.dtype === "f16") this.#operations.embedF16(ids.byteOffset, values.byteOffset, ...rest);
     else throw unknownDType("embed", "table", values);
   }
 
-  /** Index of the largest value, the first among equals; -1 when there is none, or when one is NaN or infinite. */
-  argmax(values: Tensor): number {
-    return this.#wasm.argmax(values.byteOffset, values.size);
+  /**
+   * Index of the largest value of a row of values [R, V], the first among equals; -1 when there is none, or when one is
+   * NaN or infinite.
+   */
+  argmax(values: Tensor, row: number): number {
+    const [count = 0, width = 0] = values.shape;
+    expectRows(values, width, count, "argmax", "values");
+    if (!Number.isInteger(row) || row < 0 || row >= count) {
+      throw new ArgumentError("Layers.argmax", "row", `an integer from 0 to ${count - 1}`, `${row}`);
+    }
+    return this.#wasm.argmax(values.byteOffset + 4 * row * width, width);
   }
 
   /** Whether none of a contiguous f16 tensor's elements is NaN or infinite. */

@@ -18,8 +18,9 @@ export interface StepAttention {
    * @param query [T, this rank's query heads, D]
    * @param key [T, stored KV heads, D]; `value` alike
    * @param out where the attention goes, as query
+   * @returns a promise where there is something to await
    */
-  forward(layer: number, query: Tensor, key: Tensor, value: Tensor, out: Tensor): Promise<void>;
+  forward(layer: number, query: Tensor, key: Tensor, value: Tensor, out: Tensor): Promise<void> | undefined;
   end(): void;
   /** Abandons the step, if one has begun: its tokens are forgotten. */
   cancel(): void;

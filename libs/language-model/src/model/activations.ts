@@ -1,0 +1,91 @@
+import { type SharedHeap, Tensor } from "@lockstep/tensor";
+import type { ModelConfig } from "./config.ts";
+import { lengthOf, type RankShare } from "./tensor-parallel.ts";
+
+/** Activations of T tokens; heads and columns are this rank's. */
+export interface Activations {
+  /** Token ids [T], i32. */
+  readonly ids: Tensor;
+  /** The residual stream [T, hidden]. */
+  readonly hidden: Tensor;
+  /** Its normalised form, and a layer's partial or summed output [T, hidden]. */
+  readonly normed: Tensor;
+  readonly delta: Tensor;
+  /** [T, heads, D] */
+  readonly query: Tensor;
+  readonly key: Tensor;
+  readonly value: Tensor;
+  readonly attended: Tensor;
+  /** [T, columns] */
+  readonly gate: Tensor;
+  readonly up: Tensor;
+  /** [T, D / 2] */
+  readonly cosines: Tensor;
+  readonly sines: Tensor;
+  /** Rows on their way through an all-reduce [T, hidden], where peers reach them; undefined where they reach all. */
+  readonly exchanged: Tensor | undefined;
+}
+
+/**
+ * Activations of up to `maxStepTokens` tokens.
+ * @param heap what peers reach; `ownHeap`: where the layers compute, perhaps the same
+ * @throws HeapExhausted
+ */
+export function openActivations(
+  config: ModelConfig,
+  share: RankShare,
+  maxStepTokens: number,
+  { heap, ownHeap }: { readonly heap: SharedHeap; readonly ownHeap: SharedHeap },
+): Activations {
+  const rows = (...shape: number[]): Tensor => Tensor.empty(ownHeap, "f32", [maxStepTokens, ...shape]);
+  const heads = lengthOf(share.queryHeads);
+  const kvHeads = lengthOf(share.kvHeads);
+  const columns = lengthOf(share.intermediate);
+  return {
+    ids: Tensor.empty(ownHeap, "i32", [maxStepTokens]),
+    hidden: rows(config.hiddenSize),
+    normed: rows(config.hiddenSize),
+    delta: rows(config.hiddenSize),
+    query: rows(heads, config.headDim),
+    key: rows(kvHeads, config.headDim),
+    value: rows(kvHeads, config.headDim),
+    attended: rows(heads, config.headDim),
+    gate: rows(columns),
+    up: rows(columns),
+    cosines: rows(config.headDim / 2),
+    sines: rows(config.headDim / 2),
+    exchanged: ownHeap.id === heap.id ? undefined : Tensor.empty(heap, "f32", [maxStepTokens, config.hiddenSize]),
+  };
+}
+
+/** The first `tokens` rows of all of them. */
+export function firstRows(all: Activations, tokens: number): Activations {
+  const cut = (tensor: Tensor): Tensor => tensor.slice(0, 0, tokens);
+  return {
+    ids: cut(all.ids),
+    hidden: cut(all.hidden),
+    normed: cut(all.normed),
+    delta: cut(all.delta),
+    query: cut(all.query),
+    key: cut(all.key),
+    value: cut(all.value),
+    attended: cut(all.attended),
+    gate: cut(all.gate),
+    up: cut(all.up),
+    cosines: cut(all.cosines),
+    sines: cut(all.sines),
+    exchanged: all.exchanged === undefined ? undefined : cut(all.exchanged),
+  };
+}
+
+/** Bytes of the activations of one rank, its logits among them. */
+export function activationBytes(
+  config: ModelConfig,
+  share: RankShare,
+  maxStepTokens: number,
+  maxLogitRows: number,
+): number {
+  const heads = 2 * lengthOf(share.queryHeads) + 2 * lengthOf(share.kvHeads) + 1;
+  const row = 1 + 3 * config.hiddenSize + heads * config.headDim + 2 * lengthOf(share.intermediate);
+  return 4 * (maxStepTokens * row + maxLogitRows * lengthOf(share.vocabulary)) + 16 * 128;
+}
