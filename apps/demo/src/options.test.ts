@@ -34,7 +34,7 @@ test("defaults", () => {
 test("--dcp follows --world", () => {
   expect(parseOptions(["--world", "8"]).dcp).toBeUndefined();
   expect(parseOptions(["--world", "8", "--dcp", "2"]).dcp).toBe(2);
-  // Left to the library, whose advice to take more ranks is then of tokens that all of them split.
+  // Left to the library, whose advice to take more ranks then splits heads and tokens over all of them.
   expect(generatorOptions(parseOptions(["--world", "8"]))).not.toHaveProperty("dcp");
   expect(generatorOptions(parseOptions(["--world", "8", "--dcp", "2"]))).toMatchObject({ world: 8, dcp: 2 });
 });

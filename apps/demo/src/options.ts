@@ -25,7 +25,7 @@ const DEFAULT_DRAFT = 4;
 /** The command line, checked as far as it can be without the model. */
 export interface DemoOptions {
   readonly world: number;
-  /** Undefined: as many as the world has ranks. */
+  /** Undefined: the fewest that leave no KV head stored twice. */
   readonly dcp: number | undefined;
   readonly kvHeads: (typeof KV_LAYOUTS)[number];
   /** At least one, none of them empty. */
@@ -64,9 +64,11 @@ export const HELP = `Generates text with a language model whose KV cache is shar
 usage: bun run demo [options]
 
   --world N         ranks, each a worker with its share of the weights (default 4)
-  --dcp N           ranks that split the tokens of a KV cache among them; divides --world (default: --world)
+  --dcp N           ranks that split the tokens of a KV cache among them; divides --world (default: the fewest that
+                    leave no KV head stored twice; all with --kv-heads replicated)
   --kv-heads L      replicated: every rank keeps its tokens for all KV heads; sharded: KV heads are split over the
-                    ranks, and the tokens of a head over the ranks that share it; auto (default): sharded if possible
+                    ranks, and the tokens of a head over the --dcp ranks that share it; auto (default): sharded if
+                    possible
   --prompt TEXT     text to continue (default: "Psa23:1 The LORD is"); repeat it to continue several texts at once
   --prompt-file F   texts to continue, one on each line that is not empty, after those of --prompt
   --max-tokens N    tokens to generate for each text (default 96)

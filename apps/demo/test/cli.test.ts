@@ -34,7 +34,7 @@ test("generates text and closes with a table of every rank", () => {
   const [text, ...rest] = out.split("\n\n");
   expect(text).toBe("Psa23:1 The LORD is my shepherd; I shall not want.\nPsa");
   const lines = (rest[0] ?? "").trimEnd().split("\n");
-  expect(lines[0]).toStartWith("TP2 DCP2, KV heads replicated, wasm");
+  expect(lines[0]).toStartWith("TP2 DCP1, KV heads sharded, wasm");
   expect(lines[1]?.trim().split(/\s{2,}/)).toEqual([
     "rank",
     "tokens held",
@@ -45,8 +45,8 @@ test("generates text and closes with a table of every rank", () => {
     "attention ms",
     "combine ms",
   ]);
-  // 7 prompt tokens and 9 of the 10 generated ones, the other not being fed back.
-  expect(lines.slice(2, 4).map((line) => line.trim().split(/\s{2,}/)[1])).toEqual(["8", "8"]);
+  // 7 prompt tokens and 9 of the 10 generated ones, the other not being fed back: each rank has them for a KV head.
+  expect(lines.slice(2, 4).map((line) => line.trim().split(/\s{2,}/)[1])).toEqual(["16", "16"]);
   expect(lines[4]).toContain("10 generated");
 });
 
@@ -77,7 +77,7 @@ test("several prompts come out numbered, in their order, each as one rank makes 
 test.each(["fp8", "int8"])("--kv %s, --prefill-chunk and --explain, as a table and as JSON", (kv) => {
   const file = join(folder, "step.json");
   const args = ["--kv", kv, "--prefill-chunk", "3", "--max-tokens", "6", "--explain", "4", "--explain-json", file];
-  const { code, out } = demo("--world", "2", "--backend", "wasm", ...args);
+  const { code, out } = demo("--world", "2", "--dcp", "2", "--backend", "wasm", ...args);
   expect(code).toBe(0);
   expect(out).toStartWith("Psa23:1 The LORD is my shepherd; I shall");
   expect(out).toContain(`, KV ${kv}\n`);
@@ -159,11 +159,12 @@ describe("refused with exit code 2 and one line", () => {
   test("an illegal value", () => refuse(["--world", "four"], "--world must be a whole number from 1 to 64"));
   test("a DCP that does not divide the world", () => refuse(["--dcp", "3"], "--dcp must divide --world 4"));
   test("more ranks than query heads", () => refuse(["--world", "16"], "at most the model's 8 query heads"));
-  test("KV heads that cannot be sharded", () => refuse(["--kv-heads", "sharded"], "--kv-heads sharded is impossible"));
+  test("KV heads that cannot be sharded", () =>
+    refuse(["--kv-heads", "sharded", "--world", "3"], "--kv-heads sharded is impossible"));
   test("DCP beyond the ranks that share a KV head", () =>
     refuse(
       ["--kv-heads", "sharded", "--world", "4", "--dcp", "4"],
-      "--dcp 4 does not divide the 2 ranks that share a KV head. Use replicated.",
+      "--dcp 4 makes one group of all ranks, which stores all 2 KV heads. Use replicated.",
     ));
   test("a draft longer than what --max-tokens leaves", () =>
     refuse(["--speculative", "--draft", "8", "--max-tokens", "8"], "--draft must be below --max-tokens 8"));

@@ -61,6 +61,12 @@ const CASES: readonly Case[] = [
     config: { head_dim: 10, rope_parameters: { rope_type: "default", rope_theta: 1e6 } },
     form: { isSharded: true },
   },
+  {
+    name: "Llama of more KV heads than ranks",
+    architecture: "LlamaForCausalLM",
+    config: { num_attention_heads: 8, num_key_value_heads: 4, head_dim: 8, attention_bias: true },
+    form: { dtype: "bf16" },
+  },
   { name: "Mistral (a sliding window)", architecture: "MistralForCausalLM", config: { sliding_window: 5 } },
 ];
 
@@ -90,7 +96,7 @@ test("every part of a case matters: without it the float64 logits are others", (
     [2, { rope_scaling: undefined }],
     [3, { rope_scaling: undefined }],
     [3, { use_sliding_window: false }],
-    [6, { sliding_window: null }],
+    [7, { sliding_window: null }],
   ];
   for (const [index, change] of changes) {
     const { architecture, config, form } = CASES[index] ?? expect.unreachable();

@@ -71,21 +71,21 @@ test("the last step, and the bytes of all steps add up to the totals", async () 
   const sums = [0, 0];
   let step = 1;
   for (let explanation: Explanation | undefined; ; step++) {
-    ({ explanation } = await explain({ world: 2, combine: "a2a" }, step));
+    ({ explanation } = await explain({ world: 2, dcp: 2, combine: "a2a" }, step));
     if (explanation === undefined) break;
     for (const { rank, attention, tensorParallel } of explanation.ranks) {
       sums[rank] = (sums[rank] ?? 0) + attention.bytesReceived + tensorParallel.bytesReceived;
     }
   }
-  const { explanation, bytes } = await explain({ world: 2, combine: "a2a" }, "last");
+  const { explanation, bytes } = await explain({ world: 2, dcp: 2, combine: "a2a" }, "last");
   expect(explanation?.step).toBe(step - 1);
   expect(sums).toEqual(bytes);
 });
 
 test("a step with drafts explains each of their tokens; a prefill has no shares", async () => {
-  const { explanation: drafted } = await explain({ world: 2, maxDraft: 3 }, "last");
+  const { explanation: drafted } = await explain({ world: 2, dcp: 2, maxDraft: 3 }, "last");
   expect(drafted?.queries.length).toBeGreaterThan(0);
-  const { explanation } = await explain({ world: 2, prefillChunk: 4 }, 1);
+  const { explanation } = await explain({ world: 2, dcp: 2, prefillChunk: 4 }, 1);
   expect(explanation).toMatchObject({ kind: "prefill", queries: [] });
   expect(explanation?.ranks.map(({ texts }) => texts[0]?.held)).toEqual([2, 2]);
 });

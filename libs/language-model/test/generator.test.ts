@@ -141,7 +141,7 @@ describe("refused", () => {
   test("a text that outgrows the blocks it was promised, on the host, naming the cause", async () => {
     await using generator = await Generator.open(model, { ...options, capacity: 32 });
     const error: unknown = await continuation(generator, promptIds, 40).catch((thrown: unknown) => thrown);
-    expect(String(error)).toStartWith("OutOfBlocks: out of KV blocks: the step needs 1 more, 0 of 1 are free.");
+    expect(String(error)).toStartWith("OutOfBlocks: out of KV blocks: the step needs 1 more, 0 of 2 are free.");
   });
 });
 

@@ -21,7 +21,7 @@ const rounded = {
 
 describe("scales per token cost what rounding costs, and no more", () => {
   test.each(["i8", "f8e4m3"] as const)("%s against a float64 model of rounded keys and values", async (kvDtype) => {
-    await using generator = await Generator.open(model, { world: 2, backend: "wasm", capacity: 32, kvDtype });
+    await using generator = await Generator.open(model, { world: 2, dcp: 2, backend: "wasm", capacity: 32, kvDtype });
     for (const { promptIds } of shortPrompts) {
       await generator.prefill(promptIds);
       const found = logProbabilities(Float64Array.from(await generator.logits()));

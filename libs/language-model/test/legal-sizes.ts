@@ -4,7 +4,7 @@ import { model } from "./shipped-model.ts";
 
 const LAYOUTS: readonly KvHeadLayout[] = ["replicated", "sharded"];
 
-/** All legal combinations of these world sizes, a DCP among `dcps`, and both KV-head layouts. */
+/** All legal combinations of these world sizes, a DCP among `dcps`, and both KV-head layouts where they differ. */
 export function legalSizes(
   worlds: readonly number[],
   dcps: readonly number[] = worlds,
@@ -17,6 +17,7 @@ export function legalSizes(
 }
 
 function isLegal(world: number, dcp: number, kvLayout: KvHeadLayout): boolean {
+  if (world === 1 && kvLayout === "sharded") return false;
   try {
     checkParallelSizes({ world, dcp, kvLayout }, model.config.queryHeads, model.config.kvHeads);
     return true;

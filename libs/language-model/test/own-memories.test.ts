@@ -42,7 +42,7 @@ for (const [name, more, worlds] of [
   ["with KV in int8", { kvDtype: "i8" }, [1, 4]],
 ] as const) {
   for (const world of worlds) {
-    const options = { world, backend: "wasm", combine: "one-shot" } as const;
+    const options = { world, dcp: world, backend: "wasm", combine: "one-shot" } as const;
     test(`${world} ranks, ${name}: the same bits in one memory, in one of each rank's, and in two`, async () => {
       const spread = { ...options, ...more };
       const shared = await generated({ ...spread, capacity: 64 });
@@ -69,7 +69,7 @@ test("other combines too", async () => {
 
 test("ranks that were planned for a GPU, and find none that they can use, have room for the KV cache", async () => {
   const size = 2;
-  const { rank, heapBytesPerRank } = resolveOptions(model, { world: size, capacity: 16384, texts: 4 }, 1);
+  const { rank, heapBytesPerRank } = resolveOptions(model, { world: size, dcp: size, capacity: 16384, texts: 4 }, 1);
   await using world = await openWorld<typeof import("../src/generation/rank-program.ts")>({
     size,
     program: new URL("../src/generation/rank-program.ts", import.meta.url),

@@ -78,7 +78,7 @@ describe("chunked prefill over the sharded cache", () => {
   });
 
   test("with several texts, drafts and a quantised cache", async () => {
-    const options = { ...base, world: 2, prefillChunk: 4, maxDraft: 3 } as const;
+    const options = { ...base, world: 2, dcp: 2, prefillChunk: 4, maxDraft: 3 } as const;
     expect((await together(options, 24)).tokens).toEqual(expected(24));
     const alone = { ...base, world: 1, kvDtype: "i8" } as const;
     const quantised = await together({ ...options, kvDtype: "i8" }, 8);
@@ -97,7 +97,7 @@ describe("quantised KV", () => {
     async (kvDtype, kvScales, scaleBytes) => {
       for (const world of [1, 2, 4]) {
         for (const { promptIds, greedyIds } of shortPrompts.slice(0, 2)) {
-          const options = { ...base, world, kvDtype, kvScales, calibration: promptIds, capacity: 64 };
+          const options = { ...base, world, dcp: world, kvDtype, kvScales, calibration: promptIds, capacity: 64 };
           await using generator = await Generator.open(model, options);
           expect(await continuation(generator, promptIds, 12)).toEqual(greedyIds.slice(0, 12));
           const [rank] = await generator.metrics();

@@ -36,7 +36,7 @@ test.each([
   [8, 8],
   [1, 1],
 ])("interleave %d in blocks of %d", async (interleave, blockSize) => {
-  const options = { world: 4, backend: "wasm", interleave, blockSize } as const;
+  const options = { world: 4, dcp: 4, backend: "wasm", interleave, blockSize } as const;
   expect(await differences(options, shortPrompts, 16)).toEqual([]);
 });
 
@@ -59,6 +59,6 @@ describe("long prompts", () => {
     expect(await differences(options, mediumPrompt, 24)).toEqual([]);
   });
   test("4286 tokens on 4 ranks", async () => {
-    expect(await differences({ world: 4, backend: "wasm" }, longPrompt, 24)).toEqual([]);
+    expect(await differences({ world: 4, dcp: 4, backend: "wasm" }, longPrompt, 24)).toEqual([]);
   });
 });

@@ -13,17 +13,51 @@ const resolve = (options: unknown) => resolveOptions(model, options as Generator
 test("what is left out is filled in", () => {
   const { rank, texts, maxDraft, deadlineMs } = resolve(least);
   expect([texts, maxDraft, deadlineMs]).toEqual([1, 0, 120_000]);
-  expect(rank.sizes).toEqual({ world: 4, dcp: 4, kvLayout: "replicated" });
+  expect(rank.sizes).toEqual({ world: 4, dcp: 2, kvLayout: "sharded" });
   expect(rank).toMatchObject({ backend: "auto", combine: "auto", kvDtype: "f32", calibration: [], blockSize: 16 });
   expect(rank.weights).toBe("stored");
-  // 64 tokens in blocks of 16, dealt to four ranks.
-  expect([rank.numBlocks, rank.maxStepTokens, rank.maxLogitRows, rank.interleave]).toEqual([1, 256, 1, 1]);
+  // 64 tokens in blocks of 16, dealt to the two ranks that share a KV head.
+  expect([rank.numBlocks, rank.maxStepTokens, rank.maxLogitRows, rank.interleave]).toEqual([2, 256, 1, 1]);
+});
+
+test.each([
+  [{ world: 2 }, { world: 2, dcp: 1, kvLayout: "sharded" }],
+  [
+    { world: 4, kvHeads: "sharded" },
+    { world: 4, dcp: 2, kvLayout: "sharded" },
+  ],
+  [
+    { world: 4, kvHeads: "replicated" },
+    { world: 4, dcp: 4, kvLayout: "replicated" },
+  ],
+  [
+    { world: 4, dcp: 4 },
+    { world: 4, dcp: 4, kvLayout: "replicated" },
+  ],
+  [{ world: 3 }, { world: 3, dcp: 3, kvLayout: "replicated" }],
+  [{ world: 1 }, { world: 1, dcp: 1, kvLayout: "replicated" }],
+] as const)(
+  "%j: as few ranks split tokens as leave no KV head stored twice, unless said otherwise",
+  (options, sizes) => {
+    expect(resolve({ capacity: 64, ...options }).rank.sizes).toEqual(sizes);
+  },
+);
+
+test("a model of more KV heads than ranks: each rank stores whole ones, all tokens of each", () => {
+  const many = { ...model, config: { ...model.config, kvHeads: 8 } };
+  const memory = (options: object) => planMemory(many, { world: 4, capacity: 4096, backend: "wasm", ...options });
+  const sharded = resolveOptions(many, { world: 4, capacity: 4096 }).rank;
+  expect([sharded.sizes, sharded.numBlocks]).toEqual([{ world: 4, dcp: 1, kvLayout: "sharded" }, 256]);
+  const bytes = (options: object) => memory(options).ranks.map(({ kvCache }) => kvCache);
+  // As much as when all ranks split the tokens of all heads.
+  expect(bytes({})).toEqual(bytes({ kvHeads: "replicated" }));
 });
 
 test("there is room for as many tokens as the model was made for, or as fit", () => {
-  expect(resolve({ world: 4 }).rank.numBlocks).toBe(16384 / 16 / 4);
+  expect(resolve({ world: 4 }).rank.numBlocks).toBe(16384 / 16 / 2);
+  expect(resolve({ world: 4, kvHeads: "replicated" }).rank.numBlocks).toBe(16384 / 16 / 4);
   const { rank } = resolve({ world: 2, texts: 1000, backend: "wasm" });
-  const tokens = (rank.numBlocks / 1000) * 16 * 2;
+  const tokens = (rank.numBlocks / 1000) * 16;
   expect(tokens).toBeLessThan(16384);
   // Keys and values of 2 heads of 64 in 8 layers, in f32, in two memories of 4 GiB.
   expect(1000 * tokens * 2 * 8 * 2 * 64 * 4).toBeGreaterThan(0.9 * 2 * 2 ** 32);
@@ -101,7 +135,8 @@ test("steps have room for every text and its draft; a sample is cut at 256 token
     kvScales: "static",
     calibration,
   });
-  expect([rank.maxLogitRows, rank.maxStepTokens, rank.calibration.length, rank.numBlocks]).toEqual([24, 24, 256, 3]);
+  // Three texts of two blocks each.
+  expect([rank.maxLogitRows, rank.maxStepTokens, rank.calibration.length, rank.numBlocks]).toEqual([24, 24, 256, 6]);
 });
 
 test.each([
@@ -129,7 +164,7 @@ test.each([
 test.each([
   [{ ...least, world: 9 }, "`world` must be at most the model's 8 query heads"],
   [{ ...least, dcp: 3 }, "`dcp` must divide `world` 4"],
-  [{ ...least, kvHeads: "sharded" }, "`kvHeads` sharded is impossible"],
+  [{ ...least, world: 3, kvHeads: "sharded" }, "`kvHeads` sharded is impossible: `dcp` 3 makes one group"],
   [{ ...least, capacity: 16385 }, "was made for 16384"],
   [
     { ...least, texts: 100_000, capacity: 16384 },

@@ -4,7 +4,13 @@ import { ArgumentError, describe } from "@lockstep/tensor";
 import { UnfitOptions } from "../errors.ts";
 import type { WeightKind } from "../layers/weight.ts";
 import type { Model } from "../model/model.ts";
-import { checkParallelSizes, chooseKvLayout, type KvHeadLayout, type ParallelSizes } from "../model/tensor-parallel.ts";
+import {
+  checkParallelSizes,
+  chooseKvLayout,
+  type KvHeadLayout,
+  leastDcp,
+  type ParallelSizes,
+} from "../model/tensor-parallel.ts";
 import { isQuantisedKv, type KvDtype, type KvScaleSource } from "./kv-calibration.ts";
 import { createLoadProgress } from "./load-progress.ts";
 import { machineBytes } from "./machine-memory.ts";
@@ -17,9 +23,13 @@ import { checkTokenIds } from "./token-ids.ts";
 export interface GeneratorOptions {
   /** Ranks, all tensor-parallel. */
   readonly world: number;
-  /** Ranks that share a KV cache; divides `world`. Default: `world`. */
+  /**
+   * Ranks that split the tokens of a KV cache among them; divides `world`. Default: the fewest that leave no KV head
+   * stored twice: world / kvHeads where the model's KV heads divide the world, 1 where the world divides them, in
+   * general the world by their greatest common divisor; with `kvHeads` "replicated" the world.
+   */
   readonly dcp?: number;
-  /** Default "auto": sharded where that is legal. */
+  /** Default "auto": sharded where that is legal and not the same as replicated. */
   readonly kvHeads?: KvHeadLayout | "auto";
   /** Default "auto". */
   readonly backend?: BackendName | "auto";
@@ -187,7 +197,8 @@ export function planOptions(
   const { config } = model;
   const {
     world,
-    dcp = world,
+    kvHeads = "auto",
+    dcp = leastDcp(world, config.kvHeads, kvHeads),
     blockSize = 16,
     kvDtype = "f32",
     prefillChunk,
@@ -197,8 +208,7 @@ export function planOptions(
   } = options;
   const maxLogitRows = texts * (maxDraft + 1);
   const maxStepTokens = Math.max(options.maxStepTokens ?? 256, maxLogitRows);
-  const wanted = options.kvHeads ?? "auto";
-  const kvLayout = wanted === "auto" ? chooseKvLayout(world, dcp, config.kvHeads) : wanted;
+  const kvLayout = kvHeads === "auto" ? chooseKvLayout(world, dcp, config.kvHeads) : kvHeads;
   const sizes: ParallelSizes = { world, dcp, kvLayout };
   checkParallelSizes(sizes, config.queryHeads, config.kvHeads);
   if (options.capacity !== undefined && options.capacity > config.maxPositions) {

@@ -1,10 +1,12 @@
 import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
 import { UnfitOptions } from "../errors.ts";
 import {
   checkParallelSizes,
   chooseKvLayout,
   chunk,
   type KvHeadLayout,
+  leastDcp,
   lengthOf,
   type Range,
   rankShare,
@@ -27,7 +29,8 @@ describe("every legal world of 8 query heads and 2 KV heads", () => {
     for (let dcp = 1; dcp <= world; dcp++) {
       for (const kvLayout of ["replicated", "sharded"] as const satisfies readonly KvHeadLayout[]) {
         if (world % dcp !== 0) continue;
-        if (kvLayout === "sharded" && (world % 2 !== 0 || (world / 2) % dcp !== 0)) continue;
+        const groups = world / dcp;
+        if (kvLayout === "sharded" && world > 1 && groups % 2 !== 0) continue;
         test(`TP${world} DCP${dcp} ${kvLayout}`, () => {
           const sizes = { world, dcp, kvLayout };
           checkParallelSizes(sizes, 8, 2);
@@ -51,7 +54,7 @@ describe("every legal world of 8 query heads and 2 KV heads", () => {
               end: shares[group + dcp - 1]?.queryHeads.end ?? -1,
             });
             expect(share.queryHeads).toEqual(chunk(share.groupQueryHeads, rank % dcp, dcp));
-            expect(lengthOf(share.kvHeads)).toBe(kvLayout === "sharded" ? 1 : 2);
+            expect(lengthOf(share.kvHeads)).toBe(kvLayout === "sharded" && world > 1 ? 1 : 2);
             // The KV heads stored serve every query head of the group.
             expect(Math.floor(share.groupQueryHeads.start / 4)).toBeGreaterThanOrEqual(share.kvHeads.start);
             expect(Math.floor((share.groupQueryHeads.end - 1) / 4)).toBeLessThan(share.kvHeads.end);
@@ -86,20 +89,118 @@ test("too few columns for that are cut one by one", () => {
   expect(shares.map(lengthOf)).toEqual([31, 32, 32, 32]);
 });
 
+/** Sizes that may be legal or not: heads are any multiple of the KV heads. */
+const sizes = fc
+  .record({
+    groups: fc.constantFrom(1, 2, 3, 4, 5, 7, 8),
+    dcp: fc.constantFrom(1, 2, 3, 4, 8),
+    kvHeads: fc.constantFrom(1, 2, 3, 4, 5, 7, 8, 16),
+    headsPerKv: fc.integer({ min: 1, max: 9 }),
+    kvLayout: fc.constantFrom("replicated" as const, "sharded" as const),
+  })
+  .map(({ groups, dcp, kvHeads, headsPerKv, kvLayout }) => ({
+    sizes: { world: groups * dcp, dcp, kvLayout },
+    kvHeads,
+    headsPerKv,
+    model: { ...MODEL, queryHeads: kvHeads * headsPerKv, kvHeads },
+  }));
+
+test("query heads are projected once, their KV heads are stored in their group, by all of its ranks", () => {
+  let sharded = 0;
+  fc.assert(
+    fc.property(sizes, ({ sizes: { world, dcp, kvLayout }, kvHeads, headsPerKv, model }) => {
+      try {
+        checkParallelSizes({ world, dcp, kvLayout }, model.queryHeads, kvHeads);
+      } catch (error) {
+        expect(error).toBeInstanceOf(UnfitOptions);
+        return;
+      }
+      const shares = Array.from({ length: world }, (_, rank) => rankShare({ world, dcp, kvLayout }, rank, model));
+      expectPartition(
+        shares.map((share) => share.queryHeads),
+        model.queryHeads,
+      );
+      const groups = world / dcp;
+      const stored = new Array<number>(kvHeads).fill(0);
+      for (let group = 0; group < groups; group++) {
+        const [first, ...others] = shares.slice(group * dcp, (group + 1) * dcp);
+        if (first === undefined) expect.unreachable();
+        // The ranks of a group deal the tokens of the same KV heads among them, for the same query heads.
+        for (const other of others) {
+          expect(other.kvHeads).toEqual(first.kvHeads);
+          expect(other.groupQueryHeads).toEqual(first.groupQueryHeads);
+        }
+        for (let head = first.groupQueryHeads.start; head < first.groupQueryHeads.end; head++) {
+          const kvHead = Math.floor(head / headsPerKv);
+          expect(first.kvHeads.start <= kvHead && kvHead < first.kvHeads.end).toBe(true);
+        }
+        for (let head = first.kvHeads.start; head < first.kvHeads.end; head++) stored[head] = (stored[head] ?? 0) + 1;
+      }
+      // Every KV head is whole as often as the next, and no more often than its groups need.
+      const times = kvLayout === "replicated" ? groups : Math.max(1, groups / kvHeads);
+      expect(stored).toEqual(stored.map(() => times));
+      if (kvLayout === "sharded" && groups > 1) sharded++;
+    }),
+    { numRuns: 500 },
+  );
+  expect(sharded).toBeGreaterThan(20);
+});
+
+test("by default no KV head is stored twice, and no fewer ranks split its tokens so", () => {
+  fc.assert(
+    fc.property(sizes, ({ sizes: { world }, kvHeads, model }) => {
+      fc.pre(world <= model.queryHeads);
+      const copies = (dcp: number): number => {
+        const chosen = { world, dcp, kvLayout: chooseKvLayout(world, dcp, kvHeads) };
+        checkParallelSizes(chosen, model.queryHeads, kvHeads);
+        const shares = Array.from({ length: world }, (_, rank) => rankShare(chosen, rank, model));
+        return shares.reduce((sum, share) => sum + lengthOf(share.kvHeads), 0) / dcp / kvHeads;
+      };
+      const least = leastDcp(world, kvHeads, "auto");
+      expect(copies(least)).toBe(1);
+      for (let dcp = 1; dcp < least; dcp++) if (world % dcp === 0) expect(copies(dcp)).toBeGreaterThan(1);
+    }),
+  );
+});
+
+test.each([
+  [1, 2, 1],
+  [2, 2, 1],
+  [4, 2, 2],
+  [8, 2, 4],
+  [4, 8, 1],
+  [8, 8, 1],
+  [6, 4, 3],
+  [3, 2, 3],
+  [4, 1, 4],
+])(
+  "%d ranks, %d KV heads: DCP %d by default, of all ranks where every rank stores all KV heads",
+  (world, kvHeads, dcp) => {
+    expect(leastDcp(world, kvHeads, "auto")).toBe(dcp);
+    expect(leastDcp(world, kvHeads, "sharded")).toBe(dcp);
+    expect(leastDcp(world, kvHeads, "replicated")).toBe(world);
+  },
+);
+
 test("auto shards KV heads where that is legal", () => {
   expect(chooseKvLayout(4, 4, 2)).toBe("replicated");
   expect(chooseKvLayout(4, 2, 2)).toBe("sharded");
   expect(chooseKvLayout(8, 4, 2)).toBe("sharded");
   expect(chooseKvLayout(1, 1, 2)).toBe("replicated");
   expect(chooseKvLayout(3, 1, 2)).toBe("replicated");
+  expect(chooseKvLayout(2, 1, 8)).toBe("sharded");
+  expect(chooseKvLayout(2, 2, 8)).toBe("replicated");
+  expect(chooseKvLayout(6, 3, 4)).toBe("sharded");
 });
 
 test.each([
   [{ world: 9, dcp: 9, kvLayout: "replicated" }, "`world` must be at most the model's 8 query heads, but is 9."],
   [{ world: 4, dcp: 3, kvLayout: "replicated" }, "`dcp` must divide `world` 4, but is 3."],
-  [{ world: 4, dcp: 4, kvLayout: "sharded" }, "`dcp` 4 does not divide the 2 ranks that share a KV head"],
-  [{ world: 3, dcp: 1, kvLayout: "sharded" }, "the model's 2 KV heads do not divide `world` 3"],
-  [{ world: 1, dcp: 1, kvLayout: "sharded" }, "the model's 2 KV heads do not divide `world` 1"],
+  [{ world: 4, dcp: 4, kvLayout: "sharded" }, "`dcp` 4 makes one group of all ranks, which stores all 2 KV heads"],
+  [
+    { world: 3, dcp: 1, kvLayout: "sharded" },
+    "`world` 3 with `dcp` 1 makes 3 groups, which 2 KV heads cannot be split over",
+  ],
 ] as const)("refuses %p", (sizes, message) => {
   expect(() => checkParallelSizes(sizes, 8, 2)).toThrow(UnfitOptions);
   expect(() => checkParallelSizes(sizes, 8, 2)).toThrow(message);

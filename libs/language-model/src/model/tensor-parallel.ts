@@ -13,8 +13,9 @@ export interface Range {
 }
 
 /**
- * Where KV heads live. `replicated`: every rank stores its tokens for all KV heads. `sharded`: KV heads are split over
- * the ranks first; the ranks that share a KV head split its tokens.
+ * Where KV heads live. A world has world / dcp groups of `dcp` ranks, which split the tokens of the KV heads that their
+ * group stores. `replicated`: that is every KV head, in every group. `sharded`: KV heads are split over the groups: each
+ * has as many whole ones as the others, or, of more groups than KV heads, as many groups store each of them.
  */
 export type KvHeadLayout = "replicated" | "sharded";
 
@@ -55,9 +56,18 @@ export function chunk(range: Range, index: number, parts: number): Range {
   };
 }
 
-/** `auto` takes the head-sharded layout wherever it is legal, else keeps all KV heads on every rank. */
+/** `auto` takes the head-sharded layout wherever it is legal, else keeps all KV heads in every group. */
 export function chooseKvLayout(world: number, dcp: number, kvHeads: number): KvHeadLayout {
-  return shardingProblem(world, dcp, kvHeads) === undefined ? "sharded" : "replicated";
+  return dcp < world && shardingProblem(world, dcp, kvHeads) === undefined ? "sharded" : "replicated";
+}
+
+/**
+ * The fewest ranks that split the tokens of a KV cache such that no KV head is stored twice: with KV heads that may be
+ * split over groups, as many groups as divide both the world and the KV heads; else one, of the whole world. Every such
+ * choice takes the same memory of a rank, but what heads alone split need not be gathered and combined.
+ */
+export function leastDcp(world: number, kvHeads: number, wanted: KvHeadLayout | "auto"): number {
+  return wanted === "replicated" ? world : world / commonDivisor(world, kvHeads);
 }
 
 /** Throws {@link UnfitOptions} when these sizes cannot run a model with that many heads. */
@@ -72,15 +82,22 @@ export function checkParallelSizes(sizes: ParallelSizes, queryHeads: number, kvH
 }
 
 function shardingProblem(world: number, dcp: number, kvHeads: number): string | undefined {
-  if (world % kvHeads !== 0) return `the model's ${kvHeads} KV heads do not divide \`world\` ${world}`;
-  const sharers = world / kvHeads;
-  if (sharers % dcp !== 0) return `\`dcp\` ${dcp} does not divide the ${sharers} ranks that share a KV head`;
-  return undefined;
+  const groups = world / dcp;
+  if (groups === 1 && world > 1 && kvHeads > 1) {
+    return `\`dcp\` ${dcp} makes one group of all ranks, which stores all ${kvHeads} KV heads`;
+  }
+  if (kvHeads % groups === 0 || groups % kvHeads === 0) return undefined;
+  return `\`world\` ${world} with \`dcp\` ${dcp} makes ${groups} groups, which ${kvHeads} KV heads cannot be split over`;
+}
+
+/** The greatest common divisor. */
+function commonDivisor(a: number, b: number): number {
+  return b === 0 ? a : commonDivisor(b, a % b);
 }
 
 /**
- * What `rank` owns. DCP groups are contiguous slices of the world; each has a chunk of the heads, each rank a chunk of
- * that.
+ * What `rank` owns. DCP groups are contiguous slices of the world; each has a chunk of the query heads, each rank a
+ * chunk of that.
  */
 export function rankShare(
   sizes: ParallelSizes,
@@ -96,15 +113,20 @@ export function rankShare(
   const group = Math.floor(rank / dcp);
   const groups = world / dcp;
   const groupQueryHeads = chunk({ start: 0, end: model.queryHeads }, group, groups);
-  const sharers = world / model.kvHeads;
-  const kvHead = Math.floor(rank / sharers);
+  const kvHeads =
+    kvLayout === "replicated" ? { start: 0, end: model.kvHeads } : kvHeadsOf(group, groups, model.kvHeads);
   return {
     groupQueryHeads,
     queryHeads: chunk(groupQueryHeads, rank % dcp, dcp),
-    kvHeads: kvLayout === "sharded" ? { start: kvHead, end: kvHead + 1 } : { start: 0, end: model.kvHeads },
+    kvHeads,
     intermediate: columnShare(model.intermediateSize, rank, world),
     vocabulary: chunk({ start: 0, end: model.vocabularySize }, rank, world),
   };
+}
+
+/** The KV heads that a group stores when they are split over groups, one or other of which divides the other. */
+function kvHeadsOf(group: number, groups: number, kvHeads: number): Range {
+  return { start: Math.floor((group * kvHeads) / groups), end: Math.ceil(((group + 1) * kvHeads) / groups) };
 }
 
 /** A rank's part of columns: whole units of 32, the last of them shorter, where there are enough for every rank. */

@@ -67,18 +67,22 @@ function joined(parts: readonly Tensor[], dim: 0 | 1): number[] {
 
 describe.each(["bf16", "f16", "f32"] as const)("a %s checkpoint", (dtype) => {
   test.each([
-    [1, 1, "replicated"],
-    [3, 3, "replicated"],
-    [4, 2, "sharded"],
-  ] as const)("split over %d ranks (DCP %d, %s) is whole when joined", (world, dcp, kvLayout) => {
-    const all = tensors(CONFIG, dtype);
+    [1, 1, "replicated", 2],
+    [3, 3, "replicated", 2],
+    [4, 2, "sharded", 2],
+    [2, 1, "sharded", 2],
+    [4, 2, "sharded", 4],
+    [2, 1, "sharded", 4],
+  ] as const)("split over %d ranks (DCP %d, %s, %d KV heads) is whole when joined", (world, dcp, kvLayout, kvHeads) => {
+    const config = { ...CONFIG, kvHeads };
+    const all = tensors(config, dtype);
     write(all);
-    using checkpoint = Checkpoint.open(modelFolder("test", folder), CONFIG);
-    const shares = Array.from({ length: world }, (_, rank) => rankShare({ world, dcp, kvLayout }, rank, CONFIG));
+    using checkpoint = Checkpoint.open(modelFolder("test", folder), config);
+    const shares = Array.from({ length: world }, (_, rank) => rankShare({ world, dcp, kvLayout }, rank, config));
     const before = heap.usedBytes;
-    const ranks = shares.map((share) => loadWeights(checkpoint, CONFIG, share, layers, heap, STORED));
+    const ranks = shares.map((share) => loadWeights(checkpoint, config, share, layers, heap, STORED));
     const numbers = (name: string): number[] => [...(all.get(name)?.toNumbers() ?? [])];
-    for (let index = 0; index < CONFIG.layers; index++) {
+    for (let index = 0; index < config.layers; index++) {
       const names = architecture.layer(index);
       const parts = ranks.map((rank) => rank.layers[index] ?? expect.unreachable());
       expect(
@@ -113,7 +117,7 @@ describe.each(["bf16", "f16", "f32"] as const)("a %s checkpoint", (dtype) => {
       ).toEqual(numbers(names.down));
       for (const [rank, part] of parts.entries()) {
         const { start, end } = shares[rank]?.kvHeads ?? expect.unreachable();
-        const [from, to] = [start * CONFIG.headDim * CONFIG.hiddenSize, end * CONFIG.headDim * CONFIG.hiddenSize];
+        const [from, to] = [start * config.headDim * config.hiddenSize, end * config.headDim * config.hiddenSize];
         expect([...part.key.values.toNumbers()]).toEqual(numbers(names.key).slice(from, to));
         expect([...part.value.values.toNumbers()]).toEqual(numbers(names.value).slice(from, to));
         expect([...part.attentionNorm.toNumbers()]).toEqual(numbers(names.attentionNorm));
@@ -134,8 +138,8 @@ describe.each(["bf16", "f16", "f32"] as const)("a %s checkpoint", (dtype) => {
     ).toEqual(numbers(architecture.output));
     for (const rank of ranks) expect([rank.embedding.values.dtype, rank.finalNorm.dtype]).toEqual([dtype, "f32"]);
     // What stays in the heap is the shares alone, each tensor rounded up to a cache line.
-    const kept = shares.reduce((sum, share) => sum + weightBytes(checkpoint.storedDTypes, CONFIG, share, "stored"), 0);
-    const allocations = world * (9 * CONFIG.layers + 3);
+    const kept = shares.reduce((sum, share) => sum + weightBytes(checkpoint.storedDTypes, config, share, "stored"), 0);
+    const allocations = world * (9 * config.layers + 3);
     expect(heap.usedBytes - before).toBeGreaterThanOrEqual(kept);
     expect(heap.usedBytes - before).toBeLessThan(kept + allocations * 128);
   });
