@@ -1,4 +1,4 @@
-import type { KvShard, Operand } from "@lockstep/kernels";
+import type { Completion, KvShard, Operand } from "@lockstep/kernels";
 import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
 import { isOnGpu, withHeapOperands } from "./arguments/operand-memory.ts";
 import { type DcpAttentionMetrics, ReceivedBytes } from "./dcp-attention-metrics.ts";
@@ -181,29 +181,45 @@ export class DcpAttention {
    * @param value their values [T, kvHeads, valueDim] of key's dtype; left out for MLA
    */
   async write(layer: number, key: Operand, value?: Operand): Promise<void> {
-    const plan = this.#during("write");
-    this.#notInPrefill("write");
-    const started = performance.now();
-    if (this.#sequences.copying !== undefined) await this.#sequences.copying;
-    if (this.#options.cache.dtype === "i8" && (isOnGpu(key) || isOnGpu(value))) {
-      // What has no NaN is looked at before it is stored.
-      const { backend, heap } = this.#options;
-      await withHeapOperands(backend, heap, [key, value] as const, [], ([keys, values]) =>
-        this.#write(layer, plan, keys, values),
-      );
-    } else await this.#write(layer, plan, key, value);
-    this.#decode.times.attentionMs += performance.now() - started;
+    await this.#writeNow("write", layer, key, value);
   }
 
-  async #write(layer: number, plan: StepPlan, key: Operand, value: Operand | undefined): Promise<void> {
+  #writeNow(method: string, layer: number, key: Operand, value: Operand | undefined): Completion {
+    const plan = this.#during(method);
+    this.#notInPrefill(method);
+    const started = performance.now();
+    const { copying } = this.#sequences;
+    if (copying !== undefined) return copying.then(() => this.#store(layer, plan, key, value, started));
+    return this.#store(layer, plan, key, value, started);
+  }
+
+  #store(layer: number, plan: StepPlan, key: Operand, value: Operand | undefined, started: number): Completion {
+    const done = this.#storeAnywhere(layer, plan, key, value);
+    const finish = (): undefined => {
+      this.#decode.times.attentionMs += performance.now() - started;
+    };
+    return done === undefined ? finish() : done.then(finish);
+  }
+
+  #storeAnywhere(layer: number, plan: StepPlan, key: Operand, value: Operand | undefined): Completion {
+    if (this.#options.cache.dtype !== "i8" || !(isOnGpu(key) || isOnGpu(value))) {
+      return this.#write(layer, plan, key, value);
+    }
+    // What has no NaN is looked at before it is stored.
+    const { backend, heap } = this.#options;
+    return withHeapOperands(backend, heap, [key, value] as const, [], ([keys, values]) =>
+      this.#write(layer, plan, keys, values),
+    );
+  }
+
+  #write(layer: number, plan: StepPlan, key: Operand, value: Operand | undefined): Completion {
     try {
       this.#caches.checkFinite(layer, key, value);
     } catch (error) {
       this.#keepRefusal(error);
       throw error;
     }
-    const written = this.#caches.write(layer, key, value, plan.slotPlan);
-    if (written !== undefined) await written;
+    return this.#caches.write(layer, key, value, plan.slotPlan);
   }
 
   /**
@@ -214,10 +230,16 @@ export class DcpAttention {
    * @param lse where their LSE over the whole context goes [Tq, h], f32, in the lseBase; not returned when left out
    */
   async attend(layer: number, query: Operand, out: Operand, lse?: Operand): Promise<void> {
-    const plan = this.#during("attend");
-    this.#notInPrefill("attend");
-    if (this.#sequences.copying !== undefined) await this.#sequences.copying;
-    await this.#decode.attend(layer, plan, query, out, lse);
+    await this.#attendNow("attend", layer, query, out, lse);
+  }
+
+  #attendNow(method: string, layer: number, query: Operand, out: Operand, lse: Operand | undefined): Completion {
+    const plan = this.#during(method);
+    this.#notInPrefill(method);
+    const { copying } = this.#sequences;
+    this.#decode.check(layer, plan, query, out, lse);
+    if (copying !== undefined) return copying.then(() => this.#decode.attend(layer, plan, query, out, lse));
+    return this.#decode.attend(layer, plan, query, out, lse);
   }
 
   /** {@link write}, then {@link attend}. `value` is left out (undefined) for MLA. */
@@ -229,10 +251,26 @@ export class DcpAttention {
     out: Operand,
     lse?: Operand,
   ): Promise<void> {
+    await this.forwardNow(layer, query, key, value, out, lse);
+  }
+
+  /**
+   * {@link forward} without a promise where all is done when it returns: a rank alone on a synchronous backend. Errors
+   * are thrown there and then.
+   */
+  forwardNow(
+    layer: number,
+    query: Operand,
+    key: Operand,
+    value: Operand | undefined,
+    out: Operand,
+    lse?: Operand,
+  ): Completion {
     // Before anything is written.
     this.#decode.check(layer, this.#during("forward"), query, out, lse);
-    await this.write(layer, key, value);
-    await this.attend(layer, query, out, lse);
+    const written = this.#writeNow("forward", layer, key, value);
+    if (written === undefined) return this.#attendNow("forward", layer, query, out, lse);
+    return written.then(() => this.#attendNow("forward", layer, query, out, lse));
   }
 
   /**

@@ -122,6 +122,7 @@ export async function setup(context: RankContext) {
         write: () => closed.write(0, row, row),
         attend: () => closed.attend(0, row, row),
         forward: () => closed.forward(0, row, row, row, row),
+        forwardNow: () => closed.forwardNow(0, row, row, row, row),
         prefill: () => closed.prefill(0, row, row, row, row),
         endStep: () => closed.endStep(),
         cancelStep: () => closed.cancelStep(),

@@ -36,6 +36,11 @@ export function expectTensor(operation: string, argument: string, operand: Tenso
   operand.assertUsable(operation, argument);
 }
 
+/** Whether an operand is a tensor in the memory of `heap`. */
+export function isHeapTensorOf(heap: SharedHeap, operand: Operand | undefined): operand is Tensor {
+  return operand instanceof Tensor && operand.heap.id === heap.id;
+}
+
 /** Throws unless `list` is something with a length, and numbered elements. */
 export function expectList(operation: string, argument: string, list: ArrayLike<unknown>): void {
   if (typeof list !== "object" || list === null || !Number.isInteger(list.length) || list.length < 0) {

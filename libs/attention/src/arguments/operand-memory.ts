@@ -1,5 +1,5 @@
 // Operands of a step may lie in the heap or, where the backend has one, on its GPU.
-import type { GpuTensor, KernelBackend, Operand } from "@lockstep/kernels";
+import type { Completion, GpuTensor, KernelBackend, Operand } from "@lockstep/kernels";
 import { type SharedHeap, Tensor } from "@lockstep/tensor";
 
 /** True when an operand lies on a GPU. */
@@ -17,7 +17,7 @@ export async function withHeapOperands<Inputs extends Operands, Outputs extends 
   heap: SharedHeap,
   inputs: Inputs,
   outputs: Outputs,
-  run: (inputs: InHeap<Inputs>, outputs: InHeap<Outputs>) => Promise<void>,
+  run: (inputs: InHeap<Inputs>, outputs: InHeap<Outputs>) => Completion,
 ): Promise<void> {
   const copies: { readonly gpu: GpuTensor; readonly heap: Tensor }[] = [];
   const inHeap = (operand: Operand | undefined): Tensor | undefined => {

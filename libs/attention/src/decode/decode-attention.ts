@@ -1,4 +1,4 @@
-import type { Operand } from "@lockstep/kernels";
+import type { Completion, Operand } from "@lockstep/kernels";
 import { Arena, StagedTensors, Tensor } from "@lockstep/tensor";
 import { expectOperand, expectResults } from "../arguments/expect-tensor.ts";
 import { isOnGpu, withHeapOperands } from "../arguments/operand-memory.ts";
@@ -22,6 +22,13 @@ export interface DecodeTimes {
   combineMs: number;
 }
 
+interface CheckedOperands {
+  readonly query: Operand;
+  readonly out: Operand;
+  readonly lse: Operand | undefined;
+  readonly queries: number;
+}
+
 /**
  * Decoding over a sharded KV cache: all-gather of the queries, partial attention of all heads over this rank's tokens,
  * combine by LSE, which leaves the rank its own heads.
@@ -35,6 +42,8 @@ export class DecodeAttention {
   readonly #gather: QueryGather;
   readonly #combines: StepCombines;
   readonly #device: DeviceResults;
+  /** By the layer, operands that were found to be what it takes in steps of so many queries. */
+  readonly #checked: CheckedOperands[] = [];
   /** Copies, where the peers reach them, of a rank's queries and results in a memory of its own. */
   readonly #staged: StagedTensors;
 
@@ -90,6 +99,13 @@ export class DecodeAttention {
 
   /** Throws ArgumentError unless these are what {@link DecodeAttention.attend} takes. */
   check(layer: number, { queries }: StepPlan, query: Operand, out: Operand, lse: Operand | undefined): void {
+    const known = this.#checked[layer];
+    if (known?.query === query && known.out === out && known.lse === lse && known.queries === queries) {
+      query.assertUsable(NAME, "query");
+      out.assertUsable(NAME, "out");
+      lse?.assertUsable(NAME, "lse");
+      return;
+    }
     const { model, groups, exchange } = this.#options;
     const { queryHeads, headDim, valueDim } = model;
     const { queryDtype } = exchange;
@@ -98,12 +114,15 @@ export class DecodeAttention {
     expectOperand(NAME, "out", out, ["f32", queryDtype], [queries, own, valueDim]);
     if (lse !== undefined) expectOperand(NAME, "lse", lse, ["f32"], [queries, own]);
     expectResults(NAME, out, lse, this.#caches.key(layer), this.#caches.value(layer));
+    this.#checked[layer] = { query, out, lse, queries };
   }
 
-  /** Arguments as of {@link DcpAttention.attend}. */
-  async attend(layer: number, plan: StepPlan, query: Operand, out: Operand, lse: Operand | undefined): Promise<void> {
+  /**
+   * Arguments as of {@link DcpAttention.attend}, which were checked.
+   * @returns a promise where there is something to await
+   */
+  attend(layer: number, plan: StepPlan, query: Operand, out: Operand, lse: Operand | undefined): Completion {
     const { backend, heap } = this.#options;
-    this.check(layer, plan, query, out, lse);
     if (
       isOnGpu(out) &&
       (lse === undefined || isOnGpu(lse)) &&
@@ -112,14 +131,59 @@ export class DecodeAttention {
     ) {
       const started = performance.now();
       const done = this.#device.attend(this.#local, layer, plan, query, out, lse);
-      if (done !== undefined) await done;
-      this.times.attentionMs += performance.now() - started;
-      return;
+      return this.#timed("attentionMs", started, done);
     }
-    if (!isOnGpu(query) && !isOnGpu(out) && !isOnGpu(lse)) return this.#attendInReach(layer, plan, query, out, lse);
-    await withHeapOperands(backend, heap, [query] as const, [out, lse] as const, ([queries], [outs, lses]) =>
-      this.#attend(layer, plan, queries, outs, lses),
+    if (!isOnGpu(query) && !isOnGpu(out) && !isOnGpu(lse)) {
+      return this.#options.groups.isAlone
+        ? this.#attendAlone(layer, plan, query, out, lse)
+        : this.#attendInReach(layer, plan, query, out, lse);
+    }
+    return withHeapOperands(backend, heap, [query] as const, [out, lse] as const, ([queries], [outs, lses]) =>
+      this.#options.groups.isAlone
+        ? this.#attendAlone(layer, plan, queries, outs, lses)
+        : this.#attend(layer, plan, queries, outs, lses),
     );
+  }
+
+  /** Adds what took since `started` to a time, once it is done. */
+  #timed(part: keyof DecodeTimes, started: number, done: Completion): Completion {
+    if (done !== undefined) return done.then(() => this.#timed(part, started, undefined));
+    this.times[part] += performance.now() - started;
+    return undefined;
+  }
+
+  /** A rank alone: its partial result is the result. */
+  #attendAlone(layer: number, plan: StepPlan, query: Tensor, out: Tensor, lse: Tensor | undefined): Completion {
+    const started = performance.now();
+    const gathered = this.#gather.gather(query);
+    if (!(gathered instanceof Tensor)) {
+      return gathered.then((queries) => this.#attendGathered(layer, plan, queries, out, lse, started));
+    }
+    return this.#attendGathered(layer, plan, gathered, out, lse, started);
+  }
+
+  #attendGathered(
+    layer: number,
+    plan: StepPlan,
+    query: Tensor,
+    out: Tensor,
+    lse: Tensor | undefined,
+    started: number,
+  ): Completion {
+    const { exchange } = this.#options;
+    const gatherEnd = performance.now();
+    this.times.gatherMs += gatherEnd - started;
+    const combines = this.#combines.of(plan.queries);
+    const partialOut = out.dtype === "f32" ? out : (combines.sums ?? out);
+    const partialLse = lse ?? combines.spareLse;
+    const finish = (): undefined => {
+      exchange.onPartialLse?.(layer, partialLse);
+      this.times.attentionMs += performance.now() - gatherEnd;
+      if (partialOut !== out) out.copyFrom(partialOut);
+      if (lse !== undefined) convertLse(lse, "e", exchange.lseBase, lse);
+    };
+    const attended = this.#local.attend(layer, plan, query, partialOut, partialLse);
+    return attended === undefined ? finish() : attended.then(finish);
   }
 
   /** Over tensors of any memory: what peers exchange lies in theirs. */
@@ -133,7 +197,7 @@ export class DecodeAttention {
     const staged = this.#staged;
     const isFar =
       staged.isElsewhere(query) || staged.isElsewhere(out) || (lse !== undefined && staged.isElsewhere(lse));
-    if (!isFar || this.#options.groups.isAlone) return this.#attend(layer, plan, query, out, lse);
+    if (!isFar) return this.#attend(layer, plan, query, out, lse);
     const near = (role: string, tensor: Tensor): Tensor =>
       staged.isElsewhere(tensor) ? staged.room(role, tensor) : tensor;
     const [nearOut, nearLse] = [near("out", out), lse === undefined ? undefined : near("lse", lse)];
@@ -143,24 +207,12 @@ export class DecodeAttention {
   }
 
   async #attend(layer: number, plan: StepPlan, query: Tensor, out: Tensor, lse: Tensor | undefined): Promise<void> {
-    const { groups, exchange } = this.#options;
     const started = performance.now();
     const gathering = this.#gather.gather(query);
     const gathered = gathering instanceof Tensor ? gathering : await gathering;
-    const gatherEnd = performance.now();
-    this.times.gatherMs += gatherEnd - started;
-    const combines = this.#combines.of(plan.queries);
-    if (groups.isAlone) {
-      // The partial result is the result.
-      const partialOut = out.dtype === "f32" ? out : (combines.sums ?? out);
-      const partialLse = lse ?? combines.spareLse;
-      const attended = this.#local.attend(layer, plan, gathered, partialOut, partialLse);
-      if (attended !== undefined) await attended;
-      exchange.onPartialLse?.(layer, partialLse);
-      this.times.attentionMs += performance.now() - gatherEnd;
-      if (partialOut !== out) out.copyFrom(partialOut);
-    } else await this.#attendAndCombine(layer, plan, gathered, combines, out, lse);
-    if (lse !== undefined) convertLse(lse, "e", exchange.lseBase, lse);
+    this.times.gatherMs += performance.now() - started;
+    await this.#attendAndCombine(layer, plan, gathered, this.#combines.of(plan.queries), out, lse);
+    if (lse !== undefined) convertLse(lse, "e", this.#options.exchange.lseBase, lse);
   }
 
   async #attendAndCombine(

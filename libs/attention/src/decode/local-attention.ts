@@ -1,4 +1,5 @@
-import type { AttentionOperands, AttentionPlan, Completion, Operand } from "@lockstep/kernels";
+import type { AttentionOperands, AttentionPlan, Completion, Operand, PreparedAttention } from "@lockstep/kernels";
+import { MOST_PREPARED_TOKENS, RepeatedOperands } from "../arguments/repeated-operands.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { StepPlan } from "../kv/step-plan.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
@@ -14,6 +15,7 @@ export class LocalAttention {
   readonly #caches: KvCaches;
   readonly #scoreFactor: number;
   readonly #layerArgs: LayerArgs[] = [];
+  readonly #prepared = new RepeatedOperands<PreparedAttention>();
   /** What the queries of the step under way see, by the layers' windows. */
   readonly #plans = new Map<number | undefined, AttentionPlan>();
   /** Outputs and LSEs before they are rounded, on the backend; undefined where nothing is rounded. */
@@ -72,8 +74,19 @@ export class LocalAttention {
     const layerArgs = this.#layerArgs[layer] ?? this.#argsOf(layer);
     const plan = this.#plans.get(model.variants[layer]?.window);
     if (plan === undefined) throw new RangeError("no step is under way");
+    if (out.dtype === "f32" || this.#unrounded === undefined) {
+      const { prepared } = backend;
+      if (prepared === undefined || queries > MOST_PREPARED_TOKENS) {
+        return backend.partialAttention({ ...layerArgs, query, plan, out, lse });
+      }
+      const known = this.#prepared.find(layer, query, out, lse, () =>
+        prepared.prepareAttention({ ...layerArgs, query, plan, out, lse }),
+      );
+      if (known === undefined) return backend.partialAttention({ ...layerArgs, query, plan, out, lse });
+      known.attend(plan);
+      return undefined;
+    }
     const args = { ...layerArgs, query, plan };
-    if (out.dtype === "f32" || this.#unrounded === undefined) return backend.partialAttention({ ...args, out, lse });
     const unrounded = this.#unrounded.out.slice(0, 0, queries);
     const unroundedLse = this.#unrounded.lse.slice(0, 0, queries);
     // A state alone merges into itself, rounded.
@@ -85,6 +98,7 @@ export class LocalAttention {
 
   close(): void {
     this.end();
+    this.#prepared.free();
     this.#unrounded?.out.free();
     this.#unrounded?.lse.free();
   }

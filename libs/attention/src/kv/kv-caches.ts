@@ -1,5 +1,6 @@
-import type { Completion, KernelBackend, Operand, SlotPlan } from "@lockstep/kernels";
+import type { Completion, KernelBackend, Operand, PreparedWrite, SlotPlan, WriteKvCacheArgs } from "@lockstep/kernels";
 import { ArgumentError, type DType, describe } from "@lockstep/tensor";
+import { MOST_PREPARED_TOKENS, RepeatedOperands } from "../arguments/repeated-operands.ts";
 import type { BlockCopy } from "./block-manager.ts";
 import { expectFiniteRows } from "./finite-rows.ts";
 import type { LayerScales } from "./kv-scales.ts";
@@ -45,6 +46,7 @@ export class KvCaches {
   /** Scales of the rows of keys, and of values; the same ones for MLA. Empty without scales per token. */
   readonly #keyScales: Operand[] = [];
   readonly #valueScales: Operand[] = [];
+  readonly #prepared = new RepeatedOperands<PreparedWrite>();
 
   private constructor(shape: KvCacheShape) {
     this.#shape = shape;
@@ -117,24 +119,37 @@ export class KvCaches {
 
   /** Stores rows of new tokens at their slots. @throws ArgumentError when values are missing, or given for MLA */
   write(layer: number, key: Operand, value: Operand | undefined, slotMapping: SlotPlan): Completion {
-    this.checkValue(value);
     const { backend } = this.#shape;
+    const { prepared } = backend;
+    if (prepared === undefined || (key.shape[0] ?? 0) > MOST_PREPARED_TOKENS) {
+      return backend.writeKvCache(this.#writeArgs(layer, key, value, slotMapping));
+    }
+    const known = this.#prepared.find(layer, key, value, undefined, () =>
+      prepared.prepareWrite(this.#writeArgs(layer, key, value, slotMapping)),
+    );
+    if (known === undefined) return backend.writeKvCache(this.#writeArgs(layer, key, value, slotMapping));
+    known.write(slotMapping);
+    return undefined;
+  }
+
+  #writeArgs(layer: number, key: Operand, value: Operand | undefined, slotMapping: SlotPlan): WriteKvCacheArgs {
+    this.checkValue(value);
     const keyCache = this.key(layer);
     const { keyScaleCache, valueScaleCache } = this.rowScales(layer);
     if (keyScaleCache !== undefined && valueScaleCache !== undefined) {
       this.#expectFloats(key);
       const keyArgs = { key, slotMapping, keyCache, keyScaleCache };
-      if (value === undefined) return backend.writeKvCache(keyArgs);
-      return backend.writeKvCache({ ...keyArgs, value, valueCache: this.value(layer), valueScaleCache });
+      if (value === undefined) return keyArgs;
+      return { ...keyArgs, value, valueCache: this.value(layer), valueScaleCache };
     }
     const { keyScale, valueScale } = this.scales(layer);
     // Rows that are quantised already are moved as they are.
     const isScaled = keyScale !== undefined && key.dtype !== keyCache.dtype;
     const keys = isScaled ? { key, slotMapping, keyCache, keyScale } : { key, slotMapping, keyCache };
-    if (value === undefined) return backend.writeKvCache(keys);
+    if (value === undefined) return keys;
     const valueCache = this.value(layer);
-    if (!isScaled || valueScale === undefined) return backend.writeKvCache({ ...keys, value, valueCache });
-    return backend.writeKvCache({ ...keys, value, valueCache, valueScale });
+    if (!isScaled || valueScale === undefined) return { ...keys, value, valueCache };
+    return { ...keys, value, valueCache, valueScale };
   }
 
   /** Rows that are quantised already would need their scales with them. */
@@ -191,6 +206,7 @@ export class KvCaches {
   }
 
   free(): void {
+    this.#prepared.free();
     for (const cache of this.#memory) cache.free();
     for (const caches of [this.#keys, this.#values, this.#keyScales, this.#valueScales]) caches.length = 0;
   }

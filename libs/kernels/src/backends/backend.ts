@@ -4,6 +4,7 @@ import type { Operand } from "../operand.ts";
 import type { OfEveryOp } from "../ops/op-table.ts";
 import type { AttentionPlan, AttentionStep } from "../ops/partial-attention/attention-plan.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
+import type { PreparedOps } from "../ops/prepared-ops.ts";
 
 /** `webgpu`: WGSL on a GPU; `wasm`: WebAssembly SIMD on the shared heap; `reference`: float64 TypeScript. */
 export type BackendName = "webgpu" | "wasm" | "reference";
@@ -28,6 +29,8 @@ export interface KernelBackend extends OfEveryOp<Completion>, AsyncDisposable {
   readonly memory: "heap" | "device";
   /** True when factors and sums are rounded as the collectives round theirs: f32, in rank order. */
   readonly roundsAsCollectives: boolean;
+  /** Ops with operands that stay the same from step to step; undefined where that saves nothing. */
+  readonly prepared?: PreparedOps | undefined;
 
   /**
    * Checks what the query tokens of a step see of caches of a size, once for all layers: `partialAttention({ plan, ...

@@ -10,11 +10,14 @@ import { mergeAttnStatesWasm } from "../ops/merge-attn-states/wasm.ts";
 import type { OpArguments, OpName } from "../ops/op-table.ts";
 import { packSeqWasm } from "../ops/pack-seq/wasm.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
+import { prepareAttentionWasm } from "../ops/partial-attention/prepared-attention.ts";
 import { partialAttentionWasm } from "../ops/partial-attention/wasm.ts";
 import { unpackSeqWasm } from "../ops/unpack-seq/wasm.ts";
+import { prepareWriteWasm } from "../ops/write-kv-cache/prepared-write.ts";
 import { writeKvCacheWasm } from "../ops/write-kv-cache/wasm.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 import { OpMethods } from "./op-methods.ts";
+import type { PreparedOps } from "../ops/prepared-ops.ts";
 import { copyStrided } from "../wasm/strided-copy.ts";
 import type { WasmKernels } from "../wasm/wasm-kernels.ts";
 import { WasmMemories } from "../wasm/wasm-memories.ts";
@@ -54,12 +57,20 @@ class WasmBackend extends OpMethods implements KernelBackend {
   readonly isSynchronous = true;
   readonly memory = "heap";
   readonly roundsAsCollectives = true;
+  readonly prepared: PreparedOps;
   readonly #memories: WasmMemories;
   #closed = false;
 
   constructor(memories: WasmMemories) {
     super();
     this.#memories = memories;
+    const checkOpen = (): void => {
+      if (this.#closed) throw new BackendClosed(this.name);
+    };
+    this.prepared = {
+      prepareAttention: (args) => this.#withRoom((all) => prepareAttentionWasm(all, this.context, args, checkOpen)),
+      prepareWrite: (args) => this.#withRoom((all) => prepareWriteWasm(all, this.context, args, checkOpen)),
+    };
   }
 
   protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {

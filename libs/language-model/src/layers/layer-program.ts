@@ -65,9 +65,9 @@ export class LayerProgram implements Disposable {
     this.#run(this.#at + 4 * WORDS * index, 1);
   }
 
-  /** Gives its memory back. */
+  /** Gives its memory back. Idempotent. */
   free(): void {
-    this.#memory.free();
+    if (!this.#memory.isFreed) this.#memory.free();
   }
 
   /** As `free`. */

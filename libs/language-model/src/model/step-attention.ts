@@ -31,9 +31,7 @@ export function decodeStep(attention: DcpAttention): StepAttention {
   return {
     begin: (items) =>
       attention.beginStep(items.map(({ sequence, ids }) => ({ sequence, tokens: ids.length }))).positions,
-    forward: async (layer, query, key, value, out) => {
-      await attention.forward(layer, query, key, value, out);
-    },
+    forward: (layer, query, key, value, out) => attention.forwardNow(layer, query, key, value, out),
     end: () => attention.endStep(),
     cancel: () => cancelStep(attention),
   };

@@ -1,3 +1,4 @@
+import type { Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "../../context.ts";
 import { putView } from "../../wasm/put-view.ts";
 import { dtypeCode } from "../../wasm/wasm-kernels.ts";
@@ -18,6 +19,18 @@ const SPREAD_STRIDE = 2064;
 /** KV heads that share a tile, as in `partial-attention.as.ts`. */
 const MAX_TILE_HEADS = 16;
 
+/** The operands that the kernel reads and writes, in its memory. */
+export interface ResidentOperands {
+  readonly query: Tensor;
+  readonly keyCache: Tensor;
+  readonly valueCache: Tensor;
+  readonly blockTable: Tensor;
+  readonly out: Tensor;
+  readonly lse: Tensor;
+  readonly keyRowScales: Tensor | undefined;
+  readonly valueRowScales: Tensor | undefined;
+}
+
 /** partialAttention by `partial-attention.as.ts`. */
 export function partialAttentionWasm(memories: WasmMemories, context: KernelContext, args: PartialAttentionArgs): void {
   const plan = planPartialAttention(args);
@@ -36,18 +49,40 @@ export function partialAttentionWasm(memories: WasmMemories, context: KernelCont
   const lse = kernels.output(name, "lse", args.lse);
   const planned = plan.planned?.heap.id === kernels.heap.id ? plan.planned : undefined;
   const kernel = kernels.get(context, `${name}_${keyCache.dtype}`);
-  const { bytes, maxRows, tileKeys, offsets } = layOutScratch(plan, keyCache.dim(2), planned === undefined);
-  const { pointer, ints, floats } = kernels.reserve(bytes);
+  const layout = layOutAttention(plan, keyCache.dim(2), planned === undefined);
+  const { pointer, ints, floats } = kernels.reserve(layout.tableBytes + layout.areaBytes);
+  const operands = { query, keyCache, valueCache, blockTable, out, lse, keyRowScales, valueRowScales };
+  writeAttentionTable(ints, floats, pointer, plan, operands, layout);
+  placeAttentionAreas(ints, pointer + layout.tableBytes, layout);
+  const visibleAt = pointer + layout.table.visible;
+  writeVisibleKeys(ints, planned?.byteOffset ?? visibleAt, plan.tokens, blockTable);
+  if (planned === undefined) {
+    const visible = layout.table.visible >> 2;
+    ints.set(plan.sequences, visible);
+    ints.set(plan.starts, visible + plan.tokens);
+    ints.set(plan.ends, visible + 2 * plan.tokens);
+  }
+  kernel(pointer);
+}
+
+/**
+ * Writes what stays the same while the operands do.
+ * @param pointer where `ints` and `floats`, which are the same words, begin
+ */
+export function writeAttentionTable(
+  ints: Int32Array,
+  floats: Float32Array,
+  pointer: number,
+  plan: PartialAttentionPlan,
+  operands: ResidentOperands,
+  { maxRows, tileKeys, table }: AttentionLayout,
+): void {
   const { at } = ATTENTION_TABLE;
+  const { query, keyCache, valueCache, out, lse, keyRowScales, valueRowScales } = operands;
   putView(ints, at.QUERY, query, 3);
   ints[at.QUERY + 4] = dtypeCode(query);
   putView(ints, at.KEY, keyCache, 3);
   putView(ints, at.VALUE, valueCache, 3);
-  putView(ints, at.TABLE, blockTable, 2);
-  const visibleAt = planned?.byteOffset ?? pointer + offsets.visible;
-  ints[at.SEQUENCES] = visibleAt;
-  ints[at.STARTS] = visibleAt + plan.tokens * 4;
-  ints[at.ENDS] = visibleAt + plan.tokens * 8;
   ints[at.TOKENS] = plan.tokens;
   ints[at.QUERY_HEADS] = plan.queryHeads;
   ints[at.KEY_DIM] = plan.keyDim;
@@ -61,35 +96,47 @@ export function partialAttentionWasm(memories: WasmMemories, context: KernelCont
   putView(ints, at.LSE, lse, 2);
   ints[at.MAX_ROWS] = maxRows;
   ints[at.TILE_KEYS] = tileKeys;
-  ints[at.Q_ROWS] = pointer + offsets.query;
-  ints[at.O_ROWS] = pointer + offsets.out;
-  ints[at.S_ROWS] = pointer + offsets.scores;
-  ints[at.STATE] = pointer + offsets.state;
-  ints[at.POINTERS] = pointer + offsets.pointers;
-  ints[at.TILE] = pointer + offsets.tile;
-  ints[at.TOUCHED] = 0;
-  ints[at.SINKS] = plan.sinks === undefined ? 0 : pointer + offsets.sinks;
+  ints[at.SINKS] = plan.sinks === undefined ? 0 : pointer + table.sinks;
   for (let head = 0; head < (plan.sinks?.length ?? 0); head++) {
-    floats[(offsets.sinks >> 2) + head] = (plan.sinks?.[head] ?? 0) * Math.LOG2E;
+    floats[(table.sinks >> 2) + head] = (plan.sinks?.[head] ?? 0) * Math.LOG2E;
   }
-  ints[at.KEY_SCALES] = plan.keyScales === undefined ? 0 : pointer + offsets.keyScales;
-  if (plan.keyScales !== undefined) floats.set(plan.keyScales, offsets.keyScales >> 2);
-  ints[at.VALUE_SCALES] = plan.valueScales === undefined ? 0 : pointer + offsets.valueScales;
-  if (plan.valueScales !== undefined) floats.set(plan.valueScales, offsets.valueScales >> 2);
-  ints[at.SPREAD] = pointer + offsets.spread;
+  ints[at.KEY_SCALES] = plan.keyScales === undefined ? 0 : pointer + table.keyScales;
+  if (plan.keyScales !== undefined) floats.set(plan.keyScales, table.keyScales >> 2);
+  ints[at.VALUE_SCALES] = plan.valueScales === undefined ? 0 : pointer + table.valueScales;
+  if (plan.valueScales !== undefined) floats.set(plan.valueScales, table.valueScales >> 2);
   putView(ints, at.KEY_ROW_SCALES, keyRowScales, 3);
   putView(ints, at.VALUE_ROW_SCALES, valueRowScales, 3);
-  if (planned === undefined) {
-    const visible = offsets.visible >> 2;
-    ints.set(plan.sequences, visible);
-    ints.set(plan.starts, visible + plan.tokens);
-    ints.set(plan.ends, visible + 2 * plan.tokens);
-  }
-  kernel(pointer);
 }
 
-/** Where in scratch memory everything lies, in bytes from its start. The parameters come first. */
-function layOutScratch(plan: PartialAttentionPlan, kvHeads: number, keepsVisible: boolean) {
+/** Writes where the kernel works. */
+export function placeAttentionAreas(ints: Int32Array, pointer: number, { areas }: AttentionLayout): void {
+  const { at } = ATTENTION_TABLE;
+  ints[at.Q_ROWS] = pointer + areas.query;
+  ints[at.O_ROWS] = pointer + areas.out;
+  ints[at.S_ROWS] = pointer + areas.scores;
+  ints[at.STATE] = pointer + areas.state;
+  ints[at.POINTERS] = pointer + areas.pointers;
+  ints[at.TILE] = pointer + areas.tile;
+  ints[at.SPREAD] = pointer + areas.spread;
+}
+
+/** Writes what the query tokens see in a step: `sequences`, `starts` and `ends` lie one after another. */
+export function writeVisibleKeys(ints: Int32Array, visibleAt: number, tokens: number, blockTable: Tensor): void {
+  const { at } = ATTENTION_TABLE;
+  putView(ints, at.TABLE, blockTable, 2);
+  ints[at.SEQUENCES] = visibleAt;
+  ints[at.STARTS] = visibleAt + tokens * 4;
+  ints[at.ENDS] = visibleAt + tokens * 8;
+  ints[at.TOUCHED] = 0;
+}
+
+export type AttentionLayout = ReturnType<typeof layOutAttention>;
+
+/**
+ * Where everything lies, in bytes: in the table, which begins with the parameters, and in the areas that the kernel
+ * works in.
+ */
+export function layOutAttention(plan: PartialAttentionPlan, kvHeads: number, keepsVisible: boolean) {
   const keyColumns = Math.ceil(plan.keyDim / 4) * 4;
   const valueColumns = Math.ceil(plan.valueDim / 4) * 4;
   const columns = Math.max(keyColumns, valueColumns, 4);
@@ -102,11 +149,15 @@ function layOutScratch(plan: PartialAttentionPlan, kvHeads: number, keepsVisible
     return offset;
   };
   take(ATTENTION_TABLE.words * 4);
-  const offsets = {
+  const table = {
     visible: take(keepsVisible ? plan.tokens * 12 : 0),
     keyScales: take((plan.keyScales?.length ?? 0) * 4),
     valueScales: take((plan.valueScales?.length ?? 0) * 4),
     sinks: take(plan.sinks === undefined ? 0 : plan.queryHeads * 4),
+  };
+  const tableBytes = bytes;
+  bytes = 0;
+  const areas = {
     query: take(maxRows * keyColumns * 4),
     out: take(maxRows * valueColumns * 4),
     scores: take(maxRows * SCORE_STRIDE),
@@ -115,5 +166,5 @@ function layOutScratch(plan: PartialAttentionPlan, kvHeads: number, keepsVisible
     pointers: take(tileKeys * 20),
     tile: take(Math.min(kvHeads, MAX_TILE_HEADS + 1) * tileKeys * columns * 4),
   };
-  return { bytes, maxRows, tileKeys, offsets };
+  return { tableBytes, areaBytes: bytes, maxRows, tileKeys, table, areas };
 }

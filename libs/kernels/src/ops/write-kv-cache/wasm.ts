@@ -35,7 +35,14 @@ export function writeKvCacheWasm(memories: WasmMemories, context: KernelContext,
   kernel(pointer, pointer + VIEW_WORDS * 4);
 }
 
-function writeView(ints: Int32Array, rows: Tensor, cache: Tensor, factors: number, scales: Tensor | undefined): void {
+/** Writes what the kernel is told of rows and their cache, from the first word of `ints` on. */
+export function writeView(
+  ints: Int32Array,
+  rows: Tensor,
+  cache: Tensor,
+  factors: number,
+  scales: Tensor | undefined,
+): void {
   const { at } = VIEW_TABLE;
   const [tokens = 0, heads = 0, columns = 0] = rows.shape;
   putView(ints, at.SOURCE, rows, 3);

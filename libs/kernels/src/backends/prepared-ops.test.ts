@@ -1,0 +1,166 @@
+import { afterAll, expect, test } from "bun:test";
+import { Arena, SharedHeap, Tensor } from "@lockstep/tensor";
+import { ATTENTION_ROWS, buildAttention, type HeapPartialAttentionArgs } from "../ops/partial-attention/cases.ts";
+import { WRITE_KV_CACHE_CASES } from "../ops/write-kv-cache/cases.ts";
+import { SlotPlan } from "../ops/write-kv-cache/slot-plan.ts";
+import { expectSameBits } from "../testing/close.ts";
+import { Random } from "../testing/random.ts";
+import { openBackend } from "./open-backend.ts";
+
+const heap = SharedHeap.create(256 << 20);
+const backend = await openBackend("wasm", { heap });
+afterAll(() => backend.close());
+
+function prepared() {
+  if (backend.prepared === undefined) throw new Error("the wasm backend prepares ops");
+  return backend.prepared;
+}
+
+/** The step of some arguments as a plan, and the rest of them. */
+function planned(args: HeapPartialAttentionArgs) {
+  const { blockTable, sequences, positions, shard, segments, window, ...operands } = args;
+  const step = {
+    blockTable,
+    sequences,
+    positions,
+    ...(shard === undefined ? {} : { shard }),
+    ...(segments === undefined ? {} : { segments }),
+    ...(window === undefined ? {} : { window }),
+  };
+  const size = { numBlocks: args.keyCache.dim(0), blockSize: args.keyCache.dim(1) };
+  return { operands, plan: (ends: ArrayLike<number>) => backend.planAttention({ ...step, positions: ends }, size) };
+}
+
+const CASES = ATTENTION_ROWS.map((row, index) => [index, row] as const);
+
+test.each(CASES)("attention case %d: prepared once, the bits of the op in every step", (index, row) => {
+  const arena = new Arena(heap, 24 << 20);
+  const random = new Random(index + 1);
+  const args = buildAttention(arena, row, random);
+  const { operands, plan } = planned(args);
+  using first = plan(args.positions);
+  const [out, lse] = [Tensor.empty(arena, "f32", args.out.shape), Tensor.empty(arena, "f32", args.lse.shape)];
+  const known = prepared().prepareAttention({ ...operands, plan: first, out, lse });
+  if (args.query.size === 0) {
+    expect(known).toBeUndefined();
+    arena.close();
+    return;
+  }
+  if (known === undefined) throw new Error("everything lies in one memory");
+  for (let step = 0; step < 3; step++) {
+    // Each step pads other rows, and finds scratch memory that another op has used, or moved.
+    using current = plan(
+      Array.from(args.positions, (position) => (step > 0 && random.integer(3) === 0 ? -1 : position)),
+    );
+    args.out.fill(Number.NaN);
+    out.fill(Number.NaN);
+    void backend.partialAttention({ ...operands, plan: current });
+    known.attend(current);
+    expectSameBits("out", out, args.out);
+    expectSameBits("lse", lse, args.lse);
+  }
+  known.free();
+  known.free();
+  expect(() => known.attend(first)).toThrow("freed");
+  arena.close();
+});
+
+test.each(WRITE_KV_CACHE_CASES.map((row) => [row.name, row] as const))(
+  "write-kv-cache %s: prepared once, the bytes of the op",
+  (_, { build }) => {
+    const arena = new Arena(heap, 24 << 20);
+    const args = build(arena);
+    const size = { numBlocks: args.keyCache.dim(0), blockSize: args.keyCache.dim(1) };
+    if (SlotPlan.isPlan(args.slotMapping)) throw new Error("the cases have lists");
+    const mappings = [Array.from(args.slotMapping).reverse(), args.slotMapping];
+    const slots = new SlotPlan(args.slotMapping, size);
+    const caches = [args.keyCache, args.valueCache, args.keyScaleCache, args.valueScaleCache].filter(
+      (cache) => cache instanceof Tensor,
+    );
+    const known = prepared().prepareWrite({ ...args, slotMapping: slots });
+    if (known === undefined) throw new Error("everything lies in one memory");
+    for (const mapping of mappings) {
+      for (const cache of caches) cache.fill(0);
+      void backend.writeKvCache({ ...args, slotMapping: mapping });
+      const expected = caches.map((cache) => cache.clone(arena));
+      for (const cache of caches) cache.fill(0);
+      known.write(new SlotPlan(mapping, size));
+      for (const [at, cache] of caches.entries()) expectSameBits("cache", cache, expected[at] ?? cache);
+    }
+    known.free();
+    expect(() => known.write(slots)).toThrow("freed");
+    arena.close();
+  },
+);
+
+/** One query token over two keys in a cache of two blocks. */
+function small(memory: SharedHeap) {
+  const empty = (...shape: number[]): Tensor => Tensor.zeros(memory, "f32", shape);
+  const size = { numBlocks: 2, blockSize: 4 };
+  const blockTable = Tensor.from(memory, "i32", [1, 2], [0, 1]);
+  const step = (tokens: number) => ({
+    blockTable,
+    sequences: new Array<number>(tokens).fill(0),
+    positions: new Array<number>(tokens).fill(1),
+  });
+  const operands = {
+    query: empty(1, 2, 4),
+    keyCache: empty(2, 4, 1, 4),
+    valueCache: empty(2, 4, 1, 4),
+    out: empty(1, 2, 4),
+    lse: empty(1, 2),
+  };
+  const rows = { key: empty(1, 1, 4), value: empty(1, 1, 4) };
+  return { size, step, operands, rows };
+}
+
+test("refuses other plans and slots, freed operands and a closed backend, and writes nothing then", async () => {
+  const own = SharedHeap.create(8 << 20);
+  const other = await openBackend("wasm", { heap: own });
+  const { size, step, operands, rows } = small(own);
+  const ops = other.prepared ?? prepared();
+  const plan = other.planAttention(step(1), size);
+  const attention = ops.prepareAttention({ ...operands, plan });
+  const { keyCache, valueCache, out } = operands;
+  const write = ops.prepareWrite({ ...rows, keyCache, valueCache, slotMapping: new SlotPlan([3], size) });
+  if (attention === undefined || write === undefined) throw new Error("everything lies in one memory");
+  out.fill(7);
+  const before = out.f32.slice();
+  using two = other.planAttention(step(2), size);
+  using larger = other.planAttention(step(1), { numBlocks: 3, blockSize: 4 });
+  for (const wrong of [two, larger]) expect(() => attention.attend(wrong)).toThrow("partialAttention");
+  for (const wrong of [new SlotPlan([1, 2], size), new SlotPlan([1], { numBlocks: 2, blockSize: 8 })]) {
+    expect(() => write.write(wrong)).toThrow("writeKvCache");
+  }
+  rows.key.free();
+  expect(() => write.write(new SlotPlan([3], size))).toThrow("`key`");
+  operands.query.free();
+  expect(() => attention.attend(plan)).toThrow("`query`");
+  plan.free();
+  expect(() => attention.attend(plan)).toThrow("plan");
+  expect(out.f32).toEqual(before);
+  await other.close();
+  expect(() => attention.attend(two)).toThrow("closed");
+  expect(() => write.write(new SlotPlan([3], size))).toThrow("closed");
+});
+
+test("prepares nothing whose operands would have to be copied between memories", async () => {
+  const shared = SharedHeap.create(8 << 20);
+  const ownHeap = SharedHeap.create(8 << 20);
+  const apart = await openBackend("wasm", { heap: shared, ownHeap });
+  const far = small(shared);
+  const near = small(ownHeap);
+  using plan = apart.planAttention(near.step(1), near.size);
+  const { keyCache, valueCache } = near.operands;
+  const slotMapping = new SlotPlan([0], near.size);
+  expect(apart.prepared?.prepareAttention({ ...near.operands, plan })).toBeDefined();
+  for (const name of ["query", "out", "lse"] as const) {
+    const mixed = { ...near.operands, [name]: far.operands[name], plan };
+    expect(apart.prepared?.prepareAttention(mixed)).toBeUndefined();
+  }
+  expect(apart.prepared?.prepareWrite({ ...near.rows, keyCache, valueCache, slotMapping })).toBeDefined();
+  expect(
+    apart.prepared?.prepareWrite({ ...near.rows, key: far.rows.key, keyCache, valueCache, slotMapping }),
+  ).toBeUndefined();
+  await apart.close();
+});
