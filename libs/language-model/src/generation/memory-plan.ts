@@ -1,7 +1,7 @@
 // What each rank will hold, and in which memories.
 import { controlBytes } from "@lockstep/dist-groups";
 import { DTYPE_BYTES } from "@lockstep/tensor";
-import { quantisedInputBytes } from "../layers/quantised-inputs.ts";
+import { linearScratchBytes } from "../layers/linear-scratch.ts";
 import type { WeightKind } from "../layers/weight.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { StoredDTypes } from "../model/stored-dtypes.ts";
@@ -216,7 +216,6 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
   // Operands on their way to the rank that holds the GPU: a chunk's rows, a step's queries, keys, values and results.
   const forwarded = cache.isShared ? chunkBytes + maxStepTokens * (4 * rowElements + 2 * ownRow) : 0;
   const inputs = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
-  const quantised = cache.weights === "i8" ? quantisedInputBytes(inputs) : 0;
   const loading = loadingScratchBytes(stored, config, share, cache.weights);
   const blockTables = 16 * (blocksPerRank(cache) + maxStepTokens) + chunkPlanBytes(config, cache);
   return {
@@ -224,7 +223,10 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
     kvCache: cache.isOnDevice ? 0 : kvCacheBytes(config, cache, rowElements, scaleBytes),
     scratch: Math.max(
       loading,
-      activationBytes(config, share, maxStepTokens, maxLogitRows) + quantised + attention + blockTables,
+      activationBytes(config, share, maxStepTokens, maxLogitRows) +
+        linearScratchBytes(inputs) +
+        attention +
+        blockTables,
     ),
     exchange: combine + prefill + forwarded + 4 * maxStepTokens * config.hiddenSize + blockTables,
   };

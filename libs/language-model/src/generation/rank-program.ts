@@ -86,7 +86,7 @@ export async function setup(context: RankContext, options: RankOptions) {
   const ownHeap = ownBytes === 0 ? heap : SharedHeap.create(ownBytes);
   const cacheHeap = (): SharedHeap => (cacheBytes === 0 ? ownHeap : SharedHeap.create(cacheBytes));
   const room = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
-  const layers = Layers.open(ownHeap, options.weights === "i8" ? room : undefined);
+  const layers = Layers.open(ownHeap, room);
   using checkpoint = Checkpoint.open(modelFolder("Generator.open", options.model), config);
   const weights = loadWeights(checkpoint, config, share, layers, ownHeap, {
     weights: options.weights,

@@ -4,7 +4,7 @@ import { ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
 import fc from "fast-check";
 import { RandomStream } from "../../../../tests/random.ts";
 import { Layers } from "./layers.ts";
-import { quantisedInputBytes } from "./quantised-inputs.ts";
+import { linearScratchBytes } from "./linear-scratch.ts";
 import { groupsOf, type Weight } from "./weight.ts";
 
 const heap = SharedHeap.create(16 << 20);
@@ -216,7 +216,7 @@ describe("linear", () => {
     const y = Tensor.empty(heap, "f32", [ROOM.maxTokens + 1, 5]).fill(-7);
     const small = SharedHeap.create(1 << 20);
     const own = Layers.open(small, { maxTokens: 1, maxInputs: 3 });
-    expect(small.usedBytes).toBe(128 * Math.ceil(quantisedInputBytes({ maxTokens: 1, maxInputs: 3 }) / 128));
+    expect(small.usedBytes).toBe(128 * Math.ceil(linearScratchBytes({ maxTokens: 1, maxInputs: 3 }) / 128));
     const tiny = { values: Tensor.zeros(small, "i8", [2, 3]), scales: Tensor.zeros(small, "f32", [2, 1]) };
     const guard = Tensor.zeros(small, "f32", [64]);
     own.linear(Tensor.from(small, "f32", [1, 3], [1, 2, 3]), tiny, Tensor.empty(small, "f32", [1, 2]));
@@ -227,10 +227,11 @@ describe("linear", () => {
     expect([...y.slice(0, ROOM.maxTokens, ROOM.maxTokens + 1).f32]).toEqual([-7, -7, -7, -7, -7]);
   });
 
-  test("refused: more than there is room for, no room, no scales", () => {
+  test("refused: more inputs than there is room for, no room, no scales", () => {
     const weight = quantised(random([3, 40], 2));
     const y = Tensor.zeros(heap, "f32", [99, 3]);
-    expect(() => layers.linear(random([99, 40], 1), weight, y)).toThrow("the room there is");
+    const wide = quantised(random([3, ROOM.maxInputs + 1], 2));
+    expect(() => layers.linear(random([99, ROOM.maxInputs + 1], 1), wide, y)).toThrow("the room there is");
     const x = random([1, 40], 1);
     const one = y.slice(0, 0, 1);
     expect(() => Layers.open(heap).linear(x, weight, one)).toThrow("no room");

@@ -32,16 +32,16 @@ export function runProgram(at: usize, count: i32): void {
     const h = load<u32>(at, 32);
     switch (load<u32>(at)) {
       case 0:
-        linearF32(a, b, c, d, e, f);
+        linearF32(a, b, c, d, e, f, g);
         break;
       case 1:
-        linearBf16(a, b, c, d, e, f);
+        linearBf16(a, b, c, d, e, f, g);
         break;
       case 2:
-        linearF16(a, b, c, d, e, f);
+        linearF16(a, b, c, d, e, f, g);
         break;
       case 3:
-        linearFiniteF16(a, b, c, d, e, f);
+        linearFiniteF16(a, b, c, d, e, f, g);
         break;
       case 4:
         linearInt8(a, b, c, d, e, f, g, h);

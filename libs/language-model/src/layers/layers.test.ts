@@ -3,7 +3,7 @@ import { type DType, SharedHeap, Tensor, ArgumentError } from "@lockstep/tensor"
 import { Layers } from "./layers.ts";
 
 const heap = SharedHeap.create(32 << 20);
-const layers = Layers.open(heap);
+const layers = Layers.open(heap, { maxTokens: 16, maxInputs: 700 });
 
 /** Repeatable numbers in (-1, 1). */
 function numbers(count: number, seed: number): Float64Array {

@@ -7,10 +7,18 @@ import {
   type RunProgram,
 } from "./layer-program.ts";
 import { LAYERS_WASM } from "./layers.wasm.ts";
-import { type InputRoom, QuantisedInputs } from "./quantised-inputs.ts";
+import { type InputRoom, LinearScratch, quantisedBytes } from "./linear-scratch.ts";
 import { groupsOf, type Weight } from "./weight.ts";
 
-type Linear = (x: number, weight: number, y: number, tokens: number, outs: number, ins: number) => void;
+type Linear = (
+  x: number,
+  weight: number,
+  y: number,
+  tokens: number,
+  outs: number,
+  ins: number,
+  scratch: number,
+) => void;
 type Embed = (
   ids: number,
   table: number,
@@ -83,24 +91,24 @@ export class Layers {
   readonly #heap: SharedHeap;
   /** Where layers that can be recorded go: they run or, while a program is recorded, are taken down. */
   #operations: Operations;
-  readonly #inputs: QuantisedInputs | undefined;
+  readonly #scratch: LinearScratch | undefined;
 
-  private constructor(wasm: Exports, heap: SharedHeap, inputs: QuantisedInputs | undefined) {
+  private constructor(wasm: Exports, heap: SharedHeap, scratch: LinearScratch | undefined) {
     this.#wasm = wasm;
     this.#operations = wasm;
     this.#heap = heap;
-    this.#inputs = inputs;
+    this.#scratch = scratch;
   }
 
   /**
    * Instantiates the layers over a heap's memory.
-   * @param room what products with int8 weights are to take in, allocated here once; without it there are none
+   * @param room what linear layers are to take in, their scratch memory is allocated here once; without it there are none
    */
   static open(heap: SharedHeap, room?: InputRoom | undefined): Layers {
     compiled ??= compileWasmNow(LAYERS_WASM);
     const instance = new WebAssembly.Instance(compiled, { env: { memory: heap.memory } });
-    const inputs = room === undefined ? undefined : new QuantisedInputs(heap, room);
-    return new Layers(instance.exports as unknown as Exports, heap, inputs);
+    const scratch = room === undefined ? undefined : new LinearScratch(heap, room);
+    return new Layers(instance.exports as unknown as Exports, heap, scratch);
   }
 
   /**
@@ -131,32 +139,43 @@ export class Layers {
     const tokens = ins === 0 ? rows(y, outs, "linear", "y") : rows(x, ins, "linear", "x");
     expectRows(x, ins, tokens, "linear", "x");
     expectRows(y, outs, tokens, "linear", "y");
-    if (values.dtype === "i8") {
-      const scales = scalesOf(weight, "linear");
-      if (this.#inputs === undefined) {
-        throw new ArgumentError("Layers.linear", "weight", "of floats, where no room for inputs was asked", "in i8");
-      }
-      const [integers, inputScales] = this.#inputs.place(tokens, ins);
-      this.#operations.quantiseInputs(x.byteOffset, integers, inputScales, tokens, ins);
-      const { byteOffset } = values;
-      this.#operations.linearInt8(
-        integers,
-        inputScales,
-        byteOffset,
-        scales.byteOffset,
-        y.byteOffset,
-        tokens,
-        outs,
-        ins,
-      );
-      return;
+    const compute = this.#linearOf(weight, outs, ins);
+    const block = this.#scratch?.blockTokens ?? 0;
+    for (let token = 0; token < tokens; token += block) {
+      const [from, to] = [x.byteOffset + 4 * token * ins, y.byteOffset + 4 * token * outs];
+      compute(from, to, Math.min(block, tokens - token));
     }
-    const args = [x.byteOffset, values.byteOffset, y.byteOffset, tokens, outs, ins] as const;
-    if (values.dtype === "f32") this.#operations.linearF32(...args);
-    else if (values.dtype === "bf16") this.#operations.linearBf16(...args);
-    else if (values.dtype !== "f16") throw unknownDType("linear", "weight", values);
-    else if (weight.isFinite === true) this.#operations.linearFiniteF16(...args);
-    else this.#operations.linearF16(...args);
+  }
+
+  /** What computes some tokens with these weights, given the byte offsets of their x and y. */
+  #linearOf(weight: Weight, outs: number, ins: number): (x: number, y: number, tokens: number) => void {
+    const { values } = weight;
+    const operations = this.#operations;
+    if (this.#scratch === undefined) {
+      throw new ArgumentError("Layers.linear", "room", "given where linear layers are computed", "no room");
+    }
+    const scratch = this.#scratch.place(ins);
+    const at = values.byteOffset;
+    switch (values.dtype) {
+      case "f32":
+        return (x, y, tokens) => operations.linearF32(x, at, y, tokens, outs, ins, scratch);
+      case "bf16":
+        return (x, y, tokens) => operations.linearBf16(x, at, y, tokens, outs, ins, scratch);
+      case "f16":
+        return weight.isFinite === true
+          ? (x, y, tokens) => operations.linearFiniteF16(x, at, y, tokens, outs, ins, scratch)
+          : (x, y, tokens) => operations.linearF16(x, at, y, tokens, outs, ins, scratch);
+      case "i8": {
+        const scales = scalesOf(weight, "linear").byteOffset;
+        return (x, y, tokens) => {
+          const inputScales = scratch + quantisedBytes(tokens, ins);
+          operations.quantiseInputs(x, scratch, inputScales, tokens, ins);
+          operations.linearInt8(scratch, inputScales, at, scales, y, tokens, outs, ins);
+        };
+      }
+      default:
+        throw unknownDType("linear", "weight", values);
+    }
   }
 
   /** y [T, D] = x [T, D] normalised to a root mean square of 1, times weight [D]. `y` may be `x`. */

@@ -5,11 +5,10 @@
 //   y[t, o] = sum over groups g of v[o, g] * s[t, g] * (sum over i in g of w[o, i] * q[t, i])
 //
 // Grid: none, one call does the whole product on the calling thread.
-// Ownership: one or two tokens (decode) take one weight row at a time, which is one stream of memory for the
-// processor to run ahead of: reading 4 rows side by side, each a stream, takes a third longer. More tokens take 2
-// weight rows at a time, 3 tokens over them (6 accumulators and the 4 vectors of a widened group), so that each weight
-// is read from memory once and widened once for three tokens.
-// Memory traffic: w once with its scales, 36 bytes for 32 weights; q once per output or two (from the caches); y once.
+// Ownership: four weight rows at a time, one from each quarter of w: four long streams of memory, which a processor
+// fetches ahead faster than one stream or than four rows side by side. They pass from the L1 cache over all tokens, one
+// after another, and share the loads of a token's inputs.
+// Memory traffic: w once with its scales, 36 bytes for 32 weights; q once per four outputs (from the caches); y once.
 // Numerical contract: the sum within a group is exact: at most 32 * 127 * 32767 = 133165088 in magnitude, below 2^31.
 // Its lane l of four holds the products with i mod 8 = 2 l or 2 l + 1; lanes are converted to f32 (rounded to nearest
 // even), multiplied by v * s and added up group by group in ascending order, then (l0 + l1) + (l2 + l3). The last
@@ -25,20 +24,16 @@ function total(acc: v128): f32 {
   );
 }
 
-/** Products of 32 weights, widened, and the inputs at q, summed in four lanes. */
+/** Adds the products of a group's inputs and weights times both scales. */
 // @ts-ignore: decorator
 @inline
-function products(q: usize, w0: v128, w1: v128, w2: v128, w3: v128): v128 {
-  return i32x4.add(
-    i32x4.add(i32x4.dot_i16x8_s(w0, v128.load(q)), i32x4.dot_i16x8_s(w1, v128.load(q, 16))),
-    i32x4.add(i32x4.dot_i16x8_s(w2, v128.load(q, 32)), i32x4.dot_i16x8_s(w3, v128.load(q, 48))),
+function addGroup(sums: v128, w: usize, v: usize, q0: v128, q1: v128, q2: v128, q3: v128, scale: v128): v128 {
+  const integers = i32x4.add(
+    i32x4.add(i32x4.dot_i16x8_s(v128.load8x8_s(w), q0), i32x4.dot_i16x8_s(v128.load8x8_s(w, 8), q1)),
+    i32x4.add(i32x4.dot_i16x8_s(v128.load8x8_s(w, 16), q2), i32x4.dot_i16x8_s(v128.load8x8_s(w, 24), q3)),
   );
-}
-
-// @ts-ignore: decorator
-@inline
-function scaledAdd(acc: v128, sums: v128, scale: v128): v128 {
-  return f32x4.add(acc, f32x4.mul(f32x4.convert_i32x4_s(sums), scale));
+  const scales = f32x4.mul(f32x4.splat(load<f32>(v)), scale);
+  return f32x4.add(sums, f32x4.mul(f32x4.convert_i32x4_s(integers), scales));
 }
 
 /** The whole sum: the lanes, and the `rest` products of the last, short group, if there is one. */
@@ -52,80 +47,16 @@ function finished(acc: v128, q: usize, s: usize, w: usize, v: usize, rest: usize
 
 /** One token against one weight row. */
 function dot(q: usize, s: usize, w: usize, v: usize, ins: usize): f32 {
-  const end = w + (ins & ~31);
-  let acc = f32x4.splat(0);
-  while (w < end) {
-    const w0 = v128.load8x8_s(w);
-    const w1 = v128.load8x8_s(w, 8);
-    const w2 = v128.load8x8_s(w, 16);
-    const w3 = v128.load8x8_s(w, 24);
-    const scale = f32x4.mul(v128.load32_splat(v), v128.load32_splat(s));
-    acc = scaledAdd(acc, products(q, w0, w1, w2, w3), scale);
-    w += 32;
-    v += 4;
+  const body = ins & ~31;
+  let sums = f32x4.splat(0);
+  for (let k: usize = 0; k < body; k += 32) {
+    const scale = f32x4.splat(load<f32>(s));
+    sums = addGroup(sums, w + k, v, v128.load(q), v128.load(q, 16), v128.load(q, 32), v128.load(q, 48), scale);
     q += 64;
     s += 4;
-  }
-  return finished(acc, q, s, w, v, ins & 31);
-}
-
-/** Three tokens, whose inputs lie qPitch bytes apart and whose scales vPitch, against 2 weight rows. */
-function threeByTwo(
-  q: usize,
-  s: usize,
-  w: usize,
-  v: usize,
-  y: usize,
-  ins: usize,
-  qPitch: usize,
-  vPitch: usize,
-  yPitch: usize,
-): void {
-  const rest = ins & 31;
-  const end = w + (ins & ~31);
-  let a00 = f32x4.splat(0);
-  let a01 = a00;
-  let a10 = a00;
-  let a11 = a00;
-  let a20 = a00;
-  let a21 = a00;
-  while (w < end) {
-    const s0 = v128.load32_splat(s);
-    const s1 = v128.load32_splat(s + vPitch);
-    const s2 = v128.load32_splat(s + 2 * vPitch);
-    let scale = v128.load32_splat(v);
-    let w0 = v128.load8x8_s(w);
-    let w1 = v128.load8x8_s(w, 8);
-    let w2 = v128.load8x8_s(w, 16);
-    let w3 = v128.load8x8_s(w, 24);
-    a00 = scaledAdd(a00, products(q, w0, w1, w2, w3), f32x4.mul(scale, s0));
-    a10 = scaledAdd(a10, products(q + qPitch, w0, w1, w2, w3), f32x4.mul(scale, s1));
-    a20 = scaledAdd(a20, products(q + 2 * qPitch, w0, w1, w2, w3), f32x4.mul(scale, s2));
-    scale = v128.load32_splat(v + vPitch);
-    w0 = v128.load8x8_s(w + ins);
-    w1 = v128.load8x8_s(w + ins, 8);
-    w2 = v128.load8x8_s(w + ins, 16);
-    w3 = v128.load8x8_s(w + ins, 24);
-    a01 = scaledAdd(a01, products(q, w0, w1, w2, w3), f32x4.mul(scale, s0));
-    a11 = scaledAdd(a11, products(q + qPitch, w0, w1, w2, w3), f32x4.mul(scale, s1));
-    a21 = scaledAdd(a21, products(q + 2 * qPitch, w0, w1, w2, w3), f32x4.mul(scale, s2));
-    w += 32;
     v += 4;
-    q += 64;
-    s += 4;
   }
-  store<f32>(y, finished(a00, q, s, w, v, rest));
-  store<f32>(y, finished(a01, q, s, w + ins, v + vPitch, rest), 4);
-  q += qPitch;
-  s += vPitch;
-  y += yPitch;
-  store<f32>(y, finished(a10, q, s, w, v, rest));
-  store<f32>(y, finished(a11, q, s, w + ins, v + vPitch, rest), 4);
-  q += qPitch;
-  s += vPitch;
-  y += yPitch;
-  store<f32>(y, finished(a20, q, s, w, v, rest));
-  store<f32>(y, finished(a21, q, s, w + ins, v + vPitch, rest), 4);
+  return finished(sums, q, s, w + body, v, ins & 31);
 }
 
 /** y [tokens, outs] of quantised inputs q and s, and of weights w with their scales v, all contiguous. */
@@ -141,29 +72,57 @@ export function linearInt8(
 ): void {
   const groups = (<usize>ins + 31) >> 5;
   const width = <usize>ins;
+  const body = width & ~31;
+  const rest = width & 31;
   const qPitch = groups << 6;
   const vPitch = groups << 2;
   const yPitch = <usize>outs << 2;
-  const rows = <usize>outs;
-  const count = <usize>tokens;
-  let o: usize = 0;
-  if (count >= 3) {
-    for (; o + 2 <= rows; o += 2) {
-      const w0 = w + o * width;
-      const v0 = v + o * vPitch;
-      const y0 = y + (o << 2);
-      let t: usize = 0;
-      for (; t + 3 <= count; t += 3) {
-        threeByTwo(q + t * qPitch, s + t * vPitch, w0, v0, y0 + t * yPitch, width, qPitch, vPitch, yPitch);
+  const quarter = <usize>outs >> 2;
+  const wJump = quarter * width;
+  const vJump = quarter * vPitch;
+  const yJump = quarter << 2;
+  for (let o: usize = 0; o < quarter; o++) {
+    const w0 = w + o * width;
+    const w1 = w0 + wJump;
+    const w2 = w1 + wJump;
+    const w3 = w2 + wJump;
+    const v0 = v + o * vPitch;
+    const v1 = v0 + vJump;
+    const v2 = v1 + vJump;
+    const v3 = v2 + vJump;
+    for (let t: usize = 0; t < <usize>tokens; t++) {
+      let qt = q + t * qPitch;
+      const st = s + t * vPitch;
+      let a0 = f32x4.splat(0);
+      let a1 = a0;
+      let a2 = a0;
+      let a3 = a0;
+      for (let k: usize = 0; k < body; k += 32) {
+        const q0 = v128.load(qt);
+        const q1 = v128.load(qt, 16);
+        const q2 = v128.load(qt, 32);
+        const q3 = v128.load(qt, 48);
+        const g = k >> 3;
+        const scale = f32x4.splat(load<f32>(st + g));
+        a0 = addGroup(a0, w0 + k, v0 + g, q0, q1, q2, q3, scale);
+        a1 = addGroup(a1, w1 + k, v1 + g, q0, q1, q2, q3, scale);
+        a2 = addGroup(a2, w2 + k, v2 + g, q0, q1, q2, q3, scale);
+        a3 = addGroup(a3, w3 + k, v3 + g, q0, q1, q2, q3, scale);
+        qt += 64;
       }
-      for (; t < count; t++) {
-        store<f32>(y0 + t * yPitch, dot(q + t * qPitch, s + t * vPitch, w0, v0, width));
-        store<f32>(y0 + t * yPitch, dot(q + t * qPitch, s + t * vPitch, w0 + width, v0 + vPitch, width), 4);
-      }
+      const last = body >> 3;
+      let to = y + t * yPitch + (o << 2);
+      store<f32>(to, finished(a0, qt, st + last, w0 + body, v0 + last, rest));
+      to += yJump;
+      store<f32>(to, finished(a1, qt, st + last, w1 + body, v1 + last, rest));
+      to += yJump;
+      store<f32>(to, finished(a2, qt, st + last, w2 + body, v2 + last, rest));
+      to += yJump;
+      store<f32>(to, finished(a3, qt, st + last, w3 + body, v3 + last, rest));
     }
   }
-  for (; o < rows; o++) {
-    for (let t: usize = 0; t < count; t++) {
+  for (let o = quarter << 2; o < <usize>outs; o++) {
+    for (let t: usize = 0; t < <usize>tokens; t++) {
       const to = y + t * yPitch + (o << 2);
       store<f32>(to, dot(q + t * qPitch, s + t * vPitch, w + o * width, v + o * vPitch, width));
     }
