@@ -36,6 +36,7 @@ export {
   type AttentionStep,
   type KvSegment,
 } from "./ops/partial-attention/attention-plan.ts";
+export { attentionTileKeys, type ContinuedSums } from "./ops/partial-attention/continued-sums.ts";
 export type {
   AttentionOperands,
   PartialAttentionArgs,

@@ -27,6 +27,11 @@ export abstract class CollectiveBackend extends OpMethods implements KernelBacke
     return super.writeKvCache(slotMapping instanceof SlotPlan ? { ...args, slotMapping: slotMapping.slots } : args);
   }
 
+  /** Undefined: each call begins its sums and ends them. */
+  sumsWidth(): undefined {
+    return undefined;
+  }
+
   abstract planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan;
   abstract empty(dtype: DType, shape: readonly number[]): Operand;
   abstract upload(source: Tensor, target: Operand): Completion;

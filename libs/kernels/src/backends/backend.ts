@@ -33,6 +33,12 @@ export interface KernelBackend extends OfEveryOp<Completion>, AsyncDisposable {
   readonly prepared?: PreparedOps | undefined;
 
   /**
+   * f32 elements that this backend keeps of a row's sums from one partialAttention to the next, for values of a size;
+   * undefined where sums begin and end in one call.
+   */
+  sumsWidth(valueDim: number): number | undefined;
+
+  /**
    * Checks what the query tokens of a step see of caches of a size, once for all layers: `partialAttention({ plan, ...
    * })` on each. The plan keeps copies, in the heap. It is the caller's, who frees it once the step's last op has been
    * given to this backend.

@@ -10,7 +10,7 @@ import { mergeAttnStatesReference } from "../ops/merge-attn-states/reference.ts"
 import type { OfEveryOp, OpArguments, OpName } from "../ops/op-table.ts";
 import { packSeqReference } from "../ops/pack-seq/reference.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
-import { partialAttentionReference } from "../ops/partial-attention/reference.ts";
+import { partialAttentionReference, referenceSumsWidth } from "../ops/partial-attention/reference.ts";
 import { unpackSeqReference } from "../ops/unpack-seq/reference.ts";
 import { writeKvCacheReference } from "../ops/write-kv-cache/reference.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
@@ -52,6 +52,10 @@ class ReferenceBackend extends OpMethods implements KernelBackend {
 
   protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
     return this.#run(() => REFERENCE_OPS[name](args));
+  }
+
+  sumsWidth(valueDim: number): number {
+    return referenceSumsWidth(valueDim);
   }
 
   planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {

@@ -11,7 +11,7 @@ import type { OpArguments, OpName } from "../ops/op-table.ts";
 import { packSeqWasm } from "../ops/pack-seq/wasm.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
 import { prepareAttentionWasm } from "../ops/partial-attention/prepared-attention.ts";
-import { partialAttentionWasm } from "../ops/partial-attention/wasm.ts";
+import { partialAttentionWasm, wasmSumsWidth } from "../ops/partial-attention/wasm.ts";
 import { unpackSeqWasm } from "../ops/unpack-seq/wasm.ts";
 import { prepareWriteWasm } from "../ops/write-kv-cache/prepared-write.ts";
 import { writeKvCacheWasm } from "../ops/write-kv-cache/wasm.ts";
@@ -83,6 +83,10 @@ class WasmBackend extends OpMethods implements KernelBackend {
     }
     memories.settle();
     return undefined;
+  }
+
+  sumsWidth(valueDim: number): number {
+    return wasmSumsWidth(valueDim);
   }
 
   planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {

@@ -106,6 +106,10 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
     return this.#run(() => GPU_OPS[name](this.#recorder, args, plan));
   }
 
+  sumsWidth(): undefined {
+    return undefined;
+  }
+
   planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {
     this.#expectOpen();
     return new AttentionPlan(step, size, this.#heap);

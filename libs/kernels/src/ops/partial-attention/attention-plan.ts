@@ -5,7 +5,7 @@ import { checkKvShard, type KvShard, UNSHARDED, visibleRange } from "../../kv/kv
 import { checkPagedCacheSize, type PagedCacheSize } from "../../kv/paged-cache-size.ts";
 import { expectArguments, expectDType, expectInteger, expectList, expectShape, expectTensor } from "../../operand.ts";
 
-/** Positions [first, first + count) of a sequence. */
+/** Local indexes [first, first + count) of a sequence: its positions, unless it is sharded. */
 export interface KvSegment {
   /** The first. */
   readonly first: number;
@@ -26,9 +26,9 @@ export interface AttentionStep {
   /** Which tokens the cache holds. Default: all of them. */
   readonly shard?: KvShard;
   /**
-   * Which positions the cache holds of the sequence of each row of `blockTable`, when not all of them: local index 0
-   * stands for position `first`. For workspaces that hold a chunk of a context; not together with a shard. Default: all
-   * from 0 on.
+   * Which of the shard's local indexes (without a shard: positions) the cache holds of the sequence of each row of
+   * `blockTable`, when not all of them: they begin at `first`. For workspaces that hold a chunk of a context. Default:
+   * all from 0 on.
    */
   readonly segments?: readonly KvSegment[];
   /** Sliding window in global positions: a query sees at most this many positions, its own included. Default: all. */
@@ -69,7 +69,8 @@ export function checkAttentionStep(name: string, step: AttentionStep, size: Page
   expectList(name, "positions", step.positions);
   if (step.window !== undefined) expectInteger(name, "window", step.window, 1, 2 ** 31 - 1);
   const shard = step.shard ?? UNSHARDED;
-  checkKvShard(name, shard, size.blockSize);
+  // A workspace's blocks are none of the ranks' blocks, which turns must not cross.
+  checkKvShard(name, shard, step.segments === undefined ? size.blockSize : shard.interleave);
   checkSegments(name, step);
   const [rowStride = 0, columnStride = 0] = blockTable.strides;
   const [rows = 0, columns = 0] = blockTable.shape;
@@ -178,11 +179,8 @@ export function visibleOfPlan(name: string, plan: AttentionPlan, size: PagedCach
   return visible;
 }
 
-function checkSegments(name: string, { segments, shard, blockTable }: AttentionStep): void {
+function checkSegments(name: string, { segments, blockTable }: AttentionStep): void {
   if (segments === undefined) return;
-  if ((shard?.count ?? 1) > 1) {
-    throw new ArgumentError(name, "segments", `left out for shard ${shard?.index} of ${shard?.count}`, "given");
-  }
   expectList(name, "segments", segments);
   const rows = blockTable.shape[0] ?? 0;
   if (segments.length !== rows) {
@@ -199,7 +197,7 @@ function checkSegments(name: string, { segments, shard, blockTable }: AttentionS
   }
 }
 
-/** The part of [start, end) that a segment holds, relative to its first position. */
+/** The part of local indexes [start, end) that a segment holds, relative to its first. */
 function withinSegment(start: number, end: number, { first, count }: KvSegment): { start: number; end: number } {
   const stop = Math.min(Math.max(end - first, 0), count);
   return { start: Math.min(Math.max(start - first, 0), stop), end: stop };

@@ -21,6 +21,7 @@ import {
   type VisibleKeys,
   visibleOfPlan,
 } from "./attention-plan.ts";
+import { checkContinuedSums, type ContinuedSums } from "./continued-sums.ts";
 import { checkScoreFactor, checkSink, checkSoftcap } from "./score-numbers.ts";
 
 /**
@@ -89,6 +90,10 @@ export interface AttentionOperands {
   readonly headGroup?: { readonly size: number; readonly offset: number };
   /** Attention sink of each query head [Hq], f32, in the units of a scaled score; -inf for none. Default: none. */
   readonly sinks?: Tensor;
+  /**
+   * Sums that go on from call to call; not on backends without a `sumsWidth`. Default: the call sums all that it sees.
+   */
+  readonly sums?: ContinuedSums;
   /** [T, Hq, Dv], f32. Must not overlap the inputs. */
   readonly out: Operand;
   /** Natural-log LSE [T, Hq], f32. Must not overlap the inputs. */
@@ -119,6 +124,8 @@ export interface PartialAttentionPlan {
   /** Scale of each KV head; undefined when the caches are not quantised, or their rows have scales. */
   readonly keyScales: Float32Array | undefined;
   readonly valueScales: Float32Array | undefined;
+  /** undefined when they begin and end in the call. */
+  readonly sums: ContinuedSums | undefined;
 }
 
 const QUERY_DTYPES: readonly DType[] = [...FLOATS, "f8e4m3"];
@@ -162,9 +169,14 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
   if (args.softcap !== undefined) checkSoftcap(name, args.softcap);
   const { sequences, starts, ends, table } = visibleKeys(name, args, tokens, { numBlocks, blockSize });
   checkOverlap(name, args, table.tensor);
+  if (args.sums !== undefined) {
+    const { keyScaleCache: keyRows, valueScaleCache: valueRows } = args;
+    const caches = { keyCache, valueCache, keyScaleCache: keyRows, valueScaleCache: valueRows };
+    checkContinuedSums(name, args.sums, [tokens, queryHeads], { query, ...caches, blockTable: table.tensor });
+  }
   const sizes = { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup };
   const visible = { sequences, starts, ends, table, planned: args.plan };
-  return { ...sizes, scale, softcap, ...visible, sinks, keyScales, valueScales };
+  return { ...sizes, scale, softcap, ...visible, sinks, keyScales, valueScales, sums: args.sums };
 }
 
 const STEP_ARGUMENTS = ["blockTable", "sequences", "positions", "shard", "segments", "window"] as const;

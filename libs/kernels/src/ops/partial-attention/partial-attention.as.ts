@@ -56,6 +56,9 @@ const SPREAD: usize = 188; // scratch of weightedSum: 4 x SPREAD_STRIDE bytes, t
 // One f32 per row of the keys: pointer (0 for none), block stride, offset stride, head stride.
 const KEY_ROW_SCALES: usize = 192;
 const VALUE_ROW_SCALES: usize = 208;
+const SUMS: usize = 224; // continued sums of every row: pointer (0 for none), token and head strides
+const SUMS_FIRST: usize = 236; // 1 where sums begin, 0 where they go on
+const SUMS_LAST: usize = 240; // 1 where they end in out and lse, 0 where they are kept
 
 const STATE_BYTES: i32 = 20;
 /** KV heads that share a tile; one more where a pass begins within a group. */
@@ -122,6 +125,9 @@ function pass<T>(
   const groupOffset = load<i32>(p, GROUP_OFFSET);
   const firstKvHead = (head + groupOffset) / size;
   const lastKvHead = (stop - 1 + groupOffset) / size;
+  const goesOn = load<u32>(p, SUMS) != 0 && load<u32>(p, SUMS_FIRST) == 0;
+  const isKept = load<u32>(p, SUMS) != 0 && load<u32>(p, SUMS_LAST) == 0;
+  if (goesOn && isKept && start >= end) return;
   const keyDim = load<i32>(p, KEY_DIM);
   const valueDim = load<i32>(p, VALUE_DIM);
   const keyBytes = pad4(keyDim) * 4;
@@ -164,16 +170,24 @@ function pass<T>(
         const scale = load<f32>(p, SCALE) * headScale(p, KEY_SCALES, kvHead);
         loadQueryRow(at, load<u32>(p, QUERY + 12), load<i32>(p, QUERY + 16), qRows + row * keyBytes, keyDim, scale);
         if (paired) pairRow(qRows + row * keyBytes, keyDim);
+        at += load<u32>(p, QUERY + 8);
+        const rowHead = from + row + heads - next;
+        const state = states + row * STATE_BYTES;
+        if (goesOn) {
+          const sums = sumsOf(p, token + index, rowHead);
+          memory.copy(oRows + row * valueBytes, sums, valueBytes);
+          store<u64>(state, load<u64>(sums + valueBytes));
+          continue;
+        }
         // A sink is a first key whose value is 0. (A token that ends at -1 is padding.)
         const hasSink = sinks != 0 && load<i32>(load<u32>(p, ENDS) + (token + index) * 4) >= 0;
-        const sink: f32 = hasSink ? load<f32>(sinks + (from + row + heads - next) * 4) : -Infinity;
-        store<f32>(states + row * STATE_BYTES, sink);
-        store<f32>(states + row * STATE_BYTES, sink == -Infinity ? 0 : 1, 4);
-        at += load<u32>(p, QUERY + 8);
+        const sink: f32 = hasSink ? load<f32>(sinks + rowHead * 4) : -Infinity;
+        store<f32>(state, sink);
+        store<f32>(state, sink == -Infinity ? 0 : 1, 4);
       }
     }
   }
-  memory.fill(oRows, 0, (stop - head) * tokenCount * valueBytes);
+  if (!goesOn) memory.fill(oRows, 0, (stop - head) * tokenCount * valueBytes);
   for (let key = 0; key < tileKeys; key++) store<u32>(tileRows + key * 4, <u32>(tile + key * tileBytes));
 
   // The first tile may begin after its boundary, at a lane of four that begins before what is seen.
@@ -260,12 +274,27 @@ function pass<T>(
     const scale = headScale(p, VALUE_SCALES, kvHead);
     for (let index = token; index < token + tokenCount; index++) {
       for (let rowHead = from; rowHead < from + heads; rowHead++) {
-        if (paired) unpairRow(oRows + row * valueBytes, valueDim);
-        writeRow(p, index, rowHead, oRows + row * valueBytes, states + row * STATE_BYTES, valueDim, scale);
+        const o = oRows + row * valueBytes;
+        const state = states + row * STATE_BYTES;
         row++;
+        if (isKept) {
+          const sums = sumsOf(p, index, rowHead);
+          memory.copy(sums, o, valueBytes);
+          store<u64>(sums + valueBytes, load<u64>(state));
+          continue;
+        }
+        if (paired) unpairRow(o, valueDim);
+        writeRow(p, index, rowHead, o, state, valueDim, scale);
       }
     }
   }
+}
+
+/** Where a row's sums go on from call to call: its weighted values as they lie in scratch, its maximum and its sum. */
+// @ts-ignore: decorator
+@inline
+function sumsOf(p: usize, token: i32, head: i32): usize {
+  return load<u32>(p, SUMS) + token * load<u32>(p, SUMS + 4) + head * load<u32>(p, SUMS + 8);
 }
 
 /** What an element of a KV head stands for, by KEY_SCALES or VALUE_SCALES; 1 when there are no scales. */

@@ -144,11 +144,6 @@ const BAD: readonly [what: string, changes: Partial<UnplannedAttentionArgs>, mes
     { keyCache: tensor("f32", 1, 2, 2, 2), valueCache: tensor("f32", 1, 2, 2, 2) },
     /multiple/,
   ],
-  [
-    "segments of a sharded cache",
-    { segments: [{ first: 0, count: 1 }], shard: { index: 0, count: 2, interleave: 1 } },
-    /`segments` must be left out for shard 0 of 2/,
-  ],
   ["too few segments", { segments: [] }, /`segments` must be 1, one per row of blockTable, but is 0/],
   ["a segment before the first position", { segments: [{ first: -1, count: 1 }] }, /`segments\[0\].first`/],
   ["sinks of another head count", { sinks: tensor("f32", 2) }, /`sinks` must be of shape \[1\], but is \[2\]/],

@@ -89,7 +89,7 @@ class PreparedAttentionWasm implements PreparedAttention {
 
 /**
  * Checks the arguments and writes them down for the kernel. Undefined where an operand lies in another memory than the
- * caches, or there is nothing to attend for.
+ * caches, sums go on from call to call, or there is nothing to attend for.
  * @param checkOpen throws when the backend is closed
  * @throws ArgumentError, HeapExhausted
  */
@@ -99,8 +99,8 @@ export function prepareAttentionWasm(
   args: PlannedAttentionArgs,
   checkOpen: () => void,
 ): PreparedAttention | undefined {
-  const { tokens, queryHeads } = planPartialAttention(args);
-  if (tokens === 0 || queryHeads === 0) return undefined;
+  const { tokens, queryHeads, sums } = planPartialAttention(args);
+  if (tokens === 0 || queryHeads === 0 || sums !== undefined) return undefined;
   const kernels = memories.ofCache(NAME, "keyCache", args.keyCache);
   const { heap } = kernels;
   const { query, keyCache, valueCache, out, lse, keyScaleCache, valueScaleCache } = args;

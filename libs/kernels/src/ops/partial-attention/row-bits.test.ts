@@ -9,8 +9,10 @@ import { expectSameBits } from "../../testing/close.ts";
 import { TEST_TIMEOUT_MS } from "../../testing/op-case.ts";
 import { Random } from "../../testing/random.ts";
 import { type AttentionRow, buildAttention, type HeapPartialAttentionArgs } from "./cases.ts";
+import { attentionTileKeys } from "./continued-sums.ts";
+import type { UnplannedAttentionArgs } from "./index.ts";
 
-const heap = SharedHeap.create(64 << 20);
+const heap = SharedHeap.create(128 << 20);
 const backends = [await openBackend("wasm", { heap }), await openBackend("reference", { heap })];
 afterAll(async () => {
   for (const backend of backends) await backend.close();
@@ -131,6 +133,45 @@ function alone(
   };
 }
 
+/** A copy of the local indexes [first, end) of every sequence: one block each, all else in it NaN. */
+function chunk(
+  arena: Arena,
+  args: HeapPartialAttentionArgs,
+  first: number,
+  end: number,
+): Partial<UnplannedAttentionArgs> {
+  const { blockTable, shard = UNSHARDED, keyCache, valueCache, keyScaleCache, valueScaleCache } = args;
+  const [sequences = 0, columns = 0] = blockTable.shape;
+  const blockSize = keyCache.dim(1);
+  const copy = (cache: Tensor): Tensor => {
+    const blocks = Tensor.empty(arena, cache.dtype, [sequences, end - first, ...cache.shape.slice(2)]);
+    blocks.fill(cache.dtype === "i8" ? -128 : Number.NaN);
+    for (let row = 0; row < sequences; row++) {
+      for (let local = first; local < Math.min(end, columns * blockSize); local++) {
+        const block = blockTable.at(row, Math.floor(local / blockSize));
+        if (block < 0) continue;
+        blocks
+          .select(0, row)
+          .select(0, local - first)
+          .copyFrom(cache.select(0, block).select(0, local % blockSize));
+      }
+    }
+    return blocks;
+  };
+  const rowScales =
+    keyScaleCache instanceof Tensor && valueScaleCache instanceof Tensor
+      ? { keyScaleCache: copy(keyScaleCache), valueScaleCache: copy(valueScaleCache) }
+      : {};
+  return {
+    keyCache: copy(keyCache),
+    valueCache: copy(valueCache),
+    ...rowScales,
+    blockTable: Tensor.from(arena, "i32", [sequences, 1], [...Array(sequences).keys()]),
+    segments: Array.from({ length: sequences }, () => ({ first, count: end - first })),
+    shard,
+  };
+}
+
 describe.each(backends.map((backend) => [backend.name, backend] as const))(
   "partialAttention on %s",
   (name, backend) => {
@@ -164,6 +205,41 @@ describe.each(backends.map((backend) => [backend.name, backend] as const))(
           { numRuns: name === "reference" ? 15 : 150 },
         );
         expect(compared).toBeGreaterThan(10);
+      },
+      TEST_TIMEOUT_MS,
+    );
+
+    test(
+      "gives the bits of one call over a context in several calls over its parts",
+      () => {
+        fc.assert(
+          fc.property(rows, fc.nat(), (row, seed) => {
+            const arena = new Arena(heap, 48 << 20);
+            try {
+              const random = new Random(seed);
+              const args = buildAttention(arena, row, random);
+              void backend.partialAttention(args);
+              const [tokens = 0, heads = 0] = args.query.shape;
+              const { keyDim, valueDim = keyDim } = row;
+              const width = backend.sumsWidth(valueDim) ?? expect.unreachable();
+              const state = Tensor.empty(arena, "f32", [tokens, heads, width]).fill(Number.NaN);
+              const [out, lse] = [state.slice(2, 0, valueDim), state.select(2, valueDim)];
+              const border = attentionTileKeys(keyDim, valueDim);
+              const length = args.blockTable.dim(1) * row.blockSize;
+              for (let first = 0; first < length; ) {
+                const end = first + border * (1 + random.integer(3));
+                const sums = { state, isFirst: first === 0, isLast: end >= length };
+                void backend.partialAttention({ ...args, ...chunk(arena, args, first, end), sums, out, lse });
+                first = end;
+              }
+              expectSameBits("out", out, args.out);
+              expectSameBits("lse", lse, args.lse);
+            } finally {
+              arena.close();
+            }
+          }),
+          { numRuns: name === "reference" ? 15 : 80 },
+        );
       },
       TEST_TIMEOUT_MS,
     );

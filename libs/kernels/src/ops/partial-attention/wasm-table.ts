@@ -41,4 +41,8 @@ export const ATTENTION_TABLE = new WordTable({
   /** Pointer (0 for none), block, offset and head strides. */
   KEY_ROW_SCALES: 4,
   VALUE_ROW_SCALES: 4,
+  /** Pointer (0 for none), token and head strides. */
+  SUMS: 3,
+  SUMS_FIRST: 1,
+  SUMS_LAST: 1,
 });

@@ -3,21 +3,24 @@ import type { KernelContext } from "../../context.ts";
 import { putView } from "../../wasm/put-view.ts";
 import { dtypeCode } from "../../wasm/wasm-kernels.ts";
 import type { WasmMemories } from "../../wasm/wasm-memories.ts";
+import { attentionTileKeys, expectSumsWidth } from "./continued-sums.ts";
 import { type PartialAttentionArgs, type PartialAttentionPlan, planPartialAttention } from "./index.ts";
 import { ATTENTION_TABLE } from "./wasm-table.ts";
 
 /** Rows (query token, head) that share a tile of keys: enough to hide the tile's conversion behind arithmetic. */
 const MAX_ROWS = 64;
-/** Columns of keys in a tile: small enough for the L1 cache, many enough to amortise a row's rescale. */
-const TILE_ELEMENTS = 4096;
 
 /** Bytes between rows of scores, as in `scores.as.ts`: room for the longest tile. */
 const SCORE_STRIDE = 528;
-const MAX_TILE_KEYS = 128;
 /** Bytes between rows of spread-out weights, as in `weighted-sum.as.ts`. */
 const SPREAD_STRIDE = 2064;
 /** KV heads that share a tile, as in `partial-attention.as.ts`. */
 const MAX_TILE_HEADS = 16;
+
+/** f32 elements of a row's sums: its weighted values, padded, then its maximum and its sum of weights, padded. */
+export function wasmSumsWidth(valueDim: number): number {
+  return Math.ceil(valueDim / 4) * 4 + 4;
+}
 
 /** The operands that the kernel reads and writes, in its memory. */
 export interface ResidentOperands {
@@ -25,8 +28,9 @@ export interface ResidentOperands {
   readonly keyCache: Tensor;
   readonly valueCache: Tensor;
   readonly blockTable: Tensor;
-  readonly out: Tensor;
-  readonly lse: Tensor;
+  /** undefined where it is not written yet. */
+  readonly out: Tensor | undefined;
+  readonly lse: Tensor | undefined;
   readonly keyRowScales: Tensor | undefined;
   readonly valueRowScales: Tensor | undefined;
 }
@@ -42,11 +46,17 @@ export function partialAttentionWasm(memories: WasmMemories, context: KernelCont
     const scales = args[argument];
     return scales === undefined ? undefined : kernels.resident(name, argument, scales);
   });
+  const { sums } = plan;
+  if (sums !== undefined) {
+    expectSumsWidth(name, sums, wasmSumsWidth(plan.valueDim));
+    kernels.resident(name, "sums.state", sums.state);
+  }
   if (plan.tokens === 0 || plan.queryHeads === 0) return;
   const blockTable = kernels.input(name, "blockTable", plan.table.tensor);
   const query = kernels.input(name, "query", args.query);
-  const out = kernels.output(name, "out", args.out);
-  const lse = kernels.output(name, "lse", args.lse);
+  const isWritten = sums?.isLast !== false;
+  const out = isWritten ? kernels.output(name, "out", args.out) : undefined;
+  const lse = isWritten ? kernels.output(name, "lse", args.lse) : undefined;
   const planned = plan.planned?.heap.id === kernels.heap.id ? plan.planned : undefined;
   const kernel = kernels.get(context, `${name}_${keyCache.dtype}`);
   const layout = layOutAttention(plan, keyCache.dim(2), planned === undefined);
@@ -79,6 +89,7 @@ export function writeAttentionTable(
 ): void {
   const { at } = ATTENTION_TABLE;
   const { query, keyCache, valueCache, out, lse, keyRowScales, valueRowScales } = operands;
+  const { sums } = plan;
   putView(ints, at.QUERY, query, 3);
   ints[at.QUERY + 4] = dtypeCode(query);
   putView(ints, at.KEY, keyCache, 3);
@@ -106,6 +117,9 @@ export function writeAttentionTable(
   if (plan.valueScales !== undefined) floats.set(plan.valueScales, table.valueScales >> 2);
   putView(ints, at.KEY_ROW_SCALES, keyRowScales, 3);
   putView(ints, at.VALUE_ROW_SCALES, valueRowScales, 3);
+  putView(ints, at.SUMS, sums?.state, 2);
+  ints[at.SUMS_FIRST] = sums?.isFirst === false ? 0 : 1;
+  ints[at.SUMS_LAST] = sums?.isLast === false ? 0 : 1;
 }
 
 /** Writes where the kernel works. */
@@ -140,7 +154,7 @@ export function layOutAttention(plan: PartialAttentionPlan, kvHeads: number, kee
   const keyColumns = Math.ceil(plan.keyDim / 4) * 4;
   const valueColumns = Math.ceil(plan.valueDim / 4) * 4;
   const columns = Math.max(keyColumns, valueColumns, 4);
-  const tileKeys = Math.min(MAX_TILE_KEYS, Math.max(16, Math.floor(TILE_ELEMENTS / columns / 4) * 4));
+  const tileKeys = attentionTileKeys(plan.keyDim, plan.valueDim);
   const maxRows = Math.min(MAX_ROWS, plan.tokens * plan.queryHeads);
   let bytes = 0;
   const take = (size: number): number => {

@@ -1,4 +1,4 @@
-import type { DType } from "@lockstep/tensor";
+import { ArgumentError, type DType } from "@lockstep/tensor";
 import type { CompiledKernel } from "../../webgpu/compiled-kernel.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import { ParamTable } from "../../webgpu/param-table.ts";
@@ -78,6 +78,7 @@ export function recordPartialAttention(
   plan: PartialAttentionPlan,
 ): void {
   const { query, keyCache, valueCache, out, lse } = args;
+  if (args.sums !== undefined) throw new ArgumentError("partialAttention", "sums", "left out on webgpu", "given");
   for (const [name, operand] of Object.entries({ query, out, lse })) {
     expectContiguousOnGpu("partialAttention", name, operand);
   }

@@ -1,0 +1,62 @@
+// Sums of attention that go on from call to call, over parts of a context one after another.
+import { ArgumentError, describe, type Tensor } from "@lockstep/tensor";
+import { expectDType, expectShape, expectTensor, type Operand } from "../../operand.ts";
+import { expectApart, expectWritable } from "../../overlapping-operands.ts";
+
+/**
+ * Where a call of partialAttention begins, and what becomes of its sums. Calls over the parts of a context, in order
+ * and with borders at multiples of {@link attentionTileKeys} local indexes, give the bits of one call over all of it.
+ */
+export interface ContinuedSums {
+  /**
+   * The sums of every row [T, Hq, W], f32, W being the backend's `sumsWidth`; what is in them is the backend's affair.
+   * `out` and `lse` may be views of its first columns, since a row's sums are read before its results are written.
+   */
+  readonly state: Tensor;
+  /** The sums begin in this call; else they go on from `state`, sinks included. */
+  readonly isFirst: boolean;
+  /** They end in `out` and `lse` in this call; else they are kept in `state`, and neither is written. */
+  readonly isLast: boolean;
+}
+
+/** Columns of keys in a tile: small enough for the L1 cache, many enough to amortise a row's rescale. */
+const TILE_ELEMENTS = 4096;
+const MAX_TILE_KEYS = 128;
+const MIN_TILE_KEYS = 16;
+
+/** Keys that are summed together, from every multiple of their number on in local indexes; a multiple of 4. */
+export function attentionTileKeys(keyDim: number, valueDim: number): number {
+  const columns = Math.max(4, Math.ceil(keyDim / 4) * 4, Math.ceil(valueDim / 4) * 4);
+  return Math.min(MAX_TILE_KEYS, Math.max(MIN_TILE_KEYS, Math.floor(TILE_ELEMENTS / columns / 4) * 4));
+}
+
+/** Throws ArgumentError unless the sums fit the op's other arguments; their width is for the backend to check. */
+export function checkContinuedSums(
+  name: string,
+  sums: ContinuedSums,
+  rows: readonly [tokens: number, heads: number],
+  inputs: Readonly<Record<string, Operand | undefined>>,
+): void {
+  if (typeof sums !== "object" || sums === null) throw new ArgumentError(name, "sums", "an object", describe(sums));
+  const { state } = sums;
+  expectTensor(name, "sums.state", state);
+  expectShape(name, "sums.state", state, [...rows, null]);
+  expectDType(name, "sums.state", state, ["f32"]);
+  expectWritable(name, "sums.state", state);
+  if (state.strides[2] !== 1 && state.dim(2) > 1) {
+    throw new ArgumentError(name, "sums.state", "of stride 1 in its last dimension", state.toString());
+  }
+  for (const flag of ["isFirst", "isLast"] as const) {
+    if (typeof sums[flag] === "boolean") continue;
+    throw new ArgumentError(name, `sums.${flag}`, "true or false", describe(sums[flag]));
+  }
+  for (const [argument, input] of Object.entries(inputs)) {
+    if (input !== undefined) expectApart(name, "sums.state", state, argument, input);
+  }
+}
+
+/** Throws ArgumentError unless sums have the width that a backend keeps them in. */
+export function expectSumsWidth(name: string, { state }: ContinuedSums, width: number): void {
+  if (state.dim(2) === width) return;
+  throw new ArgumentError(name, "sums.state", `${width} wide, the backend's sumsWidth`, `${state.dim(2)}`);
+}
