@@ -1,23 +1,25 @@
-import { type Operand, SlotPlan } from "@lockstep/kernels";
-import { Arena, StagedTensors, Tensor } from "@lockstep/tensor";
+import type { Operand } from "@lockstep/kernels";
+import { Arena, StagedTensors, type Tensor } from "@lockstep/tensor";
 import { expectOperand, expectResults } from "../arguments/expect-tensor.ts";
 import { withHeapOperands } from "../arguments/operand-memory.ts";
 import { convertLse } from "../combine/lse-base.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { StepPlan } from "../kv/step-plan.ts";
-import type { AttentionVariant } from "../options/attention-variant.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
+import type { ContextAttention } from "./context-attention.ts";
+import { ContinuedContext } from "./continued-context.ts";
+import { MergedContext } from "./merged-context.ts";
+import { OwnContext } from "./own-context.ts";
 import { pcpRows } from "./pcp-rows.ts";
-import { type PlannedChunk, type PrefillPlan, planPrefill, prefillChunks } from "./prefill-plan.ts";
-import { PrefillWorkspace } from "./prefill-workspace.ts";
+import { workspaceBlocks } from "./planned-chunks.ts";
+import { type PrefillPlan, planPrefill } from "./prefill-plan.ts";
 
 const NAME = "DcpAttention.prefill";
 
 /**
  * Prefill over a sharded KV cache: every rank attends for its own query heads and its own tokens over the whole
- * context, which comes to it chunk by chunk. A chunk's keys and values, wherever they are stored, are gathered into a
- * workspace of bounded size and put in the order of their positions; each chunk's attention is merged with what came
- * before by LSE.
+ * context. What other ranks have stored of it comes chunk by chunk, in memory of bounded size: see
+ * {@link ContinuedContext} and, for GPUs, {@link MergedContext}.
  *
  * With many query tokens this moves less than gathering queries and combining outputs: KV rows of a context, once for
  * each rank, instead of queries and f32 outputs of all heads for every token.
@@ -25,47 +27,36 @@ const NAME = "DcpAttention.prefill";
 export class Prefill {
   readonly #options: ResolvedOptions;
   readonly #caches: KvCaches;
-  /** Which query heads of this rank's own share a KV head. */
-  readonly #headGroup: { readonly size: number; readonly offset: number };
-  readonly #workspaceBlocks: number;
-  readonly #workspace: PrefillWorkspace;
   readonly #scratch: Arena;
-  readonly #partial: { readonly out: Tensor; readonly lse: Tensor };
-  readonly #merged: { readonly out: Tensor; readonly lse: Tensor };
-  readonly #sum: { readonly out: Tensor; readonly lse: Tensor };
+  readonly #context: ContextAttention;
   /** Copies, where the peers reach them, of new keys and values in a memory of the rank's own. */
   readonly #staged: StagedTensors;
   #plan: PrefillPlan | undefined;
-  /** Chunks of the step under way, by the window they were cut for. */
-  readonly #chunks = new Map<number | undefined, readonly PlannedChunk[]>();
 
   /**
-   * Allocates the workspace.
-   * @param chunkTokens most tokens of a chunk, over all shards
+   * Allocates what chunks go through.
+   * @param chunkTokens most tokens of a chunk, over all shards; rounded up to whole tiles of keys of every shard
    * @throws HeapExhausted, DeviceError: nothing stays allocated then
    */
   constructor(options: ResolvedOptions, caches: KvCaches, chunkTokens: number) {
-    const { heap, model, cache, groups, steps } = options;
-    const { valueDim, headGroup } = model;
-    const { start, count: ownHeads } = groups.ownHeads;
-    const rows = steps.maxQueries;
+    const { backend, heap, model, groups } = options;
+    const blocks = workspaceBlocks(options, chunkTokens);
+    const width = backend.isSynchronous ? backend.sumsWidth(model.valueDim) : undefined;
     this.#options = options;
     this.#caches = caches;
     this.#staged = new StagedTensors(heap);
-    this.#headGroup = { size: headGroup.size, offset: headGroup.offset + start };
-    const blocks = Math.ceil(chunkTokens / cache.blockSize);
-    this.#workspaceBlocks = blocks;
-    const states = 3 * rows * ownHeads * (valueDim + 1) * 4;
-    this.#scratch = new Arena(heap, PrefillWorkspace.scratchBytes(options, blocks) + states + 1024);
+    const [bytes, open] =
+      groups.dcp.size === 1
+        ? [OwnContext.bytes(options), () => new OwnContext(options, caches, this.#scratch)]
+        : width === undefined
+          ? [MergedContext.bytes(options, blocks), () => new MergedContext(options, caches, blocks, this.#scratch)]
+          : [
+              ContinuedContext.bytes(options, blocks, width),
+              () => new ContinuedContext(options, caches, blocks, width, this.#scratch),
+            ];
+    this.#scratch = new Arena(heap, bytes);
     try {
-      const state = (): { out: Tensor; lse: Tensor } => ({
-        out: Tensor.empty(this.#scratch, "f32", [rows, ownHeads, valueDim]),
-        lse: Tensor.empty(this.#scratch, "f32", [rows, ownHeads]),
-      });
-      this.#partial = state();
-      this.#merged = state();
-      this.#sum = state();
-      this.#workspace = new PrefillWorkspace(options, caches, blocks, this.#scratch);
+      this.#context = open();
     } catch (error) {
       this.#scratch.close();
       throw error;
@@ -131,7 +122,7 @@ export class Prefill {
     const [inputs, outputs] = [[query, key, value] as const, [out, lse] as const];
     await withHeapOperands(backend, heap, inputs, outputs, async ([queries, keys, values], [outs, lses]) => {
       await this.#write(layer, plan, keys, values);
-      await this.#attend(layer, plan, queries, outs, lses);
+      await this.#context.attend(layer, plan, queries, outs, lses);
       if (lses !== undefined) convertLse(lses, "e", exchange.lseBase, lses);
     });
   }
@@ -172,58 +163,15 @@ export class Prefill {
     if (refused !== undefined) throw refused;
   }
 
-  /**
-   * Attention of this rank's tokens and heads over everything stored, the step's tokens included.
-   * @param query [rows, ownHeads, headDim]
-   * @param out where it goes [rows, ownHeads, valueDim], any float dtype; `lse` [rows, ownHeads], f32, natural
-   */
-  async #attend(layer: number, plan: PrefillPlan, query: Tensor, out: Tensor, lse: Tensor | undefined): Promise<void> {
-    const { mergeBackend, model, groups } = this.#options;
-    const variant = model.variants[layer];
-    if (variant === undefined) throw new RangeError(`there is no layer ${layer}`);
-    const { start, end } = groups.ownHeads;
-    const sinks = variant.sinks?.slice(0, start, end);
-    const rows = plan.rows.length;
-    const [sum, partial, merged] = [this.#sum, this.#partial, this.#merged].map((state) => cut(state, 0, rows)) as [
-      State,
-      State,
-      State,
-    ];
-    sum.out.fill(0);
-    sum.lse.fill(Number.NEGATIVE_INFINITY);
-    // A sink is a state of its own, whose output is 0.
-    if (sinks !== undefined) for (let row = 0; row < rows; row++) sum.lse.select(0, row).copyFrom(sinks);
-    for (const chunk of this.#chunksFor(plan, variant.window)) {
-      await this.#workspace.gather(layer, chunk);
-      const { from, to } = chunk;
-      const [before, now, after] = [sum, partial, merged].map((state) => cut(state, from, to)) as [State, State, State];
-      await this.#attendChunk(layer, chunk, query.slice(0, from, to), variant, now);
-      if (from === to) continue;
-      const outs = [before.out, now.out];
-      await mergeBackend.mergeAttnStates({
-        outs,
-        lses: [before.lse, now.lse],
-        nonFinite: "propagate",
-        out: after.out,
-        lse: after.lse,
-      });
-      before.out.copyFrom(after.out);
-      before.lse.copyFrom(after.lse);
-    }
-    out.copyFrom(sum.out);
-    lse?.copyFrom(sum.lse);
-  }
-
   /** To be called when a step ends. */
   end(): void {
     this.#plan = undefined;
-    for (const chunks of this.#chunks.values()) for (const { plan } of chunks) plan.free();
-    this.#chunks.clear();
+    this.#context.end();
   }
 
   close(): void {
     this.end();
-    this.#workspace.close();
+    this.#context.close();
     this.#staged.free();
     this.#scratch.close();
   }
@@ -232,63 +180,4 @@ export class Prefill {
     if (this.#plan === undefined) throw new RangeError("no prefill is under way");
     return this.#plan;
   }
-
-  /** The chunks that layers of a window go through, planned once for all of them. @throws HeapExhausted */
-  #chunksFor(plan: PrefillPlan, window: number | undefined): readonly PlannedChunk[] {
-    const known = this.#chunks.get(window);
-    if (known !== undefined) return known;
-    const { backend, cache, groups, heap } = this.#options;
-    const { blockSize } = cache;
-    const { shard } = groups;
-    const size = { numBlocks: this.#workspaceBlocks, blockSize };
-    const planned: PlannedChunk[] = [];
-    const chunks = prefillChunks(plan, { shard, blockSize, blocks: this.#workspaceBlocks, window }, heap);
-    try {
-      for (const chunk of chunks) {
-        const { blockTable, sequences, positions, segments } = chunk;
-        const step = { blockTable, sequences, positions, segments };
-        planned.push({
-          ...chunk,
-          slotPlans: chunk.workspaceSlots.map((slots) => new SlotPlan(slots, size)),
-          plan: backend.planAttention(window === undefined ? step : { ...step, window }, size),
-        });
-      }
-    } catch (error) {
-      for (const chunk of planned) chunk.plan.free();
-      throw error;
-    } finally {
-      for (const { blockTable } of chunks) blockTable.free();
-    }
-    this.#chunks.set(window, planned);
-    return planned;
-  }
-
-  /** Also called for no rows: where ranks share a GPU, each takes part in every op. */
-  async #attendChunk(
-    layer: number,
-    { plan }: PlannedChunk,
-    query: Tensor,
-    { scale, softcap }: AttentionVariant,
-    partial: State,
-  ): Promise<void> {
-    await this.#options.backend.partialAttention({
-      query,
-      ...this.#workspace.operands(layer),
-      plan,
-      headGroup: this.#headGroup,
-      scale,
-      ...(softcap === undefined ? {} : { softcap }),
-      out: partial.out,
-      lse: partial.lse,
-    });
-  }
-}
-
-interface State {
-  readonly out: Tensor;
-  readonly lse: Tensor;
-}
-
-function cut({ out, lse }: State, from: number, to: number): State {
-  return { out: out.slice(0, from, to), lse: lse.slice(0, from, to) };
 }
