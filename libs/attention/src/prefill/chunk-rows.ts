@@ -44,9 +44,7 @@ export class ChunkRows {
     };
     const stored = (layer: number): Pair<Operand> => ({ key: caches.key(layer), value: caches.value(layer) });
     const elements = part(stored, cache.dtype, headDim, valueDim);
-    this.#parts = cache.hasRowScales
-      ? [elements, part((layer) => scalesOf(caches, layer), "f32", 1, 1)]
-      : [elements];
+    this.#parts = cache.hasRowScales ? [elements, part((layer) => scalesOf(caches, layer), "f32", 1, 1)] : [elements];
   }
 
   /** Bytes of `scratch` that it takes. */

@@ -3,7 +3,7 @@ import type { AttentionVariant } from "../options/attention-variant.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
 import type { PrefillPlan } from "./prefill-plan.ts";
 
-/** Attention of a prefill's tokens, for this rank's own heads, over all that the ranks have stored of their sequences. */
+/** Attention of a prefill's tokens, for this rank's own heads, over all that is stored of their sequences. */
 export interface ContextAttention {
   /**
    * Called by every rank of the DCP group for every layer, whatever it brings.

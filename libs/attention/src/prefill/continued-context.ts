@@ -15,9 +15,9 @@ interface ShardState {
 }
 
 /**
- * Attends to each rank's rows of a chunk where that rank left them. For every row and every rank the sums go on from
- * chunk to chunk, and end in what that rank itself would have found over its shard; these are then merged in rank order.
- * So the bits are those of decoding, whatever the size of the chunks.
+ * Attends to each rank's rows of a chunk where that rank left them. For every query row and every rank the sums go on
+ * from chunk to chunk, and end in what that rank itself would have found over its shard; these are then merged in rank
+ * order. So the bits are those of decoding, whatever the size of the chunks.
  *
  * For backends whose sums can go on, and whose ops have completed when they return.
  */

@@ -35,6 +35,7 @@ export interface KernelBackend extends OfEveryOp<Completion>, AsyncDisposable {
   /**
    * f32 elements that this backend keeps of a row's sums from one partialAttention to the next, for values of a size;
    * undefined where sums begin and end in one call.
+   * @param valueDim columns of a value
    */
   sumsWidth(valueDim: number): number | undefined;
 

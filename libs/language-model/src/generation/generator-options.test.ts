@@ -99,7 +99,7 @@ test("large steps, large chunks and many texts are what is to be less where they
   const most = { maxStepTokens: 1 << 20 };
   expect(advice(most)).toMatch(/with its scratch memory [\d.]+ GiB, .*: take .*`maxStepTokens` 256\.$/);
   expect(advice({ ...most, maxStepTokens: 256 })).toBe("");
-  expect(advice({ prefillChunk: 1 << 21 })).toMatch(/: take .*`prefillChunk` 256\.$/);
+  expect(advice({ world: 2, dcp: 2, prefillChunk: 1 << 21 })).toMatch(/: take .*`prefillChunk` 256\.$/);
   expect(advice({ prefillChunk: 256 })).toBe("");
   expect(advice({ texts: 1 << 20 })).toMatch(/: take .*fewer texts at a time\.$/);
 });

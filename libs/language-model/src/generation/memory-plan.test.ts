@@ -63,12 +63,14 @@ test("texts have blocks of their own; a chunk of prefill and a sample to calibra
   // Rows of 2 heads of 64 in f32, keys and values, go through the rank that holds a shared GPU.
   const rows = bytes({ prefillChunk: 4096, isShared: true }) - bytes({ prefillChunk: 4096 });
   expect(rows).toBeGreaterThan(4096 * 2 * 2 * 64 * 4);
-  // The workspace and what goes through it; plans of 32 tokens on each of a million tokens' chunks.
-  const chunk = (prefillChunk: number): number => scratch({ ...ALONE, prefillChunk, capacity: 1024 });
+  // The workspace and what goes through it; plans of 32 tokens on each of a million tokens' chunks, of 64 a rank.
+  const chunk = (prefillChunk: number): number => scratch({ prefillChunk, capacity: 1024 });
   expect(chunk(8192) - chunk(4096)).toBeGreaterThan(2.75 * 4096 * 2 * 2 * 64 * 4);
-  const planned = (capacity: number): number =>
-    scratch({ ...ALONE, prefillChunk: 32, capacity }) - scratch({ ...ALONE, capacity });
-  expect(planned(1 << 20) - planned(32)).toBeGreaterThan((1 << 20) * 3 * 4);
+  const planned = (capacity: number): number => scratch({ prefillChunk: 32, capacity }) - scratch({ capacity });
+  expect(planned(1 << 20) - planned(32)).toBeGreaterThan(((1 << 20) / (4 * 64)) * 32 * 3 * 4);
+  // A rank alone has it all.
+  const alone = (prefillChunk: number): number => scratch({ ...ALONE, prefillChunk, capacity: 1024 });
+  expect(alone(8192)).toBe(alone(4096));
   // Scales per token do too.
   const long = { kvDtype: "i8", capacity: 65536 } as const;
   expect(bytes(long)).toBeGreaterThan(bytes({ ...long, calibrationTokens: 1 }));

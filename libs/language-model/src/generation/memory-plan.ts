@@ -1,5 +1,6 @@
 // What each rank will hold, and in which memories.
 import { controlBytes } from "@lockstep/dist-groups";
+import { attentionTileKeys } from "@lockstep/kernels";
 import { DTYPE_BYTES } from "@lockstep/tensor";
 import { linearScratchBytes } from "../layers/linear-scratch.ts";
 import type { WeightKind } from "../layers/weight.ts";
@@ -34,7 +35,7 @@ export interface CacheShape {
   readonly texts: number;
   /** Tokens that are cached in f32 at first, to find static scales of a quantised cache; 0 without. */
   readonly calibrationTokens: number;
-  /** Tokens of the context that prefill gathers at a time; 0 without prefill. */
+  /** Tokens of the context that prefill gathers at a time, at least; 0 without prefill. */
   readonly prefillChunk: number;
   readonly maxStepTokens: number;
   readonly maxLogitRows: number;
@@ -196,13 +197,13 @@ function problemOf(
 }
 
 function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape, rank: number): RankMemory {
-  const { sizes, maxStepTokens, maxLogitRows, blockSize, prefillChunk } = cache;
+  const { sizes, maxStepTokens, maxLogitRows, prefillChunk } = cache;
   const share = rankShare(sizes, rank, config);
   const kvHeads = lengthOf(share.kvHeads);
   const rowElements = 2 * kvHeads * config.headDim;
   // A scale for each key and value in f32, unless a sample decides static ones.
   const scaleBytes = isQuantisedKv(cache.kvDtype) && cache.calibrationTokens === 0 ? 8 * kvHeads : 0;
-  const chunkRows = prefillChunk === 0 ? 0 : prefillChunk + blockSize;
+  const chunkRows = prefillChunk === 0 || sizes.dcp === 1 ? 0 : prefillChunk + chunkRounding(config, cache);
   const groupRow = 4 * lengthOf(share.groupQueryHeads) * (config.headDim + 1);
   const ownRow = 4 * lengthOf(share.queryHeads) * (config.headDim + 1);
   const chunkBytes = chunkRows * (rowElements * 4 + scaleBytes);
@@ -211,8 +212,10 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
   const attention = 3 * chunkBytes + maxStepTokens * (2 * groupRow + 4 * rowElements);
   // Gathered queries, partial outputs with their LSEs, received copies of them, and their merge; own ones.
   const combine = maxStepTokens * (8 * groupRow * (1 + 1 / sizes.dcp) + 2 * ownRow);
-  // This rank's rows of a chunk, and three states of its own heads.
-  const prefill = chunkRows === 0 ? 0 : chunkBytes + 3 * maxStepTokens * ownRow;
+  // This rank's rows of a chunk, and states of its own heads: one for each rank, three at least, of numbers in float64
+  // on the reference backend; copies of queries and results.
+  const states = Math.max(3, 2 * sizes.dcp + 2) * maxStepTokens * ownRow;
+  const prefill = prefillChunk === 0 ? 0 : chunkBytes + states;
   // Operands on their way to the rank that holds the GPU: a chunk's rows, a step's queries, keys, values and results.
   const forwarded = cache.isShared ? chunkBytes + maxStepTokens * (4 * rowElements + 2 * ownRow) : 0;
   const inputs = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
@@ -232,14 +235,26 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
   };
 }
 
+/** Most tokens by which a chunk exceeds what was asked for, in whole blocks, tiles of keys and turns of every rank. */
+function chunkRounding({ headDim }: ModelConfig, { blockSize, sizes }: CacheShape): number {
+  const tile = attentionTileKeys(headDim, headDim);
+  let keys = tile;
+  while (keys % blockSize !== 0) keys += tile;
+  return keys * sizes.dcp + blockSize;
+}
+
 /** Bytes of what the chunks of a text's whole context are planned in, for the layers of each window. */
-function chunkPlanBytes({ windows }: ModelConfig, cache: CacheShape): number {
+function chunkPlanBytes(config: ModelConfig, cache: CacheShape): number {
   const { capacity, blockSize, prefillChunk, maxStepTokens } = cache;
   if (prefillChunk === 0) return 0;
-  const blocks = Math.ceil(prefillChunk / blockSize);
+  const { headDim } = config;
+  const { dcp } = cache.sizes;
+  // Where a rank holds all of a context, one plan does.
+  const chunkTokens = dcp === 1 ? capacity : Math.max(prefillChunk, attentionTileKeys(headDim, headDim) * dcp);
+  const blocks = Math.ceil(chunkTokens / blockSize);
   const chunks = Math.ceil(capacity / (blocks * blockSize));
   const words = 3 * Math.min(prefillChunk, maxStepTokens) + blocks;
-  return new Set(windows).size * chunks * (4 * words + LINE_BYTES);
+  return new Set(config.windows).size * chunks * (4 * words + LINE_BYTES);
 }
 
 /**

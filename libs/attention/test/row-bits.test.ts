@@ -1,0 +1,114 @@
+// A token's attention has the same bits whatever else is in its step, however its text was cut into steps, in a decode
+// or a prefill of any chunk size, in a fork, beside drafted tokens that are forgotten, and by any combine.
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { openWorld } from "@lockstep/dist-groups";
+import fc from "fast-check";
+import { RandomStream } from "../../../tests/random.ts";
+import type * as program from "./row-bits-program.ts";
+import type { RowBitsItem, RowBitsRun, RowBitsShape, RowBitsStep } from "./row-bits-program.ts";
+import type { TestBackend } from "./test-backend.ts";
+
+setDefaultTimeout(120_000);
+
+const shapes: fc.Arbitrary<RowBitsShape> = fc
+  .record({
+    heads: fc.constantFrom([4, 4] as const, [4, 2] as const, [8, 1] as const, [5, 5] as const, [12, 4] as const),
+    dims: fc.constantFrom([7, 5] as const, [16, 16] as const, [64, 32] as const, [256, 128] as const),
+    kvDtype: fc.constantFrom("f32" as const, "f16" as const, "bf16" as const, "f8e4m3" as const, "i8" as const),
+    interleave: fc.constantFrom(1, 2, 3, 4),
+    blocks: fc.integer({ min: 1, max: 4 }),
+    window: fc.option(fc.integer({ min: 1, max: 90 }), { nil: undefined }),
+    softcap: fc.option(fc.constant(3), { nil: undefined }),
+    hasSinks: fc.boolean(),
+  })
+  .map(({ blocks, window, softcap, ...shape }) => ({
+    ...shape,
+    blockSize: shape.interleave * blocks,
+    ...(window === undefined ? {} : { window }),
+    ...(softcap === undefined ? {} : { softcap }),
+  }));
+
+const runs: fc.Arbitrary<RowBitsRun> = fc.record({
+  prefillChunk: fc.oneof(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 41, max: 1000 })),
+  combine: fc.constantFrom("auto", "a2a", "ag-rs", "one-shot"),
+  hasPcp: fc.boolean(),
+});
+
+/** Texts and the steps that append them: decodes and prefills of several texts, forks, drafts. */
+function schedule(seed: number, length: number): { readonly texts: number[][]; readonly steps: RowBitsStep[] } {
+  const random = new RandomStream(seed);
+  const texts = Array.from({ length: 3 }, () => Array.from({ length }, () => random.below(90)));
+  const stored = [0, 0, 0];
+  const steps: RowBitsStep[] = [];
+  while (stored.some((count) => count < length) && steps.length < 40) {
+    const isPrefill = random.below(2) === 0;
+    const from = random.below(3);
+    const to = stored.indexOf(0);
+    const forked = stored[from] ?? 0;
+    const fork = to >= 0 && forked > 0 && random.below(2) === 0 ? { from, to } : undefined;
+    if (fork !== undefined) {
+      texts[to]?.splice(0, forked, ...(texts[from]?.slice(0, forked) ?? []));
+      stored[to] = forked;
+    }
+    const items: RowBitsItem[] = [];
+    for (const [text, count] of stored.entries()) {
+      const left = length - count;
+      if (left === 0 || random.below(3) === 0) continue;
+      const most = random.below(2) === 0 ? 3 : 60;
+      const taken = Math.min(left, 1 + random.below(most));
+      items.push({ text, count: taken, ...(random.below(4) === 0 ? { junk: 1 + random.below(4) } : {}) });
+      stored[text] = count + taken;
+    }
+    if (items.length > 0 || fork !== undefined) steps.push({ ...(fork && { fork }), isPrefill, items });
+  }
+  return { texts, steps };
+}
+
+/** Every text alone, by decodes of a token each. */
+function plain(text: number, length: number): RowBitsStep[] {
+  return Array.from({ length }, () => ({ isPrefill: false, items: [{ text, count: 1 }] }));
+}
+
+async function checkRows(size: number, backend: TestBackend, numRuns: number, length: number): Promise<void> {
+  await using world = await openWorld<typeof program>({
+    size,
+    program: new URL("./row-bits-program.ts", import.meta.url),
+    options: { backend },
+    heapBytesPerRank: 48 << 20,
+  });
+  let prefilled = 0;
+  await fc.assert(
+    fc.asyncProperty(shapes, runs, fc.nat(), async (shape, drawn, seed) => {
+      const { texts, steps } = schedule(seed, length);
+      // The reference merges in float64; ag-rs sums in f32, as the collectives do.
+      const run = drawn.combine === "ag-rs" && backend === "reference" ? { ...drawn, combine: "auto" as const } : drawn;
+      const asPlain = { ...run, combine: "a2a" as const, hasPcp: false };
+      const text = seed % 3;
+      const alone = await world.call("run", [shape, texts, plain(text, length), asPlain]);
+      const mixed = await world.call("run", [shape, texts, steps, run]);
+      for (const [rank, found] of mixed.entries()) {
+        const wanted = new Map(alone[rank]?.map(([, position, bits]) => [position, bits]));
+        for (const [of, position, bits] of found) {
+          if (of !== text) continue;
+          const other = wanted.get(position);
+          if (other?.every((word, at) => word === bits[at]) === true) continue;
+          expect([position, ...bits]).toEqual([position, ...(other ?? [])]);
+        }
+      }
+      prefilled += steps.filter(({ isPrefill }) => isPrefill).length;
+    }),
+    { numRuns },
+  );
+  expect(prefilled).toBeGreaterThan(0);
+}
+
+describe("rows keep their bits", () => {
+  test.each([
+    [1, 4],
+    [2, 2],
+    [3, 2],
+    [4, 1],
+  ])("wasm, %d ranks", (size, numRuns) => checkRows(size, "wasm", numRuns, 130));
+  test("wasm, caches in memories of the ranks' own, 2 ranks", () => checkRows(2, "wasm own", 1, 130));
+  test("reference, 2 ranks", () => checkRows(2, "reference", 2, 20));
+});
