@@ -14,6 +14,7 @@ import { linearInt8 } from "./linear-int8.as";
 import { quantiseInputs } from "./quantise-inputs.as";
 import { rmsNorm } from "./rms-norm.as";
 import { rotate } from "./rope.as";
+import { rotations } from "./rotations.as";
 import { swiGlu } from "./swiglu.as";
 
 /** Words of one layer. */
@@ -72,6 +73,9 @@ export function runProgram(at: usize, count: i32): void {
         break;
       case 13:
         embedInt8(a, b, c, d, e, f, g, h);
+        break;
+      case 14:
+        rotations(a, b, c, d, e, f, g);
         break;
       default:
         unreachable();

@@ -34,10 +34,11 @@ function operands() {
     ids: Tensor.from(heap, "i32", [TOKENS], [4, 0, 9]),
     x: random([TOKENS, HEADS, DIM], 1),
     normed: random([TOKENS, HEADS, DIM], 2),
-    outs: Array.from({ length: 5 }, () => Tensor.zeros(heap, "f32", [TOKENS, OUTS])),
+    outs: Array.from({ length: 7 }, () => Tensor.zeros(heap, "f32", [TOKENS, OUTS])),
     embedded: Array.from({ length: 4 }, () => Tensor.zeros(heap, "f32", [TOKENS, WIDTH])),
     norm: random([WIDTH], 3),
     bias: random([OUTS], 4),
+    amplitude: Tensor.from(heap, "i32", [2], [0, 0x3ff80000]),
     turns: [random([TOKENS, DIM / 2], 5), random([TOKENS, DIM / 2], 6)],
     weights: [
       { values: random([OUTS, WIDTH], 7) },
@@ -56,8 +57,21 @@ function operands() {
 }
 
 /** Every layer that can be recorded. */
-function sequence({ ids, x, normed, outs, embedded, norm, bias, turns, weights, tables }: ReturnType<typeof operands>) {
+function sequence({
+  ids,
+  x,
+  normed,
+  outs,
+  embedded,
+  norm,
+  bias,
+  amplitude,
+  turns,
+  weights,
+  tables,
+}: ReturnType<typeof operands>) {
   const [cosines = x, sines = x] = turns;
+  layers.rotations(ids, { frequencies: bias, amplitude }, outs[5] ?? x, outs[6] ?? x);
   for (const [index, table] of tables.entries()) layers.embed(ids, table, 1, embedded[index] ?? x);
   layers.addInto(x, normed);
   layers.rmsNorm(x, norm, normed, 1e-5);

@@ -16,6 +16,7 @@ export const OPERATIONS = [
   "embedBf16",
   "embedF16",
   "embedInt8",
+  "rotations",
 ] as const;
 
 export type RecordableLayer = (typeof OPERATIONS)[number];

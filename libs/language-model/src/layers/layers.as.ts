@@ -12,5 +12,6 @@ export { quantiseInputs } from "./quantise-inputs.as";
 export { quantiseBf16, quantiseF16, quantiseF32 } from "./quantise-weights.as";
 export { rmsNorm } from "./rms-norm.as";
 export { rotate } from "./rope.as";
+export { rotations } from "./rotations.as";
 export { swiGlu } from "./swiglu.as";
 export { widenBf16, widenF16, widenF32 } from "./widen.as";

@@ -50,6 +50,15 @@ interface Exports {
   quantiseInputs(x: number, integers: number, scales: number, tokens: number, ins: number): void;
   rmsNorm(x: number, weight: number, y: number, tokens: number, dim: number, eps: number): void;
   rotate(x: number, cosines: number, sines: number, tokens: number, heads: number, half: number): void;
+  rotations(
+    positions: number,
+    frequencies: number,
+    amplitude: number,
+    cosines: number,
+    sines: number,
+    tokens: number,
+    half: number,
+  ): void;
   swiGlu(gate: number, up: number, out: number, count: number): void;
   addInto(x: number, y: number, count: number): void;
   readonly embedF32: Embed;
@@ -78,6 +87,14 @@ interface Exports {
 
 /** What of it a program of layers is made of. */
 type Operations = Pick<Exports, RecordableLayer>;
+
+/** Angles by which pairs of dimensions turn from one position to the next, where {@link Layers.rotations} reads them. */
+export interface RotaryTurns {
+  /** Radians a position [D / 2], f32. */
+  readonly frequencies: Tensor;
+  /** What cosines and sines are multiplied by: the eight bytes of one f64. */
+  readonly amplitude: Tensor;
+}
 
 /** Compiled once per thread. */
 let compiled: WebAssembly.Module | undefined;
@@ -193,6 +210,25 @@ export class Layers {
     expectRows(cosines, dim / 2, tokens, "rotate", "cosines");
     expectRows(sines, dim / 2, tokens, "rotate", "sines");
     this.#operations.rotate(x.byteOffset, cosines.byteOffset, sines.byteOffset, tokens, heads, dim / 2);
+  }
+
+  /**
+   * Cosines and sines [T, D / 2] of the angles position * frequency, times an amplitude, for positions [T] (i32), from 0
+   * and below 2^20 radians.
+   */
+  rotations(positions: Tensor, turns: RotaryTurns, cosines: Tensor, sines: Tensor): void {
+    const { frequencies, amplitude } = turns;
+    const half = frequencies.size;
+    const tokens = positions.size;
+    if (positions.dtype !== "i32" || !positions.isContiguous) {
+      throw new ArgumentError("Layers.rotations", "positions", "contiguous i32", positions.toString());
+    }
+    expectRows(frequencies, half, 1, "rotations", "frequencies");
+    expectRows(cosines, half, tokens, "rotations", "cosines");
+    expectRows(sines, half, tokens, "rotations", "sines");
+    const { byteOffset } = positions;
+    const to = [cosines.byteOffset, sines.byteOffset] as const;
+    this.#operations.rotations(byteOffset, frequencies.byteOffset, amplitude.byteOffset, ...to, tokens, half);
   }
 
   /** out = silu(gate) * up, element by element; `out` may be either. */

@@ -6,6 +6,8 @@ import { lengthOf, type RankShare } from "./tensor-parallel.ts";
 export interface Activations {
   /** Token ids [T], i32. */
   readonly ids: Tensor;
+  /** Their positions [T], i32. */
+  readonly positions: Tensor;
   /** The residual stream [T, hidden]. */
   readonly hidden: Tensor;
   /** Its normalised form, and a layer's partial or summed output [T, hidden]. */
@@ -43,6 +45,7 @@ export function openActivations(
   const columns = lengthOf(share.intermediate);
   return {
     ids: Tensor.empty(ownHeap, "i32", [maxStepTokens]),
+    positions: Tensor.empty(ownHeap, "i32", [maxStepTokens]),
     hidden: rows(config.hiddenSize),
     normed: rows(config.hiddenSize),
     delta: rows(config.hiddenSize),
@@ -63,6 +66,7 @@ export function firstRows(all: Activations, tokens: number): Activations {
   const cut = (tensor: Tensor): Tensor => tensor.slice(0, 0, tokens);
   return {
     ids: cut(all.ids),
+    positions: cut(all.positions),
     hidden: cut(all.hidden),
     normed: cut(all.normed),
     delta: cut(all.delta),
@@ -86,6 +90,6 @@ export function activationBytes(
   maxLogitRows: number,
 ): number {
   const heads = 2 * lengthOf(share.queryHeads) + 2 * lengthOf(share.kvHeads) + 1;
-  const row = 1 + 3 * config.hiddenSize + heads * config.headDim + 2 * lengthOf(share.intermediate);
-  return 4 * (maxStepTokens * row + maxLogitRows * lengthOf(share.vocabulary)) + 16 * 128;
+  const row = 2 + 3 * config.hiddenSize + heads * config.headDim + 2 * lengthOf(share.intermediate);
+  return 4 * (maxStepTokens * row + maxLogitRows * lengthOf(share.vocabulary)) + 20 * 128;
 }

@@ -1,6 +1,6 @@
 import type { Tensor } from "@lockstep/tensor";
 import type { LayerProgram } from "../layers/layer-program.ts";
-import type { Layers } from "../layers/layers.ts";
+import type { Layers, RotaryTurns } from "../layers/layers.ts";
 import type { Activations } from "./activations.ts";
 import type { ModelConfig } from "./config.ts";
 import type { RankShare } from "./tensor-parallel.ts";
@@ -38,7 +38,7 @@ export interface DecoderLayer {
 /** Everything that a step of T tokens computes between exchanges, made once for each T and run at every step. */
 export class StepLayers {
   readonly step: Activations;
-  /** This rank's part of the embedded tokens: `hidden`, to be summed over the ranks. */
+  /** The rotations of the step's positions, and this rank's part of the embedded tokens, to be summed: `hidden`. */
   readonly embed: Segment;
   readonly decoder: readonly DecoderLayer[];
   /** Adds what the last layer gave. */
@@ -50,12 +50,13 @@ export class StepLayers {
   readonly #parts: StepLayersParts;
 
   /** @param logits room for the logits of all tokens, if there is */
-  constructor(parts: StepLayersParts, step: Activations, logits: Tensor | undefined) {
+  constructor(parts: StepLayersParts, turns: RotaryTurns, step: Activations, logits: Tensor | undefined) {
     const { config, share, weights, layers } = parts;
     this.step = step;
     this.logits = logits;
     this.#parts = parts;
     this.embed = this.#segment(() => {
+      layers.rotations(step.positions, turns, step.cosines, step.sines);
       layers.embed(step.ids, weights.embedding, share.vocabulary.start, step.hidden);
     });
     this.decoder = weights.layers.map((layer, index) => ({

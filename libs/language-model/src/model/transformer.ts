@@ -1,8 +1,8 @@
 import type { ProcessGroup } from "@lockstep/dist-groups";
 import { type SharedHeap, Tensor } from "@lockstep/tensor";
+import type { RotaryTurns } from "../layers/layers.ts";
 import { type Activations, firstRows, openActivations } from "./activations.ts";
-import { fillRotations } from "./rope-angles.ts";
-import { type RopeTurns, ropeTurns } from "./rope-scaling.ts";
+import { ropeTurns } from "./rope-scaling.ts";
 import type { StepAttention, StepTokens } from "./step-attention.ts";
 import { StepLayers, type StepLayersParts } from "./step-layers.ts";
 import { lengthOf } from "./tensor-parallel.ts";
@@ -28,7 +28,7 @@ export interface TransformerParts extends StepLayersParts {
  */
 export class Transformer {
   readonly #parts: TransformerParts;
-  readonly #turns: RopeTurns;
+  readonly #turns: RotaryTurns;
   readonly #full: Activations;
   readonly #logits: Tensor;
   /** By the number of tokens. */
@@ -37,7 +37,13 @@ export class Transformer {
   constructor(parts: TransformerParts) {
     const { config, share, ownHeap, maxStepTokens, maxLogitRows } = parts;
     this.#parts = parts;
-    this.#turns = ropeTurns(config.ropeTheta, config.headDim / 2, config.ropeScaling);
+    const { frequencies, amplitude } = ropeTurns(config.ropeTheta, config.headDim / 2, config.ropeScaling);
+    this.#turns = {
+      frequencies: Tensor.from(ownHeap, "f32", [frequencies.length], frequencies),
+      amplitude: Tensor.empty(ownHeap, "i32", [2]),
+    };
+    const { buffer, byteOffset } = this.#turns.amplitude.i32;
+    new Float64Array(buffer, byteOffset, 1)[0] = amplitude;
     this.#full = openActivations(config, share, maxStepTokens, parts);
     this.#logits = Tensor.empty(ownHeap, "f32", [maxLogitRows, lengthOf(share.vocabulary)]);
   }
@@ -75,7 +81,7 @@ export class Transformer {
     const ids = step.ids.i32;
     let at = 0;
     for (const item of items) for (const id of item.ids) ids[at++] = id;
-    fillRotations(step.cosines.f32, step.sines.f32, this.#turns.frequencies, positions, this.#turns.amplitude);
+    step.positions.i32.set(positions);
     layers.embed();
     this.#sumOverRanks(step.hidden, step);
     for (let index = 0; index < decoder.length; index++) {
@@ -129,7 +135,7 @@ export class Transformer {
     const known = this.#steps.get(tokens);
     if (known !== undefined) return known;
     const logits = tokens <= this.#logits.dim(0) ? this.#logits.slice(0, 0, tokens) : undefined;
-    const made = new StepLayers(this.#parts, firstRows(this.#full, tokens), logits);
+    const made = new StepLayers(this.#parts, this.#turns, firstRows(this.#full, tokens), logits);
     this.#steps.set(tokens, made);
     return made;
   }

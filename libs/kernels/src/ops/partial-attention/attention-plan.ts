@@ -42,6 +42,8 @@ export interface BlockTable {
   readonly elements: ArrayLike<number>;
   readonly rowStride: number;
   readonly columnStride: number;
+  /** Where the first element lies in its heap. */
+  readonly byteOffset: number;
   /** The tensor that the elements are of. */
   readonly tensor: Tensor;
 }
@@ -74,7 +76,8 @@ export function checkAttentionStep(name: string, step: AttentionStep, size: Page
   checkSegments(name, step);
   const [rowStride = 0, columnStride = 0] = blockTable.strides;
   const [rows = 0, columns = 0] = blockTable.shape;
-  const table = { rows, columns, elements: blockTable.elements, rowStride, columnStride, tensor: blockTable };
+  const { elements, byteOffset } = blockTable;
+  const table = { rows, columns, elements, rowStride, columnStride, byteOffset, tensor: blockTable };
   return { ...size, tokens: step.positions.length, table, ...checkRanges(name, step, shard, table, size) };
 }
 
@@ -83,9 +86,8 @@ export function checkAttentionStep(name: string, step: AttentionStep, size: Page
  * was checked, in the heap, so that what is given to `planAttention` may change or be freed. Freed by `free()`.
  */
 export class AttentionPlan implements Disposable {
-  /** A copy of the step, for whoever has to check it elsewhere. */
-  readonly step: AttentionStep;
   readonly #visible: VisibleKeys;
+  readonly #given: Omit<AttentionStep, "blockTable" | "sequences">;
   readonly #memory: Tensor;
   readonly #onFree: () => void;
 
@@ -99,37 +101,32 @@ export class AttentionPlan implements Disposable {
     expectArguments(name, step);
     checkPagedCacheSize(name, size);
     const { table, tokens, sequences, starts, ends, ...rest } = checkAttentionStep(name, step, size);
-    const { rows, columns } = table;
+    const { rows, columns, elements, rowStride, columnStride } = table;
+    const { shard, segments, window } = step;
+    this.#given = {
+      positions: new Int32Array(step.positions),
+      ...(shard === undefined ? {} : { shard }),
+      ...(segments === undefined ? {} : { segments: Array.from(segments, (segment) => ({ ...segment })) }),
+      ...(window === undefined ? {} : { window }),
+    };
     this.#memory = Tensor.empty(heap, "i32", [3 * tokens + rows * columns]);
     const words = this.#memory.i32;
-    const at = 3 * tokens;
     words.set(sequences, 0);
     words.set(starts, tokens);
     words.set(ends, 2 * tokens);
-    const copy = this.#memory.slice(0, at, at + rows * columns).reshape([rows, columns]);
-    copy.copyFrom(table.tensor);
-    this.#visible = {
-      ...rest,
-      tokens,
-      table: {
-        rows,
-        columns,
-        elements: words.subarray(at),
-        rowStride: columns,
-        columnStride: 1,
-        tensor: copy,
-      },
-      sequences: words.subarray(0, tokens),
-      starts: words.subarray(tokens, 2 * tokens),
-      ends: words.subarray(2 * tokens, 3 * tokens),
-    };
-    this.step = {
-      ...step,
-      blockTable: this.#visible.table.tensor,
-      sequences: Int32Array.from(step.sequences),
-      positions: Int32Array.from(step.positions),
-      ...(step.segments === undefined ? {} : { segments: Array.from(step.segments, (segment) => ({ ...segment })) }),
-    };
+    for (let row = 0, at = 3 * tokens; row < rows; row++) {
+      for (let column = 0; column < columns; column++) {
+        words[at++] = elements[row * rowStride + column * columnStride] ?? -1;
+      }
+    }
+    const copy = new TableCopy(this.#memory, 3 * tokens, rows, columns);
+    this.#visible = { ...rest, tokens, table: copy, sequences, starts, ends };
+  }
+
+  /** A copy of the step, for whoever has to check it elsewhere. */
+  get step(): AttentionStep {
+    const { table, sequences } = this.#visible;
+    return { ...this.#given, blockTable: table.tensor, sequences: sequences.slice() };
   }
 
   /** True for a plan, whatever `value` inherits: a proxy of one is none. */
@@ -163,6 +160,38 @@ export class AttentionPlan implements Disposable {
   /** As `free`. */
   [Symbol.dispose](): void {
     this.free();
+  }
+}
+
+/** A plan's copy of its block table. Views of it are made when they are asked for: the wasm kernels need none. */
+class TableCopy implements BlockTable {
+  readonly rows: number;
+  readonly columns: number;
+  readonly rowStride: number;
+  readonly columnStride = 1;
+  readonly byteOffset: number;
+  readonly #memory: Tensor;
+  readonly #from: number;
+  #tensor: Tensor | undefined;
+
+  /** The elements of `memory` from the index `from` on. */
+  constructor(memory: Tensor, from: number, rows: number, columns: number) {
+    this.rows = rows;
+    this.columns = columns;
+    this.rowStride = columns;
+    this.byteOffset = memory.byteOffset + 4 * from;
+    this.#memory = memory;
+    this.#from = from;
+  }
+
+  get elements(): Int32Array {
+    return this.#memory.i32.subarray(this.#from);
+  }
+
+  get tensor(): Tensor {
+    const [from, count] = [this.#from, this.rows * this.columns];
+    this.#tensor ??= this.#memory.slice(0, from, from + count).reshape([this.rows, this.columns]);
+    return this.#tensor;
   }
 }
 

@@ -51,7 +51,7 @@ class PreparedAttentionWasm implements PreparedAttention {
     this.#ints = this.#memory.i32;
     const { buffer, byteOffset, length } = this.#ints;
     const floats = new Float32Array(buffer, byteOffset, length);
-    const operands = { ...resident, ...scales, blockTable: plan.table.tensor };
+    const operands = { ...resident, ...scales };
     writeAttentionTable(this.#ints, floats, this.#memory.byteOffset, plan, operands, this.#layout);
   }
 
@@ -74,7 +74,7 @@ class PreparedAttentionWasm implements PreparedAttention {
       placeAttentionAreas(this.#ints, pointer, this.#layout);
       this.#areas = pointer;
     }
-    writeVisibleKeys(this.#ints, plan.byteOffset, tokens, table.tensor);
+    writeVisibleKeys(this.#ints, plan.byteOffset, tokens, table);
     this.#kernel(this.#memory.byteOffset);
   }
 

@@ -27,7 +27,7 @@ export function partialAttentionReference(args: PartialAttentionArgs): void {
     const scales = args[argument];
     return scales === undefined ? undefined : expectHeapTensor(name, argument, scales).toNumbers();
   });
-  const { table } = plan;
+  const { rowStride, columnStride, elements: blocks } = plan.table;
   const out = expectHeapTensor(name, "out", args.out);
   const lse = expectHeapTensor(name, "lse", args.lse);
   const outs = new Float64Array(tokens * queryHeads * valueDim);
@@ -42,7 +42,7 @@ export function partialAttentionReference(args: PartialAttentionArgs): void {
     /** Cache row (block, offset within it, KV head) of a local index. */
     const cacheRow = (local: number, kvHead: number): number => {
       const column = Math.floor(local / blockSize);
-      const block = table.elements[sequence * table.rowStride + column * table.columnStride] ?? 0;
+      const block = blocks[sequence * rowStride + column * columnStride] ?? 0;
       return (block * blockSize + (local % blockSize)) * kvHeads + kvHead;
     };
     for (let head = 0; head < queryHeads; head++) {

@@ -3,6 +3,7 @@ import type { KernelContext } from "../../context.ts";
 import { putView } from "../../wasm/put-view.ts";
 import { dtypeCode } from "../../wasm/wasm-kernels.ts";
 import type { WasmMemories } from "../../wasm/wasm-memories.ts";
+import type { BlockTable } from "./attention-plan.ts";
 import { attentionTileKeys, expectSumsWidth } from "./continued-sums.ts";
 import { type PartialAttentionArgs, type PartialAttentionPlan, planPartialAttention } from "./index.ts";
 import { ATTENTION_TABLE } from "./wasm-table.ts";
@@ -27,7 +28,6 @@ export interface ResidentOperands {
   readonly query: Tensor;
   readonly keyCache: Tensor;
   readonly valueCache: Tensor;
-  readonly blockTable: Tensor;
   /** undefined where it is not written yet. */
   readonly out: Tensor | undefined;
   readonly lse: Tensor | undefined;
@@ -52,16 +52,16 @@ export function partialAttentionWasm(memories: WasmMemories, context: KernelCont
     kernels.resident(name, "sums.state", sums.state);
   }
   if (plan.tokens === 0 || plan.queryHeads === 0) return;
-  const blockTable = kernels.input(name, "blockTable", plan.table.tensor);
+  const planned = plan.planned?.heap.id === kernels.heap.id ? plan.planned : undefined;
+  const blockTable = planned?.visible.table ?? tableOf(kernels.input(name, "blockTable", plan.table.tensor));
   const query = kernels.input(name, "query", args.query);
   const isWritten = sums?.isLast !== false;
   const out = isWritten ? kernels.output(name, "out", args.out) : undefined;
   const lse = isWritten ? kernels.output(name, "lse", args.lse) : undefined;
-  const planned = plan.planned?.heap.id === kernels.heap.id ? plan.planned : undefined;
   const kernel = kernels.get(context, `${name}_${keyCache.dtype}`);
   const layout = layOutAttention(plan, keyCache.dim(2), planned === undefined);
   const { pointer, ints, floats } = kernels.reserve(layout.tableBytes + layout.areaBytes);
-  const operands = { query, keyCache, valueCache, blockTable, out, lse, keyRowScales, valueRowScales };
+  const operands = { query, keyCache, valueCache, out, lse, keyRowScales, valueRowScales };
   writeAttentionTable(ints, floats, pointer, plan, operands, layout);
   placeAttentionAreas(ints, pointer + layout.tableBytes, layout);
   const visibleAt = pointer + layout.table.visible;
@@ -73,6 +73,11 @@ export function partialAttentionWasm(memories: WasmMemories, context: KernelCont
     ints.set(plan.ends, visible + 2 * plan.tokens);
   }
   kernel(pointer);
+}
+
+function tableOf({ byteOffset, strides }: Tensor): Pick<BlockTable, "byteOffset" | "rowStride" | "columnStride"> {
+  const [rowStride = 0, columnStride = 0] = strides;
+  return { byteOffset, rowStride, columnStride };
 }
 
 /**
@@ -135,9 +140,16 @@ export function placeAttentionAreas(ints: Int32Array, pointer: number, { areas }
 }
 
 /** Writes what the query tokens see in a step: `sequences`, `starts` and `ends` lie one after another. */
-export function writeVisibleKeys(ints: Int32Array, visibleAt: number, tokens: number, blockTable: Tensor): void {
+export function writeVisibleKeys(
+  ints: Int32Array,
+  visibleAt: number,
+  tokens: number,
+  { byteOffset, rowStride, columnStride }: Pick<BlockTable, "byteOffset" | "rowStride" | "columnStride">,
+): void {
   const { at } = ATTENTION_TABLE;
-  putView(ints, at.TABLE, blockTable, 2);
+  ints[at.TABLE] = byteOffset;
+  ints[at.TABLE + 1] = 4 * rowStride;
+  ints[at.TABLE + 2] = 4 * columnStride;
   ints[at.SEQUENCES] = visibleAt;
   ints[at.STARTS] = visibleAt + tokens * 4;
   ints[at.ENDS] = visibleAt + tokens * 8;

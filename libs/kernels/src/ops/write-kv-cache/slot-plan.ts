@@ -19,7 +19,7 @@ export class SlotPlan {
     const name = "SlotPlan";
     checkPagedCacheSize(name, size);
     checkSlots(name, slotMapping, size.numBlocks * size.blockSize);
-    this.#slots = Int32Array.from(slotMapping);
+    this.#slots = new Int32Array(slotMapping);
     this.#size = { ...size };
   }
 
@@ -65,16 +65,16 @@ export function slotsOf(
 
 function checkSlots(name: string, slotMapping: ArrayLike<number>, slots: number): void {
   expectList(name, "slotMapping", slotMapping);
-  const seen = new Set<number>();
+  const seen = slotMapping.length > 1 ? new Set<number>() : undefined;
   for (let token = 0; token < slotMapping.length; token++) {
     const slot = slotMapping[token] ?? -2;
     if (!Number.isInteger(slot) || slot < -1 || slot >= slots) {
       const received = `${describe(slot)} at index ${token}`;
       throw new ArgumentError(name, "slotMapping", `-1 or from 0 to ${slots - 1}`, received);
     }
-    if (slot >= 0 && seen.has(slot)) {
+    if (slot >= 0 && seen?.has(slot) === true) {
       throw new ArgumentError(name, "slotMapping", "slots that differ", `${slot} twice`);
     }
-    seen.add(slot);
+    seen?.add(slot);
   }
 }
