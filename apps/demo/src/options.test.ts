@@ -6,7 +6,7 @@ import { generatorOptions } from "./tell.ts";
 test("defaults", () => {
   const options = parseOptions([]);
   expect(options).toMatchObject({
-    world: 4,
+    world: "auto",
     dcp: undefined,
     kvHeads: "auto",
     prompts: ["Psa23:1 The LORD is"],
@@ -32,6 +32,7 @@ test("defaults", () => {
 });
 
 test("--dcp follows --world", () => {
+  expect(parseOptions(["--world", "auto", "--dcp", "3"])).toMatchObject({ world: "auto", dcp: 3 });
   expect(parseOptions(["--world", "8"]).dcp).toBeUndefined();
   expect(parseOptions(["--world", "8", "--dcp", "2"]).dcp).toBe(2);
   // Left to the library, whose advice to take more ranks then splits heads and tokens over all of them.
@@ -116,13 +117,14 @@ describe("refused, naming the option, what was expected and what came", () => {
     [["text"], "text"],
     [["--world"], "--world"],
     [["--verify=yes"], "--verify"],
-    [["--world", "0"], "--world must be a whole number from 1 to 64, but is 0."],
+    [["--world", "0"], "--world must be a whole number from 1 to 64, or auto, but is 0."],
     [["--world", "65"], "but is 65."],
     [["--world", "two"], "but is two."],
     [["--world", "2.5"], "but is 2.5."],
     [["--world=-1"], "but is -1."],
     [["--world", ""], "--world must be"],
-    [["--dcp", "3"], "--dcp must divide --world 4, but is 3."],
+    [["--world", "4", "--dcp", "3"], "--dcp must divide --world 4, but is 3."],
+    [["--world", "Auto"], "--world must be a whole number from 1 to 64, or auto, but is Auto."],
     [["--world", "2", "--dcp", "4"], "--dcp must divide --world 2, but is 4."],
     [["--interleave", "3"], "--interleave must divide --block-size 16, but is 3."],
     [["--block-size", "0"], "--block-size must be"],

@@ -24,7 +24,7 @@ const DEFAULT_DRAFT = 4;
 
 /** The command line, checked as far as it can be without the model. */
 export interface DemoOptions {
-  readonly world: number;
+  readonly world: number | "auto";
   /** Undefined: the fewest that leave no KV head stored twice. */
   readonly dcp: number | undefined;
   readonly kvHeads: (typeof KV_LAYOUTS)[number];
@@ -63,9 +63,10 @@ export const HELP = `Generates text with a language model whose KV cache is shar
 
 usage: bun run demo [options]
 
-  --world N         ranks, each a worker with its share of the weights (default 4)
+  --world N         ranks, each a worker with its share of the weights, or auto: as many, up to the cores, as are fastest
+                    for this model, machine and context, which some steps of each tell (default auto)
   --dcp N           ranks that split the tokens of a KV cache among them; divides --world (default: the fewest that
-                    leave no KV head stored twice; all with --kv-heads replicated)
+                    leave no KV head stored twice; all with --kv-heads replicated; with --world auto the fastest)
   --kv-heads L      replicated: every rank keeps its tokens for all KV heads; sharded: KV heads are split over the
                     ranks, and the tokens of a head over the --dcp ranks that share it; auto (default): sharded if
                     possible
@@ -113,9 +114,10 @@ const DEFAULT_MODEL = fileURLToPath(new URL("../model", import.meta.url));
 /** Parses and checks the command line. Throws {@link UsageError}. */
 export function parseOptions(args: readonly string[]): DemoOptions {
   const values = parse(args);
-  const world = count("world", values.world, 4, MOST_RANKS);
-  const dcp = values.dcp === undefined ? undefined : count("dcp", values.dcp, world, MOST_RANKS);
-  if (dcp !== undefined && world % dcp !== 0)
+  const world =
+    values.world === undefined || values.world === "auto" ? "auto" : count("world", values.world, 1, MOST_RANKS);
+  const dcp = values.dcp === undefined ? undefined : count("dcp", values.dcp, 1, MOST_RANKS);
+  if (dcp !== undefined && world !== "auto" && world % dcp !== 0)
     throw new UsageError(`--dcp must divide --world ${world}, but is ${dcp}.`);
   const blockSize = count("block-size", values["block-size"], 16, 65536);
   const interleave = count("interleave", values.interleave, 1, 65536);
@@ -308,7 +310,8 @@ function count(name: string, text: string | undefined, fallback: number, most: n
   if (text === undefined) return fallback;
   const value = /^\d{1,9}$/.test(text) ? Number(text) : 0;
   if (value < 1 || value > most) {
-    throw new UsageError(`--${name} must be a whole number from 1 to ${most}, but is ${text}.`);
+    const orAuto = name === "world" ? ", or auto," : ",";
+    throw new UsageError(`--${name} must be a whole number from 1 to ${most}${orAuto} but is ${text}.`);
   }
   return value;
 }

@@ -1,11 +1,11 @@
 // `--plan`: what each rank will hold.
 import process from "node:process";
-import { type GeneratorOptions, type MemoryPlan, type Model, planMemory } from "@lockstep/language-model";
+import { type MemoryPlan, type Model, planMemory, type SizedOptions } from "@lockstep/language-model";
 import { withFlags } from "./command-errors.ts";
 import { formatBytes, formatTable } from "./report.ts";
 
 /** Prints the plan of a generator's memory; returns the exit code: 2 when it does not fit. */
-export function tellPlan(model: Model, options: GeneratorOptions): number {
+export function tellPlan(model: Model, options: SizedOptions): number {
   const plan = planMemory(model, options);
   process.stdout.write(`${formatPlan(plan)}\n`);
   return plan.problem === undefined ? 0 : 2;

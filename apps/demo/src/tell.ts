@@ -1,7 +1,15 @@
 // What the command does with its prompts: generates, prints, explains, verifies.
 import { closeSync, openSync, writeFileSync } from "node:fs";
 import process from "node:process";
-import { Generator, type GeneratorOptions, type Model, ModelError } from "@lockstep/language-model";
+import {
+  chooseWorld,
+  Generator,
+  type GeneratorOptions,
+  type Model,
+  ModelError,
+  type SizedOptions,
+  type WorldChoice,
+} from "@lockstep/language-model";
 import { UsageError } from "./errors.ts";
 import { firstDifference } from "./expectations.ts";
 import { formatExplanation } from "./explanation-text.ts";
@@ -24,14 +32,15 @@ export async function tell(model: Model, options: DemoOptions, progress: Progres
       `--explain ${explain} is beyond the steps that ${promptTokens} prompt tokens and --max-tokens ${maxTokens} take.`,
     );
   }
-  const spread = { ...generatorOptions(options), ...cacheOptions(model, options, prompts), texts: prompts.length };
-  if (options.plan) return tellPlan(model, spread);
-  if (explainFile !== undefined) checkWritable(explainFile);
-  const started = performance.now();
+  const wanted = { ...generatorOptions(options), ...cacheOptions(model, options, prompts), texts: prompts.length };
+  if (!options.plan && explainFile !== undefined) checkWritable(explainFile);
   // What is refused is told in one line.
-  Generator.check(model, spread);
+  if (!options.plan) Generator.check(model, wanted);
   if (options.verify) Generator.check(model, aloneOptions(model, options, prompts));
-  const loading = `loading the model on ${options.world} ${options.world === 1 ? "rank" : "ranks"}`;
+  const { spread, choice } = await sized(model, wanted, progress);
+  if (options.plan) return tellPlan(model, spread);
+  const started = performance.now();
+  const loading = `loading the model on ${spread.world} ${spread.world === 1 ? "rank" : "ranks"}`;
   progress.phase(loading);
   const onLoad = (bytes: number, totalBytes: number): void =>
     progress.update(`${loading}: ${Math.floor((100 * bytes) / totalBytes)} %`);
@@ -81,11 +90,26 @@ export async function tell(model: Model, options: DemoOptions, progress: Progres
       `loaded in ${seconds(loaded - started)}, ${promptTokens} prompt tokens${of} in ${seconds(first - loaded)}, ` +
         `${count} generated${count > before ? `, ${rate} tokens a second` : ""}\n`,
     );
+    if (choice !== undefined) process.stdout.write(`world auto: ${choice.reason}\n`);
     const { drafted = 0, accepted = 0 } = ranks[0] ?? {};
     if (options.maxDraft > 0) process.stdout.write(`speculation: ${accepted} of ${drafted} drafted tokens accepted\n`);
     if (explain !== undefined) await tellStep(generator, explain, explainFile);
   }
   return options.verify ? verify(model, options, prompts, tokens, progress) : 0;
+}
+
+/** Options with the number of ranks, which is chosen unless it is given. */
+async function sized(
+  model: Model,
+  options: GeneratorOptions,
+  progress: Progress,
+): Promise<{ readonly spread: SizedOptions; readonly choice: WorldChoice | undefined }> {
+  const { world } = options;
+  if (world !== "auto") return { spread: { ...options, world }, choice: undefined };
+  progress.phase("choosing the number of ranks");
+  const choice = await chooseWorld(model, options);
+  const { kvLayout, ...sizes } = choice.sizes;
+  return { spread: { ...options, ...sizes, kvHeads: kvLayout }, choice };
 }
 
 /** Throws {@link ModelError} when the tokenizer gives a text tokens that the model has no embeddings of. */

@@ -50,6 +50,21 @@ test("generates text and closes with a table of every rank", () => {
   expect(lines[4]).toContain("10 generated");
 });
 
+test("by default the number of ranks is chosen, and the last line says why; one is refused that nobody can have", () => {
+  const { code, out, err } = demo("--max-tokens", "10", "--backend", "wasm");
+  expect(code).toBe(0);
+  expect(out).toStartWith("Psa23:1 The LORD is my shepherd; I shall not want.\nPsa\n\n");
+  expect(out.trimEnd().split("\n").at(-1)).toMatch(/^world auto: .*rank/);
+  expect(err).toContain("choosing the number of ranks\nloading the model on ");
+  const given = demo("--world", "2", "--max-tokens", "2", "--backend", "wasm");
+  expect(given.out).not.toContain("world auto");
+  const shared = demo("--backend", "webgpu", "--software-vulkan", "--shared-gpu");
+  expect(shared.err).toBe(
+    "demo: --world auto cannot time ranks that share a GPU: take a number, or no --shared-gpu.\n",
+  );
+  expect(shared.code).toBe(2);
+});
+
 test("several prompts come out numbered, in their order, each as one rank makes it alone", () => {
   const file = join(folder, "prompts.txt");
   writeFileSync(file, "Ge1:1\n\nJohn3:16\n");
@@ -157,7 +172,8 @@ describe("refused with exit code 2 and one line", () => {
 
   test("an unknown option", () => refuse(["--ranks", "4"], "--ranks"));
   test("an illegal value", () => refuse(["--world", "four"], "--world must be a whole number from 1 to 64"));
-  test("a DCP that does not divide the world", () => refuse(["--dcp", "3"], "--dcp must divide --world 4"));
+  test("a DCP that does not divide the world", () =>
+    refuse(["--world", "4", "--dcp", "3"], "--dcp must divide --world 4"));
   test("more ranks than query heads", () => refuse(["--world", "16"], "at most the model's 8 query heads"));
   test("KV heads that cannot be sharded", () =>
     refuse(["--kv-heads", "sharded", "--world", "3"], "--kv-heads sharded is impossible"));
@@ -184,7 +200,7 @@ describe("refused with exit code 2 and one line", () => {
     const file = join(folder, "many.txt");
     writeFileSync(file, "Ge1:1\n".repeat(2000));
     const given = ["--prompt-file", file, "--max-tokens", "16000", "--backend", "wasm"];
-    refuse(given, "of each of 4 ranks, but a memory holds 4.00 GiB: take fewer texts at a time or texts of at most");
+    refuse(given, "of each of 8 ranks, but a memory holds 4.00 GiB: take fewer texts at a time or texts of at most");
     refuse(given, "tokens (--prompt and --max-tokens, or --max-context).");
   });
   test("more room than the model was made for", () =>

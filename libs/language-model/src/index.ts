@@ -5,16 +5,18 @@
  * @module @lockstep/language-model
  */
 export { ModelError, UnfitOptions } from "./errors.ts";
+export { chooseWorld, type MeasureWorlds, type WorldCandidate, type WorldChoice } from "./generation/choose-world.ts";
 export type { ExplainedQuery, Explanation } from "./generation/explanation.ts";
 export type { GenerateOptions } from "./generation/generate-options.ts";
 export { Generator } from "./generation/generator.ts";
-export type { GeneratorOptions } from "./generation/generator-options.ts";
+export type { GeneratorOptions, SizedOptions } from "./generation/generator-options.ts";
 export { isQuantisedKv, type KvDtype, type KvScaleSource, type QuantisedKv } from "./generation/kv-calibration.ts";
 export type { RankMemory } from "./generation/memory-plan.ts";
 export { type MemoryPlan, planMemory } from "./generation/plan-memory.ts";
 export type { RankMetrics } from "./generation/rank-program.ts";
 export type { Exchanged } from "./generation/step-trace.ts";
 export type { TextToken } from "./generation/token-stream.ts";
+export type { WorldTimes } from "./generation/world-trial.ts";
 export type { StoredDType, WeightKind } from "./layers/weight.ts";
 export type { AttentionBias } from "./model/architectures.ts";
 export type { ModelConfig } from "./model/config.ts";

@@ -2,7 +2,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { openWorld } from "@lockstep/dist-groups";
 import { Generator } from "../src/generation/generator.ts";
-import { type GeneratorOptions, planOptions, resolveOptions } from "../src/generation/generator-options.ts";
+import type { GeneratorOptions, SizedOptions } from "../src/generation/generator-options.ts";
+import { planOptions, resolveOptions } from "../src/generation/resolve-options.ts";
 import type { MemoryLayout } from "../src/generation/memory-plan.ts";
 import { continuation, model, shortPrompts } from "./shipped-model.ts";
 
@@ -23,7 +24,7 @@ async function generated(options: GeneratorOptions): Promise<{ tokens: number[];
 }
 
 /** Room that is not touched costs nothing: it only decides the layout. */
-function roomFor(options: Omit<GeneratorOptions, "capacity">, isWanted: (layout: MemoryLayout) => boolean) {
+function roomFor(options: Omit<SizedOptions, "capacity">, isWanted: (layout: MemoryLayout) => boolean) {
   for (let texts = 1; texts < 1024; texts++) {
     for (let capacity = 16384; capacity > 12288; capacity -= 128) {
       const tried = { ...options, texts, capacity };

@@ -3,7 +3,9 @@ import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
 import type { Model } from "../model/model.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import { type Explanation, explainStep } from "./explanation.ts";
-import { type GeneratorOptions, type ResolvedOptions, resolveOptions } from "./generator-options.ts";
+import { checkWorlds, chooseWorld, type WorldChoice } from "./choose-world.ts";
+import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
+import { type ResolvedOptions, resolveOptions } from "./resolve-options.ts";
 import { LoadWatch } from "./load-progress.ts";
 import { hostHeapBytes, STEPS_PER_CALL } from "./memory-plan.ts";
 import { checkOwnProgram } from "./own-program.ts";
@@ -18,6 +20,7 @@ import {
 } from "./generate-options.ts";
 import { checkTokenIds } from "./token-ids.ts";
 import { type TextToken, TokenStream } from "./token-stream.ts";
+import { spreadOptions } from "./world-candidates.ts";
 
 type Program = typeof import("./rank-program.ts");
 type RankWorld = World<MethodsOf<Program>>;
@@ -33,6 +36,8 @@ interface MakeOptions {
 export class Generator implements AsyncDisposable {
   /** Ranks, and how they share KV caches. */
   readonly sizes: ParallelSizes;
+  /** Why it has these sizes, when its `world` was to be "auto"; undefined when it was given. */
+  readonly choice: WorldChoice | undefined;
   /** KV blocks of each rank. */
   readonly blocksPerRank: number;
   readonly #world: RankWorld;
@@ -46,8 +51,9 @@ export class Generator implements AsyncDisposable {
   #lastTurn: Promise<unknown> = Promise.resolve();
   #closed = false;
 
-  private constructor(world: RankWorld, { rank, texts, maxDraft }: ResolvedOptions) {
+  private constructor(world: RankWorld, { rank, texts, maxDraft }: ResolvedOptions, choice: WorldChoice | undefined) {
     this.#world = world;
+    this.choice = choice;
     this.#texts = texts;
     this.#maxDraft = maxDraft;
     this.#prefillChunk = rank.prefillChunk;
@@ -60,15 +66,23 @@ export class Generator implements AsyncDisposable {
 
   /** Throws what {@link Generator.open} would throw of these options before any rank starts. Opens nothing. */
   static check(model: Model, options: GeneratorOptions): void {
-    resolveOptions(model, options);
+    if (isSized(options)) resolveOptions(model, options);
+    else checkWorlds(model, options);
   }
 
   /**
-   * Opens a world whose ranks have loaded their share of the model.
+   * Opens a world whose ranks have loaded their share of the model; a `world` of "auto" is chosen before
+   * ({@link chooseWorld}).
    * Throws {@link UnfitOptions} for sizes that cannot run it, ArgumentError for workers that run another program,
    * and whatever stopped a rank.
    */
   static async open(model: Model, options: GeneratorOptions): Promise<Generator> {
+    if (isSized(options)) return await Generator.#open(model, options, undefined);
+    const choice = await chooseWorld(model, options);
+    return await Generator.#open(model, spreadOptions(options, choice.sizes), choice);
+  }
+
+  static async #open(model: Model, options: SizedOptions, choice: WorldChoice | undefined): Promise<Generator> {
     const spread = resolveOptions(model, options);
     const { sizes, gpus, maxLogitRows, loaded } = spread.rank;
     const { world: size, dcp } = sizes;
@@ -88,7 +102,7 @@ export class Generator implements AsyncDisposable {
     try {
       watch?.check();
       if (worker !== undefined) await checkOwnProgram(() => world.call("identify", []));
-      return new Generator(world, spread);
+      return new Generator(world, spread, choice);
     } catch (error) {
       await world.close();
       throw error;
@@ -283,4 +297,9 @@ export class Generator implements AsyncDisposable {
 /** Tokens that the ranks make at most between two answers. */
 function tokensPerCall(maxLogitRows: number): number {
   return STEPS_PER_CALL * maxLogitRows;
+}
+
+/** Whether the number of ranks is given, or whatever stands in its place. */
+function isSized(options: GeneratorOptions): options is SizedOptions {
+  return (options as GeneratorOptions | undefined)?.world !== "auto";
 }

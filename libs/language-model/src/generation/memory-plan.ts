@@ -14,7 +14,7 @@ import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
 
 const MEBI = 1 << 20;
 /** A WebAssembly memory's limit. */
-const MEMORY_BYTES = 65535 * 65536;
+export const MEMORY_BYTES = 65535 * 65536;
 /** Room for alignment, block tables, the kernels' scratch and what is small, in each memory. */
 const SLACK_BYTES = 16 * MEBI;
 /** What a heap rounds each tensor up to. */

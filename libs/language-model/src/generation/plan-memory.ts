@@ -1,5 +1,6 @@
 import type { Model } from "../model/model.ts";
-import { adviceOf, type GeneratorOptions, planOptions } from "./generator-options.ts";
+import type { SizedOptions } from "./generator-options.ts";
+import { adviceOf, planOptions } from "./resolve-options.ts";
 import { machineBytes } from "./machine-memory.ts";
 import type { RankMemory } from "./memory-plan.ts";
 
@@ -30,9 +31,10 @@ export interface MemoryPlan {
 
 /**
  * What {@link Generator.open} would hold with these options, on each rank. Opens nothing.
+ * A `world` of "auto" is not one that can be planned: {@link chooseWorld} gives the sizes that can.
  * @throws ArgumentError for a value that no model takes; UnfitOptions for what does not fit the model
  */
-export function planMemory(model: Model, options: GeneratorOptions): MemoryPlan {
+export function planMemory(model: Model, options: SizedOptions): MemoryPlan {
   const { plan, capacity, texts, isOnDevice } = planOptions(model, options);
   const { capacity: _, ...withoutCapacity } = options;
   const most = planOptions(model, withoutCapacity);

@@ -4,8 +4,10 @@
  * @module @lockstep/language-model/rank
  */
 
+import type { RankContext } from "@lockstep/dist-groups";
 import { runRank } from "@lockstep/dist-groups/rank";
 import * as program from "./rank-program.ts";
+import * as trial from "./trial-program.ts";
 
 /**
  * Makes this worker a rank of a `Generator`. For the module of a worker that is given to `Generator.open` as
@@ -17,5 +19,8 @@ import * as program from "./rank-program.ts";
  * @throws RankMisplaced outside a worker, and the second time
  */
 export function runGeneratorRank(): void {
-  runRank(program);
+  runRank({
+    setup: (context: RankContext, options: program.RankOptions | trial.TrialOptions) =>
+      "isTrial" in options ? trial.setup(context, options) : program.setup(context, options),
+  });
 }

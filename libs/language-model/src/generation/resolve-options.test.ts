@@ -3,12 +3,13 @@ import { ArgumentError } from "@lockstep/tensor";
 import { MODEL_FOLDER } from "../../test/shipped-folder.ts";
 import { UnfitOptions } from "../errors.ts";
 import { openModel } from "../model/model.ts";
-import { type GeneratorOptions, resolveOptions } from "./generator-options.ts";
+import type { SizedOptions } from "./generator-options.ts";
+import { resolveOptions } from "./resolve-options.ts";
 import { planMemory } from "./plan-memory.ts";
 
 const model = openModel(MODEL_FOLDER);
 const least = { world: 4, capacity: 64 } as const;
-const resolve = (options: unknown) => resolveOptions(model, options as GeneratorOptions);
+const resolve = (options: unknown) => resolveOptions(model, options as SizedOptions);
 
 test("what is left out is filled in", () => {
   const { rank, texts, maxDraft, deadlineMs } = resolve(least);

@@ -1,0 +1,99 @@
+// Options of generators that no model takes are refused here, and samples of static scales are cut.
+import { ArgumentError, describe } from "@lockstep/tensor";
+import { UnfitOptions } from "../errors.ts";
+import type { Model } from "../model/model.ts";
+import type { GeneratorOptions } from "./generator-options.ts";
+import { isQuantisedKv } from "./kv-calibration.ts";
+import { checkTokenIds } from "./token-ids.ts";
+
+const NAME = "Generator.open";
+/** Tokens of the sample that decides the scales of a quantised KV cache. */
+const CALIBRATION_TOKENS = 256;
+const MOST = 2 ** 31 - 1;
+
+/** Least values of the counts among the options. */
+const LEAST = {
+  world: 1,
+  dcp: 1,
+  capacity: 1,
+  blockSize: 1,
+  interleave: 1,
+  gpus: 1,
+  texts: 1,
+  maxDraft: 0,
+  prefillChunk: 1,
+  maxStepTokens: 1,
+} as const;
+const REQUIRED: readonly string[] = ["world"];
+
+const CHOICES = {
+  kvHeads: ["replicated", "sharded", "auto"],
+  backend: ["webgpu", "wasm", "reference", "auto"],
+  combine: ["ag-rs", "a2a", "one-shot", "auto"],
+  kvDtype: ["f32", "f16", "bf16", "f8e4m3", "i8"],
+  weights: ["stored", "i8"],
+} as const;
+
+/** Throws ArgumentError unless this is a model that `openModel` returned. */
+export function checkModel(model: Model): void {
+  const isObject = (part: unknown): boolean => typeof part === "object" && part !== null;
+  const isModel = isObject(model) && (typeof model.source === "string" || isObject(model.source));
+  if (isModel && isObject(model.config) && isObject(model.storedDTypes)) return;
+  throw new ArgumentError(NAME, "model", "what openModel returned", describe(model));
+}
+
+/** Throws ArgumentError for a value that no model takes. A `world` of "auto" has been chosen before. */
+export function checkValues(options: GeneratorOptions): void {
+  if (typeof options !== "object" || options === null) {
+    throw new ArgumentError(NAME, "options", "an object with world", describe(options));
+  }
+  for (const [name, least] of Object.entries(LEAST)) {
+    const value: unknown = options[name as keyof typeof LEAST];
+    if (value === undefined && !REQUIRED.includes(name)) continue;
+    if (typeof value === "number" && Number.isInteger(value) && value >= least && value <= MOST) continue;
+    const expected = `an integer from ${least} to ${MOST}`;
+    throw new ArgumentError(
+      NAME,
+      name,
+      name === "world" ? `${expected}, or chosen by "auto"` : expected,
+      describe(value),
+    );
+  }
+  for (const name of ["softwareVulkan", "sharedGpu"] as const) {
+    const value: unknown = options[name];
+    if (value === undefined || typeof value === "boolean") continue;
+    throw new ArgumentError(NAME, name, "true or false", describe(value));
+  }
+  const { onLoad } = options;
+  if (onLoad !== undefined && typeof onLoad !== "function") {
+    throw new ArgumentError(NAME, "onLoad", "a function", describe(onLoad));
+  }
+  for (const [name, known] of Object.entries(CHOICES)) {
+    const value: string | undefined = options[name as keyof typeof CHOICES];
+    if (value === undefined || known.some((choice) => choice === value)) continue;
+    throw new ArgumentError(NAME, name, `one of ${known.join(", ")}`, describe(value));
+  }
+}
+
+/**
+ * The sample that decides static scales of a quantised KV cache; empty for other caches.
+ * @throws ArgumentError for tokens that the model does not have, and scales that the cache does not have; UnfitOptions
+ *   for static scales without a sample
+ */
+export function calibrationOf(
+  { kvDtype = "f32", kvScales, calibration = [] }: GeneratorOptions,
+  vocabularySize: number,
+): readonly number[] {
+  checkTokenIds(NAME, "calibration", calibration, vocabularySize);
+  const isQuantised = isQuantisedKv(kvDtype);
+  const isKnown = kvScales === undefined || kvScales === "per-token" || kvScales === "static";
+  if (!isKnown || (!isQuantised && kvScales !== undefined)) {
+    const expected = isQuantised ? '"per-token" or "static"' : `left out for a kvDtype of ${kvDtype}`;
+    throw new ArgumentError(NAME, "kvScales", expected, describe(kvScales));
+  }
+  if (kvScales !== "static") return [];
+  if (calibration.length === 0) {
+    throw new UnfitOptions(`a KV cache in ${kvDtype} needs calibration tokens for static scales, but there are none.`);
+  }
+  return calibration.slice(0, CALIBRATION_TOKENS);
+}

@@ -1,0 +1,59 @@
+// Which ways of spreading a model are tried when nobody says over how many ranks.
+import { UnfitOptions } from "../errors.ts";
+import type { Model } from "../model/model.ts";
+import { chooseKvLayout, leastDcp, type ParallelSizes } from "../model/tensor-parallel.ts";
+import { checkModel, checkValues } from "./check-options.ts";
+import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
+import { planOptions, resolveOptions } from "./resolve-options.ts";
+
+/** Most ranks that are tried where fewer do not hold a model. */
+const MOST_RANKS = 64;
+
+/** Options of a generator spread as a candidate says. */
+export function spreadOptions(options: GeneratorOptions, { world, dcp, kvLayout }: ParallelSizes): SizedOptions {
+  return { ...options, world, dcp, kvHeads: kvLayout };
+}
+
+/**
+ * The sizes that a model may be spread by, fewest ranks first: 1, 2, 4, ... ranks up to the cores, or `dcp` times as
+ * many; for each the layout that stores no KV head twice and, where that splits tokens, the one that splits none, which
+ * gathers and combines nothing. Only what fits the model and the memory that there is; without a capacity only what
+ * holds the longest context. Where so few ranks do not hold it, the fewest that do.
+ * @throws what `Generator.open` throws of a number of ranks, when none fits
+ */
+export function worldCandidates(model: Model, options: GeneratorOptions, cores: number): ParallelSizes[] {
+  checkModel(model);
+  checkValues({ ...options, world: 1 });
+  const { kvHeads, queryHeads } = model.config;
+  const { dcp: givenDcp, kvHeads: wanted = "auto" } = options;
+  const first = givenDcp ?? 1;
+  let last: ParallelSizes | undefined;
+  const fitting: { readonly sizes: ParallelSizes; readonly capacity: number }[] = [];
+  for (let world = first; world <= Math.max(first, Math.min(MOST_RANKS, queryHeads)); world *= 2) {
+    if (world > cores && fitting.length > 0) break;
+    const dcps = givenDcp === undefined ? [leastDcp(world, kvHeads, wanted), 1] : [givenDcp];
+    for (const dcp of new Set(dcps)) {
+      const kvLayout = wanted === "auto" ? chooseKvLayout(world, dcp, kvHeads) : wanted;
+      const sizes = { world, dcp, kvLayout };
+      last = sizes;
+      const capacity = capacityOf(model, spreadOptions(options, sizes));
+      if (capacity !== undefined) fitting.push({ sizes, capacity });
+    }
+  }
+  // Throws: none fits.
+  if (fitting.length === 0)
+    resolveOptions(model, spreadOptions(options, last ?? { world: first, dcp: first, kvLayout: "replicated" }));
+  const most = Math.max(...fitting.map(({ capacity }) => capacity));
+  return fitting.filter(({ capacity }) => capacity === most).map(({ sizes }) => sizes);
+}
+
+/** Tokens of a text that fit; undefined when the options do not. */
+function capacityOf(model: Model, options: SizedOptions): number | undefined {
+  try {
+    const { plan, capacity } = planOptions(model, options);
+    return plan.problem === undefined ? capacity : undefined;
+  } catch (error) {
+    if (error instanceof UnfitOptions) return undefined;
+    throw error;
+  }
+}
