@@ -92,12 +92,10 @@ describe("chooseWorld", () => {
   test("what alone is possible is taken without measuring", async () => {
     const measure = () => expect.unreachable();
     const choice = await chooseWorld(model, { backend: "wasm", capacity: 64, dcp: 8 }, measure);
-    expect(choice).toEqual({
-      sizes: sizes(8, 8),
-      candidates: [],
-      context: 64,
-      reason: "only 8 ranks fit cores, model and memory",
-    });
+    expect(choice).toMatchObject({ sizes: sizes(8, 8), candidates: [], context: 64 });
+    expect(choice.reason).toMatch(
+      navigator.hardwareConcurrency < 8 ? /^8 ranks are the fewest that fit / : /^only 8 ranks fit the cores, /,
+    );
   });
 
   test("without a capacity texts are reckoned as long as they mostly are", async () => {

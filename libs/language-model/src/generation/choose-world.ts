@@ -67,7 +67,11 @@ export async function chooseWorld(
   const [only] = candidates;
   const context = contextOf(model, wanted, only);
   if (only !== undefined && candidates.length === 1) {
-    const reason = `only ${worldName(only, candidates)} ${only.world === 1 ? "fits" : "fit"} cores, model and memory`;
+    const name = worldName(only, candidates);
+    const reason =
+      only.world > navigator.hardwareConcurrency
+        ? `${name} are the fewest that fit the options, the model and the memory`
+        : `only ${name} ${only.world === 1 ? "fits" : "fit"} the cores, the options, the model and the memory`;
     return { sizes: only, candidates: [], context, reason };
   }
   const times = await measure(model, wanted, candidates, context);
