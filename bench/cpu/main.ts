@@ -1,6 +1,6 @@
-// `bun run bench:cpu`: ops on the wasm backend on one core, and decode steps over two ranks, against the copy and read
-// ceilings of one core beside each row and against recorded times of others. --only TEXT: rows whose op, shape and
-// dtype contain it; --json: figures as JSON; --plot FILE: also a drawing of them.
+// `bun run bench:cpu`: ops on the wasm backend and the demo's linear layers on one core, and decode steps over two
+// ranks, against the copy and read ceilings of one core beside each row and against recorded times of others. --only
+// TEXT: rows whose op, shape and dtype contain it; --json: figures as JSON; --plot FILE: also a drawing of them.
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
@@ -10,6 +10,7 @@ import { printTable } from "../print-table.ts";
 import type { Report, RowReport } from "../report.ts";
 import { formatSeconds } from "../timing.ts";
 import { CeilingMeter } from "./ceilings.ts";
+import { measureLinear } from "./linear-rows.ts";
 import { measureOps } from "./op-rows.ts";
 import { measureRanks } from "./rank-rows.ts";
 
@@ -27,7 +28,11 @@ const device = `${cpus()[0]?.model.trim() ?? "unknown processor"}, ${availablePa
 const report: Report = {
   device,
   ceilings,
-  rows: [...(await measureOps(heap, meter, options.only)), ...(await measureRanks(meter, options.only))],
+  rows: [
+    ...(await measureOps(heap, meter, options.only)),
+    ...measureLinear(heap, meter, options.only),
+    ...(await measureRanks(meter, options.only)),
+  ],
 };
 if (options.json) console.log(JSON.stringify(report, null, 1));
 else {

@@ -8,45 +8,60 @@
 // their product is rounded once, as that of the weight itself. Where a token has an element of 2^16 or more, for which
 // that does not hold, its weights are widened one by one instead.
 
-import { bytesOver, evens, F16_REBASE, isRebased, odds } from "./floats.as";
+import { bytesOver, evens, F16_REBASE, isRebased, KEY_BYTES, odds, storeKeys } from "./floats.as";
 import { evenLanes, muladd, oddLanes, totalOfEvensAndOdds, totalOfHalves, withTail } from "./linear-sums.as";
 
-/** The weights from address w on that go with the first of two vectors of x; \`bytes\` are the first 16 there. */
+/** The weights from address w on that go with the first of two vectors of x; `bytes` are the first 16 there. */
 // @ts-ignore: decorator
 @inline
-function first<W>(bytes: v128): v128 {
-  return isFloat<W>() ? bytes : evens<W>(bytes);
+function first<W>(bytes: v128, even: v128, places: v128): v128 {
+  return isFloat<W>() ? bytes : evens<W>(bytes, even, places);
 }
 
 /** Those that go with the second. */
 // @ts-ignore: decorator
 @inline
-function second<W>(bytes: v128, w: usize): v128 {
-  return isFloat<W>() ? v128.load(w, 16) : odds<W>(bytes);
+function second<W>(bytes: v128, w: usize, odd: v128, places: v128): v128 {
+  return isFloat<W>() ? v128.load(w, 16) : odds<W>(bytes, odd, places);
 }
 
-/** The finished sum: \`a\` and \`b\` of a body of x, and the tail. */
+/** The finished sum: `a` and `b` of a body of x, and the tail. */
 // @ts-ignore: decorator
 @inline
 function finished<W>(a: v128, b: v128, x: usize, w: usize, body: usize, bytes: usize): f32 {
   return withTail<W>(isFloat<W>() ? totalOfHalves(a, b) : totalOfEvensAndOdds(a, b), x, w, body, bytes);
 }
 
-/** One token against one weight row; \`split\` is x as the weights want it. */
-function dot<W>(split: usize, x: usize, w: usize, bytes: usize): f32 {
+/** One token against one weight row; `split` is x as the weights want it. */
+function dot<W>(split: usize, x: usize, w: usize, bytes: usize, keys: usize): f32 {
+  const even = v128.load(keys);
+  const odd = v128.load(keys, 16);
+  const places = v128.load(keys, 32);
   const body = bytes & ~31;
   let a = f32x4.splat(0);
   let b = a;
   for (let k: usize = 0; k < body; k += 32) {
     const at = w + bytesOver<W>(k);
     const v = v128.load(at);
-    a = muladd(a, v128.load(split + k), first<W>(v));
-    b = muladd(b, v128.load(split + k, 16), second<W>(v, at));
+    a = muladd(a, v128.load(split + k), first<W>(v, even, places));
+    b = muladd(b, v128.load(split + k, 16), second<W>(v, at, odd, places));
   }
   return finished<W>(a, b, x, w, body, bytes);
 }
 
-function rows<W>(split: usize, x: usize, w: usize, y: usize, tokens: usize, outs: usize, ins: usize): void {
+function rows<W>(
+  split: usize,
+  x: usize,
+  w: usize,
+  y: usize,
+  tokens: usize,
+  outs: usize,
+  ins: usize,
+  keys: usize,
+): void {
+  const even = v128.load(keys);
+  const odd = v128.load(keys, 16);
+  const places = v128.load(keys, 32);
   const bytes = ins << 2;
   const body = bytes & ~31;
   const pitch = bytesOver<W>(bytes);
@@ -75,17 +90,17 @@ function rows<W>(split: usize, x: usize, w: usize, y: usize, tokens: usize, outs
         const v = v128.load(at + k, 16);
         const j = bytesOver<W>(k);
         let r = v128.load(w0 + j);
-        a0 = muladd(a0, u, first<W>(r));
-        b0 = muladd(b0, v, second<W>(r, w0 + j));
+        a0 = muladd(a0, u, first<W>(r, even, places));
+        b0 = muladd(b0, v, second<W>(r, w0 + j, odd, places));
         r = v128.load(w1 + j);
-        a1 = muladd(a1, u, first<W>(r));
-        b1 = muladd(b1, v, second<W>(r, w1 + j));
+        a1 = muladd(a1, u, first<W>(r, even, places));
+        b1 = muladd(b1, v, second<W>(r, w1 + j, odd, places));
         r = v128.load(w2 + j);
-        a2 = muladd(a2, u, first<W>(r));
-        b2 = muladd(b2, v, second<W>(r, w2 + j));
+        a2 = muladd(a2, u, first<W>(r, even, places));
+        b2 = muladd(b2, v, second<W>(r, w2 + j, odd, places));
         r = v128.load(w3 + j);
-        a3 = muladd(a3, u, first<W>(r));
-        b3 = muladd(b3, v, second<W>(r, w3 + j));
+        a3 = muladd(a3, u, first<W>(r, even, places));
+        b3 = muladd(b3, v, second<W>(r, w3 + j, odd, places));
       }
       let to = y + t * yPitch + (o << 2);
       store<f32>(to, finished<W>(a0, b0, own, w0, body, bytes));
@@ -99,7 +114,7 @@ function rows<W>(split: usize, x: usize, w: usize, y: usize, tokens: usize, outs
   }
   for (let o = quarter << 2; o < outs; o++) {
     for (let t: usize = 0; t < tokens; t++) {
-      const value = dot<W>(split + t * bytes, x + t * bytes, w + o * pitch, bytes);
+      const value = dot<W>(split + t * bytes, x + t * bytes, w + o * pitch, bytes, keys);
       store<f32>(y + t * yPitch + (o << 2), value);
     }
   }
@@ -130,13 +145,14 @@ export function productByRows<W>(
   scratch: usize,
 ): void {
   if (isFloat<W>()) {
-    rows<W>(x, x, w, y, tokens, outs, ins);
+    rows<W>(x, x, w, y, tokens, outs, ins, scratch);
     return;
   }
   const bytes = ins << 2;
+  const to = scratch + KEY_BYTES;
   let isLarge = false;
   for (let t: usize = 0; t < tokens; t++) {
-    const most = split(x + t * bytes, scratch + t * bytes, bytes & ~31, isRebased<W>() ? F16_REBASE : 1);
+    const most = split(x + t * bytes, to + t * bytes, bytes & ~31, isRebased<W>() ? F16_REBASE : 1);
     if (v128.any_true(f32x4.ge(most, f32x4.splat(65536)))) isLarge = true;
   }
   if (isRebased<W>()) {
@@ -145,5 +161,6 @@ export function productByRows<W>(
       return;
     }
   }
-  rows<W>(scratch, x, w, y, tokens, outs, ins);
+  storeKeys<W>(scratch);
+  rows<W>(to, x, w, y, tokens, outs, ins, scratch);
 }

@@ -11,8 +11,9 @@ export interface InputRoom {
 
 /** Most tokens computed at once: more would take more memory without being faster. */
 const BLOCK_TOKENS = 96;
-/** Bytes of an f32, and of what linear-tiles.as.ts keeps besides: weights widened at a time, sums for two tokens. */
-const [F32_BYTES, WIDENED_BYTES, PAIR_SUM_BYTES] = [4, 2 * 5 * 2048, 2 * 2 * 160];
+const F32_BYTES = 4;
+/** What linear-tiles.as.ts keeps besides: constants, weights widened at a time, and sums for two tokens. */
+const [KEY_BYTES, WIDENED_BYTES, PAIR_SUM_BYTES] = [64, 2 * 5 * 2048, 2 * 2 * 160];
 /** Bytes of a group of inputs of int8 weights: 32 int16 and an f32 scale. */
 const GROUP_BYTES = 2 * WEIGHT_GROUP + 4;
 
@@ -20,7 +21,7 @@ const GROUP_BYTES = 2 * WEIGHT_GROUP + 4;
 export function linearScratchBytes({ maxTokens, maxInputs }: InputRoom): number {
   const tokens = Math.min(maxTokens, BLOCK_TOKENS);
   const pairs = Math.ceil(tokens / 2);
-  const floats = pairs * (2 * F32_BYTES * maxInputs + PAIR_SUM_BYTES) + WIDENED_BYTES;
+  const floats = pairs * (2 * F32_BYTES * maxInputs + PAIR_SUM_BYTES) + WIDENED_BYTES + KEY_BYTES;
   return Math.max(floats, tokens * groupsOf(maxInputs) * GROUP_BYTES);
 }
 

@@ -5,11 +5,11 @@
 // pass over them, two at a time: 10 accumulators, which with the vectors of x and w fill the 16 registers of x86
 // without spilling any. Beyond 512 columns the sums of a panel wait in scratch from one block of columns to the next.
 // Rows past the last, and the second token of an odd last pair, repeat the last one: the same bits are written again.
-// Memory traffic: w once, x once per two panels (from the L2 cache, put in the order it is read in once a call), y once.
+// Memory traffic: w once, x once per two panels (from the L2 cache, put into the order of reading once a call), y once.
 // Numerical contract: linear-sums.as.ts. Of a block of columns the elements of even number lie before those of odd
 // number, in x as in w, and their sums are made one after the other.
 
-import { bytesOver, evens, F16_REBASE, isRebased, odds } from "./floats.as";
+import { bytesOver, evens, isRebased, KEY_BYTES, odds, storeKeys } from "./floats.as";
 import { evenLanes, muladd, oddLanes, totalOfEvensAndOdds, withTail } from "./linear-sums.as";
 
 /** Rows of a panel. */
@@ -29,7 +29,7 @@ const BLOCK: usize = 2048;
 @inline
 const SUMS: usize = 2 * ROWS * 16;
 
-/** Two tokens, by blocks of columns: elements of even number, then of odd number, four of the one, four of the other. */
+/** Two tokens by blocks of columns: elements of even number, then of odd number, four of one, four of the other. */
 function packTokens(x0: usize, x1: usize, to: usize, body: usize): void {
   for (let b: usize = 0; b < body; b += BLOCK) {
     const size = min(BLOCK, body - b);
@@ -51,32 +51,45 @@ function packTokens(x0: usize, x1: usize, to: usize, body: usize): void {
 /** Eight weights: those of even number to one place, those of odd number `half` bytes behind. */
 // @ts-ignore: decorator
 @inline
-function widenEight<W>(w: usize, to: usize, half: usize): void {
+function widenEight<W>(w: usize, to: usize, half: usize, even: v128, odd: v128, places: v128, rebase: v128): void {
   const bytes = v128.load(w);
+  let first: v128;
+  let second: v128;
   if (isFloat<W>()) {
     const last = v128.load(w, 16);
-    v128.store(to, evenLanes(bytes, last));
-    v128.store(to + half, oddLanes(bytes, last));
-  } else if (isRebased<W>()) {
-    const rebase = f32x4.splat(F16_REBASE);
-    v128.store(to, f32x4.mul(evens<W>(bytes), rebase));
-    v128.store(to + half, f32x4.mul(odds<W>(bytes), rebase));
+    first = evenLanes(bytes, last);
+    second = oddLanes(bytes, last);
   } else {
-    v128.store(to, evens<W>(bytes));
-    v128.store(to + half, odds<W>(bytes));
+    first = evens<W>(bytes, even, places);
+    second = odds<W>(bytes, odd, places);
   }
+  v128.store(to, isRebased<W>() ? f32x4.mul(first, rebase) : first);
+  v128.store(to + half, isRebased<W>() ? f32x4.mul(second, rebase) : second);
 }
 
 /** A block of columns of a panel; `size` is that of its rows in f32. */
-function widenPanel<W>(w0: usize, w1: usize, w2: usize, w3: usize, w4: usize, to: usize, size: usize): void {
+function widenPanel<W>(
+  w0: usize,
+  w1: usize,
+  w2: usize,
+  w3: usize,
+  w4: usize,
+  to: usize,
+  size: usize,
+  keys: usize,
+): void {
+  const even = v128.load(keys);
+  const odd = v128.load(keys, 16);
+  const places = v128.load(keys, 32);
+  const rebase = v128.load(keys, 48);
   const half = (size >> 1) * ROWS;
   for (let k: usize = 0; k < size; k += 32) {
     const j = bytesOver<W>(k);
-    widenEight<W>(w0 + j, to, half);
-    widenEight<W>(w1 + j, to + 16, half);
-    widenEight<W>(w2 + j, to + 32, half);
-    widenEight<W>(w3 + j, to + 48, half);
-    widenEight<W>(w4 + j, to + 64, half);
+    widenEight<W>(w0 + j, to, half, even, odd, places, rebase);
+    widenEight<W>(w1 + j, to + 16, half, even, odd, places, rebase);
+    widenEight<W>(w2 + j, to + 32, half, even, odd, places, rebase);
+    widenEight<W>(w3 + j, to + 48, half, even, odd, places, rebase);
+    widenEight<W>(w4 + j, to + 64, half, even, odd, places, rebase);
     to += ROWS << 4;
   }
 }
@@ -167,10 +180,12 @@ export function productByTiles<W>(
   const yPitch = outs << 2;
   const fifth = (outs + ROWS - 1) / ROWS;
   const last = outs - 1;
-  const panels = scratch + ((tokens + 1) & ~1) * body;
+  const packed = scratch + KEY_BYTES;
+  const panels = packed + ((tokens + 1) & ~1) * body;
   const sums = panels + PANELS * ROWS * min(BLOCK, body);
+  storeKeys<W>(scratch);
   for (let t: usize = 0; t < tokens; t += 2) {
-    packTokens(x + t * bytes, x + min(t + 1, tokens - 1) * bytes, scratch + t * body, body);
+    packTokens(x + t * bytes, x + min(t + 1, tokens - 1) * bytes, packed + t * body, body);
   }
   for (let o: usize = 0; o < fifth; o += PANELS) {
     const count = min(PANELS, fifth - o);
@@ -194,11 +209,12 @@ export function productByTiles<W>(
           from + r4 * pitch,
           panels + 2 * p * half,
           size,
+          scratch,
         );
       }
       let to = sums;
       for (let t: usize = 0; t < tokens; t += 2) {
-        const at = scratch + t * body + 2 * b;
+        const at = packed + t * body + 2 * b;
         for (let p: usize = 0; p < count; p++, to += 2 * SUMS) {
           const panel = panels + 2 * p * half;
           tile(at, panel, to, steps, b == 0);

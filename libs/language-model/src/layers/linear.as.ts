@@ -10,21 +10,24 @@
 // Every element is summed in the same order whatever the rows and tokens it is computed with (linear-sums.as.ts), so a
 // token's result does not depend on how many tokens are computed with it.
 //
-// W is the weights' type, as in floats.as.ts. `scratch` is room for the inputs in another order, for widened weights
-// and for sums; linear-scratch.ts says how much.
+// W is the weights' type, as in floats.as.ts. `scratch` is room for constants, for the inputs in another order, for
+// widened weights and for sums; linear-scratch.ts says how much.
 
 import { productByRows } from "./linear-rows.as";
 import { productByTiles } from "./linear-tiles.as";
 
-/** Up to so many tokens are cheaper one by one than by widening the weights first. */
+/** Up to so many tokens are cheaper one by one, each widening the weights anew, than over weights widened first. */
 // @ts-ignore: decorator
 @inline
-const FEW: i32 = 5;
+function few<W>(): i32 {
+  if (isFloat<W>()) return 12;
+  return isSigned<W>() ? 7 : 4;
+}
 
 // @ts-ignore: decorator
 @inline
 function product<W>(x: usize, w: usize, y: usize, tokens: i32, outs: i32, ins: i32, scratch: usize): void {
-  if (tokens <= FEW) productByRows<W>(x, w, y, <usize>tokens, <usize>outs, <usize>ins, scratch);
+  if (tokens <= few<W>()) productByRows<W>(x, w, y, <usize>tokens, <usize>outs, <usize>ins, scratch);
   else productByTiles<W>(x, w, y, <usize>tokens, <usize>outs, <usize>ins, scratch);
 }
 
