@@ -70,7 +70,8 @@ export interface GeneratorOptions {
   readonly deadlineMs?: number;
   /**
    * Workers of your own for the ranks, for bundlers: as `worker` of `openWorld`, with a module that calls
-   * `runGeneratorRank` of `@lockstep/language-model/rank`. Default: the library's own.
+   * `runGeneratorRank` of `@lockstep/language-model/rank`. Default: the library's own. A `world` of "auto" starts some
+   * of them before, to be timed.
    */
   readonly worker?: RankWorkerSource | undefined;
   /**
