@@ -89,8 +89,10 @@ export interface DcpAttentionOptions {
   /** Most query tokens of one step on this rank. Default 256. */
   readonly maxStepQueries?: number;
   /**
-   * Tokens of the context, over all shards, that {@link DcpAttention.prefill} gathers into a workspace at a time,
-   * rounded up to whole blocks. Larger chunks take more memory and fewer exchanges. Default: no prefill.
+   * Tokens of the context, over all shards, that {@link DcpAttention.prefill} gathers at a time, rounded up to whole
+   * blocks and to whole tiles of keys of every shard. Larger chunks take more memory and fewer exchanges. On backends
+   * whose sums go on from call to call (wasm, reference) results have the bits of decoding, whatever the chunks. Default:
+   * no prefill.
    */
   readonly prefillChunk?: number;
   /**
