@@ -18,8 +18,7 @@ test("of two ranks that wait for each other on one core, the later moves, and no
   const [first, second] = [threadOn(3), threadOn(3)];
   new CoreSpread(0, status, first).waitedFor(1);
   const spread = new CoreSpread(1, status, second);
-  spread.waitedFor(0);
-  spread.waitedFor(0);
+  expect([spread.waitedFor(0), spread.waitedFor(0)]).toEqual([true, true]);
   expect([first.left, second.left]).toEqual([[], [3]]);
 });
 
@@ -45,7 +44,7 @@ test("ranks on different cores stay, and so do ranks whose core nobody tells", (
     const [first, second] = [threadOn(cores[0]), threadOn(cores[1])];
     new CoreSpread(0, status, first).waitedFor(1);
     const spread = new CoreSpread(1, status, second);
-    spread.waitedFor(0);
+    expect(spread.waitedFor(0)).toBe(false);
     spread.wokenBy(0);
     expect([first.left, second.left]).toEqual([[], []]);
   }

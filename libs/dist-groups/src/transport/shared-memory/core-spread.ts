@@ -29,11 +29,13 @@ export class CoreSpread {
     this.#status.runsOn(this.#rank, this.#scheduler.currentCore());
   }
 
-  /** This rank has spun for `peer` (a global rank) without success. */
-  waitedFor(peer: number): void {
+  /** This rank has spun for `peer` (a global rank) without success. True when both sit on one core. */
+  waitedFor(peer: number): boolean {
     const core = this.#scheduler.currentCore();
     this.#status.runsOn(this.#rank, core);
-    if (this.#rank > peer) this.#leaveIfShared(peer, core);
+    const isShared = core >= 0 && this.#status.core(peer) === core;
+    if (isShared && this.#rank > peer) this.#leaveIfShared(peer, core);
+    return isShared;
   }
 
   /** This rank was parked until `peer` came. */

@@ -138,16 +138,26 @@ export class SharedMemoryTransport implements Transport {
   #yield(peer: number, from: number): number {
     const { budget, scheduler, spread } = this.#waiting;
     if (scheduler === undefined) return from;
-    if (!budget.isHeld) spread?.waitedFor(this.#ranks[peer] ?? 0);
-    let now = from;
-    while (now - from < budget.yieldMs && !isAborted(this.words, this.#layout)) {
+    const globalPeer = this.#ranks[peer] ?? 0;
+    const isShared = spread?.waitedFor(globalPeer) ?? false;
+    let now = isShared || budget.spinMs === 0 ? from : this.#spinOn(peer, from + budget.spinMs);
+    const yieldFrom = now;
+    while (!this.hasArrived(peer) && now - yieldFrom < budget.yieldMs && !isAborted(this.words, this.#layout)) {
       scheduler.yieldCore();
       const before = now;
       now = performance.now();
       budget.yieldedFor(now - before, now);
-      if (this.hasArrived(peer)) break;
     }
     return now;
+  }
+
+  /** Looks on without giving the core away. Returns when it ended. */
+  #spinOn(peer: number, until: number): number {
+    for (;;) {
+      const isDone = this.spin(peer) || isAborted(this.words, this.#layout);
+      const now = performance.now();
+      if (isDone || now >= until) return now;
+    }
   }
 
   #park(peer: number, milliseconds: number): void {

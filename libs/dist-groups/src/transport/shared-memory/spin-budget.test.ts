@@ -11,6 +11,13 @@ test("yields adapt to how long parks last, spins stay", () => {
   expect(budget.spins).toBe(spins);
 });
 
+test("a rank looks on only where each has a core of its own, and can give it away afterwards", () => {
+  expect(new SpinBudget(2, 2, true).spinMs).toBeGreaterThan(0);
+  for (const budget of [new SpinBudget(3, 2, true), new SpinBudget(2, 2, false), new SpinBudget(4, 2, false)]) {
+    expect(budget.spinMs).toBe(0);
+  }
+});
+
 test("with more ranks than cores a rank yields at once", () => {
   const budget = new SpinBudget(4, 2, true);
   expect(budget.spins).toBeLessThan(50);

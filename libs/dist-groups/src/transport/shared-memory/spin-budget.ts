@@ -1,5 +1,11 @@
 /** Looks at the awaited word before the core is given away: about 6 us in Bun with a core per rank. */
 const SPINS_WITH_CORES = 2_000;
+/**
+ * Milliseconds of looking on after them with a core per rank, before it is given away: about what a park and its
+ * wake-up cost on a core that has gone idle, in a virtual machine. Beside the threads of a compiler a yield costs a
+ * slice of theirs and makes ranks park for a while; then this is what keeps a layer's many short waits short.
+ */
+const SPIN_MS_WITH_CORES = 0.1;
 /** With more ranks than cores the peer may be waiting for this very core. */
 const SPINS_WITHOUT_CORES = 20;
 /**
@@ -33,8 +39,8 @@ const HOLD_PARKS = 32;
 const SHORT_PARK_MS = 0.2;
 
 /**
- * How long a rank looks at a peer's word before it parks: first `spins` looks, then `yieldMs` milliseconds of looks
- * between yields, which cost nobody anything when other ranks want the core. Beside threads that compute, a yield costs
+ * How long a rank looks at a peer's word before it parks: first `spins` looks, with a core per rank `spinMs`
+ * milliseconds more, then `yieldMs` milliseconds of looks between yields, which cost nobody anything when other ranks want the core. Beside threads that compute, a yield costs
  * a slice of theirs, some milliseconds: after some such the rank parks at once for a while, the longer the more often
  * it happens. Parks that turn out short double the budget, long ones halve it.
  *
@@ -45,6 +51,8 @@ const SHORT_PARK_MS = 0.2;
 export class SpinBudget {
   spins: number;
   yieldMs: number;
+  /** Milliseconds of looking on, between the first looks and the yields. */
+  readonly spinMs: number;
   readonly #mostSpins: number;
   readonly #canYield: boolean;
   #hold = 0;
@@ -60,6 +68,7 @@ export class SpinBudget {
     if (canYield) this.#mostSpins = scarce ? SPINS_WITHOUT_CORES : SPINS_WITH_CORES;
     else this.#mostSpins = scarce ? FEWEST_SPINS : MOST_SPINS;
     this.spins = this.#mostSpins;
+    this.spinMs = canYield && !scarce ? SPIN_MS_WITH_CORES : 0;
   }
 
   /**
