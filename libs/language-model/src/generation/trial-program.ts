@@ -44,6 +44,8 @@ export interface TrialOptions extends RankBackendOptions {
   readonly lengths: readonly number[];
   /** Tokens of a prompt that are computed at once; 0 when that is not timed. */
   readonly promptTokens: number;
+  /** Tokens of the prompt before them. */
+  readonly promptStart: number;
   /** Layers and tokens of the vocabulary that the whole model has. */
   readonly layers: number;
   readonly vocabulary: number;
@@ -228,13 +230,13 @@ class TrialRun {
   async turn({ steps, prompts }: TrialTimes, hasPrompt: boolean): Promise<void> {
     for (const [at, length] of this.#options.lengths.entries()) {
       for (let step = 0; step < STEPS_OF_A_TURN; step++) {
-        this.#setLengths(length);
+        for (const { sequence } of this.#texts) this.#setLength(sequence, length);
         steps[at]?.push(await this.#time(this.#texts));
       }
     }
     if (!hasPrompt || this.#options.promptTokens === 0) return;
+    this.#setLength(this.#prompt.sequence, this.#options.promptStart);
     prompts.push(await this.#time([this.#prompt]));
-    this.#attention.truncateSequence(this.#prompt.sequence, 0);
   }
 
   /** Milliseconds that the whole model would take for a step. */
@@ -258,14 +260,12 @@ class TrialRun {
     return performance.now() - started;
   }
 
-  /** Lets every text have so many tokens, whatever they are. */
-  #setLengths(length: number): void {
-    for (const { sequence } of this.#texts) {
-      const before = this.#attention.sequenceLength(sequence);
-      if (before > length) this.#attention.truncateSequence(sequence, length);
-      if (before >= length) continue;
-      this.#attention.beginStep([{ sequence, tokens: length - before, queries: 1 }]);
-      this.#attention.endStep();
-    }
+  /** Lets a text have so many tokens, whatever they are. */
+  #setLength(sequence: number, length: number): void {
+    const before = this.#attention.sequenceLength(sequence);
+    if (before > length) this.#attention.truncateSequence(sequence, length);
+    if (before >= length) return;
+    this.#attention.beginStep([{ sequence, tokens: length - before, queries: 1 }]);
+    this.#attention.endStep();
   }
 }

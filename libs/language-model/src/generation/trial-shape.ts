@@ -40,6 +40,8 @@ export interface TrialShape {
   readonly lengths: readonly number[];
   /** Tokens of a prompt's step; 0 when that is not timed. */
   readonly promptTokens: number;
+  /** Tokens of the prompt before them: half of the longest text where there is room, as prompts have on average. */
+  readonly promptStart: number;
   /** Bytes of the weights of the whole model. */
   readonly modelBytes: number;
 }
@@ -72,7 +74,9 @@ export function trialShape(model: Model, options: GeneratorOptions, context: num
   const length = context - 1;
   const lengths = length <= most ? [length] : [Math.floor(most / 2), most];
   const promptTokens = context < LONG_CONTEXT ? 0 : Math.min(PROMPT_TOKENS, options.maxStepTokens ?? PROMPT_TOKENS);
-  return { model: { ...model, config: part }, texts, lengths, promptTokens, modelBytes };
+  const longest = Math.max(...lengths);
+  const promptStart = Math.max(0, Math.min(Math.floor(longest / 2), longest + 1 - promptTokens));
+  return { model: { ...model, config: part }, texts, lengths, promptTokens, promptStart, modelBytes };
 }
 
 /** What the world of a trial is opened with. */
@@ -88,7 +92,7 @@ export interface TrialPlan {
  * @throws UnfitOptions, ArgumentError
  */
 export function planTrial(model: Model, shape: TrialShape, candidates: readonly SizedOptions[]): TrialPlan {
-  const { texts, lengths, promptTokens } = shape;
+  const { texts, lengths, promptTokens, promptStart } = shape;
   const plans = candidates.map((options) => planOptions(shape.model, partOptions(options, shape)));
   const [first] = plans;
   if (first === undefined) throw new RangeError("there is no candidate");
@@ -116,6 +120,7 @@ export function planTrial(model: Model, shape: TrialShape, candidates: readonly 
       texts,
       lengths,
       promptTokens,
+      promptStart,
       layers: model.config.layers,
       vocabulary: model.config.vocabularySize,
     },

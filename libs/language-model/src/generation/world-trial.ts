@@ -27,7 +27,7 @@ const MS_PER_MEBI = 0.2;
 export interface WorldTimes {
   /** Milliseconds of a decode step, in which every text gets a token, at the context of the choice. */
   readonly stepMs: number;
-  /** Milliseconds of a token of a prompt; undefined at contexts below 512 tokens, where it is not timed. */
+  /** Milliseconds of a token in the middle of a prompt; undefined at contexts below 512 tokens, where it is not timed. */
   readonly promptTokenMs: number | undefined;
 }
 
