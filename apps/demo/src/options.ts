@@ -79,8 +79,8 @@ usage: bun run demo [options]
   --speculative     draft tokens from what a text said before and verify them in one step: the same tokens in fewer
                     steps
   --draft N         most tokens drafted at a time, below --max-tokens (default 4); with --speculative
-  --prefill-chunk N compute prompts N tokens at a time, over a context gathered N tokens at a time (default: prompts
-                    join the other texts' steps, 256 tokens a step, and their queries are gathered)
+  --prefill-chunk N compute prompts N tokens at a time, one after another; on GPUs over a context gathered N tokens at a
+                    time (default: prompts join the other texts' steps, 256 tokens a step)
   --interleave N    consecutive tokens a rank stores before the next rank's turn; divides --block-size (default 1)
   --block-size N    tokens per KV block (default 16)
   --backend B       webgpu, wasm, reference or auto (default: webgpu on a hardware GPU, else wasm)

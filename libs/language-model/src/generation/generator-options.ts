@@ -62,9 +62,9 @@ export interface GeneratorOptions {
   /** Most tokens of one forward pass. Default 256. */
   readonly maxStepTokens?: number;
   /**
-   * Prompts are computed so many tokens at a time, one prompt after another, over a context of which the other ranks
-   * show so many tokens at a time (rounded up to whole tiles of keys of every rank), or by gathering queries where that
-   * moves less. Default: in one go with what decodes, up to maxStepTokens, by gathering queries.
+   * Prompts are computed so many tokens at a time, one prompt after another; on GPUs over a context that is gathered so
+   * many tokens at a time (rounded up to whole tiles of keys of every rank), else by gathering queries. Default: in one
+   * go with what decodes, up to maxStepTokens, by gathering queries.
    */
   readonly prefillChunk?: number;
   /** Deadline of each step. Default 120 s. */

@@ -8,7 +8,6 @@ import type { WeightKind } from "../layers/weight.ts";
 import { Checkpoint } from "../model/checkpoint.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { type ModelSource, modelFolder, nameOf } from "../model/model-files.ts";
-import { movesQueries } from "../model/prefill-choice.ts";
 import { decodeStep, prefillStep, type StepTokens } from "../model/step-attention.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
 import { Transformer } from "../model/transformer.ts";
@@ -175,22 +174,11 @@ export async function setup(context: RankContext, options: RankOptions) {
   /** Tokens that follow those whose logits are asked for, the same on every rank. */
   async function forward(items: readonly StepTokens[], isPrefill: boolean): Promise<number[]> {
     const decoding = tracer === undefined ? decodeStep(attention) : tracer.observe(attention, decodeStep(attention));
-    const gathersKeys = isPrefill && (tracer !== undefined || !prefillMovesQueries(items));
+    // In memory that ranks share queries travel as fast as keys, and a step has the same bits either way; what is traced
+    // is what was asked for.
+    const gathersKeys = isPrefill && (tracer !== undefined || !backend.attend.isSynchronous);
     logits = await transformer.forward(gathersKeys ? prefillStep(attention) : decoding, items);
     return sampler.choose(logits);
-  }
-
-  /** The same on every rank. */
-  function prefillMovesQueries(items: readonly StepTokens[]): boolean {
-    const rows = {
-      ranks: sizes.dcp,
-      queryHeads: lengthOf(share.groupQueryHeads),
-      kvHeads: lengthOf(share.kvHeads),
-      kvDtype,
-    };
-    const tokens = items.reduce((sum, { ids }) => sum + ids.length, 0);
-    const context = items.reduce((sum, { sequence, ids }) => sum + attention.sequenceLength(sequence) + ids.length, 0);
-    return movesQueries(tokens, context, rows);
   }
 
   function restart(count: number): void {
