@@ -1,4 +1,4 @@
-// `bun run bench`: collectives, long contexts, the cost of a layer, and decoding, each with its ceiling or peer timed
+// `bun run bench`: collectives, long contexts, the cost of a layer, decoding and what its steps are made of, each with its ceiling or peer timed
 // in the same run. Ops have benches of their own: `bun run bench:cpu` and `bun run bench:gpu`.
 import { availableParallelism, cpus } from "node:os";
 import { parseArgs } from "node:util";
@@ -7,6 +7,7 @@ import { benchDecode } from "./decode.ts";
 import { benchLayerOverhead } from "./layer-overhead.ts";
 import { benchLongContext } from "./long-context.ts";
 import { benchMillionTokens } from "./million-tokens.ts";
+import { benchStepProfile } from "./step-profile/step-profile.ts";
 
 const { values } = parseArgs({ options: { only: { type: "string" } } });
 const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
@@ -20,6 +21,7 @@ const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
   ["million-tokens", benchMillionTokens],
   ["layer-overhead", benchLayerOverhead],
   ["decode", benchDecode],
+  ["step-profile", benchStepProfile],
 ]);
 
 if (values.only !== undefined && !sections.has(values.only)) {

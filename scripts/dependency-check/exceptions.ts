@@ -14,6 +14,7 @@ export const EXCEPTIONS: readonly Exception[] = [
   { from: "bench/gpu-steps/", to: "libs/kernels/src/" },
   { from: "bench/flight-recorder.ts", to: "libs/dist-groups/src/" },
   { from: "bench/cpu/linear-rows.ts", to: "libs/language-model/src/layers/layers.ts" },
+  { from: "bench/step-profile/", to: "libs/language-model/src/generation/" },
   { from: "bench/memories.ts", to: "libs/language-model/src/layers/layers.wasm.ts" },
   // Set-up, which runs before the packages are linked.
   { from: "scripts/software-vulkan.ts", to: "libs/kernels/src/device/swiftshader.ts" },

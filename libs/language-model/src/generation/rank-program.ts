@@ -1,14 +1,15 @@
 // What each rank of a generator's world runs.
 import { DcpAttention, type DcpAttentionMetrics, type DcpAttentionOptions, type KvScales } from "@lockstep/attention";
-import type { RankContext } from "@lockstep/dist-groups";
+import type { ProcessGroup, RankContext } from "@lockstep/dist-groups";
 import type { BackendName } from "@lockstep/kernels";
 import { SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import type { LayerProgram } from "../layers/layer-program.ts";
 import { Layers } from "../layers/layers.ts";
 import type { WeightKind } from "../layers/weight.ts";
 import { Checkpoint } from "../model/checkpoint.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { type ModelSource, modelFolder, nameOf } from "../model/model-files.ts";
-import { decodeStep, prefillStep, type StepTokens } from "../model/step-attention.ts";
+import { decodeStep, prefillStep, type StepAttention, type StepTokens } from "../model/step-attention.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
 import { Transformer } from "../model/transformer.ts";
 import { widestInput } from "../model/weight-parts.ts";
@@ -76,10 +77,22 @@ export interface BatchState {
   readonly promptTokensDone: number;
 }
 
+/** Where a profile looks into a rank's steps. */
+export interface StepHooks {
+  /** Runs a recorded program of layers. */
+  readonly runProgram?: (program: LayerProgram) => void;
+  /** The group that layer outputs are summed and tokens are chosen over, in another's clothes. */
+  readonly inGroup?: (world: ProcessGroup) => ProcessGroup;
+  /** A step's attention, likewise. */
+  readonly inAttention?: (step: StepAttention) => StepAttention;
+}
+
 /** Loads this rank's share of the model and opens its attention; returns what the host may call. */
-export async function setup(context: RankContext, options: RankOptions) {
+export async function setup(context: RankContext, options: RankOptions, hooks: StepHooks = {}) {
   const { config, sizes, kvDtype, blockSize, interleave, numBlocks, maxStepTokens, maxLogitRows, combine } = options;
-  const { heap, world } = context;
+  const { heap } = context;
+  const { inGroup = (group) => group, inAttention = (step) => step } = hooks;
+  const world = inGroup(context.world);
   const share = rankShare(sizes, context.rank, config);
   // What only this rank reads lies in memories of its own, where the one that the ranks share does not hold it.
   const { ownBytes, cacheBytes } = options.memory;
@@ -102,6 +115,7 @@ export async function setup(context: RankContext, options: RankOptions) {
     ownHeap,
     maxStepTokens,
     maxLogitRows,
+    runProgram: hooks.runProgram,
   });
   const sampler = new GreedySampler(layers, world, heap, share.vocabulary.start, maxLogitRows);
 
@@ -177,7 +191,7 @@ export async function setup(context: RankContext, options: RankOptions) {
     // In memory that ranks share queries travel as fast as keys, and a step has the same bits either way; what is traced
     // is what was asked for.
     const gathersKeys = isPrefill && (tracer !== undefined || !backend.attend.isSynchronous);
-    logits = await transformer.forward(gathersKeys ? prefillStep(attention) : decoding, items);
+    logits = await transformer.forward(inAttention(gathersKeys ? prefillStep(attention) : decoding), items);
     return sampler.choose(logits);
   }
 
