@@ -6,6 +6,7 @@ import {
   recorderOf,
   type RunProgram,
 } from "./layer-program.ts";
+import { mergedLayers } from "./merge-layers.ts";
 import { LAYERS_WASM } from "./layers.wasm.ts";
 import { type InputRoom, LinearScratch, quantisedBytes } from "./linear-scratch.ts";
 import { groupsOf, type Weight } from "./weight.ts";
@@ -130,7 +131,8 @@ export class Layers {
 
   /**
    * What `layers` calls of linear, rmsNorm, rotate, swiGlu, addInto, addBias and embed, as a program: their operands are
-   * checked now, and nothing is computed. Its memory comes from the heap.
+   * checked now, and nothing is computed. Products of one input may become one ({@link mergedLayers}), with the same
+   * bits. Its memory comes from the heap.
    * @throws what they throw, HeapExhausted
    */
   record(layers: () => void): LayerProgram {
@@ -142,7 +144,7 @@ export class Layers {
     } finally {
       this.#operations = before;
     }
-    return new LayerProgram(this.#wasm.runProgram, this.#heap, recorded);
+    return new LayerProgram(this.#wasm.runProgram, this.#heap, mergedLayers(recorded));
   }
 
   /**

@@ -61,25 +61,44 @@ export function openActivations(
   };
 }
 
-/** The first `tokens` rows of all of them. */
+/**
+ * The first `tokens` rows of all of them. Of one token, what comes of one input lies one behind another, as the weights
+ * do, so that it can be one product: query, key and value, and gate and up.
+ */
 export function firstRows(all: Activations, tokens: number): Activations {
   const cut = (tensor: Tensor): Tensor => tensor.slice(0, 0, tokens);
+  const [query, key, value] = tokens === 1 ? behindOneAnother(all.query, all.key, all.value) : [];
+  const [gate, up] = tokens === 1 ? behindOneAnother(all.gate, all.up) : [];
   return {
     ids: cut(all.ids),
     positions: cut(all.positions),
     hidden: cut(all.hidden),
     normed: cut(all.normed),
     delta: cut(all.delta),
-    query: cut(all.query),
-    key: cut(all.key),
-    value: cut(all.value),
+    query: query ?? cut(all.query),
+    key: key ?? cut(all.key),
+    value: value ?? cut(all.value),
     attended: cut(all.attended),
-    gate: cut(all.gate),
-    up: cut(all.up),
+    gate: gate ?? cut(all.gate),
+    up: up ?? cut(all.up),
     cosines: cut(all.cosines),
     sines: cut(all.sines),
     exchanged: all.exchanged === undefined ? undefined : cut(all.exchanged),
   };
+}
+
+/** A row of each tensor, all in the first one's memory; none where they do not fit there. */
+function behindOneAnother(...tensors: readonly [Tensor, ...Tensor[]]): readonly (Tensor | undefined)[] {
+  const [first] = tensors;
+  const sizes = tensors.map((tensor) => tensor.size / Math.max(1, tensor.dim(0)));
+  if (sizes.reduce((sum, size) => sum + size, 0) > first.size) return [];
+  const room = first.reshape([first.size]);
+  let at = 0;
+  return tensors.map((tensor, index) => {
+    const from = at;
+    at += sizes[index] ?? 0;
+    return room.slice(0, from, at).reshape([1, ...tensor.shape.slice(1)]);
+  });
 }
 
 /** Bytes of the activations of one rank, its logits among them. */
