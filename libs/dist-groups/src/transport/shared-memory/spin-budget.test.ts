@@ -50,6 +50,14 @@ test("yields that take slices of others make the rank park at once for a while, 
   expect(budget.yieldMs).toBeGreaterThan(0.1);
 });
 
+test("with more ranks than cores, yields in which peers compute are none that take slices of others", () => {
+  const budget = new SpinBudget(4, 2, true);
+  for (let at = 0; at < 100; at++) budget.yieldedFor(1, at);
+  expect(budget.isHeld).toBe(false);
+  for (const at of [1000, 1004, 1008]) budget.yieldedFor(3, at);
+  expect(budget.isHeld).toBe(true);
+});
+
 test("without yields and with a core per rank, spins adapt to how long parks last", () => {
   const budget = new SpinBudget(2, 2, false);
   const most = budget.spins;

@@ -21,6 +21,8 @@ const LEAST_YIELD_MS = 0.0125;
  * and again it is somebody else, and then a park costs less: its wake-up comes before that thread.
  */
 const LONG_YIELD_MS = 0.3;
+/** With more ranks than cores peers compute between most yields: only what takes about a whole slice is long then. */
+const LONG_YIELD_MS_WITHOUT_CORES = 2;
 /** So many long yields within so many milliseconds and without so many short ones in turn are again and again. */
 const LONG_YIELDS = 3;
 const LONG_YIELDS_WITHIN_MS = 50;
@@ -54,6 +56,7 @@ export class SpinBudget {
   /** Milliseconds of looking on, between the first looks and the yields. */
   readonly spinMs: number;
   readonly #mostSpins: number;
+  readonly #longYieldMs: number;
   readonly #canYield: boolean;
   #hold = 0;
   #nextHold = FEWEST_HELD_WAITS;
@@ -64,6 +67,7 @@ export class SpinBudget {
   constructor(ranks: number, cores: number, canYield: boolean) {
     const scarce = ranks > cores;
     this.#canYield = canYield;
+    this.#longYieldMs = scarce ? LONG_YIELD_MS_WITHOUT_CORES : LONG_YIELD_MS;
     this.yieldMs = canYield ? MOST_YIELD_MS : 0;
     if (canYield) this.#mostSpins = scarce ? SPINS_WITHOUT_CORES : SPINS_WITH_CORES;
     else this.#mostSpins = scarce ? FEWEST_SPINS : MOST_SPINS;
@@ -81,7 +85,7 @@ export class SpinBudget {
 
   /** Tells how long a yield took that ended at `now`, both in milliseconds. */
   yieldedFor(milliseconds: number, now: number): void {
-    if (milliseconds < LONG_YIELD_MS) {
+    if (milliseconds < this.#longYieldMs) {
       this.#shortYields++;
       if (this.#shortYields >= SHORT_YIELDS_BETWEEN) this.#longYields = 0;
       if (this.#shortYields >= SHORT_YIELDS_TO_FORGET) this.#nextHold = FEWEST_HELD_WAITS;
