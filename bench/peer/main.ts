@@ -18,7 +18,7 @@ import { convertToGguf } from "./gguf/convert.ts";
 import { ensureLlamaCpp } from "./llama-cpp.ts";
 import { type PeerOptions, readOptions } from "./options.ts";
 import { DEMO_MODEL, demoPrompts, randomPrompts } from "./prompts.ts";
-import { comparisons, printRows, type Side, type Times, timesKey, worksAndRows } from "./rows.ts";
+import { COMMAND, comparisons, printRows, type Side, type Times, timesKey, worksAndRows } from "./rows.ts";
 import { hasRealTime, runSide } from "./sides.ts";
 import type { Work, WorkTime } from "./works.ts";
 
@@ -72,6 +72,16 @@ function bench({ model = DEMO_MODEL, only, pairs, ranks, weights, tokens, kvDtyp
     return times;
   };
 
+  /** Times a process from its start to its end. */
+  const runCommand = (side: Side, parallel: number, work: Work): WorkTime[] => {
+    const started = performance.now();
+    const times = run(side, parallel, [work]);
+    const seconds = (performance.now() - started) / 1000;
+    return times.map((time) => ({ ...time, promptRate: work.prompt.length / seconds }));
+  };
+  const commands = works.filter(({ name }) => name === COMMAND);
+  const others = works.filter(({ name }) => name !== COMMAND);
+
   // Before anything is timed: every continuation that is known, or else that of the first prompt.
   const once = { warmUpSeconds: 0, seconds: 0 };
   const known = prompts.known.map(({ ids, expected }, at): Work => {
@@ -99,7 +109,8 @@ function bench({ model = DEMO_MODEL, only, pairs, ranks, weights, tokens, kvDtyp
     const times = new Map<string, WorkTime[]>();
     for (let pair = 0; pair < pairs; pair++) {
       for (const side of pair % 2 === 0 ? sides : sides.toReversed()) {
-        for (const time of run(side, count, works)) {
+        const ofOthers = others.length === 0 ? [] : run(side, count, others);
+        for (const time of [...ofOthers, ...commands.flatMap((work) => runCommand(side, count, work))]) {
           const key = timesKey(side, time.name);
           times.set(key, [...(times.get(key) ?? []), time]);
         }

@@ -29,6 +29,9 @@ export function comparisons(types: readonly ElementType[]): { own: OwnSide; peer
     .filter(({ peers }) => peers.length > 0);
 }
 
+/** The work of a process that continues a prompt by one token: all of its time counts. */
+export const COMMAND = "command";
+
 /** What the runs of a side measured of each work, a run for each pair; by {@link timesKey}. */
 export type Times = ReadonlyMap<string, readonly WorkTime[]>;
 
@@ -54,7 +57,8 @@ export function worksAndRows(
     { name: "short", prompt: short.ids, warmUpSeconds: 2, seconds: 2 },
     { name: "medium", prompt: medium.ids, warmUpSeconds: 0.1, seconds: 0 },
     { name: "long", prompt: long.ids, warmUpSeconds: 0, seconds: 0 },
-  ].map((work) => ({ ...work, tokens: decoded }));
+    { name: COMMAND, prompt: short.ids, warmUpSeconds: 0, seconds: 0 },
+  ].map((work) => ({ ...work, tokens: work.name === COMMAND ? 1 : decoded }));
   const row = (label: string, work: string, rate: Row["rate"]): Row => {
     const promptTokens = all.find(({ name }) => name === work)?.prompt.length ?? 0;
     return { label, work, rate, promptTokens };
@@ -67,6 +71,7 @@ export function worksAndRows(
     row(`decode after ${before}`, "long", "decodeRate"),
     row(`prompt of ${after}`, "medium", "promptRate"),
     row(`prompt of ${before}`, "long", "promptRate"),
+    row("command to its first token and out", COMMAND, "promptRate"),
   ].filter(({ label, promptTokens }) => label.includes(only) && promptTokens + decoded <= most);
   return { works: all.filter(({ name }) => rows.some(({ work }) => work === name)), rows };
 }
