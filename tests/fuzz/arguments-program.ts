@@ -11,7 +11,7 @@ import {
   unpackSeq,
 } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
-import { openBackend } from "@lockstep/kernels";
+import { openBackend, SlotPlan } from "@lockstep/kernels";
 import { LockstepError, Tensor } from "@lockstep/tensor";
 import { RandomStream } from "../random.ts";
 import { wildValue } from "./wild-values.ts";
@@ -61,6 +61,11 @@ export async function setup({ heap, world, onClose }: RankContext) {
   const attention = DcpAttention.open({ ...options, onPartialLse: () => {} });
   onClose(() => attention.close());
   const sequence = attention.createSequence();
+  const size = { numBlocks: 2, blockSize: 4 };
+  const [keyCache, valueCache] = [tensor(2, 4, 1, 4), tensor(2, 4, 1, 4)];
+  const blockTable = Tensor.zeros(heap, "i32", [1, 1]);
+  const plan = backend.planAttention({ blockTable, sequences: [0], positions: [2] }, size);
+  const slots = new SlotPlan([1], size);
 
   /** Functions with arguments that they accept. */
   const functions: Readonly<Record<string, () => readonly [(...args: never[]) => unknown, Arguments]>> = {
@@ -116,6 +121,31 @@ export async function setup({ heap, world, onClose }: RankContext) {
       }) as (...args: never[]) => unknown,
       [0, row, one, one, out, tensor(1, 2)],
     ],
+    forwardNow: () => [
+      (async (layer: never, ...rest: [never, never, never, never, never]) => {
+        attention.beginStep([{ sequence, tokens: 1 }]);
+        try {
+          await attention.forwardNow(layer, ...rest);
+        } finally {
+          attention.cancelStep();
+        }
+      }) as (...args: never[]) => unknown,
+      [0, row, one, one, out, tensor(1, 2)],
+    ],
+    prepareAttention: () => [
+      (args: never, given: never) => {
+        using known = backend.prepared?.prepareAttention(args);
+        known?.attend(given);
+      },
+      [{ query: row, keyCache, valueCache, out, lse: tensor(1, 2), plan, scale: 1, softcap: 3 }, plan],
+    ],
+    prepareWrite: () => [
+      (args: never, given: never) => {
+        using known = backend.prepared?.prepareWrite(args);
+        known?.write(given);
+      },
+      [{ key: one, value: one, keyCache, valueCache, slotMapping: slots }, slots],
+    ],
     prefill: () => [
       (async (layer: never, ...rest: [never, never, never, never, never]) => {
         attention.beginPrefill([{ sequence, tokens: 1 }]);
@@ -165,7 +195,8 @@ export async function setup({ heap, world, onClose }: RankContext) {
         }
       } finally {
         for (const value of args.flatMap((arg) => [arg, ...Object.values(Object(arg) as object)])) {
-          const isShared = [row, one, out, options.sinks].includes(value as Tensor);
+          const shared = [row, one, out, options.sinks, keyCache, valueCache];
+          const isShared = shared.includes(value as Tensor);
           if (value instanceof Tensor && !isShared && !value.isFreed) value.free();
         }
       }

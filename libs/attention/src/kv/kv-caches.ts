@@ -121,7 +121,7 @@ export class KvCaches {
   write(layer: number, key: Operand, value: Operand | undefined, slotMapping: SlotPlan): Completion {
     const { backend } = this.#shape;
     const { prepared } = backend;
-    if (prepared === undefined || (key.shape[0] ?? 0) > MOST_PREPARED_TOKENS) {
+    if (prepared === undefined || !isSmall(key)) {
       return backend.writeKvCache(this.#writeArgs(layer, key, value, slotMapping));
     }
     const known = this.#prepared.find(layer, key, value, undefined, () =>
@@ -218,4 +218,10 @@ export class KvCaches {
     }
     return cache;
   }
+}
+
+/** Whether rows are few enough to be prepared; false for what is none, which the op refuses. */
+function isSmall(rows: Operand): boolean {
+  const { shape = [] } = Object(rows) as Partial<Operand>;
+  return (shape[0] ?? Number.POSITIVE_INFINITY) <= MOST_PREPARED_TOKENS;
 }

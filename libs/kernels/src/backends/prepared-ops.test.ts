@@ -144,6 +144,12 @@ test("refuses other plans and slots, freed operands and a closed backend, and wr
   expect(() => write.write(new SlotPlan([3], size))).toThrow("closed");
 });
 
+test("refuses a step that was not planned", () => {
+  const { step, operands } = small(heap);
+  const unplanned = { ...operands, ...step(1), plan: undefined };
+  expect(() => prepared().prepareAttention(unplanned as never)).toThrow("`plan` must be what planAttention returned");
+});
+
 test("prepares nothing whose operands would have to be copied between memories", async () => {
   const shared = SharedHeap.create(8 << 20);
   const ownHeap = SharedHeap.create(8 << 20);

@@ -1,11 +1,11 @@
-import { ArgumentError, Tensor } from "@lockstep/tensor";
+import { ArgumentError, describe, Tensor } from "@lockstep/tensor";
 import type { PreparedAttention } from "../prepared-ops.ts";
 import type { KernelContext } from "../../context.ts";
 import type { PagedCacheSize } from "../../kv/paged-cache-size.ts";
 import { isHeapTensorOf } from "../../operand.ts";
 import type { WasmFunction, WasmKernels } from "../../wasm/wasm-kernels.ts";
 import type { WasmMemories } from "../../wasm/wasm-memories.ts";
-import { type AttentionPlan, visibleOfPlan } from "./attention-plan.ts";
+import { AttentionPlan, visibleOfPlan } from "./attention-plan.ts";
 import { type PlannedAttentionArgs, planPartialAttention } from "./index.ts";
 import {
   type AttentionLayout,
@@ -100,6 +100,9 @@ export function prepareAttentionWasm(
   checkOpen: () => void,
 ): PreparedAttention | undefined {
   const { tokens, queryHeads, sums } = planPartialAttention(args);
+  if (!AttentionPlan.isPlan(args.plan)) {
+    throw new ArgumentError(NAME, "plan", "what planAttention returned", describe(args.plan));
+  }
   if (tokens === 0 || queryHeads === 0 || sums !== undefined) return undefined;
   const kernels = memories.ofCache(NAME, "keyCache", args.keyCache);
   const { heap } = kernels;

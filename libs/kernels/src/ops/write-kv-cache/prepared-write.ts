@@ -1,4 +1,4 @@
-import { ArgumentError, Tensor } from "@lockstep/tensor";
+import { ArgumentError, describe, Tensor } from "@lockstep/tensor";
 import type { PreparedWrite } from "../prepared-ops.ts";
 import type { KernelContext } from "../../context.ts";
 import type { PagedCacheSize } from "../../kv/paged-cache-size.ts";
@@ -61,7 +61,7 @@ class PreparedWriteWasm implements PreparedWrite {
 
   write(plan: SlotPlan): void {
     this.#checkOpen();
-    if (!SlotPlan.isPlan(plan)) throw new ArgumentError(NAME, "slots", "a SlotPlan", typeof plan);
+    if (!SlotPlan.isPlan(plan)) throw new ArgumentError(NAME, "slots", "a SlotPlan", describe(plan));
     const slots = SlotPlan.slotsOf(NAME, plan, this.#size);
     if (slots.length !== this.#tokens) {
       throw new ArgumentError(NAME, "slots", `${this.#tokens} slots, one per token`, String(slots.length));
