@@ -43,7 +43,7 @@ export class DecodeAttention {
   readonly #combines: StepCombines;
   readonly #device: DeviceResults;
   /** By the layer, operands that were found to be what it takes in steps of so many queries. */
-  readonly #checked: CheckedOperands[] = [];
+  readonly #checked = new Map<number, CheckedOperands>();
   /** Copies, where the peers reach them, of a rank's queries and results in a memory of its own. */
   readonly #staged: StagedTensors;
 
@@ -99,7 +99,7 @@ export class DecodeAttention {
 
   /** Throws ArgumentError unless these are what {@link DecodeAttention.attend} takes. */
   check(layer: number, { queries }: StepPlan, query: Operand, out: Operand, lse: Operand | undefined): void {
-    const known = this.#checked[layer];
+    const known = this.#checked.get(layer);
     if (known?.query === query && known.out === out && known.lse === lse && known.queries === queries) {
       query.assertUsable(NAME, "query");
       out.assertUsable(NAME, "out");
@@ -114,7 +114,7 @@ export class DecodeAttention {
     expectOperand(NAME, "out", out, ["f32", queryDtype], [queries, own, valueDim]);
     if (lse !== undefined) expectOperand(NAME, "lse", lse, ["f32"], [queries, own]);
     expectResults(NAME, out, lse, this.#caches.key(layer), this.#caches.value(layer));
-    this.#checked[layer] = { query, out, lse, queries };
+    this.#checked.set(layer, { query, out, lse, queries });
   }
 
   /**
