@@ -38,12 +38,13 @@ describe("works and rows", () => {
   test("all, or those of some text, with the works that they need", () => {
     const prompts = randomPrompts(config);
     const all = worksAndRows(prompts, 96, "", 8192);
-    expect(all.rows.length).toBe(6);
-    expect(all.works.map(({ name, prompt }) => [name, prompt.length])).toEqual([
-      ["cold", 7],
-      ["short", 7],
-      ["medium", 1115],
-      ["long", 5900],
+    expect(all.rows.length).toBe(7);
+    expect(all.works.map(({ name, prompt, tokens }) => [name, prompt.length, tokens])).toEqual([
+      ["cold", 7, 96],
+      ["short", 7, 96],
+      ["medium", 1115, 96],
+      ["long", 5900, 96],
+      ["command", 7, 1],
     ]);
     const some = worksAndRows(prompts, 96, "1,115", 8192);
     expect(some.rows.map(({ label }) => label)).toEqual(["decode after 1,115 tokens", "prompt of 1,115 tokens"]);
