@@ -1,6 +1,7 @@
 // The rank's side of the step profile: what a generator's rank runs, with a clock around every part of its steps.
 import type { ProcessGroup, RankContext } from "@lockstep/dist-groups";
-import { type RankOptions, setup as setUpRank } from "../../libs/language-model/src/generation/rank-program.ts";
+import type { RankOptions } from "../../libs/language-model/src/generation/rank-options.ts";
+import { setup as setUpRank } from "../../libs/language-model/src/generation/rank-program.ts";
 
 /** Microseconds of a part of a step. */
 export interface PartTimes {

@@ -1,13 +1,14 @@
 // The rank's side of the test of logits' bits: a model that takes texts in steps of any kind.
-import { DcpAttention, type DcpAttentionOptions } from "@lockstep/attention";
+import { DcpAttention } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
-import type { RankOptions } from "../src/generation/rank-program.ts";
+import { modelAttention } from "../src/generation/rank-attention.ts";
+import type { RankOptions } from "../src/generation/rank-options.ts";
 import { Layers } from "../src/layers/layers.ts";
 import { Checkpoint } from "../src/model/checkpoint.ts";
 import { modelFolder } from "../src/model/model-files.ts";
 import { decodeStep, prefillStep } from "../src/model/step-attention.ts";
-import { lengthOf, rankShare } from "../src/model/tensor-parallel.ts";
+import { rankShare } from "../src/model/tensor-parallel.ts";
 import { Transformer } from "../src/model/transformer.ts";
 import { widestInput } from "../src/model/weight-parts.ts";
 import { loadWeights } from "../src/model/weights.ts";
@@ -41,16 +42,11 @@ export async function setup(context: RankContext, options: RankOptions) {
   const transformer = new Transformer({ config, share, weights, layers, world, heap, ownHeap: heap, ...shapes });
   const backend = await openBackend("wasm", { heap });
   context.onClose(() => backend.close());
-  const headsPerKv = config.queryHeads / config.kvHeads;
-  const attentionOptions: DcpAttentionOptions = {
+  const attention = DcpAttention.open({
+    ...modelAttention(config, share),
     backend,
     heap,
     dcpGroup: context.group("dcp"),
-    layers: config.layers,
-    queryHeads: lengthOf(share.groupQueryHeads),
-    kvHeads: lengthOf(share.kvHeads),
-    headDim: config.headDim,
-    headGroup: { size: headsPerKv, offset: share.groupQueryHeads.start - share.kvHeads.start * headsPerKv },
     kvDtype: options.kvDtype,
     blockSize,
     interleave,
@@ -58,8 +54,7 @@ export async function setup(context: RankContext, options: RankOptions) {
     combine,
     maxStepQueries: maxStepTokens,
     ...(prefillChunk === undefined ? {} : { prefillChunk }),
-  };
-  const attention = DcpAttention.open(attentionOptions);
+  });
   context.onClose(() => attention.close());
 
   return {

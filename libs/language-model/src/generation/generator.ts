@@ -1,16 +1,8 @@
-import { type MethodsOf, openWorld, parallelGroups, type World } from "@lockstep/dist-groups";
 import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
 import type { Model } from "../model/model.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
-import { type Explanation, explainStep } from "./explanation.ts";
 import { checkWorlds, chooseWorld, type WorldChoice } from "./choose-world.ts";
-import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
-import { type ResolvedOptions, resolveOptions } from "./resolve-options.ts";
-import { LoadWatch } from "./load-progress.ts";
-import { hostHeapBytes, STEPS_PER_CALL } from "./memory-plan.ts";
-import { checkOwnProgram } from "./own-program.ts";
-import { gpuGroups } from "./rank-backend.ts";
-import type { RankMetrics } from "./rank-program.ts";
+import { type Explanation, explainStep } from "./explanation.ts";
 import {
   checkGenerateOptions,
   checkOnPrefill,
@@ -18,12 +10,15 @@ import {
   checkPrompts,
   type GenerateOptions,
 } from "./generate-options.ts";
+import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
+import { STEPS_PER_CALL } from "./memory-plan.ts";
+import { type GeneratorRanks, openRanks } from "./open-ranks.ts";
+import type { RankMetrics } from "./rank-program.ts";
+import { type ResolvedOptions, resolveOptions } from "./resolve-options.ts";
+import { runAhead } from "./run-ahead.ts";
 import { checkTokenIds } from "./token-ids.ts";
 import { type TextToken, TokenStream } from "./token-stream.ts";
 import { spreadOptions } from "./world-candidates.ts";
-
-type Program = typeof import("./rank-program.ts");
-type RankWorld = World<MethodsOf<Program>>;
 
 interface MakeOptions {
   readonly maxTokens: number;
@@ -40,7 +35,7 @@ export class Generator implements AsyncDisposable {
   readonly choice: WorldChoice | undefined;
   /** KV blocks of each rank. */
   readonly blocksPerRank: number;
-  readonly #world: RankWorld;
+  readonly #world: GeneratorRanks;
   readonly #maxStepTokens: number;
   readonly #prefillChunk: number | undefined;
   readonly #vocabularySize: number;
@@ -51,7 +46,11 @@ export class Generator implements AsyncDisposable {
   #lastTurn: Promise<unknown> = Promise.resolve();
   #closed = false;
 
-  private constructor(world: RankWorld, { rank, texts, maxDraft }: ResolvedOptions, choice: WorldChoice | undefined) {
+  private constructor(
+    world: GeneratorRanks,
+    { rank, texts, maxDraft }: ResolvedOptions,
+    choice: WorldChoice | undefined,
+  ) {
     this.#world = world;
     this.choice = choice;
     this.#texts = texts;
@@ -84,24 +83,8 @@ export class Generator implements AsyncDisposable {
 
   static async #open(model: Model, options: SizedOptions, choice: WorldChoice | undefined): Promise<Generator> {
     const spread = resolveOptions(model, options);
-    const { sizes, gpus, maxLogitRows, loaded } = spread.rank;
-    const { world: size, dcp } = sizes;
-    const { onLoad, weightBytes, worker } = spread;
-    const watch = onLoad === undefined ? undefined : new LoadWatch(loaded, (bytes) => onLoad(bytes, weightBytes));
-    const opening = openWorld<Program>({
-      size,
-      ...(worker === undefined ? { program: new URL("./rank-program.ts", import.meta.url) } : { worker }),
-      options: spread.rank,
-      heapBytesPerRank: spread.heapBytesPerRank,
-      groups: { dcp: parallelGroups({ layout: "classic", tp: size, dcp }).dcp, gpu: gpuGroups(size, gpus) },
-      heapBytesHost: hostHeapBytes(maxLogitRows),
-      startDeadlineMs: 300_000,
-      deadlineMs: spread.deadlineMs,
-    });
-    const world = await opening.finally(() => watch?.stop());
+    const world = await openRanks(spread);
     try {
-      watch?.check();
-      if (worker !== undefined) await checkOwnProgram(() => world.call("identify", []));
       return new Generator(world, spread, choice);
     } catch (error) {
       await world.close();
@@ -131,38 +114,13 @@ export class Generator implements AsyncDisposable {
     checkPrompts(name, prompts, this.#texts, this.#vocabularySize);
     checkGenerateOptions(name, options);
     const { maxTokens, endTokens = [], onPrefill, explain } = options;
-    const made: TextToken[] = [];
-    let isDone = false;
-    let isDropped = false;
-    let wake = (): void => {};
-    const running = this.#inTurn(name, async () => {
-      for await (const token of this.#make(prompts, { maxTokens, endTokens, onPrefill, explain }, () => isDropped)) {
-        made.push(token);
-        wake();
-      }
-    });
-    const end = running
-      .catch(() => {})
-      .then(() => {
-        isDone = true;
-        wake();
-      });
-    try {
-      for (let taken = 0; ; ) {
-        for (let token = made[taken]; token !== undefined; token = made[taken]) {
-          taken++;
-          yield token;
+    yield* runAhead<TextToken>((put, isDropped) =>
+      this.#inTurn(name, async () => {
+        for await (const token of this.#make(prompts, { maxTokens, endTokens, onPrefill, explain }, isDropped)) {
+          put(token);
         }
-        if (isDone) break;
-        await new Promise<void>((resolve) => {
-          wake = resolve;
-        });
-      }
-      await running;
-    } finally {
-      isDropped = true;
-      await end;
-    }
+      }),
+    );
   }
 
   /** Makes the tokens of checked texts, until all are done or nobody wants them any more. */

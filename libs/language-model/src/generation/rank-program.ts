@@ -1,57 +1,28 @@
 // What each rank of a generator's world runs.
-import { DcpAttention, type DcpAttentionMetrics, type DcpAttentionOptions, type KvScales } from "@lockstep/attention";
+import { DcpAttention, type DcpAttentionMetrics } from "@lockstep/attention";
 import type { ProcessGroup, RankContext } from "@lockstep/dist-groups";
 import type { BackendName } from "@lockstep/kernels";
-import { SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import { SharedHeap, type Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import type { LayerProgram } from "../layers/layer-program.ts";
 import { Layers } from "../layers/layers.ts";
-import type { WeightKind } from "../layers/weight.ts";
 import { Checkpoint } from "../model/checkpoint.ts";
-import type { ModelConfig } from "../model/config.ts";
-import { type ModelSource, modelFolder, nameOf } from "../model/model-files.ts";
+import { modelFolder, nameOf } from "../model/model-files.ts";
 import { decodeStep, prefillStep, type StepAttention, type StepTokens } from "../model/step-attention.ts";
-import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
+import { rankShare } from "../model/tensor-parallel.ts";
 import { Transformer } from "../model/transformer.ts";
 import { widestInput } from "../model/weight-parts.ts";
 import { loadWeights } from "../model/weights.ts";
 import { Batch, type BatchOptions, type BatchProgress, type BatchText } from "./batch.ts";
+import { calibrateKv } from "./calibrate-kv.ts";
 import { GreedySampler } from "./greedy.ts";
-import { isQuantisedKv, KvCalibration, type KvDtype, nonFiniteKv, type QuantisedKv } from "./kv-calibration.ts";
-import { type LoadProgress, noteLoaded } from "./load-progress.ts";
-import { calibrationBlocks, type MemoryLayout } from "./memory-plan.ts";
+import { isQuantisedKv } from "./kv-calibration.ts";
+import { noteLoaded } from "./load-progress.ts";
 import { OWN_PROGRAM } from "./own-program.ts";
+import { eraseCaches, modelAttention } from "./rank-attention.ts";
 import { openRankBackend } from "./rank-backend.ts";
+import type { RankOptions } from "./rank-options.ts";
 import { type StepTrace, StepTracer } from "./step-trace.ts";
 import { TokenStream } from "./token-stream.ts";
-
-/** What the host tells every rank. Plain data. */
-export interface RankOptions {
-  readonly model: ModelSource;
-  readonly config: ModelConfig;
-  readonly sizes: ParallelSizes;
-  readonly backend: BackendName | "auto";
-  readonly softwareVulkan: boolean;
-  /** GPUs that the ranks are spread over. */
-  readonly gpus: number;
-  readonly sharedGpu: boolean;
-  /** Whether "auto" may be wasm where no GPU can be used. */
-  readonly canFallBack: boolean;
-  readonly combine: "ag-rs" | "a2a" | "one-shot" | "auto";
-  readonly weights: WeightKind;
-  readonly kvDtype: KvDtype;
-  /** Tokens whose keys and values decide the static scales of a quantised KV cache; empty for others. */
-  readonly calibration: readonly number[];
-  readonly blockSize: number;
-  readonly interleave: number;
-  /** KV blocks of one rank. */
-  readonly numBlocks: number;
-  readonly maxStepTokens: number;
-  readonly maxLogitRows: number;
-  readonly prefillChunk: number | undefined;
-  readonly memory: MemoryLayout;
-  /** Where ranks tell the host how much they have read. */
-  readonly loaded: LoadProgress;
-}
 
 /** What one rank did and holds since the world was opened. */
 export interface RankMetrics {
@@ -120,63 +91,45 @@ export async function setup(context: RankContext, options: RankOptions, hooks: S
   const sampler = new GreedySampler(layers, world, heap, share.vocabulary.start, maxLogitRows);
 
   const backend = await openRankBackend(context, options, cacheHeap);
-  const headsPerKv = config.queryHeads / config.kvHeads;
-  const attentionOptions: DcpAttentionOptions = {
+  const attentionOptions = {
+    ...modelAttention(config, share),
     backend: backend.attend,
     mergeBackend: backend.merge,
     heap,
     dcpGroup: context.group("dcp"),
-    layers: config.layers,
-    queryHeads: lengthOf(share.groupQueryHeads),
-    kvHeads: lengthOf(share.kvHeads),
-    headDim: config.headDim,
-    ...(config.windows.some((window) => window !== null) ? { window: config.windows } : {}),
-    headGroup: { size: headsPerKv, offset: share.groupQueryHeads.start - share.kvHeads.start * headsPerKv },
-    kvDtype: "f32",
     blockSize,
     interleave,
-    numBlocks,
     combine,
     maxStepQueries: maxStepTokens,
   };
-
-  /**
-   * Scales for a quantised cache, from the keys and values of a sample that an unquantised one holds for the time
-   * being.
-   */
-  async function calibrate(dtype: QuantisedKv): Promise<KvScales[]> {
-    const calibration = new KvCalibration(config.layers, lengthOf(share.kvHeads));
-    const blocks = calibrationBlocks(options.calibration.length, blockSize, sizes.dcp);
-    const attention = DcpAttention.open({ ...attentionOptions, numBlocks: blocks });
-    try {
-      const sequence = attention.createSequence();
-      for (let done = 0; done < options.calibration.length; done += maxStepTokens) {
-        const ids = options.calibration.slice(done, done + maxStepTokens);
-        await transformer.forward(calibration.observe(decodeStep(attention)), [{ sequence, ids, logits: 0 }]);
-      }
-    } finally {
-      attention.close();
-    }
-    const own = Tensor.from(heap, "f32", [1], [calibration.firstNonFinite]);
-    const all = Tensor.empty(heap, "f32", [world.size]);
-    world.allGather(own, all, { dim: 0 });
-    const first = Math.min(...all.f32);
-    own.free();
-    all.free();
-    // What is damaged on one rank reaches the others in later layers: all name the first.
-    if (first !== Number.POSITIVE_INFINITY) throw nonFiniteKv(nameOf(options.model), first);
-    return calibration.scales(dtype);
-  }
+  const kvScales =
+    isQuantisedKv(kvDtype) && options.calibration.length > 0
+      ? await calibrateKv(kvDtype, {
+          modelName: nameOf(options.model),
+          tokens: options.calibration,
+          config,
+          share,
+          dcp: sizes.dcp,
+          attention: attentionOptions,
+          transformer,
+          world,
+          heap,
+          maxStepTokens,
+        })
+      : undefined;
 
   let tracer: StepTracer | undefined;
   const attention = DcpAttention.open({
     ...attentionOptions,
-    onPartialLse: (layer, lse) => tracer?.takePartialLse(layer, lse),
+    numBlocks,
     kvDtype,
-    ...(isQuantisedKv(kvDtype) && options.calibration.length > 0 ? { kvScales: await calibrate(kvDtype) } : {}),
+    ...(kvScales === undefined ? {} : { kvScales }),
+    onPartialLse: (layer, lse) => tracer?.takePartialLse(layer, lse),
     ...(options.prefillChunk === undefined ? {} : { prefillChunk: options.prefillChunk }),
   });
   context.onClose(() => attention.close());
+  const decoding = inAttention(decodeStep(attention));
+  const prefilling = inAttention(prefillStep(attention));
   let sequences = [attention.createSequence()];
   let batch: Batch | undefined;
   /** Steps of the batch so far, which of them is to be traced, and the trace. */
@@ -187,11 +140,11 @@ export async function setup(context: RankContext, options: RankOptions, hooks: S
 
   /** Tokens that follow those whose logits are asked for, the same on every rank. */
   async function forward(items: readonly StepTokens[], isPrefill: boolean): Promise<number[]> {
-    const decoding = tracer === undefined ? decodeStep(attention) : tracer.observe(attention, decodeStep(attention));
+    const decodingNow = tracer === undefined ? decoding : inAttention(tracer.observe(attention, decodeStep(attention)));
     // In memory that ranks share queries travel as fast as keys, and a step has the same bits either way; what is traced
     // is what was asked for.
     const gathersKeys = isPrefill && (tracer !== undefined || !backend.attend.isSynchronous);
-    logits = await transformer.forward(inAttention(gathersKeys ? prefillStep(attention) : decoding), items);
+    logits = await transformer.forward(gathersKeys ? prefilling : decodingNow, items);
     return sampler.choose(logits);
   }
 
@@ -294,15 +247,7 @@ export async function setup(context: RankContext, options: RankOptions, hooks: S
 
     /** Overwrites everything this rank has cached with zeros: shows what the other ranks' shards are worth alone. */
     async eraseCache(): Promise<void> {
-      for (let layer = 0; layer < config.layers; layer++) {
-        for (const cache of [attention.keyCache(layer), attention.valueCache(layer)]) {
-          const zeros = Tensor.zeros(heap, cache.dtype, [1, ...cache.shape.slice(1)]);
-          for (let block = 0; block < numBlocks; block++) {
-            await backend.attend.upload(zeros, cache.slice(0, block, block + 1));
-          }
-          zeros.free();
-        }
-      }
+      await eraseCaches(attention, backend.attend, { heap, layers: config.layers, numBlocks });
     },
   };
 }

@@ -8,7 +8,7 @@ import { createLoadProgress } from "./load-progress.ts";
 import { machineBytes } from "./machine-memory.ts";
 import { adviceFor, largestContext } from "./memory-advice.ts";
 import { blocksPerRank, type CacheShape, cacheMemoryBytes, planRanks, type RankMemoryPlan } from "./memory-plan.ts";
-import type { RankOptions } from "./rank-program.ts";
+import type { RankOptions } from "./rank-options.ts";
 
 /** Options checked against a model, with all that was left out filled in. */
 export interface ResolvedOptions {

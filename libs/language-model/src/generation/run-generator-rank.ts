@@ -6,6 +6,7 @@
 
 import type { RankContext } from "@lockstep/dist-groups";
 import { runRank } from "@lockstep/dist-groups/rank";
+import type { RankOptions } from "./rank-options.ts";
 import * as program from "./rank-program.ts";
 import * as trial from "./trial-program.ts";
 
@@ -20,7 +21,7 @@ import * as trial from "./trial-program.ts";
  */
 export function runGeneratorRank(): void {
   runRank({
-    setup: (context: RankContext, options: program.RankOptions | trial.TrialOptions) =>
+    setup: (context: RankContext, options: RankOptions | trial.TrialOptions) =>
       "isTrial" in options ? trial.setup(context, options) : program.setup(context, options),
   });
 }

@@ -8,12 +8,13 @@ import type { Weight, WeightKind } from "../layers/weight.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { decodeStep, type StepAttention, type StepTokens } from "../model/step-attention.ts";
 import type { StoredDTypes } from "../model/stored-dtypes.ts";
-import { lengthOf, type ParallelSizes, type RankShare, rankShare } from "../model/tensor-parallel.ts";
+import { type ParallelSizes, type RankShare, rankShare } from "../model/tensor-parallel.ts";
 import { Transformer } from "../model/transformer.ts";
 import { widestInput } from "../model/weight-parts.ts";
 import { GreedySampler } from "./greedy.ts";
 import type { KvDtype } from "./kv-calibration.ts";
 import { OWN_PROGRAM } from "./own-program.ts";
+import { eraseCaches, modelAttention } from "./rank-attention.ts";
 import { openRankBackend, type RankBackendOptions } from "./rank-backend.ts";
 import { TrialWeights } from "./trial-weights.ts";
 
@@ -138,18 +139,12 @@ async function openAttention(
   { numBlocks }: TrialCandidate,
   { config, kvDtype, combine, blockSize, interleave, maxStepTokens }: TrialOptions,
 ): Promise<DcpAttention> {
-  const headsPerKv = config.queryHeads / config.kvHeads;
   const attention = DcpAttention.open({
+    ...modelAttention(config, share),
     backend: backend.attend,
     mergeBackend: backend.merge,
     heap,
     dcpGroup,
-    layers: config.layers,
-    queryHeads: lengthOf(share.groupQueryHeads),
-    kvHeads: lengthOf(share.kvHeads),
-    headDim: config.headDim,
-    ...(config.windows.some((window) => window !== null) ? { window: config.windows } : {}),
-    headGroup: { size: headsPerKv, offset: share.groupQueryHeads.start - share.kvHeads.start * headsPerKv },
     kvDtype,
     blockSize,
     interleave,
@@ -158,15 +153,7 @@ async function openAttention(
     maxStepQueries: maxStepTokens,
   });
   // What nobody has written is not read from memory.
-  for (let layer = 0; layer < config.layers; layer++) {
-    for (const cache of [attention.keyCache(layer), attention.valueCache(layer)]) {
-      const zeros = Tensor.zeros(heap, cache.dtype, [1, ...cache.shape.slice(1)]);
-      for (let block = 0; block < numBlocks; block++) {
-        await backend.attend.upload(zeros, cache.slice(0, block, block + 1));
-      }
-      zeros.free();
-    }
-  }
+  await eraseCaches(attention, backend.attend, { heap, layers: config.layers, numBlocks });
   return attention;
 }
 

@@ -1,0 +1,37 @@
+import type { BackendName } from "@lockstep/kernels";
+import type { WeightKind } from "../layers/weight.ts";
+import type { ModelConfig } from "../model/config.ts";
+import type { ModelSource } from "../model/model-files.ts";
+import type { ParallelSizes } from "../model/tensor-parallel.ts";
+import type { KvDtype } from "./kv-calibration.ts";
+import type { LoadProgress } from "./load-progress.ts";
+import type { MemoryLayout } from "./memory-plan.ts";
+
+/** What the host tells every rank of a generator. Plain data. */
+export interface RankOptions {
+  readonly model: ModelSource;
+  readonly config: ModelConfig;
+  readonly sizes: ParallelSizes;
+  readonly backend: BackendName | "auto";
+  readonly softwareVulkan: boolean;
+  /** GPUs that the ranks are spread over. */
+  readonly gpus: number;
+  readonly sharedGpu: boolean;
+  /** Whether "auto" may be wasm where no GPU can be used. */
+  readonly canFallBack: boolean;
+  readonly combine: "ag-rs" | "a2a" | "one-shot" | "auto";
+  readonly weights: WeightKind;
+  readonly kvDtype: KvDtype;
+  /** Tokens whose keys and values decide the static scales of a quantised KV cache; empty for others. */
+  readonly calibration: readonly number[];
+  readonly blockSize: number;
+  readonly interleave: number;
+  /** KV blocks of one rank. */
+  readonly numBlocks: number;
+  readonly maxStepTokens: number;
+  readonly maxLogitRows: number;
+  readonly prefillChunk: number | undefined;
+  readonly memory: MemoryLayout;
+  /** Where ranks tell the host how much they have read. */
+  readonly loaded: LoadProgress;
+}
