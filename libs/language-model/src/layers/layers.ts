@@ -1,99 +1,17 @@
-import { ArgumentError, type SharedHeap, type Tensor, compileWasmNow } from "@lockstep/tensor";
-import {
-  LayerProgram,
-  type RecordableLayer,
-  type RecordedLayer,
-  recorderOf,
-  type RunProgram,
-} from "./layer-program.ts";
-import { mergedLayers } from "./merge-layers.ts";
+import { ArgumentError, compileWasmNow, type SharedHeap, type Tensor } from "@lockstep/tensor";
+import { expectContiguous, expectRows, rowsOf, scalesOf, unknownDType } from "./check-operands.ts";
+import type { LayerExports, LayerOperations } from "./layer-exports.ts";
+import { LayerProgram, type RecordedLayer, recorderOf } from "./layer-program.ts";
 import { LAYERS_WASM } from "./layers.wasm.ts";
 import { type InputRoom, LinearScratch, quantisedBytes } from "./linear-scratch.ts";
-import { groupsOf, type Weight } from "./weight.ts";
-
-type Linear = (
-  x: number,
-  weight: number,
-  y: number,
-  tokens: number,
-  outs: number,
-  ins: number,
-  scratch: number,
-) => void;
-type Embed = (
-  ids: number,
-  table: number,
-  out: number,
-  tokens: number,
-  dim: number,
-  first: number,
-  last: number,
-) => void;
-type Widen = (from: number, to: number, count: number) => void;
-type Quantise = (from: number, to: number, scales: number, rows: number, cols: number) => number;
-
-/** Exports of layers.as.ts: byte offsets and counts. */
-interface Exports {
-  readonly linearF32: Linear;
-  readonly linearBf16: Linear;
-  readonly linearF16: Linear;
-  readonly linearFiniteF16: Linear;
-  linearInt8(
-    integers: number,
-    scales: number,
-    weight: number,
-    weightScales: number,
-    y: number,
-    tokens: number,
-    outs: number,
-    ins: number,
-  ): void;
-  quantiseInputs(x: number, integers: number, scales: number, tokens: number, ins: number): void;
-  rmsNorm(x: number, weight: number, y: number, tokens: number, dim: number, eps: number): void;
-  rotate(x: number, cosines: number, sines: number, tokens: number, heads: number, half: number): void;
-  rotations(
-    positions: number,
-    frequencies: number,
-    amplitude: number,
-    cosines: number,
-    sines: number,
-    tokens: number,
-    half: number,
-  ): void;
-  swiGlu(gate: number, up: number, out: number, count: number): void;
-  addInto(x: number, y: number, count: number): void;
-  readonly embedF32: Embed;
-  readonly embedBf16: Embed;
-  readonly embedF16: Embed;
-  embedInt8(
-    ids: number,
-    table: number,
-    scales: number,
-    out: number,
-    tokens: number,
-    dim: number,
-    first: number,
-    last: number,
-  ): void;
-  argmax(values: number, count: number): number;
-  isFiniteF16(values: number, count: number): number;
-  readonly widenF32: Widen;
-  readonly widenBf16: Widen;
-  readonly widenF16: Widen;
-  readonly quantiseF32: Quantise;
-  readonly quantiseBf16: Quantise;
-  readonly quantiseF16: Quantise;
-  readonly runProgram: RunProgram;
-}
-
-/** What of it a program of layers is made of. */
-type Operations = Pick<Exports, RecordableLayer>;
+import { mergedLayers } from "./merge-layers.ts";
+import type { Weight } from "./weight.ts";
 
 /** Angles by which pairs of dimensions turn from one position to the next, where {@link Layers.rotations} reads them. */
 export interface RotaryTurns {
   /** Radians a position [D / 2], f32. */
   readonly frequencies: Tensor;
-  /** What cosines and sines are multiplied by: the eight bytes of one f64. */
+  /** What cosines and sines are multiplied by: the eight bytes of one f64, as two i32. */
   readonly amplitude: Tensor;
 }
 
@@ -105,13 +23,13 @@ let compiled: WebAssembly.Module | undefined;
  * Tensors are contiguous and f32 unless said otherwise.
  */
 export class Layers {
-  readonly #wasm: Exports;
+  readonly #wasm: LayerExports;
   readonly #heap: SharedHeap;
   /** Where layers that can be recorded go: they run or, while a program is recorded, are taken down. */
-  #operations: Operations;
+  #operations: LayerOperations;
   readonly #scratch: LinearScratch | undefined;
 
-  private constructor(wasm: Exports, heap: SharedHeap, scratch: LinearScratch | undefined) {
+  private constructor(wasm: LayerExports, heap: SharedHeap, scratch: LinearScratch | undefined) {
     this.#wasm = wasm;
     this.#operations = wasm;
     this.#heap = heap;
@@ -120,18 +38,19 @@ export class Layers {
 
   /**
    * Instantiates the layers over a heap's memory.
-   * @param room what linear layers are to take in, their scratch memory is allocated here once; without it there are none
+   * @param room what linear layers are to take in: their scratch memory is allocated here, once; without it there are
+   *   none
    */
   static open(heap: SharedHeap, room?: InputRoom | undefined): Layers {
     compiled ??= compileWasmNow(LAYERS_WASM);
     const instance = new WebAssembly.Instance(compiled, { env: { memory: heap.memory } });
     const scratch = room === undefined ? undefined : new LinearScratch(heap, room);
-    return new Layers(instance.exports as unknown as Exports, heap, scratch);
+    return new Layers(instance.exports as unknown as LayerExports, heap, scratch);
   }
 
   /**
-   * What `layers` calls of linear, rmsNorm, rotate, swiGlu, addInto, addBias and embed, as a program: their operands are
-   * checked now, and nothing is computed. Products of one input may become one ({@link mergedLayers}), with the same
+   * What `layers` calls of linear, rmsNorm, rotate, rotations, swiGlu, addInto, addBias and embed, as a program: their
+   * operands are checked now, and nothing is computed. Products of one input may become one ({@link mergedLayers}), with the same
    * bits. Its memory comes from the heap.
    * @throws what they throw, HeapExhausted
    */
@@ -155,7 +74,7 @@ export class Layers {
   linear(x: Tensor, weight: Weight, y: Tensor): void {
     const { values } = weight;
     const [outs = 0, ins = 0] = values.shape;
-    const tokens = ins === 0 ? rows(y, outs, "linear", "y") : rows(x, ins, "linear", "x");
+    const tokens = ins === 0 ? rowsOf(y, outs, "linear", "y") : rowsOf(x, ins, "linear", "x");
     expectRows(x, ins, tokens, "linear", "x");
     expectRows(y, outs, tokens, "linear", "y");
     const compute = this.#linearOf(weight, outs, ins);
@@ -200,7 +119,7 @@ export class Layers {
   /** y [T, D] = x [T, D] normalised to a root mean square of 1, times weight [D]. `y` may be `x`. */
   rmsNorm(x: Tensor, weight: Tensor, y: Tensor, eps: number): void {
     const dim = weight.size;
-    const tokens = rows(x, dim, "rmsNorm", "x");
+    const tokens = rowsOf(x, dim, "rmsNorm", "x");
     expectRows(y, dim, tokens, "rmsNorm", "y");
     this.#operations.rmsNorm(x.byteOffset, weight.byteOffset, y.byteOffset, tokens, dim, eps);
   }
@@ -208,7 +127,7 @@ export class Layers {
   /** Turns the heads of x [T, H, D] by the angles whose cosines and sines are [T, D / 2]. */
   rotate(x: Tensor, cosines: Tensor, sines: Tensor): void {
     const [tokens = 0, heads = 0, dim = 0] = x.shape;
-    rows(x, heads * dim, "rotate", "x");
+    rowsOf(x, heads * dim, "rotate", "x");
     expectRows(cosines, dim / 2, tokens, "rotate", "cosines");
     expectRows(sines, dim / 2, tokens, "rotate", "sines");
     this.#operations.rotate(x.byteOffset, cosines.byteOffset, sines.byteOffset, tokens, heads, dim / 2);
@@ -226,6 +145,10 @@ export class Layers {
       throw new ArgumentError("Layers.rotations", "positions", "contiguous i32", positions.toString());
     }
     expectRows(frequencies, half, 1, "rotations", "frequencies");
+    if (amplitude.dtype !== "i32" || amplitude.size !== 2 || !amplitude.isContiguous) {
+      const expected = "the eight bytes of an f64, as 2 contiguous i32";
+      throw new ArgumentError("Layers.rotations", "amplitude", expected, amplitude.toString());
+    }
     expectRows(cosines, half, tokens, "rotations", "cosines");
     expectRows(sines, half, tokens, "rotations", "sines");
     const { byteOffset } = positions;
@@ -248,7 +171,7 @@ export class Layers {
 
   /** Adds `bias` [D] to every row of x [T, D]. */
   addBias(x: Tensor, bias: Tensor): void {
-    const tokens = rows(x, bias.size, "addBias", "x");
+    const tokens = rowsOf(x, bias.size, "addBias", "x");
     expectRows(bias, bias.size, 1, "addBias", "bias");
     for (let token = 0; token < tokens; token++) {
       this.#operations.addInto(x.byteOffset + 4 * token * bias.size, bias.byteOffset, bias.size);
@@ -319,37 +242,5 @@ export class Layers {
     if (from.dtype === "bf16") return this.#wasm.quantiseBf16(...args);
     if (from.dtype === "f16") return this.#wasm.quantiseF16(...args);
     throw unknownDType("quantise", "from", from);
-  }
-}
-
-/** The scales of an int8 matrix. */
-function scalesOf({ values, scales }: Weight, operation: string): Tensor {
-  const [count = 0, cols = 0] = values.shape;
-  if (scales === undefined) throw new ArgumentError(`Layers.${operation}`, "scales", "those of i8", "undefined");
-  expectRows(scales, groupsOf(cols), count, operation, "scales");
-  return scales;
-}
-
-function unknownDType(operation: string, argument: string, { dtype }: Tensor): ArgumentError {
-  return new ArgumentError(`Layers.${operation}`, argument, "f32, f16 or bf16", dtype);
-}
-
-function expectContiguous(tensor: Tensor, operation: string, argument: string): void {
-  if (!tensor.isContiguous) {
-    throw new ArgumentError(`Layers.${operation}`, argument, "contiguous", tensor.toString());
-  }
-}
-
-/** Number of rows of `size` elements in a tensor. */
-function rows(tensor: Tensor, size: number, operation: string, argument: string): number {
-  const count = size === 0 ? 0 : tensor.size / size;
-  expectRows(tensor, size, Math.floor(count), operation, argument);
-  return count;
-}
-
-function expectRows(tensor: Tensor, size: number, count: number, operation: string, argument: string): void {
-  if (tensor.size !== size * count || tensor.dtype !== "f32" || !tensor.isContiguous) {
-    const expected = `${count} contiguous rows of ${size} f32`;
-    throw new ArgumentError(`Layers.${operation}`, argument, expected, tensor.toString());
   }
 }

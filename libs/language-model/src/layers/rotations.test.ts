@@ -24,8 +24,11 @@ function rotations(positions: readonly number[], frequencies: readonly number[],
   return found;
 }
 
-/** Half a unit in the last place of numbers up to 1 in f32, and a little for the engine's own error. */
-const HALF_UNIT = 2 ** -25 + 1e-12;
+/** What is `exact` to within 1e-15, times the amplitude, rounded to f32: nothing else, as far as that decides. */
+function expectRounded(found: number, exact: number, amplitude: number): void {
+  expect(found).toBeGreaterThanOrEqual(Math.fround(amplitude * (exact - 1e-15)));
+  expect(found).toBeLessThanOrEqual(Math.fround(amplitude * (exact + 1e-15)));
+}
 
 test("cosines and sines are the engine's, rounded to f32, over long texts", () => {
   fc.assert(
@@ -40,8 +43,8 @@ test("cosines and sines are the engine's, rounded to f32, over long texts", () =
             const angle = Math.fround(position * frequency);
             const at = row * frequencies.length + index;
             const [cosine = Number.NaN, sine = Number.NaN] = [cosines[at], sines[at]];
-            expect(Math.abs(cosine - amplitude * Math.cos(angle))).toBeLessThanOrEqual(2 * HALF_UNIT);
-            expect(Math.abs(sine - amplitude * Math.sin(angle))).toBeLessThanOrEqual(2 * HALF_UNIT);
+            expectRounded(cosine, Math.cos(angle), amplitude);
+            expectRounded(sine, Math.sin(angle), amplitude);
           }
         }
       },
@@ -56,8 +59,8 @@ test("every quarter turn, and no turn at all", () => {
   expect([cosines[0], sines[0]]).toEqual([1, 0]);
   for (const [row, turns] of [0, 1, 2, 3, 4, 5, 1001].entries()) {
     const angle = Math.fround(turns * quarter);
-    expect(cosines[row]).toBeCloseTo(Math.cos(angle), 7);
-    expect(sines[row]).toBeCloseTo(Math.sin(angle), 7);
+    expect(cosines[row]).toBe(Math.fround(Math.cos(angle)));
+    expect(sines[row]).toBe(Math.fround(Math.sin(angle)));
   }
 });
 
@@ -79,4 +82,9 @@ test("refuses shapes that disagree", () => {
   expect(() => layers.rotations(rows, turns, rows, rows)).toThrow("`positions` must be");
   expect(() => layers.rotations(positions, turns, half, rows)).toThrow("`cosines` must be");
   expect(() => layers.rotations(positions, turns, rows, half)).toThrow("`sines` must be");
+  const apart = Tensor.zeros(heap, "i32", [2, 2]).slice(1, 0, 1);
+  for (const amplitude of [Tensor.zeros(heap, "f32", [2]), Tensor.zeros(heap, "i32", [1]), apart]) {
+    const wrong = { frequencies: half, amplitude };
+    expect(() => layers.rotations(positions, wrong, rows, rows)).toThrow("`amplitude` must be");
+  }
 });

@@ -1,7 +1,8 @@
 // How models stretch the rotary position embedding to longer texts than they were trained on first.
 import { ModelError } from "../errors.ts";
 import { describeJson, type JsonObject, readCount, readPositive } from "./json-file.ts";
-import { inverseFrequencies, naturalLog } from "./rope-angles.ts";
+import { naturalLog } from "./natural-log.ts";
+import { inverseFrequencies } from "./rope-frequencies.ts";
 
 /** Scaling of the rotary angles. Plain data. */
 export type RopeScaling =

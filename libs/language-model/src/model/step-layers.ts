@@ -10,7 +10,7 @@ import type { LayerWeights, ModelWeights } from "./weights.ts";
  * Steps of up to so many tokens run from recorded programs: what JavaScript does for each layer costs a step of one
  * token as much as its smallest layers do, and nothing beside hundreds of tokens.
  */
-const MOST_RECORDED_TOKENS = 16;
+export const MOST_RECORDED_TOKENS = 16;
 
 /** What a step's layers are made of. */
 export interface StepLayersParts {
@@ -35,7 +35,7 @@ export interface DecoderLayer {
   readonly feedForward: Segment;
 }
 
-/** Everything that a step of T tokens computes between exchanges, made once for each T and run at every step. */
+/** Everything that a step of T tokens computes between exchanges; can be run at any step of as many. */
 export class StepLayers {
   readonly step: Activations;
   /** The rotations of the step's positions, and this rank's part of the embedded tokens, to be summed: `hidden`. */

@@ -4,7 +4,7 @@ import type { RotaryTurns } from "../layers/layers.ts";
 import { type Activations, firstRows, openActivations } from "./activations.ts";
 import { ropeTurns } from "./rope-scaling.ts";
 import type { StepAttention, StepTokens } from "./step-attention.ts";
-import { StepLayers, type StepLayersParts } from "./step-layers.ts";
+import { MOST_RECORDED_TOKENS, StepLayers, type StepLayersParts } from "./step-layers.ts";
 import { lengthOf } from "./tensor-parallel.ts";
 
 /** What a rank needs to run a model. */
@@ -31,8 +31,8 @@ export class Transformer {
   readonly #turns: RotaryTurns;
   readonly #full: Activations;
   readonly #logits: Tensor;
-  /** By the number of tokens. */
-  readonly #steps = new Map<number, StepLayers>();
+  /** Those of steps of few tokens, which are recorded; there are no more than {@link MOST_RECORDED_TOKENS}. */
+  readonly #recorded = new Map<number, StepLayers>();
 
   constructor(parts: TransformerParts) {
     const { config, share, ownHeap, maxStepTokens, maxLogitRows } = parts;
@@ -132,11 +132,11 @@ export class Transformer {
 
   /** The layers of a step of so many tokens. */
   #stepOf(tokens: number): StepLayers {
-    const known = this.#steps.get(tokens);
+    const known = this.#recorded.get(tokens);
     if (known !== undefined) return known;
     const logits = tokens <= this.#logits.dim(0) ? this.#logits.slice(0, 0, tokens) : undefined;
     const made = new StepLayers(this.#parts, this.#turns, firstRows(this.#full, tokens), logits);
-    this.#steps.set(tokens, made);
+    if (tokens <= MOST_RECORDED_TOKENS) this.#recorded.set(tokens, made);
     return made;
   }
 }

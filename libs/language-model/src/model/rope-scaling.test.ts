@@ -1,30 +1,8 @@
 import { expect, test } from "bun:test";
-import fc from "fast-check";
 import { SharedHeap, Tensor } from "@lockstep/tensor";
+import fc from "fast-check";
 import { Layers } from "../layers/layers.ts";
-import { inverseFrequencies, naturalLog } from "./rope-angles.ts";
 import { readRopeScaling, ropeTurns } from "./rope-scaling.ts";
-
-test.each([
-  [10000, 32],
-  [100000, 32],
-  [500000, 64],
-  [1000000, 5],
-  [2, 1],
-])("inverse frequencies of theta %d over %d pairs", (theta, half) => {
-  const found = inverseFrequencies(theta, half);
-  expect(found.length).toBe(half);
-  expect(found[0]).toBe(1);
-  for (let index = 0; index < half; index++) {
-    const exact = theta ** (-index / half);
-    expect(Math.abs((found[index] ?? 0) / exact - 1)).toBeLessThan(6.1e-8);
-  }
-});
-
-test.each([1, 1.5, 2, 0.1, 4, 10000, 1e6, 327.68, 1e-5])("the natural logarithm of %d", (value) => {
-  const exact = Math.log(value);
-  expect(Math.abs(naturalLog(value) - exact)).toBeLessThanOrEqual(1e-15 * Math.max(1, Math.abs(exact)));
-});
 
 test.each(["linear", "llama3", "yarn"])(
   "whatever factor of %s is accepted, every rotation is a rotation",
