@@ -17,7 +17,7 @@ import { prepareWriteWasm } from "../ops/write-kv-cache/prepared-write.ts";
 import { writeKvCacheWasm } from "../ops/write-kv-cache/wasm.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 import { OpMethods } from "./op-methods.ts";
-import type { PreparedOps } from "../ops/prepared-ops.ts";
+import type { PreparedOps, WithRoom } from "../ops/prepared-ops.ts";
 import { copyStrided } from "../wasm/strided-copy.ts";
 import type { WasmKernels } from "../wasm/wasm-kernels.ts";
 import { WasmMemories } from "../wasm/wasm-memories.ts";
@@ -64,12 +64,10 @@ class WasmBackend extends OpMethods implements KernelBackend {
   constructor(memories: WasmMemories) {
     super();
     this.#memories = memories;
-    const checkOpen = (): void => {
-      if (this.#closed) throw new BackendClosed(this.name);
-    };
+    const withRoom: WithRoom = (run) => this.#withRoom(run);
     this.prepared = {
-      prepareAttention: (args) => this.#withRoom((all) => prepareAttentionWasm(all, this.context, args, checkOpen)),
-      prepareWrite: (args) => this.#withRoom((all) => prepareWriteWasm(all, this.context, args, checkOpen)),
+      prepareAttention: (args) => this.#withRoom((all) => prepareAttentionWasm(all, this.context, args, withRoom)),
+      prepareWrite: (args) => this.#withRoom((all) => prepareWriteWasm(all, this.context, args, withRoom)),
     };
   }
 

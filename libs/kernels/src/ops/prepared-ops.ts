@@ -4,13 +4,15 @@ import type { WriteKvCacheArgs } from "./write-kv-cache/index.ts";
 import type { SlotPlan } from "./write-kv-cache/slot-plan.ts";
 
 /**
- * Attention over operands that stay the same from step to step: checked once, and written down for the kernel. Gives
- * the bits that `partialAttention` gives. Freed by `free()`.
+ * Attention over operands that stay the same from step to step: checked once, and written down for the kernel. What
+ * they hold may change between steps, sinks included; scales in lists are taken as they were at first. Gives the bits
+ * that `partialAttention` gives. Freed by `free()`.
  */
 export interface PreparedAttention extends Disposable {
   /**
    * Attends in a step of as many query tokens, over caches of the size it was prepared with.
-   * @throws ArgumentError for another plan, UseAfterFree when an operand or the plan was freed, BackendClosed
+   * @throws ArgumentError for another plan or sinks that are no numbers, UseAfterFree when an operand or the plan was
+   *   freed, HeapExhausted, BackendClosed
    */
   attend(plan: AttentionPlan): void;
   /** Gives its memory back. Idempotent. */
@@ -27,6 +29,9 @@ export interface PreparedWrite extends Disposable {
   /** Gives its memory back. Idempotent. */
   free(): void;
 }
+
+/** Runs a step; again, without copies of other ops' operands, when there is no memory left. @throws BackendClosed */
+export type WithRoom = (run: () => void) => void;
 
 /** Ops that a backend can prepare: those of a decode step, whose checks cost about as much as their kernels. */
 export interface PreparedOps {

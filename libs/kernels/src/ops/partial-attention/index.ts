@@ -158,7 +158,7 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
     const received = valueScaleCache === undefined ? "left out" : "given";
     throw new ArgumentError(name, "valueScaleCache", "given or left out like `keyScaleCache`", received);
   }
-  const sinks = args.sinks === undefined ? undefined : checkSinks(name, args.sinks, queryHeads);
+  const sinks = args.sinks === undefined ? undefined : readSinks(name, args.sinks, queryHeads);
   const headGroup = checkHeadGroup(name, args.headGroup, queryHeads, kvHeads);
   const scale = args.scale ?? 1 / Math.sqrt(Math.max(1, keyDim));
   checkScoreFactor(name, "scale", scale);
@@ -227,7 +227,8 @@ function checkOverlap(name: string, args: PartialAttentionArgs, blockTable: Tens
   expectApart(name, "lse", lse, "sinks", sinks);
 }
 
-function checkSinks(name: string, sinks: Tensor, queryHeads: number): Float32Array {
+/** The sinks of the query heads. @throws ArgumentError, UseAfterFree */
+export function readSinks(name: string, sinks: Tensor, queryHeads: number): Float32Array {
   expectTensor(name, "sinks", sinks);
   expectShape(name, "sinks", sinks, [queryHeads]);
   expectDType(name, "sinks", sinks, ["f32"]);

@@ -113,9 +113,7 @@ export function writeAttentionTable(
   ints[at.MAX_ROWS] = maxRows;
   ints[at.TILE_KEYS] = tileKeys;
   ints[at.SINKS] = plan.sinks === undefined ? 0 : pointer + table.sinks;
-  for (let head = 0; head < (plan.sinks?.length ?? 0); head++) {
-    floats[(table.sinks >> 2) + head] = (plan.sinks?.[head] ?? 0) * Math.LOG2E;
-  }
+  if (plan.sinks !== undefined) writeSinks(floats, plan.sinks, table);
   ints[at.KEY_SCALES] = plan.keyScales === undefined ? 0 : pointer + table.keyScales;
   if (plan.keyScales !== undefined) floats.set(plan.keyScales, table.keyScales >> 2);
   ints[at.VALUE_SCALES] = plan.valueScales === undefined ? 0 : pointer + table.valueScales;
@@ -125,6 +123,13 @@ export function writeAttentionTable(
   putView(ints, at.SUMS, sums?.state, 2);
   ints[at.SUMS_FIRST] = sums?.isFirst === false ? 0 : 1;
   ints[at.SUMS_LAST] = sums?.isLast === false ? 0 : 1;
+}
+
+/** Writes the sinks of the query heads. */
+export function writeSinks(floats: Float32Array, sinks: Float32Array, table: AttentionLayout["table"]): void {
+  for (let head = 0; head < sinks.length; head++) {
+    floats[(table.sinks >> 2) + head] = (sinks[head] ?? 0) * Math.LOG2E;
+  }
 }
 
 /** Writes where the kernel works. */

@@ -1,10 +1,10 @@
 import { ArgumentError, describe, Tensor } from "@lockstep/tensor";
-import type { PreparedWrite } from "../prepared-ops.ts";
 import type { KernelContext } from "../../context.ts";
 import type { PagedCacheSize } from "../../kv/paged-cache-size.ts";
 import { isHeapTensorOf, type Operand } from "../../operand.ts";
 import type { WasmFunction, WasmKernels } from "../../wasm/wasm-kernels.ts";
 import type { WasmMemories } from "../../wasm/wasm-memories.ts";
+import type { PreparedWrite, WithRoom } from "../prepared-ops.ts";
 import { checkWriteKvCache, type WriteKvCacheArgs } from "./index.ts";
 import { SlotPlan } from "./slot-plan.ts";
 import { writeView } from "./wasm.ts";
@@ -14,9 +14,8 @@ const NAME = "writeKvCache";
 
 /** Rows that go to a cache, and their scales where rows have such. */
 interface Part {
-  readonly argument: string;
+  readonly argument: "key" | "value";
   readonly rows: Tensor;
-  readonly cacheArgument: string;
   readonly cache: Tensor;
   readonly scales: Tensor | undefined;
   readonly factors: Float32Array | undefined;
@@ -25,7 +24,7 @@ interface Part {
 /** The kernel's parameters for keys and for values, and the slots behind them, in memory of their own. */
 class PreparedWriteWasm implements PreparedWrite {
   readonly #kernel: WasmFunction;
-  readonly #checkOpen: () => void;
+  readonly #withRoom: WithRoom;
   readonly #parts: readonly Part[];
   readonly #size: PagedCacheSize;
   readonly #tokens: number;
@@ -34,12 +33,12 @@ class PreparedWriteWasm implements PreparedWrite {
   readonly #tables: readonly number[];
   readonly #slotsAt: number;
 
-  constructor(kernels: WasmKernels, kernel: WasmFunction, parts: readonly Part[], checkOpen: () => void) {
+  constructor(kernels: WasmKernels, kernel: WasmFunction, parts: readonly Part[], withRoom: WithRoom) {
     const [first] = parts;
     if (first === undefined) throw new RangeError("there is nothing to write");
     const [tokens = 0, heads = 0] = first.rows.shape;
     this.#kernel = kernel;
-    this.#checkOpen = checkOpen;
+    this.#withRoom = withRoom;
     this.#parts = parts;
     this.#size = { numBlocks: first.cache.dim(0), blockSize: first.cache.dim(1) };
     this.#tokens = tokens;
@@ -60,7 +59,10 @@ class PreparedWriteWasm implements PreparedWrite {
   }
 
   write(plan: SlotPlan): void {
-    this.#checkOpen();
+    this.#withRoom(() => this.#write(plan));
+  }
+
+  #write(plan: SlotPlan): void {
     if (!SlotPlan.isPlan(plan)) throw new ArgumentError(NAME, "slots", "a SlotPlan", describe(plan));
     const slots = SlotPlan.slotsOf(NAME, plan, this.#size);
     if (slots.length !== this.#tokens) {
@@ -70,8 +72,8 @@ class PreparedWriteWasm implements PreparedWrite {
     for (let index = 0; index < this.#parts.length; index++) {
       const part = this.#parts[index];
       part?.rows.assertUsable(NAME, part.argument);
-      part?.cache.assertUsable(NAME, part.cacheArgument);
-      part?.scales?.assertUsable(NAME, part.cacheArgument);
+      part?.cache.assertUsable(NAME, `${part.argument}Cache`);
+      part?.scales?.assertUsable(NAME, `${part.argument}ScaleCache`);
     }
     for (let token = 0; token < slots.length; token++) this.#slots[token] = slots[token] ?? -1;
     for (let index = 0; index < this.#tables.length; index++) this.#kernel(this.#tables[index] ?? 0, this.#slotsAt);
@@ -89,14 +91,14 @@ class PreparedWriteWasm implements PreparedWrite {
 /**
  * Checks the arguments and writes them down for the kernel. Undefined where an operand lies in another memory than the
  * caches.
- * @param checkOpen throws when the backend is closed
+ * @param withRoom runs each step
  * @throws ArgumentError, HeapExhausted
  */
 export function prepareWriteWasm(
   memories: WasmMemories,
   context: KernelContext,
   args: WriteKvCacheArgs,
-  checkOpen: () => void,
+  withRoom: WithRoom,
 ): PreparedWrite | undefined {
   const { keyFactors, valueFactors } = checkWriteKvCache(args);
   const kernels = memories.ofCache(NAME, "keyCache", args.keyCache);
@@ -112,11 +114,11 @@ export function prepareWriteWasm(
     const { heap } = kernels;
     if (!isHeapTensorOf(heap, rows) || !isHeapTensorOf(heap, cache)) return false;
     if (scales !== undefined && !isHeapTensorOf(heap, scales)) return false;
-    parts.push({ argument, rows, cacheArgument: `${argument}Cache`, cache, scales, factors });
+    parts.push({ argument, rows, cache, scales, factors });
     return true;
   };
   if (!add("key", args.key, args.keyCache, args.keyScaleCache, keyFactors)) return undefined;
   if (!add("value", args.value, args.valueCache, args.valueScaleCache, valueFactors)) return undefined;
   const kernel = kernels.get(context, `${NAME}_${args.key.dtype}_${args.keyCache.dtype}`);
-  return new PreparedWriteWasm(kernels, kernel, parts, checkOpen);
+  return new PreparedWriteWasm(kernels, kernel, parts, withRoom);
 }
