@@ -28,7 +28,7 @@ export const FOLDERS: Readonly<Record<string, readonly string[]>> = {
     "world",
   ],
   "libs/attention": ["arguments", "kv", "combine", "options", "decode", "prefill"],
-  "libs/language-model": ["layers", "model", "generation"],
+  "libs/language-model": ["layers", "model", "sampling", "generation", "engine"],
 };
 
 /** The only code of libraries that imports Effect. None imports it: programs choose it, as an export. */

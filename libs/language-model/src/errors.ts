@@ -31,3 +31,50 @@ export class UnfitOptions extends LockstepError {
     this.problem = problem;
   }
 }
+
+/** Too many requests wait already. Try again later. */
+export class EngineBusy extends LockstepError {
+  static {
+    registerErrorClass("EngineBusy", EngineBusy);
+  }
+
+  readonly _tag = "EngineBusy";
+  /** When to try again: how long a place in the queue takes to become free, by what requests took of late. */
+  readonly retryAfterMs: number;
+
+  constructor(maxWaiting: number, retryAfterMs: number) {
+    const seconds = Math.max(1, Math.ceil(retryAfterMs / 1000));
+    super(`Engine.generate: ${maxWaiting} requests wait already, the most that may: try again in ${seconds} s.`);
+    this.retryAfterMs = retryAfterMs;
+  }
+}
+
+/** Ranks failed, and what they were computing is lost. The engine opens them again and serves what comes next. */
+export class RanksFailed extends LockstepError {
+  static {
+    registerErrorClass("RanksFailed", RanksFailed);
+  }
+
+  readonly _tag = "RanksFailed";
+  /** Global ranks that failed; empty when it is not known which. */
+  readonly failedRanks: readonly number[];
+
+  constructor(failedRanks: readonly number[], cause: Error) {
+    const who = failedRanks.length === 0 ? "a rank" : `rank ${failedRanks.join(", ")}`;
+    super(`${who} failed while the text was computed: ${cause.message} Ask again.`, { cause });
+    this.failedRanks = failedRanks;
+  }
+}
+
+/** A conversation that a model's chat template refuses, or for which it fails. */
+export class ChatTemplateError extends LockstepError {
+  static {
+    registerErrorClass("ChatTemplateError", ChatTemplateError);
+  }
+
+  readonly _tag = "ChatTemplateError";
+
+  constructor(problem: string) {
+    super(`the chat template: ${problem}`);
+  }
+}

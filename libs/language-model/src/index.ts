@@ -4,7 +4,20 @@
  *
  * @module @lockstep/language-model
  */
-export { ModelError, UnfitOptions } from "./errors.ts";
+export type { EngineOptions } from "./engine/engine-options.ts";
+export type { EngineStatus, EngineTotals } from "./engine/engine-status.ts";
+export type {
+  ChatMessage,
+  FinishReason,
+  GeneratedPart,
+  GeneratedToken,
+  Prompt,
+  RequestOptions,
+  TokenLogprob,
+  Usage,
+} from "./engine/request-options.ts";
+export type { EngineStep, TextEngine } from "./engine/text-engine.ts";
+export { ChatTemplateError, EngineBusy, ModelError, RanksFailed, UnfitOptions } from "./errors.ts";
 export { chooseWorld, type MeasureWorlds, type WorldCandidate, type WorldChoice } from "./generation/choose-world.ts";
 export type { ExplainedQuery, Explanation } from "./generation/explanation.ts";
 export type { GenerateOptions } from "./generation/generate-options.ts";
@@ -27,3 +40,4 @@ export type { RopeScaling } from "./model/rope-scaling.ts";
 export type { StoredDTypes } from "./model/stored-dtypes.ts";
 export type { KvHeadLayout, ParallelSizes, Range } from "./model/tensor-parallel.ts";
 export { StreamDecoder, Tokenizer } from "./model/tokenizer.ts";
+export { MOST_LOGPROBS, type SamplingOptions } from "./sampling/sampling-options.ts";

@@ -1,0 +1,18 @@
+import type { GeneratorOptions } from "../generation/generator-options.ts";
+
+/** How a model is spread, and how many requests it serves. */
+export interface EngineOptions
+  extends Omit<GeneratorOptions, "texts" | "capacity" | "maxDraft" | "prefillChunk" | "calibration" | "kvScales"> {
+  /** Most tokens of one text, prompt included. Default: as many as the model was made for, or as fit. */
+  readonly maxContext?: number;
+  /** Tokens that the KV cache holds over all texts, rounded up to whole blocks. Default: 8 of the longest, if they fit. */
+  readonly kvTokens?: number;
+  /** Most requests that are computed at once. Default 64. */
+  readonly maxRunning?: number;
+  /** Most requests that wait for their turn; more are refused with {@link EngineBusy}. Default 256. */
+  readonly maxWaiting?: number;
+  /** Requests that begin alike share what was computed for it ("prefix cache"). Default true. */
+  readonly prefixCache?: boolean;
+  /** Times that ranks are opened again after they failed, within a minute, before the engine gives up. Default 3. */
+  readonly maxRestarts?: number;
+}

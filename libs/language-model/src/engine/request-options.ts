@@ -1,0 +1,70 @@
+import type { SamplingOptions } from "../sampling/sampling-options.ts";
+
+/** A message of a conversation, as chat templates take it. */
+export interface ChatMessage {
+  /** Who says it: "system", "user", "assistant" or whatever else the model's template knows. */
+  readonly role: string;
+  /** What is said. */
+  readonly content: string;
+}
+
+/** What is to be continued: a text, its token ids, or a conversation that the model's chat template makes a text of. */
+export type Prompt = string | readonly number[] | readonly ChatMessage[];
+
+/** What is asked of an engine. */
+export interface RequestOptions extends SamplingOptions {
+  /** Most tokens to generate. Default: as many as the context holds. */
+  readonly maxTokens?: number;
+  /** The text ends before any of these appears in it: up to 16 texts of up to 256 characters. Default: none. */
+  readonly stop?: string | readonly string[];
+  /** Go on after tokens that end a text (of config.json and generation_config.json). Default false. */
+  readonly ignoreEnd?: boolean;
+  /** Gives the request up, and its place, when it aborts: the iterator throws the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Why a text ended: "stop" by a token that ends it or a text of `stop`; "length" because there are maxTokens, or the
+ * context is full.
+ */
+export type FinishReason = "stop" | "length";
+
+/** A token and its log-probability (natural logarithm), before temperature and cuts. */
+export interface TokenLogprob {
+  /** Id of the token. */
+  readonly id: number;
+  /** Natural logarithm of its probability. */
+  readonly logprob: number;
+}
+
+/** A token that was generated. */
+export interface GeneratedToken {
+  /** Id of the token. */
+  readonly id: number;
+  /** Its log-probability, if asked for. */
+  readonly logprob?: number;
+  /** The likeliest tokens in its place, likeliest first, if asked for. */
+  readonly top?: readonly TokenLogprob[];
+}
+
+/** What a request took. */
+export interface Usage {
+  /** Tokens of the prompt. */
+  readonly promptTokens: number;
+  /** Those of them that were not computed, as their keys and values were known from others. */
+  readonly cachedTokens: number;
+  /** Tokens generated, the one that ended the text included. */
+  readonly completionTokens: number;
+}
+
+/** A part of a generated text. The parts, joined, are the text. */
+export interface GeneratedPart {
+  /** Text that is final with this part: empty in the middle of a character, and of what may become a stop text. */
+  readonly text: string;
+  /** Tokens that came with it. */
+  readonly tokens: readonly GeneratedToken[];
+  /** In the last part only: why the text ended. */
+  readonly finish?: FinishReason;
+  /** In the last part only: what it took. */
+  readonly usage?: Usage;
+}
