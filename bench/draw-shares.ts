@@ -8,8 +8,9 @@ export function drawShares({ device, ceilings, rows }: Report): string {
   const height = TOP + rows.length * LINE + 12;
   const width = LABEL + BAR * 1.1 + 60;
   const [copy, read] = [ceilings.copy, ceilings.read].map((bytes) => (bytes / 1e9).toFixed(0));
+  const size = `width="${width}" height="${height}"`;
   const lines = [
-    `<svg xmlns="http://www.w3.org/2000/svg" width="${width}" height="${height}" font-family="sans-serif" font-size="11">`,
+    `<svg xmlns="http://www.w3.org/2000/svg" ${size} font-family="sans-serif" font-size="11">`,
     `<title>Share of the bandwidth ceiling by op</title>`,
     `<rect width="${width}" height="${height}" fill="white"/>`,
     text(8, 18, `Share of the bandwidth ceiling on ${device}`, 'font-size="14"'),
@@ -30,9 +31,10 @@ export function drawShares({ device, ceilings, rows }: Report): string {
 
 function drawRow(row: RowReport, y: number): string[] {
   const end = at(row.shareOfCeiling);
+  const size = `width="${round(end - LABEL)}" height="${LINE - 6}"`;
   const lines = [
     text(LABEL - 6, y + 12, `${row.op} ${row.shape} ${row.dtype}`, 'text-anchor="end" font-size="10"'),
-    `<rect x="${LABEL}" y="${y + 3}" width="${round(end - LABEL)}" height="${LINE - 6}" fill="${COLORS[row.ceiling]}"/>`,
+    `<rect x="${LABEL}" y="${y + 3}" ${size} fill="${COLORS[row.ceiling]}"/>`,
     text(end + 4, y + 12, row.shareOfCeiling.toFixed(2)),
   ];
   if (row.anchor === undefined) return lines;

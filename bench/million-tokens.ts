@@ -21,7 +21,8 @@ const TARGET = 1.1;
 export async function benchMillionTokens(): Promise<void> {
   const { queryHeads, kvHeads, headDim } = LAYER;
   console.log(
-    `\nDecode attention, one layer, ${RANKS} ranks, Hq${queryHeads} Hkv${kvHeads} D${headDim} f16, wasm, memories of their own`,
+    `\nDecode attention, one layer, ${RANKS} ranks, Hq${queryHeads} Hkv${kvHeads} D${headDim} f16, wasm, ` +
+      "memories of their own",
   );
   const rows: string[][] = [];
   let short = Number.NaN;

@@ -37,7 +37,7 @@ Decoding
   ]);
 });
 
-test("the interval of equal ratios is a point, that of one pair says nothing, and that of noise holds the truth", () => {
+test("the interval of equal ratios is a point, that of one pair says nothing, that of noise holds the truth", () => {
   const { ratio, low, high } = pairedRatio([1, 2, 4], [1.1, 2.2, 4.4]);
   for (const number of [ratio, low, high]) expect(number).toBeCloseTo(1.1, 10);
   expect(pairedRatio([1], [2])).toEqual({ ratio: 2, low: 0, high: Number.POSITIVE_INFINITY });

@@ -30,11 +30,12 @@ export function decodeRow(shape: DecodeShape): BenchRow {
   const rowElements = latentValueDim === undefined ? 2 * keyDim : keyDim;
   const valueDim = latentValueDim ?? keyDim;
   const bytes = batch * kvHeads * length * rowElements * DTYPE_BYTES[dtype];
+  const latent = latentValueDim === undefined ? "" : `/${valueDim}`;
   const layout = blockSize === length ? "" : ` bs${blockSize}`;
   const queryDType = shape.queryDType === undefined ? "" : ` q ${shape.queryDType}`;
   return {
     op: "partial-attention",
-    shape: `B${batch} Hq${queryHeads} Hkv${kvHeads} L${length} D${keyDim}${latentValueDim === undefined ? "" : `/${valueDim}`}${layout}${queryDType}`,
+    shape: `B${batch} Hq${queryHeads} Hkv${kvHeads} L${length} D${keyDim}${latent}${layout}${queryDType}`,
     dtype,
     bytes,
     flops: 2 * batch * queryHeads * length * (keyDim + valueDim),

@@ -3,8 +3,8 @@
  *
  *   mpirun -np N mpi-peer [name bytes rounds]...
  *
- * `bytes` counts as in the table of Lockstep's bench: see bench/collectives-peer.ts. Rank 0 prints one JSON array with an
- * element per case: {"name", "bytes", "seconds"}. `seconds` is the median over batches of calls, of the slowest rank.
+ * `bytes` counts as in the table of Lockstep's bench: see bench/collectives-peer.ts. Rank 0 prints one JSON array with
+ * an element per case: {"name", "bytes", "seconds"}. `seconds` is the median over batches of calls, of the slowest rank.
  * Every batch starts from poisoned results and has every element of its last call checked; wrong data end the run with
  * exit code 1.
  */
@@ -18,7 +18,8 @@
 static int rank, size;
 
 static void fail(const char *what, const char *name, long index, float found, float expected) {
-  fprintf(stderr, "mpi-peer: rank %d, %s: %s, element %ld is %g instead of %g\n", rank, name, what, index, found, expected);
+  fprintf(stderr, "mpi-peer: rank %d, %s: %s, element %ld is %g instead of %g\n", rank, name, what, index, found,
+          expected);
   MPI_Abort(MPI_COMM_WORLD, 1);
 }
 
@@ -50,12 +51,13 @@ static const char *const names[] = {"barrier", "all-gather", "reduce-scatter", "
 /* `count`: elements of one rank's contribution (all-gather, broadcast, all-reduce), or of the whole that it brings
  * (reduce-scatter, all-to-all). A multiple of the size for those two. */
 static void call(enum operation operation, struct buffers *b, long count) {
+  long part = count / size;
   switch (operation) {
   case BARRIER: MPI_Barrier(MPI_COMM_WORLD); break;
   case ALL_GATHER: MPI_Allgather(b->input, count, MPI_FLOAT, b->output, count, MPI_FLOAT, MPI_COMM_WORLD); break;
-  case REDUCE_SCATTER: MPI_Reduce_scatter_block(b->input, b->output, count / size, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD); break;
+  case REDUCE_SCATTER: MPI_Reduce_scatter_block(b->input, b->output, part, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD); break;
   case ALL_REDUCE: MPI_Allreduce(b->input, b->output, count, MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD); break;
-  case ALL_TO_ALL: MPI_Alltoall(b->input, count / size, MPI_FLOAT, b->output, count / size, MPI_FLOAT, MPI_COMM_WORLD); break;
+  case ALL_TO_ALL: MPI_Alltoall(b->input, part, MPI_FLOAT, b->output, part, MPI_FLOAT, MPI_COMM_WORLD); break;
   case BROADCAST: MPI_Bcast(b->output, count, MPI_FLOAT, 0, MPI_COMM_WORLD); break;
   }
 }
@@ -132,7 +134,9 @@ int main(int argc, char **argv) {
     }
     long bytes = atol(argv[at + 1]), rounds = atol(argv[at + 2]);
     double seconds = timeCase(operation, bytes, rounds);
-    if (rank == 0) printf("%s{\"name\":\"%s\",\"bytes\":%ld,\"seconds\":%.9g}", at > 1 ? "," : "", argv[at], bytes, seconds);
+    if (rank == 0) {
+      printf("%s{\"name\":\"%s\",\"bytes\":%ld,\"seconds\":%.9g}", at > 1 ? "," : "", argv[at], bytes, seconds);
+    }
   }
   if (rank == 0) printf("]\n");
   MPI_Finalize();

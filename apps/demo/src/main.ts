@@ -4,7 +4,8 @@ import { openModel } from "@lockstep/language-model";
 import { explainFailure } from "./command-errors.ts";
 import { runExpectations } from "./expect.ts";
 import { readExpectations } from "./expectations.ts";
-import { HELP, parseOptions } from "./options.ts";
+import { HELP } from "./help.ts";
+import { parseOptions } from "./options.ts";
 import { Progress } from "./progress.ts";
 import { generatorOptions, tell } from "./tell.ts";
 

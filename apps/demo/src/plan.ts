@@ -1,14 +1,28 @@
 // `--plan`: what each rank will hold.
 import process from "node:process";
-import { type MemoryPlan, type Model, planMemory, type SizedOptions } from "@lockstep/language-model";
+import { type GeneratorOptions, type MemoryPlan, type Model, planMemory, planWorlds } from "@lockstep/language-model";
 import { withFlags } from "./command-errors.ts";
 import { formatBytes, formatTable } from "./report.ts";
 
-/** Prints the plan of a generator's memory; returns the exit code: 2 when it does not fit. */
-export function tellPlan(model: Model, options: SizedOptions): number {
-  const plan = planMemory(model, options);
-  process.stdout.write(`${formatPlan(plan)}\n`);
-  return plan.problem === undefined ? 0 : 2;
+/**
+ * Prints the plan of a generator's memory, where the number of ranks is to be chosen that of each that may be; returns
+ * the exit code: 2 when it does not fit. Opens nothing.
+ */
+export function tellPlan(model: Model, options: GeneratorOptions): number {
+  const { world } = options;
+  if (world !== "auto") {
+    const plan = planMemory(model, { ...options, world });
+    process.stdout.write(`${formatPlan(plan)}\n`);
+    return plan.problem === undefined ? 0 : 2;
+  }
+  const plans = planWorlds(model, options);
+  for (const { sizes, plan } of plans) {
+    process.stdout.write(`TP${sizes.world} DCP${sizes.dcp}, KV heads ${sizes.kvLayout}: ${formatPlan(plan)}\n\n`);
+  }
+  const fits = plans.every(({ plan }) => plan.problem === undefined);
+  const these = plans.length === 1 ? "this" : "one of these, which some steps of each tell when they run";
+  process.stdout.write(`world auto: ${fits ? these : "nothing fits"}\n`);
+  return fits ? 0 : 2;
 }
 
 /** A table of the ranks, and whether they fit, in lines for people. */

@@ -8,14 +8,15 @@ import {
   type Model,
   ModelError,
   type SizedOptions,
+  spreadOptions,
   type WorldChoice,
 } from "@lockstep/language-model";
 import { UsageError } from "./errors.ts";
 import { firstDifference } from "./expectations.ts";
 import { formatExplanation } from "./explanation-text.ts";
 import { type DemoOptions, kvName } from "./options.ts";
-import type { Progress } from "./progress.ts";
 import { tellPlan } from "./plan.ts";
+import type { Progress } from "./progress.ts";
 import { formatRanks } from "./report.ts";
 import { TextPrinter } from "./text-printer.ts";
 
@@ -37,8 +38,8 @@ export async function tell(model: Model, options: DemoOptions, progress: Progres
   // What is refused is told in one line.
   if (!options.plan) Generator.check(model, wanted);
   if (options.verify) Generator.check(model, aloneOptions(model, options, prompts));
+  if (options.plan) return tellPlan(model, wanted);
   const { spread, choice } = await sized(model, wanted, progress);
-  if (options.plan) return tellPlan(model, spread);
   const started = performance.now();
   const loading = `loading the model on ${spread.world} ${spread.world === 1 ? "rank" : "ranks"}`;
   progress.phase(loading);
@@ -108,8 +109,7 @@ async function sized(
   if (world !== "auto") return { spread: { ...options, world }, choice: undefined };
   progress.phase("choosing the number of ranks");
   const choice = await chooseWorld(model, options);
-  const { kvLayout, ...sizes } = choice.sizes;
-  return { spread: { ...options, ...sizes, kvHeads: kvLayout }, choice };
+  return { spread: spreadOptions(options, choice.sizes), choice };
 }
 
 /** Throws {@link ModelError} when the tokenizer gives a text tokens that the model has no embeddings of. */

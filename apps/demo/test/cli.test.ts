@@ -50,7 +50,7 @@ test("generates text and closes with a table of every rank", () => {
   expect(lines[4]).toContain("10 generated");
 });
 
-test("by default the number of ranks is chosen, and the last line says why; one is refused that nobody can have", () => {
+test("by default the number of ranks is chosen, and the last line says why; what nobody can have is refused", () => {
   const { code, out, err } = demo("--max-tokens", "10", "--backend", "wasm");
   expect(code).toBe(0);
   expect(out).toStartWith("Psa23:1 The LORD is my shepherd; I shall not want.\nPsa\n\n");
@@ -63,6 +63,39 @@ test("by default the number of ranks is chosen, and the last line says why; one 
     "demo: --world auto cannot time ranks that share a GPU: take a number, or no --shared-gpu.\n",
   );
   expect(shared.code).toBe(2);
+});
+
+describe("--plan starts no rank, and times nothing", () => {
+  test("with --world auto: a table of each number of ranks that may be chosen", () => {
+    const { code, out, err } = demo("--plan", "--backend", "wasm");
+    expect(code).toBe(0);
+    expect(err).toBe("");
+    expect(out).toStartWith("TP1 DCP1, KV heads replicated: room for a text of 103 tokens (16384 fit)\nrank ");
+    const plans = out.trimEnd().split("\n\n").slice(0, -1);
+    for (const plan of plans) expect(plan.split("\n").at(-1)).toStartWith("fits: ");
+    expect(out.trimEnd().split("\n").at(-1)).toBe(
+      `world auto: ${plans.length === 1 ? "this" : "one of these, which some steps of each tell when they run"}`,
+    );
+  });
+
+  test("where nothing fits: a table of the most ranks, and what would make it fit", () => {
+    const file = join(folder, "many.txt");
+    writeFileSync(file, "Ge1:1\n".repeat(2000));
+    const args = ["--backend", "wasm", "--prompt-file", file, "--max-tokens", "16000"];
+    const { code, out, err } = demo("--plan", ...args);
+    expect(code).toBe(2);
+    expect(err).toBe("");
+    expect(out).toStartWith("TP8 DCP1, KV heads sharded: room for 2000 texts of 160");
+    expect(out).toMatch(/^does not fit: the KV cache takes .* of each of 8 ranks, .*: take fewer texts at a time or /m);
+    expect(out).toEndWith("\n\nworld auto: nothing fits\n");
+  });
+
+  test("of a number of ranks: one table", () => {
+    const { code, out } = demo("--plan", "--backend", "wasm", "--world", "2");
+    expect(code).toBe(0);
+    expect(out).toStartWith("room for a text of 103 tokens (16384 fit)\nrank ");
+    expect(out.trimEnd().split("\n").length).toBe(5);
+  });
 });
 
 test("several prompts come out numbered, in their order, each as one rank makes it alone", () => {

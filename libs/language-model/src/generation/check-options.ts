@@ -42,11 +42,15 @@ export function checkModel(model: Model): void {
   throw new ArgumentError(NAME, "model", "what openModel returned", describe(model));
 }
 
+/** Throws ArgumentError unless the options of `operation` are an object. */
+export function checkOptionsObject(operation: string, options: object, expected = "an object"): void {
+  if (typeof options === "object" && options !== null) return;
+  throw new ArgumentError(operation, "options", expected, describe(options));
+}
+
 /** Throws ArgumentError for a value that no model takes. A `world` of "auto" has been chosen before. */
 export function checkValues(options: GeneratorOptions): void {
-  if (typeof options !== "object" || options === null) {
-    throw new ArgumentError(NAME, "options", "an object with world", describe(options));
-  }
+  checkOptionsObject(NAME, options, "an object with world");
   for (const [name, least] of Object.entries(LEAST)) {
     const value: unknown = options[name as keyof typeof LEAST];
     if (value === undefined && !REQUIRED.includes(name)) continue;

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test";
+import { ArgumentError } from "@lockstep/tensor";
 import { MODEL_FOLDER } from "../../test/shipped-folder.ts";
 import { UnfitOptions } from "../errors.ts";
 import { openModel } from "../model/model.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
-import { chooseFastest, chooseWorld } from "./choose-world.ts";
+import { chooseFastest, chooseMeasured, chooseWorld } from "./choose-world.ts";
 import { Generator } from "./generator.ts";
 
 const model = openModel(MODEL_FOLDER);
@@ -75,10 +76,14 @@ describe("of measured times", () => {
 describe("chooseWorld", () => {
   test("measures what fits, at the capacity, and takes the fastest", async () => {
     const asked: unknown[] = [];
-    const choice = await chooseWorld(model, { backend: "wasm", capacity: 64 }, async (_, __, candidates, context) => {
-      asked.push(context);
-      return candidates.map(({ world }) => ({ stepMs: 10 / world, promptTokenMs: 1 / world }));
-    });
+    const choice = await chooseMeasured(
+      model,
+      { backend: "wasm", capacity: 64 },
+      async (_, __, candidates, context) => {
+        asked.push(context);
+        return candidates.map(({ world }) => ({ stepMs: 10 / world, promptTokenMs: 1 / world }));
+      },
+    );
     const { candidates } = choice;
     if (candidates.length > 0) {
       expect(asked).toEqual([64]);
@@ -91,7 +96,7 @@ describe("chooseWorld", () => {
 
   test("what alone is possible is taken without measuring", async () => {
     const measure = () => expect.unreachable();
-    const choice = await chooseWorld(model, { backend: "wasm", capacity: 64, dcp: 8 }, measure);
+    const choice = await chooseMeasured(model, { backend: "wasm", capacity: 64, dcp: 8 }, measure);
     expect(choice).toMatchObject({ sizes: sizes(8, 8), candidates: [], context: 64 });
     expect(choice.reason).toMatch(
       navigator.hardwareConcurrency < 8 ? /^8 ranks are the fewest that fit / : /^only 8 ranks fit the cores, /,
@@ -99,7 +104,7 @@ describe("chooseWorld", () => {
   });
 
   test("without a capacity texts are reckoned as long as they mostly are", async () => {
-    const choice = await chooseWorld(model, { backend: "wasm" }, async (_, __, candidates) =>
+    const choice = await chooseMeasured(model, { backend: "wasm" }, async (_, __, candidates) =>
       candidates.map(() => ({ stepMs: 1, promptTokenMs: 1 })),
     );
     expect(choice.context).toBe(4096);
@@ -110,5 +115,11 @@ describe("chooseWorld", () => {
     expect(() => Generator.check(model, { world: "auto", sharedGpu: true })).toThrow("`sharedGpu`");
     expect(() => Generator.check(model, { world: "auto", capacity: 16385 })).toThrow("was made for 16384");
     Generator.check(model, { world: "auto", capacity: 64 });
+  });
+
+  test.each([null, undefined, "x", 5])("options that are no object are refused: %p", async (options) => {
+    const call = Reflect.apply(chooseWorld, undefined, [model, options]);
+    await expect(call).rejects.toThrow(ArgumentError);
+    await expect(call).rejects.toThrow("chooseWorld: `options` must be an object");
   });
 });

@@ -1,10 +1,11 @@
 import type { Model } from "../model/model.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
-import { UnfitOptions } from "../errors.ts";
+import { checkOptionsObject } from "./check-options.ts";
 import type { GeneratorOptions } from "./generator-options.ts";
 import { planOptions } from "./resolve-options.ts";
-import { spreadOptions, worldCandidates } from "./world-candidates.ts";
-import { type WorldTimes, WorldTrial } from "./world-trial.ts";
+import { refuseSharedGpu, spreadOptions, worldCandidates } from "./world-candidates.ts";
+import type { WorldTimes } from "./world-times.ts";
+import { WorldTrial } from "./world-trial.ts";
 
 /** A way of spreading a model, and what it costs. */
 export interface WorldCandidate extends WorldTimes {
@@ -28,7 +29,7 @@ export interface WorldChoice {
  * Measures candidates: those of a list, each at a context of so many tokens. The order of what it returns is the
  * list's.
  */
-export type MeasureWorlds = (
+type MeasureWorlds = (
   model: Model,
   options: GeneratorOptions,
   candidates: readonly ParallelSizes[],
@@ -54,15 +55,20 @@ const USUAL_TOKENS = 4096;
  * whose weights take seconds to load. Which is chosen may change from run to run where two are about as fast; the texts
  * are right with each.
  *
- * @param measure for tests. Default: on this machine
  * @throws UnfitOptions when no number of ranks fits, or for ranks that share a GPU; ArgumentError for a value that no
  *   model takes; what `Generator.open` throws where ranks cannot run
  */
-export async function chooseWorld(
+export async function chooseWorld(model: Model, options: Omit<GeneratorOptions, "world">): Promise<WorldChoice> {
+  return await chooseMeasured(model, options, measureHere);
+}
+
+/** {@link chooseWorld} by the times that `measure` finds. */
+export async function chooseMeasured(
   model: Model,
   options: Omit<GeneratorOptions, "world">,
-  measure: MeasureWorlds = measureHere,
+  measure: MeasureWorlds,
 ): Promise<WorldChoice> {
+  checkOptionsObject("chooseWorld", options);
   const wanted: GeneratorOptions = { ...options, world: "auto" };
   const candidates = checkWorlds(model, wanted);
   const [only] = candidates;
@@ -84,9 +90,7 @@ export async function chooseWorld(
 
 /** The candidates of {@link chooseWorld}. Throws what it throws before it measures. */
 export function checkWorlds(model: Model, options: GeneratorOptions): ParallelSizes[] {
-  if (options.sharedGpu === true) {
-    throw new UnfitOptions("`world` auto cannot time ranks that share a GPU: take a number, or no `sharedGpu`.");
-  }
+  refuseSharedGpu(options);
   return worldCandidates(model, options, navigator.hardwareConcurrency);
 }
 

@@ -2,12 +2,13 @@
 import { controlBytes } from "@lockstep/dist-groups";
 import { attentionTileKeys } from "@lockstep/kernels";
 import { DTYPE_BYTES } from "@lockstep/tensor";
+import { HEAP_LINE_BYTES } from "../layers/heap-line.ts";
 import { linearScratchBytes } from "../layers/linear-scratch.ts";
 import type { WeightKind } from "../layers/weight.ts";
+import { activationBytes } from "../model/activations.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { StoredDTypes } from "../model/stored-dtypes.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
-import { activationBytes } from "../model/activations.ts";
 import { loadingScratchBytes, weightBytes } from "../model/weight-bytes.ts";
 import { widestInput } from "../model/weight-parts.ts";
 import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
@@ -17,8 +18,6 @@ const MEBI = 1 << 20;
 export const MEMORY_BYTES = 65535 * 65536;
 /** Room for alignment, block tables, the kernels' scratch and what is small, in each memory. */
 const SLACK_BYTES = 16 * MEBI;
-/** What a heap rounds each tensor up to. */
-const LINE_BYTES = 128;
 /** The host's own heap, and what the groups keep: at least. */
 const HOST_BYTES = 64 * MEBI;
 /** Steps the ranks make between two answers to the host, which reads their tokens as they come all the same. */
@@ -254,7 +253,7 @@ function chunkPlanBytes(config: ModelConfig, cache: CacheShape): number {
   const blocks = Math.ceil(chunkTokens / blockSize);
   const chunks = Math.ceil(capacity / (blocks * blockSize));
   const words = 3 * Math.min(prefillChunk, maxStepTokens) + blocks;
-  return new Set(config.windows).size * chunks * (4 * words + LINE_BYTES);
+  return new Set(config.windows).size * chunks * (4 * words + HEAP_LINE_BYTES);
 }
 
 /**

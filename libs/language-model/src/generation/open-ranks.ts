@@ -5,6 +5,9 @@ import { checkOwnProgram } from "./own-program.ts";
 import { gpuGroups } from "./rank-backend.ts";
 import type { ResolvedOptions } from "./resolve-options.ts";
 
+/** Until all ranks have loaded. */
+export const START_DEADLINE_MS = 300_000;
+
 type Program = typeof import("./rank-program.ts");
 
 /** The ranks of a generator, and what the host may call on them. */
@@ -32,7 +35,7 @@ export async function openRanks({
     heapBytesPerRank,
     groups: { dcp: parallelGroups({ layout: "classic", tp: size, dcp }).dcp, gpu: gpuGroups(size, gpus) },
     heapBytesHost: hostHeapBytes(maxLogitRows),
-    startDeadlineMs: 300_000,
+    startDeadlineMs: START_DEADLINE_MS,
     deadlineMs,
   });
   const world = await opening.finally(() => watch?.stop());

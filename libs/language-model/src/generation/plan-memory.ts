@@ -1,8 +1,12 @@
+import { ArgumentError, describe } from "@lockstep/tensor";
 import type { Model } from "../model/model.ts";
-import type { SizedOptions } from "./generator-options.ts";
-import { adviceOf, planOptions } from "./resolve-options.ts";
+import type { ParallelSizes } from "../model/tensor-parallel.ts";
+import { checkOptionsObject } from "./check-options.ts";
+import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
 import { machineBytes } from "./machine-memory.ts";
 import type { RankMemory } from "./memory-plan.ts";
+import { adviceOf, planOptions } from "./resolve-options.ts";
+import { refuseSharedGpu, spreadOptions, triedSizes } from "./world-candidates.ts";
 
 /** What the ranks of a generator would hold. */
 export interface MemoryPlan {
@@ -29,12 +33,44 @@ export interface MemoryPlan {
   readonly advice: string | undefined;
 }
 
+/** A way of spreading a model, and what its ranks would hold. */
+export interface WorldPlan {
+  /** Ranks, and how they share KV caches. */
+  readonly sizes: ParallelSizes;
+  /** What {@link planMemory} says of them. */
+  readonly plan: MemoryPlan;
+}
+
 /**
- * What {@link Generator.open} would hold with these options, on each rank. Opens nothing.
- * A `world` of "auto" is not one that can be planned: {@link chooseWorld} gives the sizes that can.
+ * What {@link Generator.open} would hold with a `world` of "auto": the plan of every way of spreading the model that
+ * {@link chooseWorld} would choose from, fewest ranks first. Where none fits, that of the most ranks that were tried
+ * alone, whose `problem` says why. Opens and times nothing.
+ * @throws ArgumentError for a value that no model takes; UnfitOptions for what does not fit the model, and ranks that
+ *   share a GPU
+ */
+export function planWorlds(model: Model, options: Omit<GeneratorOptions, "world">): readonly WorldPlan[] {
+  checkOptionsObject("planWorlds", options);
+  refuseSharedGpu(options);
+  const wanted: GeneratorOptions = { ...options, world: "auto" };
+  const { fitting, last } = triedSizes(model, wanted, navigator.hardwareConcurrency);
+  return (fitting.length > 0 ? fitting : [last]).map((sizes) => ({
+    sizes,
+    plan: planMemory(model, spreadOptions(wanted, sizes)),
+  }));
+}
+
+/**
+ * What {@link Generator.open} would hold with these options, on each rank. Opens nothing. {@link planWorlds} is for a
+ * `world` of "auto".
  * @throws ArgumentError for a value that no model takes; UnfitOptions for what does not fit the model
  */
 export function planMemory(model: Model, options: SizedOptions): MemoryPlan {
+  const name = "planMemory";
+  checkOptionsObject(name, options, "an object with world");
+  const { world }: { readonly world: unknown } = options;
+  if (world === "auto") {
+    throw new ArgumentError(name, "world", "a number of ranks (planWorlds plans those of auto)", describe(world));
+  }
   const { plan, capacity, texts, isOnDevice } = planOptions(model, options);
   const { capacity: _, ...withoutCapacity } = options;
   const most = planOptions(model, withoutCapacity);

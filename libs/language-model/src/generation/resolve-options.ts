@@ -62,15 +62,18 @@ export function resolveOptions(model: Model, options: SizedOptions, gpusFound?: 
 
 /** What of other options would make a model fit. */
 export function adviceOf(model: Model, options: SizedOptions): string {
-  return adviceFor(model.config, options, (changed) => {
-    try {
-      const { plan, capacity } = planOptions(model, changed);
-      return plan.problem === undefined ? capacity : undefined;
-    } catch (error) {
-      if (error instanceof UnfitOptions) return undefined;
-      throw error;
-    }
-  });
+  return adviceFor(model.config, options, (changed) => fittingContext(model, changed));
+}
+
+/** The tokens of a text that these options make room for; undefined when they do not fit the model, or memory. */
+export function fittingContext(model: Model, options: SizedOptions): number | undefined {
+  try {
+    const { plan, capacity } = planOptions(model, options);
+    return plan.problem === undefined ? capacity : undefined;
+  } catch (error) {
+    if (error instanceof UnfitOptions) return undefined;
+    throw error;
+  }
 }
 
 /**

@@ -16,7 +16,9 @@ import type { KvDtype } from "./kv-calibration.ts";
 import { OWN_PROGRAM } from "./own-program.ts";
 import { eraseCaches, modelAttention } from "./rank-attention.ts";
 import { openRankBackend, type RankBackendOptions } from "./rank-backend.ts";
+import { setSequenceLength } from "./sequence-length.ts";
 import { TrialWeights } from "./trial-weights.ts";
+import { type TrialTimes, wholeStep } from "./world-times.ts";
 
 /** A way of spreading the model of a trial. */
 export interface TrialCandidate {
@@ -50,14 +52,6 @@ export interface TrialOptions extends RankBackendOptions {
   /** Layers and tokens of the vocabulary that the whole model has. */
   readonly layers: number;
   readonly vocabulary: number;
-}
-
-/** Milliseconds of steps of the whole model. */
-export interface TrialTimes {
-  /** Decode steps, at each length of the texts. */
-  readonly steps: readonly number[][];
-  /** Steps of `promptTokens` tokens. */
-  readonly prompts: number[];
 }
 
 /** Decode steps of a candidate one after another. */
@@ -217,12 +211,12 @@ class TrialRun {
   async turn({ steps, prompts }: TrialTimes, hasPrompt: boolean): Promise<void> {
     for (const [at, length] of this.#options.lengths.entries()) {
       for (let step = 0; step < STEPS_OF_A_TURN; step++) {
-        for (const { sequence } of this.#texts) this.#setLength(sequence, length);
+        for (const { sequence } of this.#texts) setSequenceLength(this.#attention, sequence, length);
         steps[at]?.push(await this.#time(this.#texts));
       }
     }
     if (!hasPrompt || this.#options.promptTokens === 0) return;
-    this.#setLength(this.#prompt.sequence, this.#options.promptStart);
+    setSequenceLength(this.#attention, this.#prompt.sequence, this.#options.promptStart);
     prompts.push(await this.#time([this.#prompt]));
   }
 
@@ -234,9 +228,15 @@ class TrialRun {
     this.#sampler.choose(logits);
     const taken = performance.now() - started;
     const { config, layers, vocabulary } = this.#options;
-    const layer = (this.#last - this.#first) / Math.max(1, config.layers - 1);
-    const left = vocabulary / config.vocabularySize - 1;
-    return taken + (layers - config.layers) * layer + (left === 0 ? 0 : left * this.#outputTime(logits));
+    return wholeStep(
+      {
+        step: taken,
+        layers: this.#last - this.#first,
+        output: vocabulary === config.vocabularySize ? 0 : this.#outputTime(logits),
+      },
+      { part: config.layers, whole: layers },
+      { part: config.vocabularySize, whole: vocabulary },
+    );
   }
 
   /** Milliseconds of the output projection alone. */
@@ -245,14 +245,5 @@ class TrialRun {
     const started = performance.now();
     layers.linear(hidden.slice(0, 0, logits.dim(0)), weights, logits);
     return performance.now() - started;
-  }
-
-  /** Lets a text have so many tokens, whatever they are. */
-  #setLength(sequence: number, length: number): void {
-    const before = this.#attention.sequenceLength(sequence);
-    if (before > length) this.#attention.truncateSequence(sequence, length);
-    if (before >= length) return;
-    this.#attention.beginStep([{ sequence, tokens: length - before, queries: 1 }]);
-    this.#attention.endStep();
   }
 }

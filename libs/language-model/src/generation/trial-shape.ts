@@ -8,8 +8,8 @@ import { storedDTypeOf } from "../model/stored-dtypes.ts";
 import { rankShare } from "../model/tensor-parallel.ts";
 import { weightBytes } from "../model/weight-bytes.ts";
 import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
-import { type PlannedOptions, planOptions } from "./resolve-options.ts";
 import { hostHeapBytes, MEMORY_BYTES } from "./memory-plan.ts";
+import { type PlannedOptions, planOptions } from "./resolve-options.ts";
 import type { TrialOptions } from "./trial-program.ts";
 
 const MEBI = 1 << 20;
@@ -85,6 +85,8 @@ export interface TrialPlan {
   readonly options: TrialOptions;
   readonly heapBytesPerRank: number;
   readonly gpus: number;
+  /** Deadline of each call. */
+  readonly deadlineMs: number;
 }
 
 /**
@@ -104,6 +106,7 @@ export function planTrial(model: Model, shape: TrialShape, candidates: readonly 
   return {
     size,
     gpus,
+    deadlineMs: first.deadlineMs,
     heapBytesPerRank: isOneMemory ? bytes.all : bytes.exchanged,
     options: {
       isTrial: true,

@@ -1,6 +1,7 @@
 // Weights of a model's shapes that stand for its own where only time matters.
-import { contiguousStrides, type DType, DTYPE_BYTES, type SharedHeap, Tensor } from "@lockstep/tensor";
+import { contiguousStrides, DTYPE_BYTES, type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
 import { ModelError } from "../errors.ts";
+import { HEAP_LINE_BYTES } from "../layers/heap-line.ts";
 import { groupsOf, type Weight, type WeightKind } from "../layers/weight.ts";
 import { findArchitecture } from "../model/architectures.ts";
 import type { ModelConfig } from "../model/config.ts";
@@ -12,8 +13,6 @@ import type { ModelWeights } from "../model/weights.ts";
 
 /** Sums of thousands of products by it neither overflow nor vanish, in any dtype. */
 const WEIGHT = 1 / 64;
-/** What a heap rounds tensors up to. */
-const LINE_BYTES = 128;
 
 /** Matrices one after another over memory that others use too: of ranks' shares only the largest needs room. */
 class Pool {
@@ -119,5 +118,5 @@ function scalesOf({ rows, columns }: MatrixPart): readonly number[] {
 
 function lineBytes(dtype: DType, shape: readonly number[]): number {
   const bytes = shape.reduce((product, size) => product * size, DTYPE_BYTES[dtype]);
-  return Math.ceil(bytes / LINE_BYTES) * LINE_BYTES;
+  return Math.ceil(bytes / HEAP_LINE_BYTES) * HEAP_LINE_BYTES;
 }

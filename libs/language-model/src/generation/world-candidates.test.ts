@@ -52,7 +52,8 @@ test("where none fits, the refusal is that of the most ranks", () => {
   expect(refused({ capacity: 16384, texts: 100_000 })).toThrow(UnfitOptions);
   expect(refused({ capacity: 16384, texts: 100_000 })).toThrow("of each of 8 ranks, but a memory holds");
   expect(refused({ capacity: 16385 })).toThrow("was made for 16384");
-  expect(refused({ dcp: 16 })).toThrow("at most the model's 8 query heads");
+  expect(refused({ dcp: 16 })).toThrow("`dcp` must be at most the model's 8 query heads, but is 16.");
+  expect(refused({ dcp: 1_000_000 })).toThrow("`dcp` must be at most the model's 8 query heads, but is 1000000.");
 });
 
 test.each([

@@ -4,7 +4,7 @@ import type { Model } from "../model/model.ts";
 import { chooseKvLayout, leastDcp, type ParallelSizes } from "../model/tensor-parallel.ts";
 import { checkModel, checkValues } from "./check-options.ts";
 import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
-import { planOptions, resolveOptions } from "./resolve-options.ts";
+import { fittingContext, resolveOptions } from "./resolve-options.ts";
 
 /** Most ranks that are tried where fewer do not hold a model. */
 const MOST_RANKS = 64;
@@ -12,6 +12,12 @@ const MOST_RANKS = 64;
 /** Options of a generator spread as a candidate says. */
 export function spreadOptions(options: GeneratorOptions, { world, dcp, kvLayout }: ParallelSizes): SizedOptions {
   return { ...options, world, dcp, kvHeads: kvLayout };
+}
+
+/** Throws {@link UnfitOptions} for ranks that share a GPU, whose number has to be given. */
+export function refuseSharedGpu(options: Pick<GeneratorOptions, "sharedGpu">): void {
+  if (options.sharedGpu !== true) return;
+  throw new UnfitOptions("`world` auto cannot time ranks that share a GPU: take a number, or no `sharedGpu`.");
 }
 
 /**
@@ -22,38 +28,42 @@ export function spreadOptions(options: GeneratorOptions, { world, dcp, kvLayout 
  * @throws what `Generator.open` throws of a number of ranks, when none fits
  */
 export function worldCandidates(model: Model, options: GeneratorOptions, cores: number): ParallelSizes[] {
+  const { fitting, last } = triedSizes(model, options, cores);
+  // Throws: none fits.
+  if (fitting.length === 0) resolveOptions(model, spreadOptions(options, last));
+  return fitting;
+}
+
+/**
+ * Those sizes; none may fit. `last` are the ones of the most ranks that were tried.
+ * @throws ArgumentError for a value that no model takes; UnfitOptions for a `dcp` that no number of ranks allows
+ */
+export function triedSizes(
+  model: Model,
+  options: GeneratorOptions,
+  cores: number,
+): { readonly fitting: ParallelSizes[]; readonly last: ParallelSizes } {
   checkModel(model);
   checkValues({ ...options, world: 1 });
   const { kvHeads, queryHeads } = model.config;
   const { dcp: givenDcp, kvHeads: wanted = "auto" } = options;
+  if (givenDcp !== undefined && givenDcp > queryHeads) {
+    throw new UnfitOptions(`\`dcp\` must be at most the model's ${queryHeads} query heads, but is ${givenDcp}.`);
+  }
   const first = givenDcp ?? 1;
-  let last: ParallelSizes | undefined;
+  let last: ParallelSizes = { world: first, dcp: first, kvLayout: "replicated" };
   const fitting: { readonly sizes: ParallelSizes; readonly capacity: number }[] = [];
-  for (let world = first; world <= Math.max(first, Math.min(MOST_RANKS, queryHeads)); world *= 2) {
+  for (let world = first; world <= Math.min(MOST_RANKS, queryHeads); world *= 2) {
     if (world > cores && fitting.length > 0) break;
     const dcps = givenDcp === undefined ? [leastDcp(world, kvHeads, wanted), 1] : [givenDcp];
     for (const dcp of new Set(dcps)) {
       const kvLayout = wanted === "auto" ? chooseKvLayout(world, dcp, kvHeads) : wanted;
       const sizes = { world, dcp, kvLayout };
       last = sizes;
-      const capacity = capacityOf(model, spreadOptions(options, sizes));
+      const capacity = fittingContext(model, spreadOptions(options, sizes));
       if (capacity !== undefined) fitting.push({ sizes, capacity });
     }
   }
-  // Throws: none fits.
-  if (fitting.length === 0)
-    resolveOptions(model, spreadOptions(options, last ?? { world: first, dcp: first, kvLayout: "replicated" }));
   const most = Math.max(...fitting.map(({ capacity }) => capacity));
-  return fitting.filter(({ capacity }) => capacity === most).map(({ sizes }) => sizes);
-}
-
-/** Tokens of a text that fit; undefined when the options do not. */
-function capacityOf(model: Model, options: SizedOptions): number | undefined {
-  try {
-    const { plan, capacity } = planOptions(model, options);
-    return plan.problem === undefined ? capacity : undefined;
-  } catch (error) {
-    if (error instanceof UnfitOptions) return undefined;
-    throw error;
-  }
+  return { fitting: fitting.filter(({ capacity }) => capacity === most).map(({ sizes }) => sizes), last };
 }

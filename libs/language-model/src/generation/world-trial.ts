@@ -4,10 +4,12 @@ import type { Model } from "../model/model.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import type { SizedOptions } from "./generator-options.ts";
 import { hostHeapBytes } from "./memory-plan.ts";
+import { START_DEADLINE_MS } from "./open-ranks.ts";
 import { checkOwnProgram } from "./own-program.ts";
 import { gpuGroups } from "./rank-backend.ts";
-import { type TrialTimes, trialGroups } from "./trial-program.ts";
+import { trialGroups } from "./trial-program.ts";
 import { planTrial, type TrialShape, trialShape } from "./trial-shape.ts";
+import { type TrialTimes, type WorldTimes, worldTimes } from "./world-times.ts";
 
 type Program = typeof import("./trial-program.ts");
 
@@ -22,14 +24,6 @@ const OF_CONTEXT = 0.02;
 const LEAST_MS = 60;
 const MOST_MS = 1000;
 const MS_PER_MEBI = 0.2;
-
-/** What a way of spreading a model costs on this machine. */
-export interface WorldTimes {
-  /** Milliseconds of a decode step, in which every text gets a token, at the context of the choice. */
-  readonly stepMs: number;
-  /** Milliseconds of a token in the middle of a prompt; undefined at contexts below 512 tokens, where it is not timed. */
-  readonly promptTokenMs: number | undefined;
-}
 
 /** A world in which candidates are timed in turn. */
 export class WorldTrial implements AsyncDisposable {
@@ -58,7 +52,7 @@ export class WorldTrial implements AsyncDisposable {
     const [first] = candidates;
     if (first === undefined) throw new RangeError("there is no candidate");
     const shape = trialShape(model, first, context);
-    const { size, options, heapBytesPerRank, gpus } = planTrial(model, shape, candidates);
+    const { size, options, heapBytesPerRank, gpus, deadlineMs } = planTrial(model, shape, candidates);
     const { worker } = first;
     const world = await openWorld<Program>({
       size,
@@ -67,8 +61,8 @@ export class WorldTrial implements AsyncDisposable {
       heapBytesPerRank,
       groups: { ...candidateGroups(options.candidates.map(({ sizes }) => sizes)), gpu: gpuGroups(size, gpus) },
       heapBytesHost: hostHeapBytes(1),
-      startDeadlineMs: 300_000,
-      deadlineMs: first.deadlineMs ?? 120_000,
+      startDeadlineMs: START_DEADLINE_MS,
+      deadlineMs,
     });
     try {
       if (worker !== undefined) await checkOwnProgram(() => world.call("identify", []));
@@ -99,18 +93,9 @@ export class WorldTrial implements AsyncDisposable {
     return candidates;
   }
 
-  /** A candidate's times for all texts, at the context's length, of those for some at the lengths that were timed. */
   #timesOf(times: readonly TrialTimes[]): WorldTimes {
-    const { lengths, texts, promptTokens } = this.#shape;
-    const [short = 0, long = short] = lengths.map((_, at) =>
-      lowerQuartile(times.flatMap(({ steps }) => steps[at] ?? [])),
-    );
-    const [shortLength = 0, longLength = shortLength] = lengths;
-    const perToken = longLength > shortLength ? Math.max(0, long - short) / (longLength - shortLength) : 0;
-    const step = long + perToken * (this.#context - 1 - longLength);
-    const prompt = lowerQuartile(times.flatMap(({ prompts }) => prompts));
-    const promptTokenMs = promptTokens === 0 ? undefined : prompt / promptTokens;
-    return { stepMs: (step * this.#texts) / texts, promptTokenMs };
+    const { lengths, texts: timedTexts, promptTokens } = this.#shape;
+    return worldTimes(times, { lengths, timedTexts, texts: this.#texts, promptTokens, context: this.#context });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -127,13 +112,4 @@ function candidateGroups(candidates: readonly ParallelSizes[]): Record<string, n
     groups[names.dcp] = parallelGroups({ layout: "classic", tp: world, dcp }).dcp.map((ranks) => [...ranks]);
   }
   return groups;
-}
-
-/**
- * The time that a quarter of the times do not exceed. Engines compile what is timed here while it runs, on the same
- * cores, and other programs run as well: that only ever adds, and the more the shorter a step is.
- */
-function lowerQuartile(times: readonly number[]): number {
-  const sorted = times.toSorted((a, b) => a - b);
-  return sorted[Math.floor((sorted.length - 1) / 4)] ?? 0;
 }

@@ -1,6 +1,10 @@
 import { type SharedHeap, Tensor } from "@lockstep/tensor";
+import { HEAP_LINE_BYTES } from "../layers/heap-line.ts";
 import type { ModelConfig } from "./config.ts";
 import { lengthOf, type RankShare } from "./tensor-parallel.ts";
+
+/** Tensors of a rank's activations, at most. */
+const TENSORS = 20;
 
 /** Activations of T tokens; heads and columns are this rank's. */
 export interface Activations {
@@ -110,5 +114,5 @@ export function activationBytes(
 ): number {
   const heads = 2 * lengthOf(share.queryHeads) + 2 * lengthOf(share.kvHeads) + 1;
   const row = 2 + 3 * config.hiddenSize + heads * config.headDim + 2 * lengthOf(share.intermediate);
-  return 4 * (maxStepTokens * row + maxLogitRows * lengthOf(share.vocabulary)) + 20 * 128;
+  return 4 * (maxStepTokens * row + maxLogitRows * lengthOf(share.vocabulary)) + TENSORS * HEAP_LINE_BYTES;
 }
