@@ -1,27 +1,16 @@
 // What each rank of a generator's world runs.
-import { DcpAttention, type DcpAttentionMetrics } from "@lockstep/attention";
-import type { ProcessGroup, RankContext } from "@lockstep/dist-groups";
+import type { DcpAttentionMetrics } from "@lockstep/attention";
+import type { RankContext } from "@lockstep/dist-groups";
 import type { BackendName } from "@lockstep/kernels";
-import { SharedHeap, type Tensor, type TensorDescriptor } from "@lockstep/tensor";
-import type { LayerProgram } from "../layers/layer-program.ts";
-import { Layers } from "../layers/layers.ts";
-import { Checkpoint } from "../model/checkpoint.ts";
-import { modelFolder, nameOf } from "../model/model-files.ts";
-import { decodeStep, prefillStep, type StepAttention, type StepTokens } from "../model/step-attention.ts";
-import { rankShare } from "../model/tensor-parallel.ts";
-import { Transformer } from "../model/transformer.ts";
-import { widestInput } from "../model/weight-parts.ts";
-import { loadWeights } from "../model/weights.ts";
+import type { Tensor, TensorDescriptor } from "@lockstep/tensor";
+import type { StepTokens } from "../model/step-attention.ts";
 import { Batch, type BatchOptions, type BatchProgress, type BatchText } from "./batch.ts";
-import { calibrateKv } from "./calibrate-kv.ts";
 import { GreedySampler } from "./greedy.ts";
-import { isQuantisedKv } from "./kv-calibration.ts";
-import { noteLoaded } from "./load-progress.ts";
 import { OWN_PROGRAM } from "./own-program.ts";
-import { eraseCaches, modelAttention } from "./rank-attention.ts";
-import { openRankBackend } from "./rank-backend.ts";
+import { eraseCaches } from "./rank-attention.ts";
+import { openRankModel, type StepHooks } from "./rank-model.ts";
 import type { RankOptions } from "./rank-options.ts";
-import { type StepTrace, StepTracer } from "./step-trace.ts";
+import type { StepTrace } from "./step-trace.ts";
 import { TokenStream } from "./token-stream.ts";
 
 /** What one rank did and holds since the world was opened. */
@@ -48,88 +37,12 @@ export interface BatchState {
   readonly promptTokensDone: number;
 }
 
-/** Where a profile looks into a rank's steps. */
-export interface StepHooks {
-  /** Runs a recorded program of layers. */
-  readonly runProgram?: (program: LayerProgram) => void;
-  /** The group that layer outputs are summed and tokens are chosen over, in another's clothes. */
-  readonly inGroup?: (world: ProcessGroup) => ProcessGroup;
-  /** A step's attention, likewise. */
-  readonly inAttention?: (step: StepAttention) => StepAttention;
-}
-
 /** Loads this rank's share of the model and opens its attention; returns what the host may call. */
 export async function setup(context: RankContext, options: RankOptions, hooks: StepHooks = {}) {
-  const { config, sizes, kvDtype, blockSize, interleave, numBlocks, maxStepTokens, maxLogitRows, combine } = options;
   const { heap } = context;
-  const { inGroup = (group) => group, inAttention = (step) => step } = hooks;
-  const world = inGroup(context.world);
-  const share = rankShare(sizes, context.rank, config);
-  // What only this rank reads lies in memories of its own, where the one that the ranks share does not hold it.
-  const { ownBytes, cacheBytes } = options.memory;
-  const ownHeap = ownBytes === 0 ? heap : SharedHeap.create(ownBytes);
-  const cacheHeap = (): SharedHeap => (cacheBytes === 0 ? ownHeap : SharedHeap.create(cacheBytes));
-  const room = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
-  const layers = Layers.open(ownHeap, room);
-  using checkpoint = Checkpoint.open(modelFolder("Generator.open", options.model), config);
-  const weights = loadWeights(checkpoint, config, share, layers, ownHeap, {
-    weights: options.weights,
-    onBytes: (bytes) => noteLoaded(options.loaded, context.rank, bytes),
-  });
-  const transformer = new Transformer({
-    config,
-    share,
-    weights,
-    layers,
-    world,
-    heap,
-    ownHeap,
-    maxStepTokens,
-    maxLogitRows,
-    runProgram: hooks.runProgram,
-  });
-  const sampler = new GreedySampler(layers, world, heap, share.vocabulary.start, maxLogitRows);
-
-  const backend = await openRankBackend(context, options, cacheHeap);
-  const attentionOptions = {
-    ...modelAttention(config, share),
-    backend: backend.attend,
-    mergeBackend: backend.merge,
-    heap,
-    dcpGroup: context.group("dcp"),
-    blockSize,
-    interleave,
-    combine,
-    maxStepQueries: maxStepTokens,
-  };
-  const kvScales =
-    isQuantisedKv(kvDtype) && options.calibration.length > 0
-      ? await calibrateKv(kvDtype, {
-          modelName: nameOf(options.model),
-          tokens: options.calibration,
-          config,
-          share,
-          dcp: sizes.dcp,
-          attention: attentionOptions,
-          transformer,
-          world,
-          heap,
-          maxStepTokens,
-        })
-      : undefined;
-
-  let tracer: StepTracer | undefined;
-  const attention = DcpAttention.open({
-    ...attentionOptions,
-    numBlocks,
-    kvDtype,
-    ...(kvScales === undefined ? {} : { kvScales }),
-    onPartialLse: (layer, lse) => tracer?.takePartialLse(layer, lse),
-    ...(options.prefillChunk === undefined ? {} : { prefillChunk: options.prefillChunk }),
-  });
-  context.onClose(() => attention.close());
-  const decoding = inAttention(decodeStep(attention));
-  const prefilling = inAttention(prefillStep(attention));
+  const model = await openRankModel(context, options, hooks);
+  const { attention, backend, world, layers, share } = model;
+  const sampler = new GreedySampler(layers, world, heap, share.vocabulary.start, options.maxLogitRows);
   let sequences = [attention.createSequence()];
   let batch: Batch | undefined;
   /** Steps of the batch so far, which of them is to be traced, and the trace. */
@@ -140,11 +53,7 @@ export async function setup(context: RankContext, options: RankOptions, hooks: S
 
   /** Tokens that follow those whose logits are asked for, the same on every rank. */
   async function forward(items: readonly StepTokens[], isPrefill: boolean): Promise<number[]> {
-    const decodingNow = tracer === undefined ? decoding : inAttention(tracer.observe(attention, decodeStep(attention)));
-    // In memory that ranks share queries travel as fast as keys, and a step has the same bits either way; what is traced
-    // is what was asked for.
-    const gathersKeys = isPrefill && (tracer !== undefined || !backend.attend.isSynchronous);
-    logits = await transformer.forward(gathersKeys ? prefilling : decodingNow, items);
+    logits = await model.forward(items, isPrefill);
     return sampler.choose(logits);
   }
 
@@ -152,19 +61,6 @@ export async function setup(context: RankContext, options: RankOptions, hooks: S
     for (const sequence of sequences) attention.freeSequence(sequence);
     sequences = Array.from({ length: count }, () => attention.createSequence());
     batch = undefined;
-  }
-
-  function openTracer(): StepTracer {
-    const { queryHeads: ownHeads, groupQueryHeads: groupHeads } = share;
-    return new StepTracer({
-      attention,
-      dcpGroup: context.group("dcp"),
-      world,
-      heap,
-      rank: context.rank,
-      groupHeads,
-      ownHeads,
-    });
   }
 
   async function advance(running: Batch): Promise<BatchProgress[]> {
@@ -175,12 +71,12 @@ export async function setup(context: RankContext, options: RankOptions, hooks: S
       logits: wanted,
     }));
     steps++;
-    tracer = traced === "last" || traced === steps ? openTracer() : undefined;
+    const isTraced = traced === "last" || traced === steps;
+    if (isTraced) model.beginTrace();
     const choices = await forward(items, step.isPrefill);
-    if (tracer !== undefined) {
+    if (isTraced) {
       const sizes = step.items.map(({ text, ids }) => ({ text, sequence: sequences[text] ?? -1, tokens: ids.length }));
-      trace = tracer.finish(steps, step.isPrefill, sizes);
-      tracer = undefined;
+      trace = model.endTrace(steps, step.isPrefill, sizes);
     }
     const progress = running.accept(step, choices);
     for (const { text, stored } of progress) {
@@ -238,7 +134,7 @@ export async function setup(context: RankContext, options: RankOptions, hooks: S
     identify: (): string => OWN_PROGRAM,
 
     metrics(): RankMetrics {
-      const { name, device } = backend.attend;
+      const { name, device } = backend;
       const tensorParallelBytes = world.counters.bytesReceived;
       const { drafted, accepted } = batch ?? { drafted: 0, accepted: 0 };
       const { metrics } = attention;
@@ -247,7 +143,7 @@ export async function setup(context: RankContext, options: RankOptions, hooks: S
 
     /** Overwrites everything this rank has cached with zeros: shows what the other ranks' shards are worth alone. */
     async eraseCache(): Promise<void> {
-      await eraseCaches(attention, backend.attend, { heap, layers: config.layers, numBlocks });
+      await eraseCaches(attention, backend, { heap, layers: options.config.layers, numBlocks: options.numBlocks });
     },
   };
 }
