@@ -117,10 +117,15 @@ export class KvCaches {
     }
   }
 
-  /** Stores rows of new tokens at their slots. @throws ArgumentError when values are missing, or given for MLA */
+  /**
+   * Stores rows of new tokens at their slots.
+   * @throws ArgumentError when there is no such layer, or values are missing, or given for MLA
+   */
   write(layer: number, key: Operand, value: Operand | undefined, slotMapping: SlotPlan): Completion {
     const { backend } = this.#shape;
     const { prepared } = backend;
+    // What is no layer is not remembered.
+    this.key(layer);
     if (prepared === undefined || !isSmall(key)) {
       return backend.writeKvCache(this.#writeArgs(layer, key, value, slotMapping));
     }

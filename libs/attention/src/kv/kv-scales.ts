@@ -30,9 +30,10 @@ export interface LayerScales {
   readonly valueScale?: KvScale;
 }
 
-/** The scales given for every layer: empty when there are none. For MLA the values have the keys' scales. */
+/** Copies of the scales given for every layer: empty when there are none. For MLA the values have the keys' scales. */
 export function layerScales(given: KvScaling | undefined, layers: number, mla: boolean): LayerScales[] {
-  const list = (scale: number | readonly number[]): readonly number[] => (typeof scale === "number" ? [scale] : scale);
+  const list = (scale: number | readonly number[]): readonly number[] =>
+    typeof scale === "number" ? [scale] : [...scale];
   return Array.from({ length: layers }, (_, layer) => {
     const scales = scalesOf(given, layer);
     if (scales === undefined) return {};
