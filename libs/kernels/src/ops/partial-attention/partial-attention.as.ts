@@ -6,9 +6,9 @@
 // Traffic: a tile's K and V rows are read once per pass (so once per step in decode) in the order they lie in memory,
 // and converted to f32 once, for all KV heads; one head's part then comes from the L1 cache for every row. Scores,
 // weights and sums stay in scratch.
-// Numerics: f32; keys in order, 4 partial sums per dot product, one exact maximum and one rescale per tile. Tiles, and
-// the four lanes of their sums, begin at multiples of a constant in local indexes. A row sums only keys that it sees,
-// in order: what else is in the batch never reaches its bits, not even as a NaN times zero.
+// Numerics: f32; keys in order, 4 partial sums per dot product, one exact maximum and one rescale per tile. Tiles end at
+// multiples of a constant in local indexes; the first begins with the first key that is seen. A row sums only keys that
+// it sees, in order: what else is in the batch never reaches its bits, not even as a NaN times zero.
 //
 // Parameters are u32 in a table, in the order of the constants below; strides in bytes.
 
@@ -190,15 +190,15 @@ function pass<T>(
   if (!goesOn) memory.fill(oRows, 0, (stop - head) * tokenCount * valueBytes);
   for (let key = 0; key < tileKeys; key++) store<u32>(tileRows + key * 4, <u32>(tile + key * tileBytes));
 
-  // The first tile may begin after its boundary, at a lane of four that begins before what is seen.
-  let first = start & ~3;
+  // The first tile may begin after its boundary.
+  let first = start;
   let border = start < end ? start - (start % tileKeys) : end;
   for (; border < end; first = border) {
     border += tileKeys;
     const count = min(border, end) - first;
     const padded = pad4(count);
-    findTile(p, KEY, sequence, first, start, count, keyRows);
-    findTile(p, VALUE, sequence, first, start, count, valueRows);
+    findRows(p, KEY, sequence, first, count, keyRows);
+    findRows(p, VALUE, sequence, first, count, valueRows);
     for (let key = count; key < padded; key++) store<u32>(keyRows + key * 4, load<u32>(keyRows + (count - 1) * 4));
     const keyStride = load<u32>(p, KEY + 12);
     const keyOffset = firstKvHead * keyStride;
@@ -206,7 +206,7 @@ function pass<T>(
     if (convertsKeys) {
       const scaleStride = load<u32>(p, KEY_ROW_SCALES + 12);
       if (keyScaleRows != 0) {
-        findTile(p, KEY_ROW_SCALES, sequence, first, start, count, keyScaleRows);
+        findRows(p, KEY_ROW_SCALES, sequence, first, count, keyScaleRows);
         read = convertScaledTile<T>(
           keyRows, count, keyOffset, keyStride, kvHeads, tile, tileBytes, tileStride, keyDim,
           keyScaleRows, firstKvHead * scaleStride, scaleStride,
@@ -239,7 +239,7 @@ function pass<T>(
     if (convertsValues && !sharedRows) {
       const scaleStride = load<u32>(p, VALUE_ROW_SCALES + 12);
       if (valueScaleRows != 0) {
-        findTile(p, VALUE_ROW_SCALES, sequence, first, start, count, valueScaleRows);
+        findRows(p, VALUE_ROW_SCALES, sequence, first, count, valueScaleRows);
         read ^= convertScaledTile<T>(
           valueRows, count, valueOffset, valueStride, kvHeads, tile, tileBytes, tileStride, valueDim,
           valueScaleRows, firstKvHead * scaleStride, scaleStride,
@@ -303,15 +303,6 @@ function sumsOf(p: usize, token: i32, head: i32): usize {
 function headScale(p: usize, scales: usize, kvHead: i32): f32 {
   const table: usize = load<u32>(p + scales);
   return table == 0 ? 1 : load<f32>(table + kvHead * 4);
-}
-
-/** As findRows; what lies before `start`, which nobody sees and no block may hold, is taken for the key at `start`. */
-// @ts-ignore: decorator
-@inline
-function findTile(p: usize, cache: usize, sequence: i32, first: i32, start: i32, count: i32, rows: usize): void {
-  const lead = max(0, start - first);
-  findRows(p, cache, sequence, first + lead, count - lead, rows + lead * 4);
-  for (let key = 0; key < lead; key++) store<u32>(rows + key * 4, load<u32>(rows + lead * 4));
 }
 
 /**

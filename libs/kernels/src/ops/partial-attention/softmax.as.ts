@@ -54,6 +54,7 @@ export function softmaxRow(row: usize, keys: i32, state: usize, softcap: f32): v
     v128.store(row + key * 4, weight);
     sums = f32x4.add(sums, weight);
   }
+  // Lanes 0 + 2 and 1 + 3 first: the same bits in whichever lane a row's first key is.
   sums = f32x4.add(sums, v128.shuffle<f32>(sums, sums, 2, 3, 0, 1));
   sums = f32x4.add(sums, v128.shuffle<f32>(sums, sums, 1, 0, 3, 2));
   const rescale = f32x4.extract_lane(exp2Negative4(f32x4.sub(f32x4.splat(before), reference)), 0);
