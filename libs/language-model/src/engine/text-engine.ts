@@ -35,8 +35,13 @@ export interface TextEngine extends AsyncDisposable {
 export interface EngineStep {
   /** What each rank held and exchanged, and each rank's share of the attention. `text` is the number of a request. */
   readonly explanation: Explanation;
-  /** Requests of the step, by their numbers, with how long their prompts and texts were before it. */
-  readonly requests: readonly { readonly text: number; readonly promptTokens: number; readonly length: number }[];
+  /** Requests of the step, by their numbers, with how long their prompts and texts were before it, and their labels. */
+  readonly requests: readonly {
+    readonly text: number;
+    readonly promptTokens: number;
+    readonly length: number;
+    readonly label?: string;
+  }[];
   /** Milliseconds of the step in all, and what the slowest rank spent in each part of its attention. */
   readonly times: {
     readonly stepMs: number;
