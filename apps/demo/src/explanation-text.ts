@@ -18,7 +18,8 @@ export function formatExplanation(explanation: Explanation): string {
     ]),
   );
   const header = ["rank", "text", "tokens held", "positions", "heads", "attention received", "TP received"];
-  const lines = [`step ${step}, ${kind}${kind === "decode" ? `, combine ${combine}` : ""}`, formatTable(header, rows)];
+  const how = query === undefined ? "" : `, combine ${combine}`;
+  const lines = [`step ${step}, ${kind}${how}`, formatTable(header, rows)];
   if (query === undefined) {
     lines.push("each rank attended for its own heads over the keys and values of all ranks");
     return lines.join("\n");

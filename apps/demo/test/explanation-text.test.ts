@@ -29,7 +29,12 @@ test.each([
   expect(table.filter((line) => /^ +\d.*%/.test(line)).length).toBe(model.config.layers);
 });
 
-test("a prefill, which has no shares", async () => {
-  const explanation = await explain({ world: 2, prefillChunk: 4 }, 1);
-  expect(formatExplanation(explanation)).toContain("over the keys and values of all ranks");
+test("a prefill: a line for each layer, or, where keys were gathered, none", async () => {
+  const explanation = await explain({ world: 2, dcp: 2, prefillChunk: 4, combine: "a2a" }, 1);
+  const table = formatExplanation(explanation).split("\n");
+  expect(table[0]).toBe("step 1, prefill, combine a2a");
+  expect(table.filter((line) => /^ +\d.*%/.test(line)).length).toBe(model.config.layers);
+  const gathered = formatExplanation({ ...explanation, queries: [] });
+  expect(gathered).toStartWith("step 1, prefill\n");
+  expect(gathered).toEndWith("over the keys and values of all ranks");
 });

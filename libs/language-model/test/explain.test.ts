@@ -82,10 +82,32 @@ test("the last step, and the bytes of all steps add up to the totals", async () 
   expect(sums).toEqual(bytes);
 });
 
-test("a step with drafts explains each of their tokens; a prefill has no shares", async () => {
+test("a step with drafts explains each of their tokens", async () => {
   const { explanation: drafted } = await explain({ world: 2, dcp: 2, maxDraft: 3 }, "last");
   expect(drafted?.queries.length).toBeGreaterThan(0);
-  const { explanation } = await explain({ world: 2, dcp: 2, prefillChunk: 4 }, 1);
-  expect(explanation).toMatchObject({ kind: "prefill", queries: [] });
-  expect(explanation?.ranks.map(({ texts }) => texts[0]?.held)).toEqual([2, 2]);
+});
+
+describe("a prefill", () => {
+  const chunks = { world: 2, dcp: 2, prefillChunk: 4, combine: "a2a" } as const;
+
+  test("in memory is what it is untraced: queries are gathered, and each token has shares", async () => {
+    const { explanation, bytes } = await explain(chunks, 2);
+    const { bytes: untraced } = await explain(chunks, 1000);
+    expect(bytes).toEqual(untraced);
+    expect(explanation).toMatchObject({ kind: "prefill", step: 2, combine: "a2a" });
+    expect(explanation?.queries.map(({ text, position }) => [text, position])).toEqual(
+      Array.from({ length: Math.min(4, (prompts[0]?.length ?? 0) - 4) }, (_, at) => [0, 4 + at]),
+    );
+    for (const { shares } of explanation?.queries ?? []) {
+      expect(shares.length).toBe(model.config.layers);
+      for (const ranks of shares.flat()) expect(ranks.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 5);
+    }
+    expect(explanation?.ranks.map(({ texts }) => texts[0]?.held)).toEqual([4, 3]);
+  });
+
+  test("on GPUs gathers keys, and has no shares", async () => {
+    const { explanation } = await explain({ ...chunks, backend: "webgpu", softwareVulkan: true }, 1);
+    expect(explanation).toMatchObject({ kind: "prefill", queries: [] });
+    expect(explanation?.ranks.map(({ texts }) => texts[0]?.held)).toEqual([2, 2]);
+  });
 });

@@ -1,5 +1,5 @@
-import type { Exchanged, StepTrace } from "./step-trace.ts";
 import type { Range } from "../model/tensor-parallel.ts";
+import type { Exchanged, StepTrace } from "./step-trace.ts";
 
 /** How one query token's attention was made up. */
 export interface ExplainedQuery {
@@ -18,7 +18,7 @@ export interface ExplainedQuery {
 export interface Explanation {
   /** From 1, prompts included. */
   readonly step: number;
-  /** `prefill`: keys were gathered for many tokens; `decode`: queries were. */
+  /** `prefill`: a part of a prompt, in a step of its own; `decode`: all other steps. */
   readonly kind: "decode" | "prefill";
   /** The combine that the step used. */
   readonly combine: string;
@@ -40,7 +40,10 @@ export interface Explanation {
     readonly attention: Exchanged;
     readonly tensorParallel: Exchanged;
   }[];
-  /** Empty for a prefill: there each rank attends for its own heads over keys and values gathered from all ranks. */
+  /**
+   * The step's tokens. Empty for a prefill on GPUs: there each rank attends for its own heads over keys and values
+   * gathered from all ranks.
+   */
   readonly queries: readonly ExplainedQuery[];
 }
 
@@ -67,12 +70,13 @@ export function explainStep(traces: readonly StepTrace[], dcp: number): Explanat
       attention,
       tensorParallel,
     })),
-    queries: first.isPrefill
-      ? []
-      : tokens.map((token, row) => ({
-          ...token,
-          shares: first.partialLse.map((_, layer) => layerShares(traces, dcp, layer, row)),
-        })),
+    queries:
+      first.partialLse.length === 0
+        ? []
+        : tokens.map((token, row) => ({
+            ...token,
+            shares: first.partialLse.map((_, layer) => layerShares(traces, dcp, layer, row)),
+          })),
   };
 }
 

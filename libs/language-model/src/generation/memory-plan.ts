@@ -34,7 +34,7 @@ export interface CacheShape {
   readonly texts: number;
   /** Tokens that are cached in f32 at first, to find static scales of a quantised cache; 0 without. */
   readonly calibrationTokens: number;
-  /** Tokens of the context that prefill gathers at a time, at least; 0 without prefill. */
+  /** Tokens of the context that a prefill gathers at a time, at least; 0 where none does. */
   readonly prefillChunk: number;
   readonly maxStepTokens: number;
   readonly maxLogitRows: number;

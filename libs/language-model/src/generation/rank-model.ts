@@ -119,6 +119,8 @@ export async function openRankModel(
         })
       : undefined;
 
+  // In memory that ranks share queries travel as fast as keys, and a step has the same bits either way.
+  const gathersPrefills = options.prefillChunk !== undefined && !backend.attend.isSynchronous;
   let tracer: StepTracer | undefined;
   const attention = DcpAttention.open({
     ...attentionOptions,
@@ -126,7 +128,7 @@ export async function openRankModel(
     kvDtype,
     ...(kvScales === undefined ? {} : { kvScales }),
     onPartialLse: (layer, lse) => tracer?.takePartialLse(layer, lse),
-    ...(options.prefillChunk === undefined ? {} : { prefillChunk: options.prefillChunk }),
+    ...(gathersPrefills ? { prefillChunk: options.prefillChunk } : {}),
   });
   context.onClose(() => attention.close());
   const decoding = inAttention(decodeStep(attention));
@@ -142,11 +144,8 @@ export async function openRankModel(
     async forward(items, isPrefill) {
       const decodingNow =
         tracer === undefined ? decoding : inAttention(tracer.observe(attention, decodeStep(attention)));
-      // In memory that ranks share queries travel as fast as keys, and a step has the same bits either way; what is
-      // traced is what was asked for.
-      const gathersKeys = isPrefill && (tracer !== undefined || !backend.attend.isSynchronous);
       try {
-        return await transformer.forward(gathersKeys ? prefilling : decodingNow, items);
+        return await transformer.forward(isPrefill && gathersPrefills ? prefilling : decodingNow, items);
       } catch (error) {
         tracer = undefined;
         throw error;

@@ -4,8 +4,8 @@ import { MODEL_FOLDER } from "../../test/shipped-folder.ts";
 import { UnfitOptions } from "../errors.ts";
 import { openModel } from "../model/model.ts";
 import type { SizedOptions } from "./generator-options.ts";
-import { resolveOptions } from "./resolve-options.ts";
 import { planMemory } from "./plan-memory.ts";
+import { planOptions, resolveOptions } from "./resolve-options.ts";
 
 const model = openModel(MODEL_FOLDER);
 const least = { world: 4, capacity: 64 } as const;
@@ -100,9 +100,24 @@ test("large steps, large chunks and many texts are what is to be less where they
   const most = { maxStepTokens: 1 << 20 };
   expect(advice(most)).toMatch(/with its scratch memory [\d.]+ GiB, .*: take .*`maxStepTokens` 256\.$/);
   expect(advice({ ...most, maxStepTokens: 256 })).toBe("");
-  expect(advice({ world: 2, dcp: 2, prefillChunk: 1 << 21 })).toMatch(/: take .*`prefillChunk` 256\.$/);
+  const chunks = { world: 2, dcp: 2, prefillChunk: 1 << 21 };
+  for (const backend of ["auto", "webgpu"]) {
+    expect(advice({ ...chunks, backend })).toMatch(/: take .*`prefillChunk` 256\.$/);
+  }
   expect(advice({ prefillChunk: 256 })).toBe("");
   expect(advice({ texts: 1 << 20 })).toMatch(/: take .*fewer texts at a time\.$/);
+});
+
+test("chunks of prefills take room where a GPU may gather them, and nowhere else", () => {
+  const ranks = (options: object) => planOptions(model, { world: 2, dcp: 2, capacity: 1024, ...options }).plan.ranks;
+  for (const backend of ["wasm", "reference"]) {
+    expect(ranks({ backend, prefillChunk: 512 })).toEqual(ranks({ backend }));
+  }
+  for (const gpu of [{ backend: "webgpu" }, { backend: "auto" }, { backend: "auto", sharedGpu: true }]) {
+    const [scratch, more] = [ranks(gpu)[0], ranks({ ...gpu, prefillChunk: 512 })[0]];
+    expect(more?.scratch).toBeGreaterThan(scratch?.scratch ?? 0);
+    expect(more?.exchange).toBeGreaterThan(scratch?.exchange ?? 0);
+  }
 });
 
 test("where a GPU is found there is room for the KV cache in memory, too, in case it cannot be used", () => {

@@ -115,6 +115,8 @@ export function planOptions(
   const gpus = options.gpus ?? Math.max(1, gpusFound);
   const { backend = "auto", softwareVulkan = false, sharedGpu = false } = options;
   const isOnDevice = backend === "webgpu" || (backend === "auto" && gpusFound > 0);
+  // Without a GPU prompts are computed by gathering queries.
+  const mayGather = sharedGpu || backend === "webgpu" || backend === "auto";
   const withoutCapacity: Omit<CacheShape, "capacity" | "isOnDevice"> = {
     sizes,
     kvDtype,
@@ -123,7 +125,7 @@ export function planOptions(
     maxStepTokens,
     maxLogitRows,
     calibrationTokens: calibration.length,
-    prefillChunk: prefillChunk ?? 0,
+    prefillChunk: mayGather ? (prefillChunk ?? 0) : 0,
     weights,
     isShared: sharedGpu,
   };

@@ -34,8 +34,8 @@ export interface StepTrace {
   readonly groupHeads: Range;
   readonly ownHeads: Range;
   /**
-   * For each layer the LSE of this rank's partial attention [tokens, group heads], natural; empty for a prefill, which
-   * brings keys and values to the rank instead.
+   * For each layer the LSE of this rank's partial attention [tokens, group heads], natural; empty where keys and values
+   * were brought to the rank instead.
    */
   readonly partialLse: readonly Float32Array[];
   /** For each layer the LSE over the whole context [tokens, own heads], natural. */
@@ -64,7 +64,6 @@ export class StepTracer {
   readonly #partialLse: Float32Array[] = [];
   readonly #lse: Float32Array[] = [];
   readonly #before: { readonly attention: GroupCounters; readonly world: GroupCounters };
-  #positions: number[] = [];
 
   constructor(parts: TraceParts) {
     this.#parts = parts;
@@ -76,14 +75,10 @@ export class StepTracer {
     this.#partialLse[layer] = Float32Array.from(lse.toNumbers());
   }
 
-  /** A step that decodes, whose LSEs are taken down. */
+  /** A step that gathers queries, whose LSEs are taken down. */
   observe(attention: DcpAttention, step: StepAttention): StepAttention {
     return {
-      begin: (items) => {
-        const positions = step.begin(items);
-        this.#positions = Array.from(positions);
-        return positions;
-      },
+      begin: (items) => step.begin(items),
       forward: async (layer, query, key, value, out) => {
         const lse = Tensor.empty(this.#parts.heap, "f32", query.shape.slice(0, 2));
         try {
@@ -105,14 +100,11 @@ export class StepTracer {
     items: readonly { readonly text: number; readonly sequence: number; readonly tokens: number }[],
   ): StepTrace {
     const { attention, dcpGroup, world, rank, groupHeads, ownHeads } = this.#parts;
-    let at = 0;
     const texts = items.map(({ text, sequence, tokens }) => {
       const length = attention.sequenceLength(sequence);
       const first = length - tokens;
-      const positions = this.#positions.slice(at, at + tokens);
-      at += tokens;
-      const own = isPrefill ? Array.from({ length: tokens }, (_, index) => first + index) : positions;
-      return { text, length, positions: own, held: heldRuns(attention, length) };
+      const positions = Array.from({ length: tokens }, (_, index) => first + index);
+      return { text, length, positions, held: heldRuns(attention, length) };
     });
     return {
       rank,
