@@ -57,6 +57,37 @@ test("values that older configs leave out or name differently", () => {
   expect(readWith({ rope_parameters: undefined }).ropeTheta).toBe(10000);
 });
 
+describe("tokens that end a text, of config.json and of generation_config.json", () => {
+  const path = join(folder, "generation_config.json");
+  const read = (ofConfig: Record<string, unknown>, generation: object): readonly number[] => {
+    writeFileSync(path, JSON.stringify(generation));
+    try {
+      return readWith(ofConfig).endTokens;
+    } finally {
+      rmSync(path);
+    }
+  };
+  test.each<[string, Record<string, unknown>, object, number[]]>([
+    ["one in each", { eos_token_id: 7 }, { eos_token_id: 9 }, [9, 7]],
+    ["lists, each token once", { eos_token_id: [7, 9] }, { eos_token_id: [9, 8, 9] }, [9, 8, 7]],
+    ["none in the one", { eos_token_id: 7 }, {}, [7]],
+    ["null in the one", { eos_token_id: 7 }, { eos_token_id: null }, [7]],
+    ["none in the other", { eos_token_id: undefined }, { eos_token_id: [9, 8] }, [9, 8]],
+    ["null in the other", { eos_token_id: null }, { eos_token_id: 9 }, [9]],
+    ["in neither: Llama's own", { eos_token_id: undefined }, {}, [2]],
+    ["null in config.json alone", { eos_token_id: null }, {}, []],
+  ])("%s", (_name, ofConfig, generation, expected) => {
+    expect(read(ofConfig, generation)).toEqual(expected);
+  });
+  test.each([[-1], [1.5], ["2"], [true], [{}], [[[1]]], [[null]]])("%p is refused in either", (id) => {
+    expect(() => read({ eos_token_id: 7 }, { eos_token_id: id })).toThrow(
+      "generation_config.json: expected eos_token_id",
+    );
+    expect(() => read({ eos_token_id: id }, { eos_token_id: 7 })).toThrow("config.json: expected eos_token_id");
+    expect(() => read({ eos_token_id: id }, {})).toThrow(ModelError);
+  });
+});
+
 const qwen2 = {
   architectures: ["Qwen2ForCausalLM"],
   attention_bias: undefined,

@@ -39,7 +39,7 @@ export interface ModelConfig {
   readonly maxPositions: number;
   /** The embedding table is also the output projection. */
   readonly tiedEmbeddings: boolean;
-  /** Tokens that end a text. */
+  /** Tokens that end a text: those of config.json and of generation_config.json, each once. */
   readonly endTokens: readonly number[];
 }
 
@@ -218,17 +218,27 @@ function isTruthy(value: unknown): boolean {
   return isJsonObject(value) ? Object.keys(value).length > 0 : Array.isArray(value) ? value.length > 0 : Boolean(value);
 }
 
-function readEndTokens(folder: ModelFolder, json: JsonObject, fallback: number | null): number[] {
-  const path = folder.path("generation_config.json");
-  const generation = folder.has("generation_config.json") ? folder.json("generation_config.json") : {};
-  const isGenerations = (generation.eos_token_id ?? null) !== null;
-  const configured = Object.hasOwn(json, "eos_token_id") ? json.eos_token_id : fallback;
-  const value = (isGenerations ? generation.eos_token_id : configured) ?? [];
-  const ids: unknown[] = Array.isArray(value) ? value : [value];
+/**
+ * Tokens that end a text, each once: those that generation_config.json names and those that config.json names. Chat
+ * models have the end of a turn in the one, and the end of a document in the other. `fallback` counts where neither
+ * says anything.
+ */
+function readEndTokens(folder: ModelFolder, json: JsonObject, fallback: number | null): readonly number[] {
+  const name = "generation_config.json";
+  const generation = folder.has(name) ? folder.json(name).eos_token_id : undefined;
+  const isSilent = (generation ?? null) === null && !Object.hasOwn(json, "eos_token_id");
+  const configured = isSilent ? fallback : json.eos_token_id;
+  return [
+    ...new Set([...endTokens(folder.path(name), generation), ...endTokens(folder.path("config.json"), configured)]),
+  ];
+}
+
+function endTokens(path: string, value: unknown): readonly number[] {
+  const isNone = value === undefined || value === null;
+  const ids: unknown[] = Array.isArray(value) ? value : isNone ? [] : [value];
   return ids.map((id) => {
     if (typeof id === "number" && Number.isSafeInteger(id) && id >= 0) return id;
-    const file = isGenerations ? path : folder.path("config.json");
-    throw new ModelError(file, "eos_token_id to be a token id or a list of them", describeJson(value));
+    throw new ModelError(path, "eos_token_id to be a token id or a list of them", describeJson(value));
   });
 }
 
