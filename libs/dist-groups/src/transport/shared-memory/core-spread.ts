@@ -30,12 +30,15 @@ export class CoreSpread {
   }
 
   /** This rank has spun for `peer` (a global rank) without success. True when both sit on one core. */
-  waitedFor(peer: number): boolean {
+  sharesCoreWith(peer: number): boolean {
     const core = this.#scheduler.currentCore();
     this.#status.runsOn(this.#rank, core);
-    const isShared = core >= 0 && this.#status.core(peer) === core;
-    if (isShared && this.#rank > peer) this.#leaveIfShared(peer, core);
-    return isShared;
+    return core >= 0 && this.#status.core(peer) === core;
+  }
+
+  /** This rank and `peer` wait for each other on one core: the later of the two moves. */
+  partFrom(peer: number): void {
+    if (this.#rank > peer) this.#leaveIfShared(peer, this.#scheduler.currentCore());
   }
 
   /** This rank was parked until `peer` came. */

@@ -134,12 +134,16 @@ export class SharedMemoryTransport implements Transport {
     return now;
   }
 
-  /** Gives the core away between looks, for as long as the budget says. Returns when it ended. */
+  /**
+   * Gives the core away between looks, for as long as the budget says: at once to a peer on the same core, else after
+   * some looking on. Returns when it ended.
+   */
   #yield(peer: number, from: number): number {
     const { budget, scheduler, spread } = this.#waiting;
     if (scheduler === undefined) return from;
     const globalPeer = this.#ranks[peer] ?? 0;
-    const isShared = spread?.waitedFor(globalPeer) ?? false;
+    const isShared = spread?.sharesCoreWith(globalPeer) ?? false;
+    if (isShared && !budget.isHeld) spread?.partFrom(globalPeer);
     let now = isShared || budget.spinMs === 0 ? from : this.#spinOn(peer, from + budget.spinMs);
     const yieldFrom = now;
     while (!this.hasArrived(peer) && now - yieldFrom < budget.yieldMs && !isAborted(this.words, this.#layout)) {

@@ -42,9 +42,10 @@ const SHORT_PARK_MS = 0.2;
 
 /**
  * How long a rank looks at a peer's word before it parks: first `spins` looks, with a core per rank `spinMs`
- * milliseconds more, then `yieldMs` milliseconds of looks between yields, which cost nobody anything when other ranks want the core. Beside threads that compute, a yield costs
- * a slice of theirs, some milliseconds: after some such the rank parks at once for a while, the longer the more often
- * it happens. Parks that turn out short double the budget, long ones halve it.
+ * milliseconds more, then `yieldMs` milliseconds of looks between yields, which cost nobody anything when other ranks
+ * want the core. Beside threads that compute, a yield costs a slice of theirs, some milliseconds: after some such the
+ * rank yields no more for a while, the longer the more often it happens. Parks that turn out short double the budget,
+ * long ones halve it.
  *
  * Where the core cannot be given away a rank only spins, with more ranks than cores hardly at all, since that keeps the
  * peer from running. When even the largest budget ends in a short park, spinning does not help (something else has the
