@@ -10,6 +10,7 @@ export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "libs/language-model": ["libs/tensor", "libs/kernels", "libs/dist-groups", "libs/attention", "libs/shared-gpu"],
   "apps/goldens": ["libs/tensor", "libs/kernels", "libs/dist-groups", "libs/attention"],
   "apps/demo": ["libs/tensor", "libs/kernels", "libs/language-model"],
+  "apps/server": ["libs/tensor", "libs/dist-groups", "libs/language-model"],
 };
 
 /** Folders of a package's `src`, from the lowest to the highest. Files beside them are held to circles alone. */
@@ -29,6 +30,7 @@ export const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   ],
   "libs/attention": ["arguments", "kv", "combine", "options", "decode", "prefill"],
   "libs/language-model": ["layers", "model", "sampling", "generation", "engine"],
+  "apps/server": ["http", "openai", "routes", "listen"],
 };
 
 /** The only code of libraries that imports Effect. None imports it: programs choose it, as an export. */

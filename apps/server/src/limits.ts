@@ -1,0 +1,34 @@
+/** What a request may ask for, and how long it may take to ask. */
+export interface Limits {
+  /** Bytes of a request's body. */
+  readonly bodyBytes: number;
+  /** Milliseconds until a body must have come. */
+  readonly bodyMs: number;
+  /** Objects and lists within one another in a body. */
+  readonly jsonDepth: number;
+  /** Texts that one request may ask for: prompts times `n`. */
+  readonly choices: number;
+  /** Messages of a conversation. */
+  readonly messages: number;
+  /** Tokens that a text may ask for; what it gets is bounded by the context as well. */
+  readonly maxTokens: number;
+  /** Requests that generate at once, streams and others. */
+  readonly requests: number;
+  /** Milliseconds that a reader of a stream may take nothing for while there is something to take. */
+  readonly stalledMs: number;
+}
+
+/** Texts of `stop`, and characters of each: what the engine takes. */
+export const MOST_STOPS = 16;
+export const LONGEST_STOP = 256;
+
+export const DEFAULT_LIMITS: Limits = {
+  bodyBytes: 4 << 20,
+  bodyMs: 30_000,
+  jsonDepth: 32,
+  choices: 32,
+  messages: 2048,
+  maxTokens: Number.MAX_SAFE_INTEGER,
+  requests: 512,
+  stalledMs: 60_000,
+};

@@ -1,0 +1,99 @@
+// POST /v1/completions: https://platform.openai.com/docs/api-reference/completions
+import type { GeneratedToken } from "@lockstep/language-model";
+import { Hono } from "hono";
+import { ApiError } from "../http/api-error.ts";
+import { readJson } from "../http/read-json.ts";
+import type { ServerContext, ServerEnv } from "../server-context.ts";
+import { type AnswerForm, answer } from "./answer.ts";
+import { completionsSchema, promptsOf } from "./completions-schema.ts";
+import { readFields } from "./fields.ts";
+import type { TextPart } from "./generation.ts";
+import { engineOptions, expectStream } from "./generation-fields.ts";
+import { completionLogprobs } from "./logprobs.ts";
+import { expectModel } from "./models.ts";
+import { promptTokens } from "./prompt-tokens.ts";
+
+/** The route. */
+export function completions(server: ServerContext): Hono<ServerEnv> {
+  const schema = completionsSchema(server.limits);
+  return new Hono<ServerEnv>().post("/v1/completions", async (c) => {
+    const body = readFields(schema, await readJson(c.req.raw, server.limits));
+    expectModel(server, body.model);
+    expectStream(body);
+    const prompts = promptsOf(body.prompt);
+    const { n, logprobs } = body;
+    if (prompts.length * n > server.limits.choices) {
+      throw ApiError.field("n", `times the prompts may be ${server.limits.choices}, but is ${prompts.length * n}.`);
+    }
+    const maxTokens = Math.min(body.max_tokens, server.engine.maxContext);
+    const wanted = [];
+    for (const [index, given] of prompts.entries()) {
+      const prompt = await promptTokens(server, given, prompts.length === 1 ? "prompt" : `prompt[${index}]`);
+      for (let choice = 0; choice < n; choice++) {
+        wanted.push({ prompt, options: engineOptions(body, maxTokens, logprobs, choice) });
+      }
+    }
+    const form = new CompletionForm(server, c.get("record").id, wanted.length, logprobs !== undefined);
+    const includeUsage = body.stream_options?.include_usage ?? false;
+    return answer(c, server, form, { wanted, perPrompt: n, stream: body.stream, includeUsage });
+  });
+}
+
+class CompletionForm implements AnswerForm {
+  readonly route = "completions";
+  readonly #server: ServerContext;
+  readonly #head: object;
+  readonly #hasLogprobs: boolean;
+  readonly #choices: { text: string; tokens: GeneratedToken[]; finish: string | null; characters: number }[];
+
+  constructor(server: ServerContext, id: string, texts: number, hasLogprobs: boolean) {
+    this.#server = server;
+    this.#hasLogprobs = hasLogprobs;
+    const created = Math.floor(Date.now() / 1000);
+    this.#head = { id: `cmpl-${id}`, object: "text_completion", created, model: server.modelName };
+    this.#choices = Array.from({ length: texts }, () => ({ text: "", tokens: [], finish: null, characters: 0 }));
+  }
+
+  begin(): readonly object[] {
+    return [];
+  }
+
+  event({ index, part }: TextPart): object | undefined {
+    const { text, tokens, finish = null } = part;
+    const isTold = text !== "" || finish !== null || (this.#hasLogprobs && tokens.length > 0);
+    if (!isTold) return undefined;
+    const choice = this.#choices[index];
+    const logprobs = this.#logprobs(tokens, choice?.characters ?? 0);
+    if (choice !== undefined && this.#hasLogprobs) {
+      for (const { id } of tokens) choice.characters += this.#server.tokenizer.textOf(id).length;
+    }
+    return { ...this.#head, choices: [{ index, text, logprobs, finish_reason: finish }] };
+  }
+
+  take({ index, part }: TextPart): void {
+    const choice = this.#choices[index];
+    if (choice === undefined) return;
+    choice.text += part.text;
+    if (this.#hasLogprobs) choice.tokens.push(...part.tokens);
+    choice.finish = part.finish ?? null;
+  }
+
+  all(): object {
+    const choices = this.#choices.map(({ text, tokens, finish }, index) => ({
+      index,
+      text,
+      logprobs: this.#logprobs(tokens, 0),
+      finish_reason: finish,
+    }));
+    return { ...this.#head, choices };
+  }
+
+  head(): object {
+    return this.#head;
+  }
+
+  #logprobs(tokens: readonly GeneratedToken[], offset: number): object | null {
+    if (!this.#hasLogprobs) return null;
+    return completionLogprobs(tokens, (token) => this.#server.tokenizer.textOf(token), offset);
+  }
+}
