@@ -48,6 +48,7 @@ export async function setup({ heap, world, onClose }: RankContext) {
     blockSize: 4,
     interleave: 1,
     numBlocks: 4,
+    prefixCache: true,
     combine: "auto",
     scale: 1,
     softcap: 3,
@@ -94,6 +95,12 @@ export async function setup({ heap, world, onClose }: RankContext) {
       [{ sizes: { layout: "classic", tp: 4, dcp: 2 }, kv: "head-sharded", queryHeads: 8, kvHeads: 2 }, 1],
     ],
     forkSequence: () => [(id: number) => attention.freeSequence(attention.forkSequence(id)), [sequence]],
+    createSequenceFrom: () => [
+      (ids: never) => attention.freeSequence(attention.createSequenceFrom(ids).sequence),
+      [[1, 2, 3]],
+    ],
+    keepPrefix: () => [(id: number, ids: never) => attention.keepPrefix(id, ids), [sequence, []]],
+    knownPrefix: () => [(ids: never) => attention.knownPrefix(ids), [[1, 2, 3]]],
     sequenceLength: () => [(id: number) => attention.sequenceLength(id), [sequence]],
     truncateSequence: () => [(id: number, length: number) => attention.truncateSequence(id, length), [sequence, 0]],
     beginStep: () => [

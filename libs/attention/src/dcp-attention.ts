@@ -4,6 +4,7 @@ import { isOnGpu, withHeapOperands } from "./arguments/operand-memory.ts";
 import { type DcpAttentionMetrics, ReceivedBytes } from "./dcp-attention-metrics.ts";
 import { DecodeAttention } from "./decode/decode-attention.ts";
 import { NonFiniteKeyValue, StepOrderError } from "./errors.ts";
+import type { BlockCounts } from "./kv/block-manager.ts";
 import { KvCaches, type RowScales } from "./kv/kv-caches.ts";
 import { KvSequences } from "./kv/kv-sequences.ts";
 import { commonSequences } from "./kv/step-agreement.ts";
@@ -105,6 +106,57 @@ export class DcpAttention {
   forkSequence(sequence: number): number {
     this.#between("forkSequence");
     return this.#sequences.fork(sequence);
+  }
+
+  /**
+   * A new sequence that begins with the longest run of full blocks that a text shares with what {@link keepPrefix}
+   * made known, and that is still in the cache. It shares those blocks; only the other tokens are to be computed.
+   * @param ids the text's tokens; of them at most ids.length - 1 are found, for the last one's results are wanted
+   * @returns the sequence's id, and how many tokens it has stored already
+   * @throws StepOrderError unless DcpAttention was opened with a prefixCache; ArgumentError for what are no token ids
+   */
+  createSequenceFrom(ids: readonly number[]): { readonly sequence: number; readonly cached: number } {
+    this.#betweenWithPrefixes("createSequenceFrom");
+    return this.#sequences.createFrom(ids);
+  }
+
+  /**
+   * Tells which tokens a sequence stores: its full blocks are known from now on, and found by
+   * {@link createSequenceFrom}, also when the sequence has been freed, until they are handed out again: least recently
+   * used first, and only when no other block is free. Each call looks only at what is new since the call before it, so
+   * it may come after each step. Where a known block holds the same tokens already, the sequence goes on with that one
+   * and its own is freed: two prompts that were computed side by side are stored once.
+   *
+   * Known blocks are never written to. A sequence that is cut back into one and appends gets a copy or, when nobody
+   * else holds it, makes it unknown, and with it those that continue it.
+   * @param ids the first tokens of the sequence; those beyond its last full block wait for a later call
+   * @throws ArgumentError when there are more than `sequenceLength`, or other ones than a call before told of the same
+   *   block; StepOrderError unless DcpAttention was opened with a prefixCache
+   */
+  keepPrefix(sequence: number, ids: readonly number[]): void {
+    this.#betweenWithPrefixes("keepPrefix");
+    this.#sequences.keepPrefix(sequence, ids);
+  }
+
+  /** How many tokens of a text {@link createSequenceFrom} would find. Takes nothing. @throws as that */
+  knownPrefix(ids: readonly number[]): number {
+    this.#openWithPrefixes("knownPrefix");
+    return this.#sequences.knownPrefix(ids);
+  }
+
+  /**
+   * Forgets what all blocks hold, as when the weights changed. Sequences keep their blocks, of which
+   * {@link keepPrefix} may tell again.
+   */
+  forgetPrefixes(): void {
+    this.#betweenWithPrefixes("forgetPrefixes");
+    this.#sequences.forgetPrefixes();
+  }
+
+  /** The blocks of the cache: all, those that no sequence holds, and of these the ones whose tokens are known. */
+  get blocks(): BlockCounts {
+    this.#open("blocks");
+    return this.#sequences.blocks;
   }
 
   /** Tokens of a sequence that are stored, over all ranks. */
@@ -336,6 +388,7 @@ export class DcpAttention {
    * - a step under way is cancelled
    * - a step that ended on some ranks only is forgotten there: a sequence has the tokens of steps that ended everywhere
    * - a sequence that was created or freed on some ranks only is gone
+   * - known prefixes are forgotten
    * - times, and what `auto` measured, begin anew
    *
    * @param groups what `open` takes; those left out stay as they are
@@ -413,6 +466,18 @@ export class DcpAttention {
   #notInPrefill(method: string): void {
     if (this.#prefill?.plan !== undefined)
       throw new StepOrderError(method, "a step begun by beginPrefill takes prefill");
+  }
+
+  #openWithPrefixes(method: string): void {
+    this.#open(method);
+    if (!this.#options.cache.hasPrefixes) {
+      throw new StepOrderError(method, "open DcpAttention with prefixCache: true first");
+    }
+  }
+
+  #betweenWithPrefixes(method: string): void {
+    this.#openWithPrefixes(method);
+    this.#between(method);
   }
 
   #between(method: string): void {

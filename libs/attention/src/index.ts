@@ -22,7 +22,14 @@ export type { DcpAttentionMetrics } from "./dcp-attention-metrics.ts";
 export { dcpPrepareQuery, type PrepareQueryOptions } from "./decode/prepare-query.ts";
 export { NonFiniteKeyValue, OutOfBlocks, StepOrderError } from "./errors.ts";
 export { type HeadLayout, type HeadLayoutOptions, headLayout } from "./head-layout.ts";
-export { type BlockCopy, BlockManager, type Reservation, type SequenceBlocks } from "./kv/block-manager.ts";
+export {
+  type BlockCopy,
+  type BlockCounts,
+  BlockManager,
+  type Reservation,
+  type SequenceBlocks,
+} from "./kv/block-manager.ts";
+export type { KnownContents } from "./kv/known-blocks.ts";
 export type { RowScales } from "./kv/kv-caches.ts";
 export type { KvScales, KvScaling } from "./kv/kv-scales.ts";
 export type { StepItem, StepPlan } from "./kv/step-plan.ts";

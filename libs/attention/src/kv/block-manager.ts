@@ -1,5 +1,8 @@
 import { ArgumentError, describe } from "@lockstep/tensor";
 import { OutOfBlocks } from "../errors.ts";
+import { BlockPool } from "./block-pool.ts";
+import type { KnownContents } from "./known-blocks.ts";
+import { expectTokens, tokenKey } from "./token-key.ts";
 
 /** One sequence's place in a paged KV cache. */
 export interface SequenceBlocks {
@@ -7,6 +10,16 @@ export interface SequenceBlocks {
   readonly length: number;
   /** Its blocks on this rank, in order. */
   readonly blocks: readonly number[];
+}
+
+/** How the blocks of a KV cache are used. */
+export interface BlockCounts {
+  /** All blocks. */
+  readonly total: number;
+  /** Blocks that no sequence holds, known ones among them. */
+  readonly free: number;
+  /** Free blocks whose contents are known, and found by those who ask for their tokens. */
+  readonly known: number;
 }
 
 /** A block whose contents must be copied to another before the sequence that got the other writes to it. */
@@ -28,6 +41,8 @@ export interface Reservation {
 interface Sequence {
   length: number;
   blocks: number[];
+  /** So many blocks at its start are known ones: `keepPrefix` was told their tokens. */
+  kept: number;
 }
 
 /**
@@ -37,16 +52,18 @@ interface Sequence {
  *
  * A forked sequence shares the blocks of the one it was forked from. Full blocks stay shared for good; a shared last
  * block that is not full is copied by the first sequence that appends to it (copy-on-write).
+ *
+ * Prefix cache: `keepPrefix` makes full blocks known by their tokens, and `createSequenceFrom` finds them again. A known
+ * block that nobody holds is free, but stays known until it is handed out, after all free blocks that are unknown. A
+ * known block is never written to: a sequence that was cut back into one and appends gets a copy or, when it alone holds
+ * it, makes it unknown.
  */
 export class BlockManager {
   /** Blocks that it manages, free or not. */
   readonly totalBlocks: number;
   /** Global positions one block covers: block size times number of shards. */
   readonly virtualBlockSize: number;
-  /** Free blocks, highest first: the next one to hand out is last. */
-  readonly #free: number[];
-  /** How many sequences hold each block. */
-  readonly #holders: Int32Array;
+  readonly #pool: BlockPool;
   readonly #sequences = new Map<number, Sequence>();
   /** Id of the next sequence. */
   nextSequence = 0;
@@ -55,35 +72,96 @@ export class BlockManager {
   constructor(totalBlocks: number, virtualBlockSize: number) {
     this.totalBlocks = totalBlocks;
     this.virtualBlockSize = virtualBlockSize;
-    this.#free = Array.from({ length: totalBlocks }, (_, index) => totalBlocks - 1 - index);
-    this.#holders = new Int32Array(totalBlocks);
+    this.#pool = new BlockPool(totalBlocks);
   }
 
-  /** Blocks that no sequence holds. */
+  /** Blocks that no sequence holds, known or not. */
   get freeBlocks(): number {
-    return this.#free.length;
+    return this.#pool.free;
+  }
+
+  /** Known blocks that no sequence holds. */
+  get knownBlocks(): number {
+    return this.#pool.known.idle;
   }
 
   /** A new, empty sequence; returns its id. */
   createSequence(): number {
-    return this.#add({ length: 0, blocks: [] });
+    return this.#add({ length: 0, blocks: [], kept: 0 });
   }
 
   /** A new sequence with the tokens of another, whose blocks it shares; returns its id. Takes no block. */
   fork(sequence: number): number {
-    const { length, blocks } = this.#find("BlockManager.fork", sequence);
-    this.#hold(blocks);
-    return this.#add({ length, blocks: [...blocks] });
+    const { length, blocks, kept } = this.#find("BlockManager.fork", sequence);
+    this.#pool.hold(blocks);
+    return this.#add({ length, blocks: [...blocks], kept });
+  }
+
+  /**
+   * A new sequence that begins with the longest known run of full blocks of a text. Takes no block beyond those.
+   * @param ids the text's tokens; the last one is never taken from a known block, for something is to be computed
+   * @returns its id, and how many tokens it has
+   */
+  createSequenceFrom(ids: readonly number[]): { readonly sequence: number; readonly cached: number } {
+    const blocks = this.#knownRun("BlockManager.createSequenceFrom", ids);
+    this.#pool.hold(blocks);
+    const length = blocks.length * this.virtualBlockSize;
+    return { sequence: this.#add({ length, blocks, kept: blocks.length }), cached: length };
+  }
+
+  /** All known blocks, each after the one that it continues; otherwise those used last come first. */
+  listKnown(): KnownContents[] {
+    return this.#pool.known.list();
+  }
+
+  /** How many tokens `createSequenceFrom` would find. Takes nothing, and uses nothing. */
+  knownPrefix(ids: readonly number[]): number {
+    return this.#knownRun("BlockManager.knownPrefix", ids).length * this.virtualBlockSize;
+  }
+
+  /**
+   * Makes the full blocks of a sequence known by their tokens. Looks at those only that no earlier call told. Where
+   * another block is known to hold the same, the sequence goes on with that one, and its own is released.
+   * @param ids the first tokens of the sequence, as they are stored
+   * @throws ArgumentError when there are more than the sequence has, or when a block is known to hold others
+   */
+  keepPrefix(sequence: number, ids: readonly number[]): void {
+    const operation = "BlockManager.keepPrefix";
+    const found = this.#find(operation, sequence);
+    const size = this.virtualBlockSize;
+    expectTokens(operation, ids, found.kept * size);
+    if (ids.length > found.length) {
+      throw new ArgumentError(operation, "ids", `at most the ${found.length} tokens it stores`, `${ids.length}`);
+    }
+    const added = this.#toKeep(operation, found, ids);
+    for (const { key, known } of added) {
+      const at = found.kept;
+      const own = found.blocks[at] ?? -1;
+      if (known === undefined) this.#pool.known.add(own, found.blocks[at - 1], key);
+      else if (known !== own) {
+        this.#pool.hold([known]);
+        found.blocks[at] = known;
+        this.#pool.release([own]);
+      }
+      found.kept++;
+    }
+  }
+
+  /** Makes every block unknown. Sequences keep theirs, and `keepPrefix` may make them known again. */
+  forgetPrefixes(): void {
+    this.#pool.forgetAll();
+    for (const sequence of this.#sequences.values()) sequence.kept = 0;
   }
 
   /** @throws ArgumentError when there is no such sequence */
   get(sequence: number): SequenceBlocks {
-    return this.#find("BlockManager.get", sequence);
+    const { length, blocks } = this.#find("BlockManager.get", sequence);
+    return { length, blocks };
   }
 
   /** How many sequences hold a block. */
   holders(block: number): number {
-    return this.#holders[block] ?? 0;
+    return this.#pool.holders(block);
   }
 
   /**
@@ -97,26 +175,31 @@ export class BlockManager {
     });
     const copied = this.#sharedLastBlocks(wanted);
     const needed = wanted.reduce((sum, { more }) => sum + Math.max(0, more), copied.size);
-    if (needed > this.#free.length) throw new OutOfBlocks(needed, this.#free.length, this.totalBlocks);
-    const before = wanted.map(({ found }) => ({ found, length: found.length, blocks: [...found.blocks] }));
+    if (needed > this.freeBlocks) throw new OutOfBlocks(needed, this.freeBlocks, this.totalBlocks);
+    const before = wanted.map(({ found }) => ({ ...found, found, blocks: [...found.blocks] }));
+    for (const { found, tokens } of wanted) {
+      const last = found.blocks.at(-1);
+      if (tokens > 0 && last !== undefined && this.#endsInside(found) && !copied.has(found)) this.#pool.forget(last);
+    }
     const copies: BlockCopy[] = [];
     for (const { found, tokens, more } of wanted) {
       const last = found.blocks.at(-1);
       if (copied.has(found) && last !== undefined) {
-        const [to = -1] = this.#take(1);
+        const [to = -1] = this.#pool.take(1);
         copies.push({ from: last, to });
         found.blocks[found.blocks.length - 1] = to;
-        this.#release([last]);
+        this.#pool.release([last]);
       }
-      if (more > 0) found.blocks.push(...this.#take(more));
+      if (more > 0) found.blocks.push(...this.#pool.take(more));
       found.length += tokens;
     }
     const undo = (): void => {
-      for (const { blocks } of before) this.#hold(blocks);
-      for (const { found, length, blocks } of before) {
-        this.#release(found.blocks);
+      for (const { blocks } of before) this.#pool.hold(blocks);
+      for (const { found, length, blocks, kept } of before) {
+        this.#pool.release(found.blocks);
         found.length = length;
         found.blocks = blocks;
+        found.kept = Math.min(kept, found.kept);
       }
     };
     return { copies, undo };
@@ -128,15 +211,16 @@ export class BlockManager {
     if (!Number.isInteger(length) || length < 0 || length > found.length) {
       throw new ArgumentError("BlockManager.truncate", "length", `from 0 to ${found.length}`, describe(length));
     }
-    this.#release(found.blocks.splice(this.#blocksFor(length)));
+    this.#pool.release(found.blocks.splice(this.#blocksFor(length)));
     found.length = length;
+    found.kept = Math.min(found.kept, Math.floor(length / this.virtualBlockSize));
   }
 
   /** Forgets a sequence and frees the blocks that no other sequence holds. */
   free(sequence: number): void {
     const { blocks } = this.#find("BlockManager.free", sequence);
     this.#sequences.delete(sequence);
-    this.#release(blocks);
+    this.#pool.release(blocks);
   }
 
   /**
@@ -148,7 +232,7 @@ export class BlockManager {
     const left = new Map<number, number>();
     for (const { found, tokens } of wanted) {
       const last = found.blocks.at(-1);
-      if (tokens === 0 || last === undefined || found.length % this.virtualBlockSize === 0) continue;
+      if (tokens === 0 || last === undefined || !this.#endsInside(found)) continue;
       const holders = left.get(last) ?? this.holders(last);
       if (holders > 1) {
         copied.add(found);
@@ -156,6 +240,43 @@ export class BlockManager {
       }
     }
     return copied;
+  }
+
+  /** Whether the last block of a sequence has room. */
+  #endsInside({ length }: Sequence): boolean {
+    return length % this.virtualBlockSize !== 0;
+  }
+
+  /** The known blocks that a text begins with, short of its last token. */
+  #knownRun(operation: string, ids: readonly number[]): number[] {
+    expectTokens(operation, ids);
+    const size = this.virtualBlockSize;
+    const blocks: number[] = [];
+    for (let end = size; end < ids.length; end += size) {
+      const block = this.#pool.known.find(blocks.at(-1), tokenKey(ids, end - size, size));
+      if (block === undefined) break;
+      blocks.push(block);
+    }
+    return blocks;
+  }
+
+  /** The blocks of a sequence that `ids` fill and that are not kept yet: tokens, and who is known to hold the same. */
+  #toKeep(operation: string, found: Sequence, ids: readonly number[]): { key: string; known: number | undefined }[] {
+    const size = this.virtualBlockSize;
+    const added: { key: string; known: number | undefined }[] = [];
+    let parent = found.blocks[found.kept - 1];
+    for (let at = found.kept; at < Math.floor(ids.length / size); at++) {
+      const key = tokenKey(ids, at * size, size);
+      const known = at > 0 && parent === undefined ? undefined : this.#pool.known.find(parent, key);
+      const own = found.blocks[at] ?? -1;
+      if (known !== own && this.#pool.known.has(own)) {
+        const expected = `the tokens that its block of positions ${at * size} to ${(at + 1) * size - 1} is known to hold`;
+        throw new ArgumentError(operation, "ids", expected, "others");
+      }
+      added.push({ key, known });
+      parent = known;
+    }
+    return added;
   }
 
   #blocksFor(length: number): number {
@@ -166,29 +287,6 @@ export class BlockManager {
     const id = this.nextSequence++;
     this.#sequences.set(id, sequence);
     return id;
-  }
-
-  /** The next free blocks, each with one holder. */
-  #take(count: number): number[] {
-    const blocks = this.#free.splice(-count).reverse();
-    this.#hold(blocks);
-    return blocks;
-  }
-
-  #hold(blocks: readonly number[]): void {
-    for (const block of blocks) this.#holders[block] = this.holders(block) + 1;
-  }
-
-  #release(blocks: readonly number[]): void {
-    let isFreed = false;
-    for (const block of blocks) {
-      const holders = this.holders(block) - 1;
-      this.#holders[block] = holders;
-      if (holders > 0) continue;
-      this.#free.push(block);
-      isFreed = true;
-    }
-    if (isFreed) this.#free.sort((a, b) => b - a);
   }
 
   #find(operation: string, sequence: number): Sequence {

@@ -1,6 +1,6 @@
 import { type KvShard, localLength } from "@lockstep/kernels";
 import type { SharedHeap } from "@lockstep/tensor";
-import { BlockManager, type Reservation } from "./block-manager.ts";
+import { type BlockCounts, BlockManager, type Reservation } from "./block-manager.ts";
 import type { KvCaches } from "./kv-caches.ts";
 import { planStep, type StepItem, type StepPlan } from "./step-plan.ts";
 
@@ -49,10 +49,11 @@ export class KvSequences {
   }
 
   /**
-   * Cuts sequences to these lengths, frees those without one, and hands out ids from `next` on. To be called between
-   * steps.
+   * Cuts sequences to these lengths, frees those without one, forgets all prefixes, and hands out ids from `next` on.
+   * To be called between steps.
    */
   keep(lengths: ReadonlyMap<number, number>, next: number): void {
+    this.forgetPrefixes();
     for (const sequence of [...this.#live]) {
       const length = lengths.get(sequence);
       if (length === undefined) this.free(sequence);
@@ -76,6 +77,32 @@ export class KvSequences {
     const fork = this.#manager.fork(sequence);
     this.#live.add(fork);
     return fork;
+  }
+
+  /** See `BlockManager`. */
+  createFrom(ids: readonly number[]): { readonly sequence: number; readonly cached: number } {
+    const created = this.#manager.createSequenceFrom(ids);
+    this.#live.add(created.sequence);
+    return created;
+  }
+
+  /** See `BlockManager`. */
+  keepPrefix(sequence: number, ids: readonly number[]): void {
+    this.#manager.keepPrefix(sequence, ids);
+  }
+
+  /** See `BlockManager`. */
+  knownPrefix(ids: readonly number[]): number {
+    return this.#manager.knownPrefix(ids);
+  }
+
+  forgetPrefixes(): void {
+    this.#manager.forgetPrefixes();
+  }
+
+  get blocks(): BlockCounts {
+    const { totalBlocks: total, freeBlocks: free, knownBlocks: known } = this.#manager;
+    return { total, free, known };
   }
 
   /** Tokens stored over all ranks. */

@@ -36,6 +36,7 @@ export function agreeOnOptions({ model, cache, groups, exchange, steps }: Resolv
     blockSize: cache.blockSize,
     interleave: groups.shard.interleave,
     numBlocks: cache.numBlocks,
+    prefixCache: cache.hasPrefixes,
     combine,
     scale: variants[0]?.scale,
     softcap: variants[0]?.softcap,

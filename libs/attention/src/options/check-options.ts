@@ -68,7 +68,7 @@ export function checkOptions(given: DcpAttentionOptions, options: FilledOptions)
 export function checkKinds(options: DcpAttentionOptions): void {
   expectRecord(NAME, "options", options);
   const { backend, mergeBackend, heap, dcpGroup, queryGroup, pcpGroup, onPartialLse, sinks } = options;
-  for (const field of ["mla", "queryReplicated"] as const) {
+  for (const field of ["mla", "queryReplicated", "prefixCache"] as const) {
     const flag: unknown = options[field];
     if (flag === undefined || typeof flag === "boolean") continue;
     throw new ArgumentError(NAME, field, "true or false", describe(flag));

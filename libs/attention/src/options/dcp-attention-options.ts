@@ -63,6 +63,10 @@ export interface DcpAttentionOptions {
   /** Blocks on this rank, shared by all layers' tables: blockSize * dcpGroup.size tokens each. */
   readonly numBlocks: number;
   /**
+   * Full blocks are shared by content: see {@link DcpAttention.createSequenceFrom}. Default false.
+   */
+  readonly prefixCache?: boolean;
+  /**
    * `auto` times every combine in the first steps of each size and keeps the fastest: see `metrics.combineChoices`.
    * Default "auto", which begins with {@link DEFAULT_COMBINE}.
    */

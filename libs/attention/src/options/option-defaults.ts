@@ -14,6 +14,7 @@ type WithDefault =
   | "partialDtype"
   | "queryReplicated"
   | "interleave"
+  | "prefixCache"
   | "combine"
   | "scale"
   | "lseBase"
@@ -36,6 +37,7 @@ export function withDefaults(options: DcpAttentionOptions): FilledOptions {
     partialDtype = "f32",
     queryReplicated = false,
     interleave = 1,
+    prefixCache = false,
     combine = "auto",
     scale = 1 / Math.sqrt(headDim),
     lseBase = "e",
@@ -54,6 +56,7 @@ export function withDefaults(options: DcpAttentionOptions): FilledOptions {
     partialDtype,
     queryReplicated,
     interleave,
+    prefixCache,
     combine,
     scale,
     lseBase,

@@ -47,6 +47,8 @@ export interface CacheShape {
   readonly dtype: DType;
   readonly blockSize: number;
   readonly numBlocks: number;
+  /** Full blocks are shared by content. */
+  readonly hasPrefixes: boolean;
   /** Every token and KV head has scales of its own, kept beside the cache. */
   readonly hasRowScales: boolean;
   /** Scales that were given, of each layer; empty ones when none were. */
@@ -99,7 +101,7 @@ export function resolveOptions(given: DcpAttentionOptions): ResolvedOptions {
   const options = withDefaults(given);
   checkOptions(given, options);
   const { backend, mergeBackend, heap, layers, queryHeads, kvHeads, headDim, valueDim, mla, headGroup } = options;
-  const { kvDtype: dtype, kvScales, blockSize, numBlocks, interleave, sinks } = options;
+  const { kvDtype: dtype, kvScales, blockSize, numBlocks, prefixCache: hasPrefixes, interleave, sinks } = options;
   const { queryDtype, gatherDtype, queryScale, queryReplicated, partialDtype, combine, lseBase } = options;
   const { dcpGroup, queryGroup, pcpGroup, onPartialLse, deadlineMs, maxStepQueries, prefillChunk } = options;
   const variants = attentionVariants(options);
@@ -110,7 +112,7 @@ export function resolveOptions(given: DcpAttentionOptions): ResolvedOptions {
     mergeBackend,
     heap,
     model: { layers, queryHeads, kvHeads, headDim, valueDim, mla, headGroup, variants, sinks },
-    cache: { dtype, blockSize, numBlocks, hasRowScales, scales },
+    cache: { dtype, blockSize, numBlocks, hasPrefixes, hasRowScales, scales },
     groups: attentionGroups(dcpGroup, queryGroup, pcpGroup, interleave, queryHeads),
     exchange: {
       queryDtype,
