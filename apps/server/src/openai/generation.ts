@@ -64,8 +64,8 @@ export class Generation {
     this.#perPrompt = perPrompt;
     try {
       for (const [index, { prompt, options }] of wanted.entries()) {
-        const parts = deps.engine.generate(prompt, { ...options, signal: this.#abort.signal });
         const id = `${request.id}/${index}`;
+        const parts = deps.engine.generate(prompt, { ...options, label: id, signal: this.#abort.signal });
         this.#texts.push({ parts, id, usage: undefined, lastAt: this.#started });
         const { maxTokens } = options;
         deps.activity.publish({

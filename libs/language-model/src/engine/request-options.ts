@@ -19,7 +19,7 @@ export interface RequestOptions extends SamplingOptions {
   readonly stop?: string | readonly string[];
   /** Go on after tokens that end a text (of config.json and generation_config.json). Default false. */
   readonly ignoreEnd?: boolean;
-  /** A name for it, of up to 128 characters, which explained steps tell (`EngineStep.requests`). Default: none. */
+  /** A name for it, of up to 256 characters, which explained steps tell (`EngineStep.requests`). Default: none. */
   readonly label?: string;
   /** Gives the request up, and its place, when it aborts: the iterator throws the signal's reason. */
   readonly signal?: AbortSignal;

@@ -1,0 +1,93 @@
+// Wires the stream of events to the parts of the page.
+import { onToken } from "./access.js";
+import { find, say } from "./elements.js";
+import { forgetFlight, showFlight } from "./flight-view.js";
+import { LiveConnection } from "./live-connection.js";
+import { showOwners } from "./owners-view.js";
+import { reachByKeyboard } from "./scroll-frames.js";
+import { onLayer, showShares } from "./shares-view.js";
+import { showConnection, showEngineState, showStuck } from "./state-view.js";
+import { forgetStatus, showStatus } from "./status-view.js";
+import { chosenText, offerTexts, onChoice } from "./step-choice.js";
+import { forgetTexts, markTokens, showRanks, showTokens, tellTexts } from "./texts-view.js";
+import { forgetTimes, showTimes } from "./times-view.js";
+import { forgetOwners, learnOwners } from "./token-owners.js";
+import { setModel } from "./try-view.js";
+
+/** @typedef {import("../live/live-messages.ts").StepMessage} StepMessage */
+
+const about = find("about", HTMLElement);
+const pause = find("pause", HTMLButtonElement);
+
+/** @type {StepMessage | undefined} */
+let lastStep;
+
+function showText() {
+  if (lastStep === undefined) return;
+  const text = chosenText(lastStep);
+  showOwners(lastStep, text);
+  showShares(lastStep, text);
+}
+
+const connection = new LiveConnection(
+  {
+    hello: ({ model, ranks, maxContext, texts }) => {
+      say(about, `${model}, ${ranks} ${ranks === 1 ? "rank" : "ranks"}, up to ${maxContext} tokens of context`);
+      document.title = `${model} · Lockstep`;
+      setModel(model);
+      tellTexts(texts === "all");
+      forgetTexts();
+      forgetOwners();
+      forgetStatus();
+      forgetTimes();
+      forgetFlight();
+    },
+    status: (status) => {
+      showEngineState(status.state);
+      showStatus(status);
+    },
+    tokens: ({ texts }) => showTokens(texts),
+    step: (step) => {
+      lastStep = step;
+      learnOwners(step);
+      markTokens();
+      showRanks(step.ranks);
+      showTimes(step);
+      offerTexts(step);
+      showText();
+    },
+    flight: (flight) => {
+      showStuck(flight.stuckMs > 0);
+      showFlight(flight);
+    },
+    dropped: () => {
+      forgetTexts();
+      forgetFlight();
+      showStuck(false);
+    },
+  },
+  showConnection,
+);
+
+for (const frame of document.querySelectorAll(".scroll")) {
+  if (frame instanceof HTMLElement) reachByKeyboard(frame);
+}
+
+let isPaused = false;
+
+/** Opens the stream while somebody looks, and closes it when nobody does. */
+function follow() {
+  if (isPaused || document.hidden) connection.stop();
+  else connection.start();
+}
+
+pause.addEventListener("click", () => {
+  isPaused = !isPaused;
+  pause.ariaPressed = String(isPaused);
+  follow();
+});
+document.addEventListener("visibilitychange", follow);
+onToken(follow);
+onChoice(showText);
+onLayer(showText);
+follow();
