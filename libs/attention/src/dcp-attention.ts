@@ -5,12 +5,14 @@ import { type DcpAttentionMetrics, ReceivedBytes } from "./dcp-attention-metrics
 import { DecodeAttention } from "./decode/decode-attention.ts";
 import { NonFiniteKeyValue, StepOrderError } from "./errors.ts";
 import type { BlockCounts } from "./kv/block-manager.ts";
-import { KvCaches, type RowScales } from "./kv/kv-caches.ts";
+import { type CachePart, KvCaches, type RowScales } from "./kv/kv-caches.ts";
 import { KvSequences } from "./kv/kv-sequences.ts";
+import type { GiveBlock, PendingPrefixes, PrefixBlock, TakeBlock } from "./kv/prefix-transfer.ts";
 import { commonSequences } from "./kv/step-agreement.ts";
 import { checkStepItems, type StepItem, type StepPlan } from "./kv/step-plan.ts";
 import { checkSinks } from "./options/attention-variant.ts";
 import { agreeOnOptions } from "./options/agreed-options.ts";
+import { type CacheLayout, cacheLayout } from "./options/cache-layout.ts";
 import type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
 import { type ResolvedOptions, resolveOptions, withGroups } from "./options/resolved-options.ts";
 import { Prefill } from "./prefill/prefill.ts";
@@ -38,6 +40,8 @@ export class DcpAttention {
   #prefill: Prefill | undefined;
   /** Why the step under way cannot end: see {@link NonFiniteKeyValue}. */
   #refusal: NonFiniteKeyValue | undefined;
+  /** What moves known blocks out of the caches or into them, and has not ended. */
+  #transfer: "exportPrefixes" | "importPrefixes" | undefined;
   #steps = 0;
   readonly #received: ReceivedBytes;
   #closed = false;
@@ -151,6 +155,72 @@ export class DcpAttention {
   forgetPrefixes(): void {
     this.#betweenWithPrefixes("forgetPrefixes");
     this.#sequences.forgetPrefixes();
+  }
+
+  /** What decides the meaning of what {@link exportPrefixes} gives: only caches of this layout can take it back. */
+  get cacheLayout(): CacheLayout {
+    this.#open("cacheLayout");
+    return cacheLayout(this.#options);
+  }
+
+  /** What this rank stores of every block, in the order in which {@link exportPrefixes} gives it. */
+  get cacheParts(): CachePart[] {
+    this.#open("cacheParts");
+    return this.#caches.parts;
+  }
+
+  /**
+   * All known blocks, each after the one that it continues; otherwise those used last come first. The same on every
+   * rank. @throws StepOrderError unless DcpAttention was opened with a prefixCache
+   */
+  listPrefixes(): PrefixBlock[] {
+    this.#openWithPrefixes("listPrefixes");
+    return this.#sequences.prefixes;
+  }
+
+  /**
+   * Gives what this rank stores of all known blocks to `take`: for each of the {@link cacheParts} the blocks of
+   * {@link listPrefixes}, one after another, in a tensor [1, blockSize, kvHeads, dim] that is to be read within the
+   * call. Concerns this rank alone. Until the promise is settled no step can begin, and nothing can be told or
+   * forgotten. @throws StepOrderError as createSequenceFrom; what `take` throws
+   */
+  async exportPrefixes(take: TakeBlock): Promise<void> {
+    this.#betweenWithPrefixes("exportPrefixes");
+    this.#transfer = "exportPrefixes";
+    try {
+      await this.#sequences.takeBlocks(take);
+    } finally {
+      this.#transfer = undefined;
+    }
+  }
+
+  /**
+   * Puts back what {@link exportPrefixes} gave, here or where another attention of the same {@link cacheLayout} was:
+   * as many blocks as find room beside all that is stored and known, in the order of the list. They become known with
+   * `commit` of the result; until it or `cancel` is called no step can begin. Concerns this rank alone, but ranks must
+   * bring the same list, and commit or cancel together.
+   * @param blocks as `listPrefixes` gave them
+   * @param give fills tensors with what `exportPrefixes` gave of a part of a block
+   * @throws StepOrderError as createSequenceFrom; ArgumentError for a list that is none; what `give` throws: nothing has
+   *   changed then
+   */
+  async importPrefixes(blocks: readonly PrefixBlock[], give: GiveBlock): Promise<PendingPrefixes> {
+    this.#betweenWithPrefixes("importPrefixes");
+    this.#transfer = "importPrefixes";
+    let isPending = false;
+    const settled = (settle: () => void) => (): void => {
+      if (!isPending) return;
+      isPending = false;
+      this.#transfer = undefined;
+      settle();
+    };
+    try {
+      const { blocks: count, commit, cancel } = await this.#sequences.giveBlocks(blocks, give);
+      isPending = true;
+      return { blocks: count, commit: settled(commit), cancel: settled(cancel) };
+    } finally {
+      if (!isPending) this.#transfer = undefined;
+    }
   }
 
   /** The blocks of the cache: all, those that no sequence holds, and of these the ones whose tokens are known. */
@@ -397,6 +467,7 @@ export class DcpAttention {
    */
   useGroups(groups: Partial<Pick<DcpAttentionOptions, "dcpGroup" | "queryGroup" | "pcpGroup">>): void {
     this.#open("useGroups");
+    this.#afterTransfer("useGroups");
     const options = withGroups(this.#options, groups);
     if (this.#sequences.plan !== undefined) this.cancelStep();
     agreeOnOptions(options);
@@ -480,9 +551,17 @@ export class DcpAttention {
     this.#between(method);
   }
 
+  #afterTransfer(method: string): void {
+    if (this.#transfer === undefined) return;
+    const isImport = this.#transfer === "importPrefixes";
+    const first = isImport ? "commit or cancel what importPrefixes put back" : "wait for exportPrefixes";
+    throw new StepOrderError(method, `${first} first`);
+  }
+
   #between(method: string): void {
     this.#open(method);
     if (this.#sequences.plan !== undefined) throw new StepOrderError(method, "end the step with endStep first");
+    this.#afterTransfer(method);
   }
 }
 

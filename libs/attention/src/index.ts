@@ -26,13 +26,16 @@ export {
   type BlockCopy,
   type BlockCounts,
   BlockManager,
+  type KnownReservation,
   type Reservation,
   type SequenceBlocks,
 } from "./kv/block-manager.ts";
 export type { KnownContents } from "./kv/known-blocks.ts";
-export type { RowScales } from "./kv/kv-caches.ts";
+export type { CachePart, RowScales } from "./kv/kv-caches.ts";
 export type { KvScales, KvScaling } from "./kv/kv-scales.ts";
+export type { GiveBlock, PendingPrefixes, PrefixBlock, TakeBlock } from "./kv/prefix-transfer.ts";
 export type { StepItem, StepPlan } from "./kv/step-plan.ts";
+export type { CacheLayout } from "./options/cache-layout.ts";
 export type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
 export { type Lengths, type PackOptions, packSeq, unpackSeq } from "./pack-seq.ts";
 export type { PrefillPlan } from "./prefill/prefill-plan.ts";

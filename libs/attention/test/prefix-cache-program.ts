@@ -197,6 +197,75 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       }
     },
 
+    /**
+     * Stores a text, moves what is known of it to another attention, and computes the text's last token there.
+     * @returns that token's bits, those of computing it where it was stored, and what is refused on the way
+     */
+    async moved(shape: PrefixShape, ids: readonly number[]) {
+      const [from, to] = [open(shape, true), open(shape, true)];
+      const refused: string[] = [];
+      const attempt = (act: () => unknown): void => {
+        try {
+          act();
+          refused.push("none");
+        } catch (error) {
+          refused.push((error as { _tag?: string })._tag ?? String(error));
+        }
+      };
+      try {
+        const first = from.attention.createSequence();
+        const computed = await append(from.attention, shape, first, ids, false);
+        from.attention.keepPrefix(first, ids);
+        const saved = new Map<string, Uint8Array>();
+        const exporting = from.attention.exportPrefixes((part, index, rows) => {
+          saved.set(`${part.name} ${index}`, rows.bytes.slice());
+        });
+        await exporting;
+        const list = from.attention.listPrefixes();
+        const parts = from.attention.cacheParts.length;
+        const give: Parameters<DcpAttention["importPrefixes"]>[1] = (part, index, rows) => {
+          rows.bytes.set(saved.get(`${part.name} ${index}`) ?? []);
+        };
+        const failing = to.attention.importPrefixes(list, (_part, index) => {
+          if (index === 1) throw new Error("unreadable");
+        });
+        await failing.catch((error: unknown) => refused.push(String(error)));
+        const known = [to.attention.blocks.known];
+        const cancelled = await to.attention.importPrefixes(list, give);
+        attempt(() => to.attention.beginStep([]));
+        attempt(() => to.attention.forgetPrefixes());
+        attempt(() => to.attention.useGroups({}));
+        cancelled.cancel();
+        cancelled.commit();
+        known.push(to.attention.blocks.known, to.attention.blocks.free);
+        const pending = await to.attention.importPrefixes(list, give);
+        pending.commit();
+        known.push(to.attention.blocks.known, pending.blocks);
+        const { sequence, cached } = to.attention.createSequenceFrom(ids);
+        const bits = await append(to.attention, shape, sequence, ids.slice(cached), false);
+        const isSameLayout = JSON.stringify(to.attention.cacheLayout) === JSON.stringify(from.attention.cacheLayout);
+        for (const wrong of [[null], [{ parent: 0, tokens: [] }], [{ parent: -1, tokens: [1] }], 5]) {
+          await to.attention
+            .importPrefixes(wrong as never, give)
+            .catch((error: unknown) => refused.push((error as { _tag?: string })._tag ?? String(error)));
+        }
+        return {
+          cached,
+          bits,
+          computed: computed.slice(cached),
+          known,
+          refused,
+          saved: saved.size / parts,
+          isSameLayout,
+        };
+      } finally {
+        for (const { attention, sinks } of [from, to]) {
+          attention.close();
+          sinks.free();
+        }
+      }
+    },
+
     /** What is thrown without a prefix cache, in a step, and for bad arguments. */
     refusals(shape: PrefixShape): string[] {
       const tags: string[] = [];

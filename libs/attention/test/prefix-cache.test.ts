@@ -86,6 +86,26 @@ async function checkCutBack(world: World<MethodsOf<typeof program>>, shape: Pref
   }
 }
 
+async function checkMoved(world: World<MethodsOf<typeof program>>, shape: PrefixShape): Promise<void> {
+  const size = shape.blockSize * world.size;
+  const ids = Array.from({ length: 3 * size + 1 }, (_, at) => (at * 11) % 70);
+  for (const moved of await world.call("moved", [shape, ids])) {
+    expect(moved.cached).toBe(3 * size);
+    expect(moved.bits).toEqual(moved.computed);
+    expect(moved.saved).toBe(3);
+    expect(moved.known).toEqual([0, 0, shape.numBlocks, 3, 3]);
+    const order = "StepOrderError";
+    expect(moved.refused).toEqual([
+      "Error: unreadable",
+      order,
+      order,
+      order,
+      ...new Array<string>(4).fill("ArgumentError"),
+    ]);
+    expect(moved.isSameLayout).toBe(true);
+  }
+}
+
 /** With blocks of one token a cut never ends inside a block. */
 function blocksFound(size: number): (cached: number, index: number) => number {
   return (cached, index) => (size === 1 && index === 4 ? 2 : cached);
@@ -103,6 +123,7 @@ async function checkWorld(size: number, backend: TestBackend): Promise<void> {
     size <= 2 ? shapes : [shapes[(2 * size) % 5], shapes[(2 * size + 1) % 5]].filter((shape) => shape !== undefined);
   for (const [index, shape] of drawn.entries()) await checkRequests(world, shape, 10 * size + index, 14);
   for (const shape of drawn) await checkCutBack(world, shape);
+  for (const shape of drawn) await checkMoved(world, shape);
   for (const tags of await world.call("refusals", [plain])) {
     const order = "StepOrderError";
     const argument = "ArgumentError";

@@ -22,6 +22,16 @@ export interface BlockCounts {
   readonly known: number;
 }
 
+/** Blocks that are held for what is to become known. */
+export interface KnownReservation {
+  /** Which blocks are to be filled, each with what is at which place of the list. */
+  readonly blocks: readonly { readonly index: number; readonly block: number }[];
+  /** Makes them known, and releases them. */
+  readonly commit: () => void;
+  /** Releases them. */
+  readonly cancel: () => void;
+}
+
 /** A block whose contents must be copied to another before the sequence that got the other writes to it. */
 export interface BlockCopy {
   /** The shared block. */
@@ -145,6 +155,45 @@ export class BlockManager {
       }
       found.kept++;
     }
+  }
+
+  /**
+   * Holds free blocks for texts that are not known yet, in the order of a list, as many as there are unknown ones.
+   * @param list blocks, each after its parent, whose place in the list it names (-1: none)
+   * @returns which blocks are to be filled with what is at which places; then either commit, which makes them known and
+   *   releases them, or cancel, which only releases them, is to be called, before anything else
+   * @throws ArgumentError for blocks of another size, and for what are no token ids; nothing is held then
+   */
+  reserveKnown(list: readonly { readonly parent: number; readonly tokens: readonly number[] }[]): KnownReservation {
+    const operation = "BlockManager.reserveKnown";
+    const size = this.virtualBlockSize;
+    for (const [index, { tokens }] of list.entries()) {
+      expectTokens(operation, tokens);
+      if (tokens.length === size) continue;
+      throw new ArgumentError(operation, `list[${index}]`, `${size} tokens, as a block holds`, `${tokens.length}`);
+    }
+    const { known } = this.#pool;
+    const places: (number | undefined)[] = [];
+    const blocks: { index: number; block: number; parent: number | undefined; key: string }[] = [];
+    for (const [index, { parent: place, tokens }] of list.entries()) {
+      const parent = places[place];
+      const key = tokenKey(tokens, 0, size);
+      const isReachable = place === -1 || parent !== undefined;
+      const there = isReachable ? known.find(parent, key) : undefined;
+      const hasRoom = isReachable && there === undefined && this.#pool.free > known.idle;
+      const [block] = hasRoom ? this.#pool.take(1) : [];
+      if (block !== undefined) blocks.push({ index, block, parent, key });
+      places.push(there ?? block);
+    }
+    const cancel = (): void => this.#pool.release(blocks.map(({ block }) => block));
+    const commit = (): void => {
+      for (const { block, parent, key } of blocks) {
+        const isReachable = parent === undefined || known.has(parent);
+        if (isReachable && known.find(parent, key) === undefined) known.add(block, parent, key);
+      }
+      cancel();
+    };
+    return { blocks, commit, cancel };
   }
 
   /** Makes every block unknown. Sequences keep theirs, and `keepPrefix` may make them known again. */

@@ -1,5 +1,5 @@
 import type { Completion, KernelBackend, Operand, PreparedWrite, SlotPlan, WriteKvCacheArgs } from "@lockstep/kernels";
-import { ArgumentError, type DType, describe } from "@lockstep/tensor";
+import { ArgumentError, type DType, describe, type Tensor } from "@lockstep/tensor";
 import { MOST_PREPARED_TOKENS, RepeatedOperands } from "../arguments/repeated-operands.ts";
 import type { BlockCopy } from "./block-manager.ts";
 import { expectFiniteRows } from "./finite-rows.ts";
@@ -21,6 +21,16 @@ export interface KvCacheShape {
   readonly hasRowScales: boolean;
   /** Scales that were given, of each layer; empty ones when none were. */
   readonly scales: readonly LayerScales[];
+}
+
+/** What a rank stores of every block: one layer's keys, say. */
+export interface CachePart {
+  /** `layers.0.key`, `layers.0.value`, `layers.0.key_scale`, `layers.0.value_scale`; with MLA keys only. */
+  readonly name: string;
+  /** Dtype of its elements. */
+  readonly dtype: DType;
+  /** Of one block: [blockSize, kvHeads, dim]. */
+  readonly shape: readonly number[];
 }
 
 /** Scales of rows, as the kernels take them: both or neither. With MLA both are the keys' scales. */
@@ -77,6 +87,46 @@ export class KvCaches {
   /** Bytes of one block, keys, values and their scales, over all layers. */
   get blockBytes(): number {
     return this.#memory.reduce((sum, cache) => sum + cache.byteLength, 0) / this.#shape.numBlocks;
+  }
+
+  /** What is stored of every block, by names: see {@link CachePart}. */
+  get parts(): CachePart[] {
+    return [...this.#named].map(([name, { dtype, shape }]) => ({ name, dtype, shape: shape.slice(1) }));
+  }
+
+  /** Copies a part of a block into a heap tensor [1, blockSize, kvHeads, dim] of its dtype. */
+  readBlock(part: string, block: number, target: Tensor): Completion {
+    return this.#shape.backend.download(this.#block(part, block), target);
+  }
+
+  /** Replaces a part of a block by a heap tensor [1, blockSize, kvHeads, dim] of its dtype. */
+  writeBlock(part: string, block: number, source: Tensor): Completion {
+    return this.#shape.backend.upload(source, this.#block(part, block));
+  }
+
+  #block(part: string, block: number): Operand {
+    const cache = this.#named.get(part);
+    if (cache !== undefined) return cache.slice(0, block, block + 1);
+    throw new ArgumentError("DcpAttention", "part", "the name of a part of the cache", describe(part));
+  }
+
+  /** All that was allocated, by names. */
+  get #named(): Map<string, Operand> {
+    const { layers, mla, hasRowScales } = this.#shape;
+    const kinds = [
+      ["key", this.#keys],
+      ["value", mla ? [] : this.#values],
+      ["key_scale", hasRowScales ? this.#keyScales : []],
+      ["value_scale", hasRowScales && !mla ? this.#valueScales : []],
+    ] as const;
+    const named = new Map<string, Operand>();
+    for (let layer = 0; layer < layers; layer++) {
+      for (const [kind, caches] of kinds) {
+        const cache = caches[layer];
+        if (cache !== undefined) named.set(`layers.${layer}.${kind}`, cache);
+      }
+    }
+    return named;
   }
 
   /** All that was allocated. */

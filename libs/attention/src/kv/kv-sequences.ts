@@ -2,6 +2,15 @@ import { type KvShard, localLength } from "@lockstep/kernels";
 import type { SharedHeap } from "@lockstep/tensor";
 import { type BlockCounts, BlockManager, type Reservation } from "./block-manager.ts";
 import type { KvCaches } from "./kv-caches.ts";
+import {
+  type GiveBlock,
+  giveBlocks,
+  listPrefixes,
+  type PendingPrefixes,
+  type PrefixBlock,
+  type TakeBlock,
+  takeBlocks,
+} from "./prefix-transfer.ts";
 import { planStep, type StepItem, type StepPlan } from "./step-plan.ts";
 
 /** The sequences stored on one rank, and what the step under way has reserved for them. */
@@ -94,6 +103,21 @@ export class KvSequences {
   /** See `BlockManager`. */
   knownPrefix(ids: readonly number[]): number {
     return this.#manager.knownPrefix(ids);
+  }
+
+  /** See {@link listPrefixes}. */
+  get prefixes(): PrefixBlock[] {
+    return listPrefixes(this.#manager);
+  }
+
+  /** See {@link takeBlocks}. */
+  takeBlocks(take: TakeBlock): Promise<void> {
+    return takeBlocks(this.#manager, this.#caches, this.#heap, take);
+  }
+
+  /** See {@link giveBlocks}. */
+  giveBlocks(blocks: readonly PrefixBlock[], give: GiveBlock): Promise<PendingPrefixes> {
+    return giveBlocks(this.#manager, this.#caches, this.#heap, blocks, give);
   }
 
   forgetPrefixes(): void {

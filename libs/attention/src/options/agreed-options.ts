@@ -68,7 +68,7 @@ function namedGroup(group: ProcessGroup, dcpGroup: ProcessGroup): string {
 }
 
 /** The numbers themselves, or how many there are and a digest of their bits (FNV-1a). */
-function brief(numbers: readonly number[]): readonly number[] | string {
+export function brief(numbers: readonly number[]): readonly number[] | string {
   if (numbers.length <= LONGEST_LIST) return numbers;
   const words = new Uint32Array(Float64Array.from(numbers).buffer);
   let hash = 0x811c9dc5;
