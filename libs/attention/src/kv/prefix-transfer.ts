@@ -21,10 +21,20 @@ export interface PendingPrefixes {
   readonly cancel: () => void;
 }
 
-/** What takes the contents of blocks: called for each part with each block, all blocks of a part one after another. */
+/**
+ * What takes the contents of blocks: called for each part with each block, all blocks of a part one after another.
+ * @param part what of the block it is
+ * @param index the block's place in the list
+ * @param rows its contents [1, blockSize, kvHeads, dim], to be read within the call
+ */
 export type TakeBlock = (part: CachePart, index: number, rows: Tensor) => void;
 
-/** What gives the contents of blocks, in the order in which {@link TakeBlock} was called, by filling `rows`. */
+/**
+ * What gives the contents of blocks, in the order in which {@link TakeBlock} was called.
+ * @param part what of the block is wanted
+ * @param index the block's place in the list
+ * @param rows what is to be filled with it [1, blockSize, kvHeads, dim]
+ */
 export type GiveBlock = (part: CachePart, index: number, rows: Tensor) => void;
 
 /** All known blocks, as a list. */
