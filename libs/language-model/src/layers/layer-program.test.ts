@@ -28,6 +28,13 @@ function quantised(rows: number, seed: number): Weight {
   return weight;
 }
 
+/** A matrix in f16 with an infinity, which the layer for finite ones reads as a number. */
+function infiniteF16(shape: number[], seed: number): Tensor {
+  const values = random(shape, seed, "f16");
+  values.elements[1] = 0x7c00;
+  return values;
+}
+
 /** Tensors that the sequence below reads and writes, the same each time. */
 function operands() {
   return {
@@ -43,8 +50,8 @@ function operands() {
     weights: [
       { values: random([OUTS, WIDTH], 7) },
       { values: random([OUTS, WIDTH], 8, "bf16") },
-      { values: random([OUTS, WIDTH], 9, "f16") },
-      { values: random([OUTS, WIDTH], 10, "f16"), isFinite: true },
+      { values: infiniteF16([OUTS, WIDTH], 9) },
+      { values: infiniteF16([OUTS, WIDTH], 10), isFinite: true },
       quantised(OUTS, 11),
     ] as readonly Weight[],
     tables: [
@@ -104,6 +111,9 @@ test("a program gives the bits of its layers called one by one, whole and piece 
     expect(new Set(program.operations)).toEqual(new Set(OPERATIONS));
     run(program);
     expect(written(own)).toEqual(written(direct));
+    // Each kind of f16 was read by its own layer.
+    expect(own.outs[2]?.f32.slice(0, 1).every(Number.isFinite)).toBe(false);
+    expect(own.outs[3]?.f32.every(Number.isFinite)).toBe(true);
   }
   const own = operands();
   using program = layers.record(() => sequence(own));
