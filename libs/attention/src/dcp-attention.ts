@@ -2,6 +2,7 @@ import type { Completion, KvShard, Operand } from "@lockstep/kernels";
 import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
 import { isOnGpu, withHeapOperands } from "./arguments/operand-memory.ts";
 import { type DcpAttentionMetrics, ReceivedBytes } from "./dcp-attention-metrics.ts";
+import { after } from "./decode/after.ts";
 import { DecodeAttention } from "./decode/decode-attention.ts";
 import { NonFiniteKeyValue, StepOrderError } from "./errors.ts";
 import type { BlockCounts } from "./kv/block-manager.ts";
@@ -303,38 +304,27 @@ export class DcpAttention {
    * @param value their values [T, kvHeads, valueDim] of key's dtype; left out for MLA
    */
   async write(layer: number, key: Operand, value?: Operand): Promise<void> {
-    await this.#writeNow("write", layer, key, value);
+    await this.#write(layer, this.#decoding("write"), key, value);
   }
 
-  #writeNow(method: string, layer: number, key: Operand, value: Operand | undefined): Completion {
-    const plan = this.#during(method);
-    this.#notInPrefill(method);
+  /** Once shared blocks are copied. */
+  #write(layer: number, plan: StepPlan, key: Operand, value: Operand | undefined): Completion {
     const started = performance.now();
-    const { copying } = this.#sequences;
-    if (copying !== undefined) return copying.then(() => this.#store(layer, plan, key, value, started));
-    return this.#store(layer, plan, key, value, started);
-  }
-
-  #store(layer: number, plan: StepPlan, key: Operand, value: Operand | undefined, started: number): Completion {
-    const done = this.#storeAnywhere(layer, plan, key, value);
-    const finish = (): undefined => {
-      this.#decode.times.attentionMs += performance.now() - started;
-    };
-    return done === undefined ? finish() : done.then(finish);
-  }
-
-  #storeAnywhere(layer: number, plan: StepPlan, key: Operand, value: Operand | undefined): Completion {
-    if (this.#options.cache.dtype !== "i8" || !(isOnGpu(key) || isOnGpu(value))) {
-      return this.#write(layer, plan, key, value);
-    }
-    // What has no NaN is looked at before it is stored.
-    const { backend, heap } = this.#options;
-    return withHeapOperands(backend, heap, [key, value] as const, [], ([keys, values]) =>
-      this.#write(layer, plan, keys, values),
+    return after(this.#sequences.copying, () =>
+      after(this.#store(layer, plan, key, value), (): undefined => {
+        this.#decode.times.attentionMs += performance.now() - started;
+      }),
     );
   }
 
-  #write(layer: number, plan: StepPlan, key: Operand, value: Operand | undefined): Completion {
+  #store(layer: number, plan: StepPlan, key: Operand, value: Operand | undefined): Completion {
+    const { backend, heap, cache } = this.#options;
+    // What has no NaN is looked at, in the heap, before it is stored.
+    if (cache.dtype === "i8" && (isOnGpu(key) || isOnGpu(value))) {
+      return withHeapOperands(backend, heap, [key, value] as const, [], ([keys, values]) =>
+        this.#store(layer, plan, keys, values),
+      );
+    }
     try {
       this.#caches.checkFinite(layer, key, value);
     } catch (error) {
@@ -352,16 +342,9 @@ export class DcpAttention {
    * @param lse where their LSE over the whole context goes [Tq, h], f32, in the lseBase; not returned when left out
    */
   async attend(layer: number, query: Operand, out: Operand, lse?: Operand): Promise<void> {
-    await this.#attendNow("attend", layer, query, out, lse);
-  }
-
-  #attendNow(method: string, layer: number, query: Operand, out: Operand, lse: Operand | undefined): Completion {
-    const plan = this.#during(method);
-    this.#notInPrefill(method);
-    const { copying } = this.#sequences;
+    const plan = this.#decoding("attend");
     this.#decode.check(layer, plan, query, out, lse);
-    if (copying !== undefined) return copying.then(() => this.#decode.attend(layer, plan, query, out, lse));
-    return this.#decode.attend(layer, plan, query, out, lse);
+    await after(this.#sequences.copying, () => this.#decode.attend(layer, plan, query, out, lse));
   }
 
   /** {@link write}, then {@link attend}. `value` is left out (undefined) for MLA. */
@@ -388,11 +371,14 @@ export class DcpAttention {
     out: Operand,
     lse?: Operand,
   ): Completion {
+    const plan = this.#decoding("forward");
     // Before anything is written.
-    this.#decode.check(layer, this.#during("forward"), query, out, lse);
-    const written = this.#writeNow("forward", layer, key, value);
-    if (written === undefined) return this.#attendNow("forward", layer, query, out, lse);
-    return written.then(() => this.#attendNow("forward", layer, query, out, lse));
+    this.#decode.check(layer, plan, query, out, lse);
+    return after(this.#write(layer, plan, key, value), () => {
+      // Somebody may have ended the step meanwhile.
+      this.#expectUnderWay("forward", plan);
+      return this.#decode.attend(layer, plan, query, out, lse);
+    });
   }
 
   /**
@@ -534,9 +520,15 @@ export class DcpAttention {
     return plan;
   }
 
-  #notInPrefill(method: string): void {
-    if (this.#prefill?.plan !== undefined)
-      throw new StepOrderError(method, "a step begun by beginPrefill takes prefill");
+  /** A step begun by beginStep. */
+  #decoding(method: string): StepPlan {
+    const plan = this.#during(method);
+    if (this.#prefill?.plan === undefined) return plan;
+    throw new StepOrderError(method, "a step begun by beginPrefill takes prefill");
+  }
+
+  #expectUnderWay(method: string, plan: StepPlan): void {
+    if (this.#during(method) !== plan) throw new StepOrderError(method, "await it before the step ends");
   }
 
   #openWithPrefixes(method: string): void {

@@ -1,8 +1,19 @@
 // The rank's side of the tests of DcpAttention's refusals and clean-up.
 import { DcpAttention, type DcpAttentionOptions } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
-import { openBackend } from "@lockstep/kernels";
+import { type KernelBackend, openBackend, type WriteKvCacheArgs } from "@lockstep/kernels";
 import { LockstepError, Tensor } from "@lockstep/tensor";
+
+/** A backend that has not stored rows yet when its method returns. */
+function storingLater(backend: KernelBackend): KernelBackend {
+  return new Proxy(backend, {
+    get(target, name) {
+      if (name === "writeKvCache") return async (args: WriteKvCacheArgs) => target.writeKvCache(args);
+      const found: unknown = Reflect.get(target, name, target);
+      return typeof found === "function" ? found.bind(target) : found;
+    },
+  });
+}
 
 /** Called by the world on every rank. */
 export async function setup({ heap, world, onClose }: RankContext) {
@@ -150,6 +161,23 @@ export async function setup({ heap, world, onClose }: RankContext) {
       tags.push((await failure(() => attention.freeSequence(sequence))).tag);
       attention.endStep();
       attention.close();
+      return tags;
+    },
+
+    /** A step that ends while its keys are being stored: it is cancelled, another one begins, all is closed. */
+    async endedMeanwhile() {
+      const tags: string[] = [];
+      for (const end of ["cancel", "begin", "close"] as const) {
+        const attention = DcpAttention.open({ ...defaults, backend: storingLater(backend) });
+        const sequence = attention.createSequence();
+        attention.beginStep([{ sequence, tokens: 1 }]);
+        const running = attention.forward(0, rows(1, 1), rows(1, 1), rows(1, 1), rows(1, 1));
+        if (end !== "close") attention.cancelStep();
+        if (end === "begin") attention.beginStep([{ sequence, tokens: 1 }]);
+        if (end === "close") attention.close();
+        tags.push((await failure(() => running)).tag);
+        attention.close();
+      }
       return tags;
     },
 

@@ -118,6 +118,12 @@ test("a cancelled step gives its slots back", async () => {
   }
 });
 
+test("what ends while keys are being stored is attended to no more", async () => {
+  for (const tags of await world.call("endedMeanwhile", [])) {
+    expect(tags).toEqual(["StepOrderError", "StepOrderError", "ResourceClosed"]);
+  }
+});
+
 test("methods out of order are refused with the order to follow", async () => {
   for (const tags of await world.call("outOfOrder", [])) {
     expect(tags).toEqual(["StepOrderError", "StepOrderError", "StepOrderError", "StepOrderError"]);

@@ -8,6 +8,7 @@ import { convertLse } from "../combine/lse-base.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { StepPlan } from "../kv/step-plan.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
+import { after } from "./after.ts";
 import { DeviceResults } from "./device-results.ts";
 import { LocalAttention } from "./local-attention.ts";
 import { QueryGather, queryGatherBytes } from "./query-gather.ts";
@@ -130,8 +131,9 @@ export class DecodeAttention {
       this.#gather.keeps(query.dtype)
     ) {
       const started = performance.now();
-      const done = this.#device.attend(this.#local, layer, plan, query, out, lse);
-      return this.#timed("attentionMs", started, done);
+      return after(this.#device.attend(this.#local, layer, plan, query, out, lse), (): undefined => {
+        this.times.attentionMs += performance.now() - started;
+      });
     }
     if (!isOnGpu(query) && !isOnGpu(out) && !isOnGpu(lse)) {
       return this.#options.groups.isAlone
@@ -145,45 +147,23 @@ export class DecodeAttention {
     );
   }
 
-  /** Adds what took since `started` to a time, once it is done. */
-  #timed(part: keyof DecodeTimes, started: number, done: Completion): Completion {
-    if (done !== undefined) return done.then(() => this.#timed(part, started, undefined));
-    this.times[part] += performance.now() - started;
-    return undefined;
-  }
-
   /** A rank alone: its partial result is the result. */
   #attendAlone(layer: number, plan: StepPlan, query: Tensor, out: Tensor, lse: Tensor | undefined): Completion {
-    const started = performance.now();
-    const gathered = this.#gather.gather(query);
-    if (!(gathered instanceof Tensor)) {
-      return gathered.then((queries) => this.#attendGathered(layer, plan, queries, out, lse, started));
-    }
-    return this.#attendGathered(layer, plan, gathered, out, lse, started);
-  }
-
-  #attendGathered(
-    layer: number,
-    plan: StepPlan,
-    query: Tensor,
-    out: Tensor,
-    lse: Tensor | undefined,
-    started: number,
-  ): Completion {
     const { exchange } = this.#options;
-    const gatherEnd = performance.now();
-    this.times.gatherMs += gatherEnd - started;
-    const combines = this.#combines.of(plan.queries);
-    const partialOut = out.dtype === "f32" ? out : (combines.sums ?? out);
-    const partialLse = lse ?? combines.spareLse;
-    const finish = (): undefined => {
-      exchange.onPartialLse?.(layer, partialLse);
-      this.times.attentionMs += performance.now() - gatherEnd;
-      if (partialOut !== out) out.copyFrom(partialOut);
-      if (lse !== undefined) convertLse(lse, "e", exchange.lseBase, lse);
-    };
-    const attended = this.#local.attend(layer, plan, query, partialOut, partialLse);
-    return attended === undefined ? finish() : attended.then(finish);
+    const started = performance.now();
+    return after(this.#gather.gather(query), (gathered) => {
+      const gatherEnd = performance.now();
+      this.times.gatherMs += gatherEnd - started;
+      const combines = this.#combines.of(plan.queries);
+      const partialOut = out.dtype === "f32" ? out : (combines.sums ?? out);
+      const partialLse = lse ?? combines.spareLse;
+      return after(this.#local.attend(layer, plan, gathered, partialOut, partialLse), (): undefined => {
+        exchange.onPartialLse?.(layer, partialLse);
+        this.times.attentionMs += performance.now() - gatherEnd;
+        if (partialOut !== out) out.copyFrom(partialOut);
+        if (lse !== undefined) convertLse(lse, "e", exchange.lseBase, lse);
+      });
+    });
   }
 
   /** Over tensors of any memory: what peers exchange lies in theirs. */

@@ -1,4 +1,11 @@
-import type { AttentionOperands, AttentionPlan, Completion, Operand, PreparedAttention } from "@lockstep/kernels";
+import type {
+  AttentionOperands,
+  AttentionPlan,
+  Completion,
+  Operand,
+  PlannedAttentionArgs,
+  PreparedAttention,
+} from "@lockstep/kernels";
 import { MOST_PREPARED_TOKENS, RepeatedOperands } from "../arguments/repeated-operands.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { StepPlan } from "../kv/step-plan.ts";
@@ -75,14 +82,10 @@ export class LocalAttention {
     const plan = this.#plans.get(model.variants[layer]?.window);
     if (plan === undefined) throw new RangeError("no step is under way");
     if (out.dtype === "f32" || this.#unrounded === undefined) {
-      const { prepared } = backend;
-      if (prepared === undefined || queries > MOST_PREPARED_TOKENS) {
-        return backend.partialAttention({ ...layerArgs, query, plan, out, lse });
-      }
-      const known = this.#prepared.find(layer, query, out, lse, () =>
-        prepared.prepareAttention({ ...layerArgs, query, plan, out, lse }),
-      );
-      if (known === undefined) return backend.partialAttention({ ...layerArgs, query, plan, out, lse });
+      const prepared = queries > MOST_PREPARED_TOKENS ? undefined : backend.prepared;
+      const args = (): PlannedAttentionArgs => ({ ...layerArgs, query, plan, out, lse });
+      const known = prepared && this.#prepared.find(layer, query, out, lse, () => prepared.prepareAttention(args()));
+      if (known === undefined) return backend.partialAttention(args());
       known.attend(plan);
       return undefined;
     }

@@ -173,16 +173,12 @@ export class KvCaches {
    */
   write(layer: number, key: Operand, value: Operand | undefined, slotMapping: SlotPlan): Completion {
     const { backend } = this.#shape;
-    const { prepared } = backend;
     // What is no layer is not remembered.
     this.key(layer);
-    if (prepared === undefined || !isSmall(key)) {
-      return backend.writeKvCache(this.#writeArgs(layer, key, value, slotMapping));
-    }
-    const known = this.#prepared.find(layer, key, value, undefined, () =>
-      prepared.prepareWrite(this.#writeArgs(layer, key, value, slotMapping)),
-    );
-    if (known === undefined) return backend.writeKvCache(this.#writeArgs(layer, key, value, slotMapping));
+    const prepared = isSmall(key) ? backend.prepared : undefined;
+    const args = (): WriteKvCacheArgs => this.#writeArgs(layer, key, value, slotMapping);
+    const known = prepared && this.#prepared.find(layer, key, value, undefined, () => prepared.prepareWrite(args()));
+    if (known === undefined) return backend.writeKvCache(args());
     known.write(slotMapping);
     return undefined;
   }

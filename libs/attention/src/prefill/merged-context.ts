@@ -3,7 +3,7 @@ import { type Allocator, Tensor } from "@lockstep/tensor";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
 import { ChunkRows } from "./chunk-rows.ts";
-import { type ContextAttention, scoreArgs, variantOf } from "./context-attention.ts";
+import { type ContextAttention, scoreArgs, sinkArgs, variantOf } from "./context-attention.ts";
 import { type PlannedChunk, plannedChunks } from "./planned-chunks.ts";
 import type { PrefillPlan } from "./prefill-plan.ts";
 import { PrefillWorkspace } from "./prefill-workspace.ts";
@@ -66,10 +66,9 @@ export class MergedContext implements ContextAttention {
   }
 
   async attend(layer: number, plan: PrefillPlan, query: Tensor, out: Tensor, lse: Tensor | undefined): Promise<void> {
-    const { backend, mergeBackend, groups } = this.#options;
+    const { backend, mergeBackend } = this.#options;
     const variant = variantOf(this.#options, layer);
-    const { start, end } = groups.ownHeads;
-    const sinks = variant.sinks?.slice(0, start, end);
+    const { sinks } = sinkArgs(this.#options, variant);
     const rows = plan.rows.length;
     const sum = cut(this.#sum, 0, rows);
     sum.out.fill(0);
