@@ -1,5 +1,5 @@
-// The rank's side of the tests of rows' bits: texts whose queries, keys and values follow from their tokens, in steps of
-// any kind.
+// The rank's side of the tests of rows' bits: texts whose queries, keys and values follow from their tokens, in steps
+// of any kind.
 import { DcpAttention, type DcpAttentionOptions } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { type Allocator, Arena, type DType, Tensor } from "@lockstep/tensor";

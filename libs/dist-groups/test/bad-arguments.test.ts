@@ -89,7 +89,7 @@ test.each<[string, Partial<Record<keyof WorldOptions, unknown>>]>([
   expect(String((error as Error).message).length).toBeLessThan(500);
 });
 
-test("methods of a world: bad arguments are refused, and the world goes on; once it is closed they all say so", async () => {
+test("a world refuses bad arguments to its methods, and goes on; once it is closed they all say so", async () => {
   const world = await openWorld<typeof import("./call-program.ts")>({
     size: 2,
     program,

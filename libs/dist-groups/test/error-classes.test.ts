@@ -5,7 +5,7 @@ import { Glob } from "bun";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 
-test("every typed error of the repository joins the classes that errors from other threads are instances of", async () => {
+test("every typed error of the repository joins the classes that errors from other threads are of", async () => {
   const missing: string[] = [];
   let found = 0;
   for await (const file of new Glob("{libs,apps}/*/src/**/*.ts").scan({ cwd: root })) {

@@ -2,7 +2,7 @@ import { ArgumentError, isSameView, overlaps, overlapsItself } from "@lockstep/t
 import type { Operand } from "./operand.ts";
 
 /** True when both operands lie in one memory and have an element's byte in common. */
-function shareBytes(a: Operand, b: Operand): boolean {
+export function shareBytes(a: Operand, b: Operand): boolean {
   if (a.place === "heap") return b.place === "heap" && (a.heap === b.heap || a.heap.id === b.heap.id) && overlaps(a, b);
   return b.place === "device" && a.memory === b.memory && overlaps(a, b);
 }

@@ -95,8 +95,8 @@ export interface DcpAttentionOptions {
   /**
    * Tokens of the context, over all shards, that {@link DcpAttention.prefill} gathers at a time, rounded up to whole
    * blocks and to whole tiles of keys of every shard. Larger chunks take more memory and fewer exchanges. On backends
-   * whose sums go on from call to call (wasm, reference) results have the bits of decoding, whatever the chunks. Default:
-   * no prefill.
+   * whose sums go on from call to call (wasm, reference) results have the bits of decoding, whatever the chunks.
+   * Default: no prefill.
    */
   readonly prefillChunk?: number;
   /**

@@ -81,8 +81,8 @@ function checkRankCode(program: unknown, worker: unknown): void {
   }
   if (typeof worker === "function" || isAddress(worker)) return;
   const expected =
-    "the absolute URL of a module that calls runRank, as new URL(path, import.meta.url), or a function that returns a " +
-    "Worker";
+    "the absolute URL of a module that calls runRank, as new URL(path, import.meta.url), or a function that returns " +
+    "a Worker";
   throw new ArgumentError(OPERATION, "worker", expected, describe(worker));
 }
 

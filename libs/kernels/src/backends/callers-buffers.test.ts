@@ -110,7 +110,7 @@ test("usage is asked for where it is needed, by name", async () => {
   expect([...onHeap.f32]).toEqual([1, 2, 3, 4]);
 });
 
-test("one part of a buffer goes to another where copies may be made of it, and overlapping parts are refused", async () => {
+test("one part of a buffer goes to another where it may be copied, and overlapping parts are refused", async () => {
   const values = Array.from({ length: 128 }, (_, at) => at);
   const parts = (usage?: number) => {
     const buffer = bufferOf(values, usage);

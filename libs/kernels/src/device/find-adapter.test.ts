@@ -26,7 +26,7 @@ test("a page's adapter serves without Dawn's toggles, with the features that it 
   await dawn.release();
 });
 
-test("an adapter that tells nothing of itself counts as hardware, and has neither subgroups nor matrix units", async () => {
+test("an adapter that tells nothing of itself counts as hardware, without subgroups and matrix units", async () => {
   const adapter = { features: new Set() } as unknown as GPUAdapter;
   const gpu = { requestAdapter: async () => adapter } as unknown as GPU;
   expect((await findInPage("hardware", gpu)).adapter).toBe(adapter);

@@ -26,7 +26,7 @@ async function seen(index: number | undefined): Promise<(string | undefined)[]> 
   return withGpuSelected(index, async () => environment(), { gpus, hasLayer: true });
 }
 
-test("each index names its GPU to the layer while a device is asked for, round-robin, and leaves nothing behind", async () => {
+test("each index names its GPU to the layer while a device is asked for, in turn, and leaves nothing behind", async () => {
   const [before = "none"] = environment();
   const chosen = await Promise.all([0, 1, 2, 3, undefined].map(seen));
   const addresses = ["pci-0000_06_00_0", "pci-0000_09_00_0", "pci-0000_0b_00_1", "pci-0000_06_00_0"];
@@ -47,7 +47,7 @@ test("what the user chose is there again afterwards, also when opening fails", a
   }
 });
 
-test("without the layer, an index among several GPUs is an error that says what to install; one GPU needs none", async () => {
+test("an index among several GPUs without the layer is an error that says what to install; one needs none", async () => {
   const opening = withGpuSelected(1, async () => "opened", { gpus, hasLayer: false });
   await expect(opening).rejects.toThrow(BackendUnavailable);
   await expect(opening).rejects.toThrow(/3 GPUs, and GPU 1 .*Debian: mesa-vulkan-drivers/);

@@ -55,7 +55,8 @@ function correct<T>(
         store<f32>(lseRow + lane * lseHeadStride, lane4(total, lane));
         const row = stateRow(source, token, head + lane);
         const to = stateRow(target, token, head + lane);
-        scaleRow<T>(row, load<u32>(source, STATE_OUT + 12), to, load<u32>(target, STATE_OUT + 12), dim, lane4(factors, lane));
+        const factor = lane4(factors, lane);
+        scaleRow<T>(row, load<u32>(source, STATE_OUT + 12), to, load<u32>(target, STATE_OUT + 12), dim, factor);
       }
     }
   }

@@ -27,7 +27,10 @@ const ROWS: readonly Row[] = [
 ];
 
 export const GATHER_KV_CACHE_CASES: readonly OpCase<HeapGatherKvCacheArgs>[] = ROWS.map((row, index) => ({
-  name: `T${row.rows} Hkv${row.heads} D${row.dim} of ${row.blocks}x${row.blockSize} slots, ${row.dtype}${row.strided ? ", strided" : ""}`,
+  name: [
+    `T${row.rows} Hkv${row.heads} D${row.dim} of ${row.blocks}x${row.blockSize} slots, ${row.dtype}`,
+    ...(row.strided ? ["strided"] : []),
+  ].join(", "),
   tolerance: "bits",
   build: (arena) => {
     const { rows, heads, dim, blocks, blockSize, dtype } = row;

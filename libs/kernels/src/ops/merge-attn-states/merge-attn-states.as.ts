@@ -79,7 +79,8 @@ function merge<S, T>(
           contiguous = contiguous && load<u32>(state, STATE_OUT + 12) == sizeof<S>();
           used++;
         }
-        mergeRow<S, T>(rows, used, stateRow(target, token, head + lane), load<u32>(target, STATE_OUT + 12), dim, contiguous);
+        const to = stateRow(target, token, head + lane);
+        mergeRow<S, T>(rows, used, to, load<u32>(target, STATE_OUT + 12), dim, contiguous);
       }
     }
   }

@@ -57,7 +57,7 @@ for (const backend of backends) {
       arena.close();
     });
 
-    test("is refused when it was freed, is none, is one of other caches or another step, or comes with a step", async () => {
+    test("is refused when it was freed, is none, is of other caches or another step, or comes with a step", async () => {
       const arena = new Arena(heap, 1 << 20);
       const f32 = (...shape: number[]): Tensor => Tensor.zeros(arena, "f32", shape);
       const blockTable = Tensor.from(arena, "i32", [1, 2], [1, 0]);

@@ -22,6 +22,7 @@ import {
   visibleOfPlan,
 } from "./attention-plan.ts";
 import { checkContinuedSums, type ContinuedSums } from "./continued-sums.ts";
+import { expectApartOrInOwnSums } from "./results-in-sums.ts";
 import { checkScoreFactor, checkSink, checkSoftcap } from "./score-numbers.ts";
 
 /**
@@ -173,6 +174,8 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
     const { keyScaleCache: keyRows, valueScaleCache: valueRows } = args;
     const caches = { keyCache, valueCache, keyScaleCache: keyRows, valueScaleCache: valueRows };
     checkContinuedSums(name, args.sums, [tokens, queryHeads], { query, ...caches, blockTable: table.tensor });
+    expectApartOrInOwnSums(name, "out", out, args.sums.state);
+    expectApartOrInOwnSums(name, "lse", lse, args.sums.state);
   }
   const sizes = { tokens, queryHeads, kvHeads, keyDim, valueDim, blockSize, headGroup };
   const visible = { sequences, starts, ends, table, planned: args.plan };

@@ -6,9 +6,9 @@
 // Traffic: a tile's K and V rows are read once per pass (so once per step in decode) in the order they lie in memory,
 // and converted to f32 once, for all KV heads; one head's part then comes from the L1 cache for every row. Scores,
 // weights and sums stay in scratch.
-// Numerics: f32; keys in order, 4 partial sums per dot product, one exact maximum and one rescale per tile. Tiles end at
-// multiples of a constant in local indexes; the first begins with the first key that is seen. A row sums only keys that
-// it sees, in order: what else is in the batch never reaches its bits, not even as a NaN times zero.
+// Numerics: f32; keys in order, 4 partial sums per dot product, one exact maximum and one rescale per tile. Tiles end
+// at multiples of a constant in local indexes; the first begins with the first key that is seen. A row sums only keys
+// that it sees, in order: what else is in the batch never reaches its bits, not even as a NaN times zero.
 //
 // Parameters are u32 in a table, in the order of the constants below; strides in bytes.
 

@@ -2,7 +2,9 @@ import { expectHeapTensor } from "../../operand.ts";
 import { type ContinuedSums, expectSumsWidth } from "./continued-sums.ts";
 import { type PartialAttentionArgs, planPartialAttention } from "./index.ts";
 
-/** partialAttention in float64: one query token and head at a time, key by key, relative to the largest score so far. */
+/**
+ * partialAttention in float64: one query token and head at a time, key by key, relative to the largest score so far.
+ */
 export function partialAttentionReference(args: PartialAttentionArgs): void {
   const plan = planPartialAttention(args);
   const name = "partialAttention";

@@ -13,7 +13,7 @@ const MAX_ROWS = 64;
 
 /** Bytes between rows of scores, as in `scores.as.ts`: room for the longest tile. */
 const SCORE_STRIDE = 528;
-/** Bytes between rows of spread-out weights, as in `weighted-sum.as.ts`. */
+/** Bytes between rows of spread-out weights, as in `value-sums.as.ts`. */
 const SPREAD_STRIDE = 2064;
 /** KV heads that share a tile, as in `partial-attention.as.ts`. */
 const MAX_TILE_HEADS = 16;

@@ -44,7 +44,8 @@ function write<S, T>(view: usize, slots: usize): void {
     let source: usize = load<u32>(view, SOURCE) + token * load<u32>(view, SOURCE + 4);
     const block: u32 = slot / blockSize;
     const offset: u32 = slot % blockSize;
-    let target: usize = load<u32>(view, TARGET) + block * load<u32>(view, TARGET + 4) + offset * load<u32>(view, TARGET + 8);
+    let target: usize = load<u32>(view, TARGET);
+    target += block * load<u32>(view, TARGET + 4) + offset * load<u32>(view, TARGET + 8);
     if (quantises && scales != 0) {
       let scaleAt = scales + block * load<u32>(view, SCALES + 4) + offset * load<u32>(view, SCALES + 8);
       for (let head = 0; head < heads; head++) {

@@ -62,7 +62,7 @@ const BAD: readonly [what: string, changes: Partial<WriteKvCacheArgs>, message: 
   [
     "an f8 cache without scales",
     { keyCache: f8(3, 2, 2, 4), valueCache: f8(3, 2, 2, 5) },
-    /`keyScale` must be 1 scale, or 2 for the KV heads \(or `keyScaleCache`\), because `keyCache` is f8e4m3, but is left out/,
+    /`keyScale` must be 1 scale, or 2 for the KV heads \(or `keyScaleCache`\), because .* is f8e4m3, but is left out/,
   ],
   [
     "scales for rows that are quantised already",
