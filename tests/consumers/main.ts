@@ -16,6 +16,7 @@ import { readmeChecks } from "./readme-checks.ts";
 import { freePort, type Registry, startRegistry } from "./registry.ts";
 import { killCommands } from "./run-command.ts";
 import { tarballChecks } from "./tarball-checks.ts";
+import { servePageChecks } from "../serve-page/page-checks.ts";
 import { installTools, upstreamRegistry } from "./tools.ts";
 import { typeChecks } from "./type-checks.ts";
 
@@ -51,6 +52,7 @@ async function testConsumers(lab: Lab, address: string, words: readonly string[]
     ...installedChecks(lab, expected),
     ...readmeChecks(lab),
     ...pageChecks(lab, expected, chromium),
+    ...servePageChecks(chromium),
     ...bundleChecks(lab, expected),
     ...exampleChecks(lab, chromium),
     ...typeChecks(lab, packed),

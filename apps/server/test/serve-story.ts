@@ -1,7 +1,6 @@
-// The server over the story engine, on a free port of the loopback; prints its address. Told to over stdin, line by
-// line: `hang`, `go on`, `restarting`, `ready`.
+// The server over the story engine, on a free port of the loopback; prints its address. POST /story/hang, /story/go-on,
+// /story/restarting and /story/ready tell the engine what to do.
 import process from "node:process";
-import { createInterface } from "node:readline";
 import { createApp } from "../src/app.ts";
 import { LIVE_INTERVALS } from "../src/live/live-feed.ts";
 import { livePage } from "../src/live-page.ts";
@@ -18,14 +17,19 @@ const app = createApp({
   page: livePage({ texts: texts === "own" ? "own" : "all", intervals: { ...LIVE_INTERVALS, stuckMs: 1000 } }),
 });
 
-const { port } = Bun.serve({ hostname: "127.0.0.1", port: 0, idleTimeout: 0, fetch: app.fetch });
-console.log(`http://127.0.0.1:${port}/`);
+const commands: Readonly<Record<string, () => void>> = {
+  "/story/hang": () => engine.hang(),
+  "/story/go-on": () => engine.goOn(),
+  "/story/restarting": () => engine.setState("restarting"),
+  "/story/ready": () => engine.setState("ready"),
+};
 
-for await (const line of createInterface({ input: process.stdin })) {
-  if (line === "hang") engine.hang();
-  else if (line === "go on") engine.goOn();
-  else if (line === "restarting" || line === "ready") engine.setState(line);
-  else throw new Error(`expected a command, but found ${line}`);
+async function answer(request: Request): Promise<Response> {
+  const command = commands[new URL(request.url).pathname];
+  if (command === undefined) return await app.fetch(request);
+  command();
+  return new Response();
 }
-await engine.close();
-process.exit(0);
+
+const { port } = Bun.serve({ hostname: "127.0.0.1", port: 0, idleTimeout: 0, fetch: answer });
+console.log(`http://127.0.0.1:${port}/`);

@@ -11,7 +11,7 @@ import type {
 } from "@lockstep/language-model";
 import { ResourceClosed } from "@lockstep/tensor";
 import { explainedStep, RANKS, type StoryText } from "./story-step.ts";
-import { STORY, textOf } from "./story-tokens.ts";
+import { ASKS_FOR_MARKUP, STORY, textOf } from "./story-tokens.ts";
 
 const BLOCKS = 96;
 const BLOCK_TOKENS = 16;
@@ -55,7 +55,7 @@ export class StoryEngine implements TextEngine {
   generate(prompt: Prompt, options: RequestOptions = {}): AsyncGenerator<GeneratedPart, void, void> {
     if (this.#state === "closed") throw new ResourceClosed("Engine.generate", "the engine", "Open another.");
     this.#totals.requests++;
-    const begin = typeof prompt === "string" && prompt.includes("<") ? MARKUP : 0;
+    const begin = [...prompt].includes(ASKS_FOR_MARKUP) ? MARKUP : 0;
     return this.#generate(this.#totals.requests - 1, prompt.length, begin, options);
   }
 

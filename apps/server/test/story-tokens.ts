@@ -15,9 +15,12 @@ export const STORY: readonly string[] = LINES.join("").match(/ ?[A-Za-z]+|[^A-Za
 /** Text of a token; of ids past the story, markup that a page must not take for markup. */
 export const textOf = (id: number): string => STORY[id] ?? "<b>";
 
-/** Each character of a prompt is a token: what they say does not matter to the story. */
+/** Token of a prompt that asks for markup. */
+export const ASKS_FOR_MARKUP = 1;
+
+/** Each character of a prompt is a token. What they say does not matter to the story, but `<` asks for markup. */
 export const storyTokenizer: PromptTokenizer = {
   longestToken: 16,
-  encode: (text) => Array.from(text, () => 0),
+  encode: (text) => Array.from(text, (character) => (character === "<" ? ASKS_FOR_MARKUP : 0)),
   textOf,
 };

@@ -1,6 +1,7 @@
 // Who holds which token of a text: a lane for each rank, over the last positions.
 import { draw, find, make, say } from "./elements.js";
 import { rankClass, rankMark } from "./rank-marks.js";
+import { tokensInARow } from "./token-owners.js";
 
 /** @typedef {import("../live/live-messages.ts").StepMessage} StepMessage */
 /** @typedef {import("../live/live-messages.ts").StepText} StepText */
@@ -17,9 +18,9 @@ export function showOwners({ ranks }, text) {
     say(about, "The text that was chosen is not in the step.");
     return;
   }
-  const { from, length, promptTokens, owners, held } = text;
+  const { from, length, promptTokens, held } = text;
   const cut = from === 0 ? "" : `, of which the last ${length - from} are drawn`;
-  say(about, `${length} tokens, ${promptTokens} of them in the prompt${cut}. ${runsText(owners)}`);
+  say(about, `${length} tokens, ${promptTokens} of them in the prompt${cut}. ${runsText()}`);
   const head = make("tr", "", headCell("rank", ""), headCell(`positions ${from} to ${length - 1}`, ""));
   head.append(headCell("holds", "number"));
   const rows = ranks.map(({ rank, group }, index) => {
@@ -41,10 +42,9 @@ function headCell(text, className) {
   return cell;
 }
 
-/** @param {StepText["owners"]} owners */
-function runsText(owners) {
-  if (owners.length < 2) return "";
-  return `${Math.max(...owners.map(([, tokens]) => tokens))} in a row go to one rank.`;
+function runsText() {
+  const inARow = tokensInARow();
+  return inARow === 0 ? "" : `${inARow} in a row go to one rank.`;
 }
 
 /**

@@ -63,7 +63,8 @@ export function showRanks(ranks) {
   const inARow = tokensInARow();
   const texts = ranks.map(({ rank, group, heads: [start, end] }) => {
     const others = group.filter((other) => other !== rank);
-    const held = others.length === 0 ? "all tokens" : `its ${inARow} of every ${inARow * group.length} tokens`;
+    const part = inARow === 0 ? "its part of the" : `its ${inARow} of every ${inARow * group.length}`;
+    const held = others.length === 0 ? "all tokens" : `${part} tokens`;
     return { rank, text: `holds ${held}, keeps heads ${start} to ${end - 1}` };
   });
   const key = JSON.stringify(texts);

@@ -14,7 +14,11 @@ const prompts = new Map();
 /** @param {StepMessage} step */
 export function learnOwners(step) {
   ranks = step.ranks;
-  for (const { owners } of step.texts) for (const [, tokens] of owners) interleave = Math.max(interleave, tokens);
+  for (const { owners, from } of step.texts) {
+    // The first run may be cut off, and the last one goes on.
+    const whole = owners.slice(from === 0 ? 0 : 1, -1)[0];
+    if (whole !== undefined) interleave = whole[1];
+  }
   for (const [id, tokens] of step.prompts) {
     prompts.delete(id);
     prompts.set(id, tokens);
@@ -32,7 +36,7 @@ export function forgetOwners() {
   prompts.clear();
 }
 
-/** Tokens in a row that one rank holds, as far as it is known. */
+/** Tokens in a row that one rank holds; 0 while it is not known. */
 export const tokensInARow = () => interleave;
 
 /**
@@ -44,7 +48,10 @@ export const tokensInARow = () => interleave;
 export function holdersOf(id, index) {
   const prompt = prompts.get(id);
   const [first] = ranks;
-  if (prompt === undefined || first === undefined || interleave === 0) return undefined;
-  const place = Math.floor((prompt + index) / interleave) % first.group.length;
+  if (prompt === undefined || first === undefined) return undefined;
+  // Alone, a rank holds all.
+  const inARow = first.group.length === 1 ? 1 : interleave;
+  if (inARow === 0) return undefined;
+  const place = Math.floor((prompt + index) / inARow) % first.group.length;
   return [...new Set(ranks.map(({ group }) => group[place]))].filter((rank) => rank !== undefined);
 }
