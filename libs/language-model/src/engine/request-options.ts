@@ -1,12 +1,7 @@
+import type { ChatMessage } from "../model/chat-message.ts";
 import type { SamplingOptions } from "../sampling/sampling-options.ts";
 
-/** A message of a conversation, as chat templates take it. */
-export interface ChatMessage {
-  /** Who says it: "system", "user", "assistant" or whatever else the model's template knows. */
-  readonly role: string;
-  /** What is said. */
-  readonly content: string;
-}
+export type { ChatMessage };
 
 /** What is to be continued: a text, its token ids, or a conversation that the model's chat template makes a text of. */
 export type Prompt = string | readonly number[] | readonly ChatMessage[];

@@ -5,6 +5,8 @@ import type { ModelFiles } from "./model-files.ts";
 
 const NAME = "fetchModel";
 const OPTIONS: readonly string[] = ["onBytes", "stallMs", "signal"];
+/** Files that a model may have beside those that it must have. */
+const OPTIONAL_FILES = ["tokenizer_config.json", "generation_config.json", "chat_template.jinja", "chat_template.json"];
 const DEFAULT_STALL_MS = 60_000;
 
 /** How a model is fetched. */
@@ -45,8 +47,7 @@ export async function fetchModel(
   };
   await take("config.json", true);
   await take("tokenizer.json", true);
-  await take("tokenizer_config.json", false);
-  await take("generation_config.json", false);
+  for (const name of OPTIONAL_FILES) await take(name, false);
   const progress = { bytes: 0, total: 0, isKnown: true };
   const single = await fetchFile(folder, "model.safetensors", options, progress);
   if (single !== undefined) fetched.set("model.safetensors", single);

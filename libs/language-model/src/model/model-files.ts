@@ -30,6 +30,8 @@ export interface ModelFolder {
   has(file: string): boolean;
   /** A JSON file that holds an object. @throws ModelError when it is missing, or something else */
   json(file: string): JsonObject;
+  /** The text of a file, in UTF-8. @throws ModelError when it is missing */
+  text(file: string): string;
   /** Opens a file of weights. @throws SafetensorsError when it is missing or malformed */
   safetensors(file: string): SafetensorsFile;
 }
@@ -54,6 +56,7 @@ function folderOnDisk(folder: string): ModelFolder {
     path,
     has: (file) => isThere(path(file)),
     json: (file) => parseJsonObject(path(file), readText(path(file))),
+    text: (file) => readText(path(file)),
     safetensors: (file) => SafetensorsFile.open(path(file)),
   };
 }
@@ -73,21 +76,20 @@ function isThere(path: string): boolean {
 
 function folderInMemory(files: ModelFiles): ModelFolder {
   const bytesOf = (file: string): Uint8Array | undefined => (Object.hasOwn(files, file) ? files[file] : undefined);
+  const needed = (file: string): Uint8Array => {
+    const bytes = bytesOf(file);
+    if (bytes === undefined) throw new ModelError(file, "a file of that name", "none");
+    return bytes;
+  };
+  // A copy: text decoders refuse shared memory.
+  const textOf = (file: string): string => new TextDecoder().decode(needed(file).slice());
   return {
     name: nameOf(files),
     path: (file) => file,
     has: (file) => bytesOf(file) !== undefined,
-    json(file) {
-      const bytes = bytesOf(file);
-      if (bytes === undefined) throw new ModelError(file, "a file of that name", "none");
-      // A copy: text decoders refuse shared memory.
-      return parseJsonObject(file, new TextDecoder().decode(bytes.slice()));
-    },
-    safetensors(file) {
-      const bytes = bytesOf(file);
-      if (bytes === undefined) throw new ModelError(file, "a file of that name", "none");
-      return SafetensorsFile.from(bytes, file);
-    },
+    json: (file) => parseJsonObject(file, textOf(file)),
+    text: textOf,
+    safetensors: (file) => SafetensorsFile.from(needed(file), file),
   };
 }
 

@@ -1,4 +1,4 @@
-import { afterAll, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -33,6 +33,36 @@ test("a head that is stored beside tied embeddings is kept, with a warning", () 
   const tied = join(folder, "tied");
   writeRandomCheckpoint(tied, "LlamaForCausalLM", { tie_word_embeddings: true });
   expect(openModel(tied)).toMatchObject({ config: { tiedEmbeddings: true }, warnings: [] });
+});
+
+describe("a model's chat template", () => {
+  const path = join(folder, "chat");
+  writeRandomCheckpoint(path, "LlamaForCausalLM", {});
+  const open = (config: object) => {
+    writeFileSync(join(path, "tokenizer_config.json"), JSON.stringify(config));
+    return openModel(path);
+  };
+  test("none", () => {
+    const model = open({});
+    expect(model.chatTemplate).toBeUndefined();
+    expect(model.chatProblem).toBe(`${path} has no chat template`);
+    expect(model.warnings).toEqual([]);
+  });
+  test("one that can be used", () => {
+    const model = open({ bos_token: "<s>", chat_template: "{{ bos_token }}{{ messages[0].content }}" });
+    expect(model.chatTemplate?.render([{ role: "user", content: "Hi" }])).toBe("<s>Hi");
+    expect(model.chatProblem).toBeUndefined();
+    expect(model.warnings).toEqual([]);
+  });
+  test("one that cannot: the model is opened, for texts, with a warning of the line", () => {
+    const model = open({ chat_template: "{{ bos_token }}\n{{ messages | frobnicate }}" });
+    expect(model.chatTemplate).toBeUndefined();
+    const problem = `found an unknown filter "frobnicate" in line 2.`;
+    expect(model.chatProblem).toContain(
+      `tokenizer_config.json: expected a chat template that can be used, but ${problem}`,
+    );
+    expect(model.warnings).toEqual([`${model.chatProblem} Conversations are refused.`]);
+  });
 });
 
 test("the index says which file holds a tensor", () => {

@@ -1,3 +1,5 @@
+import { ModelError } from "../errors.ts";
+import { ChatTemplate } from "./chat-template.ts";
 import { Checkpoint } from "./checkpoint.ts";
 import { type ModelConfig, readModelConfig } from "./config.ts";
 import { type ModelSource, modelFolder, sharedAmongRanks } from "./model-files.ts";
@@ -14,6 +16,10 @@ export interface Model {
   readonly config: ModelConfig;
   /** Its tokenizer. */
   readonly tokenizer: Tokenizer;
+  /** Makes texts of conversations; undefined when the model has no chat template, or none that can be used. */
+  readonly chatTemplate: ChatTemplate | undefined;
+  /** Why there is no `chatTemplate`: the file and the line of one that cannot be used. Undefined when there is one. */
+  readonly chatProblem: string | undefined;
   /** Dtypes of the weights as stored: they decide what the ranks keep. */
   readonly storedDTypes: StoredDTypes;
   /** What a user should know about the folder, a line each. */
@@ -38,5 +44,32 @@ export function openModel(source: ModelSource): Model {
   }
   const { name } = folder;
   const tokenizer = Tokenizer.open(source);
-  return { folder: name, source: sharedAmongRanks(source), config, tokenizer, storedDTypes, warnings };
+  const chat = openChat(source, name);
+  if (chat.warning !== undefined) warnings.push(chat.warning);
+  return {
+    folder: name,
+    source: sharedAmongRanks(source),
+    config,
+    tokenizer,
+    chatTemplate: chat.chatTemplate,
+    chatProblem: chat.chatProblem,
+    storedDTypes,
+    warnings,
+  };
+}
+
+/** The chat template, or why there is none: a model whose template is broken still continues texts. */
+function openChat(
+  source: ModelSource,
+  name: string,
+): Pick<Model, "chatTemplate" | "chatProblem"> & { readonly warning?: string } {
+  try {
+    const chatTemplate = ChatTemplate.open(source);
+    const chatProblem = chatTemplate === undefined ? `${name} has no chat template` : undefined;
+    return { chatTemplate, chatProblem };
+  } catch (error) {
+    if (!(error instanceof ModelError)) throw error;
+    const { message } = error;
+    return { chatTemplate: undefined, chatProblem: message, warning: `${message} Conversations are refused.` };
+  }
 }

@@ -6,6 +6,12 @@ import { type ModelSource, modelFolder } from "./model-files.ts";
 import { checkTokenizer, specialTokens } from "./tokenizer-definition.ts";
 import { replacesAcrossTokens } from "./tokenizer-parts.ts";
 
+/** How a text is made tokens. */
+export interface EncodeOptions {
+  /** Add the special tokens that the model wants around a text. Default true. */
+  readonly addSpecialTokens?: boolean;
+}
+
 /** Text to token ids and back, as the model's tokenizer.json says. */
 export class Tokenizer {
   readonly #path: string;
@@ -37,10 +43,18 @@ export class Tokenizer {
     return tokenizer;
   }
 
-  /** Token ids of a text, special tokens that the model wants at the start included. */
-  encode(text: string): number[] {
+  /**
+   * Token ids of a text, special tokens that the model wants at the start included; but for those with
+   * `addSpecialTokens: false`, as for texts of chat templates, which have them. Special tokens in a text are found in
+   * any case.
+   */
+  encode(text: string, { addSpecialTokens = true }: EncodeOptions = {}): number[] {
     expectText("Tokenizer.encode", "text", text);
-    const ids: unknown[] = this.#try(() => this.#tokenizer.encode(text).ids);
+    if (typeof addSpecialTokens !== "boolean") {
+      throw new ArgumentError("Tokenizer.encode", "addSpecialTokens", "true or false", describe(addSpecialTokens));
+    }
+    const options = { add_special_tokens: addSpecialTokens };
+    const ids: unknown[] = this.#try(() => this.#tokenizer.encode(text, options).ids);
     return ids.map((id) => {
       if (typeof id === "number" && Number.isSafeInteger(id) && id >= 0) return id;
       throw new ModelError(this.#path, "a token for every part of a text", "parts without, and no unk_token");
