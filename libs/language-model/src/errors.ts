@@ -32,6 +32,22 @@ export class UnfitOptions extends LockstepError {
   }
 }
 
+/** The model gave no logits to choose a token by: one is NaN or infinite. */
+export class LogitsNotFinite extends LockstepError {
+  static {
+    registerErrorClass("LogitsNotFinite", LogitsNotFinite);
+  }
+
+  readonly _tag = "LogitsNotFinite";
+
+  constructor() {
+    super(
+      "the model's logits are not finite: one is NaN or infinite. Its weights or KV cache are damaged: " +
+        "open the model again, from a folder whose files are whole.",
+    );
+  }
+}
+
 /** Too many requests wait already. Try again later. */
 export class EngineBusy extends LockstepError {
   static {

@@ -16,6 +16,7 @@ const base = {
   capacity: 1000,
   maxStepTokens: 256,
   maxLogitRows: 1,
+  maxWholeRows: 0,
   texts: 1,
   calibrationTokens: 0,
   prefillChunk: 0,
@@ -77,6 +78,16 @@ test("texts have blocks of their own; a chunk of prefill and a sample to calibra
   // The sample's caches lie where larger ones do not fit.
   const sampled = (calibrationTokens: number): number => bytes({ ...long, calibrationTokens });
   expect(sampled(8192) - sampled(64)).toBe((8192 - 64) * 2 * 2 * 64 * 4 * 2);
+});
+
+test("rows that may be drawn by chance take room to be put together", () => {
+  const exchange = (maxWholeRows: number, rank: number): number =>
+    planRanks(config, stored, { ...base, maxLogitRows: 64, maxWholeRows }, MACHINE).ranks[rank]?.exchange ?? 0;
+  for (const rank of [0, 3]) {
+    // Parts of 64 rows of 4096 tokens, a rank's 16 rows of 43 numbers in float64, and those of 4 ranks.
+    expect(exchange(64, rank) - exchange(0, rank)).toBe(64 * 1024 * 4 + 5 * 16 * 43 * 8);
+  }
+  expect(scratch({ maxWholeRows: 1 }) - scratch({})).toBe(28 * 4096);
 });
 
 test("weights take what they are stored in, or 9 bits an element in int8", () => {

@@ -11,6 +11,7 @@ import type { StoredDTypes } from "../model/stored-dtypes.ts";
 import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
 import { loadingScratchBytes, weightBytes } from "../model/weight-bytes.ts";
 import { widestInput } from "../model/weight-parts.ts";
+import { samplerExchangeBytes, samplerOwnBytes } from "../sampling/sampler-memory.ts";
 import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
 
 const MEBI = 1 << 20;
@@ -38,6 +39,8 @@ export interface CacheShape {
   readonly prefillChunk: number;
   readonly maxStepTokens: number;
   readonly maxLogitRows: number;
+  /** Those of them whose tokens may be drawn by chance, or told with log-probabilities. */
+  readonly maxWholeRows: number;
   readonly weights: WeightKind;
   /** Whether ranks reach a GPU through another one, where operands are copied to. */
   readonly isShared: boolean;
@@ -196,7 +199,7 @@ function problemOf(
 }
 
 function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape, rank: number): RankMemory {
-  const { sizes, maxStepTokens, maxLogitRows, prefillChunk } = cache;
+  const { sizes, maxStepTokens, maxLogitRows, maxWholeRows, prefillChunk } = cache;
   const share = rankShare(sizes, rank, config);
   const kvHeads = lengthOf(share.kvHeads);
   const rowElements = 2 * kvHeads * config.headDim;
@@ -219,6 +222,9 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
   const forwarded = cache.isShared ? chunkBytes + maxStepTokens * (4 * rowElements + 2 * ownRow) : 0;
   const inputs = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
   const loading = loadingScratchBytes(stored, config, share, cache.weights);
+  const { vocabularySize } = config;
+  const ownVocabulary = lengthOf(share.vocabulary);
+  const sampler = { world: sizes.world, vocabularySize, ownVocabulary, maxRows: maxLogitRows, maxWholeRows };
   const blockTables = 16 * (blocksPerRank(cache) + maxStepTokens) + chunkPlanBytes(config, cache);
   return {
     weights: weightBytes(stored, config, share, cache.weights),
@@ -228,9 +234,16 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
       activationBytes(config, share, maxStepTokens, maxLogitRows) +
         linearScratchBytes(inputs) +
         attention +
+        samplerOwnBytes(sampler) +
         blockTables,
     ),
-    exchange: combine + prefill + forwarded + 4 * maxStepTokens * config.hiddenSize + blockTables,
+    exchange:
+      combine +
+      prefill +
+      forwarded +
+      samplerExchangeBytes(sampler) +
+      4 * maxStepTokens * config.hiddenSize +
+      blockTables,
   };
 }
 

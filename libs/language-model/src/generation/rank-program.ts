@@ -4,8 +4,9 @@ import type { RankContext } from "@lockstep/dist-groups";
 import type { BackendName } from "@lockstep/kernels";
 import type { Tensor, TensorDescriptor } from "@lockstep/tensor";
 import type { StepTokens } from "../model/step-attention.ts";
+import { GREEDY } from "../sampling/row-request.ts";
+import { Sampler } from "../sampling/sampler.ts";
 import { Batch, type BatchOptions, type BatchProgress, type BatchText } from "./batch.ts";
-import { GreedySampler } from "./greedy.ts";
 import { OWN_PROGRAM } from "./own-program.ts";
 import { eraseCaches } from "./rank-attention.ts";
 import { openRankModel, type StepHooks } from "./rank-model.ts";
@@ -42,7 +43,11 @@ export async function setup(context: RankContext, options: RankOptions, hooks: S
   const { heap } = context;
   const model = await openRankModel(context, options, hooks);
   const { attention, backend, world, layers, share } = model;
-  const sampler = new GreedySampler(layers, world, heap, share.vocabulary.start, options.maxLogitRows);
+  const { vocabulary } = share;
+  const { vocabularySize } = options.config;
+  const maxRows = options.maxLogitRows;
+  const sampler = new Sampler({ layers, world, heap, vocabulary, vocabularySize, maxRows, maxWholeRows: 0 });
+  const greedyRows = new Array<typeof GREEDY>(maxRows).fill(GREEDY);
   let sequences = [attention.createSequence()];
   let batch: Batch | undefined;
   /** Steps of the batch so far, which of them is to be traced, and the trace. */
@@ -54,7 +59,9 @@ export async function setup(context: RankContext, options: RankOptions, hooks: S
   /** Tokens that follow those whose logits are asked for, the same on every rank. */
   async function forward(items: readonly StepTokens[], isPrefill: boolean): Promise<number[]> {
     logits = await model.forward(items, isPrefill);
-    return sampler.choose(logits);
+    const rows = logits.dim(0);
+    if (rows === 0) return [];
+    return sampler.choose(logits, greedyRows.slice(0, rows)).tokens.map(({ token }) => token);
   }
 
   function restart(count: number): void {

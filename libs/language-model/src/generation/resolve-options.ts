@@ -124,6 +124,7 @@ export function planOptions(
     texts,
     maxStepTokens,
     maxLogitRows,
+    maxWholeRows: 0,
     calibrationTokens: calibration.length,
     prefillChunk: mayGather ? (prefillChunk ?? 0) : 0,
     weights,

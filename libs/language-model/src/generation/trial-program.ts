@@ -11,7 +11,8 @@ import type { StoredDTypes } from "../model/stored-dtypes.ts";
 import { type ParallelSizes, type RankShare, rankShare } from "../model/tensor-parallel.ts";
 import { Transformer } from "../model/transformer.ts";
 import { widestInput } from "../model/weight-parts.ts";
-import { GreedySampler } from "./greedy.ts";
+import { GREEDY } from "../sampling/row-request.ts";
+import { Sampler } from "../sampling/sampler.ts";
 import type { KvDtype } from "./kv-calibration.ts";
 import { OWN_PROGRAM } from "./own-program.ts";
 import { eraseCaches, modelAttention } from "./rank-attention.ts";
@@ -98,7 +99,15 @@ export async function setup(context: RankContext, options: TrialOptions) {
       maxStepTokens: options.maxStepTokens,
       maxLogitRows: options.texts,
     });
-    const sampler = new GreedySampler(layers, world, heap, share.vocabulary.start, options.texts);
+    const sampler = new Sampler({
+      layers,
+      world,
+      heap,
+      vocabulary: share.vocabulary,
+      vocabularySize: config.vocabularySize,
+      maxRows: Math.max(1, options.texts),
+      maxWholeRows: 0,
+    });
     const attention = await openAttention(context.group(names.dcp), backend, heap, share, candidate, options);
     context.onClose(() => attention.close());
     const output = { layers, weights: own.output, hidden };
@@ -164,7 +173,7 @@ class TrialRun {
   readonly #options: TrialOptions;
   readonly #world: ProcessGroup;
   readonly #transformer: Transformer;
-  readonly #sampler: GreedySampler;
+  readonly #sampler: Sampler;
   readonly #attention: DcpAttention;
   readonly #output: OutputProjection;
   readonly #step: StepAttention;
@@ -178,7 +187,7 @@ class TrialRun {
     options: TrialOptions,
     world: ProcessGroup,
     transformer: Transformer,
-    sampler: GreedySampler,
+    sampler: Sampler,
     attention: DcpAttention,
     output: OutputProjection,
   ) {
@@ -225,7 +234,10 @@ class TrialRun {
     this.#world.barrier();
     const started = performance.now();
     const logits = await this.#transformer.forward(this.#step, items);
-    this.#sampler.choose(logits);
+    this.#sampler.choose(
+      logits,
+      items.map(() => GREEDY),
+    );
     const taken = performance.now() - started;
     const { config, layers, vocabulary } = this.#options;
     return wholeStep(
