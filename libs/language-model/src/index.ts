@@ -13,7 +13,6 @@ export type {
   GeneratedToken,
   Prompt,
   RequestOptions,
-  TokenLogprob,
   Usage,
 } from "./engine/request-options.ts";
 export type { EngineStep, TextEngine } from "./engine/text-engine.ts";
@@ -43,3 +42,4 @@ export type { StoredDTypes } from "./model/stored-dtypes.ts";
 export type { KvHeadLayout, ParallelSizes, Range } from "./model/tensor-parallel.ts";
 export { type EncodeOptions, StreamDecoder, Tokenizer } from "./model/tokenizer.ts";
 export { MOST_LOGPROBS, type SamplingOptions } from "./sampling/sampling-options.ts";
+export type { TokenLogprob } from "./sampling/token-logprob.ts";

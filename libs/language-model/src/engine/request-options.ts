@@ -1,5 +1,6 @@
 import type { ChatMessage } from "../model/chat-message.ts";
 import type { SamplingOptions } from "../sampling/sampling-options.ts";
+import type { TokenLogprob } from "../sampling/token-logprob.ts";
 
 export type { ChatMessage };
 
@@ -25,14 +26,6 @@ export interface RequestOptions extends SamplingOptions {
  * context is full.
  */
 export type FinishReason = "stop" | "length";
-
-/** A token and its log-probability (natural logarithm), before temperature and cuts. */
-export interface TokenLogprob {
-  /** Id of the token. */
-  readonly id: number;
-  /** Natural logarithm of its probability. */
-  readonly logprob: number;
-}
 
 /** A token that was generated. */
 export interface GeneratedToken {

@@ -1,6 +1,6 @@
 // What is asked of one row of logits, and what comes of it.
-import type { TokenLogprob } from "../engine/request-options.ts";
 import type { Sampling } from "./sampling-options.ts";
+import type { TokenLogprob } from "./token-logprob.ts";
 
 /** What is asked of one row. */
 export interface RowRequest {
