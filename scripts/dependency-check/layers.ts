@@ -30,7 +30,7 @@ export const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   ],
   "libs/attention": ["arguments", "kv", "combine", "options", "decode", "prefill"],
   "libs/language-model": ["layers", "model", "sampling", "generation", "engine"],
-  "apps/server": ["http", "openai", "routes", "live", "page"],
+  "apps/server": ["tokenize", "http", "openai", "routes", "live", "page", "listen"],
 };
 
 /** The only code of libraries that imports Effect. None imports it: programs choose it, as an export. */

@@ -14,7 +14,7 @@ import { chatCompletions } from "./openai/chat-completions.ts";
 import { completions } from "./openai/completions.ts";
 import { models } from "./openai/models.ts";
 import type { MakePageRoutes } from "./page-routes.ts";
-import type { PromptTokenizer } from "./prompt-tokenizer.ts";
+import type { PromptTokenizer } from "./tokenize/prompt-tokenizer.ts";
 import { flight } from "./routes/flight.ts";
 import { health } from "./routes/health.ts";
 import { metricsRoute } from "./routes/metrics-route.ts";
@@ -42,8 +42,8 @@ export interface AppOptions {
 
 /** A server. */
 export interface ServerApp {
-  /** Answers a request. Never throws. */
-  readonly fetch: (request: Request) => Promise<Response>;
+  /** Answers a request. Never throws. Calls `onAnswered` when the answer has ended: a stream's, with its last event. */
+  readonly fetch: (request: Request, onAnswered?: () => void) => Promise<Response>;
   /** What is generated, as it happens. */
   readonly activity: Activity;
   /** Takes no more requests that generate (503); resolves when those that were taken have been answered. */
@@ -85,11 +85,11 @@ export function createApp(options: AppOptions): ServerApp {
 
   const app = new Hono<ServerEnv>();
   app.use(async (c, next) => {
-    const record = recordOf(server, c.req.raw, () => c.res.status);
+    const record = recordOf(server, c.req.raw, () => c.res.status, c.env.onAnswered);
     c.set("record", record);
     await next();
     c.header("x-request-id", record.id);
-    if (!record.isStream) record.end();
+    if (!record.isStream) record.end(c.res.headers.get("content-type")?.startsWith("text/event-stream"));
   });
   app.use(async (c, next) => {
     if (loopbackOnly) expectLoopback(c.req.url);
@@ -106,6 +106,13 @@ export function createApp(options: AppOptions): ServerApp {
     const isRight = bearerCheck(token);
     app.use(async (c, next) => {
       if (!isRight(c.req.header("authorization"))) throw wrongToken(c.req.header("authorization") !== undefined);
+      await next();
+    });
+  }
+  // Before a body is read, so that there are no more bodies than requests.
+  for (const path of ["/v1/completions", "/v1/chat/completions"]) {
+    app.post(path, async (c, next) => {
+      c.get("record").onEnd.push(admission.enter());
       await next();
     });
   }
@@ -131,7 +138,7 @@ export function createApp(options: AppOptions): ServerApp {
 
   return {
     activity,
-    fetch: async (request) => app.fetch(request),
+    fetch: async (request, onAnswered = () => {}) => app.fetch(request, { onAnswered }),
     drain: () => admission.drain(),
     close: () => closing.abort(),
   };
@@ -145,7 +152,12 @@ function routeOf(path: string): string {
 
 const KNOWN_METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]);
 
-function recordOf({ log, metrics }: ServerContext, request: Request, status: () => number): RequestRecord {
+function recordOf(
+  { log, metrics }: ServerContext,
+  request: Request,
+  status: () => number,
+  onAnswered: () => void,
+): RequestRecord {
   const started = performance.now();
   const id = requestId(request.headers.get("x-request-id") ?? undefined);
   const path = new URL(request.url).pathname;
@@ -155,9 +167,12 @@ function recordOf({ log, metrics }: ServerContext, request: Request, status: () 
     id,
     more: {},
     isStream: false,
-    end() {
+    onEnd: [],
+    end(goesOn = false) {
       if (hasEnded) return;
       hasEnded = true;
+      if (!goesOn) onAnswered();
+      for (const heard of record.onEnd) heard();
       const ms = performance.now() - started;
       const code = status();
       metrics.answered(routeOf(path), method, code, ms / 1000);

@@ -10,8 +10,6 @@ export interface Limits {
   readonly choices: number;
   /** Messages of a conversation. */
   readonly messages: number;
-  /** Tokens that a text may ask for; what it gets is bounded by the context as well. */
-  readonly maxTokens: number;
   /** Requests that generate at once, streams and others. */
   readonly requests: number;
   /** Milliseconds that a reader of a stream may take nothing for while there is something to take. */
@@ -28,7 +26,6 @@ export const DEFAULT_LIMITS: Limits = {
   jsonDepth: 32,
   choices: 32,
   messages: 2048,
-  maxTokens: Number.MAX_SAFE_INTEGER,
   requests: 512,
   stalledMs: 60_000,
 };

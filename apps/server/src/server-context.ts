@@ -5,7 +5,7 @@ import type { Admission } from "./http/admission.ts";
 import type { Log } from "./http/request-log.ts";
 import type { Limits } from "./limits.ts";
 import type { ServerMetrics } from "./metrics.ts";
-import type { PromptTokenizer } from "./prompt-tokenizer.ts";
+import type { PromptTokenizer } from "./tokenize/prompt-tokenizer.ts";
 
 /** What the routes of one server share. */
 export interface ServerContext {
@@ -26,10 +26,12 @@ export interface RequestRecord {
   readonly id: string;
   /** Told in the log beside method, path, status and milliseconds. */
   readonly more: Record<string, unknown>;
-  /** Set for an answer that goes on after its headers: called when it ends. */
+  /** Whether the answer goes on after its headers: whoever sets it calls `end` when it has ended. */
   isStream: boolean;
-  /** Writes the log line and counts the request. Once. */
-  end: () => void;
+  /** Called when the answer has ended. */
+  readonly onEnd: (() => void)[];
+  /** Writes the log line and counts the request. Once. `goesOn`: its answer is a stream that nobody follows. */
+  end: (goesOn?: boolean) => void;
 }
 
 /** Variables of Hono's context. */
@@ -39,5 +41,9 @@ export interface Variables {
 
 /** Types of Hono's context. */
 export interface ServerEnv {
+  Bindings: {
+    /** Called when an answer has ended. */
+    readonly onAnswered: () => void;
+  };
   Variables: Variables;
 }

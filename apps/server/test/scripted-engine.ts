@@ -12,15 +12,21 @@ import {
   type TextEngine,
 } from "@lockstep/language-model";
 import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
-import type { PromptTokenizer } from "../src/prompt-tokenizer.ts";
+import type { PromptTokenizer } from "../src/tokenize/prompt-tokenizer.ts";
 
 const encode = (text: string): number[] => Array.from({ length: text.length }, (_, at) => text.charCodeAt(at));
 
 export const scriptedTokenizer: PromptTokenizer = {
   longestToken: 1,
   encode,
+  encodeChat: (messages) => messages.flatMap(({ role, content }) => encode(templated(role, content))),
   textOf: (token) => String.fromCharCode(token),
 };
+
+function templated(role: string, content: string): string {
+  if (role === "nobody") throw new ChatTemplateError("line 3: there is no role nobody");
+  return `<${role}>${content}`;
+}
 
 /** What an engine does. */
 export interface Script {
@@ -90,6 +96,10 @@ export class ScriptedEngine implements TextEngine {
       this.#totals.refused++;
       throw new EngineBusy(maxWaiting, 1500);
     }
+    const room = this.maxContext - ids.length;
+    if (options.maxTokens !== undefined && options.maxTokens > room) {
+      throw new ArgumentError("Engine.generate", "maxTokens", `at most ${room}`, `${options.maxTokens}`);
+    }
     this.#totals.requests++;
     return this.#generate(ids, options);
   }
@@ -97,28 +107,21 @@ export class ScriptedEngine implements TextEngine {
   #ids(prompt: Prompt): readonly number[] {
     const [first] = prompt;
     if (first === undefined) throw new ArgumentError("Engine.generate", "prompt", "at least one token", "none");
-    let ids: readonly number[];
-    if (typeof prompt === "string") ids = encode(prompt);
-    else {
-      ids = prompt.flatMap((part) =>
-        typeof part === "number" ? [part] : encode(this.#templated(part.role, part.content)),
-      );
-    }
+    const ids =
+      typeof prompt === "string"
+        ? encode(prompt)
+        : prompt.flatMap((part) => (typeof part === "number" ? [part] : encode(templated(part.role, part.content))));
     if (ids.some((id) => id > 65535)) throw new ArgumentError("Engine.generate", "prompt", "ids below 65536", "others");
     if (ids.length < this.maxContext) return ids;
     const most = `fewer than ${this.maxContext} tokens`;
     throw new ArgumentError("Engine.generate", "prompt", most, `${ids.length} tokens`);
   }
 
-  #templated(role: string, content: string): string {
-    if (role === "nobody") throw new ChatTemplateError("line 3: there is no role nobody");
-    return `<${role}>${content}`;
-  }
-
   async *#generate(ids: readonly number[], options: RequestOptions): AsyncGenerator<GeneratedPart, void, void> {
     const { maxTokens = Number.POSITIVE_INFINITY, seed = 0, signal, logprobs, temperature = 0 } = options;
     const stops = typeof options.stop === "string" ? [options.stop] : (options.stop ?? []);
-    const count = Math.min(maxTokens, this.maxContext - ids.length);
+    const room = this.maxContext - ids.length;
+    const count = Math.min(maxTokens, room);
     const tokens = scriptedTokens(ids, temperature === 0 ? 0 : seed, count);
     const own = new AbortController();
     const blocks = Math.ceil(ids.length / BLOCK_TOKENS);

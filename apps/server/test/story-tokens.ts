@@ -1,5 +1,5 @@
 // Tokens of the story engine: words of a few lines that everybody may use, with their spaces.
-import type { PromptTokenizer } from "../src/prompt-tokenizer.ts";
+import type { PromptTokenizer } from "../src/tokenize/prompt-tokenizer.ts";
 
 const LINES = [
   "In the beginning God created the heaven and the earth.",
@@ -18,9 +18,12 @@ export const textOf = (id: number): string => STORY[id] ?? "<b>";
 /** Token of a prompt that asks for markup. */
 export const ASKS_FOR_MARKUP = 1;
 
+const encode = (text: string): number[] => Array.from(text, (character) => (character === "<" ? ASKS_FOR_MARKUP : 0));
+
 /** Each character of a prompt is a token. What they say does not matter to the story, but `<` asks for markup. */
 export const storyTokenizer: PromptTokenizer = {
   longestToken: 16,
-  encode: (text) => Array.from(text, (character) => (character === "<" ? ASKS_FOR_MARKUP : 0)),
+  encode,
+  encodeChat: (messages) => messages.flatMap(({ content }) => encode(content)),
   textOf,
 };

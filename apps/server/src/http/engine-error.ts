@@ -31,7 +31,8 @@ export function answerFor(error: unknown): ApiError {
   }
   if (error instanceof ArgumentError) {
     const param = FIELDS[error.argument] ?? error.argument;
-    return ApiError.field(param, `must be ${error.expected}, but is ${error.received}.`);
+    const code = error.argument === "maxTokens" ? "context_length_exceeded" : undefined;
+    return ApiError.field(param, `must be ${error.expected}, but is ${error.received}.`, code);
   }
   if (error instanceof ResourceClosed) {
     return new ApiError(503, "The engine is closed.", { code: "closed", retryAfterMs: RETRY_LATER_MS });

@@ -16,5 +16,5 @@ export function jsonLines(write: (line: string) => void): Log {
 
 /** The id of a request: what its header x-request-id says, if that can be one, else a new one. */
 export function requestId(given: string | undefined): string {
-  return given !== undefined && /^[\w.:-]{1,128}$/.test(given) ? given : `req-${crypto.randomUUID()}`;
+  return given !== undefined && /^[\w.:-]{1,100}$/.test(given) ? given : `req-${crypto.randomUUID()}`;
 }

@@ -1,5 +1,6 @@
 // How both ways to ask for text are answered: all at once, or as a stream of events.
 import type { Context } from "hono";
+import { ApiError } from "../http/api-error.ts";
 import { answerFor } from "../http/engine-error.ts";
 import { event, eventStream } from "../http/event-stream.ts";
 import type { RequestRecord, ServerContext, ServerEnv } from "../server-context.ts";
@@ -37,27 +38,22 @@ export async function answer(
   { wanted, perPrompt, stream, includeUsage }: AnswerRequest,
 ): Promise<Response> {
   const record = c.get("record");
-  const leave = server.admission.enter();
-  let generation: Generation;
-  try {
-    generation = new Generation(server, { id: record.id, route: form.route }, wanted, perPrompt);
-  } catch (error) {
-    leave();
-    throw error;
-  }
+  const generation = new Generation(server, { id: record.id, route: form.route }, wanted, perPrompt);
   const { signal } = c.req.raw;
   const gone = (): void => generation.cancel("the client went away");
   signal.addEventListener("abort", gone);
   if (signal.aborted) gone();
   const done = (): void => {
     signal.removeEventListener("abort", gone);
-    leave();
     noteGeneration(record, generation);
   };
   if (!stream) {
     try {
       for await (const part of generation.parts()) form.take(part);
       return c.json({ ...form.all(), usage: usageOf(generation.usage) });
+    } catch (error) {
+      // Nobody reads it: for the log.
+      throw error instanceof GivenUp ? new ApiError(400, error.message, { code: "client_gone" }) : error;
     } finally {
       done();
     }

@@ -1,6 +1,5 @@
 // POST /v1/chat/completions: https://platform.openai.com/docs/api-reference/chat
 import type { GeneratedToken } from "@lockstep/language-model";
-import { ArgumentError } from "@lockstep/tensor";
 import { Hono } from "hono";
 import { ApiError } from "../http/api-error.ts";
 import { readJson } from "../http/read-json.ts";
@@ -12,7 +11,7 @@ import type { TextPart } from "./generation.ts";
 import { engineOptions, expectStream } from "./generation-fields.ts";
 import { chatLogprobs } from "./logprobs.ts";
 import { expectModel } from "./models.ts";
-import { expectFits, tooLong } from "./prompt-tokens.ts";
+import { chatTokens } from "./prompt-tokens.ts";
 
 /** The route. */
 export function chatCompletions(server: ServerContext): Hono<ServerEnv> {
@@ -25,13 +24,8 @@ export function chatCompletions(server: ServerContext): Hono<ServerEnv> {
       const message = "The model has no chat template, so that it takes no messages. Use /v1/completions.";
       throw new ApiError(400, message, { param: "messages", code: "no_chat_template" });
     }
-    const prompt = messagesOf(body);
-    expectFits(
-      server,
-      prompt.reduce((sum, { content }) => sum + content.length, 0),
-      "messages",
-    );
-    const maxTokens = Math.min(maxTokensOf(body) ?? server.limits.maxTokens, server.engine.maxContext);
+    const prompt = await chatTokens(server, messagesOf(body));
+    const maxTokens = maxTokensOf(body);
     const logprobs = logprobsOf(body);
     const wanted = Array.from({ length: body.n }, (_, choice) => ({
       prompt,
@@ -39,13 +33,7 @@ export function chatCompletions(server: ServerContext): Hono<ServerEnv> {
     }));
     const form = new ChatForm(server, c.get("record").id, body.n, logprobs !== undefined);
     const includeUsage = body.stream_options?.include_usage ?? false;
-    try {
-      return await answer(c, server, form, { wanted, perPrompt: body.n, stream: body.stream, includeUsage });
-    } catch (error) {
-      // Messages of the right form are refused for their length alone.
-      if (!(error instanceof ArgumentError) || error.argument !== "prompt") throw error;
-      throw tooLong("messages", `must be ${error.expected}, but is ${error.received}`);
-    }
+    return answer(c, server, form, { wanted, perPrompt: body.n, stream: body.stream, includeUsage });
   });
 }
 

@@ -14,7 +14,7 @@ const absent = z.null({ error: "this server has none of it" }).optional();
 
 const message = z.strictObject({
   role: unicode.min(1).max(64),
-  content: z.union([unicode, z.array(textPart).min(1)]),
+  content: z.union([unicode, z.array(textPart).min(1)], { error: "must be a text, or a list of parts" }),
   name: absent,
   tool_calls: absent,
   tool_call_id: absent,
@@ -29,8 +29,8 @@ export function chatSchema(limits: Limits) {
   return z.strictObject({
     ...generationFields(limits),
     messages: z.array(message).min(1).max(limits.messages),
-    max_tokens: tokenCount(limits).optional(),
-    max_completion_tokens: tokenCount(limits).optional(),
+    max_tokens: tokenCount.optional(),
+    max_completion_tokens: tokenCount.optional(),
     logprobs: z.boolean().default(false),
     top_logprobs: z.int().min(0).max(MOST_LOGPROBS).optional(),
   });

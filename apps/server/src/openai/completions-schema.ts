@@ -24,7 +24,7 @@ export function completionsSchema(limits: Limits) {
         .min(1)
         .max(limits.choices),
     ]),
-    max_tokens: tokenCount(limits).default(16),
+    max_tokens: tokenCount.optional(),
     logprobs: z.int().min(0).max(MOST_LOGPROBS).optional(),
   });
 }

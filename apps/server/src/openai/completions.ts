@@ -13,6 +13,9 @@ import { completionLogprobs } from "./logprobs.ts";
 import { expectModel } from "./models.ts";
 import { promptTokens } from "./prompt-tokens.ts";
 
+/** Tokens of a text when nobody says how many, as with OpenAI; fewer where the context has less room. */
+const USUAL_TOKENS = 16;
+
 /** The route. */
 export function completions(server: ServerContext): Hono<ServerEnv> {
   const schema = completionsSchema(server.limits);
@@ -25,10 +28,10 @@ export function completions(server: ServerContext): Hono<ServerEnv> {
     if (prompts.length * n > server.limits.choices) {
       throw ApiError.field("n", `times the prompts may be ${server.limits.choices}, but is ${prompts.length * n}.`);
     }
-    const maxTokens = Math.min(body.max_tokens, server.engine.maxContext);
     const wanted = [];
     for (const [index, given] of prompts.entries()) {
       const prompt = await promptTokens(server, given, prompts.length === 1 ? "prompt" : `prompt[${index}]`);
+      const maxTokens = body.max_tokens ?? Math.min(USUAL_TOKENS, server.engine.maxContext - prompt.length);
       for (let choice = 0; choice < n; choice++) {
         wanted.push({ prompt, options: engineOptions(body, maxTokens, logprobs, choice) });
       }

@@ -90,11 +90,12 @@ function firstIssue(issues: readonly z.core.$ZodIssue[]): Issue {
   }
   if (issue.code !== "invalid_union") return issue;
   const inner = issue.errors.filter((list) => list.length > 0).map((list) => firstIssue(list));
-  const furthest = inner.toSorted((a, b) => b.path.length - a.path.length)[0];
-  if (furthest === undefined || furthest.path.length === 0) {
-    return inner.find(({ code }) => code !== "invalid_type") ?? { ...issue, message: issue.message };
-  }
-  return { ...furthest, path: [...issue.path, ...furthest.path] };
+  const told =
+    inner.toSorted((a, b) => b.path.length - a.path.length).find(({ path }) => path.length > 0) ??
+    inner.find(({ code }) => code === "too_big" || code === "too_small") ??
+    inner.find(({ code }) => code !== "invalid_type") ??
+    issue;
+  return { ...told, path: told === issue ? issue.path : [...issue.path, ...told.path] };
 }
 
 /** `messages[0].role` of its path. */

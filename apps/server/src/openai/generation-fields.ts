@@ -27,7 +27,7 @@ export function generationFields(limits: Limits) {
     ignore_eos: z.boolean().default(false),
     seed: z.int().min(0).max(Number.MAX_SAFE_INTEGER).optional(),
     n: z.int().min(1).max(limits.choices).default(1),
-    stop: z.union([stop, z.array(stop).max(MOST_STOPS)]).optional(),
+    stop: z.union([stop, z.array(stop).max(MOST_STOPS)], { error: "must be a text, or a list of texts" }).optional(),
     stream: z.boolean().default(false),
     stream_options: z
       .strictObject({ include_usage: z.boolean().default(false), include_obfuscation: z.boolean().optional() })
@@ -36,7 +36,7 @@ export function generationFields(limits: Limits) {
 }
 
 /** A number of tokens to generate. */
-export const tokenCount = (limits: Limits) => z.int().min(1).max(limits.maxTokens);
+export const tokenCount = z.int().min(1);
 
 interface GenerationFields {
   readonly temperature: number;
@@ -58,13 +58,13 @@ export function expectStream({ stream, stream_options: options }: GenerationFiel
 /** What the engine is asked for, for the choice of number `choice`: its seed is `seed + choice`. */
 export function engineOptions(
   fields: GenerationFields,
-  maxTokens: number,
+  maxTokens: number | undefined,
   logprobs: number | undefined,
   choice: number,
 ): RequestOptions {
   const { temperature, top_p: topP, top_k: topK, min_p: minP, ignore_eos: ignoreEnd, seed, stop } = fields;
   return {
-    maxTokens,
+    ...(maxTokens === undefined ? {} : { maxTokens }),
     temperature,
     topP,
     topK: Math.max(0, topK),

@@ -1,11 +1,12 @@
 // The token ids of a prompt, and that they fit.
+import type { ChatMessage } from "@lockstep/language-model";
 import { ApiError } from "../http/api-error.ts";
 import type { ServerContext } from "../server-context.ts";
 
 type Server = Pick<ServerContext, "engine" | "tokenizer">;
 
-/** What cannot fit, without counting its tokens. @throws ApiError */
-export function expectFits({ engine, tokenizer }: Server, characters: number, param: string): void {
+/** Refuses what cannot fit, without counting its tokens. @throws ApiError */
+function expectFits({ engine, tokenizer }: Server, characters: number, param: string): void {
   const most = engine.maxContext * tokenizer.longestToken;
   if (characters <= most) return;
   throw tooLong(param, `${characters} characters are more than ${engine.maxContext} tokens can be (${most})`);
@@ -17,15 +18,25 @@ export async function promptTokens(
   prompt: string | readonly number[],
   param: string,
 ): Promise<readonly number[]> {
-  const { engine, tokenizer } = server;
-  if (typeof prompt === "string") expectFits(server, prompt.length, param);
-  const ids = typeof prompt === "string" ? await tokenizer.encode(prompt) : prompt;
+  if (typeof prompt !== "string") return fitting(server, prompt, param);
+  expectFits(server, prompt.length, param);
+  return fitting(server, await server.tokenizer.encode(prompt), param);
+}
+
+/** Token ids of messages. @throws ApiError as {@link promptTokens}; ChatTemplateError */
+export async function chatTokens(server: Server, messages: readonly ChatMessage[]): Promise<readonly number[]> {
+  const characters = messages.reduce((sum, { content }) => sum + content.length, 0);
+  expectFits(server, characters, "messages");
+  return fitting(server, await server.tokenizer.encodeChat(messages), "messages");
+}
+
+function fitting({ engine }: Server, ids: readonly number[], param: string): readonly number[] {
   if (ids.length === 0) throw ApiError.field(param, "has no tokens.");
   if (ids.length < engine.maxContext) return ids;
   throw tooLong(param, `${ids.length} tokens leave no room for one more in a context of ${engine.maxContext} tokens`);
 }
 
 /** An error for what does not fit the context. */
-export function tooLong(param: string, problem: string): ApiError {
+function tooLong(param: string, problem: string): ApiError {
   return new ApiError(400, `'${param}': ${problem}.`, { param, code: "context_length_exceeded" });
 }
