@@ -36,7 +36,12 @@ export {
   type AttentionStep,
   type KvSegment,
 } from "./ops/partial-attention/attention-plan.ts";
-export { attentionTileKeys, type ContinuedSums } from "./ops/partial-attention/continued-sums.ts";
+export {
+  attentionTileKeys,
+  type ContinuedSums,
+  gpuSumsBorder,
+  gpuSumsWidth,
+} from "./ops/partial-attention/continued-sums.ts";
 export type {
   AttentionOperands,
   PartialAttentionArgs,

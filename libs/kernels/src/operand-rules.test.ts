@@ -352,6 +352,7 @@ test("opening with bad options, opening and failing, and closing leave the heap 
     { heap: own, index: -1 },
     { heap: own, index: 0.5 },
     { heap: own, matrices: "on" },
+    { heap: own, batchInvariant: 1 },
     { heap: own, device: 4 },
   ];
   for (const options of bad) {

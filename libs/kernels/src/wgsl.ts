@@ -34,6 +34,8 @@ export interface WgslTarget {
   readonly subgroupWidth?: number;
   /** true: attention over f16 caches uses matrix units (`chromium-experimental-subgroup-matrix`). Default false. */
   readonly matrixUnits?: boolean;
+  /** true: a row's bits depend on its own query and keys alone, as of `openBackend`. Default false: the fastest. */
+  readonly batchInvariant?: boolean;
   /**
    * Whether `pack2x16float` rounds to the nearest f16, ties to even, which WGSL does not promise. Default false: f16
    * results are rounded in integers.
@@ -92,7 +94,8 @@ export function wgslOf<Name extends OpName>(name: Name, args: OpArguments[Name],
 }
 
 function deviceOf(target: WgslTarget): ConstructorParameters<typeof DescribingRecorder>[0] {
-  const { subgroupWidth = 0, matrixUnits = false, packsHalves = false, software = false } = target;
+  const { subgroupWidth = 0, matrixUnits = false, batchInvariant = false } = target;
+  const { packsHalves = false, software = false } = target;
   const isWidth = subgroupWidth === 0 || (Number.isInteger(Math.log2(subgroupWidth)) && subgroupWidth >= 2);
   if (!isWidth) throw new ArgumentError("wgslOf", "subgroupWidth", "0 or a power of two", describe(subgroupWidth));
   return {
@@ -100,6 +103,7 @@ function deviceOf(target: WgslTarget): ConstructorParameters<typeof DescribingRe
     packsHalves,
     software,
     matrixUnits: matrixUnits ? "native" : undefined,
+    batchInvariant,
     limits: {
       maxStorageBufferBindingSize: target.maxStorageBufferBindingSize ?? 1 << 27,
       maxComputeWorkgroupStorageSize: target.maxComputeWorkgroupStorageSize ?? 16384,

@@ -7,13 +7,13 @@ import {
   type KernelBackend,
   type KernelContext,
   type OpArguments,
-  type OpName,
   type Operand,
+  type OpName,
   type PagedCacheSize,
 } from "@lockstep/kernels";
 import { type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
 import { CollectiveBackend } from "./collective-backend.ts";
-import { type Call, hasHeapResults, runOp, isAboutMemory } from "./op-call.ts";
+import { type Call, hasHeapResults, isAboutMemory, runOp } from "./op-call.ts";
 import { CallDecoder } from "./op-message.ts";
 import { PeerMemory } from "./peer-memory.ts";
 import { tellVerdicts } from "./verdicts.ts";
@@ -30,6 +30,7 @@ export function ownerBackend(
 
 class OwnerBackend extends CollectiveBackend {
   readonly device: string;
+  readonly batchInvariant: boolean;
   readonly context: KernelContext;
   readonly #backend: KernelBackend;
   readonly #heap: SharedHeap;
@@ -48,6 +49,7 @@ class OwnerBackend extends CollectiveBackend {
   constructor(backend: KernelBackend, heap: SharedHeap, group: ProcessGroup, deadlineMs: number | undefined) {
     super();
     this.device = backend.device;
+    this.batchInvariant = backend.batchInvariant;
     this.context = backend.context;
     this.#backend = backend;
     this.#heap = heap;

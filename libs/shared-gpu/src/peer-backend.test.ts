@@ -12,7 +12,7 @@ const group = {
 test("an op without room for all of its copies leaves none, and writes nothing later", async () => {
   const heap = SharedHeap.create(1 << 16);
   const far = SharedHeap.create(1 << 16);
-  const backend = peerBackend("a GPU", heap, group, undefined);
+  const backend = peerBackend({ device: "a GPU", batchInvariant: false }, heap, group, undefined);
   const tensor = (...shape: number[]): Tensor => Tensor.zeros(far, "f32", shape);
   const states = { outs: [tensor(2, 3, 8)], lses: [tensor(2, 3)], out: tensor(2, 3, 8), lse: tensor(2, 3) };
   const onDevice = backend.empty("f32", [2]);

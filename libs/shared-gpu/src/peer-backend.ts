@@ -3,14 +3,14 @@ import {
   AttentionPlan,
   type AttentionStep,
   BackendClosed,
-  checkArguments,
   type Completion,
+  checkArguments,
   GpuTensor,
   KernelContext,
   type OpArguments,
+  type Operand,
   type OpName,
   opResults,
-  type Operand,
   type PagedCacheSize,
 } from "@lockstep/kernels";
 import {
@@ -25,23 +25,30 @@ import {
   Tensor,
 } from "@lockstep/tensor";
 import { CollectiveBackend } from "./collective-backend.ts";
-import { type Call, hasHeapResults, isAboutMemory } from "./op-call.ts";
 import { NumberedMemory } from "./numbered-memory.ts";
+import { type Call, hasHeapResults, isAboutMemory } from "./op-call.ts";
 import { CallEncoder, notePlan } from "./op-message.ts";
 import { awaitVerdict } from "./verdicts.ts";
 
+/** What a rank knows of the GPU that another holds. */
+export interface SharedDevice {
+  readonly device: string;
+  readonly batchInvariant: boolean;
+}
+
 /** The side of a rank that has its ops run by the owner of the device. */
 export function peerBackend(
-  device: string,
+  { device, batchInvariant }: SharedDevice,
   heap: SharedHeap,
   group: ProcessGroup,
   deadlineMs: number | undefined,
 ): CollectiveBackend {
-  return new PeerBackend(device, heap, group, deadlineMs);
+  return new PeerBackend(device, batchInvariant, heap, group, deadlineMs);
 }
 
 class PeerBackend extends CollectiveBackend {
   readonly device: string;
+  readonly batchInvariant: boolean;
   readonly context = new KernelContext();
   readonly #heap: SharedHeap;
   readonly #group: ProcessGroup;
@@ -62,9 +69,16 @@ class PeerBackend extends CollectiveBackend {
   #nextId = 1;
   #closed = false;
 
-  constructor(device: string, heap: SharedHeap, group: ProcessGroup, deadlineMs: number | undefined) {
+  constructor(
+    device: string,
+    batchInvariant: boolean,
+    heap: SharedHeap,
+    group: ProcessGroup,
+    deadlineMs: number | undefined,
+  ) {
     super();
     this.device = device;
+    this.batchInvariant = batchInvariant;
     this.#heap = heap;
     this.#group = group;
     this.#deadlineMs = deadlineMs;

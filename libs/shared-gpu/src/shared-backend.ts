@@ -1,5 +1,5 @@
 import { fromPlainError, type PlainError, type ProcessGroup, toPlainError } from "@lockstep/dist-groups";
-import { type KernelBackend, openBackend, type OpenBackendOptions } from "@lockstep/kernels";
+import { type KernelBackend, type OpenBackendOptions, openBackend } from "@lockstep/kernels";
 import { ArgumentError, describe, SharedHeap, Tensor } from "@lockstep/tensor";
 import { ownerBackend } from "./owner-backend.ts";
 import { peerBackend } from "./peer-backend.ts";
@@ -37,18 +37,18 @@ export interface SharedBackendOptions extends Omit<OpenBackendOptions, "heap"> {
  * On ranks other than 0 collective ops block their thread.
  *
  * @throws BackendUnavailable on every rank when the device does not open; OptionsDisagree on every rank when they give
- *   different adapters, indexes or matrices; ArgumentError; the group's errors when ranks do not come
+ *   different adapters, indexes, matrices or batchInvariant; ArgumentError; the group's errors when ranks do not come
  */
 export async function openSharedBackend(options: SharedBackendOptions): Promise<KernelBackend> {
   checkOptions(options);
   const { heap, group, openDeadlineMs = 120_000, deadlineMs, ...deviceOptions } = options;
   if (group.size === 1) return openBackend("webgpu", { heap, ...deviceOptions });
-  const { adapter, index, matrices } = deviceOptions;
-  group.agree("openSharedBackend", { adapter, index, matrices }, { deadlineMs: openDeadlineMs });
+  const { adapter, index, matrices, batchInvariant = false } = deviceOptions;
+  group.agree("openSharedBackend", { adapter, index, matrices, batchInvariant }, { deadlineMs: openDeadlineMs });
   if (group.rank !== 0) {
     const opened = JSON.parse(awaitOwner(heap, group, openDeadlineMs)) as Opened;
     if ("error" in opened) throw fromPlainError(opened.error);
-    return peerBackend(opened.device, heap, group, deadlineMs);
+    return peerBackend({ device: opened.device, batchInvariant }, heap, group, deadlineMs);
   }
   const { backend, failure } = await openBackend("webgpu", { heap, ...deviceOptions }).then(
     (opened) => ({ backend: opened, failure: undefined }),

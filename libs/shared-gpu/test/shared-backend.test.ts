@@ -168,6 +168,7 @@ test("a device that does not open is every rank's error, of its own class", asyn
 
 test.each([
   ["matrices", [{}, {}, { matrices: "off" }]],
+  ["batchInvariant", [{ batchInvariant: true }, {}, {}]],
   ["index", [{ index: 1 }, {}, {}]],
   ["adapter", [{}, { adapter: "any" }, {}]],
 ] as const)("ranks that ask for another device are refused, both sides printed: %s", async (field, ofRanks) => {

@@ -1,9 +1,9 @@
 import type { DType, Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "../context.ts";
+import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 import type { Operand } from "../operand.ts";
 import type { OfEveryOp } from "../ops/op-table.ts";
 import type { AttentionPlan, AttentionStep } from "../ops/partial-attention/attention-plan.ts";
-import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 import type { PreparedOps } from "../ops/prepared-ops.ts";
 
 /** `webgpu`: WGSL on a GPU; `wasm`: WebAssembly SIMD on the shared heap; `reference`: float64 TypeScript. */
@@ -29,6 +29,11 @@ export interface KernelBackend extends OfEveryOp<Completion>, AsyncDisposable {
   readonly memory: "heap" | "device";
   /** True when factors and sums are rounded as the collectives round theirs: f32, in rank order. */
   readonly roundsAsCollectives: boolean;
+  /**
+   * True when a row's attention has bits that depend on its own query and keys alone: not on the rows beside it, the
+   * calls that its sums go through, or where its keys lie.
+   */
+  readonly batchInvariant: boolean;
   /** Ops with operands that stay the same from step to step; undefined where that saves nothing. */
   readonly prepared?: PreparedOps | undefined;
 
@@ -38,6 +43,13 @@ export interface KernelBackend extends OfEveryOp<Completion>, AsyncDisposable {
    * @param valueDim columns of a value
    */
   sumsWidth(valueDim: number): number | undefined;
+
+  /**
+   * Local indexes at whose multiples a context may be cut into calls that its sums go through.
+   * @param keyDim columns of a key
+   * @param valueDim columns of a value
+   */
+  sumsBorder(keyDim: number, valueDim: number): number;
 
   /**
    * Checks what the query tokens of a step see of caches of a size, once for all layers: `partialAttention({ plan, ...

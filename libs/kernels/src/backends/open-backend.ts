@@ -1,7 +1,7 @@
 import { ArgumentError, describe, describeName, SharedHeap } from "@lockstep/tensor";
-import type { BackendName, KernelBackend } from "./backend.ts";
 import type { CallerGpuDevice } from "../device/caller-gpu.ts";
 import { BackendUnavailable } from "../errors.ts";
+import type { BackendName, KernelBackend } from "./backend.ts";
 import { openReferenceBackend } from "./reference-backend.ts";
 import { openWasmBackend } from "./wasm-backend.ts";
 
@@ -33,6 +33,12 @@ export interface OpenBackendOptions {
    * to f16. "off": always f32 arithmetic. Default "native".
    */
   readonly matrices?: "native" | "off";
+  /**
+   * true: a row's bits depend on its own tokens alone, as they always do on the other backends, at the cost of speed:
+   * attention is cut at fixed keys, by one kernel, without matrix units. false: the fastest for each step. Default
+   * false.
+   */
+  readonly batchInvariant?: boolean;
 }
 
 /**
@@ -64,7 +70,7 @@ function checkOptions(options: OpenBackendOptions): void {
   if (typeof options !== "object" || options === null) {
     throw new ArgumentError(name, "options", "an object with a heap", describe(options));
   }
-  const { heap, ownHeap, adapter, index, matrices, device } = options;
+  const { heap, ownHeap, adapter, index, matrices, batchInvariant, device } = options;
   if (!(heap instanceof SharedHeap)) throw new ArgumentError(name, "heap", "a SharedHeap", describe(heap));
   if (ownHeap !== undefined && !(ownHeap instanceof SharedHeap)) {
     throw new ArgumentError(name, "ownHeap", "a SharedHeap", describe(ownHeap));
@@ -77,6 +83,9 @@ function checkOptions(options: OpenBackendOptions): void {
   }
   if (matrices !== undefined && !["native", "off", "emulated"].includes(matrices)) {
     throw new ArgumentError(name, "matrices", '"native" or "off"', describe(matrices));
+  }
+  if (batchInvariant !== undefined && typeof batchInvariant !== "boolean") {
+    throw new ArgumentError(name, "batchInvariant", "true or false", describe(batchInvariant));
   }
   if (device !== undefined && (typeof device !== "object" || device === null)) {
     throw new ArgumentError(name, "device", "a GPUDevice", describe(device));

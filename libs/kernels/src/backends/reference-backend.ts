@@ -10,6 +10,7 @@ import { mergeAttnStatesReference } from "../ops/merge-attn-states/reference.ts"
 import type { OfEveryOp, OpArguments, OpName } from "../ops/op-table.ts";
 import { packSeqReference } from "../ops/pack-seq/reference.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
+import { attentionTileKeys } from "../ops/partial-attention/continued-sums.ts";
 import { partialAttentionReference, referenceSumsWidth } from "../ops/partial-attention/reference.ts";
 import { unpackSeqReference } from "../ops/unpack-seq/reference.ts";
 import { writeKvCacheReference } from "../ops/write-kv-cache/reference.ts";
@@ -41,6 +42,7 @@ class ReferenceBackend extends OpMethods implements KernelBackend {
   readonly context = new KernelContext();
   readonly isSynchronous = true;
   readonly memory = "heap";
+  readonly batchInvariant = true;
   readonly roundsAsCollectives = false;
   readonly #heap: SharedHeap;
   #closed = false;
@@ -56,6 +58,10 @@ class ReferenceBackend extends OpMethods implements KernelBackend {
 
   sumsWidth(valueDim: number): number {
     return referenceSumsWidth(valueDim);
+  }
+
+  sumsBorder(keyDim: number, valueDim: number): number {
+    return attentionTileKeys(keyDim, valueDim);
   }
 
   planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {

@@ -10,6 +10,7 @@ import { mergeAttnStatesWasm } from "../ops/merge-attn-states/wasm.ts";
 import type { OpArguments, OpName } from "../ops/op-table.ts";
 import { packSeqWasm } from "../ops/pack-seq/wasm.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
+import { attentionTileKeys } from "../ops/partial-attention/continued-sums.ts";
 import { prepareAttentionWasm } from "../ops/partial-attention/prepared-attention.ts";
 import { partialAttentionWasm, wasmSumsWidth } from "../ops/partial-attention/wasm.ts";
 import { unpackSeqWasm } from "../ops/unpack-seq/wasm.ts";
@@ -56,6 +57,7 @@ class WasmBackend extends OpMethods implements KernelBackend {
   readonly context = new KernelContext();
   readonly isSynchronous = true;
   readonly memory = "heap";
+  readonly batchInvariant = true;
   readonly roundsAsCollectives = true;
   readonly prepared: PreparedOps;
   readonly #memories: WasmMemories;
@@ -85,6 +87,10 @@ class WasmBackend extends OpMethods implements KernelBackend {
 
   sumsWidth(valueDim: number): number {
     return wasmSumsWidth(valueDim);
+  }
+
+  sumsBorder(keyDim: number, valueDim: number): number {
+    return attentionTileKeys(keyDim, valueDim);
   }
 
   planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {

@@ -21,6 +21,7 @@ import { type OpArguments, type OpName, planOp } from "../ops/op-table.ts";
 import { recordPackSeq } from "../ops/pack-seq/webgpu.ts";
 import type { MatrixUnits } from "../device/matrix-units.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
+import { gpuSumsBorder, gpuSumsWidth } from "../ops/partial-attention/continued-sums.ts";
 import { GPU_OPS } from "../ops/webgpu-ops.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 import { COPY_DST, COPY_SRC, STORAGE } from "../device/buffer-usage.ts";
@@ -47,6 +48,8 @@ export interface WebgpuBackendOptions {
    * slowly. Default "native".
    */
   readonly matrices?: MatrixUnits | "off";
+  /** true: a row's bits depend on its own tokens alone; false: the fastest for each step. Default false. */
+  readonly batchInvariant?: boolean;
 }
 
 /**
@@ -69,6 +72,7 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
   readonly context = new KernelContext();
   readonly isSynchronous = false;
   readonly memory = "device";
+  readonly batchInvariant: boolean;
   readonly roundsAsCollectives = false;
   readonly #heap: SharedHeap;
   readonly #gpu: GpuDevice;
@@ -88,6 +92,7 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
     this.#heap = heap;
     this.#gpu = gpu;
     this.device = gpu.name;
+    this.batchInvariant = gpu.batchInvariant;
     this.#recorder = new Recorder(gpu, this.context);
     // On a caller's device such errors may be the caller's.
     if (gpu.owned) gpu.device.addEventListener("uncapturederror", this.#onError as EventListener);
@@ -106,8 +111,12 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
     return this.#run(() => GPU_OPS[name](this.#recorder, args, plan));
   }
 
-  sumsWidth(): undefined {
-    return undefined;
+  sumsWidth(valueDim: number): number | undefined {
+    return gpuSumsWidth(this.batchInvariant, valueDim);
+  }
+
+  sumsBorder(keyDim: number, valueDim: number): number {
+    return gpuSumsBorder(this.batchInvariant, keyDim, valueDim);
   }
 
   planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan {

@@ -26,10 +26,14 @@ export interface GpuDevice {
    * "emulated" in plain arithmetic, for tests; undefined: not at all.
    */
   readonly matrixUnits: MatrixUnits | undefined;
+  /** True when a row's bits must depend on its own tokens alone: as in {@link GpuDeviceOptions}. */
+  readonly batchInvariant: boolean;
   /** True when WGSL's pack2x16float is known to round to the nearest f16, ties to even, here. */
   readonly packsHalves: boolean;
   /** True when this project opened the device, so that nobody else submits work to it. */
   readonly owned: boolean;
+  /** For tests: bytes of partial results that batch-invariant attention may have at a time. */
+  readonly splitBytes?: number;
   /** For benches: where the next compute pass writes its timestamps, if anywhere. */
   readonly passTimestamps?: () => GPUComputePassTimestampWrites | undefined;
   /**
@@ -57,6 +61,8 @@ export interface GpuDeviceOptions {
    * tests. "off": never. Default "native".
    */
   readonly matrices?: MatrixUnits | "off";
+  /** true: attention adds a row's keys in an order that nothing else in the step decides. Default false: the fastest. */
+  readonly batchInvariant?: boolean;
   /** Features to request beside those that kernels use, such as "timestamp-query". */
   readonly features?: readonly GPUFeatureName[];
   /** Dawn's own options, such as "disable-dawn-features=timestamp_quantization"; a name set here replaces ours. */
@@ -132,7 +138,7 @@ async function wrapDevice(
   device: GPUDevice,
   owned: boolean,
   hasUnits: boolean,
-  { subgroups = true, matrices = "native" }: RequestOptions,
+  { subgroups = true, matrices = "native", batchInvariant = false }: RequestOptions,
   release: () => Promise<void>,
 ): Promise<GpuDevice> {
   const info = device.adapterInfo as GPUAdapterInfo | undefined;
@@ -145,6 +151,7 @@ async function wrapDevice(
     subgroupWidth: subgroups ? await subgroupWidth(device) : 0,
     packsHalves: !software && (await packsHalvesExactly(device)),
     matrixUnits: matrices === "emulated" ? "emulated" : isNative ? "native" : undefined,
+    batchInvariant,
     owned,
     release,
   };

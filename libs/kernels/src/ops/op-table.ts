@@ -52,7 +52,13 @@ const OPS = {
     results: (args) => [args.keyCache, args.valueCache, args.keyScaleCache, args.valueScaleCache],
   },
   gatherKvCache: { plan: checkGatherKvCache, results: ({ rows }) => [rows] },
-  partialAttention: { plan: planPartialAttention, results: ({ out, lse }) => [out, lse] },
+  partialAttention: {
+    plan: planPartialAttention,
+    results: ({ sums, out, lse }) => [
+      ...(sums === undefined ? [] : [sums.state]),
+      ...(sums?.isLast === false ? [] : [out, lse]),
+    ],
+  },
 } as const satisfies { readonly [Name in OpName]: Op<OpArguments[Name], unknown> };
 
 /** What an op's check returns. */

@@ -28,7 +28,10 @@ export interface Recording {
 }
 
 /** What kernels are chosen by, of a device. */
-export type DescribedDevice = Pick<GpuDevice, "subgroupWidth" | "software" | "matrixUnits" | "packsHalves"> & {
+export type DescribedDevice = Pick<
+  GpuDevice,
+  "subgroupWidth" | "software" | "matrixUnits" | "batchInvariant" | "packsHalves"
+> & {
   readonly limits: {
     readonly maxStorageBufferBindingSize: number;
     readonly maxComputeWorkgroupStorageSize: number;

@@ -3,6 +3,8 @@ export const ATTENTION_PARAMS_WGSL = /* wgsl */ `
 
 struct Params {
   workgroups: u32,
+  // Splits [first_split, first_split + splits) are attended to.
+  first_split: u32,
   splits: u32,
   split_keys: u32,
   row_groups: u32,

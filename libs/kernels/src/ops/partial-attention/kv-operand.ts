@@ -20,6 +20,17 @@ export function kvChunkShape(dtype: KvElement, places: readonly number[]): KvChu
   return aligned ? { chunk, vectors: chunk / 4, aligned } : { chunk: 4, vectors: 1, aligned };
 }
 
+/**
+ * The same chunks wherever rows begin, so that threads share elements alike; rows that do not begin at multiples of 16
+ * bytes are loaded one element at a time.
+ * @param dims elements of a row of keys, and of values
+ * @param places where rows begin, in elements
+ */
+export function kvChunkShapeOf(dtype: KvElement, dims: readonly number[], places: readonly number[]): KvChunkShape {
+  const shape = kvChunkShape(dtype, dims);
+  return { ...shape, aligned: shape.aligned && places.every((place) => place % shape.chunk === 0) };
+}
+
 function isByte(dtype: KvElement): dtype is "f8e4m3" | "i8" {
   return dtype === "f8e4m3" || dtype === "i8";
 }
@@ -52,15 +63,16 @@ export function kvOperand(
   const fetchedType = `Fetched${name === "key" ? "Key" : "Value"}`;
   if (!shape.aligned) {
     return `${elementOperand(`${name}_element`, binding, dtype)}
-alias ${fetchedType} = vec4f;
-fn fetch_${name}(at: u32, chunk: u32) -> vec4f {
-  var vector = vec4f();
-  for (var j = 0u; j < 4u; j++) {
-    if (chunk * 4u + j < ${dim}u) { vector[j] = load_${name}_element(at + chunk * 4u + j); }
+alias ${fetchedType} = KvChunk;
+fn fetch_${name}(at: u32, chunk: u32) -> KvChunk {
+  var vectors = KvChunk();
+  for (var j = 0u; j < ${shape.chunk}u; j++) {
+    let column = chunk * ${shape.chunk}u + j;
+    if (column < ${dim}u) { vectors[j / 4u][j % 4u] = load_${name}_element(at + column); }
   }
-  return vector;
+  return vectors;
 }
-fn decoded_${name}(fetched: vec4f) -> KvChunk { return KvChunk(fetched); }`;
+fn decoded_${name}(fetched: KvChunk) -> KvChunk { return fetched; }`;
   }
   const type = dtype === "f32" ? "vec4f" : "vec4u";
   const chunks = dim / shape.chunk;

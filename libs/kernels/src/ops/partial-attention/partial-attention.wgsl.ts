@@ -4,7 +4,7 @@ export const PARTIAL_ATTENTION_WGSL = /* wgsl */ `
 // Grid: (item, split, KV head, row group), row groups innermost: those of one split read the same keys at the same
 // time, and all KV heads of a split together read memory that lies together. An item is some query tokens of one
 // sequence; its rows are (token, query head of the KV head); a workgroup takes up to ROWS of them and the local key
-// indexes [split * split_keys, (split + 1) * split_keys) that one of its tokens sees.
+// indexes [s * split_keys, (s + 1) * split_keys), s being first_split + split, that one of its tokens sees.
 // Ownership: LANES threads hold one key row at a time between them (a "team"); TEAMS teams work on keys of a tile of
 // TILE = TEAMS * KEYS keys, each with its own online softmax; the teams are folded at the end, in team order. Every
 // element of K and V that a workgroup loads serves all its ROWS query rows. Of a team's SCORES scores (row r, key k at
@@ -77,10 +77,11 @@ fn partial_attention(
   let rows = rows_of(item, kv_head);
   let first_row = row_group * ROWS;
   if (first_row >= rows.count) { return; }
-  let low = max(plan[item * 4u + 2u], split * params.split_keys);
+  let first_key = (params.first_split + split) * params.split_keys;
+  let low = max(plan[item * 4u + 2u], first_key);
   var high = plan[item * 4u + 3u];
   if (SPLIT) {
-    high = min(high, (split + 1u) * params.split_keys);
+    high = min(high, first_key + params.split_keys);
     if (low >= high) { return; }
   }
   let table_row = params.table_at + plan[params.tokens_at + rows.first_token * 3u] * params.table_width;

@@ -108,7 +108,8 @@ export function referenceSumsWidth(valueDim: number): number {
 
 function openSums(name: string, sums: ContinuedSums, valueDim: number) {
   expectSumsWidth(name, sums, referenceSumsWidth(valueDim));
-  const { state, isFirst, isLast } = sums;
+  const { isFirst, isLast } = sums;
+  const state = expectHeapTensor(name, "sums.state", sums.state);
   const elements = new Float32Array(state.heap.buffer, state.byteOffset, state.elements.length);
   const place = (token: number, head: number): Float32Array => {
     const [tokenStride = 0, headStride = 0] = state.strides;

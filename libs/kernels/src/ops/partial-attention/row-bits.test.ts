@@ -4,13 +4,11 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { Arena, type DType, SharedHeap, Tensor } from "@lockstep/tensor";
 import fc from "fast-check";
 import { openBackend } from "../../backends/open-backend.ts";
-import { UNSHARDED, visibleRange } from "../../kv/kv-ownership.ts";
 import { expectSameBits } from "../../testing/close.ts";
 import { TEST_TIMEOUT_MS } from "../../testing/op-case.ts";
 import { Random } from "../../testing/random.ts";
-import { type AttentionRow, buildAttention, type HeapPartialAttentionArgs } from "./cases.ts";
-import { attentionTileKeys } from "./continued-sums.ts";
-import type { UnplannedAttentionArgs } from "./index.ts";
+import { type AttentionRow, buildAttention } from "./cases.ts";
+import { contextPart, rowAlone } from "../../testing/attention-rows.ts";
 
 const heap = SharedHeap.create(128 << 20);
 const backends = [await openBackend("wasm", { heap }), await openBackend("reference", { heap })];
@@ -76,102 +74,6 @@ const rows: fc.Arbitrary<AttentionRow> = fc
     };
   });
 
-/** One token and heads [from, to) of a batch, its keys in scattered blocks of another size, all else in them NaN. */
-function alone(
-  arena: Arena,
-  args: HeapPartialAttentionArgs,
-  token: number,
-  [from, to]: readonly [number, number],
-  random: Random,
-): HeapPartialAttentionArgs {
-  const { query, shard = UNSHARDED, window, sinks, keyCache, valueCache } = args;
-  const position = args.positions[token] ?? -1;
-  const row = args.sequences[token] ?? 0;
-  const { start, end } = visibleRange(shard, position, window);
-  const oldSize = keyCache.dim(1);
-  const blockSize = shard.interleave * (1 + random.integer(20));
-  const blocks = Math.ceil(end / blockSize);
-  const order = random.permutation(blocks + 2);
-  const blockTable = Tensor.empty(arena, "i32", [1, Math.max(1, blocks)]).fill(-1);
-  const moved = (cache: Tensor): Tensor => {
-    const place = Tensor.empty(arena, cache.dtype, [blocks + 2, blockSize, ...cache.shape.slice(2)]);
-    place.fill(cache.dtype === "i8" ? -128 : Number.NaN);
-    for (let local = start; local < end; local++) {
-      const block = order[Math.floor(local / blockSize)] ?? 0;
-      blockTable.i32[Math.floor(local / blockSize)] = block;
-      const source = cache.select(0, args.blockTable.at(row, Math.floor(local / oldSize))).select(0, local % oldSize);
-      place
-        .select(0, block)
-        .select(0, local % blockSize)
-        .copyFrom(source);
-    }
-    return place;
-  };
-  const { keyScale, valueScale, keyScaleCache, valueScaleCache } = args;
-  const rowScales =
-    keyScaleCache instanceof Tensor && valueScaleCache instanceof Tensor
-      ? { keyScaleCache: moved(keyScaleCache), valueScaleCache: moved(valueScaleCache) }
-      : {};
-  const group = query.dim(1) / keyCache.dim(2);
-  return {
-    query: query.slice(0, token, token + 1).slice(1, from, to),
-    keyCache: moved(keyCache),
-    valueCache: moved(valueCache),
-    blockTable,
-    sequences: [0],
-    positions: [position],
-    shard,
-    headGroup: { size: group, offset: from },
-    ...rowScales,
-    ...(keyScale === undefined ? {} : { keyScale }),
-    ...(valueScale === undefined ? {} : { valueScale }),
-    ...(args.softcap === undefined ? {} : { softcap: args.softcap }),
-    ...(window === undefined ? {} : { window }),
-    ...(sinks === undefined ? {} : { sinks: sinks.slice(0, from, to) }),
-    out: Tensor.empty(arena, "f32", [1, to - from, valueCache.dim(3)]).fill(Number.NaN),
-    lse: Tensor.empty(arena, "f32", [1, to - from]).fill(Number.NaN),
-  };
-}
-
-/** A copy of the local indexes [first, end) of every sequence: one block each, all else in it NaN. */
-function chunk(
-  arena: Arena,
-  args: HeapPartialAttentionArgs,
-  first: number,
-  end: number,
-): Partial<UnplannedAttentionArgs> {
-  const { blockTable, shard = UNSHARDED, keyCache, valueCache, keyScaleCache, valueScaleCache } = args;
-  const [sequences = 0, columns = 0] = blockTable.shape;
-  const blockSize = keyCache.dim(1);
-  const copy = (cache: Tensor): Tensor => {
-    const blocks = Tensor.empty(arena, cache.dtype, [sequences, end - first, ...cache.shape.slice(2)]);
-    blocks.fill(cache.dtype === "i8" ? -128 : Number.NaN);
-    for (let row = 0; row < sequences; row++) {
-      for (let local = first; local < Math.min(end, columns * blockSize); local++) {
-        const block = blockTable.at(row, Math.floor(local / blockSize));
-        if (block < 0) continue;
-        blocks
-          .select(0, row)
-          .select(0, local - first)
-          .copyFrom(cache.select(0, block).select(0, local % blockSize));
-      }
-    }
-    return blocks;
-  };
-  const rowScales =
-    keyScaleCache instanceof Tensor && valueScaleCache instanceof Tensor
-      ? { keyScaleCache: copy(keyScaleCache), valueScaleCache: copy(valueScaleCache) }
-      : {};
-  return {
-    keyCache: copy(keyCache),
-    valueCache: copy(valueCache),
-    ...rowScales,
-    blockTable: Tensor.from(arena, "i32", [sequences, 1], [...Array(sequences).keys()]),
-    segments: Array.from({ length: sequences }, () => ({ first, count: end - first })),
-    shard,
-  };
-}
-
 describe.each(backends.map((backend) => [backend.name, backend] as const))(
   "partialAttention on %s",
   (name, backend) => {
@@ -191,7 +93,7 @@ describe.each(backends.map((backend) => [backend.name, backend] as const))(
                 const token = random.integer(tokens);
                 const from = random.integer(heads);
                 const to = from + 1 + random.integer(heads - from);
-                const one = alone(arena, args, token, [from, to], random);
+                const one = rowAlone(arena, args, token, [from, to], random);
                 void backend.partialAttention(one);
                 const own = (tensor: Tensor): Tensor => tensor.slice(0, token, token + 1).slice(1, from, to);
                 expectSameBits("out", own(args.out), one.out);
@@ -224,12 +126,12 @@ describe.each(backends.map((backend) => [backend.name, backend] as const))(
               const width = backend.sumsWidth(valueDim) ?? expect.unreachable();
               const state = Tensor.empty(arena, "f32", [tokens, heads, width]).fill(Number.NaN);
               const [out, lse] = [state.slice(2, 0, valueDim), state.select(2, valueDim)];
-              const border = attentionTileKeys(keyDim, valueDim);
+              const border = backend.sumsBorder(keyDim, valueDim);
               const length = args.blockTable.dim(1) * row.blockSize;
               for (let first = 0; first < length; ) {
                 const end = first + border * (1 + random.integer(3));
                 const sums = { state, isFirst: first === 0, isLast: end >= length };
-                void backend.partialAttention({ ...args, ...chunk(arena, args, first, end), sums, out, lse });
+                void backend.partialAttention({ ...args, ...contextPart(arena, args, first, end), sums, out, lse });
                 first = end;
               }
               expectSameBits("out", out, args.out);

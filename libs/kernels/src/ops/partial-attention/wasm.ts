@@ -1,5 +1,6 @@
 import type { Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "../../context.ts";
+import { expectHeapTensor } from "../../operand.ts";
 import { putView } from "../../wasm/put-view.ts";
 import { dtypeCode } from "../../wasm/wasm-kernels.ts";
 import type { WasmMemories } from "../../wasm/wasm-memories.ts";
@@ -120,7 +121,7 @@ export function writeAttentionTable(
   if (plan.valueScales !== undefined) floats.set(plan.valueScales, table.valueScales >> 2);
   putView(ints, at.KEY_ROW_SCALES, keyRowScales, 3);
   putView(ints, at.VALUE_ROW_SCALES, valueRowScales, 3);
-  putView(ints, at.SUMS, sums?.state, 2);
+  putView(ints, at.SUMS, sums && expectHeapTensor("partialAttention", "sums.state", sums.state), 2);
   ints[at.SUMS_FIRST] = sums?.isFirst === false ? 0 : 1;
   ints[at.SUMS_LAST] = sums?.isLast === false ? 0 : 1;
 }
