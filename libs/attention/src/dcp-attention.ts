@@ -16,6 +16,7 @@ import { agreeOnOptions } from "./options/agreed-options.ts";
 import { type CacheLayout, cacheLayout } from "./options/cache-layout.ts";
 import type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
 import { type ResolvedOptions, resolveOptions, withGroups } from "./options/resolved-options.ts";
+import { agreedBorder } from "./prefill/chunk-border.ts";
 import { Prefill } from "./prefill/prefill.ts";
 import type { PrefillPlan } from "./prefill/prefill-plan.ts";
 
@@ -37,6 +38,8 @@ export class DcpAttention {
   #options: ResolvedOptions;
   readonly #sequences: KvSequences;
   readonly #caches: KvCaches;
+  /** Positions at whose multiples a prefill may cut contexts. */
+  readonly #border: number;
   #decode: DecodeAttention;
   #prefill: Prefill | undefined;
   /** Why the step under way cannot end: see {@link NonFiniteKeyValue}. */
@@ -47,13 +50,14 @@ export class DcpAttention {
   readonly #received: ReceivedBytes;
   #closed = false;
 
-  private constructor(options: ResolvedOptions, caches: KvCaches) {
+  private constructor(options: ResolvedOptions, caches: KvCaches, border: number) {
     const { cache, groups, heap } = options;
     this.#options = options;
     this.shard = groups.shard;
     this.#caches = caches;
+    this.#border = border;
     this.#sequences = new KvSequences(groups.shard, caches, cache.numBlocks, cache.blockSize, heap);
-    const { decode, prefill } = openSteps(options, caches);
+    const { decode, prefill } = openSteps(options, caches, border);
     this.#decode = decode;
     this.#prefill = prefill;
     this.#received = new ReceivedBytes(groups);
@@ -67,9 +71,10 @@ export class DcpAttention {
   static open(options: DcpAttentionOptions): DcpAttention {
     const resolved = resolveOptions(options);
     agreeOnOptions(resolved);
+    const border = resolved.steps.prefillChunk === undefined ? 1 : agreedBorder(resolved);
     const caches = KvCaches.open({ backend: resolved.backend, ...resolved.model, ...resolved.cache });
     try {
-      return new DcpAttention(resolved, caches);
+      return new DcpAttention(resolved, caches, border);
     } catch (error) {
       caches.free();
       throw error;
@@ -459,7 +464,7 @@ export class DcpAttention {
     agreeOnOptions(options);
     const { groups: agreed, heap, exchange } = options;
     const { lengths, next } = commonSequences(agreed.all, this.#sequences, heap, exchange.deadlineMs);
-    const { decode, prefill } = openSteps(options, this.#caches);
+    const { decode, prefill } = openSteps(options, this.#caches, this.#border);
     this.#decode.close();
     this.#prefill?.close();
     this.#options = options;
@@ -561,11 +566,13 @@ export class DcpAttention {
 function openSteps(
   options: ResolvedOptions,
   caches: KvCaches,
+  border: number,
 ): { readonly decode: DecodeAttention; readonly prefill: Prefill | undefined } {
   const { prefillChunk } = options.steps;
   const decode = new DecodeAttention(options, caches);
   try {
-    return { decode, prefill: prefillChunk === undefined ? undefined : new Prefill(options, caches, prefillChunk) };
+    const prefill = prefillChunk === undefined ? undefined : new Prefill(options, caches, prefillChunk, border);
+    return { decode, prefill };
   } catch (error) {
     decode.close();
     throw error;

@@ -135,7 +135,8 @@ describe("prefill over a sharded KV cache, then decoding, any chunk size", () =>
     checkPrefill(each, "wasm", [1, 9, 16, 1000]),
   );
   test("reference, classic TP2 DCP2", () => checkPrefill(classic(2, 2), "reference", [8]));
-  test.each(["webgpu", "webgpu shared"] as const)("%s on software Vulkan, classic TP2 DCP2", (backend) =>
+  const gpus = ["webgpu", "webgpu shared", "webgpu invariant", "webgpu shared invariant", "webgpu and wasm"] as const;
+  test.each(gpus)("%s on software Vulkan, classic TP2 DCP2", (backend) =>
     checkPrefill(classic(2, 2), backend, [16], [...CASES.slice(0, 1), ...CASES.slice(3, 4)]),
   );
 });

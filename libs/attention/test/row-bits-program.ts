@@ -2,6 +2,7 @@
 // of any kind.
 import { DcpAttention, type DcpAttentionOptions } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
+import { openBackend } from "@lockstep/kernels";
 import { type Allocator, Arena, type DType, Tensor } from "@lockstep/tensor";
 import { RandomStream } from "../../../tests/random.ts";
 import { openTestBackend, type TestBackend } from "./test-backend.ts";
@@ -31,6 +32,8 @@ export interface RowBitsItem {
 export interface RowBitsStep {
   readonly fork?: { readonly from: number; readonly to: number };
   readonly isPrefill: boolean;
+  /** Its tokens are stored, and attend to nothing. */
+  readonly isSilent?: boolean;
   readonly items: readonly RowBitsItem[];
 }
 
@@ -49,6 +52,8 @@ export type RowBits = readonly [text: number, position: number, bits: readonly n
 export async function setup(context: RankContext, options: { backend: TestBackend }) {
   const { heap, world } = context;
   const backend = await openTestBackend(context, options.backend);
+  const mergeBackend = backend.isSynchronous ? backend : await openBackend("wasm", { heap });
+  if (mergeBackend !== backend) context.onClose(() => mergeBackend.close());
 
   return {
     /** Appends texts in steps; returns what this rank found for each of their tokens. */
@@ -64,6 +69,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       const attention = DcpAttention.open({
         ...cache,
         backend,
+        mergeBackend,
         heap,
         dcpGroup: world,
         layers: LAYERS,
@@ -83,12 +89,13 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       try {
         const sequences = texts.map(() => attention.createSequence());
         const found: RowBits[] = [];
-        for (const { fork, isPrefill, items } of steps) {
+        for (const { fork, isPrefill, isSilent = false, items } of steps) {
           if (fork !== undefined) {
             attention.freeSequence(sequences[fork.to] ?? -1);
             sequences[fork.to] = attention.forkSequence(sequences[fork.from] ?? -1);
           }
-          found.push(...(await append(attention, sequences, texts, items, isPrefill, scratch, dims, heads, own)));
+          const ways = { isPrefill, isSilent };
+          found.push(...(await append(attention, sequences, texts, items, ways, scratch, dims, heads, own)));
           scratch.reset();
         }
         return found;
@@ -105,7 +112,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
     sequences: readonly number[],
     texts: readonly (readonly number[])[],
     items: readonly RowBitsItem[],
-    isPrefill: boolean,
+    { isPrefill, isSilent }: { readonly isPrefill: boolean; readonly isSilent: boolean },
     scratch: Allocator,
     [keyDim, valueDim]: readonly [number, number],
     [, kvHeads]: readonly [number, number],
@@ -119,7 +126,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       });
     });
     const brought = items.map(({ text, count, junk = 0 }) => {
-      return { sequence: sequences[text] ?? -1, tokens: count + junk };
+      return { sequence: sequences[text] ?? -1, tokens: count + junk, ...(isSilent ? { queries: 0 } : {}) };
     });
     const begin = (): ArrayLike<number> => {
       if (isPrefill) return attention.beginPrefill(brought).rows;
@@ -138,6 +145,10 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       // Those before this rank's own are other ranks'.
       const query = numbers(own.end, keyDim, layer).slice(1, own.start, own.end);
       const [key, value] = [numbers(kvHeads, keyDim, 2 + layer), numbers(kvHeads, valueDim, 4 + layer)];
+      if (isSilent) {
+        await attention.write(layer, key, value);
+        continue;
+      }
       const out = Tensor.empty(scratch, "f32", [mine.length, own.end - own.start, valueDim]).fill(Number.NaN);
       const lse = Tensor.empty(scratch, "f32", out.shape.slice(0, 2)).fill(Number.NaN);
       if (isPrefill) await attention.prefill(layer, query, key, value, out, lse);
@@ -156,7 +167,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       if (junk > 0) attention.truncateSequence(sequence, attention.sequenceLength(sequence) - junk);
     }
     return mine.flatMap(({ text, position, isJunk }, row): RowBits[] => {
-      return isJunk ? [] : [[text, position, bits[row] ?? []]];
+      return isJunk || isSilent ? [] : [[text, position, bits[row] ?? []]];
     });
   }
 }

@@ -4,14 +4,24 @@ import { type BackendName, type KernelBackend, openBackend } from "@lockstep/ker
 import { openSharedBackend } from "@lockstep/shared-gpu";
 import { SharedHeap } from "@lockstep/tensor";
 
-/** "webgpu shared": rank 0 holds the device of all. "own": operands, and caches that no GPU holds, in own memories. */
-export type TestBackend = BackendName | "webgpu shared" | "wasm own" | "webgpu shared own";
+/**
+ * "webgpu shared": rank 0 holds the device of all. "own": operands, and caches that no GPU holds, in own memories.
+ * "invariant": batch-invariant. "webgpu and wasm": rank 0 has a GPU (batch-invariant), the others do not.
+ */
+export type TestBackend =
+  | BackendName
+  | "webgpu shared"
+  | "wasm own"
+  | "webgpu shared own"
+  | "webgpu invariant"
+  | "webgpu shared invariant"
+  | "webgpu and wasm";
 
 const OWN_BYTES = 64 << 20;
 
 /** Opens a backend, on software Vulkan if it is a GPU's, and closes it with the world. */
 export async function openTestBackend(context: RankContext, name: TestBackend): Promise<KernelBackend> {
-  const { heap, world } = context;
+  const { heap, world, rank } = context;
   const backend = await open();
   context.onClose(() => backend.close());
   return backend;
@@ -21,6 +31,13 @@ export async function openTestBackend(context: RankContext, name: TestBackend): 
       case "webgpu shared":
       case "webgpu shared own":
         return openSharedBackend({ heap, group: world, adapter: "software" });
+      case "webgpu shared invariant":
+        return openSharedBackend({ heap, group: world, adapter: "software", batchInvariant: true });
+      case "webgpu invariant":
+        return openBackend("webgpu", { heap, adapter: "software", batchInvariant: true });
+      case "webgpu and wasm":
+        if (rank > 0) return openBackend("wasm", { heap });
+        return openBackend("webgpu", { heap, adapter: "software", batchInvariant: true });
       case "wasm own":
         return openBackend("wasm", { heap, ownHeap: SharedHeap.create(OWN_BYTES) });
       default:

@@ -4,7 +4,7 @@ import type { KvCaches } from "../kv/kv-caches.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
 import { ChunkRows, type Pair, type RankRows } from "./chunk-rows.ts";
 import { type ContextAttention, scoreArgs, sinkArgs, variantOf } from "./context-attention.ts";
-import { type PlannedChunk, type PlannedSegment, plannedChunks } from "./planned-chunks.ts";
+import { type ChunkLimits, type PlannedChunk, type PlannedSegment, plannedChunks } from "./planned-chunks.ts";
 import type { PrefillPlan } from "./prefill-plan.ts";
 
 /** A rank's attention over its shard, as far as chunks have come: the sums, and what they become in the end. */
@@ -24,7 +24,7 @@ interface ShardState {
 export class ContinuedContext implements ContextAttention {
   readonly #options: ResolvedOptions;
   readonly #caches: KvCaches;
-  readonly #blocks: number;
+  readonly #chunk: ChunkLimits;
   readonly #rows: ChunkRows;
   /** Of every rank [maxQueries, ownHeads, ...]. */
   readonly #shards: readonly ShardState[];
@@ -34,12 +34,12 @@ export class ContinuedContext implements ContextAttention {
   readonly #chunks = new Map<number | undefined, readonly PlannedChunk[]>();
 
   /** Allocates from `scratch`, which the caller closes. */
-  constructor(options: ResolvedOptions, caches: KvCaches, blocks: number, width: number, scratch: Allocator) {
+  constructor(options: ResolvedOptions, caches: KvCaches, chunk: ChunkLimits, width: number, scratch: Allocator) {
     const { groups, model, steps } = options;
     this.#options = options;
     this.#caches = caches;
-    this.#blocks = blocks;
-    this.#rows = new ChunkRows(options, caches, blocks, scratch);
+    this.#chunk = chunk;
+    this.#rows = new ChunkRows(options, caches, chunk.blocks, scratch);
     this.#firstBlock = Tensor.zeros(scratch, "i32", [1, 1]);
     this.#shards = Array.from({ length: groups.shard.count }, () => {
       const state = Tensor.empty(scratch, "f32", [steps.maxQueries, groups.ownHeads.count, width]);
@@ -140,7 +140,7 @@ export class ContinuedContext implements ContextAttention {
   #chunksFor(plan: PrefillPlan, window: number | undefined): readonly PlannedChunk[] {
     const known = this.#chunks.get(window);
     if (known !== undefined) return known;
-    const chunks = plannedChunks(plan, this.#options, this.#blocks, window);
+    const chunks = plannedChunks(plan, this.#options, this.#chunk, window);
     this.#chunks.set(window, chunks);
     return chunks;
   }

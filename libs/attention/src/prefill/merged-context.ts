@@ -4,7 +4,7 @@ import type { KvCaches } from "../kv/kv-caches.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
 import { ChunkRows } from "./chunk-rows.ts";
 import { type ContextAttention, scoreArgs, sinkArgs, variantOf } from "./context-attention.ts";
-import { type PlannedChunk, plannedChunks } from "./planned-chunks.ts";
+import { type ChunkLimits, type PlannedChunk, plannedChunks } from "./planned-chunks.ts";
 import type { PrefillPlan } from "./prefill-plan.ts";
 import { PrefillWorkspace } from "./prefill-workspace.ts";
 
@@ -29,7 +29,7 @@ interface State {
  */
 export class MergedContext implements ContextAttention {
   readonly #options: ResolvedOptions;
-  readonly #blocks: number;
+  readonly #chunk: ChunkLimits;
   readonly #rows: ChunkRows;
   readonly #workspace: PrefillWorkspace;
   readonly #partial: State;
@@ -42,10 +42,10 @@ export class MergedContext implements ContextAttention {
    * Allocates from `scratch`, which the caller closes, and blocks on the backend.
    * @throws HeapExhausted, DeviceError: nothing stays allocated on the backend then
    */
-  constructor(options: ResolvedOptions, caches: KvCaches, blocks: number, scratch: Allocator) {
+  constructor(options: ResolvedOptions, caches: KvCaches, chunk: ChunkLimits, scratch: Allocator) {
     const { model, groups, steps } = options;
     this.#options = options;
-    this.#blocks = blocks;
+    this.#chunk = chunk;
     const rows = [steps.maxQueries, groups.ownHeads.count];
     const state = (): State => ({
       out: Tensor.empty(scratch, "f32", [...rows, model.valueDim]),
@@ -54,8 +54,8 @@ export class MergedContext implements ContextAttention {
     this.#partial = state();
     this.#merged = state();
     this.#sum = state();
-    this.#rows = new ChunkRows(options, caches, blocks, scratch);
-    this.#workspace = new PrefillWorkspace(options, caches, blocks);
+    this.#rows = new ChunkRows(options, caches, chunk.blocks, scratch);
+    this.#workspace = new PrefillWorkspace(options, caches, chunk.blocks);
   }
 
   /** Bytes of `scratch` that it takes. */
@@ -120,7 +120,7 @@ export class MergedContext implements ContextAttention {
     if (known !== undefined) return known;
     const placed: PlacedChunk[] = [];
     try {
-      for (const chunk of plannedChunks(plan, this.#options, this.#blocks, window)) {
+      for (const chunk of plannedChunks(plan, this.#options, this.#chunk, window)) {
         placed.push(this.#place(plan, chunk, window));
       }
     } catch (error) {
@@ -135,7 +135,7 @@ export class MergedContext implements ContextAttention {
     const { backend, cache, groups, heap } = this.#options;
     const { segments, shardRows } = chunk;
     const { blockSize } = cache;
-    const size = { numBlocks: this.#blocks, blockSize };
+    const size = { numBlocks: this.#chunk.blocks, blockSize };
     const slotPlans = shardRows.map((_, index) => {
       const slots = segments.flatMap(({ first, firstBlock, shards }) => {
         const { first: local = 0, count = 0 } = shards[index] ?? {};

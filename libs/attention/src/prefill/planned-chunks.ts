@@ -1,6 +1,6 @@
-import { attentionTileKeys, type KvShard, localLength } from "@lockstep/kernels";
+import { type KvShard, localLength } from "@lockstep/kernels";
 import type { StepPlan } from "../kv/step-plan.ts";
-import type { ResolvedOptions } from "../options/resolved-options.ts";
+import type { CacheShape, ResolvedOptions } from "../options/resolved-options.ts";
 import { type ContextRange, type ContextSegment, contextChunks } from "./context-chunks.ts";
 import type { PrefillPlan } from "./prefill-plan.ts";
 
@@ -32,31 +32,28 @@ export interface PlannedChunk {
   readonly shardRows: readonly number[];
 }
 
-/** Positions at whose multiples contexts are cut: there every shard has whole tiles of keys, and whole turns. */
-export function chunkBorder({ model, groups }: ResolvedOptions): number {
-  const { count, interleave } = groups.shard;
-  const tile = attentionTileKeys(model.headDim, model.valueDim);
-  let keys = tile;
-  while (keys % interleave !== 0) keys += tile;
-  return keys * count;
+/** How large chunks may be, and where they may end. */
+export interface ChunkLimits {
+  /** Blocks of the workspace that holds one. */
+  readonly blocks: number;
+  /** Positions at whose multiples contexts are cut. */
+  readonly border: number;
 }
 
-/** Tokens of a workspace that holds chunks of `chunkTokens`: a whole number of blocks, and of borders. */
-export function workspaceBlocks(options: ResolvedOptions, chunkTokens: number): number {
-  const border = chunkBorder(options);
-  return Math.ceil((Math.ceil(chunkTokens / border) * border) / options.cache.blockSize);
+/** Blocks of a workspace that holds chunks of `chunkTokens`: a whole number of blocks, and of borders. */
+export function workspaceBlocks(cache: CacheShape, chunkTokens: number, border: number): number {
+  return Math.ceil((Math.ceil(chunkTokens / border) * border) / cache.blockSize);
 }
 
-/** The chunks of a prefill step's contexts, for the layers of a window, in a workspace of so many blocks. */
+/** The chunks of a prefill step's contexts, for the layers of a window. */
 export function plannedChunks(
   plan: PrefillPlan,
   options: ResolvedOptions,
-  blocks: number,
+  { blocks, border }: ChunkLimits,
   window: number | undefined,
 ): PlannedChunk[] {
   const { groups, cache } = options;
   const { shard } = groups;
-  const border = chunkBorder(options);
   const ranges = contextRanges(plan.step, window, border);
   const rows = rowRanges(plan, ranges.length);
   return contextChunks(ranges, blocks, cache.blockSize, border).map((cut) => {

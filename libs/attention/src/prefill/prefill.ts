@@ -8,6 +8,7 @@ import type { StepPlan } from "../kv/step-plan.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
 import type { ContextAttention } from "./context-attention.ts";
 import { ContinuedContext } from "./continued-context.ts";
+import { ContinuedOnDevice } from "./continued-on-device.ts";
 import { MergedContext } from "./merged-context.ts";
 import { OwnContext } from "./own-context.ts";
 import { pcpRows } from "./pcp-rows.ts";
@@ -19,7 +20,8 @@ const NAME = "DcpAttention.prefill";
 /**
  * Prefill over a sharded KV cache: every rank attends for its own query heads and its own tokens over the whole
  * context. What other ranks have stored of it comes chunk by chunk, in memory of bounded size: see
- * {@link ContinuedContext} and, for GPUs, {@link MergedContext}.
+ * {@link ContinuedContext}, for GPUs {@link ContinuedOnDevice} and, where bits may depend on chunks,
+ * {@link MergedContext}.
  *
  * With many query tokens this moves less than gathering queries and combining outputs: KV rows of a context, once for
  * each rank, instead of queries and f32 outputs of all heads for every token.
@@ -35,13 +37,15 @@ export class Prefill {
 
   /**
    * Allocates what chunks go through.
-   * @param chunkTokens most tokens of a chunk, over all shards; rounded up to whole tiles of keys of every shard
+   * @param chunkTokens most tokens of a chunk, over all shards; rounded up to a multiple of the border
+   * @param border as of {@link agreedBorder}
    * @throws HeapExhausted, DeviceError: nothing stays allocated then
    */
-  constructor(options: ResolvedOptions, caches: KvCaches, chunkTokens: number) {
+  constructor(options: ResolvedOptions, caches: KvCaches, chunkTokens: number, border: number) {
     const { backend, heap, model, groups } = options;
-    const blocks = workspaceBlocks(options, chunkTokens);
-    const width = backend.isSynchronous ? backend.sumsWidth(model.valueDim) : undefined;
+    const chunk = { blocks: workspaceBlocks(options.cache, chunkTokens, border), border };
+    const { blocks } = chunk;
+    const width = backend.sumsWidth(model.valueDim);
     this.#options = options;
     this.#caches = caches;
     this.#staged = new StagedTensors(heap);
@@ -49,11 +53,16 @@ export class Prefill {
       groups.dcp.size === 1
         ? [OwnContext.bytes(options), () => new OwnContext(options, caches, this.#scratch)]
         : width === undefined
-          ? [MergedContext.bytes(options, blocks), () => new MergedContext(options, caches, blocks, this.#scratch)]
-          : [
-              ContinuedContext.bytes(options, blocks, width),
-              () => new ContinuedContext(options, caches, blocks, width, this.#scratch),
-            ];
+          ? [MergedContext.bytes(options, blocks), () => new MergedContext(options, caches, chunk, this.#scratch)]
+          : backend.isSynchronous
+            ? [
+                ContinuedContext.bytes(options, blocks, width),
+                () => new ContinuedContext(options, caches, chunk, width, this.#scratch),
+              ]
+            : [
+                ContinuedOnDevice.bytes(options, blocks),
+                () => new ContinuedOnDevice(options, caches, chunk, width, this.#scratch),
+              ];
     this.#scratch = new Arena(heap, bytes);
     try {
       this.#context = open();
