@@ -82,6 +82,45 @@ export class RanksFailed extends LockstepError {
   }
 }
 
+/**
+ * Why saved prefixes were refused or not saved:
+ * - "missing": files of some ranks are there, others are not
+ * - "damaged": a file is cut, or holds other bytes than were written
+ * - "checkpoint": they were computed with other weights, or otherwise
+ * - "layout": they were stored by another world, or in another form
+ * - "mixed": the ranks' files do not belong to one save
+ * - "unreadable", "unwritable": the file system said so
+ * - "peer": another rank refused or failed
+ * - "unsupported": this runtime has no files
+ */
+export type PrefixStoreReason =
+  | "missing"
+  | "damaged"
+  | "checkpoint"
+  | "layout"
+  | "mixed"
+  | "unreadable"
+  | "unwritable"
+  | "peer"
+  | "unsupported";
+
+/** Saved prefixes cannot be loaded or written. Nothing was loaded, on any rank; what was known before still is. */
+export class PrefixStoreError extends LockstepError {
+  static {
+    registerErrorClass("PrefixStoreError", PrefixStoreError);
+  }
+
+  readonly _tag = "PrefixStoreError";
+  /** What kind of problem it is. */
+  readonly reason: PrefixStoreReason;
+
+  constructor(reason: PrefixStoreReason, file: string, expected: string, received: string) {
+    const again = reason === "unwritable" || reason === "unsupported" ? "" : " Remove the saved files, or save again.";
+    super(`${file}: expected ${expected}, but found ${received}.${again}`);
+    this.reason = reason;
+  }
+}
+
 /** A conversation that a model's chat template refuses, or for which it fails. */
 export class ChatTemplateError extends LockstepError {
   static {

@@ -16,7 +16,16 @@ export type {
   Usage,
 } from "./engine/request-options.ts";
 export type { EngineStep, TextEngine } from "./engine/text-engine.ts";
-export { ChatTemplateError, EngineBusy, LogitsNotFinite, ModelError, RanksFailed, UnfitOptions } from "./errors.ts";
+export {
+  ChatTemplateError,
+  EngineBusy,
+  LogitsNotFinite,
+  ModelError,
+  PrefixStoreError,
+  type PrefixStoreReason,
+  RanksFailed,
+  UnfitOptions,
+} from "./errors.ts";
 export { chooseWorld, type WorldCandidate, type WorldChoice } from "./generation/choose-world.ts";
 export type { ExplainedQuery, Explanation } from "./generation/explanation.ts";
 export type { GenerateOptions } from "./generation/generate-options.ts";

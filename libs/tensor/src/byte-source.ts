@@ -18,11 +18,15 @@ export interface ByteSource {
 /** What is used of `node:fs`. Declared here so that declarations type-check where Node's types are unknown. */
 interface FileSystem {
   statSync(path: string): { isFile(): boolean };
-  openSync(path: string, flags: "r"): number;
+  openSync(path: string, flags: "r" | "w"): number;
   fstatSync(descriptor: number): { readonly size: number };
   readSync(descriptor: number, target: Uint8Array, at: number, length: number, position: number): number;
   closeSync(descriptor: number): void;
   writeFileSync(path: string, bytes: Uint8Array): void;
+  writeSync(descriptor: number, bytes: Uint8Array, at: number, length: number): number;
+  fsyncSync(descriptor: number): void;
+  renameSync(from: string, to: string): void;
+  rmSync(path: string, options: { readonly force: boolean }): void;
 }
 
 /** The file system. @throws SafetensorsError, with `advice`, where there is none, as in browsers */

@@ -27,6 +27,7 @@ export { type ElementView, isSameView, isViewAt, overlaps, overlapsItself } from
 export { builtinModule, platformName, RUNTIME, type Runtime } from "./runtime.ts";
 export { SafetensorsFile } from "./safetensors.ts";
 export type { IndexRange, TensorPart } from "./safetensors-part.ts";
+export { type StreamedTensor, SafetensorsStream } from "./safetensors-stream.ts";
 export { encodeSafetensors, writeSafetensors } from "./safetensors-writer.ts";
 export {
   checkShape,

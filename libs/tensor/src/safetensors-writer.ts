@@ -1,6 +1,6 @@
 import { failureCode, fileSystem } from "./byte-source.ts";
 import { describe } from "./describe.ts";
-import { DTYPE_BYTES } from "./dtype.ts";
+import { DTYPE_BYTES, type DType } from "./dtype.ts";
 import { ArgumentError, SafetensorsError } from "./errors.ts";
 import { DTYPE_OF_NAME } from "./safetensors-header.ts";
 import { elementCount } from "./shape.ts";
@@ -52,41 +52,57 @@ function encoded(
   metadata: Readonly<Record<string, string>>,
 ): Uint8Array<ArrayBuffer> {
   checkMetadata(operation, metadata);
-  // Names such as __proto__ would be lost as properties that are assigned.
-  const header = new Map<string, unknown>([["__metadata__", metadata]]);
-  const bodies: Uint8Array[] = [];
-  let offset = 0;
-  for (const [name, tensor] of namedTensors(operation, tensors)) {
-    checkName(operation, name, header);
+  const pairs = namedTensors(operation, tensors);
+  const names = new Set<string>();
+  for (const [name, tensor] of pairs) {
+    checkName(operation, name, names);
+    names.add(name);
     if (!(tensor instanceof Tensor)) {
       throw new ArgumentError(operation, `tensors ${describe(name)}`, "a tensor", describe(tensor));
     }
     tensor.assertUsable(operation, `tensors ${describe(name)}`);
-    const bytes = rawBytes(tensor);
-    header.set(name, {
-      dtype: NAME_OF_DTYPE.get(tensor.dtype),
-      shape: tensor.shape,
-      data_offsets: [offset, offset + bytes.length],
-    });
-    bodies.push(bytes);
-    offset += bytes.length;
   }
-  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
-  const padded = Math.ceil(json.length / 8) * 8;
-  const head = new Uint8Array(8 + padded).fill(0x20);
-  new DataView(head.buffer).setBigUint64(0, BigInt(padded), true);
-  head.set(json, 8);
-  const file = new Uint8Array(head.length + offset);
+  const listed = pairs.map(([name, { dtype, shape }]) => ({ name, dtype, shape }));
+  const { head, bodyBytes } = encodeHeader(operation, listed, metadata);
+  const file = new Uint8Array(head.length + bodyBytes);
   file.set(head);
   let at = head.length;
-  for (const body of bodies) {
+  for (const [, tensor] of pairs) {
+    const body = rawBytes(tensor);
     file.set(body, at);
     at += body.length;
   }
   return file;
 }
 
-function checkName(operation: string, name: string, used: ReadonlyMap<string, unknown>): void {
+/**
+ * The bytes before the tensors' own, and how many bytes those take, one after another in the order of the list.
+ * @throws ArgumentError for names and metadata that a file cannot have
+ */
+export function encodeHeader(
+  operation: string,
+  tensors: readonly { readonly name: string; readonly dtype: DType; readonly shape: readonly number[] }[],
+  metadata: Readonly<Record<string, string>>,
+): { readonly head: Uint8Array<ArrayBuffer>; readonly bodyBytes: number } {
+  checkMetadata(operation, metadata);
+  // Names such as __proto__ would be lost as properties that are assigned.
+  const header = new Map<string, unknown>([["__metadata__", metadata]]);
+  let offset = 0;
+  for (const { name, dtype, shape } of tensors) {
+    checkName(operation, name, header);
+    const end = offset + elementCount(shape) * DTYPE_BYTES[dtype];
+    header.set(name, { dtype: NAME_OF_DTYPE.get(dtype), shape, data_offsets: [offset, end] });
+    offset = end;
+  }
+  const json = new TextEncoder().encode(JSON.stringify(Object.fromEntries(header)));
+  const padded = Math.ceil(json.length / 8) * 8;
+  const head = new Uint8Array(8 + padded).fill(0x20);
+  new DataView(head.buffer).setBigUint64(0, BigInt(padded), true);
+  head.set(json, 8);
+  return { head, bodyBytes: offset };
+}
+
+function checkName(operation: string, name: string, used: { has(name: string): boolean }): void {
   const argument = "tensors";
   if (typeof name !== "string" || !name.isWellFormed()) {
     throw new ArgumentError(operation, argument, "named by well-formed text", describe(name));

@@ -106,6 +106,11 @@ export class Checkpoint implements Disposable {
   }
 }
 
+/** Names of the files that hold a model's weights, in the order of the alphabet. @throws ModelError */
+export function weightFiles(folder: ModelFolder): string[] {
+  return [...new Set(readIndex(folder)?.values() ?? [SINGLE])].sort();
+}
+
 /** The file of each tensor, as the index says; undefined where there is one file, or none. */
 function readIndex(folder: ModelFolder): ReadonlyMap<string, string> | undefined {
   const path = folder.path(INDEX);

@@ -7,6 +7,9 @@ import { ModelError } from "../errors.ts";
 interface FileSystem {
   statSync(path: string): { isFile(): boolean };
   readFileSync(path: string, encoding: "utf8"): string;
+  openSync(path: string, flags: "r"): number;
+  readSync(descriptor: number, target: Uint8Array, at: number, length: number, position: number): number;
+  closeSync(descriptor: number): void;
 }
 
 /** The file system. @throws ModelError, which names `path`, where there is none */

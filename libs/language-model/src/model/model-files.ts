@@ -20,6 +20,9 @@ export type ModelFiles = Readonly<Record<string, Uint8Array>>;
 /** Where a model's files are: the path of their folder, or the files themselves. */
 export type ModelSource = string | ModelFiles;
 
+/** Bytes of a file that are read at a time. */
+const PIECE = 4 << 20;
+
 /** The files of one model, wherever they are. */
 export interface ModelFolder {
   /** What people call it. */
@@ -32,6 +35,8 @@ export interface ModelFolder {
   json(file: string): JsonObject;
   /** The text of a file, in UTF-8. @throws ModelError when it is missing */
   text(file: string): string;
+  /** The bytes of a file, piece by piece, each to be used before the next is asked for. @throws ModelError */
+  pieces(file: string): Iterable<Uint8Array>;
   /** Opens a file of weights. @throws SafetensorsError when it is missing or malformed */
   safetensors(file: string): SafetensorsFile;
 }
@@ -57,8 +62,28 @@ function folderOnDisk(folder: string): ModelFolder {
     has: (file) => isThere(path(file)),
     json: (file) => parseJsonObject(path(file), readText(path(file))),
     text: (file) => readText(path(file)),
+    pieces: (file) => piecesOnDisk(path(file)),
     safetensors: (file) => SafetensorsFile.open(path(file)),
   };
+}
+
+function* piecesOnDisk(path: string): Generator<Uint8Array> {
+  const files = fileSystem(path);
+  let descriptor: number | undefined;
+  try {
+    descriptor = files.openSync(path, "r");
+    const buffer = new Uint8Array(PIECE);
+    for (let at = 0; ; ) {
+      const got = files.readSync(descriptor, buffer, 0, PIECE, at);
+      if (got === 0) return;
+      at += got;
+      yield buffer.subarray(0, got);
+    }
+  } catch (error) {
+    throw new ModelError(path, "a readable file", failureCode(error));
+  } finally {
+    if (descriptor !== undefined) files.closeSync(descriptor);
+  }
 }
 
 /** Whether there is something at a path. @throws ModelError where that may not be known */
@@ -89,6 +114,10 @@ function folderInMemory(files: ModelFiles): ModelFolder {
     has: (file) => bytesOf(file) !== undefined,
     json: (file) => parseJsonObject(file, textOf(file)),
     text: textOf,
+    *pieces(file) {
+      const bytes = needed(file);
+      for (let at = 0; at < bytes.length; at += PIECE) yield bytes.slice(at, at + PIECE);
+    },
     safetensors: (file) => SafetensorsFile.from(needed(file), file),
   };
 }

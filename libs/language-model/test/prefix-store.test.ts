@@ -1,0 +1,221 @@
+// What is known of prompts is saved by one process and loaded by another, where it gives the bits of computing it; what
+// does not fit is refused on every rank, and nothing of it is loaded.
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import {
+  cpSync,
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { checkpointFingerprint } from "../src/engine/checkpoint-fingerprint.ts";
+import { openStoreWorld, type StoreSettings } from "./prefix-store-world.ts";
+import { writeRandomCheckpoint } from "./random-checkpoint.ts";
+
+setDefaultTimeout(120_000);
+
+const root = mkdtempSync(join(tmpdir(), "lockstep-prefix-store-"));
+afterAll(() => rmSync(root, { recursive: true }));
+const model = join(root, "model");
+writeRandomCheckpoint(model, "LlamaForCausalLM", { max_position_embeddings: 128 });
+const checkpoint = await checkpointFingerprint(model);
+
+let folders = 0;
+const fresh = (): string => join(root, `store-${folders++}`);
+const text = (length: number, step: number): number[] => Array.from({ length }, (_, at) => (at * step + 5) % 900);
+const fileOf = (folder: string, rank: number): string => join(folder, `prefixes-rank-${rank}.safetensors`);
+
+describe("saved by one process, loaded by another", () => {
+  test.each<[StoreSettings]>([
+    [{ world: 1 }],
+    [{ world: 2, dcp: 2, interleave: 2, kvDtype: "i8" }],
+    [{ world: 2, dcp: 1, kvDtype: "f16", weights: "i8" }],
+    [{ world: 4, dcp: 2 }],
+  ])("%o", async (settings) => {
+    const place = { folder: fresh(), checkpoint };
+    const ids = text(60, 7);
+    const script = join(import.meta.dir, "prefix-store-save.ts");
+    const saver = Bun.spawn([process.execPath, script, JSON.stringify([model, settings, place, ids])], {
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    const computed: { cached: number; logits: string[] }[] = JSON.parse(await new Response(saver.stdout).text());
+    expect(await saver.exited).toBe(0);
+    const names = Array.from({ length: settings.world }, (_, rank) => `prefixes-rank-${rank}.safetensors`);
+    expect(readdirSync(place.folder).sort()).toEqual(names);
+
+    await using world = await openStoreWorld(model, settings);
+    const loaded = await world.call("load", [place]);
+    const blocks = Math.floor(60 / (4 * (settings.dcp ?? 1)));
+    for (const result of loaded) expect(result).toEqual({ blocks, moved: blocks });
+    for (const [rank, { cached, logits }] of (await world.call("compute", [ids])).entries()) {
+      expect(cached).toBe(Math.floor(59 / (4 * (settings.dcp ?? 1))) * 4 * (settings.dcp ?? 1));
+      expect(computed[rank]?.cached).toBe(0);
+      expect(logits).toEqual(computed[rank]?.logits.slice(cached) ?? []);
+    }
+    // What is loaded again is known already.
+    for (const result of await world.call("load", [place])) expect(result).toEqual({ blocks, moved: 0 });
+  });
+});
+
+const settings = { world: 2, dcp: 2 } as const;
+
+test("a second save takes the place of the first; without a save nothing is found", async () => {
+  const place = { folder: fresh(), checkpoint };
+  await using world = await openStoreWorld(model, settings);
+  expect(await world.call("load", [place])).toEqual([undefined, undefined]);
+  expect(existsSync(place.folder)).toBe(false);
+  expect(await world.call("save", [place, "empty"])).toEqual([
+    { blocks: 0, moved: 0 },
+    { blocks: 0, moved: 0 },
+  ]);
+  expect(await world.call("load", [place])).toEqual([
+    { blocks: 0, moved: 0 },
+    { blocks: 0, moved: 0 },
+  ]);
+  await world.call("compute", [text(40, 3)]);
+  await world.call("compute", [[...text(24, 3), ...text(20, 11)]]);
+  const [saved] = await world.call("save", [place, "full"]);
+  expect(saved).toEqual({ blocks: 7, moved: 7 });
+  await world.call("forget", []);
+  expect(await world.call("known", [])).toEqual([0, 0]);
+  expect(await world.call("load", [place])).toEqual([
+    { blocks: 7, moved: 7 },
+    { blocks: 7, moved: 7 },
+  ]);
+  expect(await world.call("known", [])).toEqual([7, 7]);
+  await expect(world.call("save", [place, ""])).rejects.toThrow("savePrefixes: `save`");
+});
+
+test("what does not fit is refused on every rank, and nothing is loaded", async () => {
+  const place = { folder: fresh(), checkpoint };
+  const other = { folder: fresh(), checkpoint };
+  {
+    await using world = await openStoreWorld(model, settings);
+    await world.call("compute", [text(40, 3)]);
+    await world.call("save", [place, "one"]);
+    await world.call("save", [other, "two"]);
+  }
+  await using world = await openStoreWorld(model, settings);
+  const refused = async (at: typeof place): Promise<{ reasons: string[]; messages: string }> => {
+    const found = await world.call("refused", [at]);
+    expect(await world.call("known", [])).toEqual([0, 0]);
+    return { reasons: found.map(({ reason }) => reason), messages: found.map(({ message }) => message).join("\n") };
+  };
+  /** The folder of a save with one file changed. */
+  const changed = (change: (path: string) => void, rank = 1): typeof place => {
+    const folder = fresh();
+    cpSync(place.folder, folder, { recursive: true });
+    change(fileOf(folder, rank));
+    return { folder, checkpoint };
+  };
+
+  const wrong = await refused({ ...place, checkpoint: "another" });
+  expect(wrong.reasons).toEqual(["checkpoint", "checkpoint"]);
+  expect(wrong.messages).toContain(`expected checkpoint another, but found checkpoint ${checkpoint}`);
+
+  const bytes = readFileSync(fileOf(place.folder, 1));
+  for (const length of [0, 7, 100, bytes.length >> 1, bytes.length - 33, bytes.length - 1]) {
+    const { reasons } = await refused(changed((path) => truncateSync(path, length)));
+    expect(reasons).toEqual(["peer", "damaged"]);
+  }
+  const headerBytes = 8 + Number(bytes.readBigUInt64LE(0));
+  for (const at of [headerBytes, headerBytes + 5, (headerBytes + bytes.length) >> 1, bytes.length - 1]) {
+    const { reasons, messages } = await refused(
+      changed((path) => {
+        const flipped = Uint8Array.from(bytes);
+        flipped[at] = (flipped[at] ?? 0) ^ 1;
+        writeFileSync(path, flipped);
+      }, 1),
+    );
+    expect(reasons).toEqual(["peer", "damaged"]);
+    expect(messages).toContain("their digest differs");
+  }
+  const missing = await refused(changed((path) => rmSync(path)));
+  expect(missing.reasons).toEqual(["missing", "missing"]);
+  expect(missing.messages).toContain("none of rank 1");
+
+  const mixed = await refused(changed((path) => cpSync(fileOf(other.folder, 1), path)));
+  expect(mixed.reasons).toEqual(["mixed", "mixed"]);
+  expect(mixed.messages).toContain("rank 1's is of another one than rank 0's");
+
+  const swapped = await refused(changed((path) => cpSync(fileOf(place.folder, 0), path)));
+  expect(swapped.reasons).toEqual(["peer", "layout"]);
+  expect(swapped.messages).toContain("layout.dcpRank 1, layout.rank 1, but found layout.dcpRank 0, layout.rank 0");
+
+  // The whole save is there still, and fits.
+  expect(await world.call("load", [place])).toEqual([
+    { blocks: 5, moved: 5 },
+    { blocks: 5, moved: 5 },
+  ]);
+});
+
+test.each<[string, StoreSettings]>([
+  ["layout.blockSize 8", { ...settings, blockSize: 8 }],
+  ["layout.interleave 2", { ...settings, interleave: 2 }],
+  ["layout.kvDtype i8, layout.kvScales per-token", { ...settings, kvDtype: "i8" }],
+  ["computed.weights i8", { ...settings, weights: "i8" }],
+  ["layout.dcp 1", { world: 2, dcp: 1 }],
+  ["layout.dcp 4", { world: 4, dcp: 4 }],
+])("a world with another %s is refused by name", async (named, given) => {
+  const place = { folder: fresh(), checkpoint };
+  {
+    await using world = await openStoreWorld(model, settings);
+    await world.call("compute", [text(20, 3)]);
+    await world.call("save", [place, "one"]);
+  }
+  await using world = await openStoreWorld(model, given);
+  const [first, ...rest] = await world.call("refused", [place]);
+  expect(first?.reason).toBe(named.startsWith("computed") ? "checkpoint" : "layout");
+  for (const part of named.split(", ")) expect(first?.message.split(", but found")[0]).toContain(part);
+  for (const { reason } of rest) expect(["layout", "checkpoint", "peer"]).toContain(reason);
+  expect(await world.call("known", [])).toEqual(new Array<number>(given.world).fill(0));
+});
+
+test("a folder that cannot be made is told on every rank, and what was known stays", async () => {
+  const file = join(root, "file");
+  writeFileSync(file, "no folder");
+  await using world = await openStoreWorld(model, settings);
+  await world.call("compute", [text(20, 3)]);
+  await expect(world.call("save", [{ folder: join(file, "store"), checkpoint }, "one"])).rejects.toMatchObject({
+    _tag: "PrefixStoreError",
+    reason: "unwritable",
+  });
+  expect(await world.call("known", [])).toEqual([2, 2]);
+});
+
+test("a fingerprint changes with any bit of config and weights, and with nothing else", async () => {
+  const copy = join(root, "copy");
+  cpSync(model, copy, { recursive: true });
+  expect(checkpoint).toMatch(/^[0-9a-f]{64}$/);
+  expect(await checkpointFingerprint(copy)).toBe(checkpoint);
+  const inMemory = Object.fromEntries(
+    readdirSync(copy).map((name) => [name, new Uint8Array(readFileSync(join(copy, name)))]),
+  );
+  expect(await checkpointFingerprint(inMemory)).toBe(checkpoint);
+  writeFileSync(join(copy, "notes.txt"), "not the model's");
+  expect(await checkpointFingerprint(copy)).toBe(checkpoint);
+  for (const [name, at] of [
+    ["model.safetensors", -1],
+    ["model.safetensors", 5000],
+    ["config.json", -2],
+  ] as const) {
+    const path = join(copy, name);
+    const bytes = new Uint8Array(readFileSync(path));
+    const flipped = Uint8Array.from(bytes);
+    const place = at < 0 ? bytes.length + at : at;
+    flipped[place] = (flipped[place] ?? 0) ^ 1;
+    writeFileSync(path, flipped);
+    expect(await checkpointFingerprint(copy)).not.toBe(checkpoint);
+    writeFileSync(path, bytes);
+  }
+  rmSync(join(copy, "model.safetensors"));
+  await expect(checkpointFingerprint(copy)).rejects.toThrow(
+    "model.safetensors: expected a readable file, but found none",
+  );
+});
