@@ -1,5 +1,5 @@
-// `bun run test:page`: the server's page in Chromium. `bun run test:page WORD...`: the checks alone whose names have one
-// of the words. `bun run page-pictures`: takes the pictures of it in docs/ anew.
+// `bun run test:page`: the server's page in Chromium. `bun run test:page WORD...`: the checks alone whose names have
+// one of the words. `bun run page-pictures`: takes the pictures of it in docs/ anew.
 import process from "node:process";
 import { runChecks } from "../consumers/checks.ts";
 import { withBrowser } from "../consumers/chromium.ts";
