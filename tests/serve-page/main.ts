@@ -14,13 +14,9 @@ async function main(words: readonly string[]): Promise<boolean> {
   await installTools();
   const chromium = ensureChromium();
   if (words[0] === "--write-pictures") {
-    const server = await startStoryServer();
-    try {
-      const lines = await withBrowser(await chromium, [], (browser) => writePictures(browser, server));
-      console.log(lines.join("\n"));
-    } finally {
-      server.stop();
-    }
+    await using server = await startStoryServer({});
+    const lines = await withBrowser(await chromium, [], (browser) => writePictures(browser, server));
+    console.log(lines.join("\n"));
     return true;
   }
   // The check that needs it waits for it, and fails where it failed.

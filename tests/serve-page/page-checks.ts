@@ -3,35 +3,34 @@ import { type Browser, withBrowser } from "../consumers/chromium.ts";
 import type { Check } from "../consumers/checks.ts";
 import { checkPictures } from "./pictures.ts";
 import { type ShownPage, same, withPage } from "./shown-page.ts";
-import { type StoryServer, startStoryServer } from "./story-server.ts";
+import { type StoryOptions, type StoryServer, startStoryServer } from "./story-server.ts";
 
 type Use = (shown: ShownPage, server: StoryServer, browser: Browser) => Promise<unknown>;
 
 /** @param chromium path of Chromium, which may have to be installed */
 export function servePageChecks(chromium: Promise<string>): Check[] {
-  const check = (name: string, use: Use, texts: "all" | "own" = "all", token?: string): Check => ({
+  const check = (name: string, use: Use, options: StoryOptions = {}): Check => ({
     name: `the server's page: ${name}`,
     run: async () => {
-      const server = await startStoryServer(texts, token);
-      try {
-        return await withBrowser(await chromium, [], (browser) =>
-          withPage(browser, server.address, (shown) => use(shown, server, browser)),
-        );
-      } finally {
-        server.stop();
-      }
+      await using server = await startStoryServer(options);
+      return await withBrowser(await chromium, [], (browser) =>
+        withPage(browser, server.address, (shown) => use(shown, server, browser)),
+      );
     },
   });
   return [
     check("tokens with the ranks that hold them, shares, times and KV blocks, live", showsRanks),
+    check("the same, of a server in Deno", showsRanks, { runtime: "deno" }),
     check("texts of requests are texts, whatever they say", keepsTexts),
     check("a text box that streams, and stops, by the keyboard alone", streamsByKeyboard),
+    check("the same, of a server in Deno", streamsByKeyboard, { runtime: "deno" }),
     check("every control is reached and left by the keyboard, and shows that it has the focus", showsFocus),
     check("light and dark, 360 to 1600 pixels wide, still where motion is not wanted", fits),
     check("the flight record of every rank while no step ends, and each state", showsFlight),
-    check("others' texts are not told where only one's own are", hidesTexts, "own"),
-    check("asks for the token that the server wants", asksForToken, "all", "secret"),
-    check("pauses, and says when the server is away", pauses),
+    check("others' texts are not told where only one's own are", hidesTexts, { texts: "own" }),
+    check("asks for the token that the server wants", asksForToken, { token: "secret" }),
+    check("pauses, does not keep the server from ending, and says that it is away", pauses),
+    check("the same, of a server in Deno", pauses, { runtime: "deno" }),
     check("the pictures in docs/ are of this page", (_, server, browser) => checkPictures(browser, server)),
   ];
 }
@@ -182,19 +181,19 @@ async function fits(shown: ShownPage, server: StoryServer): Promise<void> {
     same("what moves", await shown.read("document.getAnimations().length"), 0);
   }
   same("backgrounds in light and dark", backgrounds, ["rgb(244, 244, 241)", "rgb(16, 18, 21)"]);
-  await server.tell("hang");
+  server.tell("hang");
   await shown.page.setViewport({ width: 360, height: 800 });
   await shown.until("the flight record", `!document.getElementById("flight").hidden`);
   same("width with a flight record", await shown.read("document.documentElement.scrollWidth"), 360);
   await shown.page.emulateMediaFeatures([{ name: "prefers-reduced-motion", value: "no-preference" }]);
-  await server.tell("go-on");
+  server.tell("go");
   await shown.until("something that moves", "document.getAnimations().length > 0");
   await answer;
 }
 
 async function showsFlight(shown: ShownPage, server: StoryServer): Promise<void> {
   await shown.untilText("state", /^Ready$/);
-  await server.tell("hang");
+  server.tell("hang");
   const answer = server.ask("x", 5);
   await shown.untilText("state", /^Stuck: /);
   await shown.untilText("flight-about", /^No step has ended for \d+ s, though .* Others wait for rank 2\.$/);
@@ -206,13 +205,13 @@ async function showsFlight(shown: ShownPage, server: StoryServer): Promise<void>
     ["2"],
   );
   await shown.untilText("flight-groups", /42: allGather f32 \[4, 8, 64\].*waiting for \d+ ms/s);
-  await server.tell("go-on");
+  server.tell("go");
   await shown.untilText("state", /^Ready$/);
   await shown.until("no flight record", `document.getElementById("flight").hidden`);
   await answer;
-  await server.tell("restarting");
+  server.tell("restarting");
   await shown.untilText("state", /^Restarting: /);
-  await server.tell("ready");
+  server.tell("ready");
   await shown.untilText("state", /^Ready$/);
   same("where states are read aloud", await shown.read(`document.getElementById("state").ariaLive`), "polite");
 }
@@ -261,6 +260,6 @@ async function pauses(shown: ShownPage, server: StoryServer): Promise<void> {
   await server.ask("x", 10);
   await shown.untilText("texts", /10 tokens/);
   shown.expectConsole(/ERR_|Failed to load/);
-  server.stop();
+  same("exit code of the server, told to end while a page watches", await server.end(), 0);
   await shown.untilText("state", /^No connection: trying again$/);
 }

@@ -35,11 +35,11 @@ async function take(browser: Browser, server: StoryServer, { scheme, width, hang
     await shown.pressWithControl("Enter");
     await shown.untilText("try-status", /^Done/);
     await shown.until("ten explained steps", `document.querySelectorAll("#times-history .gather").length >= 6`);
-    await server.tell("hang");
+    server.tell("hang");
     if (hangs) await shown.untilText("state", /^Stuck/);
     const options = { type: "webp", quality: QUALITY, fullPage: true } as const;
     const picture = await shown.page.screenshot(options);
-    await server.tell("go-on");
+    server.tell("go");
     await Promise.all(answers);
     return picture;
   });

@@ -3,6 +3,7 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { EngineOptions, KvDtype, WeightKind } from "@lockstep/language-model";
 import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
+import { isLoopback } from "./listen/is-loopback.ts";
 
 /** The command line asked for something that cannot be: exit code 2 and this one line. */
 export class UsageError extends Error {
@@ -34,6 +35,8 @@ export interface ServerOptions {
   readonly limits: Partial<Limits>;
   readonly drainSeconds: number;
   readonly page: boolean;
+  /** Whose texts the page shows. */
+  readonly pageTexts: "all" | "own";
   readonly help: boolean;
 }
 
@@ -65,6 +68,8 @@ the server
   --token TOKEN       wanted as \`Authorization: Bearer TOKEN\` by all but /health and the page's files (default: the
                       environment's LOCKSTEP_TOKEN, which other users of the machine cannot see; else none)
   --no-page           no page at /, which shows texts as they are generated
+  --page-texts WHOSE  all: the page shows what is generated for anybody; own: what the page itself asked for (default:
+                      all where only this machine or those who have the token may look, else own)
   --drain-seconds N   how long requests may take to end after SIGTERM (default 30)
   --max-body-bytes N  most bytes of a request (default ${DEFAULT_LIMITS.bodyBytes})
   --max-choices N     most texts of one request: prompts times n (default ${DEFAULT_LIMITS.choices})
@@ -106,13 +111,16 @@ export function parseOptions(
     prefixCache: !(values["no-prefix-cache"] ?? false),
   };
   const modelFolder = values.model ?? DEFAULT_MODEL;
+  const host = values.host ?? "127.0.0.1";
+  const token = readToken(values.token, environment);
+  const pageTexts = token !== undefined || isLoopback(host) ? "all" : "own";
   return {
     modelFolder,
     modelName: readName(values["model-name"], values.model),
     engine,
-    host: values.host ?? "127.0.0.1",
+    host,
     port: given("port", 65535, 0) ?? 8000,
-    token: readToken(values.token, environment),
+    token,
     limits: defined({
       bodyBytes: given("max-body-bytes", 1 << 30),
       choices: given("max-choices", 4096),
@@ -120,6 +128,7 @@ export function parseOptions(
     }),
     drainSeconds: given("drain-seconds", 86_400, 0) ?? 30,
     page: !(values["no-page"] ?? false),
+    pageTexts: choice("page-texts", values["page-texts"], ["all", "own"], pageTexts),
     help: values.help ?? false,
   };
 }
@@ -174,6 +183,7 @@ function parse(args: readonly string[]) {
         port: { type: "string" },
         token: { type: "string" },
         "no-page": { type: "boolean" },
+        "page-texts": { type: "string" },
         "drain-seconds": { type: "string" },
         "max-body-bytes": { type: "string" },
         "max-choices": { type: "string" },

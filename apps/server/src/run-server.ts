@@ -2,6 +2,7 @@
 import process from "node:process";
 import { type AppOptions, createApp } from "./app.ts";
 import type { Log } from "./http/request-log.ts";
+import { isLoopback } from "./listen/is-loopback.ts";
 import type { Listen } from "./listen/listener.ts";
 
 /** What is served, and where. */
@@ -62,9 +63,4 @@ export async function runServer(options: RunOptions): Promise<number> {
   }
   log({ level: "info", event: "closed", outcome });
   return outcome === "drained" ? 0 : 1;
-}
-
-/** Whether only this machine reaches an address. */
-function isLoopback(host: string): boolean {
-  return host === "localhost" || host === "::1" || /^127(\.\d{1,3}){3}$/.test(host);
 }

@@ -1,35 +1,36 @@
-// The server over the story engine, on a free port of the loopback; prints its address. POST /story/hang, /story/go-on,
-// /story/restarting and /story/ready tell the engine what to do.
+// A program: the server and its page over the engine that tells a story, in Bun or Deno. Its arguments: whose texts the
+// page shows, and the token that is wanted, if one is. A line "hang", "go", "restarting" or "ready" on its input is done
+// to the engine.
 import process from "node:process";
-import { createApp } from "../src/app.ts";
+import { createInterface } from "node:readline";
+import { jsonLines } from "../src/http/request-log.ts";
+import { listenInBun } from "../src/listen/bun.ts";
+import { listenInDeno } from "../src/listen/deno.ts";
 import { LIVE_INTERVALS } from "../src/live/live-feed.ts";
 import { livePage } from "../src/live-page.ts";
+import { runServer } from "../src/run-server.ts";
 import { StoryEngine } from "./story-engine.ts";
 import { storyTokenizer } from "./story-tokens.ts";
 
-const [texts = "all", token] = process.argv.slice(2);
+const [texts, token] = process.argv.slice(2);
 const engine = new StoryEngine();
-const app = createApp({
+
+createInterface({ input: process.stdin }).on("line", (line) => {
+  if (line === "hang") engine.hang();
+  else if (line === "go") engine.goOn();
+  else if (line === "restarting" || line === "ready") engine.setState(line);
+});
+
+const code = await runServer({
   engine,
   modelName: "story",
   tokenizer: storyTokenizer,
   token,
+  log: jsonLines((line) => process.stdout.write(line)),
+  host: "127.0.0.1",
+  port: 0,
+  listen: "Bun" in globalThis ? listenInBun : listenInDeno,
+  drainSeconds: 10,
   page: livePage({ texts: texts === "own" ? "own" : "all", intervals: { ...LIVE_INTERVALS, stuckMs: 1000 } }),
 });
-
-const commands: Readonly<Record<string, () => void>> = {
-  "/story/hang": () => engine.hang(),
-  "/story/go-on": () => engine.goOn(),
-  "/story/restarting": () => engine.setState("restarting"),
-  "/story/ready": () => engine.setState("ready"),
-};
-
-async function answer(request: Request): Promise<Response> {
-  const command = commands[new URL(request.url).pathname];
-  if (command === undefined) return await app.fetch(request);
-  command();
-  return new Response();
-}
-
-const { port } = Bun.serve({ hostname: "127.0.0.1", port: 0, idleTimeout: 0, fetch: answer });
-console.log(`http://127.0.0.1:${port}/`);
+process.exit(code);
