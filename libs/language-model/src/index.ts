@@ -4,6 +4,7 @@
  *
  * @module @lockstep/language-model
  */
+export { Engine } from "./engine/engine.ts";
 export type { EngineOptions } from "./engine/engine-options.ts";
 export type { EngineStatus, EngineTotals } from "./engine/engine-status.ts";
 export type {

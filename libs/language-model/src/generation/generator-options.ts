@@ -86,3 +86,13 @@ export type SizedOptions = GeneratorOptions & {
   /** Ranks, all tensor-parallel. */
   readonly world: number;
 };
+
+/** What an engine needs besides, and a generator does without. */
+export interface ServingNeeds {
+  /** Tokens that the KV cache holds over all texts; at least a text of the capacity. Left out: of all texts at once. */
+  readonly kvTokens?: number;
+  /** Whether tokens may be drawn by chance, or told with log-probabilities. */
+  readonly drawsTokens?: boolean;
+  /** Whether texts that begin alike share blocks of the cache. */
+  readonly prefixCache?: boolean;
+}

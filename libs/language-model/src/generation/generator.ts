@@ -1,3 +1,4 @@
+import type { MethodsOf, World } from "@lockstep/dist-groups";
 import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
 import type { Model } from "../model/model.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
@@ -11,14 +12,18 @@ import {
   type GenerateOptions,
 } from "./generate-options.ts";
 import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
-import { STEPS_PER_CALL } from "./memory-plan.ts";
-import { type GeneratorRanks, openRanks } from "./open-ranks.ts";
+import { hostHeapBytes, STEPS_PER_CALL } from "./memory-plan.ts";
+import { openRanks } from "./open-ranks.ts";
 import type { RankMetrics } from "./rank-program.ts";
 import { type ResolvedOptions, resolveOptions } from "./resolve-options.ts";
 import { runAhead } from "./run-ahead.ts";
 import { checkTokenIds } from "./token-ids.ts";
 import { type TextToken, TokenStream } from "./token-stream.ts";
 import { spreadOptions } from "./world-candidates.ts";
+
+type Program = typeof import("./rank-program.ts");
+/** The ranks of a generator, and what the host may call on them. */
+type GeneratorRanks = World<MethodsOf<Program>>;
 
 interface MakeOptions {
   readonly maxTokens: number;
@@ -83,7 +88,12 @@ export class Generator implements AsyncDisposable {
 
   static async #open(model: Model, options: SizedOptions, choice: WorldChoice | undefined): Promise<Generator> {
     const spread = resolveOptions(model, options);
-    const world = await openRanks(spread);
+    const world = await openRanks<Program>(spread, {
+      program: new URL("./rank-program.ts", import.meta.url),
+      options: spread.rank,
+      heapBytes: hostHeapBytes(spread.rank.maxLogitRows),
+      identify: (opened) => opened.call("identify", []),
+    });
     try {
       return new Generator(world, spread, choice);
     } catch (error) {

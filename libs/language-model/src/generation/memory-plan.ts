@@ -33,6 +33,8 @@ export interface CacheShape {
   readonly capacity: number;
   /** Texts at a time. */
   readonly texts: number;
+  /** Tokens that the cache holds over all texts. Left out: as many as all of them may have. */
+  readonly kvTokens?: number | undefined;
   /** Tokens that are cached in f32 at first, to find static scales of a quantised cache; 0 without. */
   readonly calibrationTokens: number;
   /** Tokens of the context that a prefill gathers at a time, at least; 0 where none does. */
@@ -93,10 +95,12 @@ export interface RankMemoryPlan {
 export function blocksPerRank({
   capacity,
   texts,
+  kvTokens,
   blockSize,
   sizes,
-}: Pick<CacheShape, "capacity" | "texts" | "blockSize" | "sizes">): number {
-  return texts * Math.max(1, Math.ceil(capacity / (blockSize * sizes.dcp)));
+}: Pick<CacheShape, "capacity" | "texts" | "kvTokens" | "blockSize" | "sizes">): number {
+  const blocks = (tokens: number): number => Math.max(1, Math.ceil(tokens / (blockSize * sizes.dcp)));
+  return kvTokens === undefined ? texts * blocks(capacity) : Math.max(blocks(capacity), blocks(kvTokens));
 }
 
 /** Bytes of the host's heap, where ranks leave their tokens: at most `maxLogitRows` a step. */
@@ -225,7 +229,9 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
   const { vocabularySize } = config;
   const ownVocabulary = lengthOf(share.vocabulary);
   const sampler = { world: sizes.world, vocabularySize, ownVocabulary, maxRows: maxLogitRows, maxWholeRows };
-  const blockTables = 16 * (blocksPerRank(cache) + maxStepTokens) + chunkPlanBytes(config, cache);
+  // Texts may share blocks, but each names its own.
+  const named = blocksPerRank({ ...cache, kvTokens: undefined });
+  const blockTables = 16 * (named + maxStepTokens) + chunkPlanBytes(config, cache);
   return {
     weights: weightBytes(stored, config, share, cache.weights),
     kvCache: cache.isOnDevice ? 0 : kvCacheBytes(config, cache, rowElements, scaleBytes),

@@ -1,47 +1,56 @@
-import { type MethodsOf, openWorld, parallelGroups, type World } from "@lockstep/dist-groups";
+import {
+  type MethodsOf,
+  type OptionsOf,
+  openWorld,
+  type Program,
+  parallelGroups,
+  type World,
+} from "@lockstep/dist-groups";
 import { LoadWatch } from "./load-progress.ts";
-import { hostHeapBytes } from "./memory-plan.ts";
 import { checkOwnProgram } from "./own-program.ts";
 import { gpuGroups } from "./rank-backend.ts";
+import type { RankOptions } from "./rank-options.ts";
 import type { ResolvedOptions } from "./resolve-options.ts";
 
 /** Until all ranks have loaded. */
 export const START_DEADLINE_MS = 300_000;
 
-type Program = typeof import("./rank-program.ts");
-
-/** The ranks of a generator, and what the host may call on them. */
-export type GeneratorRanks = World<MethodsOf<Program>>;
+/** The program that ranks run over a model, and what is its own. */
+export interface RanksProgram<P extends Program> {
+  /** Its module. Workers of the caller's own run it by `runGeneratorRank`. */
+  readonly program: URL;
+  readonly options: OptionsOf<P> & RankOptions;
+  /** Bytes of the host's heap that its host takes. */
+  readonly heapBytes: number;
+  /** Asks ranks what they run. */
+  readonly identify: (world: World<MethodsOf<P>>) => Promise<readonly unknown[]>;
+}
 
 /**
- * Starts the ranks of a generator; resolves once all have loaded their share of the model.
+ * Starts ranks that run a program over a model; resolves once all have loaded their share.
  * @throws ArgumentError for workers that run another program, and whatever stopped a rank
  */
-export async function openRanks({
-  rank,
-  onLoad,
-  weightBytes,
-  worker,
-  heapBytesPerRank,
-  deadlineMs,
-}: ResolvedOptions): Promise<GeneratorRanks> {
-  const { sizes, gpus, maxLogitRows, loaded } = rank;
+export async function openRanks<P extends Program>(
+  { onLoad, weightBytes, worker, heapBytesPerRank, deadlineMs }: ResolvedOptions,
+  { program, options, heapBytes, identify }: RanksProgram<P>,
+): Promise<World<MethodsOf<P>>> {
+  const { sizes, gpus, loaded } = options;
   const { world: size, dcp } = sizes;
   const watch = onLoad === undefined ? undefined : new LoadWatch(loaded, (bytes) => onLoad(bytes, weightBytes));
-  const opening = openWorld<Program>({
+  const opening = openWorld<P>({
     size,
-    ...(worker === undefined ? { program: new URL("./rank-program.ts", import.meta.url) } : { worker }),
-    options: rank,
+    ...(worker === undefined ? { program } : { worker }),
+    options,
     heapBytesPerRank,
     groups: { dcp: parallelGroups({ layout: "classic", tp: size, dcp }).dcp, gpu: gpuGroups(size, gpus) },
-    heapBytesHost: hostHeapBytes(maxLogitRows),
+    heapBytesHost: heapBytes,
     startDeadlineMs: START_DEADLINE_MS,
     deadlineMs,
   });
   const world = await opening.finally(() => watch?.stop());
   try {
     watch?.check();
-    if (worker !== undefined) await checkOwnProgram(() => world.call("identify", []));
+    if (worker !== undefined) await checkOwnProgram(() => identify(world));
     return world;
   } catch (error) {
     await world.close();

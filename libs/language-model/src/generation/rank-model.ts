@@ -125,6 +125,7 @@ export async function openRankModel(
   const attention = DcpAttention.open({
     ...attentionOptions,
     numBlocks,
+    prefixCache: options.prefixCache,
     kvDtype,
     ...(kvScales === undefined ? {} : { kvScales }),
     onPartialLse: (layer, lse) => tracer?.takePartialLse(layer, lse),

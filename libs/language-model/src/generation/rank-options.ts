@@ -28,6 +28,8 @@ export interface RankOptions {
   readonly interleave: number;
   /** KV blocks of one rank. */
   readonly numBlocks: number;
+  /** Whether texts that begin alike share blocks. */
+  readonly prefixCache: boolean;
   readonly maxStepTokens: number;
   readonly maxLogitRows: number;
   readonly prefillChunk: number | undefined;

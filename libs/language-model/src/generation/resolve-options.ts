@@ -3,7 +3,7 @@ import { UnfitOptions } from "../errors.ts";
 import type { Model } from "../model/model.ts";
 import { checkParallelSizes, chooseKvLayout, leastDcp, type ParallelSizes } from "../model/tensor-parallel.ts";
 import { calibrationOf, checkModel, checkValues } from "./check-options.ts";
-import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
+import type { GeneratorOptions, ServingNeeds, SizedOptions } from "./generator-options.ts";
 import { createLoadProgress } from "./load-progress.ts";
 import { machineBytes } from "./machine-memory.ts";
 import { adviceFor, largestContext } from "./memory-advice.ts";
@@ -14,6 +14,8 @@ import type { RankOptions } from "./rank-options.ts";
 export interface ResolvedOptions {
   /** What every rank is told. */
   readonly rank: RankOptions;
+  /** Most tokens of one text. */
+  readonly capacity: number;
   readonly texts: number;
   readonly maxDraft: number;
   /** Each rank's range of the memory that all ranks share. */
@@ -43,13 +45,18 @@ export interface PlannedOptions {
  * @throws ArgumentError for a value that no model takes; {@link UnfitOptions} for what does not fit the model, or
  * memory
  */
-export function resolveOptions(model: Model, options: SizedOptions, gpusFound?: number): ResolvedOptions {
-  const { rank, texts, maxDraft, deadlineMs, plan } = planOptions(model, options, gpusFound);
+export function resolveOptions(
+  model: Model,
+  options: SizedOptions & ServingNeeds,
+  gpusFound?: number,
+): ResolvedOptions {
+  const { rank, capacity, texts, maxDraft, deadlineMs, plan } = planOptions(model, options, gpusFound);
   const { problem, layout } = plan;
   if (problem !== undefined) throw new UnfitOptions(`${problem}: ${adviceOf(model, options)}.`);
   const loaded = createLoadProgress(rank.sizes.world);
   return {
     rank: { ...rank, memory: layout, loaded },
+    capacity,
     texts,
     maxDraft,
     heapBytesPerRank: layout.sharedBytes,
@@ -61,12 +68,12 @@ export function resolveOptions(model: Model, options: SizedOptions, gpusFound?: 
 }
 
 /** What of other options would make a model fit. */
-export function adviceOf(model: Model, options: SizedOptions): string {
+export function adviceOf(model: Model, options: SizedOptions & ServingNeeds): string {
   return adviceFor(model.config, options, (changed) => fittingContext(model, changed));
 }
 
 /** The tokens of a text that these options make room for; undefined when they do not fit the model, or memory. */
-export function fittingContext(model: Model, options: SizedOptions): number | undefined {
+export function fittingContext(model: Model, options: SizedOptions & ServingNeeds): number | undefined {
   try {
     const { plan, capacity } = planOptions(model, options);
     return plan.problem === undefined ? capacity : undefined;
@@ -83,7 +90,7 @@ export function fittingContext(model: Model, options: SizedOptions): number | un
  */
 export function planOptions(
   model: Model,
-  options: SizedOptions,
+  options: SizedOptions & ServingNeeds,
   gpusFound: number = installedGpus().length,
 ): PlannedOptions {
   checkModel(model);
@@ -97,6 +104,7 @@ export function planOptions(
     kvDtype = "f32",
     prefillChunk,
     texts = 1,
+    kvTokens,
     maxDraft = 0,
     weights = "stored",
   } = options;
@@ -122,9 +130,10 @@ export function planOptions(
     kvDtype,
     blockSize,
     texts,
+    kvTokens,
     maxStepTokens,
     maxLogitRows,
-    maxWholeRows: 0,
+    maxWholeRows: options.drawsTokens === true ? maxLogitRows : 0,
     calibrationTokens: calibration.length,
     prefillChunk: mayGather ? (prefillChunk ?? 0) : 0,
     weights,
@@ -156,7 +165,8 @@ export function planOptions(
     calibration,
     blockSize,
     interleave: options.interleave ?? 1,
-    numBlocks: blocksPerRank({ capacity, texts, blockSize, sizes }),
+    numBlocks: blocksPerRank({ capacity, texts, kvTokens, blockSize, sizes }),
+    prefixCache: options.prefixCache ?? false,
     maxStepTokens,
     maxLogitRows,
     prefillChunk,

@@ -1,0 +1,338 @@
+// Keeps the ranks serving: gives them what changed, hears what they say, and opens them again when they fail.
+import type { FlightRecord } from "@lockstep/dist-groups";
+import { ResourceClosed } from "@lockstep/tensor";
+import { RanksFailed } from "../errors.ts";
+import type { EngineRequest } from "./engine-request.ts";
+import type { EngineStatus, EngineTotals } from "./engine-status.ts";
+import { failedRanksOf } from "./failed-ranks.ts";
+import type { ServeChanges, ServedTrace } from "./request-server.ts";
+import type { ServeEvent, StepCounts } from "./serve-events.ts";
+import type { ServingRanks } from "./serving-ranks.ts";
+
+/** Within so long `maxRestarts` are counted. */
+const RESTARTS_WITHIN_MS = 60_000;
+/** The share of a new time between two requests that ended in the mean of these times. */
+const NEW_SHARE = 0.2;
+
+type Totals = { -readonly [K in keyof EngineTotals]: number };
+
+/** A step that was taken down. */
+export interface LoopTrace {
+  /** As each rank saw it. */
+  readonly traced: readonly ServedTrace[];
+  /** Names of requests that were not over, by their numbers. */
+  readonly labels: ReadonlyMap<number, string>;
+}
+
+/** The ranks of an engine, and its requests that are not over. */
+export class EngineLoop {
+  readonly #open: () => Promise<ServingRanks>;
+  readonly #maxRestarts: number;
+  #ranks: ServingRanks | undefined;
+  #state: EngineStatus["state"] = "ready";
+  /** Requests that are not over, in the order in which they came. */
+  readonly #live = new Map<number, EngineRequest>();
+  /** What the ranks have not been told. */
+  #submit: EngineRequest[] = [];
+  #cancel: number[] = [];
+  #traceWanted: ((trace: LoopTrace | undefined) => void)[] = [];
+  #wake: (() => void) | undefined;
+  readonly #emptied: (() => void)[] = [];
+  readonly #restarts: number[] = [];
+  /** Why the ranks are not opened again. */
+  #failure: RanksFailed | undefined;
+  #counts: StepCounts = { running: 0, waiting: 0, freeBlocks: -1, knownBlocks: 0, preemptions: 0 };
+  /** Of ranks that are gone. */
+  #earlierPreemptions = 0;
+  #lastEnd = performance.now();
+  #betweenEndsMs = 1000;
+  readonly #ended: Promise<void>;
+  readonly totals: Totals = {
+    steps: 0,
+    requests: 0,
+    finished: 0,
+    cancelled: 0,
+    failed: 0,
+    refused: 0,
+    promptTokens: 0,
+    cachedTokens: 0,
+    generatedTokens: 0,
+    preemptions: 0,
+    restarts: 0,
+  };
+
+  /**
+   * @param ranks opened ones, which it owns from now on
+   * @param open opens others like them
+   */
+  constructor(ranks: ServingRanks, open: () => Promise<ServingRanks>, maxRestarts: number) {
+    this.#ranks = ranks;
+    this.#open = open;
+    this.#maxRestarts = maxRestarts;
+    this.#ended = this.#run();
+  }
+
+  get state(): EngineStatus["state"] {
+    return this.#state;
+  }
+
+  /** Requests that are not over. */
+  get size(): number {
+    return this.#live.size;
+  }
+
+  /** Those of them that ranks compute. */
+  get running(): number {
+    let running = 0;
+    for (const request of this.#live.values()) if (request.hasBegun) running++;
+    return running;
+  }
+
+  /** Blocks that nobody holds, and those of them whose contents are known; undefined before the first step. */
+  get freeBlocks(): { readonly free: number; readonly known: number } | undefined {
+    const { freeBlocks, knownBlocks } = this.#counts;
+    return freeBlocks < 0 ? undefined : { free: freeBlocks, known: knownBlocks };
+  }
+
+  /** How long requests took of late, from the end of one to the end of the next. */
+  get betweenEndsMs(): number {
+    return this.#betweenEndsMs;
+  }
+
+  /** Takes a request. */
+  submit(request: EngineRequest): void {
+    if (this.#failure !== undefined) throw this.#failure;
+    this.totals.requests++;
+    this.#live.set(request.id, request);
+    this.#submit.push(request);
+    this.#changed();
+  }
+
+  /** Forgets a request that nobody wants any more. */
+  cancel(request: EngineRequest): void {
+    if (!this.#live.has(request.id)) return;
+    this.totals.cancelled++;
+    this.#forget(request);
+  }
+
+  /** The next step, as every rank saw it; undefined when there is none in time, or the ranks fail. */
+  trace(waitMs: number): Promise<LoopTrace | undefined> {
+    const { promise, resolve } = Promise.withResolvers<LoopTrace | undefined>();
+    const timer = setTimeout(() => give(undefined), waitMs);
+    const give = (trace: LoopTrace | undefined): void => {
+      clearTimeout(timer);
+      this.#traceWanted = this.#traceWanted.filter((other) => other !== give);
+      resolve(trace);
+    };
+    this.#traceWanted.push(give);
+    this.#changed();
+    return promise;
+  }
+
+  /** @throws ResourceClosed when there are no ranks */
+  flightRecord(): FlightRecord {
+    if (this.#ranks !== undefined && this.#state !== "closed") return this.#ranks.flightRecord();
+    const isComing = this.#state === "restarting";
+    throw new ResourceClosed(
+      "Engine.flightRecord",
+      "the world of the engine's ranks",
+      isComing ? "They are opened again: ask later." : "Open another engine.",
+    );
+  }
+
+  /** Resolves when no request is left. */
+  empty(): Promise<void> {
+    if (this.#live.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#emptied.push(resolve));
+  }
+
+  /** For tests of failures: ends one rank at once, as a crash would. */
+  async terminateRank(rank: number): Promise<void> {
+    await this.#ranks?.terminateRank(rank);
+  }
+
+  /** Ends all. Idempotent. */
+  async close(): Promise<void> {
+    if (this.#state !== "closed") {
+      this.#state = "closed";
+      for (const request of [...this.#live.values()]) {
+        this.#fail(request, new ResourceClosed("Engine.generate", "the engine", "Open another."));
+      }
+      this.#giveTrace(undefined);
+      await this.#ranks?.close();
+      this.#wake?.();
+    }
+    await this.#ended;
+  }
+
+  async #run(): Promise<void> {
+    let isBusy = false;
+    while (this.#state === "ready" && this.#ranks !== undefined) {
+      const ranks = this.#ranks;
+      if (!isBusy && !this.#hasChanges) {
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
+        continue;
+      }
+      let labels = new Map<number, string>();
+      try {
+        const state = await ranks.serve(
+          () => {
+            // Before the step, which may be the last of some.
+            labels = this.#labels;
+            return this.#takeChanges();
+          },
+          (events) => {
+            for (const event of events) this.#hear(event);
+          },
+        );
+        isBusy = state.isBusy;
+        if (state.traced.length > 0) this.#giveTrace({ traced: state.traced, labels });
+      } catch (error) {
+        isBusy = false;
+        await this.#recover(ranks, error);
+      }
+    }
+  }
+
+  get #labels(): Map<number, string> {
+    const labels = new Map<number, string>();
+    if (this.#traceWanted.length === 0) return labels;
+    for (const { id, label } of this.#live.values()) if (label !== undefined) labels.set(id, label);
+    return labels;
+  }
+
+  get #hasChanges(): boolean {
+    return this.#submit.length > 0 || this.#cancel.length > 0;
+  }
+
+  #takeChanges(): ServeChanges {
+    const changes = {
+      submit: this.#submit.map((request) => request.scheduled),
+      cancel: this.#cancel,
+      trace: this.#traceWanted.length > 0,
+    };
+    this.#submit = [];
+    this.#cancel = [];
+    return changes;
+  }
+
+  /** Something is to be told to the ranks. */
+  #changed(): void {
+    this.#ranks?.interrupt();
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+
+  #hear(event: ServeEvent): void {
+    if (event.kind === "step") {
+      this.#counts = event;
+      this.totals.steps++;
+      this.totals.preemptions = this.#earlierPreemptions + event.preemptions;
+      return;
+    }
+    const request = this.#live.get(event.id);
+    if (request === undefined) return;
+    if (event.kind === "begun") {
+      if (request.hasBegun) return;
+      this.totals.promptTokens += request.promptTokens;
+      this.totals.cachedTokens += event.cached;
+      request.begin(event.cached);
+      return;
+    }
+    this.totals.generatedTokens++;
+    const mustStop = request.push(event.token, event.finish);
+    if (request.isLive) return;
+    this.totals.finished++;
+    const now = performance.now();
+    this.#betweenEndsMs += NEW_SHARE * (now - this.#lastEnd - this.#betweenEndsMs);
+    this.#lastEnd = now;
+    if (mustStop) this.#forget(request);
+    else this.#remove(request);
+  }
+
+  /** Has the ranks forget a request that they may still compute. */
+  #forget(request: EngineRequest): void {
+    const untold = this.#submit.indexOf(request);
+    if (untold >= 0) {
+      this.#submit.splice(untold, 1);
+    } else {
+      this.#cancel.push(request.id);
+      this.#changed();
+    }
+    this.#remove(request);
+  }
+
+  #fail(request: EngineRequest, error: Error): void {
+    this.totals.failed++;
+    request.fail(error);
+    this.#remove(request);
+  }
+
+  #remove(request: EngineRequest): void {
+    this.#live.delete(request.id);
+    if (this.#live.size === 0) for (const resolve of this.#emptied.splice(0)) resolve();
+  }
+
+  #giveTrace(trace: LoopTrace | undefined): void {
+    for (const give of [...this.#traceWanted]) give(trace);
+  }
+
+  /** Fails what the ranks were computing, and opens them again for all that waits. */
+  async #recover(ranks: ServingRanks, error: unknown): Promise<void> {
+    if (this.#state !== "ready") return;
+    this.#state = "restarting";
+    this.#ranks = undefined;
+    const cause = error instanceof Error ? error : new Error(String(error));
+    const failure = new RanksFailed(failedRanksOf(cause), cause);
+    for (const request of [...this.#live.values()]) if (request.hasBegun) this.#fail(request, failure);
+    this.#giveTrace(undefined);
+    // Ranks that hang do not close by themselves. What a world's end complains of was said by the call that failed.
+    await Promise.allSettled(failure.failedRanks.map((rank) => ranks.terminateRank(rank)));
+    await ranks.close().catch(() => {});
+    if (this.#mayRestart()) {
+      const opened = await this.#open().catch((reason: unknown) => reason);
+      await this.#goOnWith(opened, failure);
+    } else {
+      this.#giveUp(failure);
+    }
+  }
+
+  #mayRestart(): boolean {
+    const now = performance.now();
+    while ((this.#restarts[0] ?? now) < now - RESTARTS_WITHIN_MS) this.#restarts.shift();
+    if (this.#restarts.length >= this.#maxRestarts) return false;
+    this.#restarts.push(now);
+    return true;
+  }
+
+  async #goOnWith(opened: unknown, failure: RanksFailed): Promise<void> {
+    const isOpen = typeof opened === "object" && opened !== null && "serve" in opened;
+    if (!isOpen) {
+      this.#giveUp(opened instanceof Error ? new RanksFailed(failedRanksOf(opened), opened) : failure);
+      return;
+    }
+    const ranks = opened as ServingRanks;
+    // Closed meanwhile: nobody else knows of these.
+    if (this.#state !== "restarting") {
+      await ranks.close();
+      return;
+    }
+    this.totals.restarts++;
+    this.#earlierPreemptions = this.totals.preemptions;
+    this.#counts = { running: 0, waiting: 0, freeBlocks: -1, knownBlocks: 0, preemptions: 0 };
+    this.#cancel = [];
+    this.#submit = [...this.#live.values()];
+    this.#ranks = ranks;
+    this.#state = "ready";
+  }
+
+  #giveUp(failure: RanksFailed): void {
+    if (this.#state !== "restarting") return;
+    this.#state = "failed";
+    this.#failure = failure;
+    for (const request of [...this.#live.values()]) this.#fail(request, failure);
+  }
+}

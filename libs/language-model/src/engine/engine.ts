@@ -1,0 +1,190 @@
+import type { FlightRecord } from "@lockstep/dist-groups";
+import { ArgumentError, describe, ResourceClosed } from "@lockstep/tensor";
+import { EngineBusy } from "../errors.ts";
+import { explainStep } from "../generation/explanation.ts";
+import type { ParallelSizes } from "../model/tensor-parallel.ts";
+import type { Model } from "../model/model.ts";
+import { resolveSampling } from "../sampling/sampling-options.ts";
+import { EngineLoop } from "./engine-loop.ts";
+import type { EngineOptions } from "./engine-options.ts";
+import { EngineRequest } from "./engine-request.ts";
+import type { EngineStatus } from "./engine-status.ts";
+import { promptTokens } from "./prompt-tokens.ts";
+import type { GeneratedPart, Prompt, RequestOptions } from "./request-options.ts";
+import { type EngineSizes, resolveEngineOptions } from "./resolve-engine-options.ts";
+import { ServingRanks } from "./serving-ranks.ts";
+import type { EngineStep, TextEngine } from "./text-engine.ts";
+import { TextStream } from "./text-stream.ts";
+
+const NAME = "Engine.generate";
+
+/**
+ * A model that serves many requests at once, on ranks that share its weights and its KV cache. Requests join and leave
+ * between steps; texts that begin alike share what was computed. A text depends on its own request alone: the same
+ * prompt, options and seed give the same tokens whatever else is computed beside it.
+ */
+export class Engine implements TextEngine {
+  readonly maxContext: number;
+  readonly hasChat: boolean;
+  /** Ranks, and how they share KV caches. */
+  readonly sizes: ParallelSizes;
+  readonly #model: Model;
+  readonly #engine: EngineSizes;
+  readonly #loop: EngineLoop;
+  #nextId = 0;
+  #isDraining = false;
+
+  private constructor(model: Model, engine: EngineSizes, loop: EngineLoop) {
+    this.#model = model;
+    this.#engine = engine;
+    this.#loop = loop;
+    this.maxContext = engine.maxContext;
+    this.sizes = engine.resolved.rank.sizes;
+    this.hasChat = model.chatTemplate !== undefined;
+  }
+
+  /**
+   * Opens ranks that have loaded their share of the model; a `world` of "auto" is chosen before.
+   * @throws ArgumentError, UnfitOptions for options that do not fit the model or this machine; whatever stopped a rank
+   */
+  static async open(model: Model, options: EngineOptions): Promise<Engine> {
+    const engine = await resolveEngineOptions(model, options);
+    const open = (): Promise<ServingRanks> => ServingRanks.open(engine);
+    return new Engine(model, engine, new EngineLoop(await open(), open, engine.maxRestarts));
+  }
+
+  get ranks(): number {
+    return this.sizes.world;
+  }
+
+  generate(prompt: Prompt, options: RequestOptions = {}): AsyncGenerator<GeneratedPart, void, void> {
+    this.#expectOpen(NAME);
+    if (typeof options !== "object" || options === null) {
+      throw new ArgumentError(NAME, "options", "an object", describe(options));
+    }
+    const { ignoreEnd = false, stop = [], signal } = options;
+    if (typeof ignoreEnd !== "boolean")
+      throw new ArgumentError(NAME, "ignoreEnd", "true or false", describe(ignoreEnd));
+    if (signal !== undefined && !(signal instanceof AbortSignal)) {
+      throw new ArgumentError(NAME, "signal", "an AbortSignal", describe(signal));
+    }
+    checkLabel(options.label);
+    const sampling = resolveSampling(NAME, options);
+    const ids = promptTokens(NAME, this.#model, prompt, this.maxContext);
+    const maxTokens = this.#maxTokens(ids.length, options.maxTokens);
+    const request = new EngineRequest({
+      id: this.#nextId,
+      prompt: ids,
+      maxTokens,
+      sampling,
+      endTokens: ignoreEnd ? [] : this.#model.config.endTokens,
+      text: new TextStream(this.#model.tokenizer, ids, stop, NAME),
+      label: options.label,
+      signal,
+      onDrop: (dropped) => this.#loop.cancel(dropped),
+    });
+    if (signal?.aborted === true) {
+      request.fail(signal.reason);
+      return request;
+    }
+    const { maxWaiting } = this.#engine;
+    const waiting = this.#loop.size - this.#loop.running;
+    if (waiting >= maxWaiting) {
+      this.#loop.totals.refused++;
+      throw new EngineBusy(maxWaiting, this.#loop.betweenEndsMs);
+    }
+    this.#loop.submit(request);
+    this.#nextId++;
+    return request;
+  }
+
+  status(): EngineStatus {
+    const { numBlocks: total, blockSize, sizes } = this.#engine.resolved.rank;
+    const { state, size, running, freeBlocks = { free: total, known: 0 }, totals } = this.#loop;
+    return {
+      state,
+      running,
+      waiting: size - running,
+      blocks: { total, used: total - freeBlocks.free, cached: freeBlocks.known },
+      blockTokens: blockSize * sizes.dcp,
+      totals: { ...totals },
+    };
+  }
+
+  async explainStep(waitMs = 1000): Promise<EngineStep | undefined> {
+    this.#expectOpen("Engine.explainStep");
+    if (typeof waitMs !== "number" || !(waitMs >= 0 && waitMs <= 600_000)) {
+      throw new ArgumentError("Engine.explainStep", "waitMs", "from 0 to 600000 milliseconds", describe(waitMs));
+    }
+    const given = await this.#loop.trace(waitMs);
+    if (given === undefined) return undefined;
+    const { traced, labels } = given;
+    const [first] = traced;
+    if (first === undefined) return undefined;
+    const slowest = (part: "stepMs" | "gatherMs" | "attentionMs" | "combineMs"): number =>
+      Math.max(...traced.map((rank) => rank[part]));
+    return {
+      explanation: explainStep(
+        traced.map(({ trace }) => trace),
+        this.sizes.dcp,
+      ),
+      requests: first.requests.map((request) => {
+        const label = labels.get(request.text);
+        return label === undefined ? request : { ...request, label };
+      }),
+      times: {
+        stepMs: slowest("stepMs"),
+        gatherMs: slowest("gatherMs"),
+        attentionMs: slowest("attentionMs"),
+        combineMs: slowest("combineMs"),
+      },
+    };
+  }
+
+  flightRecord(): FlightRecord {
+    return this.#loop.flightRecord();
+  }
+
+  /** Ends one rank at once, as a crash would: for testing how a program takes it. */
+  async terminateRank(rank: number): Promise<void> {
+    this.#expectOpen("Engine.terminateRank");
+    await this.#loop.terminateRank(rank);
+  }
+
+  async drain(): Promise<void> {
+    this.#isDraining = true;
+    await this.#loop.empty();
+  }
+
+  close(): Promise<void> {
+    return this.#loop.close();
+  }
+
+  /** As `close`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #maxTokens(promptLength: number, wanted: number | undefined): number {
+    const most = this.maxContext - promptLength;
+    const maxTokens = wanted ?? most;
+    if (!Number.isInteger(maxTokens) || maxTokens < 1) {
+      throw new ArgumentError(NAME, "maxTokens", "a positive integer", describe(maxTokens));
+    }
+    if (maxTokens <= most) return maxTokens;
+    const expected = `at most ${most}: the context holds ${this.maxContext} tokens, the prompt has ${promptLength}`;
+    throw new ArgumentError(NAME, "maxTokens", expected, `${maxTokens}`);
+  }
+
+  #expectOpen(operation: string): void {
+    if (this.#loop.state === "closed") throw new ResourceClosed(operation, "the engine", "Open another.");
+    if (this.#isDraining && operation === NAME) {
+      throw new ResourceClosed(operation, "the engine", "It ends what it has, and takes no more: open another.");
+    }
+  }
+}
+
+function checkLabel(label: string | undefined): void {
+  if (label === undefined || (typeof label === "string" && label.length <= 128)) return;
+  throw new ArgumentError(NAME, "label", "a name of up to 128 characters", describe(label));
+}

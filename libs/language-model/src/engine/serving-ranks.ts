@@ -1,0 +1,97 @@
+// The host's side of ranks that serve.
+import type { FlightRecord, MethodsOf, World } from "@lockstep/dist-groups";
+import { Tensor } from "@lockstep/tensor";
+import { createLoadProgress } from "../generation/load-progress.ts";
+import { openRanks } from "../generation/open-ranks.ts";
+import { WordStream } from "../generation/word-stream.ts";
+import type { EngineRankOptions } from "./engine-program.ts";
+import { RequestServer, SLICE_MS, type ServeChanges, type ServedTrace } from "./request-server.ts";
+import type { EngineSizes } from "./resolve-engine-options.ts";
+import { readEvents, type ServeEvent } from "./serve-events.ts";
+
+type Program = typeof import("./engine-program.ts");
+
+/** Bytes of the host's heap that these take. */
+export function servingHeapBytes(maxRunning: number): number {
+  return WordStream.bytes(RequestServer.eventWords(maxRunning)) + 4096;
+}
+
+/** How ranks stand when they have returned. */
+export interface RanksState {
+  /** Whether there is more to compute. */
+  readonly isBusy: boolean;
+  /** The step that was taken down, as each rank saw it; empty without. */
+  readonly traced: readonly ServedTrace[];
+}
+
+/** Ranks that serve requests, and what they say meanwhile. */
+export class ServingRanks {
+  readonly #world: World<MethodsOf<Program>>;
+  readonly #events: WordStream;
+  readonly #interrupt: Tensor;
+  readonly #deadlineMs: number;
+
+  private constructor(world: World<MethodsOf<Program>>, maxRunning: number, deadlineMs: number) {
+    this.#world = world;
+    // A rank that does not come is named by those that wait for it in a collective: before all are given up.
+    this.#deadlineMs = 2 * deadlineMs + SLICE_MS;
+    this.#events = WordStream.create(world.heap, RequestServer.eventWords(maxRunning));
+    this.#interrupt = Tensor.zeros(world.heap, "i32", [1]);
+  }
+
+  /** Starts them; resolves once all have loaded the model. @throws whatever stopped a rank */
+  static async open({ resolved, maxRunning, sharesPrefixes }: EngineSizes): Promise<ServingRanks> {
+    // Counted from nothing each time that ranks are opened.
+    const loaded = createLoadProgress(resolved.rank.sizes.world);
+    const options: EngineRankOptions = { ...resolved.rank, loaded, maxRunning, sharesPrefixes };
+    const program = new URL("./engine-program.ts", import.meta.url);
+    const world = await openRanks<Program>(resolved, {
+      program,
+      options,
+      heapBytes: servingHeapBytes(maxRunning),
+      identify: (opened) => opened.call("identify", []),
+    });
+    try {
+      return new ServingRanks(world, maxRunning, resolved.deadlineMs);
+    } catch (error) {
+      await world.close();
+      throw error;
+    }
+  }
+
+  /**
+   * Gives the ranks changes and lets them serve, until all is done, somebody interrupts them, or a second is over.
+   * @param take the changes, asked for once nothing that comes after them can be missed
+   * @param onEvents told what the ranks say, some milliseconds late at most
+   * @throws whatever stopped a rank
+   */
+  async serve(take: () => ServeChanges, onEvents: (events: Iterable<ServeEvent>) => void): Promise<RanksState> {
+    this.#events.clear();
+    Atomics.store(this.#interrupt.i32, 0, 0);
+    const args = [take(), this.#events.descriptor, this.#interrupt.descriptor] as const;
+    const answer = this.#world.call("serve", [...args], { deadlineMs: this.#deadlineMs });
+    for await (const words of this.#events.read(answer)) onEvents(readEvents(words));
+    const states = await answer;
+    const traced = states.flatMap((state) => (state.traced === undefined ? [] : [state.traced]));
+    return { isBusy: states[0]?.isBusy ?? false, traced };
+  }
+
+  /** Has the ranks return after the step that they are in. */
+  interrupt(): void {
+    Atomics.store(this.#interrupt.i32, 0, 1);
+  }
+
+  /** What every rank is doing, also while one hangs. */
+  flightRecord(): FlightRecord {
+    return this.#world.flightRecord();
+  }
+
+  /** Ends one rank at once, as a crash would. */
+  terminateRank(rank: number): Promise<void> {
+    return this.#world.terminateRank(rank);
+  }
+
+  close(): Promise<void> {
+    return this.#world.close();
+  }
+}

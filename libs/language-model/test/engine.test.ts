@@ -1,0 +1,284 @@
+// The engine as a library: requests come and go, share what begins alike, give way, are given up, and survive ranks.
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
+import { Engine } from "../src/engine/engine.ts";
+import type { GeneratedPart, Prompt, RequestOptions } from "../src/engine/request-options.ts";
+import { EngineBusy, RanksFailed } from "../src/errors.ts";
+import { greedy, model } from "./shipped-model.ts";
+
+setDefaultTimeout(120_000);
+
+const { promptIds, greedyIds } = greedy[0] ?? expect.unreachable();
+const options = { world: 2, backend: "wasm", maxContext: 256 } as const;
+
+interface Answer {
+  readonly text: string;
+  readonly ids: number[];
+  readonly last: GeneratedPart | undefined;
+}
+
+async function collect(parts: AsyncIterable<GeneratedPart>): Promise<Answer> {
+  let text = "";
+  const ids: number[] = [];
+  let last: GeneratedPart | undefined;
+  for await (const part of parts) {
+    expect(last?.finish).toBeUndefined();
+    text += part.text;
+    ids.push(...part.tokens.map(({ id }) => id));
+    last = part;
+  }
+  return { text, ids, last };
+}
+
+/** Some requests, each unlike the others. */
+function requests(count: number): { prompt: Prompt; options: RequestOptions }[] {
+  return Array.from({ length: count }, (_, index) => {
+    const { promptIds: ids } = greedy[index % greedy.length] ?? expect.unreachable();
+    return {
+      prompt: ids.slice(0, 3 + ((index * 7) % 30)),
+      options: {
+        maxTokens: 5 + ((index * 5) % 20),
+        temperature: (index % 3) * 0.6,
+        topP: index % 2 === 0 ? 1 : 0.9,
+        topK: index % 5 === 0 ? 40 : 0,
+        seed: index,
+        ...(index % 4 === 0 ? { logprobs: 2 } : {}),
+      },
+    };
+  });
+}
+
+test.each([1, 2, 4])("on %p ranks a request gets the tokens of the model", async (world) => {
+  await using engine = await Engine.open(model, { ...options, world });
+  const { ids, text, last } = await collect(engine.generate(promptIds, { maxTokens: 30 }));
+  expect(ids).toEqual(greedyIds.slice(0, 30));
+  expect(text).toBe(model.tokenizer.decode(ids));
+  expect(last).toMatchObject({
+    finish: "length",
+    usage: { promptTokens: promptIds.length, cachedTokens: 0, completionTokens: 30 },
+  });
+});
+
+test("a text is the same alone and beside others, whenever they come, with prompts in parts", async () => {
+  const all = requests(24);
+  const alone: Answer[] = [];
+  {
+    await using engine = await Engine.open(model, { ...options, prefixCache: false });
+    for (const each of all) alone.push(await collect(engine.generate(each.prompt, each.options)));
+  }
+  const small = { maxContext: 64, maxStepTokens: 24, maxRunning: 16, kvTokens: 96, blockSize: 4 };
+  await using engine = await Engine.open(model, { ...options, ...small });
+  const together = all.map(async (each, index) => {
+    await Bun.sleep((index * 13) % 60);
+    return await collect(engine.generate(each.prompt, each.options));
+  });
+  const answers = await Promise.all(together);
+  for (const [index, answer] of answers.entries()) {
+    expect(answer.text).toBe(alone[index]?.text ?? "");
+    expect(answer.ids).toEqual(alone[index]?.ids ?? []);
+  }
+  const { blocks, totals, running, waiting } = engine.status();
+  expect({ used: blocks.used, running, waiting }).toEqual({ used: 0, running: 0, waiting: 0 });
+  expect(totals).toMatchObject({ requests: 24, finished: 24, failed: 0, cancelled: 0 });
+  // 96 tokens do not hold 16 texts.
+  expect(totals.preemptions).toBeGreaterThan(0);
+});
+
+test("log-probabilities tell the token, and the likeliest in its place", async () => {
+  await using engine = await Engine.open(model, options);
+  for await (const { tokens } of engine.generate(promptIds, { maxTokens: 8, logprobs: 3 })) {
+    for (const { id, logprob = 1, top = [] } of tokens) {
+      expect(top).toHaveLength(3);
+      expect(top[0]).toEqual({ id, logprob });
+      expect(logprob).toBeLessThanOrEqual(0);
+      expect(top.reduce((sum, each) => sum + Math.exp(each.logprob), 0)).toBeLessThanOrEqual(1 + 1e-6);
+    }
+  }
+});
+
+test("many requests that begin alike compute what they share once", async () => {
+  await using engine = await Engine.open(model, { ...options, maxRunning: 50 });
+  const system = [...promptIds, ...greedyIds].slice(0, 64);
+  const answers = await Promise.all(
+    Array.from({ length: 50 }, (_, index) =>
+      collect(engine.generate([...system, 5 + index, 7], { maxTokens: 2, ignoreEnd: true })),
+    ),
+  );
+  const cached = answers.map(({ last }) => last?.usage?.cachedTokens ?? -1).sort((a, b) => a - b);
+  expect(cached).toEqual([0, ...Array(49).fill(64)]);
+  expect(engine.status().totals).toMatchObject({ promptTokens: 50 * 66, cachedTokens: 49 * 64 });
+});
+
+describe("leaving early", () => {
+  test("a dropped iterator, an aborted signal and a stop text free the blocks", async () => {
+    await using engine = await Engine.open(model, { ...options, prefixCache: false });
+    const free = async (): Promise<void> => {
+      const until = performance.now() + 10_000;
+      while (engine.status().blocks.used > 0 && performance.now() < until) await Bun.sleep(2);
+      expect(engine.status()).toMatchObject({ running: 0, waiting: 0, blocks: { used: 0 } });
+    };
+    for await (const { tokens } of engine.generate(promptIds, { maxTokens: 200, ignoreEnd: true })) {
+      if (tokens.length > 0) break;
+    }
+    await free();
+    const controller = new AbortController();
+    const reading = collect(engine.generate(promptIds, { ignoreEnd: true, signal: controller.signal }));
+    setTimeout(() => controller.abort(new Error("went away")), 20);
+    await expect(reading).rejects.toThrow("went away");
+    await free();
+    const never = engine.generate(promptIds, { ignoreEnd: true, maxTokens: 200 });
+    await never.return();
+    expect(await never.next()).toEqual({ done: true, value: undefined });
+    await free();
+    const whole = await collect(engine.generate(promptIds, { maxTokens: 40 }));
+    const stop = whole.text.slice(20, 24);
+    const cut = await collect(engine.generate(promptIds, { maxTokens: 40, stop }));
+    expect(cut.text).toBe(whole.text.slice(0, whole.text.indexOf(stop)));
+    expect(cut.last?.finish).toBe("stop");
+    await free();
+    expect(engine.status().totals).toMatchObject({ cancelled: 3, finished: 2 });
+  });
+
+  test("a request whose signal has aborted is not computed", async () => {
+    await using engine = await Engine.open(model, options);
+    const request = engine.generate(promptIds, { signal: AbortSignal.abort(new Error("too late")) });
+    await expect(request.next()).rejects.toThrow("too late");
+    expect(engine.status().totals.requests).toBe(0);
+  });
+});
+
+test("a request that nobody reads is computed to its end", async () => {
+  await using engine = await Engine.open(model, options);
+  const request = engine.generate(promptIds, { maxTokens: 10 });
+  await engine.drain();
+  expect((await collect(request)).ids).toEqual(greedyIds.slice(0, 10));
+  expect(() => engine.generate(promptIds)).toThrow(ResourceClosed);
+});
+
+test("more than may wait are refused, and say when to come again", async () => {
+  await using engine = await Engine.open(model, { ...options, maxRunning: 1, maxWaiting: 2 });
+  const taken = [1, 2].map(() => collect(engine.generate(promptIds, { maxTokens: 30 })));
+  let refusal: unknown;
+  try {
+    engine.generate(promptIds);
+  } catch (error) {
+    refusal = error;
+  }
+  expect(refusal).toBeInstanceOf(EngineBusy);
+  expect((refusal as EngineBusy).retryAfterMs).toBeGreaterThan(0);
+  await Promise.all(taken);
+  expect(engine.status().totals).toMatchObject({ refused: 1, finished: 2 });
+});
+
+test("what is no request is refused at once, and names what is wrong", async () => {
+  await using engine = await Engine.open(model, options);
+  const wrong: [unknown, unknown, string][] = [
+    [5, {}, "prompt"],
+    [[], {}, "prompt"],
+    [[-1], {}, "prompt"],
+    [[1.5], {}, "prompt"],
+    [Array(256).fill(1), {}, "prompt"],
+    [promptIds, { maxTokens: 0 }, "maxTokens"],
+    [promptIds, { maxTokens: 1000 }, "maxTokens"],
+    [promptIds, { temperature: -1 }, "temperature"],
+    [promptIds, { topP: 0 }, "topP"],
+    [promptIds, { topK: 1.5 }, "topK"],
+    [promptIds, { minP: 2 }, "minP"],
+    [promptIds, { seed: -1 }, "seed"],
+    [promptIds, { logprobs: 21 }, "logprobs"],
+    [promptIds, { stop: [""] }, "stop"],
+    [promptIds, { ignoreEnd: 1 }, "ignoreEnd"],
+    [promptIds, { signal: {} }, "signal"],
+    [promptIds, { label: 5 }, "label"],
+    [promptIds, null, "options"],
+  ];
+  for (const [prompt, given, argument] of wrong) {
+    let error: unknown;
+    try {
+      Reflect.apply(engine.generate, engine, [prompt, given]);
+    } catch (thrown) {
+      error = thrown;
+    }
+    expect(error).toBeInstanceOf(ArgumentError);
+    expect(error).toMatchObject({ argument });
+  }
+  expect(engine.status().totals.requests).toBe(0);
+  expect((await collect(engine.generate(promptIds, { maxTokens: 5 }))).ids).toEqual(greedyIds.slice(0, 5));
+});
+
+test("a rank that dies fails what was computed, is named, and what waits and comes later is served", async () => {
+  await using engine = await Engine.open(model, { ...options, maxRunning: 2, maxRestarts: 1 });
+  const long = { maxTokens: 200, ignoreEnd: true };
+  const computed = [0, 1].map(() => engine.generate(promptIds, long));
+  await Promise.all(computed.map((request) => request.next()));
+  const waiting = collect(engine.generate(promptIds, { maxTokens: 12 }));
+  await engine.terminateRank(1);
+  for (const request of computed) {
+    const failure = await collect(request).catch((error: unknown) => error);
+    expect(failure).toBeInstanceOf(RanksFailed);
+    expect(failure).toMatchObject({ failedRanks: [1] });
+  }
+  expect((await waiting).ids).toEqual(greedyIds.slice(0, 12));
+  expect((await collect(engine.generate(promptIds, { maxTokens: 12 }))).ids).toEqual(greedyIds.slice(0, 12));
+  expect(engine.status()).toMatchObject({ state: "ready", totals: { restarts: 1, failed: 2, finished: 2 } });
+  // A second time within a minute is once too often.
+  const last = engine.generate(promptIds, long);
+  await last.next();
+  await engine.terminateRank(0);
+  await expect(collect(last)).rejects.toThrow(RanksFailed);
+  while (engine.status().state === "restarting") await Bun.sleep(5);
+  expect(engine.status().state).toBe("failed");
+  expect(() => engine.generate(promptIds)).toThrow(RanksFailed);
+});
+
+test("ranks that die while nothing is asked of them are opened again for the next", async () => {
+  await using engine = await Engine.open(model, options);
+  await engine.terminateRank(0);
+  expect((await collect(engine.generate(promptIds, { maxTokens: 12 }))).ids).toEqual(greedyIds.slice(0, 12));
+});
+
+test("a rank that hangs is seen in the flight record, is named at the deadline, and what comes later is served", async () => {
+  const worker = new URL("./hanging-rank.ts", import.meta.url);
+  await using engine = await Engine.open(model, { ...options, worker, deadlineMs: 3000 });
+  expect((await collect(engine.generate(promptIds, { maxTokens: 5 }))).ids).toEqual(greedyIds.slice(0, 5));
+  const hanging = collect(engine.generate([7, 7], { maxTokens: 5 })).catch((error: unknown) => error);
+  const waitsFor = (): boolean =>
+    engine.flightRecord().groups.some(({ ranks }) => ranks[0]?.ops.at(-1)?.state === "waiting");
+  while (!waitsFor()) await Bun.sleep(5);
+  const failure = await hanging;
+  expect(failure).toBeInstanceOf(RanksFailed);
+  expect(failure).toMatchObject({ failedRanks: [1] });
+  expect((await collect(engine.generate(promptIds, { maxTokens: 5 }))).ids).toEqual(greedyIds.slice(0, 5));
+});
+
+test("a step is explained: whose texts, which rank held what, and each rank's share", async () => {
+  await using engine = await Engine.open(model, { ...options, dcp: 2, kvHeads: "replicated" });
+  expect(await engine.explainStep(10)).toBeUndefined();
+  const explaining = engine.explainStep(30_000);
+  const reading = collect(engine.generate(promptIds, { maxTokens: 20, label: "mine" }));
+  const step = (await explaining) ?? expect.unreachable();
+  await reading;
+  expect(step.requests).toEqual([{ text: 0, promptTokens: promptIds.length, length: promptIds.length, label: "mine" }]);
+  expect(step.explanation.ranks.map(({ rank }) => rank)).toEqual([0, 1]);
+  for (const { shares } of step.explanation.queries) {
+    for (const layer of shares) {
+      for (const head of layer) expect(head.reduce((sum, share) => sum + share, 0)).toBeCloseTo(1, 4);
+    }
+  }
+  const { stepMs, gatherMs, attentionMs, combineMs } = step.times;
+  expect(stepMs).toBeGreaterThan(0);
+  expect(gatherMs + attentionMs + combineMs).toBeGreaterThan(0);
+});
+
+test("the flight record tells of every rank, and a closed engine says so", async () => {
+  const engine = await Engine.open(model, options);
+  await collect(engine.generate(promptIds, { maxTokens: 2 }));
+  expect(engine.flightRecord().groups.some(({ ranks }) => ranks.length === 2)).toBe(true);
+  const request = engine.generate(promptIds, { ignoreEnd: true });
+  await engine.close();
+  await expect(collect(request)).rejects.toThrow(ResourceClosed);
+  expect(() => engine.generate(promptIds)).toThrow(ResourceClosed);
+  expect(() => engine.flightRecord()).toThrow(ResourceClosed);
+  expect(engine.status().state).toBe("closed");
+  await engine.close();
+});
