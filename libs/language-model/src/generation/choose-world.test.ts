@@ -64,7 +64,7 @@ describe("of measured times", () => {
       promptTokenMs: undefined,
     }));
     expect(chooseFastest(short, 99).reason).toBe(
-      "1 rank is fastest at 99 tokens: a step takes 2.0 ms on 1 rank, 3.0 ms on 2 ranks",
+      "1 rank is fastest at 99 tokens: at first a step takes 2.0 ms on 1 rank, 3.0 ms on 2 ranks",
     );
     expect(chosen([1, 1, 9, 1], [2, 1, 8.9, 1]).reason).toStartWith(
       "1 rank is as fast as any, within 5 %, at 100 tokens: ",

@@ -48,8 +48,9 @@ const USUAL_TOKENS = 4096;
  * does this, and its `choice` tells.
  *
  * It times real steps of each candidate in turn, on ranks of their own, over a few layers of the model's shapes with
- * made-up weights, and takes the lower quartile of the later times; layers and tokens of context beyond those it times
- * are reckoned from the time of one. The fastest is the one that takes least for as many tokens of a prompt as are
+ * made-up weights. Of contexts from 512 tokens on it takes the least of the later times, what steps take once the
+ * engines have compiled them; of shorter ones, which are over before, the lower quartile of times at first. Layers and
+ * tokens of context beyond those it times are reckoned from the time of one. The fastest is the one that takes least for as many tokens of a prompt as are
  * generated, of which the former have half of the context before them. More ranks are taken only when they are at least
  * 5 % faster. This takes a third of a second for small models and short texts, about one for long ones, more for models
  * whose weights take seconds to load. Which is chosen may change from run to run where two are about as fast; the texts
@@ -113,7 +114,7 @@ export function chooseFastest(candidates: readonly WorldCandidate[], context: nu
   const most = candidates.every((candidate) => cost(candidate) >= cost(best))
     ? "fastest"
     : "as fast as any, within 5 %,";
-  const what = first.promptTokenMs === undefined ? "a step takes" : "a step (a prompt's token) takes";
+  const what = first.promptTokenMs === undefined ? "at first a step takes" : "a step (a prompt's token) takes";
   const steps = `at ${context} tokens: ${what} ${candidates.map(ms).join(", ")}`;
   const reason = `${worldName(best.sizes, all)} ${verb} ${most} ${steps}`;
   return { sizes: best.sizes, candidates, context, reason };

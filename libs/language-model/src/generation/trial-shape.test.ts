@@ -41,9 +41,9 @@ describe("the part of a model that is timed", () => {
     expect(trialShape(resized({ layers: 1 }), least, 1)).toMatchObject({ lengths: [0], promptTokens: 0 });
     expect(trialShape(shipped, least, 512)).toMatchObject({ lengths: [511], promptTokens: 64, promptStart: 255 });
     expect(trialShape(shipped, { ...least, maxStepTokens: 5 }, 512).promptTokens).toBe(5);
-    expect(trialShape(shipped, least, 16_384).lengths).toEqual([2048, 4096]);
-    // Two layers' keys and values of 16 texts in f32 take 16 MiB at 512 tokens.
-    expect(trialShape(shipped, { ...least, texts: 40 }, 16_384)).toMatchObject({ texts: 16, lengths: [256, 512] });
+    expect(trialShape(shipped, least, 16_384).lengths).toEqual([16_383]);
+    // Two layers' keys and values of 16 texts in f32 take 32 MiB at 1024 tokens.
+    expect(trialShape(shipped, { ...least, texts: 40 }, 16_384)).toMatchObject({ texts: 16, lengths: [256, 1024] });
     // Few tokens are timed of large caches: a prompt begins where it ends with them.
     const wide = trialShape(resized({ kvHeads: 8, headDim: 512 }), { ...least, texts: 12 }, 16_384);
     expect(Math.max(...wide.lengths)).toBeLessThan(64);

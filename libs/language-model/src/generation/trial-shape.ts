@@ -20,9 +20,9 @@ const MOST_CACHED_BYTES = 32 * MEBI;
 const UNCACHED_BYTES = 96 * MEBI;
 /** Most bytes of embeddings, which are output weights as well. */
 const VOCABULARY_BYTES = 16 * MEBI;
-/** Most bytes of keys and values. */
-const KV_BYTES = 16 * MEBI;
-const MOST_TOKENS = 4096;
+/** Most bytes of keys and values: those of 16,384 tokens of a small model, where the times of fewer would tell less. */
+const KV_BYTES = 32 * MEBI;
+const MOST_TOKENS = 16_384;
 const MOST_TEXTS = 16;
 /** Tokens of a prompt's step. */
 const PROMPT_TOKENS = 64;
@@ -72,7 +72,7 @@ export function trialShape(model: Model, options: GeneratorOptions, context: num
   const tokenBytes = 2 * layers * config.kvHeads * config.headDim * DTYPE_BYTES[kvDtype];
   const most = Math.min(MOST_TOKENS, Math.max(1, Math.floor(KV_BYTES / (tokenBytes * texts))));
   const length = context - 1;
-  const lengths = length <= most ? [length] : [Math.floor(most / 2), most];
+  const lengths = length <= most ? [length] : [Math.floor(most / 4), most];
   const promptTokens = context < LONG_CONTEXT ? 0 : Math.min(PROMPT_TOKENS, options.maxStepTokens ?? PROMPT_TOKENS);
   const longest = Math.max(...lengths);
   const promptStart = Math.max(0, Math.min(Math.floor(longest / 2), longest + 1 - promptTokens));

@@ -49,3 +49,9 @@ test("a prompt's token takes its part of a step", () => {
   const found = worldTimes([times([[4]], [128]), times([[4]], [64, 256])], { ...one, promptTokens: 64 });
   expect(found).toEqual({ stepMs: 4, promptTokenMs: 1 });
 });
+
+test("of long texts, whose prompts are timed, the least time counts; of short ones the lower quartile", () => {
+  const rounds = [times([[9, 8, 7]], [640, 128]), times([[6, 5, 4]], [320])];
+  expect(worldTimes(rounds, one)).toEqual({ stepMs: 5, promptTokenMs: undefined });
+  expect(worldTimes(rounds, { ...one, promptTokens: 64 })).toEqual({ stepMs: 4, promptTokenMs: 2 });
+});

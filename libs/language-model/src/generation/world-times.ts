@@ -47,7 +47,7 @@ export interface TimedTexts {
   /** Texts of a timed step, and of a step of the generator. */
   readonly timedTexts: number;
   readonly texts: number;
-  /** Tokens of a timed step of a prompt; 0 when there was none. */
+  /** Tokens of a timed step of a prompt; 0 when there was none, since the texts are short. */
   readonly promptTokens: number;
   /** Tokens of a text, the next one among them. */
   readonly context: number;
@@ -56,27 +56,31 @@ export interface TimedTexts {
 /**
  * What steps of all texts take at the context, of those of some at the lengths that were timed: a token of context
  * takes as long as one between the two lengths, never less than nothing.
+ *
+ * Engines compile what is timed while it runs, on the same cores, and other programs run as well: that only ever adds.
+ * A short text is over before the engines have done compiling, and is told by the lower quartile of its times. Most
+ * steps of a long one come after it, and are told by the least.
  */
 export function worldTimes(times: readonly TrialTimes[], timed: TimedTexts): WorldTimes {
   const { lengths, timedTexts, texts, promptTokens, context } = timed;
-  const [short = 0, long = short] = lengths.map((_, at) =>
-    lowerQuartile(times.flatMap(({ steps }) => steps[at] ?? [])),
-  );
+  const usual = promptTokens === 0 ? lowerQuartile : least;
+  const [short = 0, long = short] = lengths.map((_, at) => usual(times.flatMap(({ steps }) => steps[at] ?? [])));
   const [shortLength = 0, longLength = shortLength] = lengths;
   const perToken = longLength > shortLength ? Math.max(0, long - short) / (longLength - shortLength) : 0;
   const step = long + perToken * (context - 1 - longLength);
-  const prompt = lowerQuartile(times.flatMap(({ prompts }) => prompts));
+  const prompt = usual(times.flatMap(({ prompts }) => prompts));
   return {
     stepMs: (step * texts) / timedTexts,
     promptTokenMs: promptTokens === 0 ? undefined : prompt / promptTokens,
   };
 }
 
-/**
- * The time that a quarter of the times do not exceed. Engines compile what is timed here while it runs, on the same
- * cores, and other programs run as well: that only ever adds, and the more the shorter a step is.
- */
+/** The time that a quarter of the times do not exceed; 0 of none. */
 export function lowerQuartile(times: readonly number[]): number {
   const sorted = times.toSorted((a, b) => a - b);
   return sorted[Math.floor((sorted.length - 1) / 4)] ?? 0;
+}
+
+function least(times: readonly number[]): number {
+  return times.length === 0 ? 0 : Math.min(...times);
 }

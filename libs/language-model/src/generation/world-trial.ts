@@ -18,9 +18,10 @@ const WARM_UP = 1;
 const ROUNDS_OF_A_CALL = 3;
 /**
  * What all of it may take: of the time that it takes to fill the context a part, within limits, since a better choice
- * wins about as much; and a part of what it takes to load weights.
+ * wins about as much; and a part of what it takes to load weights. Short texts are over before it has paid to wait for
+ * engines that compile; where long ones are timed they take about a second for it.
  */
-const OF_CONTEXT = 0.02;
+const OF_CONTEXT = { short: 0.02, long: 0.25 } as const;
 const LEAST_MS = 60;
 const MOST_MS = 1000;
 const MS_PER_MEBI = 0.2;
@@ -79,7 +80,8 @@ export class WorldTrial implements AsyncDisposable {
     const cold = await this.#rounds(WARM_UP);
     const contextMs = this.#context * Math.min(...cold.map((times) => this.#timesOf([times]).stepMs));
     const loadMs = (MS_PER_MEBI * this.#shape.modelBytes) / 2 ** 20;
-    const end = started + loadMs + Math.min(MOST_MS, Math.max(LEAST_MS, OF_CONTEXT * contextMs));
+    const part = this.#shape.promptTokens === 0 ? OF_CONTEXT.short : OF_CONTEXT.long;
+    const end = started + loadMs + Math.min(MOST_MS, Math.max(LEAST_MS, part * contextMs));
     const rounds = [await this.#rounds(ROUNDS_OF_A_CALL)];
     while (performance.now() < end) rounds.push(await this.#rounds(ROUNDS_OF_A_CALL));
     // What ran first ran slowest.
