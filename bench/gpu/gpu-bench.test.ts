@@ -4,7 +4,7 @@ import { GpuBench } from "./gpu-bench.ts";
 setDefaultTimeout(60_000);
 
 test("calls are timed as one compute pass, more of them than are kept back before a submission", async () => {
-  const bench = await GpuBench.open("software", "off", [], []);
+  const bench = await GpuBench.open("software", "off", false, [], []);
   try {
     const x = bench.empty("f32", [8, 4]);
     const out = bench.empty("f32", [2, 4, 4]);

@@ -51,6 +51,7 @@ export class GpuBench {
   static async open(
     adapter: AdapterKind,
     matrices: "native" | "off",
+    batchInvariant: boolean,
     enable: readonly string[],
     disable: readonly string[],
   ): Promise<GpuBench> {
@@ -59,6 +60,7 @@ export class GpuBench {
     const gpu = await openGpuDevice({
       adapter,
       matrices,
+      batchInvariant,
       features: ["timestamp-query"],
       dawnOptions: [
         `enable-dawn-features=${toggles.filter((name) => !disable.includes(name)).join(",")}`,

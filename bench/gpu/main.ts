@@ -1,7 +1,8 @@
 // `bun run bench:gpu`: GPU ops against the copy and read ceilings of the same run, and against recorded times of
 // others. --json: figures as JSON; --plot FILE: also a drawing of them (or, with --from FILE, of figures written
-// earlier); --only A|B: rows whose names contain one of these; --matrices off: no matrix units; --software: small
-// shapes on software Vulkan, to check the bench; --enable, --disable: Dawn's toggles, separated by commas.
+// earlier); --only A|B: rows whose names contain one of these; --matrices off: no matrix units; --batch-invariant:
+// attention whose rows keep their bits in any step, without matrix units; --software: small shapes on software Vulkan,
+// to check the bench; --enable, --disable: Dawn's toggles, separated by commas.
 import { readFileSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { drawShares } from "../draw-shares.ts";
@@ -20,6 +21,7 @@ const { values: options } = parseArgs({
     plot: { type: "string", default: "" },
     from: { type: "string", default: "" },
     matrices: { type: "string", default: "native" },
+    "batch-invariant": { type: "boolean", default: false },
     only: { type: "string", default: "" },
     software: { type: "boolean", default: false },
     enable: { type: "string", default: "" },
@@ -40,7 +42,8 @@ if (options.from === "") {
 async function run(): Promise<Report> {
   const bench = await GpuBench.open(
     options.software ? "software" : "hardware",
-    options.matrices === "off" ? "off" : "native",
+    options.matrices === "off" || options["batch-invariant"] ? "off" : "native",
+    options["batch-invariant"],
     names(options.enable),
     names(options.disable),
   );

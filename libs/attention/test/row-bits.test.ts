@@ -120,6 +120,7 @@ async function checkRows(
     program: new URL("./row-bits-program.ts", import.meta.url),
     options: { backend },
     heapBytesPerRank: 48 << 20,
+    deadlineMs: 100_000,
   });
   let prefilled = 0;
   await fc.assert(

@@ -69,7 +69,13 @@ describe("refused", () => {
     for (const wrong of [null, 5, {}, { folder: "here", config: null }]) {
       await expect(Generator.open(wrong as never, options)).rejects.toThrow(ArgumentError);
     }
-    for (const wrong of [{ softwareVulkan: "yes" }, { sharedGpu: 1 }, { calibration: null }, { calibration: [-1] }]) {
+    for (const wrong of [
+      { softwareVulkan: "yes" },
+      { sharedGpu: 1 },
+      { batchInvariant: 0 },
+      { calibration: null },
+      { calibration: [-1] },
+    ]) {
       await expect(Generator.open(model, { ...options, ...(wrong as object) })).rejects.toThrow(ArgumentError);
     }
     for (const wrong of [null, undefined, 5, {}, ["model"]]) {

@@ -1,8 +1,8 @@
 // The rank's side of the test of logits' bits: a model that takes texts in steps of any kind.
 import { DcpAttention } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
-import { openBackend } from "@lockstep/kernels";
 import { modelAttention } from "../src/generation/rank-attention.ts";
+import { openRankBackend } from "../src/generation/rank-backend.ts";
 import type { RankOptions } from "../src/generation/rank-options.ts";
 import { Layers } from "../src/layers/layers.ts";
 import { Checkpoint } from "../src/model/checkpoint.ts";
@@ -40,11 +40,11 @@ export async function setup(context: RankContext, options: RankOptions) {
   const weights = loadWeights(checkpoint, config, share, layers, heap, { weights: options.weights });
   const shapes = { maxStepTokens, maxLogitRows: maxStepTokens };
   const transformer = new Transformer({ config, share, weights, layers, world, heap, ownHeap: heap, ...shapes });
-  const backend = await openBackend("wasm", { heap });
-  context.onClose(() => backend.close());
+  const backend = await openRankBackend(context, options, () => heap);
   const attention = DcpAttention.open({
     ...modelAttention(config, share),
-    backend,
+    backend: backend.attend,
+    mergeBackend: backend.merge,
     heap,
     dcpGroup: context.group("dcp"),
     kvDtype: options.kvDtype,

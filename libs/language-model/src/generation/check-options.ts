@@ -63,7 +63,7 @@ export function checkValues(options: GeneratorOptions): void {
       describe(value),
     );
   }
-  for (const name of ["softwareVulkan", "sharedGpu"] as const) {
+  for (const name of ["softwareVulkan", "sharedGpu", "batchInvariant"] as const) {
     const value: unknown = options[name];
     if (value === undefined || typeof value === "boolean") continue;
     throw new ArgumentError(NAME, name, "true or false", describe(value));

@@ -27,6 +27,12 @@ export interface GeneratorOptions {
   readonly gpus?: number;
   /** One rank of those on a GPU holds the device and runs the others' attention with its own. Default false. */
   readonly sharedGpu?: boolean;
+  /**
+   * On GPUs: a token's logits have the bits that they have when its text is alone, however texts are batched, cut into
+   * steps, prefilled, forked or drafted for, as they always do on wasm and reference. false: attention in the shape that
+   * is fastest for each step, with matrix units; results agree within tolerance. Default true.
+   */
+  readonly batchInvariant?: boolean;
   /** Default "auto". */
   readonly combine?: "ag-rs" | "a2a" | "one-shot" | "auto";
   /**

@@ -1,6 +1,6 @@
 // What each rank will hold, and in which memories.
 import { controlBytes } from "@lockstep/dist-groups";
-import { attentionTileKeys } from "@lockstep/kernels";
+import { attentionTileKeys, gpuSumsBorder } from "@lockstep/kernels";
 import { DTYPE_BYTES } from "@lockstep/tensor";
 import { HEAP_LINE_BYTES } from "../layers/heap-line.ts";
 import { linearScratchBytes } from "../layers/linear-scratch.ts";
@@ -254,25 +254,37 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
 }
 
 /** Most tokens by which a chunk exceeds what was asked for, in whole blocks, tiles of keys and turns of every rank. */
-function chunkRounding({ headDim }: ModelConfig, { blockSize, sizes }: CacheShape): number {
-  const tile = attentionTileKeys(headDim, headDim);
-  let keys = tile;
-  while (keys % blockSize !== 0) keys += tile;
+function chunkRounding(config: ModelConfig, cache: CacheShape): number {
+  const { blockSize, sizes } = cache;
+  const border = chunkKeys(config, cache);
+  let keys = border;
+  while (keys % blockSize !== 0) keys += border;
   return keys * sizes.dcp + blockSize;
+}
+
+/** Keys of a rank at whose multiples chunks end, whatever backend its peers have. */
+function chunkKeys({ headDim }: ModelConfig, { isOnDevice }: CacheShape): number {
+  const tile = attentionTileKeys(headDim, headDim);
+  if (!isOnDevice) return tile;
+  const border = gpuSumsBorder(true, headDim, headDim);
+  let keys = tile;
+  while (keys % border !== 0) keys += tile;
+  return keys;
 }
 
 /** Bytes of what the chunks of a text's whole context are planned in, for the layers of each window. */
 function chunkPlanBytes(config: ModelConfig, cache: CacheShape): number {
   const { capacity, blockSize, prefillChunk, maxStepTokens } = cache;
   if (prefillChunk === 0) return 0;
-  const { headDim } = config;
   const { dcp } = cache.sizes;
   // Where a rank holds all of a context, one plan does.
-  const chunkTokens = dcp === 1 ? capacity : Math.max(prefillChunk, attentionTileKeys(headDim, headDim) * dcp);
+  const chunkTokens = dcp === 1 ? capacity : Math.max(prefillChunk, chunkKeys(config, cache) * dcp);
   const blocks = Math.ceil(chunkTokens / blockSize);
   const chunks = Math.ceil(capacity / (blocks * blockSize));
   const words = 3 * Math.min(prefillChunk, maxStepTokens) + blocks;
-  return new Set(config.windows).size * chunks * (4 * words + HEAP_LINE_BYTES);
+  // On a GPU what each rank holds of a chunk is planned by itself, and that sums begin and end.
+  const plans = cache.isOnDevice && dcp > 1 ? (chunks + 1) * dcp : chunks;
+  return new Set(config.windows).size * plans * (4 * words + HEAP_LINE_BYTES);
 }
 
 /**

@@ -9,6 +9,8 @@ export interface RankBackendOptions {
   readonly softwareVulkan: boolean;
   readonly gpus: number;
   readonly sharedGpu: boolean;
+  /** As of `openBackend`, for a GPU. */
+  readonly batchInvariant: boolean;
   /** Whether "auto" may be wasm where no GPU can be used: there is room for the KV cache then. */
   readonly canFallBack: boolean;
 }
@@ -41,10 +43,11 @@ export async function openRankBackend(
 
 async function openAttending(
   { heap, rank, group }: RankContext,
-  { backend, softwareVulkan, gpus, sharedGpu, canFallBack }: RankBackendOptions,
+  { backend, softwareVulkan, gpus, sharedGpu, batchInvariant, canFallBack }: RankBackendOptions,
   cacheHeap: () => SharedHeap,
 ): Promise<KernelBackend> {
   const gpu = {
+    batchInvariant,
     ...(gpus > 1 ? { index: rank % gpus } : {}),
     ...(softwareVulkan ? { adapter: "any" as const } : {}),
   };

@@ -17,6 +17,8 @@ export interface RankOptions {
   /** GPUs that the ranks are spread over. */
   readonly gpus: number;
   readonly sharedGpu: boolean;
+  /** Whether a GPU gives a text the bits that it has alone, whatever else is in its steps. */
+  readonly batchInvariant: boolean;
   /** Whether "auto" may be wasm where no GPU can be used. */
   readonly canFallBack: boolean;
   readonly combine: "ag-rs" | "a2a" | "one-shot" | "auto";

@@ -158,6 +158,7 @@ export function planOptions(
     softwareVulkan,
     gpus,
     sharedGpu,
+    batchInvariant: options.batchInvariant ?? true,
     canFallBack,
     combine: options.combine ?? "auto",
     weights,

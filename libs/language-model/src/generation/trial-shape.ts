@@ -102,7 +102,7 @@ export function planTrial(model: Model, shape: TrialShape, candidates: readonly 
   const { rank } = first;
   const bytes = perRank(plans, size);
   const isOneMemory = bytes.all * size + controlBytes(size) + 2 * hostHeapBytes(texts) <= MEMORY_BYTES;
-  const { backend, softwareVulkan, gpus, sharedGpu, canFallBack, combine, weights, kvDtype } = rank;
+  const { backend, softwareVulkan, gpus, sharedGpu, batchInvariant, canFallBack, combine, weights, kvDtype } = rank;
   return {
     size,
     gpus,
@@ -110,7 +110,7 @@ export function planTrial(model: Model, shape: TrialShape, candidates: readonly 
     heapBytesPerRank: isOneMemory ? bytes.all : bytes.exchanged,
     options: {
       isTrial: true,
-      ...{ backend, softwareVulkan, gpus, sharedGpu, canFallBack, weights, kvDtype },
+      ...{ backend, softwareVulkan, gpus, sharedGpu, batchInvariant, canFallBack, weights, kvDtype },
       config: rank.config,
       stored: model.storedDTypes,
       // What "auto" takes is known after many steps: with few tokens mostly this.
