@@ -1,6 +1,7 @@
 // The rank's side of the tests of the prefix cache: the same requests with blocks shared by content and from scratch.
 import { DcpAttention, OutOfBlocks } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
+import { openBackend } from "@lockstep/kernels";
 import { Arena, type DType, Tensor } from "@lockstep/tensor";
 import { RandomStream } from "../../../tests/random.ts";
 import { openTestBackend, type TestBackend } from "./test-backend.ts";
@@ -38,6 +39,8 @@ export interface PrefixResult {
 export async function setup(context: RankContext, options: { backend: TestBackend }) {
   const { heap, world } = context;
   const backend = await openTestBackend(context, options.backend);
+  const mergeBackend = backend.name === "webgpu" ? await openBackend("wasm", { heap }) : backend;
+  context.onClose(() => mergeBackend.close());
   const scratch = new Arena(heap, 4 << 20);
   context.onClose(() => scratch.close());
 
@@ -47,6 +50,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
     const attention = DcpAttention.open({
       ...cache,
       backend,
+      mergeBackend,
       heap,
       dcpGroup: world,
       layers: LAYERS,
