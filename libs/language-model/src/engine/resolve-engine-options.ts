@@ -51,22 +51,21 @@ export async function resolveEngineOptions(model: Model, options: EngineOptions)
   const capacity = maxContext === undefined ? {} : { capacity: maxContext };
   const needs: ServingNeeds = { drawsTokens: true, prefixCache: true };
   const wanted: GeneratorOptions & ServingNeeds = { ...rest, ...capacity, ...needs, texts: maxRunning };
-  const sized = await withWorld(model, wanted, kvTokens);
+  const sized = await withWorld(model, wanted);
   const resolved = resolveFor(model, sized, kvTokens);
   return { resolved, maxContext: resolved.capacity, maxRunning, maxWaiting, maxRestarts, sharesPrefixes: prefixCache };
 }
 
 /** The same with a number of ranks, chosen by measuring when it is "auto". */
-async function withWorld(
-  model: Model,
-  options: GeneratorOptions & ServingNeeds,
-  kvTokens: number | undefined,
-): Promise<SizedOptions & ServingNeeds> {
-  const { world } = options;
+async function withWorld(model: Model, options: GeneratorOptions & ServingNeeds): Promise<SizedOptions & ServingNeeds> {
+  const { world, texts = 1 } = options;
   if (world !== "auto") return { ...options, world };
-  const texts = Math.min(TRIAL_TEXTS, options.texts ?? 1);
-  const tried: GeneratorOptions & ServingNeeds = { ...options, texts, kvTokens: kvTokens ?? 1 };
-  const { sizes } = await chooseWorld(model, tried);
+  const choose = (most: number) => chooseWorld(model, { ...options, texts: Math.min(most, texts) });
+  const { sizes } = await choose(TRIAL_TEXTS).catch((error: unknown) => {
+    // The cache need not hold so many of the longest texts.
+    if (error instanceof UnfitOptions) return choose(1);
+    throw error;
+  });
   return { ...options, ...spreadOptions(options, sizes) };
 }
 
