@@ -1,5 +1,8 @@
 // The engine as a library: requests come and go, share what begins alike, give way, are given up, and survive ranks.
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
 import { Engine } from "../src/engine/engine.ts";
 import type { GeneratedPart, Prompt, RequestOptions } from "../src/engine/request-options.ts";
@@ -107,6 +110,29 @@ test("many requests that begin alike compute what they share once", async () => 
   const cached = answers.map(({ last }) => last?.usage?.cachedTokens ?? -1).sort((a, b) => a - b);
   expect(cached).toEqual([0, ...Array(49).fill(64)]);
   expect(engine.status().totals).toMatchObject({ promptTokens: 50 * 66, cachedTokens: 49 * 64 });
+});
+
+test("what is known outlives an engine, and is refused by one with another layout", async () => {
+  const prefixFolder = mkdtempSync(join(tmpdir(), "lockstep-engine-"));
+  try {
+    const prompt = [...promptIds, ...greedyIds].slice(0, 50);
+    const saving = { ...options, prefixFolder };
+    let first: Answer;
+    {
+      await using engine = await Engine.open(model, saving);
+      first = await collect(engine.generate(prompt, { maxTokens: 10 }));
+      expect(await engine.savePrefixes()).toBe(3);
+    }
+    await using engine = await Engine.open(model, saving);
+    const again = await collect(engine.generate(prompt, { maxTokens: 10 }));
+    expect({ text: again.text, ids: again.ids }).toEqual({ text: first.text, ids: first.ids });
+    expect([first, again].map(({ last }) => last?.usage?.cachedTokens)).toEqual([0, 48]);
+    await expect(Engine.open(model, { ...saving, world: 1 })).rejects.toMatchObject({ _tag: "PrefixStoreError" });
+    await using other = await Engine.open(model, options);
+    await expect(other.savePrefixes()).rejects.toMatchObject({ _tag: "ArgumentError", argument: "prefixFolder" });
+  } finally {
+    rmSync(prefixFolder, { recursive: true });
+  }
 });
 
 describe("leaving early", () => {

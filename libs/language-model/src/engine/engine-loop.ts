@@ -35,6 +35,8 @@ export class EngineLoop {
   /** What the ranks have not been told. */
   #submit: EngineRequest[] = [];
   #cancel: number[] = [];
+  /** What is to be done with the ranks while they do not serve. */
+  #tasks: ((ranks: ServingRanks) => Promise<void>)[] = [];
   #traceWanted: ((trace: LoopTrace | undefined) => void)[] = [];
   #wake: (() => void) | undefined;
   readonly #emptied: (() => void)[] = [];
@@ -47,6 +49,8 @@ export class EngineLoop {
   #lastEnd = performance.now();
   #betweenEndsMs = 1000;
   readonly #ended: Promise<void>;
+  /** Rejects when there will be no ranks any more. */
+  readonly #gone = Promise.withResolvers<never>();
   readonly totals: Totals = {
     steps: 0,
     requests: 0,
@@ -69,6 +73,7 @@ export class EngineLoop {
     this.#ranks = ranks;
     this.#open = open;
     this.#maxRestarts = maxRestarts;
+    this.#gone.promise.catch(() => {});
     this.#ended = this.#run();
   }
 
@@ -129,6 +134,21 @@ export class EngineLoop {
     return promise;
   }
 
+  /**
+   * Does something with the ranks between two steps of theirs.
+   * @throws what `task` throws; ResourceClosed when the engine closes before, RanksFailed when it gives up
+   */
+  between<T>(task: (ranks: ServingRanks) => Promise<T>): Promise<T> {
+    const { promise, resolve } = Promise.withResolvers<T>();
+    this.#tasks.push(async (ranks) => {
+      const done = task(ranks);
+      resolve(done);
+      await done.catch(() => {});
+    });
+    this.#changed();
+    return Promise.race([promise, this.#gone.promise]);
+  }
+
   /** @throws ResourceClosed when there are no ranks */
   flightRecord(): FlightRecord {
     if (this.#ranks !== undefined && this.#state !== "closed") return this.#ranks.flightRecord();
@@ -159,6 +179,7 @@ export class EngineLoop {
         this.#fail(request, new ResourceClosed("Engine.generate", "the engine", "Open another."));
       }
       this.#giveTrace(undefined);
+      this.#gone.reject(new ResourceClosed("Engine", "the engine", "Open another."));
       await this.#ranks?.close();
       this.#wake?.();
     }
@@ -169,6 +190,7 @@ export class EngineLoop {
     let isBusy = false;
     while (this.#state === "ready" && this.#ranks !== undefined) {
       const ranks = this.#ranks;
+      for (const task of this.#tasks.splice(0)) await task(ranks);
       if (!isBusy && !this.#hasChanges) {
         await new Promise<void>((resolve) => {
           this.#wake = resolve;
@@ -204,7 +226,7 @@ export class EngineLoop {
   }
 
   get #hasChanges(): boolean {
-    return this.#submit.length > 0 || this.#cancel.length > 0;
+    return this.#submit.length > 0 || this.#cancel.length > 0 || this.#tasks.length > 0;
   }
 
   #takeChanges(): ServeChanges {
@@ -333,6 +355,7 @@ export class EngineLoop {
     if (this.#state !== "restarting") return;
     this.#state = "failed";
     this.#failure = failure;
+    this.#gone.reject(failure);
     for (const request of [...this.#live.values()]) this.#fail(request, failure);
   }
 }

@@ -13,6 +13,11 @@ export interface EngineOptions
   readonly maxWaiting?: number;
   /** Requests that begin alike share what was computed for it ("prefix cache"). Default true. */
   readonly prefixCache?: boolean;
+  /**
+   * Folder on disk where known beginnings outlive the engine: loaded when it opens, if there are any, and saved by
+   * {@link Engine.savePrefixes}. Those of another checkpoint or layout are refused. Default: none.
+   */
+  readonly prefixFolder?: string;
   /** Times that ranks are opened again after they failed, within a minute, before the engine gives up. Default 3. */
   readonly maxRestarts?: number;
 }

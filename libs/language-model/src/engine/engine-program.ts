@@ -6,6 +6,7 @@ import { openRankModel } from "../generation/rank-model.ts";
 import type { RankOptions } from "../generation/rank-options.ts";
 import { WordStream } from "../generation/word-stream.ts";
 import { Sampler } from "../sampling/sampler.ts";
+import { loadPrefixes, type PrefixStore, type StoredPrefixes, savePrefixes } from "./prefix-store.ts";
 import { RequestServer, type ServeChanges, type ServeState } from "./request-server.ts";
 
 /** What the host tells every rank of an engine. Plain data. */
@@ -15,6 +16,16 @@ export interface EngineRankOptions extends RankOptions {
   /** Whether texts that begin alike share what was computed. */
   readonly sharesPrefixes: boolean;
 }
+
+/** Where known beginnings of texts are saved, and of which weights. Plain data. */
+export interface PrefixPlace {
+  readonly folder: string;
+  /** Of the checkpoint: `checkpointFingerprint`. */
+  readonly checkpoint: string;
+}
+
+/** How long ranks wait for the slowest disk. */
+export const STORE_DEADLINE_MS = 300_000;
 
 /** Loads this rank's share of the model and opens its attention; returns what the host may call. */
 export async function setup(context: RankContext, options: EngineRankOptions) {
@@ -37,7 +48,23 @@ export async function setup(context: RankContext, options: EngineRankOptions) {
     sharesPrefixes,
   });
 
+  const prefixStore = ({ folder, checkpoint }: PrefixPlace): PrefixStore => ({
+    attention: model.attention,
+    group: world,
+    heap,
+    folder,
+    checkpoint,
+    computed: { weights: options.weights, backend: model.backend.name, kvLayout: sizes.kvLayout },
+    deadlineMs: STORE_DEADLINE_MS,
+  });
+
   return {
+    /** Saves what is known of texts; `save` is another one each time. */
+    savePrefixes: (place: PrefixPlace, save: string): Promise<StoredPrefixes> => savePrefixes(prefixStore(place), save),
+
+    /** Takes in what was saved; undefined when nothing was. */
+    loadPrefixes: (place: PrefixPlace): Promise<StoredPrefixes | undefined> => loadPrefixes(prefixStore(place)),
+
     /** Takes changes and serves until all is done or the host's word `interrupt` is not 0; rank 0 tells `events`. */
     serve(changes: ServeChanges, events: TensorDescriptor, interrupt: TensorDescriptor): Promise<ServeState> {
       if (context.rank !== 0) return server.serve(changes, undefined);

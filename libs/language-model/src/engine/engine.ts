@@ -5,9 +5,11 @@ import { explainStep } from "../generation/explanation.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import type { Model } from "../model/model.ts";
 import { resolveSampling } from "../sampling/sampling-options.ts";
+import { checkpointFingerprint } from "./checkpoint-fingerprint.ts";
 import { EngineLoop } from "./engine-loop.ts";
 import type { EngineOptions } from "./engine-options.ts";
 import { EngineRequest } from "./engine-request.ts";
+import type { PrefixPlace } from "./engine-program.ts";
 import type { EngineStatus } from "./engine-status.ts";
 import { promptTokens } from "./prompt-tokens.ts";
 import type { GeneratedPart, Prompt, RequestOptions } from "./request-options.ts";
@@ -31,10 +33,12 @@ export class Engine implements TextEngine {
   readonly #model: Model;
   readonly #engine: EngineSizes;
   readonly #loop: EngineLoop;
+  readonly #place: PrefixPlace | undefined;
   #nextId = 0;
   #isDraining = false;
 
-  private constructor(model: Model, engine: EngineSizes, loop: EngineLoop) {
+  private constructor(model: Model, engine: EngineSizes, loop: EngineLoop, place: PrefixPlace | undefined) {
+    this.#place = place;
     this.#model = model;
     this.#engine = engine;
     this.#loop = loop;
@@ -45,12 +49,22 @@ export class Engine implements TextEngine {
 
   /**
    * Opens ranks that have loaded their share of the model; a `world` of "auto" is chosen before.
-   * @throws ArgumentError, UnfitOptions for options that do not fit the model or this machine; whatever stopped a rank
+   * @throws ArgumentError, UnfitOptions for options that do not fit the model or this machine; PrefixStoreError for
+   *   saved beginnings that cannot be used; whatever stopped a rank
    */
   static async open(model: Model, options: EngineOptions): Promise<Engine> {
     const engine = await resolveEngineOptions(model, options);
     const open = (): Promise<ServingRanks> => ServingRanks.open(engine);
-    return new Engine(model, engine, new EngineLoop(await open(), open, engine.maxRestarts));
+    const { prefixFolder: folder } = engine;
+    const place = folder === undefined ? undefined : { folder, checkpoint: await checkpointFingerprint(model.source) };
+    const ranks = await open();
+    try {
+      if (place !== undefined) await ranks.loadPrefixes(place);
+    } catch (error) {
+      await ranks.close();
+      throw error;
+    }
+    return new Engine(model, engine, new EngineLoop(ranks, open, engine.maxRestarts), place);
   }
 
   get ranks(): number {
@@ -149,6 +163,23 @@ export class Engine implements TextEngine {
   async terminateRank(rank: number): Promise<void> {
     this.#expectOpen("Engine.terminateRank");
     await this.#loop.terminateRank(rank);
+  }
+
+  /**
+   * Saves what is known of texts to the `prefixFolder`, between two steps: the next engine over this checkpoint and
+   * layout need not compute it again.
+   * @returns blocks that were saved
+   * @throws ArgumentError without a prefixFolder; PrefixStoreError when it cannot be written; ResourceClosed
+   */
+  async savePrefixes(): Promise<number> {
+    const operation = "Engine.savePrefixes";
+    this.#expectOpen(operation);
+    const place = this.#place;
+    if (place === undefined) {
+      throw new ArgumentError(operation, "prefixFolder", "given to Engine.open", "left out");
+    }
+    const { moved } = await this.#loop.between((ranks) => ranks.savePrefixes(place));
+    return moved;
   }
 
   async drain(): Promise<void> {

@@ -10,7 +10,14 @@ const options = { world: 2, backend: "wasm" } as const;
 
 test("what is left out is filled in: 64 requests, 256 that wait, a cache of 8 of the longest texts", async () => {
   const { resolved, ...sizes } = await resolveEngineOptions(model, { ...options, maxContext: 100 });
-  expect(sizes).toEqual({ maxContext: 100, maxRunning: 64, maxWaiting: 256, maxRestarts: 3, sharesPrefixes: true });
+  expect(sizes).toEqual({
+    maxContext: 100,
+    maxRunning: 64,
+    maxWaiting: 256,
+    maxRestarts: 3,
+    sharesPrefixes: true,
+    prefixFolder: undefined,
+  });
   expect(resolved.rank).toMatchObject({ numBlocks: 50, maxLogitRows: 64, prefixCache: true });
 });
 
@@ -52,6 +59,9 @@ test.each([
   [{ ...options, maxWaiting: -1 }, "maxWaiting"],
   [{ ...options, maxRestarts: Number.NaN }, "maxRestarts"],
   [{ ...options, prefixCache: "yes" }, "prefixCache"],
+  [{ ...options, prefixFolder: "" }, "prefixFolder"],
+  [{ ...options, prefixFolder: 5 }, "prefixFolder"],
+  [{ ...options, prefixCache: false, prefixFolder: "known" }, "prefixFolder"],
   [{ ...options, world: 0 }, "world"],
   [{ backend: "wasm" }, "world"],
   [{ ...options, kvDtype: "f7" }, "kvDtype"],

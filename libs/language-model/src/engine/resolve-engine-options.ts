@@ -16,6 +16,8 @@ export interface EngineSizes {
   readonly maxRestarts: number;
   /** Whether texts that begin alike share what was computed. */
   readonly sharesPrefixes: boolean;
+  /** Where known beginnings are saved. */
+  readonly prefixFolder: string | undefined;
 }
 
 /** Texts as long as may be that the cache is to hold, where nobody says how much; fewer where they do not fit. */
@@ -38,6 +40,7 @@ export async function resolveEngineOptions(model: Model, options: EngineOptions)
     maxWaiting = 256,
     prefixCache = true,
     maxRestarts = 3,
+    prefixFolder,
     ...rest
   } = options;
   checkCount("maxContext", maxContext, 2);
@@ -48,12 +51,24 @@ export async function resolveEngineOptions(model: Model, options: EngineOptions)
   if (typeof prefixCache !== "boolean") {
     throw new ArgumentError("Engine.open", "prefixCache", "true or false", describe(prefixCache));
   }
+  if (prefixFolder !== undefined && (typeof prefixFolder !== "string" || prefixFolder === "" || !prefixCache)) {
+    const expected = prefixCache ? "the path of a folder" : "left out without a prefixCache";
+    throw new ArgumentError("Engine.open", "prefixFolder", expected, describe(prefixFolder));
+  }
   const capacity = maxContext === undefined ? {} : { capacity: maxContext };
   const needs: ServingNeeds = { drawsTokens: true, prefixCache: true };
   const wanted: GeneratorOptions & ServingNeeds = { ...rest, ...capacity, ...needs, texts: maxRunning };
   const sized = await withWorld(model, wanted);
   const resolved = resolveFor(model, sized, kvTokens);
-  return { resolved, maxContext: resolved.capacity, maxRunning, maxWaiting, maxRestarts, sharesPrefixes: prefixCache };
+  return {
+    resolved,
+    maxContext: resolved.capacity,
+    maxRunning,
+    maxWaiting,
+    maxRestarts,
+    sharesPrefixes: prefixCache,
+    prefixFolder,
+  };
 }
 
 /** The same with a number of ranks, chosen by measuring when it is "auto". */

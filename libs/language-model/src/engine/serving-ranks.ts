@@ -4,7 +4,8 @@ import { Tensor } from "@lockstep/tensor";
 import { createLoadProgress } from "../generation/load-progress.ts";
 import { openRanks } from "../generation/open-ranks.ts";
 import { WordStream } from "../generation/word-stream.ts";
-import type { EngineRankOptions } from "./engine-program.ts";
+import { type EngineRankOptions, type PrefixPlace, STORE_DEADLINE_MS } from "./engine-program.ts";
+import type { StoredPrefixes } from "./prefix-store.ts";
 import { RequestServer, SLICE_MS, type ServeChanges, type ServedTrace } from "./request-server.ts";
 import type { EngineSizes } from "./resolve-engine-options.ts";
 import { readEvents, type ServeEvent } from "./serve-events.ts";
@@ -74,6 +75,19 @@ export class ServingRanks {
     const states = await answer;
     const traced = states.flatMap((state) => (state.traced === undefined ? [] : [state.traced]));
     return { isBusy: states[0]?.isBusy ?? false, traced };
+  }
+
+  /** Saves known beginnings of texts. Only while they do not serve. */
+  async savePrefixes(place: PrefixPlace): Promise<StoredPrefixes> {
+    const args: [PrefixPlace, string] = [place, crypto.randomUUID()];
+    const [saved] = await this.#world.call("savePrefixes", args, { deadlineMs: 2 * STORE_DEADLINE_MS });
+    return saved ?? { blocks: 0, moved: 0 };
+  }
+
+  /** Loads what was saved; undefined when nothing was. Only while they do not serve. */
+  async loadPrefixes(place: PrefixPlace): Promise<StoredPrefixes | undefined> {
+    const [loaded] = await this.#world.call("loadPrefixes", [place], { deadlineMs: 2 * STORE_DEADLINE_MS });
+    return loaded;
   }
 
   /** Has the ranks return after the step that they are in. */
