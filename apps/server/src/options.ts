@@ -37,6 +37,8 @@ export interface ServerOptions {
   readonly page: boolean;
   /** Whose texts the page shows. */
   readonly pageTexts: "all" | "own";
+  /** Seconds that a connection may say nothing for, in Bun. */
+  readonly idleSeconds: number;
   readonly help: boolean;
 }
 
@@ -71,6 +73,8 @@ the server
   --page-texts WHOSE  all: the page shows what is generated for anybody; own: what the page itself asked for (default:
                       all where only this machine or those who have the token may look, else own)
   --drain-seconds N   how long requests may take to end after SIGTERM (default 30)
+  --idle-seconds N    how long a connection may say nothing before its request is complete, and between requests, up to
+                      255 (default 30; in Bun: Deno has no such limit)
   --max-body-bytes N  most bytes of a request (default ${DEFAULT_LIMITS.bodyBytes})
   --max-choices N     most texts of one request: prompts times n (default ${DEFAULT_LIMITS.choices})
   --max-requests N    most requests that generate at once, streams included; more are refused with 429 (default
@@ -129,6 +133,7 @@ export function parseOptions(
     drainSeconds: given("drain-seconds", 86_400, 0) ?? 30,
     page: !(values["no-page"] ?? false),
     pageTexts: choice("page-texts", values["page-texts"], ["all", "own"], pageTexts),
+    idleSeconds: given("idle-seconds", 255) ?? 30,
     help: values.help ?? false,
   };
 }
@@ -185,6 +190,7 @@ function parse(args: readonly string[]) {
         "no-page": { type: "boolean" },
         "page-texts": { type: "string" },
         "drain-seconds": { type: "string" },
+        "idle-seconds": { type: "string" },
         "max-body-bytes": { type: "string" },
         "max-choices": { type: "string" },
         "max-requests": { type: "string" },

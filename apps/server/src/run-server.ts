@@ -9,6 +9,8 @@ import type { Listen } from "./listen/listener.ts";
 export interface RunOptions extends AppOptions {
   readonly host: string;
   readonly port: number;
+  /** Seconds that a connection may say nothing for, in Bun. */
+  readonly idleSeconds: number;
   readonly listen: Listen;
   readonly log: Log;
   /** Seconds that requests under way may take to end, once the server is to. */
@@ -25,7 +27,7 @@ const SIGNALS = ["SIGTERM", "SIGINT"] as const;
  * when all is closed, with the process's exit code: 0, or 1 when requests were cut short.
  */
 export async function runServer(options: RunOptions): Promise<number> {
-  const { engine, host, port, listen, log, drainSeconds } = options;
+  const { engine, host, port, idleSeconds, listen, log, drainSeconds } = options;
   const app = createApp({ ...options, loopbackOnly: options.token === undefined && isLoopback(host) });
   const stopped = Promise.withResolvers<void>();
   const hurried = Promise.withResolvers<"hurried">();
@@ -39,7 +41,7 @@ export async function runServer(options: RunOptions): Promise<number> {
   for (const signal of SIGNALS) process.on(signal, onSignal);
   let outcome: "drained" | "late" | "hurried" = "hurried";
   try {
-    const listener = listen({ host, port, fetch: app.fetch });
+    const listener = listen({ host, port, idleSeconds, fetch: app.fetch });
     try {
       log({ level: "info", event: "listening", url: listener.url, model: options.modelName });
       await stopped.promise;

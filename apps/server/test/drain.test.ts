@@ -67,7 +67,7 @@ test.each([...RUNTIMES])("%s: what comes meanwhile is refused", async (runtime) 
   await Promise.race([until("503"), refused.promise]);
   expect(answers.join("")).not.toContain("text_completion");
   socket.destroy();
-  expect(fetch(`${server.url}/health`)).rejects.toThrow();
+  await expect(fetch(`${server.url}/health`)).rejects.toThrow();
   expect((await running).status).toBe(200);
   expect(await server.exited).toBe(0);
 });

@@ -6,6 +6,7 @@ import {
   EngineBusy,
   type EngineStatus,
   type GeneratedPart,
+  type GeneratedToken,
   type Prompt,
   RanksFailed,
   type RequestOptions,
@@ -32,7 +33,9 @@ function templated(role: string, content: string): string {
 export interface Script {
   readonly maxContext?: number;
   readonly hasChat?: boolean;
-  /** Milliseconds of each token. Default 0. */
+  /** Tokens that come together. Default 1. */
+  readonly partTokens?: number;
+  /** Milliseconds of each part. Default 0. */
   readonly tokenMs?: number;
   readonly maxRunning?: number;
   readonly maxWaiting?: number;
@@ -54,6 +57,13 @@ export function scriptedText(prompt: string, seed: number, count: number): strin
 }
 
 const BLOCK_TOKENS = 16;
+
+/** A token, with log-probabilities when they are asked for. */
+function tokenOf(id: number, logprobs: number | undefined): GeneratedToken {
+  if (logprobs === undefined) return { id };
+  const top = [0, 1, 2].map((rank) => ({ id: id + rank, logprob: -0.25 - rank })).slice(0, logprobs);
+  return { id, logprob: -0.25, ...(logprobs > 0 ? { top } : {}) };
+}
 
 export class ScriptedEngine implements TextEngine {
   readonly maxContext: number;
@@ -117,37 +127,47 @@ export class ScriptedEngine implements TextEngine {
     throw new ArgumentError("Engine.generate", "prompt", most, `${ids.length} tokens`);
   }
 
-  async *#generate(ids: readonly number[], options: RequestOptions): AsyncGenerator<GeneratedPart, void, void> {
+  async *#generate(prompt: readonly number[], options: RequestOptions): AsyncGenerator<GeneratedPart, void, void> {
     const { maxTokens = Number.POSITIVE_INFINITY, seed = 0, signal, logprobs, temperature = 0 } = options;
     const stops = typeof options.stop === "string" ? [options.stop] : (options.stop ?? []);
-    const room = this.maxContext - ids.length;
+    const room = this.maxContext - prompt.length;
     const count = Math.min(maxTokens, room);
-    const tokens = scriptedTokens(ids, temperature === 0 ? 0 : seed, count);
+    const tokens = scriptedTokens(prompt, temperature === 0 ? 0 : seed, count);
     const own = new AbortController();
-    const blocks = Math.ceil(ids.length / BLOCK_TOKENS);
+    const blocks = Math.ceil(prompt.length / BLOCK_TOKENS);
     let isDone = false;
     await this.#turn(signal);
     this.#running.add(own);
     this.#usedBlocks += blocks;
-    this.#totals.promptTokens += ids.length;
+    this.#totals.promptTokens += prompt.length;
     try {
+      const { partTokens = 1 } = this.#script;
       let text = "";
-      for (const [at, id] of tokens.entries()) {
+      for (let done = 0; done < count; ) {
         await this.#step(own.signal, signal);
-        this.#totals.generatedTokens++;
-        text += scriptedTokenizer.textOf(id);
-        const isStopped = stops.some((stop) => text.endsWith(stop));
-        const isLast = isStopped || at === count - 1;
-        const top = [0, 1, 2].map((rank) => ({ id: id + rank, logprob: -0.25 - rank })).slice(0, logprobs);
-        const token = logprobs === undefined ? { id } : { id, logprob: -0.25, ...(logprobs > 0 ? { top } : {}) };
+        const ids = tokens.slice(done, done + partTokens);
+        const stopAt = ids.findIndex((id) =>
+          stops.some((stop) => `${text}${scriptedTokenizer.textOf(id)}`.endsWith(stop)),
+        );
+        const isStopped = stopAt !== -1;
+        const taken = isStopped ? ids.slice(0, stopAt + 1) : ids;
+        done += taken.length;
+        this.#totals.generatedTokens += taken.length;
+        const said = String.fromCharCode(...(isStopped ? taken.slice(0, -1) : taken));
+        text = `${text}${said}`.slice(-256);
+        const isLast = isStopped || done >= count;
         if (isLast) isDone = true;
         yield {
-          text: isStopped ? "" : scriptedTokenizer.textOf(id),
-          tokens: [token],
+          text: said,
+          tokens: taken.map((id) => tokenOf(id, logprobs)),
           ...(isLast
             ? {
                 finish: isStopped ? "stop" : "length",
-                usage: { promptTokens: ids.length, cachedTokens: Math.floor(ids.length / 2), completionTokens: at + 1 },
+                usage: {
+                  promptTokens: prompt.length,
+                  cachedTokens: Math.floor(prompt.length / 2),
+                  completionTokens: done,
+                },
               }
             : {}),
         };

@@ -30,6 +30,7 @@ const code = await runServer({
   port: 0,
   listen: "Bun" in globalThis ? listenInBun : listenInDeno,
   drainSeconds: 10,
+  idleSeconds: 30,
   ...options,
 });
 process.exit(code);

@@ -31,6 +31,7 @@ const code = await runServer({
   port: 0,
   listen: "Bun" in globalThis ? listenInBun : listenInDeno,
   drainSeconds: 10,
+  idleSeconds: 30,
   page: livePage({ texts: texts === "own" ? "own" : "all", intervals: { ...LIVE_INTERVALS, stuckMs: 1000 } }),
 });
 process.exit(code);

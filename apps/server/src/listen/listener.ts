@@ -3,6 +3,11 @@ export interface ListenOptions {
   readonly host: string;
   /** 0: any that is free. */
   readonly port: number;
+  /**
+   * Seconds that a connection may say nothing for while no request is answered: before its headers are complete, and
+   * between requests. From 1 to 255. Deno has no such limit.
+   */
+  readonly idleSeconds: number;
   /** Answers a request. Never throws. Calls `onAnswered` when the answer has ended. */
   readonly fetch: (request: Request, onAnswered: () => void) => Promise<Response>;
 }

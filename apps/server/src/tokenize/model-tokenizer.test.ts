@@ -1,0 +1,58 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { fileURLToPath } from "node:url";
+import { ChatTemplateError, openModel } from "@lockstep/language-model";
+import { chattingModel } from "../../test/chatting-model.ts";
+import { ModelTokenizer } from "./model-tokenizer.ts";
+
+setDefaultTimeout(30_000);
+
+const model = openModel(fileURLToPath(new URL("../../../demo/model", import.meta.url)));
+const VERSE = "In the beginning God created the heaven and the earth. ";
+const messages = (content: string) => [{ role: "user", content }];
+
+test("long texts have the tokens that short ones have, made beside others' work", async () => {
+  using tokenizer = new ModelTokenizer(model);
+  const short = VERSE.repeat(10);
+  expect(tokenizer.encode(short)).toEqual(model.tokenizer.encode(short));
+  const long = VERSE.repeat(4000);
+  let turns = 0;
+  const turn = setInterval(() => turns++, 1);
+  const [ids, others] = await Promise.all([tokenizer.encode(long), tokenizer.encode(`${long}!`)]);
+  clearInterval(turn);
+  expect(turns).toBeGreaterThan(0);
+  expect(ids).toEqual(model.tokenizer.encode(long));
+  expect(others).toEqual(model.tokenizer.encode(`${long}!`));
+});
+
+test("the longest token bounds what texts can be", () => {
+  using tokenizer = new ModelTokenizer(model);
+  const longest = Math.max(...Array.from({ length: 4096 }, (_, id) => tokenizer.textOf(id).length));
+  expect(tokenizer.longestToken).toBe(longest);
+});
+
+test("a model without a chat template says so, for short and long conversations", async () => {
+  using tokenizer = new ModelTokenizer(model);
+  expect(() => tokenizer.encodeChat(messages("x"))).toThrow(ChatTemplateError);
+  await expect(tokenizer.encodeChat(messages(VERSE.repeat(1000)))).rejects.toThrow(ChatTemplateError);
+});
+
+test("conversations are made texts by the model's template, whatever their length", async () => {
+  using folder = chattingModel();
+  using tokenizer = new ModelTokenizer(openModel(folder.path));
+  const text = (said: string): number[] => model.tokenizer.encode(`<user>${said}`, { addSpecialTokens: false });
+  expect(tokenizer.encodeChat(messages("Who?"))).toEqual(text("Who?"));
+  expect(await tokenizer.encodeChat(messages(VERSE.repeat(1000)))).toEqual(text(VERSE.repeat(1000)));
+  const nobody = [{ role: "nobody", content: VERSE.repeat(1000) }];
+  const refused = await Promise.resolve(tokenizer.encodeChat(nobody)).catch((error: unknown) => error);
+  expect(refused).toBeInstanceOf(ChatTemplateError);
+  expect(String(refused)).toContain("there is no nobody");
+});
+
+test("those who wait when it is closed are told, and it starts again for who comes after", async () => {
+  const tokenizer = new ModelTokenizer(model);
+  const waiting = tokenizer.encode(VERSE.repeat(1000));
+  tokenizer[Symbol.dispose]();
+  await expect(waiting).rejects.toThrow("the tokenizer was closed");
+  expect(await tokenizer.encode(VERSE.repeat(100))).toEqual(model.tokenizer.encode(VERSE.repeat(100)));
+  tokenizer[Symbol.dispose]();
+});

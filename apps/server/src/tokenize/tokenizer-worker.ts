@@ -1,0 +1,33 @@
+// A worker that makes token ids of long texts, which take up to seconds, so that the server answers others meanwhile.
+import { type ChatMessage, ChatTemplateError, openModel } from "@lockstep/language-model";
+import { type Tokens, tokensOf } from "./tokens.ts";
+
+/** What it is told: first the model's folder, then texts. */
+export type ToTokenizer =
+  | { readonly open: string }
+  | { readonly id: number; readonly text: string }
+  | { readonly id: number; readonly messages: readonly ChatMessage[] };
+
+/** What it says of each text. */
+export type FromTokenizer =
+  | { readonly id: number; readonly ids: Uint32Array }
+  | { readonly id: number; readonly failure: string; readonly isTemplates: boolean };
+
+let tokens: Tokens | undefined;
+
+self.onmessage = ({ data }: MessageEvent<ToTokenizer>): void => {
+  if ("open" in data) {
+    tokens = tokensOf(openModel(data.open));
+    return;
+  }
+  const { id } = data;
+  try {
+    if (tokens === undefined) throw new Error("the tokenizer was not opened");
+    const ids = Uint32Array.from("text" in data ? tokens.encode(data.text) : tokens.encodeChat(data.messages));
+    self.postMessage({ id, ids } satisfies FromTokenizer);
+  } catch (error) {
+    const failure = error instanceof Error ? error.message : String(error);
+    const isTemplates = error instanceof ChatTemplateError;
+    self.postMessage({ id, failure, isTemplates } satisfies FromTokenizer);
+  }
+};
