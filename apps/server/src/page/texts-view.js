@@ -1,7 +1,7 @@
 // Tokens flowing in: the latest texts, with the ranks that hold them.
 import { find, make, say } from "./elements.js";
-import { rankClass, rankMark } from "./rank-marks.js";
-import { holdersOf, tokensInARow } from "./token-owners.js";
+import { lineClass, rankClass, rankMark } from "./rank-marks.js";
+import { holdersOf, placeOf, tokensInARow } from "./token-owners.js";
 
 /** @typedef {import("../live/live-messages.ts").TextChange} TextChange */
 /** @typedef {import("../live/live-messages.ts").StepMessage} StepMessage */
@@ -10,6 +10,8 @@ import { holdersOf, tokensInARow } from "./token-owners.js";
 
 const MOST_TEXTS = 12;
 const MOST_TOKENS = 240;
+/** Shorter runs have a line alone: numbers would stand between all tokens. */
+const LEAST_NAMED = 4;
 
 const list = find("texts", HTMLOListElement);
 const about = find("texts-about", HTMLElement);
@@ -32,7 +34,7 @@ export function showTokens(texts) {
     text.count += change.skipped ?? 0;
     for (const token of change.tokens ?? []) addToken(text, change.id, token);
     while (text.tokens.childElementCount > MOST_TOKENS) text.tokens.firstElementChild?.remove();
-    nameHolder(text.tokens.firstElementChild);
+    if (tokensInARow() >= LEAST_NAMED) nameHolder(text.tokens.firstElementChild);
     text.ended = change.ended ?? text.ended;
     const place = text.ended === "" ? "" : `, ended: ${text.ended}`;
     say(text.about, `${text.name}, ${text.count} tokens${place}`);
@@ -65,12 +67,14 @@ export function showRanks(ranks) {
     const others = group.filter((other) => other !== rank);
     const part = inARow === 0 ? "its part of the" : `its ${inARow} of every ${inARow * group.length}`;
     const held = others.length === 0 ? "all tokens" : `${part} tokens`;
-    return { rank, text: `holds ${held}, keeps heads ${start} to ${end - 1}` };
+    const line = `token ${rankClass(rank)} ${lineClass(group.indexOf(rank))}`;
+    return { rank, line, text: `holds ${held}, keeps heads ${start} to ${end - 1}` };
   });
   const key = JSON.stringify(texts);
   if (legend.dataset.key === key) return;
   legend.dataset.key = key;
-  legend.replaceChildren(...texts.map(({ rank, text }) => make("li", "", rankMark(rank), ` ${text}`)));
+  const items = texts.map(({ rank, line, text }) => make("li", "", rankMark(rank), " ", make("span", line, text)));
+  legend.replaceChildren(...items);
 }
 
 /**
@@ -116,10 +120,10 @@ function markHolder(token, id, index) {
   const [first] = holders ?? [];
   if (holders === undefined || first === undefined) return;
   token.dataset.held = holders.length > 2 ? `${first}…` : holders.join(",");
-  token.classList.add(rankClass(first));
+  token.classList.add(rankClass(first), lineClass(placeOf(first)));
   const before = token.previousElementSibling;
   const isSame = before instanceof HTMLElement && before.dataset.held === token.dataset.held;
-  if (!isSame) nameHolder(token);
+  if (!isSame && tokensInARow() >= LEAST_NAMED) nameHolder(token);
 }
 
 /**

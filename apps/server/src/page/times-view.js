@@ -32,12 +32,12 @@ export function showTimes({ step, kind, combine, times, texts, left, ranks }) {
   const parts = [gatherMs, attentionMs, combineMs, Math.max(0, stepMs - gatherMs - attentionMs - combineMs)];
   history = [...history, parts].slice(-STEPS);
   for (const [index, number] of numbers.entries()) say(number, `${(parts[index] ?? 0).toFixed(2)} ms`);
-  const most = Math.max(...history.map(sumOf), 1e-6);
+  const most = wholeHeight(history.map(sumOf));
   const bytes = ranks.reduce((sum, { attentionBytes }) => sum + attentionBytes, 0);
   const count = texts.length + left;
   const what = `Step ${step}: ${kind} of ${count} ${count === 1 ? "text" : "texts"}, combine ${combine}`;
   const exchanged = `${(bytes / 1024).toFixed(1)} KiB exchanged for attention`;
-  say(about, `${what}, ${stepMs.toFixed(1)} ms, ${exchanged}. The highest column is ${most.toFixed(1)} ms.`);
+  say(about, `${what}, ${stepMs.toFixed(1)} ms, ${exchanged}. The whole height is ${most.toFixed(1)} ms.`);
   const bars = history.flatMap((ofStep, index) => column(ofStep, (STEPS - history.length + index) * WIDTH, most));
   drawing.replaceChildren(...bars);
 }
@@ -49,6 +49,17 @@ export function forgetTimes() {
 
 /** @param {readonly number[]} parts */
 const sumOf = (parts) => parts.reduce((sum, part) => sum + part, 0);
+
+/**
+ * Milliseconds of the whole height: of the longest step, unless that is so much longer than others that it would hide
+ * them. It is cut off then.
+ * @param {readonly number[]} steps
+ */
+function wholeHeight(steps) {
+  const sorted = [...steps].sort((a, b) => a - b);
+  const median = sorted[Math.floor(sorted.length / 2)] ?? 0;
+  return Math.max(1e-6, Math.min(sorted.at(-1) ?? 0, 3 * median));
+}
 
 /**
  * The parts of one step on top of one another, the first at the bottom.

@@ -40,6 +40,12 @@ export function forgetOwners() {
 export const tokensInARow = () => interleave;
 
 /**
+ * Place of a rank in its DCP group.
+ * @param {number} rank
+ */
+export const placeOf = (rank) => ranks.find((one) => one.rank === rank)?.group.indexOf(rank) ?? 0;
+
+/**
  * The ranks that hold a generated token, one of each DCP group, or undefined while it is not known.
  * @param {string} id of the text
  * @param {number} index of the token, from 0, among those that were generated
