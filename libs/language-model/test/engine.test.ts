@@ -216,6 +216,7 @@ test("what is no request is refused at once, and names what is wrong", async () 
     [promptIds, { ignoreEnd: 1 }, "ignoreEnd"],
     [promptIds, { signal: {} }, "signal"],
     [promptIds, { label: 5 }, "label"],
+    [promptIds, { label: "x".repeat(257) }, "label"],
     [promptIds, null, "options"],
   ];
   for (const [prompt, given, argument] of wrong) {
@@ -281,10 +282,11 @@ test("a step is explained: whose texts, which rank held what, and each rank's sh
   await using engine = await Engine.open(model, { ...options, dcp: 2, kvHeads: "replicated" });
   expect(await engine.explainStep(10)).toBeUndefined();
   const explaining = engine.explainStep(30_000);
-  const reading = collect(engine.generate(promptIds, { maxTokens: 20, label: "mine" }));
+  const label = "mine".repeat(64);
+  const reading = collect(engine.generate(promptIds, { maxTokens: 20, label }));
   const step = (await explaining) ?? expect.unreachable();
   await reading;
-  expect(step.requests).toEqual([{ text: 0, promptTokens: promptIds.length, length: promptIds.length, label: "mine" }]);
+  expect(step.requests).toEqual([{ text: 0, promptTokens: promptIds.length, length: promptIds.length, label }]);
   expect(step.explanation.ranks.map(({ rank }) => rank)).toEqual([0, 1]);
   for (const { shares } of step.explanation.queries) {
     for (const layer of shares) {

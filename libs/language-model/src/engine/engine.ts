@@ -215,7 +215,10 @@ export class Engine implements TextEngine {
   }
 }
 
+/** Characters: those of an HTTP request's id, and more. */
+const LONGEST_LABEL = 256;
+
 function checkLabel(label: string | undefined): void {
-  if (label === undefined || (typeof label === "string" && label.length <= 128)) return;
-  throw new ArgumentError(NAME, "label", "a name of up to 128 characters", describe(label));
+  if (label === undefined || (typeof label === "string" && label.length <= LONGEST_LABEL)) return;
+  throw new ArgumentError(NAME, "label", `a name of up to ${LONGEST_LABEL} characters`, describe(label));
 }
