@@ -20,8 +20,8 @@ export interface StoryServer extends AsyncDisposable {
   readonly address: string;
   /** Has the engine hang, go on, or be in a state. */
   tell(command: "hang" | "go" | "restarting" | "ready"): void;
-  /** Asks for a text. Resolves with the whole answer. */
-  ask(prompt: string, tokens: number): Promise<string>;
+  /** Asks for a text. Resolves with the whole answer, unless `gone` aborts: then it is given up. */
+  ask(prompt: string, tokens: number, gone?: AbortSignal): Promise<string>;
   /** Ends it as an operator does. Resolves with its exit code. */
   end(): Promise<number>;
 }
@@ -32,11 +32,12 @@ export async function startStoryServer({ runtime = "bun", texts = "all", token }
   return {
     address,
     tell: (command) => server.tell(command),
-    ask(prompt, tokens) {
+    ask(prompt, tokens, gone) {
       const answer = fetch(`${address}v1/completions`, {
         method: "POST",
         headers: { "content-type": "application/json", authorization: `Bearer ${token}` },
         body: JSON.stringify({ model: "story", prompt, max_tokens: tokens }),
+        ...(gone === undefined ? {} : { signal: gone }),
       }).then((response) => response.text());
       // A check that has failed waits for no answer, and the server ends with it.
       answer.catch(() => undefined);
