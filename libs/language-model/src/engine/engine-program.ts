@@ -48,13 +48,14 @@ export async function setup(context: RankContext, options: EngineRankOptions) {
     sharesPrefixes,
   });
 
+  const { name, batchInvariant } = model.backend;
   const prefixStore = ({ folder, checkpoint }: PrefixPlace): PrefixStore => ({
     attention: model.attention,
     group: world,
     heap,
     folder,
     checkpoint,
-    computed: { weights: options.weights, backend: model.backend.name, kvLayout: sizes.kvLayout },
+    computed: { weights: options.weights, backend: name, batchInvariant, kvLayout: sizes.kvLayout },
     deadlineMs: STORE_DEADLINE_MS,
   });
 
