@@ -22,7 +22,8 @@ export function flight({ engine }: ServerContext): Hono<ServerEnv> {
       throw new ApiError(503, message, { code: state, retryAfterMs: RETRY_LATER_MS });
     }
     const record = engine.flightRecord();
-    return format === "json" ? c.json(record) : c.text(`${formatFlightRecord(record, count)}\n`);
+    if (format === "json") return c.json(record);
+    return c.body(`${formatFlightRecord(record, count)}\n`, 200, { "content-type": "text/plain; charset=utf-8" });
   });
 }
 

@@ -1,0 +1,108 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { explainFailure } from "../src/command-errors.ts";
+import { HELP, parseOptions, UsageError } from "../src/options.ts";
+import { commandOf, RUNTIMES, startServer } from "./server-process.ts";
+
+setDefaultTimeout(60_000);
+
+const MAIN = {
+  bun: new URL("../src/main.ts", import.meta.url).pathname,
+  deno: new URL("../src/main-deno.ts", import.meta.url).pathname,
+};
+
+test("what is left out", () => {
+  expect(parseOptions([], {})).toMatchObject({
+    modelName: "demo",
+    engine: { world: "auto", backend: "auto", weights: "stored", kvDtype: "f32", prefixCache: true },
+    host: "127.0.0.1",
+    port: 8000,
+    token: undefined,
+    limits: {},
+    drainSeconds: 30,
+    idleSeconds: 30,
+  });
+});
+
+test("every option", () => {
+  const args =
+    "--model /models/Qwen3-0.6B/ --world 4 --dcp 2 --backend wasm --weights int8 --kv fp8 --max-context 4096 " +
+    "--kv-tokens 9999 --max-running 5 --max-waiting 0 --no-prefix-cache --host 0.0.0.0 --port 0 --token t " +
+    "--drain-seconds 0 --idle-seconds 5 --max-body-bytes 1000 --max-choices 3 --max-requests 7";
+  expect(parseOptions(args.split(" "), { LOCKSTEP_TOKEN: "other" })).toMatchObject({
+    modelFolder: "/models/Qwen3-0.6B/",
+    modelName: "Qwen3-0.6B",
+    engine: {
+      world: 4,
+      dcp: 2,
+      backend: "wasm",
+      weights: "i8",
+      kvDtype: "f8e4m3",
+      maxContext: 4096,
+      kvTokens: 9999,
+      maxRunning: 5,
+      maxWaiting: 0,
+      prefixCache: false,
+    },
+    host: "0.0.0.0",
+    port: 0,
+    token: "t",
+    limits: { bodyBytes: 1000, choices: 3, requests: 7 },
+    drainSeconds: 0,
+    idleSeconds: 5,
+  });
+  expect(parseOptions([], { LOCKSTEP_TOKEN: "secret" }).token).toBe("secret");
+  expect(parseOptions(["--model-name", "n"], {}).modelName).toBe("n");
+});
+
+test.each([
+  [["--world", "0"], "--world must be a whole number from 1 to 64, or auto, but is 0."],
+  [["--world", "4", "--dcp", "3"], "--dcp must divide --world 4, but is 3."],
+  [["--port", "65536"], "--port must be a whole number from 0 to 65535, but is 65536."],
+  [["--kv", "f8"], "--kv must be one of f32, f16, bf16, fp8, int8, but is f8."],
+  [["--idle-seconds", "256"], "--idle-seconds must be a whole number from 1 to 255, but is 256."],
+  [["--token", "a b"], "--token must be of 1 to 1000 visible ASCII characters, without spaces."],
+  [["--frob"], "Unknown option '--frob'. See --help."],
+  [["text"], "Unexpected argument 'text'. See --help."],
+])("%j is refused in one line", (args, message) => {
+  expect(() => parseOptions(args, {})).toThrow(UsageError);
+  expect(() => parseOptions(args, {})).toThrow(message);
+});
+
+test("the help tells every option", () => {
+  for (const option of HELP.matchAll(/^ {2}--([a-z-]+)/gm)) {
+    const [, name = ""] = option;
+    expect(() => parseOptions([`--${name}`, "\0"], {})).not.toThrow("Unknown option");
+  }
+});
+
+test("a failure that the user can act on has exit code 2", () => {
+  expect(explainFailure("serve", new UsageError("no"))).toEqual({ line: "serve: no", code: 2 });
+  expect(explainFailure("serve", new Error("a\n b"))).toEqual({ line: "serve: a b", code: 1 });
+});
+
+test.each([...RUNTIMES])("%s: the command serves the demo's model, and refuses what cannot be", async (runtime) => {
+  const run = (args: readonly string[]) => {
+    const { exitCode, stderr } = Bun.spawnSync(commandOf(runtime, MAIN[runtime], args));
+    return [exitCode, stderr.toString()];
+  };
+  expect(run(["--port", "x"])).toEqual([2, "serve: --port must be a whole number from 0 to 65535, but is x.\n"]);
+  const [code, said] = run(["--model", "/nowhere"]);
+  expect([code, String(said)]).toEqual([2, expect.stringMatching(/^serve: .*config\.json.*\n$/)]);
+  await using server = await startServer(runtime, MAIN[runtime], [
+    "--port",
+    "0",
+    "--world",
+    "2",
+    "--max-context",
+    "128",
+  ]);
+  const prompt = "Psa23:1 The LORD is";
+  const response = await fetch(`${server.url}/v1/completions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ model: "demo", prompt, max_tokens: 7, temperature: 0 }),
+  });
+  expect((await response.json()).choices[0].text).toBe(" my shepherd; I shall not want");
+  server.kill("SIGTERM");
+  expect(await server.exited).toBe(0);
+});
