@@ -26,8 +26,8 @@ export class UnfitOptions extends LockstepError {
   /** What does not fit, and what to do. Names of options stand between backticks: `world`. */
   readonly problem: string;
 
-  constructor(problem: string) {
-    super(`Generator.open: ${problem}`);
+  constructor(problem: string, operation = "Generator.open") {
+    super(`${operation}: ${problem}`);
     this.problem = problem;
   }
 }

@@ -41,6 +41,15 @@ test("the model's own context is the longest where nobody says, and what it was 
   await expect(resolveEngineOptions(model, { ...options, maxContext: 16385 })).rejects.toThrow(UnfitOptions);
 });
 
+test("what is wrong is said in the engine's words", async () => {
+  const problem = 'Engine.open: `world` must be an integer from 1 to 2147483647, or chosen by "auto"';
+  await expect(resolveEngineOptions(model, { ...options, world: 0 })).rejects.toThrow(problem);
+  const large = resolveEngineOptions(model, { ...options, kvTokens: 2 ** 31 - 1, maxContext: 16384 });
+  const message = await large.then(String, (error: unknown) => String(error));
+  expect(message).toStartWith("UnfitOptions: Engine.open: ");
+  expect(message).not.toMatch(/`capacity`|`texts`|texts at a time/);
+});
+
 test("a number of ranks is chosen when it is to be", async () => {
   const { resolved } = await resolveEngineOptions(model, { world: "auto", backend: "wasm", maxContext: 128 });
   expect(resolved.rank.sizes.world).toBeGreaterThan(0);

@@ -5,6 +5,7 @@ import type { GeneratorOptions, ServingNeeds, SizedOptions } from "../generation
 import { planOptions, type ResolvedOptions, resolveOptions } from "../generation/resolve-options.ts";
 import { spreadOptions } from "../generation/world-candidates.ts";
 import type { Model } from "../model/model.ts";
+import { asEngineError } from "./engine-errors.ts";
 import type { EngineOptions } from "./engine-options.ts";
 
 /** Options of an engine, checked, with all that was left out filled in. */
@@ -58,8 +59,9 @@ export async function resolveEngineOptions(model: Model, options: EngineOptions)
   const capacity = maxContext === undefined ? {} : { capacity: maxContext };
   const needs: ServingNeeds = { drawsTokens: true, prefixCache: true };
   const wanted: GeneratorOptions & ServingNeeds = { ...rest, ...capacity, ...needs, texts: maxRunning };
-  const sized = await withWorld(model, wanted);
-  const resolved = resolveFor(model, sized, kvTokens);
+  const resolved = await resolveGeneratorOptions(model, wanted, kvTokens).catch((error: unknown) => {
+    throw asEngineError(error);
+  });
   return {
     resolved,
     maxContext: resolved.capacity,
@@ -69,6 +71,14 @@ export async function resolveEngineOptions(model: Model, options: EngineOptions)
     sharesPrefixes: prefixCache,
     prefixFolder,
   };
+}
+
+async function resolveGeneratorOptions(
+  model: Model,
+  options: GeneratorOptions & ServingNeeds,
+  kvTokens: number | undefined,
+): Promise<ResolvedOptions> {
+  return resolveFor(model, await withWorld(model, options), kvTokens);
 }
 
 /** The same with a number of ranks, chosen by measuring when it is "auto". */
