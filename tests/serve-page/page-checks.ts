@@ -1,9 +1,13 @@
 // The server's page in Chromium, over an engine that tells a story: what it shows, and how it is used.
+import { fileURLToPath } from "node:url";
+import { startServer } from "../../apps/server/test/server-process.ts";
 import { type Browser, withBrowser } from "../consumers/chromium.ts";
 import type { Check } from "../consumers/checks.ts";
 import { checkPictures } from "./pictures.ts";
 import { type ShownPage, same, withPage } from "./shown-page.ts";
 import { type StoryOptions, type StoryServer, startStoryServer } from "./story-server.ts";
+
+const SERVE = fileURLToPath(new URL("../../apps/server/src/main.ts", import.meta.url));
 
 type Use = (shown: ShownPage, server: StoryServer, browser: Browser) => Promise<unknown>;
 
@@ -31,6 +35,15 @@ export function servePageChecks(chromium: Promise<string>): Check[] {
     check("asks for the token that the server wants", asksForToken, { token: "secret" }),
     check("pauses, does not keep the server from ending, and says that it is away", pauses),
     check("the same, of a server in Deno", pauses, { runtime: "deno" }),
+    {
+      name: "the server's page: of `bun run serve`, over the demo's model on four ranks",
+      run: async () => {
+        await using server = await startServer("bun", SERVE, ["--port", "0", "--world", "4", "--backend", "wasm"]);
+        await withBrowser(await chromium, [], (browser) => withPage(browser, `${server.url}/`, showsModel));
+        server.kill("SIGTERM");
+        same("exit code", await server.exited, 0);
+      },
+    },
     check("the pictures in docs/ are of this page", (_, server, browser) => checkPictures(browser, server)),
   ];
 }
@@ -91,6 +104,36 @@ async function showsRanks(shown: ShownPage, server: StoryServer): Promise<void> 
   await Promise.all(answers);
   await shown.untilText("running", /^0$/);
   await shown.untilText("texts", /ended: length/);
+}
+
+/** The demo's model has 2 KV heads: two groups of two ranks each, whose tokens go to one and the other in turn. */
+async function showsModel(shown: ShownPage): Promise<void> {
+  await shown.untilText("state", /^Ready$/);
+  await shown.untilText("about", /^demo, 4 ranks, /);
+  await shown.tabTo("prompt");
+  await shown.page.keyboard.type("Psa23:1");
+  await shown.tabTo("max-tokens");
+  await shown.pressWithControl("a");
+  await shown.page.keyboard.type("200");
+  await shown.page.keyboard.press("Enter");
+  await shown.untilText("answer-text", /^Psa23:1 The LORD is my shepherd; I shall not want\./);
+  await shown.untilText("try-status", /^Done \(length\): \d+ tokens asked, 200 generated$/);
+  await shown.untilText("texts", /The LORD is my shepherd/);
+  await shown.until("the holders of tokens", `document.querySelectorAll(".token[data-held]").length === 200`);
+  const holders = `[...new Set([...document.querySelectorAll("#texts .token")].map(({ dataset }) => dataset.held))].sort()`;
+  same("holders of tokens", await shown.read(holders), ["0,2", "1,3"]);
+  same("heads", await shown.read(ROWS("shares")), 8);
+  const shares = (await shown.read(NUMBERS("#shares td span"))) as (number | null)[];
+  const told = shares.filter((share) => share !== null);
+  same("shares that are told: those of two ranks for each head", told.length, 16);
+  const sum = told.reduce((total, share) => total + share, 0);
+  if (Math.abs(sum - 800) > 2) throw new Error(`expected the shares of 8 heads to sum to 800 %, but found ${sum}`);
+  const times = (await shown.read(NUMBERS("#times b"))) as number[];
+  same(
+    "times",
+    times.map((ms) => ms > 0),
+    [true, true, true, true],
+  );
 }
 
 async function keepsTexts(shown: ShownPage, server: StoryServer): Promise<void> {
