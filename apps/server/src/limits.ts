@@ -6,10 +6,14 @@ export interface Limits {
   readonly bodyMs: number;
   /** Objects and lists within one another in a body. */
   readonly jsonDepth: number;
+  /** Fields of all objects of a body together. */
+  readonly jsonFields: number;
   /** Texts that one request may ask for: prompts times `n`. */
   readonly choices: number;
   /** Messages of a conversation. */
   readonly messages: number;
+  /** Parts of a message. */
+  readonly parts: number;
   /** Requests that generate at once, streams and others. */
   readonly requests: number;
   /** Milliseconds that a reader of a stream may take nothing for while there is something to take. */
@@ -24,8 +28,10 @@ export const DEFAULT_LIMITS: Limits = {
   bodyBytes: 4 << 20,
   bodyMs: 30_000,
   jsonDepth: 32,
+  jsonFields: 16_384,
   choices: 32,
-  messages: 2048,
+  messages: 1024,
+  parts: 32,
   requests: 512,
   stalledMs: 60_000,
 };

@@ -138,6 +138,7 @@ const BODIES: readonly (readonly [
   ["half a character of UTF-8", Uint8Array.of(0x22, 0xe2, 0x82), 400, "invalid_utf8"],
   ["lists within one another", "[".repeat(100_000), 400, "json_too_deep"],
   ["objects within one another", '{"a":'.repeat(1000), 400, "json_too_deep"],
+  ["many fields", `{${Array.from({ length: 20_000 }, (_, at) => `"${at}":1`)}}`, 400, "json_too_many_fields"],
   ["too much", "x".repeat((4 << 20) + 1), 413, "body_too_large"],
 ];
 
@@ -146,6 +147,36 @@ test.each([...BODIES])("a body that is %s", async (_, body, status, code) => {
   const request = new Request(`http://127.0.0.1${COMPLETIONS}`, { method: "POST", headers: json, body });
   const response = await app.fetch(request);
   expect([response.status, (await response.json()).error.code]).toEqual([status, code]);
+});
+
+/** Lists of as many wrong elements as a body holds. */
+const many = (element: unknown): unknown[] => Array.from({ length: 500_000 }, () => element);
+
+test.each<readonly [path: string, body: object, param: string]>([
+  [COMPLETIONS, { ...text, prompt: many([]) }, "prompt"],
+  [COMPLETIONS, { ...text, prompt: [...many(1), -1] }, "prompt"],
+  [COMPLETIONS, { ...text, stop: many(5) }, "stop"],
+  [CHAT, { ...chat, messages: many(5) }, "messages"],
+  [CHAT, user(many(5)), "messages[0].content"],
+])("many wrong elements are not looked at one by one: %s", async (path, body, param) => {
+  const { post } = scriptedApp();
+  const response = await post(path, body);
+  const { error } = await response.json();
+  expect([response.status, error.param]).toEqual([400, param]);
+  expect(error.message).toContain("Too big");
+});
+
+test("errors tell no more of a name than its beginning", async () => {
+  const { post } = scriptedApp();
+  const name = "x".repeat(100_000);
+  for (const [path, body] of [
+    [COMPLETIONS, { ...text, [name]: 1 }],
+    [COMPLETIONS, { ...text, model: name }],
+    [CHAT, user("x", { [name]: 1 })],
+  ] as const) {
+    const response = await post(path, body);
+    expect([response.status >= 400, (await response.text()).length < 1000]).toEqual([true, true]);
+  }
 });
 
 test("brackets in texts are no depth", async () => {

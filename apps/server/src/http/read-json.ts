@@ -1,7 +1,7 @@
 // The JSON of a request's body: read piece by piece, so that no more is kept than is allowed.
 import type { Limits } from "../limits.ts";
 import { ApiError } from "./api-error.ts";
-import { isDeeperThan } from "./json-depth.ts";
+import { jsonShape } from "./json-shape.ts";
 
 /** The connection cannot be used for another request: the rest of the body is not read. */
 const CLOSE = { connection: "close" };
@@ -16,9 +16,14 @@ export async function readJson(request: Request, limits: Limits): Promise<unknow
   } catch {
     throw new ApiError(400, "The body must be UTF-8, but has bytes that are not.", { code: "invalid_utf8" });
   }
-  if (isDeeperThan(text, limits.jsonDepth)) {
-    const message = `The body may have ${limits.jsonDepth} objects and lists within one another, but has more.`;
+  const { depth, fields } = jsonShape(text);
+  if (depth > limits.jsonDepth) {
+    const message = `The body may have ${limits.jsonDepth} objects and lists within one another, but has ${depth}.`;
     throw new ApiError(400, message, { code: "json_too_deep" });
+  }
+  if (fields > limits.jsonFields) {
+    const message = `The objects of the body may have ${limits.jsonFields} fields together, but have ${fields}.`;
+    throw new ApiError(400, message, { code: "json_too_many_fields" });
   }
   try {
     return JSON.parse(text);

@@ -12,23 +12,26 @@ const textPart = z.strictObject({
 /** What a message may have beside who says what, if it says nothing. */
 const absent = z.null({ error: "this server has none of it" }).optional();
 
-const message = z.strictObject({
-  role: unicode.min(1).max(64),
-  content: z.union([unicode, z.array(textPart).min(1)], { error: "must be a text, or a list of parts" }),
-  name: absent,
-  tool_calls: absent,
-  tool_call_id: absent,
-  function_call: absent,
-  refusal: absent,
-  audio: absent,
-  annotations: z.array(z.unknown()).max(0).nullish(),
-});
+const message = (limits: Limits) =>
+  z.strictObject({
+    role: unicode.min(1).max(64),
+    content: z.union([unicode, z.array(textPart).min(1).max(limits.parts)], {
+      error: "must be a text, or a list of parts",
+    }),
+    name: absent,
+    tool_calls: absent,
+    tool_call_id: absent,
+    function_call: absent,
+    refusal: absent,
+    audio: absent,
+    annotations: z.array(z.unknown()).max(0).nullish(),
+  });
 
 /** The body of /v1/chat/completions. */
 export function chatSchema(limits: Limits) {
   return z.strictObject({
     ...generationFields(limits),
-    messages: z.array(message).min(1).max(limits.messages),
+    messages: z.array(message(limits)).min(1).max(limits.messages),
     max_tokens: tokenCount.optional(),
     max_completion_tokens: tokenCount.optional(),
     logprobs: z.boolean().default(false),

@@ -68,7 +68,7 @@ function servedFields(schema: z.ZodObject, body: Fields): Fields {
       continue;
     }
     const asksForNothing = Object.hasOwn(NOT_SERVED, name) ? NOT_SERVED[name] : undefined;
-    const param = name.slice(0, 100);
+    const param = name.slice(0, MOST_TOLD);
     if (asksForNothing === undefined) throw ApiError.field(param, "there is no such field.", "unknown_parameter");
     if (!asksForNothing(value)) throw ApiError.field(param, "this server has none of it.", "unsupported_parameter");
   }
@@ -98,10 +98,13 @@ function firstIssue(issues: readonly z.core.$ZodIssue[]): Issue {
   return { ...told, path: told === issue ? issue.path : [...issue.path, ...told.path] };
 }
 
+/** Characters of a field's name that an error tells. */
+const MOST_TOLD = 100;
+
 /** `messages[0].role` of its path. */
 function paramOf(path: readonly PropertyKey[]): string {
   return path
-    .map((part) => (typeof part === "number" ? `[${part}]` : `.${String(part)}`))
+    .map((part) => (typeof part === "number" ? `[${part}]` : `.${String(part).slice(0, MOST_TOLD)}`))
     .join("")
     .replace(/^\./, "");
 }
