@@ -20,12 +20,10 @@ setDefaultTimeout(120_000);
 const root = mkdtempSync(join(tmpdir(), "lockstep-row-bits-"));
 afterAll(() => rmSync(root, { recursive: true }));
 
-const LENGTH = 90;
 /** Tiles of 32 keys; columns that are no multiple of a vector. */
 const CONFIG = { num_attention_heads: 8, head_dim: 128, num_hidden_layers: 2, max_position_embeddings: 256 };
-/** Little for a GPU that is software to do. */
-const SMALL = { ...CONFIG, num_attention_heads: 4, head_dim: 16 };
-const SMALL_LENGTH = 22;
+/** Little for a GPU that is software to do. A head of its own keys, so that rows of a workgroup are tokens. */
+const SMALL = { ...CONFIG, num_attention_heads: 4, num_key_value_heads: 4, head_dim: 16, max_position_embeddings: 600 };
 
 const MODELS = Object.fromEntries(
   (["f32", "bf16", "f16"] as const).map((dtype) => {
@@ -37,27 +35,39 @@ const MODELS = Object.fromEntries(
 writeRandomCheckpoint(join(root, "small"), "Qwen3ForCausalLM", SMALL, { dtype: "f32" });
 MODELS.small = openModel(join(root, "small"));
 
-/** Three texts of `length` tokens, and the steps that take them: decodes and prefills of several texts, forks, drafts. */
-function schedule(seed: number, length: number, maxStepTokens: number, canPrefill: boolean) {
+/** How long texts are. */
+interface Lengths {
+  readonly length: number;
+  /** Tokens that the first text has before, in steps of its own; with some, the others are forks of it. */
+  readonly prefix: number;
+}
+const ON_CPU: Lengths = { length: 90, prefix: 0 };
+/** From one split of a rank's keys into the next; and, for two ranks, keys enough for sums to have an order. */
+const ACROSS_SPLITS: Lengths = { length: 264, prefix: 252 };
+const IN_A_SPLIT: Lengths = { length: 132, prefix: 120 };
+const MAX_STEP_TOKENS = 40;
+
+/** Three texts, and the steps that take them: decodes and prefills of several texts, forks, drafts. */
+function schedule(seed: number, { length, prefix }: Lengths, canPrefill: boolean) {
   const random = new RandomStream(seed);
   const texts = Array.from({ length: 3 }, () => Array.from({ length }, () => random.below(4099)));
-  const stored = [0, 0, 0];
-  const steps: ModelStep[] = [];
+  const stored = [prefix, 0, 0];
+  const steps = inSteps(0, texts[0]?.slice(0, prefix) ?? [], MAX_STEP_TOKENS, canPrefill);
   while (stored.some((count) => count < length)) {
     const to = stored.indexOf(0);
     const from = random.below(3);
     const forked = stored[from] ?? 0;
-    const fork = to >= 0 && forked > 0 && random.below(2) === 0 ? { from, to } : undefined;
+    const fork = to >= 0 && forked > 0 && (prefix > 0 || random.below(2) === 0) ? { from, to } : undefined;
     if (fork !== undefined) {
       texts[to]?.splice(0, forked, ...(texts[from]?.slice(0, forked) ?? []));
       stored[to] = forked;
     }
-    let room = maxStepTokens;
+    let room = MAX_STEP_TOKENS;
     const items: ModelItem[] = [];
     for (const [text, count] of stored.entries()) {
       const left = Math.min(room, length - count);
-      if (left === 0 || random.below(3) === 0) continue;
-      const taken = Math.min(left, 1 + random.below(random.below(2) === 0 ? 3 : maxStepTokens));
+      if (left === 0 || (prefix > 0 && count === 0) || random.below(3) === 0) continue;
+      const taken = Math.min(left, 1 + random.below(random.below(2) === 0 ? 3 : MAX_STEP_TOKENS));
       const drafts = Math.min(room - taken, random.below(3) === 0 ? 1 + random.below(4) : 0);
       const ids = texts[text]?.slice(count, count + taken) ?? [];
       items.push({ text, ids, drafted: Array.from({ length: drafts }, () => random.below(4099)) });
@@ -70,6 +80,13 @@ function schedule(seed: number, length: number, maxStepTokens: number, canPrefil
   return { texts, steps };
 }
 
+/** Steps that take tokens of one text, `most` at a time. */
+function inSteps(text: number, ids: readonly number[], most: number, isPrefill: boolean): ModelStep[] {
+  return Array.from({ length: Math.ceil(ids.length / most) }, (_, step) => {
+    return { isPrefill, items: [{ text, ids: ids.slice(step * most, (step + 1) * most), drafted: [] }] };
+  });
+}
+
 type Settings = Pick<
   GeneratorOptions,
   "weights" | "kvDtype" | "prefillChunk" | "dcp" | "interleave" | "backend" | "softwareVulkan" | "sharedGpu"
@@ -80,12 +97,11 @@ async function checkLogits(
   stored: string,
   settings: Settings,
   numRuns: number,
-  length = LENGTH,
+  lengths = ON_CPU,
 ): Promise<void> {
   const model = MODELS[stored] ?? expect.unreachable();
-  const maxStepTokens = 40;
-  const options = { world, backend: "wasm", capacity: length + 8, texts: 3, blockSize: 8, maxStepTokens } as const;
-  const { rank } = resolveOptions(model, { ...options, ...settings });
+  const sizes = { capacity: lengths.length + 8, texts: 3, blockSize: 8, maxStepTokens: MAX_STEP_TOKENS };
+  const { rank } = resolveOptions(model, { world, backend: "wasm", ...sizes, ...settings });
   await using ranks = await openWorld<typeof program>({
     size: world,
     program: new URL("./row-bits-program.ts", import.meta.url),
@@ -101,12 +117,14 @@ async function checkLogits(
   });
   await fc.assert(
     fc.asyncProperty(fc.nat(), async (seed) => {
-      const { texts, steps } = schedule(seed, length, maxStepTokens, settings.prefillChunk !== undefined);
+      const { texts, steps } = schedule(seed, lengths, settings.prefillChunk !== undefined);
       const mixed = await ranks.call("run", [3, steps]);
-      const text = seed % 3;
-      const plain = (texts[text] ?? []).map((id): ModelStep => {
-        return { isPrefill: false, items: [{ text, ids: [id], drafted: [] }] };
-      });
+      // Not one that was forked from a whole text, and so has no tokens of its own.
+      const taking = [0, 1, 2].filter((text) => steps.some(({ items }) => items.some((item) => item.text === text)));
+      const text = taking[seed % taking.length] ?? expect.unreachable();
+      const { prefix } = lengths;
+      const ids = texts[text] ?? [];
+      const plain = [...inSteps(text, ids.slice(0, prefix), 33, false), ...inSteps(text, ids.slice(prefix), 1, false)];
       const alone = await ranks.call("run", [3, plain]);
       for (const [at, found] of mixed.entries()) {
         const own = found.filter(([of]) => of === text).sort(([, a], [, b]) => a - b);
@@ -115,7 +133,7 @@ async function checkLogits(
         expect(own).toEqual(alone[at]?.slice(first) ?? []);
       }
     }),
-    { numRuns },
+    { numRuns, endOnFailure: true },
   );
 }
 
@@ -132,7 +150,9 @@ describe("logits keep their bits", () => {
   // What a generator takes on a GPU unless it is told otherwise.
   const gpu = { backend: "webgpu", softwareVulkan: true } as const;
   test.each([
-    [1, { ...gpu, kvDtype: "f16" }],
-    [2, { ...gpu, dcp: 2, sharedGpu: true, prefillChunk: 9, kvDtype: "i8" }],
-  ] as const)("on a GPU, %d ranks, %o", (world, settings) => checkLogits(world, "small", settings, 1, SMALL_LENGTH));
+    [1, { ...gpu, kvDtype: "f16" }, ACROSS_SPLITS],
+    [2, { ...gpu, dcp: 2, sharedGpu: true, prefillChunk: 9, kvDtype: "i8" }, IN_A_SPLIT],
+  ] as const)("on a GPU, %d ranks, %o", (world, settings, lengths) =>
+    checkLogits(world, "small", settings, 1, lengths),
+  );
 });
