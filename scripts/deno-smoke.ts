@@ -1,5 +1,5 @@
-// The Deno smoke test: type-checks the libraries as Deno sees them, then compares a world of 4 ranks with Bun's, bit by
-// bit.
+// The Deno smoke test: type-checks the libraries and the server as Deno sees them, then compares a world of 4 ranks with
+// Bun's, bit by bit.
 import { spawnSync } from "node:child_process";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -24,7 +24,8 @@ function run(cwd: string, command: string, args: readonly string[]): string {
 const packages = ["tensor", "kernels", "dist-groups", "attention", "shared-gpu", "language-model"].map(
   (name) => `libs/${name}/src/index.ts`,
 );
-run(root, denoBinary(), ["check", "--quiet", ...packages, "tests/deno/attention-digest.ts"]);
+const programs = ["apps/server/src/main-deno.ts", "tests/deno/attention-digest.ts"];
+run(root, denoBinary(), ["check", "--quiet", ...packages, ...programs]);
 const inDeno = run(folder, denoBinary(), ["run", "--allow-all", "--no-check", "--quiet", "attention-digest.ts"]);
 const inBun = run(folder, process.execPath, ["attention-digest.ts"]);
 if (inDeno !== inBun || inDeno === "") {

@@ -13,9 +13,15 @@ export type FromTokenizer =
   | { readonly id: number; readonly ids: Uint32Array }
   | { readonly id: number; readonly failure: string; readonly isTemplates: boolean };
 
+/** The scope of a worker, whose types are not those that the rest is checked with. */
+declare const self: {
+  onmessage: ((event: MessageEvent<ToTokenizer>) => void) | null;
+  postMessage(message: FromTokenizer): void;
+};
+
 let tokens: Tokens | undefined;
 
-self.onmessage = ({ data }: MessageEvent<ToTokenizer>): void => {
+self.onmessage = ({ data }) => {
   if ("open" in data) {
     tokens = tokensOf(openModel(data.open));
     return;
@@ -24,10 +30,10 @@ self.onmessage = ({ data }: MessageEvent<ToTokenizer>): void => {
   try {
     if (tokens === undefined) throw new Error("the tokenizer was not opened");
     const ids = Uint32Array.from("text" in data ? tokens.encode(data.text) : tokens.encodeChat(data.messages));
-    self.postMessage({ id, ids } satisfies FromTokenizer);
+    self.postMessage({ id, ids });
   } catch (error) {
     const failure = error instanceof Error ? error.message : String(error);
     const isTemplates = error instanceof ChatTemplateError;
-    self.postMessage({ id, failure, isTemplates } satisfies FromTokenizer);
+    self.postMessage({ id, failure, isTemplates });
   }
 };
