@@ -1,5 +1,5 @@
 // The engine as a library: requests come and go, share what begins alike, give way, are given up, and survive ranks.
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -135,6 +135,29 @@ test("what is known outlives an engine, and is refused by one with another layou
   }
 });
 
+test("what was saved is known again to ranks that are opened in the place of dead ones", async () => {
+  const prefixFolder = mkdtempSync(join(tmpdir(), "lockstep-engine-"));
+  try {
+    await using engine = await Engine.open(model, { ...options, prefixFolder });
+    const prompt = Array.from({ length: 100 }, (_, index) => 20 + index);
+    await collect(engine.generate(prompt, { maxTokens: 2 }));
+    const saved = await engine.savePrefixes();
+    expect(saved).toBeGreaterThan(0);
+    await engine.terminateRank(1);
+    const { last } = await collect(engine.generate(prompt, { maxTokens: 2 }));
+    expect(engine.status().totals.restarts).toBe(1);
+    expect(last?.usage?.cachedTokens).toBe(96);
+    expect(await engine.savePrefixes()).toBe(saved);
+    // Without what was saved they serve too.
+    rmSync(join(prefixFolder, "prefixes-rank-1.safetensors"));
+    await engine.terminateRank(1);
+    const { last: next } = await collect(engine.generate(prompt, { maxTokens: 2 }));
+    expect(next?.usage?.cachedTokens).toBe(0);
+  } finally {
+    rmSync(prefixFolder, { recursive: true });
+  }
+});
+
 describe("leaving early", () => {
   test("a dropped iterator, an aborted signal and a stop text free the blocks", async () => {
     await using engine = await Engine.open(model, { ...options, prefixCache: false });
@@ -194,6 +217,61 @@ test("more than may wait are refused, and say when to come again", async () => {
   expect((refusal as EngineBusy).retryAfterMs).toBeGreaterThan(0);
   await Promise.all(taken);
   expect(engine.status().totals).toMatchObject({ refused: 1, finished: 2 });
+});
+
+test("where none may wait, as many are served as are computed at once", async () => {
+  await using engine = await Engine.open(model, { ...options, maxRunning: 2, maxWaiting: 0 });
+  const taken = [0, 1].map(() => collect(engine.generate(promptIds, { maxTokens: 5 })));
+  expect(() => engine.generate(promptIds)).toThrow(EngineBusy);
+  for (const { ids } of await Promise.all(taken)) expect(ids).toEqual(greedyIds.slice(0, 5));
+  expect((await collect(engine.generate(promptIds, { maxTokens: 5 }))).ids).toEqual(greedyIds.slice(0, 5));
+});
+
+test("a request that was refused gives up nothing when its signal aborts", async () => {
+  await using engine = await Engine.open(model, { ...options, maxRunning: 1, maxWaiting: 1 });
+  const first = engine.generate(promptIds, { maxTokens: 200, ignoreEnd: true });
+  await first.next();
+  const second = collect(engine.generate(promptIds, { maxTokens: 3 }));
+  const abort = new AbortController();
+  expect(() => engine.generate(promptIds, { signal: abort.signal })).toThrow(EngineBusy);
+  await first.return();
+  await second;
+  const next = collect(engine.generate(promptIds, { maxTokens: 5 }));
+  abort.abort();
+  expect((await next).ids).toEqual(greedyIds.slice(0, 5));
+  expect(engine.status().totals).toMatchObject({ cancelled: 1, refused: 1, finished: 2 });
+});
+
+test("nothing listens to the signal of a request that is over, however it ended", async () => {
+  await using engine = await Engine.open(model, { ...options, maxRunning: 1, maxWaiting: 1, maxRestarts: 0 });
+  const abort = new AbortController();
+  const { signal } = abort;
+  let listeners = 0;
+  const [add, remove] = [signal.addEventListener.bind(signal), signal.removeEventListener.bind(signal)];
+  spyOn(signal, "addEventListener").mockImplementation((...args: Parameters<typeof add>) => {
+    listeners++;
+    add(...args);
+  });
+  spyOn(signal, "removeEventListener").mockImplementation((...args: Parameters<typeof remove>) => {
+    listeners--;
+    remove(...args);
+  });
+  await collect(engine.generate(promptIds, { maxTokens: 3, signal }));
+  const dropped = engine.generate(promptIds, { maxTokens: 200, ignoreEnd: true, signal });
+  await dropped.next();
+  const waiting = engine.generate(promptIds, { maxTokens: 3, signal });
+  expect(listeners).toBe(2);
+  expect(() => engine.generate(promptIds, { signal })).toThrow(EngineBusy);
+  expect(listeners).toBe(2);
+  await dropped.return();
+  await collect(waiting);
+  const failing = engine.generate(promptIds, { maxTokens: 200, ignoreEnd: true, signal });
+  await failing.next();
+  await engine.terminateRank(1);
+  await expect(collect(failing)).rejects.toThrow(RanksFailed);
+  while (engine.status().state === "restarting") await Bun.sleep(5);
+  expect(() => engine.generate(promptIds, { signal })).toThrow(RanksFailed);
+  expect(listeners).toBe(0);
 });
 
 test("what is no request is refused at once, and names what is wrong", async () => {
@@ -258,9 +336,9 @@ test("a rank that dies fails what was computed, is named, and what waits and com
   expect(() => engine.generate(promptIds)).toThrow(RanksFailed);
 });
 
-test("ranks that die while nothing is asked of them are opened again for the next", async () => {
+test.each([0, 1])("rank %p that dies while nothing is asked of it is opened again for the next", async (rank) => {
   await using engine = await Engine.open(model, options);
-  await engine.terminateRank(0);
+  await engine.terminateRank(rank);
   expect((await collect(engine.generate(promptIds, { maxTokens: 12 }))).ids).toEqual(greedyIds.slice(0, 12));
 });
 

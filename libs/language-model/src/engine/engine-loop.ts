@@ -8,11 +8,10 @@ import { failedRanksOf } from "./failed-ranks.ts";
 import type { ServeChanges, ServedTrace } from "./request-server.ts";
 import type { ServeEvent, StepCounts } from "./serve-events.ts";
 import type { ServingRanks } from "./serving-ranks.ts";
+import { TimeBetweenEnds } from "./time-between-ends.ts";
 
 /** Within so long `maxRestarts` are counted. */
 const RESTARTS_WITHIN_MS = 60_000;
-/** The share of a new time between two requests that ended in the mean of these times. */
-const NEW_SHARE = 0.2;
 
 type Totals = { -readonly [K in keyof EngineTotals]: number };
 
@@ -46,8 +45,7 @@ export class EngineLoop {
   #counts: StepCounts = { running: 0, waiting: 0, freeBlocks: -1, knownBlocks: 0, preemptions: 0 };
   /** Of ranks that are gone. */
   #earlierPreemptions = 0;
-  #lastEnd = performance.now();
-  #betweenEndsMs = 1000;
+  readonly #betweenEnds = new TimeBetweenEnds();
   readonly #ended: Promise<void>;
   /** Rejects when there will be no ranks any more. */
   readonly #gone = Promise.withResolvers<never>();
@@ -99,15 +97,16 @@ export class EngineLoop {
     return freeBlocks < 0 ? undefined : { free: freeBlocks, known: knownBlocks };
   }
 
-  /** How long requests took of late, from the end of one to the end of the next. */
+  /** How long requests took of late, from the end of one to the end of the next: see {@link TimeBetweenEnds}. */
   get betweenEndsMs(): number {
-    return this.#betweenEndsMs;
+    return this.#betweenEnds.meanMs;
   }
 
   /** Takes a request. */
   submit(request: EngineRequest): void {
     if (this.#failure !== undefined) throw this.#failure;
     this.totals.requests++;
+    if (this.#live.size === 0) this.#betweenEnds.began(performance.now());
     this.#live.set(request.id, request);
     this.#submit.push(request);
     this.#changed();
@@ -115,7 +114,7 @@ export class EngineLoop {
 
   /** Forgets a request that nobody wants any more. */
   cancel(request: EngineRequest): void {
-    if (!this.#live.has(request.id)) return;
+    if (this.#live.get(request.id) !== request) return;
     this.totals.cancelled++;
     this.#forget(request);
   }
@@ -199,6 +198,8 @@ export class EngineLoop {
       }
       let labels = new Map<number, string>();
       try {
+        // Ranks may have died while nothing was asked of them: found out before they begin what would die with them.
+        if (!isBusy) await ranks.answer();
         const state = await ranks.serve(
           () => {
             // Before the step, which may be the last of some.
@@ -268,9 +269,7 @@ export class EngineLoop {
     const mustStop = request.push(event.token, event.finish);
     if (request.isLive) return;
     this.totals.finished++;
-    const now = performance.now();
-    this.#betweenEndsMs += NEW_SHARE * (now - this.#lastEnd - this.#betweenEndsMs);
-    this.#lastEnd = now;
+    this.#betweenEnds.ended(performance.now());
     if (mustStop) this.#forget(request);
     else this.#remove(request);
   }

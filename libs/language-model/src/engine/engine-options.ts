@@ -9,12 +9,15 @@ export interface EngineOptions
   readonly kvTokens?: number;
   /** Most requests that are computed at once. Default 64. */
   readonly maxRunning?: number;
-  /** Most requests that wait for their turn; more are refused with {@link EngineBusy}. Default 256. */
+  /**
+   * Most requests that wait for their turn while there are `maxRunning` or more in all; more are refused with
+   * {@link EngineBusy}. Default 256.
+   */
   readonly maxWaiting?: number;
   /** Requests that begin alike share what was computed for it ("prefix cache"). Default true. */
   readonly prefixCache?: boolean;
   /**
-   * Folder on disk where known beginnings outlive the engine: loaded when it opens, if there are any, and saved by
+   * Folder on disk where known beginnings outlive the ranks: loaded when these open, if there are any, and saved by
    * {@link Engine.savePrefixes}. Those of another checkpoint or layout are refused. Default: none.
    */
   readonly prefixFolder?: string;

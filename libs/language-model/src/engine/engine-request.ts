@@ -42,7 +42,11 @@ export class EngineRequest implements AsyncGenerator<GeneratedPart, void, void> 
   constructor(parts: EngineRequestParts) {
     this.id = parts.id;
     this.#parts = parts;
-    parts.signal?.addEventListener("abort", this.#onAbort, { once: true });
+  }
+
+  /** Gives itself up when its signal aborts. To be called once it was taken: one that is refused hears nothing. */
+  followSignal(): void {
+    this.#parts.signal?.addEventListener("abort", this.#onAbort, { once: true });
   }
 
   /** Whether more is to come from the ranks. */

@@ -1,6 +1,6 @@
 import type { FlightRecord } from "@lockstep/dist-groups";
 import { ArgumentError, describe, ResourceClosed } from "@lockstep/tensor";
-import { EngineBusy } from "../errors.ts";
+import { EngineBusy, PrefixStoreError } from "../errors.ts";
 import { explainStep } from "../generation/explanation.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import type { Model } from "../model/model.ts";
@@ -54,17 +54,13 @@ export class Engine implements TextEngine {
    */
   static async open(model: Model, options: EngineOptions): Promise<Engine> {
     const engine = await resolveEngineOptions(model, options);
-    const open = (): Promise<ServingRanks> => ServingRanks.open(engine);
     const { prefixFolder: folder } = engine;
     const place = folder === undefined ? undefined : { folder, checkpoint: await checkpointFingerprint(model.source) };
-    const ranks = await open();
-    try {
-      if (place !== undefined) await ranks.loadPrefixes(place);
-    } catch (error) {
-      await ranks.close();
-      throw error;
-    }
-    return new Engine(model, engine, new EngineLoop(ranks, open, engine.maxRestarts), place);
+    const ranks = await openServing(engine, place, () => false);
+    // Saved beginnings that have become useless meanwhile are no reason not to serve.
+    const reopen = (): Promise<ServingRanks> =>
+      openServing(engine, place, (error) => error instanceof PrefixStoreError);
+    return new Engine(model, engine, new EngineLoop(ranks, reopen, engine.maxRestarts), place);
   }
 
   get ranks(): number {
@@ -101,13 +97,15 @@ export class Engine implements TextEngine {
       request.fail(signal.reason);
       return request;
     }
-    const { maxWaiting } = this.#engine;
-    const waiting = this.#loop.size - this.#loop.running;
-    if (waiting >= maxWaiting) {
+    const { maxRunning, maxWaiting } = this.#engine;
+    const { size, running } = this.#loop;
+    // Those that have just come wait too, although there is room to compute them.
+    if (size >= maxRunning && size - running >= maxWaiting) {
       this.#loop.totals.refused++;
       throw new EngineBusy(maxWaiting, this.#loop.betweenEndsMs);
     }
     this.#loop.submit(request);
+    request.followSignal();
     this.#nextId++;
     return request;
   }
@@ -213,6 +211,23 @@ export class Engine implements TextEngine {
       throw new ResourceClosed(operation, "the engine", "It ends what it has, and takes no more: open another.");
     }
   }
+}
+
+/** Opens ranks, and loads what is saved; goes on without it where `mayFail` allows its error. */
+async function openServing(
+  engine: EngineSizes,
+  place: PrefixPlace | undefined,
+  mayFail: (error: unknown) => boolean,
+): Promise<ServingRanks> {
+  const ranks = await ServingRanks.open(engine);
+  try {
+    if (place !== undefined) await ranks.loadPrefixes(place);
+  } catch (error) {
+    if (mayFail(error)) return ranks;
+    await ranks.close();
+    throw error;
+  }
+  return ranks;
 }
 
 /** Characters: those of an HTTP request's id, and more. */

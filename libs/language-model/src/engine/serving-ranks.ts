@@ -60,6 +60,11 @@ export class ServingRanks {
     }
   }
 
+  /** Resolves when every rank answers. Only while they do not serve. @throws whatever stopped a rank */
+  async answer(): Promise<void> {
+    await this.#world.call("identify", [], { deadlineMs: this.#deadlineMs });
+  }
+
   /**
    * Gives the ranks changes and lets them serve, until all is done, somebody interrupts them, or a second is over.
    * @param take the changes, asked for once nothing that comes after them can be missed
