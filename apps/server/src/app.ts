@@ -138,7 +138,10 @@ export function createApp(options: AppOptions): ServerApp {
 
   return {
     activity,
-    fetch: async (request, onAnswered = () => {}) => app.fetch(request, { onAnswered }),
+    async fetch(request, onAnswered = () => {}) {
+      if (URL.canParse(request.url)) return app.fetch(request, { onAnswered });
+      return withoutHost(server, request, onAnswered);
+    },
     drain: () => admission.drain(),
     close: () => closing.abort(),
   };
@@ -160,7 +163,7 @@ function recordOf(
 ): RequestRecord {
   const started = performance.now();
   const id = requestId(request.headers.get("x-request-id") ?? undefined);
-  const path = new URL(request.url).pathname;
+  const path = URL.canParse(request.url) ? new URL(request.url).pathname : "";
   const method = KNOWN_METHODS.has(request.method) ? request.method : "other";
   let hasEnded = false;
   const record: RequestRecord = {
@@ -189,6 +192,20 @@ function recordOf(
     },
   };
   return record;
+}
+
+/** Answers a request of which nobody knows for which host it is: its header Host is wrong, or, in HTTP/1.0, missing. */
+function withoutHost(server: ServerContext, request: Request, onAnswered: () => void): Response {
+  const error = new ApiError(400, "The request's header Host must be a host, as in 127.0.0.1:8000.", {
+    code: "invalid_host",
+  });
+  const record = recordOf(server, request, () => error.status, onAnswered);
+  record.more.error = error.details.code;
+  record.end();
+  return Response.json(error.body, {
+    status: error.status,
+    headers: { ...error.headers, "x-request-id": record.id },
+  });
 }
 
 function expectLoopback(url: string): void {

@@ -122,6 +122,22 @@ test.each([...RUNTIMES])("%s: bytes that are no HTTP", async (runtime) => {
   await expectServed(server);
 });
 
+test.each([...RUNTIMES])("%s: requests whose host is none, or not told", async (runtime) => {
+  await using server = await start(runtime, {});
+  for (const host of ["", "[", "a b", "%zz", "127.0.0.1:99999", "127.0.0.1/x?"]) {
+    using bad = open(server, `GET /v1/models HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`);
+    await bad.closed;
+    // Deno takes some of them for its own address.
+    expect(bad.text()).toMatch(/^HTTP\/1\.1 [24]\d\d /);
+    if (runtime === "bun") expect(bad.text()).toContain("invalid_host");
+  }
+  using old = open(server, "GET /v1/models HTTP/1.0\r\n\r\n");
+  await old.closed;
+  expect(old.text()).toMatch(/^HTTP\/1\.\d [24]\d\d /);
+  await expectServed(server);
+  expect(server.log.filter(({ event }) => event === "failure")).toEqual([]);
+});
+
 test.each([...RUNTIMES])("%s: a body longer than it may be is refused before it is sent", async (runtime) => {
   await using server = await start(runtime, {}, { limits: { bodyBytes: 100_000 } });
   using long = open(server, request({}, 1e9));

@@ -1,8 +1,11 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { ChatTemplateError, openModel } from "@lockstep/language-model";
+import { ChatTemplateError, openModel, Tokenizer } from "@lockstep/language-model";
 import { chattingModel } from "../../test/chatting-model.ts";
 import { ModelTokenizer } from "./model-tokenizer.ts";
+import { tokensOf } from "./tokens.ts";
 
 setDefaultTimeout(30_000);
 
@@ -28,6 +31,38 @@ test("the longest token bounds what texts can be", () => {
   using tokenizer = new ModelTokenizer(model);
   const longest = Math.max(...Array.from({ length: 4096 }, (_, id) => tokenizer.textOf(id).length));
   expect(tokenizer.longestToken).toBe(longest);
+});
+
+test("the text of a token has the space that it begins with, whatever the decoder", () => {
+  const replace = { type: "Replace", pattern: { String: "▁" }, content: " " };
+  const strip = { type: "Strip", content: " ", start: 1, stop: 0 };
+  const decoders: [string, object | null][] = [
+    ["Llama 2", { type: "Sequence", decoders: [replace, { type: "ByteFallback" }, { type: "Fuse" }, strip] }],
+    ["Metaspace", { type: "Metaspace", replacement: "▁" }],
+  ];
+  const vocab = ["<unk>", "▁the", "re", "▁", "<0x41>", "<0xE2>", "<s>"];
+  for (const [name, decoder] of decoders) {
+    using folder = chattingModel();
+    const definition = {
+      version: "1.0",
+      added_tokens: [{ id: 6, content: "<s>", special: true, normalized: false }],
+      normalizer: null,
+      pre_tokenizer: null,
+      post_processor: null,
+      decoder,
+      model: {
+        type: "BPE",
+        unk_token: "<unk>",
+        byte_fallback: true,
+        vocab: Object.fromEntries(vocab.map((token, id) => [token, id])),
+        merges: [],
+      },
+    };
+    writeFileSync(join(folder.path, "tokenizer.json"), JSON.stringify(definition));
+    const { textOf } = tokensOf({ tokenizer: Tokenizer.open(folder.path), chatTemplate: undefined });
+    expect([name, ...[1, 2, 3, 6].map(textOf)]).toEqual([name, " the", "re", " ", ""]);
+    if (name === "Llama 2") expect([4, 5].map(textOf)).toEqual(["A", "\uFFFD"]);
+  }
 });
 
 test("a model without a chat template says so, for short and long conversations", async () => {

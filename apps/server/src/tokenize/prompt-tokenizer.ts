@@ -8,6 +8,6 @@ export interface PromptTokenizer {
   encode(text: string): Promise<readonly number[]> | readonly number[];
   /** Token ids of what the model's chat template makes of messages. @throws ChatTemplateError */
   encodeChat(messages: readonly ChatMessage[]): Promise<readonly number[]> | readonly number[];
-  /** Text of a token, empty if it has none. */
+  /** Text of a token behind others, with the space that it may begin with; empty if it has none. */
   textOf(token: number): string;
 }

@@ -6,7 +6,7 @@ export interface Tokens {
   encode(text: string): number[];
   /** Of what the chat template makes of messages, which has its special tokens. @throws ChatTemplateError */
   encodeChat(messages: readonly ChatMessage[]): number[];
-  /** Text of a token, empty if it has none. */
+  /** Text of a token behind others, empty if it has none: decoders strip the space before the first of a text. */
   textOf(token: number): string;
 }
 
@@ -18,6 +18,6 @@ export function tokensOf({ tokenizer, chatTemplate }: Pick<Model, "tokenizer" | 
       if (chatTemplate === undefined) throw new ChatTemplateError("the model has none");
       return tokenizer.encode(chatTemplate.render(messages), { addSpecialTokens: false });
     },
-    textOf: (token) => tokenizer.decode([token]),
+    textOf: (token) => tokenizer.decode([token, token]).slice(tokenizer.decode([token]).length),
   };
 }
