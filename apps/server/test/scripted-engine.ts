@@ -200,17 +200,21 @@ export class ScriptedEngine implements TextEngine {
   /** One token's time, and as long as it hangs; it ends early with whoever gives up. */
   async #step(failed: AbortSignal, signal: AbortSignal | undefined): Promise<void> {
     this.#totals.steps++;
-    const either = AbortSignal.any(signal === undefined ? [failed] : [failed, signal]);
+    const signals = signal === undefined ? [failed] : [failed, signal];
     const gone = Promise.withResolvers<void>();
-    either.addEventListener("abort", () => gone.resolve(), { once: true });
-    if (either.aborted) gone.resolve();
+    const leave = (): void => gone.resolve();
+    for (const one of signals) one.addEventListener("abort", leave);
+    if (signals.some(({ aborted }) => aborted)) leave();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const time = new Promise<void>((resolve) => {
       timer = setTimeout(resolve, this.#script.tokenMs ?? 0);
     });
     await Promise.race([gone.promise, time.then(() => this.#hang)]);
     clearTimeout(timer);
-    either.throwIfAborted();
+    for (const one of signals) {
+      one.removeEventListener("abort", leave);
+      one.throwIfAborted();
+    }
   }
 
   /** Makes every token wait, until {@link goOn}. */
