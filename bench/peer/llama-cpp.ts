@@ -21,11 +21,12 @@ interface Llama {
   dispose(): Promise<void>;
 }
 
-interface LlamaModel {
+export interface LlamaModel {
   createContext(options: Readonly<Record<string, unknown>>): Promise<{ getSequence(): LlamaSequence }>;
+  detokenize(tokens: readonly number[], specialTokens?: boolean, lastTokens?: readonly number[]): string;
 }
 
-interface LlamaSequence {
+export interface LlamaSequence {
   clearHistory(): Promise<void>;
   evaluate(tokens: number[], options: Readonly<Record<string, unknown>>): AsyncIterable<number>;
 }

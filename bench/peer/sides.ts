@@ -6,7 +6,7 @@ import type { Job, WorkTime } from "./works.ts";
 const SCRIPTS = { lockstep: "./lockstep-side.ts", "llama.cpp": "./llama-cpp-side.ts" } as const;
 
 /** Runs a command with real-time priority, where it may. */
-const REAL_TIME = ["chrt", "--rr", "1"] as const;
+export const REAL_TIME = ["chrt", "--rr", "1"] as const;
 
 /**
  * Whether llama.cpp's threads can be given real-time priority. It makes new threads for every token, which some kernels
