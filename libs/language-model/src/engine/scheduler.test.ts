@@ -232,6 +232,30 @@ describe("continuous batching", () => {
     expect(space.computed).toBe(42 + 49 * 2);
   });
 
+  test("texts that wait for a prompt under way are looked at when it has come so far, not in every step", () => {
+    const space = new ModelSpace(400);
+    const scheduler = new Scheduler(space, { ...options, maxRunning: 50 });
+    const system = Array.from({ length: 400 }, (_, index) => 1 + (index % 9));
+    const waiting = 40;
+    for (let id = 0; id <= waiting; id++) scheduler.submit(request(id, [...system, 1 + (id % 8), 2], 1));
+    let looks = 0;
+    const look = space.knownPrefix.bind(space);
+    space.knownPrefix = (ids) => {
+      looks++;
+      return look(ids);
+    };
+    // 16 tokens each.
+    for (let steps = 0; steps < 20; steps++) step(scheduler, space);
+    expect(scheduler.waiting).toBe(waiting);
+    expect(looks).toBeLessThan(3 * waiting);
+    // One that it waits for is gone: the next takes its place, and the others wait for that one.
+    scheduler.cancel(0);
+    step(scheduler, space);
+    expect([scheduler.running, scheduler.waiting]).toEqual([1, waiting - 1]);
+    while (!scheduler.isIdle) step(scheduler, space);
+    expect(space.blocks.free).toBe(400);
+  });
+
   test("when blocks run out the request that came last gives way, and goes on later with the same text", () => {
     const space = new ModelSpace(8);
     const scheduler = new Scheduler(space, { ...options, sharesPrefixes: false });

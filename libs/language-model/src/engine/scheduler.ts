@@ -68,6 +68,8 @@ interface Live {
   stored: number;
   /** Full blocks that other texts may share already. */
   kept: number;
+  /** While it waits: a prompt under way that will store so many tokens of it. */
+  behind: { readonly other: Live; readonly shared: number } | undefined;
 }
 
 /**
@@ -119,7 +121,7 @@ export class Scheduler {
 
   /** Adds a request. One that no cache of this size could ever hold is refused before it comes here. */
   submit(request: ScheduledRequest): void {
-    this.#waiting.push({ request, ids: [...request.prompt], sequence: -1, stored: 0, kept: 0 });
+    this.#waiting.push({ request, ids: [...request.prompt], sequence: -1, stored: 0, kept: 0, behind: undefined });
   }
 
   /** Forgets a request and frees its blocks. One that is over already is none any more: nothing happens. */
@@ -227,9 +229,13 @@ export class Scheduler {
   }
 
   /** Whether a prompt under way will soon make more of a text known than is. */
-  #isBeingComputed({ ids }: Live): boolean {
+  #isBeingComputed(live: Live): boolean {
     const { blockTokens, sharesPrefixes } = this.#options;
     if (!sharesPrefixes) return false;
+    const { ids, behind } = live;
+    // Found out before: many that wait for one prompt are not compared with it in every step.
+    if (behind !== undefined && behind.other.sequence >= 0 && behind.other.stored < behind.shared) return true;
+    live.behind = undefined;
     const mostShared = Math.floor((ids.length - 1) / blockTokens) * blockTokens;
     let known: number | undefined;
     for (const other of this.#running) {
@@ -237,7 +243,9 @@ export class Scheduler {
       const shared = Math.min(mostShared, wholeBlocks(sharedLength(ids, other.ids), blockTokens));
       if (shared <= 0) continue;
       known ??= this.#space.knownPrefix(ids);
-      if (shared > known) return true;
+      if (shared <= known) continue;
+      live.behind = { other, shared };
+      return true;
     }
     return false;
   }
