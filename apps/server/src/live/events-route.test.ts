@@ -223,6 +223,17 @@ test("so many may watch, and no more, until one goes", async () => {
   expect((await get("/events")).status).toBe(200);
 });
 
+test("another website's page cannot take the places of those who watch", async () => {
+  const { get } = open({ mostWatchers: 1 });
+  const from = (site: string) => get("/events", { headers: { "sec-fetch-site": site } });
+  const refused = await from("cross-site");
+  expect(refused.status).toBe(403);
+  expect(await refused.json()).toMatchObject({ error: { code: "cross_site" } });
+  const own = await from("same-origin");
+  expect(own.status).toBe(200);
+  await own.body?.cancel();
+});
+
 test("HEAD is answered, and watches nothing", async () => {
   const { app, get } = open({ mostWatchers: 1 });
   for (let time = 0; time < 3; time++) expect((await get("/events", { method: "HEAD" })).status).toBe(200);

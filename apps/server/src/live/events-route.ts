@@ -23,7 +23,7 @@ const HEADERS = {
 
 /**
  * GET /events: server-sent events of what the engine does, as in live-messages.ts, until the client goes or the server
- * ends. Answers 429 when too many watch.
+ * ends. Answers 429 when too many watch, and 403 to browsers that ask for another website.
  */
 export function eventsRoute(
   deps: PageDeps,
@@ -44,6 +44,10 @@ export function eventsRoute(
   return new Hono().get("/events", (context) => {
     // Nobody would read the stream that a HEAD request does not want.
     if (context.req.method === "HEAD") return new Response(null, { headers: HEADERS });
+    // Another website cannot read the stream, but could hold all places of those who watch.
+    if (context.req.header("sec-fetch-site") === "cross-site") {
+      throw new ApiError(403, "Only the server's own page may watch.", { code: "cross_site" });
+    }
     const stream = feed.watch();
     if (stream === undefined) {
       if (closing.aborted) throw new ApiError(503, "The server is ending.", { code: "server_ending" });
