@@ -36,12 +36,8 @@ export {
   type AttentionStep,
   type KvSegment,
 } from "./ops/partial-attention/attention-plan.ts";
-export {
-  attentionTileKeys,
-  type ContinuedSums,
-  gpuSumsBorder,
-  gpuSumsWidth,
-} from "./ops/partial-attention/continued-sums.ts";
+export { attentionTileKeys } from "./ops/partial-attention/attention-tiles.ts";
+export { type ContinuedSums, gpuSumsBorder, gpuSumsWidth } from "./ops/partial-attention/continued-sums.ts";
 export type {
   AttentionOperands,
   PartialAttentionArgs,

@@ -95,7 +95,8 @@ export interface DcpAttentionOptions {
   /**
    * Tokens of the context, over all shards, that {@link DcpAttention.prefill} gathers at a time, rounded up to whole
    * blocks and to whole tiles of keys of every shard. Larger chunks take more memory and fewer exchanges. On backends
-   * whose sums go on from call to call (wasm, reference) results have the bits of decoding, whatever the chunks.
+   * whose sums go on from call to call (wasm, reference, webgpu with `batchInvariant`) results have the bits of
+   * decoding, whatever the chunks; on others (webgpu without) chunks are rounded alike, and show in the last digits.
    * Default: no prefill.
    */
   readonly prefillChunk?: number;

@@ -108,8 +108,8 @@ export class ContinuedContext implements ContextAttention {
         segments: [{ first, count }],
       };
       const operands = count === 0 ? this.#operands(layer, this.#rows.spare, 0, 1) : undefined;
-      // Planned anew on every layer, which costs a few hundredths of the op: plans that are kept would take 12 bytes for
-      // every token of the step, rank and chunk of a long context.
+      // Planned anew on every layer, which costs more of the op the fewer tokens a step has: plans that are kept would
+      // take 12 bytes for every token of the step, rank and chunk of a long context.
       void backend.partialAttention({
         ...tokens,
         ...seen,

@@ -23,7 +23,7 @@ export interface PlannedSegment extends ContextSegment {
   readonly shards: readonly ShardRows[];
 }
 
-/** One chunk of the contexts of a prefill step: the same on every rank, but for the slots. */
+/** One chunk of the contexts of a prefill step: the same on every rank, but for the slots and tokens of its own. */
 export interface PlannedChunk {
   readonly segments: readonly PlannedSegment[];
   /** Slots of the rows that this rank contributes: those of its shard, segment after segment. */
@@ -40,7 +40,7 @@ export interface ChunkLimits {
   readonly border: number;
 }
 
-/** Blocks of a workspace that holds chunks of `chunkTokens`: a whole number of blocks, and of borders. */
+/** Blocks of a workspace that holds chunks of `chunkTokens`, rounded up to whole borders and then to whole blocks. */
 export function workspaceBlocks(cache: CacheShape, chunkTokens: number, border: number): number {
   return Math.ceil((Math.ceil(chunkTokens / border) * border) / cache.blockSize);
 }

@@ -10,7 +10,7 @@ import { mergeAttnStatesReference } from "../ops/merge-attn-states/reference.ts"
 import type { OfEveryOp, OpArguments, OpName } from "../ops/op-table.ts";
 import { packSeqReference } from "../ops/pack-seq/reference.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
-import { attentionTileKeys } from "../ops/partial-attention/continued-sums.ts";
+import { attentionTileKeys } from "../ops/partial-attention/attention-tiles.ts";
 import { partialAttentionReference, referenceSumsWidth } from "../ops/partial-attention/reference.ts";
 import { unpackSeqReference } from "../ops/unpack-seq/reference.ts";
 import { writeKvCacheReference } from "../ops/write-kv-cache/reference.ts";

@@ -10,7 +10,7 @@ import { mergeAttnStatesWasm } from "../ops/merge-attn-states/wasm.ts";
 import type { OpArguments, OpName } from "../ops/op-table.ts";
 import { packSeqWasm } from "../ops/pack-seq/wasm.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
-import { attentionTileKeys } from "../ops/partial-attention/continued-sums.ts";
+import { attentionTileKeys } from "../ops/partial-attention/attention-tiles.ts";
 import { prepareAttentionWasm } from "../ops/partial-attention/prepared-attention.ts";
 import { partialAttentionWasm, wasmSumsWidth } from "../ops/partial-attention/wasm.ts";
 import { unpackSeqWasm } from "../ops/unpack-seq/wasm.ts";

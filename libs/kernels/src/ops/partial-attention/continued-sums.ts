@@ -2,6 +2,7 @@
 import { ArgumentError, describe } from "@lockstep/tensor";
 import { expectDType, expectShape, type Operand } from "../../operand.ts";
 import { expectApart, expectWritable } from "../../overlapping-operands.ts";
+import { attentionTileKeys } from "./attention-tiles.ts";
 
 /**
  * Where a call of partialAttention begins, and what becomes of its sums. Calls over the parts of a context, in order
@@ -19,21 +20,6 @@ export interface ContinuedSums {
   readonly isFirst: boolean;
   /** They end in `out` and `lse` in this call; else they are kept in `state`, and neither is written. */
   readonly isLast: boolean;
-}
-
-/** Columns of keys in a tile: small enough for the L1 cache, many enough to amortise a row's rescale. */
-const TILE_ELEMENTS = 4096;
-const MAX_TILE_KEYS = 128;
-const MIN_TILE_KEYS = 16;
-
-/**
- * Keys that are summed together, from every multiple of their number on in local indexes; a multiple of 4.
- * @param keyDim columns of a key
- * @param valueDim columns of a value
- */
-export function attentionTileKeys(keyDim: number, valueDim: number): number {
-  const columns = Math.max(4, Math.ceil(keyDim / 4) * 4, Math.ceil(valueDim / 4) * 4);
-  return Math.min(MAX_TILE_KEYS, Math.max(MIN_TILE_KEYS, Math.floor(TILE_ELEMENTS / columns / 4) * 4));
 }
 
 /** Keys of a split of batch-invariant attention on a GPU, from every multiple of their number on in local indexes. */

@@ -5,7 +5,8 @@ import { putView } from "../../wasm/put-view.ts";
 import { dtypeCode } from "../../wasm/wasm-kernels.ts";
 import type { WasmMemories } from "../../wasm/wasm-memories.ts";
 import type { BlockTable } from "./attention-plan.ts";
-import { attentionTileKeys, expectSumsWidth } from "./continued-sums.ts";
+import { attentionTileKeys } from "./attention-tiles.ts";
+import { expectSumsWidth } from "./continued-sums.ts";
 import { type PartialAttentionArgs, type PartialAttentionPlan, planPartialAttention } from "./index.ts";
 import { ATTENTION_TABLE } from "./wasm-table.ts";
 
