@@ -58,9 +58,9 @@ export class EngineBusy extends LockstepError {
   /** When to try again: how long a place in the queue takes to become free, by what requests took of late. */
   readonly retryAfterMs: number;
 
-  constructor(maxWaiting: number, retryAfterMs: number) {
+  constructor(most: number, retryAfterMs: number) {
     const seconds = Math.max(1, Math.ceil(retryAfterMs / 1000));
-    super(`Engine.generate: ${maxWaiting} requests wait already, the most that may: try again in ${seconds} s.`);
+    super(`Engine.generate: there are ${most} requests already, the most that may be: try again in ${seconds} s.`);
     this.retryAfterMs = retryAfterMs;
   }
 }

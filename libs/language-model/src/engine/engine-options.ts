@@ -10,8 +10,8 @@ export interface EngineOptions
   /** Most requests that are computed at once. Default 64. */
   readonly maxRunning?: number;
   /**
-   * Most requests that wait for their turn while there are `maxRunning` or more in all; more are refused with
-   * {@link EngineBusy}. Default 256.
+   * Most requests beyond `maxRunning`, which wait for their turn; more are refused with {@link EngineBusy}. Fewer than
+   * `maxRunning` are computed, and more wait, where blocks do not suffice. Default 256.
    */
   readonly maxWaiting?: number;
   /** Requests that begin alike share what was computed for it ("prefix cache"). Default true. */

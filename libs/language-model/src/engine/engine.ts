@@ -98,11 +98,9 @@ export class Engine implements TextEngine {
       return request;
     }
     const { maxRunning, maxWaiting } = this.#engine;
-    const { size, running } = this.#loop;
-    // Those that have just come wait too, although there is room to compute them.
-    if (size >= maxRunning && size - running >= maxWaiting) {
+    if (this.#loop.size >= maxRunning + maxWaiting) {
       this.#loop.totals.refused++;
-      throw new EngineBusy(maxWaiting, this.#loop.betweenEndsMs);
+      throw new EngineBusy(maxRunning + maxWaiting, this.#loop.betweenEndsMs);
     }
     this.#loop.submit(request);
     request.followSignal();
