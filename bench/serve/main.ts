@@ -5,6 +5,7 @@ import { parseArgs } from "node:util";
 import { printTable } from "../print-table.ts";
 import { makeAsks } from "./asks.ts";
 import { type Answered, load } from "./load.ts";
+import { neighbours } from "./neighbours.ts";
 import { type Served, serve } from "./served.ts";
 
 const { values } = parseArgs({
@@ -16,9 +17,12 @@ const { values } = parseArgs({
     runtime: { type: "string", default: "bun" },
     /** Requests after which memory is looked at; none unless given. */
     memory: { type: "string" },
+    /** Bad requests to send while others ask for texts; none unless given. */
+    bad: { type: "string" },
+    "bad-rate": { type: "string", default: "100" },
   },
 });
-const number = (name: "clients" | "requests" | "tokens" | "memory"): number => {
+const number = (name: "clients" | "requests" | "tokens" | "memory" | "bad" | "bad-rate"): number => {
   const value = Number(values[name] ?? 0);
   if (Number.isInteger(value) && value >= 0) return value;
   console.error(`bench:serve: --${name} must be a whole number, but is ${values[name]}`);
@@ -55,7 +59,7 @@ const row = (what: string, value: string, target: string, isMet: boolean): strin
   return [what, value, target, isMet ? "" : "missed"];
 };
 const rows: string[][] = [];
-{
+if (requests > 0) {
   await using server = await serve(runtime, args);
   // Compilers settle first.
   await load(server.url, makeAsks(clients * 3, tokens, 0, 1), clients);
@@ -99,6 +103,18 @@ if (memory > 0) {
   const growth = (last / first - 1) * 100;
   rows.push(row(`memory, ${before} to ${memory} requests`, `${growth.toFixed(1)} %`, "below 5 %", growth < 5));
   console.log(`MiB after each ${step} requests: ${told.join(" ")}`);
+}
+const bad = number("bad");
+if (bad > 0) {
+  await using server = await serve(runtime, args);
+  const perSecond = number("bad-rate");
+  const asks = makeAsks(clients * 3, tokens, 0, 5);
+  const beside = await neighbours(server.url, asks, clients, { count: bad, perSecond, turnMs: 5000 });
+  const { ratio, pairs, wrongAnswers, errors } = beside;
+  const what = `texts beside ${perSecond} bad requests a second (${pairs} pairs)`;
+  rows.push(row(what, ratio.toFixed(2), "at least 0.90", ratio >= 0.9));
+  rows.push(row(`wrong answers to ${bad} bad requests`, `${wrongAnswers}`, "0", wrongAnswers === 0));
+  rows.push(row("texts that failed meanwhile", `${errors}`, "0", errors === 0));
 }
 console.log(`${clients} clients, ${requests} requests of ${tokens} tokens, prompts of 8 to 60`);
 printTable(["", "measured", "target", ""], rows);
