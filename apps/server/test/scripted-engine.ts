@@ -183,7 +183,7 @@ export class ScriptedEngine implements TextEngine {
     }
   }
 
-  async #turn(signal: AbortSignal | undefined): Promise<void> {
+  async #turn(signal: RequestOptions["signal"]): Promise<void> {
     while (this.#running.size >= (this.#script.maxRunning ?? 8)) {
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       this.#waiting.push(resolve);
@@ -198,7 +198,7 @@ export class ScriptedEngine implements TextEngine {
   }
 
   /** One token's time, and as long as it hangs; it ends early with whoever gives up. */
-  async #step(failed: AbortSignal, signal: AbortSignal | undefined): Promise<void> {
+  async #step(failed: AbortSignal, signal: RequestOptions["signal"]): Promise<void> {
     this.#totals.steps++;
     const signals = signal === undefined ? [failed] : [failed, signal];
     const gone = Promise.withResolvers<void>();
@@ -213,7 +213,7 @@ export class ScriptedEngine implements TextEngine {
     clearTimeout(timer);
     for (const one of signals) {
       one.removeEventListener("abort", leave);
-      one.throwIfAborted();
+      if (one.aborted) throw one.reason;
     }
   }
 

@@ -75,7 +75,7 @@ export class StoryEngine implements TextEngine {
     let told = 0;
     try {
       while (told < maxTokens) {
-        signal?.throwIfAborted();
+        if (signal?.aborted === true) throw signal.reason;
         if (own.length - promptTokens <= told) {
           await next.promise;
           next = Promise.withResolvers();

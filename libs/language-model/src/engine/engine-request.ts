@@ -1,4 +1,5 @@
 // A request on the host: from the tokens that ranks choose to the parts that somebody reads.
+import type { AbortSignalLike } from "@lockstep/dist-groups";
 import type { Sampling } from "../sampling/sampling-options.ts";
 import type { FinishReason, GeneratedPart, GeneratedToken, Usage } from "./request-options.ts";
 import type { ScheduledRequest } from "./scheduler.ts";
@@ -14,7 +15,7 @@ export interface EngineRequestParts {
   readonly endTokens: readonly number[];
   readonly text: TextStream;
   readonly label: string | undefined;
-  readonly signal: AbortSignal | undefined;
+  readonly signal: AbortSignalLike | undefined;
   /** Called once, when nobody wants the rest. */
   readonly onDrop: (request: EngineRequest) => void;
 }
@@ -46,7 +47,7 @@ export class EngineRequest implements AsyncGenerator<GeneratedPart, void, void> 
 
   /** Gives itself up when its signal aborts. To be called once it was taken: one that is refused hears nothing. */
   followSignal(): void {
-    this.#parts.signal?.addEventListener("abort", this.#onAbort, { once: true });
+    this.#parts.signal?.addEventListener("abort", this.#onAbort);
   }
 
   /** Whether more is to come from the ranks. */

@@ -1,4 +1,4 @@
-import type { FlightRecord } from "@lockstep/dist-groups";
+import type { AbortSignalLike, FlightRecord } from "@lockstep/dist-groups";
 import { ArgumentError, describe, ResourceClosed } from "@lockstep/tensor";
 import { EngineBusy, PrefixStoreError } from "../errors.ts";
 import { explainStep } from "../generation/explanation.ts";
@@ -75,7 +75,7 @@ export class Engine implements TextEngine {
     const { ignoreEnd = false, stop = [], signal } = options;
     if (typeof ignoreEnd !== "boolean")
       throw new ArgumentError(NAME, "ignoreEnd", "true or false", describe(ignoreEnd));
-    if (signal !== undefined && !(signal instanceof AbortSignal)) {
+    if (signal !== undefined && !isSignal(signal)) {
       throw new ArgumentError(NAME, "signal", "an AbortSignal", describe(signal));
     }
     checkLabel(options.label);
@@ -234,4 +234,11 @@ const LONGEST_LABEL = 256;
 function checkLabel(label: string | undefined): void {
   if (label === undefined || (typeof label === "string" && label.length <= LONGEST_LABEL)) return;
   throw new ArgumentError(NAME, "label", `a name of up to ${LONGEST_LABEL} characters`, describe(label));
+}
+
+/** Whether it can be listened to as an `AbortSignal`: one of another realm is none of this one's class. */
+function isSignal(signal: unknown): boolean {
+  const { aborted, addEventListener, removeEventListener } = Object(signal) as Partial<AbortSignalLike>;
+  const listens = typeof addEventListener === "function" && typeof removeEventListener === "function";
+  return typeof aborted === "boolean" && listens;
 }

@@ -1,3 +1,4 @@
+import type { AbortSignalLike } from "@lockstep/dist-groups";
 import type { ChatMessage } from "../model/chat-message.ts";
 import type { SamplingOptions } from "../sampling/sampling-options.ts";
 import type { TokenLogprob } from "../sampling/token-logprob.ts";
@@ -17,8 +18,8 @@ export interface RequestOptions extends SamplingOptions {
   readonly ignoreEnd?: boolean;
   /** A name for it, of up to 256 characters, which explained steps tell (`EngineStep.requests`). Default: none. */
   readonly label?: string;
-  /** Gives the request up, and its place, when it aborts: the iterator throws the signal's reason. */
-  readonly signal?: AbortSignal;
+  /** An `AbortSignal`: gives the request up, and its place, when it aborts; the iterator throws the signal's reason. */
+  readonly signal?: AbortSignalLike;
 }
 
 /**
