@@ -38,7 +38,11 @@ test("a text is never longer than the cache", async () => {
 
 test("the model's own context is the longest where nobody says, and what it was not made for is refused", async () => {
   expect((await resolveEngineOptions(model, options)).maxContext).toBe(16384);
-  await expect(resolveEngineOptions(model, { ...options, maxContext: 16385 })).rejects.toThrow(UnfitOptions);
+  for (const world of [2, "auto"] as const) {
+    const refused = resolveEngineOptions(model, { ...options, world, maxContext: 16385 });
+    await expect(refused).rejects.toThrow(UnfitOptions);
+    await expect(refused).rejects.toThrow("take a `maxContext` of at most 16384");
+  }
 });
 
 test("what is wrong is said in the engine's words", async () => {

@@ -1,5 +1,6 @@
 import { ArgumentError, describe } from "@lockstep/tensor";
 import { UnfitOptions } from "../errors.ts";
+import { checkModel } from "../generation/check-options.ts";
 import { chooseWorld } from "../generation/choose-world.ts";
 import type { GeneratorOptions, ServingNeeds, SizedOptions } from "../generation/generator-options.ts";
 import { planOptions, type ResolvedOptions, resolveOptions } from "../generation/resolve-options.ts";
@@ -78,6 +79,13 @@ async function resolveGeneratorOptions(
   options: GeneratorOptions & ServingNeeds,
   kvTokens: number | undefined,
 ): Promise<ResolvedOptions> {
+  checkModel(model);
+  const { capacity = 0 } = options;
+  const { maxPositions } = model.config;
+  if (capacity > maxPositions) {
+    const problem = `a text may have ${capacity} tokens, but the model was made for ${maxPositions}`;
+    throw new UnfitOptions(`${problem}: take a \`maxContext\` of at most ${maxPositions}.`);
+  }
   return resolveFor(model, await withWorld(model, options), kvTokens);
 }
 

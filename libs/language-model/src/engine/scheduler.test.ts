@@ -256,6 +256,20 @@ describe("continuous batching", () => {
     expect(space.blocks.free).toBe(400);
   });
 
+  test("a request waits for blocks of its own, besides those that the prompts under way will take", () => {
+    const scheduler = new Scheduler(new ModelSpace(9), options);
+    scheduler.submit(request(0, Array(20).fill(3), 1));
+    scheduler.submit(request(1, Array(12).fill(4), 1));
+    // Five blocks and three, and one more for each, are ten.
+    scheduler.next();
+    expect([scheduler.running, scheduler.waiting]).toEqual([1, 1]);
+    const roomy = new Scheduler(new ModelSpace(10), options);
+    roomy.submit(request(0, Array(20).fill(3), 1));
+    roomy.submit(request(1, Array(12).fill(4), 1));
+    roomy.next();
+    expect([roomy.running, roomy.waiting]).toEqual([2, 0]);
+  });
+
   test("when blocks run out the request that came last gives way, and goes on later with the same text", () => {
     const space = new ModelSpace(8);
     const scheduler = new Scheduler(space, { ...options, sharesPrefixes: false });
