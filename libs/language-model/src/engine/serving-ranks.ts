@@ -13,7 +13,7 @@ import { readEvents, type ServeEvent } from "./serve-events.ts";
 type Program = typeof import("./engine-program.ts");
 
 /** Bytes of the host's heap that these take. */
-export function servingHeapBytes(maxRunning: number): number {
+function servingHeapBytes(maxRunning: number): number {
   return WordStream.bytes(RequestServer.eventWords(maxRunning)) + 4096;
 }
 
