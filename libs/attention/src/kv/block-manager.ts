@@ -2,7 +2,7 @@ import { ArgumentError, describe } from "@lockstep/tensor";
 import { OutOfBlocks } from "../errors.ts";
 import { BlockPool } from "./block-pool.ts";
 import type { KnownContents } from "./known-blocks.ts";
-import { expectTokens, tokenKey } from "./token-key.ts";
+import { expectTokens } from "./expect-tokens.ts";
 
 /** One sequence's place in a paged KV cache. */
 export interface SequenceBlocks {
@@ -144,10 +144,10 @@ export class BlockManager {
       throw new ArgumentError(operation, "ids", `at most the ${found.length} tokens it stores`, `${ids.length}`);
     }
     const added = this.#toKeep(operation, found, ids);
-    for (const { key, known } of added) {
+    for (const { tokens, known } of added) {
       const at = found.kept;
       const own = found.blocks[at] ?? -1;
-      if (known === undefined) this.#pool.known.add(own, found.blocks[at - 1], key);
+      if (known === undefined) this.#pool.known.add(own, found.blocks[at - 1], tokens);
       else if (known !== own) {
         this.#pool.hold([known]);
         found.blocks[at] = known;
@@ -174,22 +174,21 @@ export class BlockManager {
     }
     const { known } = this.#pool;
     const places: (number | undefined)[] = [];
-    const blocks: { index: number; block: number; parent: number | undefined; key: string }[] = [];
+    const blocks: { index: number; block: number; parent: number | undefined; tokens: readonly number[] }[] = [];
     for (const [index, { parent: place, tokens }] of list.entries()) {
       const parent = places[place];
-      const key = tokenKey(tokens, 0, size);
       const isReachable = place === -1 || parent !== undefined;
-      const there = isReachable ? known.find(parent, key) : undefined;
+      const there = isReachable ? known.find(parent, tokens, 0, size) : undefined;
       const hasRoom = isReachable && there === undefined && this.#pool.free > known.idle;
       const [block] = hasRoom ? this.#pool.take(1) : [];
-      if (block !== undefined) blocks.push({ index, block, parent, key });
+      if (block !== undefined) blocks.push({ index, block, parent, tokens: [...tokens] });
       places.push(there ?? block);
     }
     const cancel = (): void => this.#pool.release(blocks.map(({ block }) => block));
     const commit = (): void => {
-      for (const { block, parent, key } of blocks) {
+      for (const { block, parent, tokens } of blocks) {
         const isReachable = parent === undefined || known.has(parent);
-        if (isReachable && known.find(parent, key) === undefined) known.add(block, parent, key);
+        if (isReachable && known.find(parent, tokens, 0, size) === undefined) known.add(block, parent, tokens);
       }
       cancel();
     };
@@ -302,7 +301,7 @@ export class BlockManager {
     const size = this.virtualBlockSize;
     const blocks: number[] = [];
     for (let end = size; end < ids.length; end += size) {
-      const block = this.#pool.known.find(blocks.at(-1), tokenKey(ids, end - size, size));
+      const block = this.#pool.known.find(blocks.at(-1), ids, end - size, size);
       if (block === undefined) break;
       blocks.push(block);
     }
@@ -310,19 +309,23 @@ export class BlockManager {
   }
 
   /** The blocks of a sequence that `ids` fill and that are not kept yet: tokens, and who is known to hold the same. */
-  #toKeep(operation: string, found: Sequence, ids: readonly number[]): { key: string; known: number | undefined }[] {
+  #toKeep(
+    operation: string,
+    found: Sequence,
+    ids: readonly number[],
+  ): { tokens: readonly number[]; known: number | undefined }[] {
     const size = this.virtualBlockSize;
-    const added: { key: string; known: number | undefined }[] = [];
+    const added: { tokens: readonly number[]; known: number | undefined }[] = [];
     let parent = found.blocks[found.kept - 1];
     for (let at = found.kept; at < Math.floor(ids.length / size); at++) {
-      const key = tokenKey(ids, at * size, size);
-      const known = at > 0 && parent === undefined ? undefined : this.#pool.known.find(parent, key);
+      const isUnknown = at > 0 && parent === undefined;
+      const known = isUnknown ? undefined : this.#pool.known.find(parent, ids, at * size, size);
       const own = found.blocks[at] ?? -1;
       if (known !== own && this.#pool.known.has(own)) {
         const expected = `the tokens that its block of positions ${at * size} to ${(at + 1) * size - 1} is known to hold`;
         throw new ArgumentError(operation, "ids", expected, "others");
       }
-      added.push({ key, known });
+      added.push({ tokens: ids.slice(at * size, (at + 1) * size), known });
       parent = known;
     }
     return added;

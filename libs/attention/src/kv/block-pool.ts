@@ -1,3 +1,4 @@
+import { FreeBlocks } from "./free-blocks.ts";
 import { KnownBlocks } from "./known-blocks.ts";
 
 /**
@@ -7,20 +8,20 @@ import { KnownBlocks } from "./known-blocks.ts";
 export class BlockPool {
   /** What full blocks hold. */
   readonly known = new KnownBlocks();
-  /** Free blocks that are not known, highest first: the next one to hand out is last. */
-  readonly #unknown: number[];
+  /** Free blocks that are not known. */
+  readonly #unknown: FreeBlocks;
   /** How many hold each block. */
   readonly #holders: Int32Array;
 
   /** Blocks 0 to total - 1, all free. */
   constructor(total: number) {
-    this.#unknown = Array.from({ length: total }, (_, index) => total - 1 - index);
+    this.#unknown = new FreeBlocks(total);
     this.#holders = new Int32Array(total);
   }
 
   /** Blocks that nobody holds, known or not. */
   get free(): number {
-    return this.#unknown.length + this.known.idle;
+    return this.#unknown.size + this.known.idle;
   }
 
   /** How many hold a block. */
@@ -30,12 +31,17 @@ export class BlockPool {
 
   /** So many free blocks, of which there are enough, each with one holder. Known ones that it takes become unknown. */
   take(count: number): number[] {
-    while (this.#unknown.length < count) {
+    while (this.#unknown.size < count) {
       const { oldest } = this.known;
       if (oldest === undefined) break;
       this.forget(oldest);
     }
-    const blocks = this.#unknown.splice(this.#unknown.length - count).reverse();
+    const blocks: number[] = [];
+    while (blocks.length < count) {
+      const block = this.#unknown.takeLowest();
+      if (block === undefined) break;
+      blocks.push(block);
+    }
     this.hold(blocks);
     return blocks;
   }
@@ -53,31 +59,22 @@ export class BlockPool {
    * the end of a text is handed out before its beginning, without which it cannot be found.
    */
   release(blocks: readonly number[]): void {
-    const freed: number[] = [];
     for (const block of blocks.toReversed()) {
       const holders = this.holders(block) - 1;
       this.#holders[block] = holders;
       if (holders > 0) continue;
       if (this.known.has(block)) this.known.rest(block);
-      else freed.push(block);
+      else this.#unknown.add(block);
     }
-    this.#put(freed);
   }
 
   /** Makes a block unknown, and those that continue it. */
   forget(block: number): void {
-    this.#put(this.known.forget(block));
+    for (const freed of this.known.forget(block)) this.#unknown.add(freed);
   }
 
   /** Makes all blocks unknown. */
   forgetAll(): void {
-    this.#put(this.known.forgetAll());
-  }
-
-  /** Puts unknown blocks that nobody holds among the free ones. */
-  #put(blocks: readonly number[]): void {
-    if (blocks.length === 0) return;
-    for (const block of blocks) this.#unknown.push(block);
-    this.#unknown.sort((a, b) => b - a);
+    for (const freed of this.known.forgetAll()) this.#unknown.add(freed);
   }
 }

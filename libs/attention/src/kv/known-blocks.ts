@@ -1,4 +1,4 @@
-import { tokensOfKey } from "./token-key.ts";
+import { BlocksByTokens } from "./blocks-by-tokens.ts";
 
 /** What a known block holds. */
 export interface KnownContents {
@@ -15,9 +15,8 @@ interface KnownBlock {
   readonly block: number;
   /** The known block before it; undefined for the first of a text. */
   readonly parent: KnownBlock | undefined;
-  /** Its tokens: see `tokenKey`. */
-  readonly key: string;
-  readonly children: Map<string, KnownBlock>;
+  readonly tokens: readonly number[];
+  readonly children: BlocksByTokens<KnownBlock>;
 }
 
 /**
@@ -28,7 +27,7 @@ interface KnownBlock {
  * Those that nobody holds wait to be used again, or to be handed out: least recently used first.
  */
 export class KnownBlocks {
-  readonly #first = new Map<string, KnownBlock>();
+  readonly #first = new BlocksByTokens<KnownBlock>();
   readonly #known = new Map<number, KnownBlock>();
   /** Known blocks that nobody holds, least recently used first. */
   readonly #idle = new Set<number>();
@@ -47,16 +46,22 @@ export class KnownBlocks {
     return this.#known.has(block);
   }
 
-  /** The known block with these tokens after `parent`, a known block; undefined stands for the start of a text. */
-  find(parent: number | undefined, key: string): number | undefined {
-    return this.#after(parent)?.get(key)?.block;
+  /**
+   * The known block that holds `count` tokens of a text, from the one at `from` on, after `parent`, a known block;
+   * undefined stands for the start of a text.
+   */
+  find(parent: number | undefined, ids: readonly number[], from: number, count: number): number | undefined {
+    return this.#after(parent)?.find(ids, from, count)?.block;
   }
 
-  /** Makes known what a block holds: these tokens after `parent`, which is known; undefined: the start of a text. */
-  add(block: number, parent: number | undefined, key: string): void {
+  /**
+   * Makes known what a block holds: these tokens, which are kept, after `parent`, which is known; undefined: the start
+   * of a text.
+   */
+  add(block: number, parent: number | undefined, tokens: readonly number[]): void {
     const before = parent === undefined ? undefined : this.#known.get(parent);
-    const known: KnownBlock = { block, parent: before, key, children: new Map() };
-    this.#after(parent)?.set(key, known);
+    const known: KnownBlock = { block, parent: before, tokens, children: new BlocksByTokens() };
+    this.#after(parent)?.add(known);
     this.#known.set(block, known);
   }
 
@@ -81,7 +86,7 @@ export class KnownBlocks {
       for (; known !== undefined && !listed.has(known); known = known.parent) way.push(known);
       for (const passed of way.reverse()) listed.add(passed);
     }
-    return Array.from(listed, ({ block, parent, key }) => ({ block, parent: parent?.block, tokens: tokensOfKey(key) }));
+    return Array.from(listed, ({ block, parent, tokens }) => ({ block, parent: parent?.block, tokens }));
   }
 
   /**
@@ -91,13 +96,13 @@ export class KnownBlocks {
   forget(block: number): number[] {
     const top = this.#known.get(block);
     if (top === undefined) return [];
-    (top.parent?.children ?? this.#first).delete(top.key);
+    (top.parent?.children ?? this.#first).delete(top);
     const freed: number[] = [];
     const left = [top];
     for (let known = left.pop(); known !== undefined; known = left.pop()) {
       this.#known.delete(known.block);
       if (this.#idle.delete(known.block)) freed.push(known.block);
-      left.push(...known.children.values());
+      left.push(...known.children.list());
     }
     return freed;
   }
@@ -111,7 +116,7 @@ export class KnownBlocks {
     return freed;
   }
 
-  #after(parent: number | undefined): Map<string, KnownBlock> | undefined {
+  #after(parent: number | undefined): BlocksByTokens<KnownBlock> | undefined {
     return parent === undefined ? this.#first : this.#known.get(parent)?.children;
   }
 }

@@ -1,6 +1,7 @@
 // Which requests a step computes, and which tokens of each. Every rank runs its own, and all decide alike.
 import type { Sampling } from "../sampling/sampling-options.ts";
 import type { FinishReason } from "./request-options.ts";
+import { sharedBeyond } from "./shared-beginning.ts";
 
 /** A request as ranks know it. Plain data. */
 export interface ScheduledRequest {
@@ -237,12 +238,14 @@ export class Scheduler {
     if (behind !== undefined && behind.other.sequence >= 0 && behind.other.stored < behind.shared) return true;
     live.behind = undefined;
     const mostShared = Math.floor((ids.length - 1) / blockTokens) * blockTokens;
-    let known: number | undefined;
+    let known = 0;
     for (const other of this.#running) {
       if (left(other) <= 1) continue;
-      const shared = Math.min(mostShared, wholeBlocks(sharedLength(ids, other.ids), blockTokens));
-      if (shared <= 0) continue;
-      known ??= this.#space.knownPrefix(ids);
+      const shared = Math.min(mostShared, sharedBeyond(known, ids, other.ids, blockTokens));
+      if (shared > 0 && known === 0) {
+        known = this.#space.knownPrefix(ids);
+        if (known >= mostShared) return false;
+      }
       if (shared <= known) continue;
       live.behind = { other, shared };
       return true;
@@ -320,14 +323,4 @@ function itemOf({ request, ids, sequence, stored }: Live, tokens: number | undef
 function finishOf({ request, ids }: Live, token: number): FinishReason | undefined {
   if (request.endTokens.includes(token)) return "stop";
   return ids.length - request.prompt.length >= request.maxTokens ? "length" : undefined;
-}
-
-function sharedLength(a: readonly number[], b: readonly number[]): number {
-  let length = 0;
-  while (length < a.length && length < b.length && a[length] === b[length]) length++;
-  return length;
-}
-
-function wholeBlocks(tokens: number, blockTokens: number): number {
-  return Math.floor(tokens / blockTokens) * blockTokens;
 }
