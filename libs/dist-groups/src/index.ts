@@ -33,6 +33,7 @@ export { formatFlightRecord } from "./flight-record/flight-record.ts";
 export type { AsyncProcessGroup, GroupCounters, ProcessGroup } from "./group/process-group.ts";
 export { chunkStart, type HeadRange, headRange } from "./layout/chunk-rule.ts";
 export { type ParallelGroups, type ParallelSizes, parallelGroups } from "./layout/parallel-groups.ts";
+export type { HostProcess } from "./rank/host-process.ts";
 export type {
   MethodArguments,
   MethodName,
@@ -61,6 +62,7 @@ export type { WorldGroup } from "./world/world-group.ts";
 export type {
   CallOptions,
   CommonWorldOptions,
+  OpeningWorld,
   RankCode,
   WorldOptions,
 } from "./world/world-options.ts";

@@ -17,6 +17,7 @@ export class BlockingGroup implements ProcessGroup {
   readonly rank: number;
   readonly size: number;
   readonly ranks: readonly number[];
+  readonly sharesMemory: boolean;
   readonly counters: GroupCounters;
   readonly async: AsyncProcessGroup;
   readonly #run: CollectiveRun;
@@ -29,6 +30,7 @@ export class BlockingGroup implements ProcessGroup {
     this.rank = run.rank;
     this.size = run.size;
     this.ranks = run.ranks;
+    this.sharesMemory = transport.slices === undefined;
     this.counters = run.counters;
     this.#collectives = openCollectives(run, transport, kernels, heap);
     this.async = asyncGroup(run, this.#collectives);

@@ -17,7 +17,7 @@ export interface GroupCounters {
  * An ordered group of ranks, as one of them sees it. Collectives are blocking calls: every rank of the group makes the
  * same calls in the same order, and a call returns when this rank's outputs are complete and its inputs may be changed.
  *
- * Tensors lie in the world's shared memory and may be strided views of at most 8 dimensions. Every wait is bounded by a
+ * Tensors lie in the memory of the rank's `heap` and may be strided views of at most 8 dimensions. Every wait is bounded by a
  * deadline. Errors, on every rank concerned:
  * - `ArgumentError`: this rank's arguments are wrong; nothing was published;
  * - `CollectiveMismatch`: the ranks disagree about what to do; nothing was moved;
@@ -35,6 +35,11 @@ export interface ProcessGroup {
   readonly size: number;
   /** Global ranks, in group order. */
   readonly ranks: readonly number[];
+  /**
+   * Whether all its ranks share one memory: then {@link readPeers} shows their tensors where they lie. Else what ranks
+   * read of each other is copied to them first.
+   */
+  readonly sharesMemory: boolean;
   /** What went through the group on this rank since it was made. */
   readonly counters: GroupCounters;
   /**
@@ -108,8 +113,8 @@ export interface ProcessGroup {
   agree(what: string, fields: AgreedFields, options?: CollectiveOptions): void;
 
   /**
-   * Publishes this rank's tensors and calls `read` with every rank's, in rank order, this rank's included, without
-   * copying a byte. Every rank publishes the same number of tensors; their shapes and dtypes may differ. Until the call
+   * Publishes this rank's tensors and calls `read` with every rank's, in rank order, this rank's included. No byte is
+   * copied where the ranks share a memory; elsewhere all of every tensor travels to every rank first. Every rank publishes the same number of tensors; their shapes and dtypes may differ. Until the call
    * returns nobody may write to a published tensor; after it nobody may use the views. `read` must be synchronous.
    * `bytesRead` is what `read` takes from peers, for the counters.
    */

@@ -1,5 +1,6 @@
 import type { SharedHeap } from "@lockstep/tensor";
 import type { ProcessGroup } from "../group/process-group.ts";
+import type { HostProcess } from "./host-process.ts";
 
 /** What a program gets on each rank. */
 export interface RankContext {
@@ -7,7 +8,12 @@ export interface RankContext {
   readonly rank: number;
   /** Number of ranks in the world. */
   readonly size: number;
-  /** This rank's range of the shared memory. Peers and kernels can read what is allocated here. */
+  /** Which process this rank runs in, and which ranks share a memory with it. */
+  readonly hostProcess: HostProcess;
+  /**
+   * This rank's range of the memory that the ranks of its process share. Kernels, and those ranks, can read what is
+   * allocated here; so can the host where `hostProcess.index` is 0.
+   */
   readonly heap: SharedHeap;
   /** The group of all ranks. */
   readonly world: ProcessGroup;
@@ -29,7 +35,7 @@ export interface Program {
    */
   readonly concurrent?: boolean;
   /**
-   * Runs once on each rank when its world opens, with `options` of `openWorld`. Returns the methods that `call` calls.
+   * Runs once on each rank when its world opens, with the `options` of `openWorld`. Returns the methods that `call` calls.
    */
   setup(context: RankContext, options: never): object | Promise<object>;
 }

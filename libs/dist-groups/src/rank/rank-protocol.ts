@@ -3,6 +3,7 @@
 import type { WasmMemory } from "@lockstep/tensor";
 import type { PlainError } from "../errors/plain-error.ts";
 import type { GroupSettings } from "../group/group-settings.ts";
+import type { HostProcess } from "./host-process.ts";
 
 /** A range of the world's memory. */
 export interface MemoryRange {
@@ -20,6 +21,7 @@ export interface GroupDescriptor extends GroupSettings {
 export interface RankConfiguration {
   readonly rank: number;
   readonly size: number;
+  readonly hostProcess: HostProcess;
   /** Ranks that can run at the same time. */
   readonly cores: number;
   readonly memory: WasmMemory;

@@ -10,6 +10,7 @@ import type { SharedMemoryInvitation } from "../transport/shared-memory/host-end
 import { SharedMemoryRank } from "../transport/shared-memory/rank-end.ts";
 import type { RankHealth, RankTransport } from "../transport/world-transport.ts";
 import { boundBlockingWaits } from "./blocking-wait.ts";
+import type { HostProcess } from "./host-process.ts";
 import type { RankContext } from "./rank-context.ts";
 import { watchForDeath } from "./rank-death.ts";
 import type { HostPort } from "./host-port.ts";
@@ -29,6 +30,7 @@ export class RunningRank {
   readonly rank: number;
   readonly size: number;
   readonly heap: SharedHeap;
+  readonly #hostProcess: HostProcess;
   readonly #host: HostPort;
   readonly #transport: RankTransport;
   readonly #health: RankHealth;
@@ -42,6 +44,7 @@ export class RunningRank {
     const { rank, size, memory, memoryId, heap } = configuration;
     this.rank = rank;
     this.size = size;
+    this.#hostProcess = configuration.hostProcess;
     this.#host = host;
     this.heap = SharedHeap.range(memoryId, memory, heap.start, heap.bytes, true);
     const invitation = configuration.transport as SharedMemoryInvitation;
@@ -67,6 +70,7 @@ export class RunningRank {
     return {
       rank: this.rank,
       size: this.size,
+      hostProcess: this.#hostProcess,
       heap: this.heap,
       get world() {
         return find("world");

@@ -52,7 +52,7 @@ export function checkWorldOptions(options: object): void {
   if (initialProgress !== undefined && !isWord) {
     throw new ArgumentError(OPERATION, "initialProgress", "an integer of 32 bits", describe(initialProgress));
   }
-  checkCopyable(given.options);
+  if (typeof given.options !== "function") checkCopyable(given.options);
 }
 
 /** Throws unless the ranks' code is given in one way. */
@@ -157,7 +157,8 @@ function checkPartitions(groups: unknown, size: number): void {
   }
 }
 
-function checkCopyable(options: unknown): void {
+/** Throws unless ranks can be given these options. */
+export function checkCopyable(options: unknown): void {
   try {
     structuredClone(options);
   } catch {

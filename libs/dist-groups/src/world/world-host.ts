@@ -9,12 +9,13 @@ import {
   asSentence,
 } from "../errors/errors.ts";
 import { isList, printedValue } from "../errors/printed-value.ts";
+import { hostProcessOf } from "../rank/host-process.ts";
 import type { StartedProgram } from "../rank/rank-protocol.ts";
 import { compileReduceKernels } from "../reduction/reduce.ts";
 import { SharedMemoryHost, STAGING_STEP_BYTES } from "../transport/shared-memory/host-end.ts";
 import type { HostHealth, HostTransport } from "../transport/world-transport.ts";
 import type { FlightRecord } from "../wire/flight-types.ts";
-import { checkGroupName, checkKeys, checkMilliseconds, checkRanks } from "./check-world-options.ts";
+import { checkCopyable, checkGroupName, checkKeys, checkMilliseconds, checkRanks } from "./check-world-options.ts";
 import { checkSignal, firedReason } from "./follow-signal.ts";
 import { GroupLifecycle, type RenewedGroup } from "./group-lifecycle.ts";
 import { checkStagingBytes, chooseStagedLimits, DEFAULT_STAGING_BYTES, GroupRegistry } from "./group-registry.ts";
@@ -25,6 +26,7 @@ import { RankCalls } from "./rank-calls.ts";
 import { hrefOf, startWorker } from "./rank-thread.ts";
 import { RankWorker } from "./rank-worker.ts";
 import { type GroupOwner, WorldGroup } from "./world-group.ts";
+import type { OpeningWorld } from "./world-options.ts";
 import type { WorldSettings } from "./world-settings.ts";
 import type { AbortSignalLike } from "./abort-signal-like.ts";
 
@@ -42,6 +44,8 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
   readonly size: number;
   /** Every rank. */
   readonly ranks: readonly number[];
+  /** Ranks of each process, this one's first. */
+  readonly processes: readonly (readonly number[])[];
   readonly heap: SharedHeap;
   readonly #settings: WorldSettings;
   readonly #layout: MemoryLayout;
@@ -64,6 +68,7 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
     const stagedLimits = chooseStagedLimits(settings.stagedLimit, stagingBytes, size, navigator.hardwareConcurrency);
     this.size = size;
     this.ranks = Array.from({ length: size }, (_, rank) => rank);
+    this.processes = [this.ranks];
     this.#settings = settings;
     const whole = SharedHeap.create(this.#layout.totalBytes);
     const { control, host } = this.#layout;
@@ -93,15 +98,17 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
     const reduceKernels = await compileReduceKernels();
     this.checkOpen("openWorld");
     if (this.#interruption !== undefined) throw new CallInterrupted("openWorld", this.ranks, this.#interruption);
+    const options = this.#rankOptions();
     for (const rank of this.ranks) {
       this.#workers.push(this.#startWorker(rank));
     }
-    const { program, options, startDeadlineMs } = this.#settings;
+    const { program, startDeadlineMs } = this.#settings;
     const call = this.#calls.now("setup", this.ranks, startDeadlineMs, async (worker) => {
       await worker.ready;
       return worker.start({
         rank: worker.rank,
         size: this.size,
+        hostProcess: hostProcessOf(worker.rank, this.processes),
         cores: navigator.hardwareConcurrency,
         memory: this.heap.memory,
         memoryId: this.heap.id,
@@ -117,6 +124,17 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
       throw this.#startFailure(error, call.outstanding);
     });
     this.#calls.concurrent = started.some((program) => (program as StartedProgram).concurrent);
+  }
+
+  /** What every `setup` is given. */
+  #rankOptions(): unknown {
+    const { options } = this.#settings;
+    if (typeof options !== "function") return options;
+    const { size, heap, processes } = this;
+    const opening: OpeningWorld = { size, heap, processes };
+    const made: unknown = options(opening);
+    checkCopyable(made);
+    return made;
   }
 
   #startWorker(rank: number): RankWorker {

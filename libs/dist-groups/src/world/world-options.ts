@@ -1,3 +1,4 @@
+import type { SharedHeap } from "@lockstep/tensor";
 import type { OptionsOf, Program, UntypedProgram } from "../rank/rank-context.ts";
 import type { ModuleAddress, RankWorkerSource } from "./worker-like.ts";
 import type { AbortSignalLike } from "./abort-signal-like.ts";
@@ -24,12 +25,26 @@ export type RankCode =
 /** What a world is made of. */
 export type WorldOptions<P extends Program = UntypedProgram> = CommonWorldOptions<P> & RankCode;
 
+/** A world whose ranks are about to start. */
+export interface OpeningWorld {
+  /** Number of ranks. */
+  readonly size: number;
+  /** As {@link World.heap}. */
+  readonly heap: SharedHeap;
+  /** As {@link World.processes}. */
+  readonly processes: readonly (readonly number[])[];
+}
+
 /** What a world is made of, without where the code of the ranks is. */
 export interface CommonWorldOptions<P extends Program = UntypedProgram> {
   /** Number of ranks, 1 to 255. */
   readonly size: number;
-  /** Given to `setup` on every rank, structured-cloned. */
-  readonly options?: OptionsOf<P> | undefined;
+  /**
+   * Given to `setup` on every rank, structured-cloned. Where ranks run in other processes too it is plain data, as
+   * arguments of calls are: numbers, texts, typed arrays, maps; no memories. A function makes it, once the world's
+   * memory is there: for descriptors of tensors in the host's heap, or where it matters how ranks are spread.
+   */
+  readonly options?: OptionsOf<P> | ((opening: OpeningWorld) => OptionsOf<P>) | undefined;
   /** Bytes of each rank's heap. Reserved, not resident. Default 256 MiB, or less when the ranks would not fit 4 GiB. */
   readonly heapBytesPerRank?: number | undefined;
   /** Bytes of the host's own heap. Default: like a rank's, at most 256 MiB. */

@@ -3,7 +3,7 @@ import { ArgumentError, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import { CallInterrupted, WorldStartFailed } from "../errors/errors.ts";
 import type { MethodsOf } from "../rank/rank-context.ts";
 import { openWorld, type World } from "./world.ts";
-import type { CommonWorldOptions, WorldOptions } from "./world-options.ts";
+import type { CommonWorldOptions, OpeningWorld, WorldOptions } from "./world-options.ts";
 
 setDefaultTimeout(120_000);
 
@@ -69,6 +69,13 @@ describe("a world of 3", () => {
     expect(await world.callRank(0, "read", [published])).toEqual([7, 7, 7]);
   });
 
+  test("host and ranks know who shares a memory", async () => {
+    expect(world.processes).toEqual([[0, 1, 2]]);
+    const whole = { index: 0, count: 1, ranks: [0, 1, 2] };
+    expect(await world.call("hostProcess", [])).toEqual([whole, whole, whole]);
+    expect(await world.call("sharesMemory", [])).toEqual([true, true, true]);
+  });
+
   test("every heap has a range of its own", async () => {
     const ranges = [
       { start: world.heap.start, bytes: world.heap.totalBytes },
@@ -122,6 +129,38 @@ describe("options", () => {
     const error: unknown = await openWorld<Program>({ ...options, ...change }).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(ArgumentError);
     expect(error).toHaveProperty("argument", argument);
+  });
+
+  test("a function makes the ranks' options once the world's memory is there", async () => {
+    const made: OpeningWorld[] = [];
+    await using world = await openWorld<Program>({
+      size: 2,
+      program,
+      options: (opening) => {
+        made.push(opening);
+        const shown = Tensor.from(opening.heap, "f32", [2], [3, 4]);
+        return { scale: opening.processes.length, shown: shown.descriptor };
+      },
+    });
+    expect(made).toEqual([{ size: 2, heap: world.heap, processes: [[0, 1]] }]);
+    expect(await world.call("rank", [])).toEqual([0, 1]);
+    expect(await world.call("shown", [])).toEqual([
+      [3, 4],
+      [3, 4],
+    ]);
+  });
+
+  test("a function whose options cannot be copied, or that throws, opens nothing", async () => {
+    const open = (make: () => { scale: number }): Promise<unknown> =>
+      openWorld<Program>({ size: 2, program, options: make }).catch((thrown: unknown) => thrown);
+    const uncopied = { scale: 1, callback: () => 1 };
+    expect(await open(() => uncopied)).toMatchObject({ _tag: "ArgumentError", argument: "options" });
+    const failure = new RangeError("no such scale");
+    expect(
+      await open(() => {
+        throw failure;
+      }),
+    ).toBe(failure);
   });
 
   test("the ranks' code is given in exactly one way", async () => {

@@ -41,7 +41,18 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
     return this.#host.size;
   }
 
-  /** The host's own range of the shared memory: what is allocated here every rank can read. */
+  /**
+   * The ranks of each process, in ascending order. The host's own process is the first, and rank 0 is always in it.
+   * Ranks of one process share a memory.
+   */
+  get processes(): readonly (readonly number[])[] {
+    return this.#host.processes;
+  }
+
+  /**
+   * The host's own range of the memory of its process: what is allocated here the ranks of `processes[0]` can read, and
+   * no others.
+   */
   get heap(): SharedHeap {
     this.#host.checkOpen("world.heap");
     return this.#host.heap;

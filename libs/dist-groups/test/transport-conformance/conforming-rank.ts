@@ -6,6 +6,7 @@ import { type PlainError, toPlainError } from "../../src/errors/plain-error.ts";
 import { printedValue } from "../../src/errors/printed-value.ts";
 import { BlockingGroup } from "../../src/group/blocking-group.ts";
 import { CollectiveRun } from "../../src/group/collective-run.ts";
+import { hostProcessOf } from "../../src/rank/host-process.ts";
 import type { RankContext } from "../../src/rank/rank-context.ts";
 import { instantiateReduceKernels } from "../../src/reduction/reduce.ts";
 import { BROKEN_TRANSPORTS, type Conditions, TRANSPORTS } from "./transports.ts";
@@ -42,6 +43,7 @@ async function start(message: Start): Promise<(call: Call) => Promise<Outcome>> 
   const methods = await setup({
     rank,
     size: settings.ranks.length,
+    hostProcess: hostProcessOf(rank, found.processes(settings.ranks)),
     heap,
     world,
     group: () => world,

@@ -36,6 +36,8 @@ export interface RankEnd {
 
 export interface ConformingTransport {
   readonly name: string;
+  /** The ranks of each process: those that share a memory. */
+  processes(ranks: readonly number[]): readonly (readonly number[])[];
   /** On the host. */
   open(conditions: Conditions): HostEnd;
   /** In a rank's worker, with what the host sent. */
@@ -57,6 +59,7 @@ interface SharedInvitation {
 
 const sharedMemory: ConformingTransport = {
   name: "shared memory",
+  processes: (ranks) => [ranks],
   open({ settings: { ranks }, stagingBytes, heapBytesPerRank }) {
     const size = ranks.length;
     const { id: memoryId, memory } = SharedHeap.create(LINE_BYTES + CONTROL_BYTES + size * heapBytesPerRank);
@@ -113,6 +116,7 @@ class UnstagedPipe extends PipeTransport {
 
 const pipesOf = (name: string, Pipe: typeof PipeTransport): ConformingTransport => ({
   name,
+  processes: (ranks) => ranks.map((rank) => [rank]),
   open({ settings: { ranks } }) {
     const ends: (MessagePort | undefined)[][] = ranks.map(() => []);
     const hosts = ranks.map(() => new MessageChannel());
