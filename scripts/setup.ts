@@ -1,5 +1,6 @@
-// Brings a fresh clone to the state in which everything runs: packages, WebAssembly modules and, with
-// --software-vulkan, a software Vulkan driver for the WebGPU tests. Does nothing when all is in place.
+// Brings a fresh clone to the state in which everything runs: packages, WebAssembly modules, with --software-vulkan a
+// software Vulkan driver for the WebGPU tests, and with --mpi OpenMPI and MPICH for the tests of MPI. Does nothing when
+// all is in place.
 import { spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
@@ -7,13 +8,18 @@ import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { staleModules } from "./build-wasm.ts";
+import { ensureMpi } from "./mpi.ts";
 import { ensureSoftwareVulkan } from "./software-vulkan.ts";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const installedStamp = join(root, "node_modules/.lockstep-setup");
 
 const { values } = parseArgs({
-  options: { quiet: { type: "boolean", default: false }, "software-vulkan": { type: "boolean", default: false } },
+  options: {
+    quiet: { type: "boolean", default: false },
+    "software-vulkan": { type: "boolean", default: false },
+    mpi: { type: "boolean", default: false },
+  },
 });
 
 /** Hash of everything that decides what is installed. */
@@ -45,9 +51,13 @@ if (!existsSync(installedStamp) || readFileSync(installedStamp, "utf8") !== want
   writeFileSync(installedStamp, wanted);
 }
 if (staleModules().length > 0) run("compiling WebAssembly kernels", ["scripts/build-wasm.ts"]);
-if (values["software-vulkan"]) {
+for (const [isWanted, ensure] of [
+  [values["software-vulkan"], ensureSoftwareVulkan],
+  [values.mpi, ensureMpi],
+] as const) {
+  if (!isWanted) continue;
   try {
-    ensureSoftwareVulkan();
+    ensure();
   } catch (error) {
     console.error(`setup: ${error instanceof Error ? error.message : String(error)}`);
     process.exit(1);

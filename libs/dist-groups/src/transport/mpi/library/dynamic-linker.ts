@@ -1,0 +1,87 @@
+// The system's own loader of libraries, by FFI. The runtimes' `dlopen` will not do for MPI: OpenMPI loads plugins that
+// need its symbols, so it has to be loaded for all to see (RTLD_GLOBAL), and its handles are addresses of variables.
+
+import { platformName } from "@lockstep/tensor";
+import { MpiUnsuitable } from "../../../errors/mpi-errors.ts";
+import { type NativeCalls, type NativeFunction, nativeCalls, type Signature } from "./native-calls.ts";
+
+const RTLD_NOW = 2;
+const RTLD_GLOBAL = { linux: 0x100, darwin: 8 };
+const C_LIBRARIES = {
+  linux: ["libc.so.6", "libc.musl-x86_64.so.1", "libc.musl-aarch64.so.1"],
+  darwin: ["libSystem.B.dylib"],
+};
+/** Longest text that is read from native memory. */
+const MOST_TEXT_BYTES = 4096;
+
+const FUNCTIONS = {
+  dlopen: { args: ["usize", "i32"], returns: "usize" },
+  dlsym: { args: ["usize", "usize"], returns: "usize" },
+  dlerror: { args: [], returns: "usize" },
+  memcpy: { args: ["usize", "usize", "usize"], returns: "usize" },
+  strnlen: { args: ["usize", "usize"], returns: "usize" },
+} as const satisfies Readonly<Record<string, Signature>>;
+
+/** A library that was loaded, or why it was not. */
+export type Loaded = { readonly library: number } | { readonly error: string };
+
+/** The system's loader, and its memory. */
+export interface DynamicLinker {
+  /** Loads a library for all code of the process to see. It stays loaded until the process ends. */
+  load(library: string): Loaded;
+  /** Address of a function or variable of a loaded library, or of those that it depends on; 0 when there is none. */
+  address(library: number, symbol: string): number;
+  /** The C `int` at an address. */
+  intAt(address: number): number;
+}
+
+/**
+ * Opens the system's loader.
+ * @throws MpiUnsuitable where native code cannot be called
+ */
+export function openDynamicLinker(native: NativeCalls = nativeCalls()): DynamicLinker {
+  const system = platformName() === "darwin" ? "darwin" : "linux";
+  const { dlopen, dlsym, dlerror, memcpy, strnlen } = cLibrary(native, C_LIBRARIES[system]);
+  const copy = (address: number, bytes: number): Uint8Array<ArrayBuffer> => {
+    const target = new Uint8Array(new ArrayBuffer(bytes));
+    memcpy(native.addressOf(target.buffer), address, bytes);
+    return target;
+  };
+  const textAt = (address: number): string =>
+    new TextDecoder().decode(copy(address, Number(strnlen(address, MOST_TEXT_BYTES))));
+  return {
+    load(library) {
+      const name = cString(library);
+      const handle = Number(dlopen(native.addressOf(name), RTLD_NOW | RTLD_GLOBAL[system]));
+      if (handle !== 0) return { library: handle };
+      const error = Number(dlerror());
+      return { error: error === 0 ? "it cannot be loaded" : textAt(error) };
+    },
+    address: (library, symbol) => Number(dlsym(library, native.addressOf(cString(symbol)))),
+    intAt: (address) => new DataView(copy(address, 4).buffer).getInt32(0, true),
+  };
+}
+
+/** The text as C has it, ended by a zero. */
+function cString(text: string): ArrayBuffer {
+  const bytes = new TextEncoder().encode(`${text}\0`);
+  const buffer = new ArrayBuffer(bytes.byteLength);
+  new Uint8Array(buffer).set(bytes);
+  return buffer;
+}
+
+function cLibrary(
+  native: NativeCalls,
+  names: readonly string[],
+): Record<keyof typeof FUNCTIONS, NativeFunction<number | bigint>> {
+  const failures: unknown[] = [];
+  for (const name of names) {
+    try {
+      const { dlopen, dlsym, dlerror, memcpy, strnlen } = native.load(name, FUNCTIONS);
+      if (dlopen && dlsym && dlerror && memcpy && strnlen) return { dlopen, dlsym, dlerror, memcpy, strnlen };
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  throw new MpiUnsuitable(`the system's C library cannot be called (tried ${names.join(", ")})`, failures[0]);
+}
