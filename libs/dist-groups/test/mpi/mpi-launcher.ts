@@ -71,7 +71,10 @@ const MARK = "LOCKSTEP_TEST_MPI_LAUNCH";
 /** Where the processes write their output. */
 const FOLDER = "LOCKSTEP_TEST_MPI_FOLDER";
 /** Becomes the program, with its output in files of its rank. */
-const TO_FILES = `rank=\${OMPI_COMM_WORLD_RANK:-$PMI_RANK}; exec "$@" >"$${FOLDER}/$rank.stdout" 2>"$${FOLDER}/$rank.stderr"`;
+const TO_FILES = [
+  `output="$${FOLDER}/\${OMPI_COMM_WORLD_RANK:-$PMI_RANK}"`,
+  'exec "$@" >"$output.stdout" 2>"$output.stderr"',
+].join("; ");
 
 let launches = 0;
 

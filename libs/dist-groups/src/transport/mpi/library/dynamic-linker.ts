@@ -1,4 +1,4 @@
-// The system's own loader of libraries, by FFI. The runtimes' `dlopen` will not do for MPI: OpenMPI loads plugins that
+// The system's own loader of libraries, and what else of the C library is needed, by FFI. The runtimes' `dlopen` will not do for MPI: OpenMPI loads plugins that
 // need its symbols, so it has to be loaded for all to see (RTLD_GLOBAL), and its handles are addresses of variables.
 
 import { platformName } from "@lockstep/tensor";
@@ -20,7 +20,11 @@ const FUNCTIONS = {
   dlerror: { args: [], returns: "usize" },
   memcpy: { args: ["usize", "usize", "usize"], returns: "usize" },
   strnlen: { args: ["usize", "usize"], returns: "usize" },
+  getenv: { args: ["usize"], returns: "usize" },
+  setenv: { args: ["usize", "usize", "i32"], returns: "i32" },
 } as const satisfies Readonly<Record<string, Signature>>;
+
+type CFunctions = Readonly<Record<keyof typeof FUNCTIONS, NativeFunction<number | bigint>>>;
 
 /** A library that was loaded, or why it was not. */
 export type Loaded = { readonly library: number } | { readonly error: string };
@@ -33,6 +37,10 @@ export interface DynamicLinker {
   address(library: number, symbol: string): number;
   /** The C `int` at an address. */
   intAt(address: number): number;
+  /** A variable of C's environment, which has what the process was started with; undefined when it is not set. */
+  variable(name: string): string | undefined;
+  /** Sets a variable of C's environment, which libraries read, unless it is set. */
+  setDefault(variable: string, value: string): void;
 }
 
 /**
@@ -41,7 +49,7 @@ export interface DynamicLinker {
  */
 export function openDynamicLinker(native: NativeCalls = nativeCalls()): DynamicLinker {
   const system = platformName() === "darwin" ? "darwin" : "linux";
-  const { dlopen, dlsym, dlerror, memcpy, strnlen } = cLibrary(native, C_LIBRARIES[system]);
+  const { dlopen, dlsym, dlerror, memcpy, strnlen, getenv, setenv } = cLibrary(native, C_LIBRARIES[system]);
   const copy = (address: number, bytes: number): Uint8Array<ArrayBuffer> => {
     const target = new Uint8Array(new ArrayBuffer(bytes));
     memcpy(native.addressOf(target.buffer), address, bytes);
@@ -59,6 +67,15 @@ export function openDynamicLinker(native: NativeCalls = nativeCalls()): DynamicL
     },
     address: (library, symbol) => Number(dlsym(library, native.addressOf(cString(symbol)))),
     intAt: (address) => new DataView(copy(address, 4).buffer).getInt32(0, true),
+    variable(name) {
+      const address = Number(getenv(native.addressOf(cString(name))));
+      return address === 0 ? undefined : textAt(address);
+    },
+    setDefault(variable, value) {
+      const name = cString(variable);
+      const text = cString(value);
+      setenv(native.addressOf(name), native.addressOf(text), 0);
+    },
   };
 }
 
@@ -70,18 +87,19 @@ function cString(text: string): ArrayBuffer {
   return buffer;
 }
 
-function cLibrary(
-  native: NativeCalls,
-  names: readonly string[],
-): Record<keyof typeof FUNCTIONS, NativeFunction<number | bigint>> {
+function cLibrary(native: NativeCalls, names: readonly string[]): CFunctions {
   const failures: unknown[] = [];
   for (const name of names) {
     try {
-      const { dlopen, dlsym, dlerror, memcpy, strnlen } = native.load(name, FUNCTIONS);
-      if (dlopen && dlsym && dlerror && memcpy && strnlen) return { dlopen, dlsym, dlerror, memcpy, strnlen };
+      const functions = native.load(name, FUNCTIONS);
+      if (isComplete(functions)) return functions;
     } catch (error) {
       failures.push(error);
     }
   }
   throw new MpiUnsuitable(`the system's C library cannot be called (tried ${names.join(", ")})`, failures[0]);
+}
+
+function isComplete(functions: object): functions is CFunctions {
+  return Object.keys(FUNCTIONS).every((name) => typeof Reflect.get(functions, name) === "function");
 }

@@ -5,7 +5,7 @@ import { platformName } from "@lockstep/tensor";
 import { MpiNotFound, MpiUnsuitable } from "../../../errors/mpi-errors.ts";
 import type { MpiAbi } from "./abi.ts";
 import type { DynamicLinker } from "./dynamic-linker.ts";
-import { type MpiLauncher, type ReadVariable, environmentVariable, launched } from "./launched.ts";
+import { type MpiLauncher, type ReadVariable, launched } from "./launched.ts";
 import type { MpiAbiName } from "./mpi.ts";
 import { MPICH, MPICH_SYMBOL } from "./mpich.ts";
 import { openmpi, OPENMPI_SYMBOL } from "./openmpi.ts";
@@ -53,14 +53,11 @@ export function librariesFor(launcher: MpiLauncher | undefined, system = platfor
 /**
  * Loads the MPI library that this process is to use: `chosen`, else the environment's LOCKSTEP_MPI_LIBRARY, else the
  * first that is there of {@link librariesFor}.
+ * @param read reads a variable of the environment
  * @throws MpiNotFound when none can be loaded
  * @throws MpiUnsuitable when what was loaded is no MPI library of a known layout
  */
-export function findLibrary(
-  linker: DynamicLinker,
-  chosen?: string,
-  read: ReadVariable = environmentVariable,
-): FoundLibrary {
+export function findLibrary(linker: DynamicLinker, read: ReadVariable, chosen?: string): FoundLibrary {
   const named = chosen ?? read(CHOICE);
   const tried: string[] = [];
   for (const name of named === undefined ? librariesFor(launched(read)?.launcher) : [named]) {

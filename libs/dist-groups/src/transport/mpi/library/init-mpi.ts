@@ -6,7 +6,8 @@ import { AttachedMpi, mpiFailed } from "./attached-mpi.ts";
 import { CallArea } from "./call-area.ts";
 import { type DynamicLinker, openDynamicLinker } from "./dynamic-linker.ts";
 import { abiNamed, findLibrary } from "./find-library.ts";
-import { type Launched, launched } from "./launched.ts";
+import { keepSignals } from "./keep-signals.ts";
+import { environment, type Launched, launched } from "./launched.ts";
 import type { MpiHandles } from "./mpi.ts";
 import { type MpiFunctions, mpiFunctions } from "./mpi-functions.ts";
 import { nativeCalls } from "./native-calls.ts";
@@ -27,7 +28,10 @@ const LEAST_TAG_LIMIT = 32_767;
 export function initMpi(options: { readonly library?: string } = {}): MpiHandles {
   const native = nativeCalls();
   const linker = openDynamicLinker(native);
-  const { name, abi } = findLibrary(linker, options.library);
+  // Where native code may be called at all, C's environment is open as well.
+  const read = environment((name) => linker.variable(name));
+  keepSignals(linker);
+  const { name, abi } = findLibrary(linker, read, options.library);
   const functions = mpiFunctions(native, name, abi.handle);
   const area = new CallArea(native, abi);
   const call = caller(functions, area);
@@ -42,7 +46,7 @@ export function initMpi(options: { readonly library?: string } = {}): MpiHandles
   call("MPI_Get_library_version", area.textAddress, area.countAddress);
   const version = firstLine(area.text);
   try {
-    checkWorld(launched(), rank, size, `${name} (${version})`);
+    checkWorld(launched(read), rank, size, `${name} (${version})`);
   } catch (error) {
     // With other processes it would wait for them.
     if (size === 1) functions.MPI_Finalize();

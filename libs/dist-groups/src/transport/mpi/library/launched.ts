@@ -31,23 +31,24 @@ interface DenoPermissions {
 }
 
 /**
- * Reads a variable of this process's environment. Undefined also in browsers, and in Deno without permission to read
- * it, which is never asked for.
+ * Reads variables of this process's environment. There are none in browsers. In Deno without permission to read one,
+ * which is never asked for, `otherwise` reads it.
  */
-export function environmentVariable(name: string): string | undefined {
+export function environment(otherwise: ReadVariable = () => undefined): ReadVariable {
   const deno = (globalThis as { readonly Deno?: DenoPermissions }).Deno;
-  if (deno !== undefined && deno.permissions.querySync({ name: "env", variable: name }).state !== "granted") {
-    return undefined;
-  }
   const process = builtinModule<{ readonly env: Readonly<Record<string, string | undefined>> }>("node:process");
-  return process?.env[name];
+  return (name) => {
+    const mayRead = deno?.permissions.querySync({ name: "env", variable: name }).state ?? "granted";
+    return mayRead === "granted" ? process?.env[name] : otherwise(name);
+  };
 }
 
 /**
- * The launcher that started this process, or undefined when none did: then MPI has this one process.
- * @param read for tests: reads a variable; the process's own environment by default
+ * The launcher that started this process, or undefined when none did: then MPI has this one process. In Deno it takes
+ * the permission `--allow-env` to tell.
+ * @param read reads a variable; of the process's own environment by default
  */
-export function launched(read: ReadVariable = environmentVariable): Launched | undefined {
+export function launched(read: ReadVariable = environment()): Launched | undefined {
   const number = (...names: string[]): number | undefined => {
     const value = names.map(read).find((text) => text !== undefined && /^\d+$/.test(text));
     return value === undefined ? undefined : Number(value);
