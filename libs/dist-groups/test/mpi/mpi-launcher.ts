@@ -166,6 +166,7 @@ async function outcomeOf(
     });
     const leftOver = timedOut ? [] : await endOf(mark);
     killAll(mark);
+    await endOf(mark);
     const ranks = Array.from({ length: launch.processes }, (_, rank) => output(rank));
     const errors = ranks.map(({ stderr }, rank) => (stderr === "" ? "" : `rank ${rank}:\n${stderr}`));
     return { exitCode, timedOut, ranks, stderr: [written, ...errors].join(""), leftOver };
