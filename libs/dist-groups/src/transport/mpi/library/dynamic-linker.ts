@@ -1,5 +1,6 @@
-// The system's own loader of libraries, and what else of the C library is needed, by FFI. The runtimes' `dlopen` will not do for MPI: OpenMPI loads plugins that
-// need its symbols, so it has to be loaded for all to see (RTLD_GLOBAL), and its handles are addresses of variables.
+// The system's own loader of libraries, and what else of the C library is needed, by FFI. The runtimes' `dlopen` will
+// not do for MPI: OpenMPI loads plugins that need its symbols, so it has to be loaded for all to see (RTLD_GLOBAL), and
+// its handles are addresses of variables.
 
 import { platformName } from "@lockstep/tensor";
 import { MpiUnsuitable } from "../../../errors/mpi-errors.ts";
