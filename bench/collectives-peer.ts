@@ -1,5 +1,4 @@
-// `bun run bench:collectives [--deno] [--repetitions 3] [--ranks 2,4] [--only TEXT]`: Lockstep's collectives beside
-// OpenMPI's, called from C, in the same run.
+// `bun run bench:collectives`: Lockstep's collectives beside OpenMPI's, called from C, in the same run.
 //
 // Sizes count what one rank brings (see openmpi/cases.ts), f32. For an all-gather "in all" counts the gathered result
 // instead, as nccl-tests does; for the other collectives the two are the same. Both sides poison and fill before each
@@ -11,7 +10,7 @@ import { spawnSync } from "node:child_process";
 import { availableParallelism, cpus } from "node:os";
 import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { readCommandLine, wholeNumber, wholeNumbers } from "../scripts/command-line.ts";
 import { denoBinary } from "../scripts/deno-binary.ts";
 import type { CollectiveName } from "./collectives-program.ts";
 import { flightRecorderSeconds } from "./flight-recorder.ts";
@@ -123,24 +122,19 @@ async function compare(ranks: number, repetitions: number, withDeno: boolean, on
   printTable(withDeno ? [...header, "in deno", "deno / bun"] : header, table);
 }
 
-const { values } = parseArgs({
+const NAME = "bench:collectives";
+const { values } = readCommandLine({
+  name: NAME,
+  does: "Times Lockstep's collectives beside OpenMPI's, called from C.",
   options: {
-    deno: { type: "boolean", default: false },
-    repetitions: { type: "string", default: "3" },
-    ranks: { type: "string", default: "2,4" },
-    only: { type: "string" },
+    deno: { type: "boolean", default: false, help: "Lockstep's ranks in Deno" },
+    repetitions: { type: "string", default: "3", takes: "N", help: "of both sides, in turn" },
+    ranks: { type: "string", default: "2,4", takes: "N,N", help: "numbers of ranks" },
+    only: { type: "string", takes: "TEXT", help: "rows that contain it" },
   },
 });
-const repetitions = Number(values.repetitions);
-if (!Number.isInteger(repetitions) || repetitions < 1) {
-  console.error(`bench:collectives: --repetitions must be a whole number from 1, but is ${values.repetitions}`);
-  process.exit(2);
-}
-const counts = values.ranks.split(",").map(Number);
-if (counts.some((ranks) => !Number.isInteger(ranks) || ranks < 1)) {
-  console.error(`bench:collectives: --ranks must be whole numbers from 1, as in 2,4, but is ${values.ranks}`);
-  process.exit(2);
-}
+const repetitions = wholeNumber(NAME, "repetitions", values.repetitions, 1);
+const counts = wholeNumbers(NAME, "ranks", values.ranks, 1);
 try {
   const version = ensureOpenMpi();
   buildPeer();

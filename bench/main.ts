@@ -1,7 +1,7 @@
 // `bun run bench`: collectives, long contexts, the cost of a layer, decoding and what its steps are made of, each with
 // its ceiling or peer timed in the same run. Ops have benches of their own: `bun run bench:cpu` and `bun run bench:gpu`.
 import { availableParallelism, cpus } from "node:os";
-import { parseArgs } from "node:util";
+import { readCommandLine, refuseCommand } from "../scripts/command-line.ts";
 import { benchCollectives } from "./collectives.ts";
 import { benchDecode } from "./decode.ts";
 import { benchLayerOverhead } from "./layer-overhead.ts";
@@ -9,7 +9,6 @@ import { benchLongContext } from "./long-context.ts";
 import { benchMillionTokens } from "./million-tokens.ts";
 import { benchStepProfile } from "./step-profile/step-profile.ts";
 
-const { values } = parseArgs({ options: { only: { type: "string" } } });
 const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
   [
     "collectives",
@@ -24,9 +23,14 @@ const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
   ["step-profile", benchStepProfile],
 ]);
 
+const names = [...sections.keys()].join(", ");
+const { values } = readCommandLine({
+  name: "bench",
+  does: "Times collectives, long contexts, the cost of a layer, decoding and what its steps are made of.",
+  options: { only: { type: "string", takes: "PART", help: `one of ${names}` } },
+});
 if (values.only !== undefined && !sections.has(values.only)) {
-  console.error(`bench: --only must be one of ${[...sections.keys()].join(", ")}, but is ${values.only}`);
-  process.exit(2);
+  refuseCommand("bench", `--only must be one of ${names}, but is ${values.only}`);
 }
 console.log(`${cpus()[0]?.model.trim() ?? "unknown processor"}, ${availableParallelism()} cores`);
 for (const [name, run] of sections) if (values.only === undefined || values.only === name) await run();

@@ -3,6 +3,7 @@
 // checked.
 import { availableParallelism, cpus } from "node:os";
 import { wasmCode } from "@lockstep/tensor";
+import { readCommandLine } from "../scripts/command-line.ts";
 import { LAYERS_WASM } from "../libs/language-model/src/layers/layers.wasm.ts";
 import { printTable } from "./print-table.ts";
 import { formatSeconds, medianSeconds } from "./timing.ts";
@@ -45,6 +46,7 @@ function instantiate(code: Uint8Array<ArrayBuffer>, env: WebAssembly.ModuleImpor
   return new WebAssembly.Instance(new WebAssembly.Module(code), { env }).exports;
 }
 
+readCommandLine({ name: "bench/memories.ts", does: "Times what several WebAssembly memories cost.", options: {} });
 console.log(`${cpus()[0]?.model.trim() ?? "unknown processor"}, ${availableParallelism()} cores`);
 const [first, second] = [memory(), memory()];
 const [overFirst, overSecond] = MODULES.map((text) =>

@@ -1,11 +1,11 @@
-// `bun bench/staging.ts [--ranks 2,4] [--repetitions 3]`: staged against direct, by collective and size. It is where
+// `bun bench/staging.ts`: staged against direct, by collective and size. It is where
 // the limits in libs/dist-groups/src/world/group-registry.ts come from.
 //
 // Every rank writes its whole input anew before each call, as a program does, so that its bytes have to cross to the
 // peers; the time to write them is part of both columns. Data are checked. Medians over repetitions, which alternate.
 import { availableParallelism, cpus } from "node:os";
-import { parseArgs } from "node:util";
 import { openWorld } from "@lockstep/dist-groups";
+import { readCommandLine, wholeNumber, wholeNumbers } from "../scripts/command-line.ts";
 import { median } from "./openmpi/cases.ts";
 import type * as program from "./staging-program.ts";
 import { STAGED_COLLECTIVES } from "./staging-program.ts";
@@ -31,13 +31,20 @@ async function time(ranks: number, stagedLimit: number): Promise<Map<string, num
   return times;
 }
 
-const { values } = parseArgs({
-  options: { ranks: { type: "string", default: "2,4" }, repetitions: { type: "string", default: "3" } },
+const NAME = "bench/staging.ts";
+const { values } = readCommandLine({
+  name: NAME,
+  does: "Times staged against direct collectives, by size.",
+  options: {
+    ranks: { type: "string", default: "2,4", takes: "N,N", help: "numbers of ranks" },
+    repetitions: { type: "string", default: "3", takes: "N", help: "of both, in turn" },
+  },
 });
+const repetitions = wholeNumber(NAME, "repetitions", values.repetitions, 1);
 console.log(`${cpus()[0]?.model.trim() ?? "unknown processor"}, ${availableParallelism()} cores`);
-for (const ranks of values.ranks.split(",").map(Number)) {
+for (const ranks of wholeNumbers(NAME, "ranks", values.ranks, 1)) {
   const [staged, direct]: [Map<string, number>[], Map<string, number>[]] = [[], []];
-  for (let repetition = 0; repetition < Number(values.repetitions); repetition++) {
+  for (let repetition = 0; repetition < repetitions; repetition++) {
     staged.push(await time(ranks, STAGING_BYTES));
     direct.push(await time(ranks, 0));
   }

@@ -6,19 +6,21 @@ import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { staleModules } from "./build-wasm.ts";
+import { readCommandLine } from "./command-line.ts";
 import { ensureMpi } from "./mpi.ts";
 import { ensureSoftwareVulkan } from "./software-vulkan.ts";
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..");
 const installedStamp = join(root, "node_modules/.lockstep-setup");
 
-const { values } = parseArgs({
+const { values } = readCommandLine({
+  name: "setup",
+  does: "Installs packages and compiles WebAssembly kernels, where either is out of date.",
   options: {
-    quiet: { type: "boolean", default: false },
-    "software-vulkan": { type: "boolean", default: false },
-    mpi: { type: "boolean", default: false },
+    quiet: { type: "boolean", default: false, help: "say nothing where nothing is to be done" },
+    "software-vulkan": { type: "boolean", default: false, help: "also a software GPU, for tests" },
+    mpi: { type: "boolean", default: false, help: "also OpenMPI and MPICH, for tests" },
   },
 });
 

@@ -6,7 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { readCommandLine, refuseCommand, wholeNumber } from "../../scripts/command-line.ts";
 import { printTable } from "../print-table.ts";
 import { formatSeconds } from "../timing.ts";
 import { pairedRatio } from "./paired-ratios.ts";
@@ -19,18 +19,20 @@ const [own, bench] =
   separator === -1
     ? [process.argv.slice(2), []]
     : [process.argv.slice(2, separator), process.argv.slice(separator + 1)];
-const { values, positionals } = parseArgs({
-  args: own,
-  options: { pairs: { type: "string", default: "5" } },
-  allowPositionals: true,
-});
+const NAME = "bench:compare";
+const { values, positionals } = readCommandLine(
+  {
+    name: NAME,
+    does: "Runs a bench of a commit and of the working tree in turn, and prints the ratios of its rows.",
+    options: { pairs: { type: "string", default: "5", takes: "N", help: "runs of both" } },
+    operands: "COMMIT -- SCRIPT [ARGUMENTS]",
+  },
+  own,
+);
 const [commit] = positionals;
-const pairs = Number(values.pairs);
-if (commit === undefined || bench.length === 0 || !Number.isInteger(pairs) || pairs < 1) {
-  console.error(
-    "bench:compare: give a commit, and after -- a bench: `bun run bench:compare main~1 -- bench:cpu --only decode`",
-  );
-  process.exit(2);
+const pairs = wholeNumber(NAME, "pairs", values.pairs, 1);
+if (commit === undefined || bench.length === 0) {
+  refuseCommand(NAME, "give a commit, and after -- a bench, as in `main~1 -- bench:cpu --only decode`");
 }
 
 const before = mkdtempSync(join(tmpdir(), "lockstep-compare-"));

@@ -1,10 +1,9 @@
 // `bun run bench:cpu`: ops on the wasm backend and the demo's linear layers on one core, and decode steps over two
-// ranks, against the copy and read ceilings of one core beside each row and against recorded times of others. --only
-// TEXT: rows whose op, shape and dtype contain it; --json: figures as JSON; --plot FILE: also a drawing of them.
+// ranks, against the copy and read ceilings of one core beside each row and against recorded times of others.
 import { writeFileSync } from "node:fs";
 import { availableParallelism, cpus } from "node:os";
-import { parseArgs } from "node:util";
 import { SharedHeap } from "@lockstep/tensor";
+import { readCommandLine } from "../../scripts/command-line.ts";
 import { drawShares } from "../draw-shares.ts";
 import { printTable } from "../print-table.ts";
 import type { Report, RowReport } from "../report.ts";
@@ -14,11 +13,13 @@ import { measureLinear } from "./linear-rows.ts";
 import { measureOps } from "./op-rows.ts";
 import { measureRanks } from "./rank-rows.ts";
 
-const { values: options } = parseArgs({
+const { values: options } = readCommandLine({
+  name: "bench:cpu",
+  does: "Times ops and linear layers on one core, and decode steps over two ranks, against what a core can do.",
   options: {
-    only: { type: "string", default: "" },
-    json: { type: "boolean", default: false },
-    plot: { type: "string", default: "" },
+    only: { type: "string", default: "", takes: "TEXT", help: "rows whose op, shape and dtype contain it" },
+    json: { type: "boolean", default: false, help: "figures as JSON" },
+    plot: { type: "string", default: "", takes: "FILE", help: "also a drawing of them, as SVG" },
   },
 });
 const heap = SharedHeap.create(1 << 30);

@@ -1,14 +1,19 @@
 // `bun run bench:gpu-layers`: a decode step of 32 layers on one GPU, with its operands in the heap (a download after
-// every layer) and on the GPU (one, at the end), checked to have the same bits. --software: a small one on software
-// Vulkan, to check the bench.
-import { parseArgs } from "node:util";
+// every layer) and on the GPU (one, at the end), checked to have the same bits.
 import { openWorld } from "@lockstep/dist-groups";
 import { DTYPE_BYTES } from "@lockstep/tensor";
+import { readCommandLine } from "../../scripts/command-line.ts";
 import { printTable } from "../print-table.ts";
 import type * as program from "./program.ts";
 import type { LayersShape } from "./program.ts";
 
-const { values } = parseArgs({ options: { software: { type: "boolean", default: false } } });
+const { values } = readCommandLine({
+  name: "bench:gpu-layers",
+  does: "Times a decode step of 32 layers on one GPU, with its operands in the heap and on the GPU.",
+  options: {
+    software: { type: "boolean", default: false, help: "a small one on software Vulkan, to check the bench" },
+  },
+});
 const heads = { queryHeads: 32, kvHeads: 8, headDim: 128, dtype: "f16" } as const;
 const shape: LayersShape = values.software
   ? { ...heads, layers: 4, context: 64, steps: 4, adapter: "software" }

@@ -1,23 +1,24 @@
 // `bun run bench:gpu-steps`: whole decode steps (query gather, attention over a short context, combine) of ranks that
 // have a GPU each, that open the same GPU, or that share one device, beside the same transfers alone and recorded times
-// with NCCL. --ranks 2,4: numbers of ranks; --gpus N: GPUs to use (default: all); --json: figures as JSON; --software:
-// a small shape on software Vulkan, to check the bench.
-import { parseArgs } from "node:util";
+// with NCCL.
 import { openWorld } from "@lockstep/dist-groups";
 import { installedGpus, openBackend } from "@lockstep/kernels";
 import { ArgumentError, SharedHeap } from "@lockstep/tensor";
+import { readCommandLine } from "../../scripts/command-line.ts";
 import { exitWithMessage } from "../exit-with-message.ts";
 import { printTable } from "../print-table.ts";
 import type * as program from "./program.ts";
 import type { Sharing, StepFigures, StepOptions } from "./program.ts";
 import { SMALL_SHAPES, STEP_SHAPES, type StepShape, transferBytes } from "./step-shapes.ts";
 
-const { values: options } = parseArgs({
+const { values: options } = readCommandLine({
+  name: "bench:gpu-steps",
+  does: "Times whole decode steps of ranks with a GPU each, or that share GPUs, and their transfers alone.",
   options: {
-    ranks: { type: "string", default: "2,4" },
-    gpus: { type: "string", default: "" },
-    json: { type: "boolean", default: false },
-    software: { type: "boolean", default: false },
+    ranks: { type: "string", default: "2,4", takes: "N,N", help: "numbers of ranks" },
+    gpus: { type: "string", default: "", takes: "N", help: "GPUs to use (default: all)" },
+    json: { type: "boolean", default: false, help: "figures as JSON" },
+    software: { type: "boolean", default: false, help: "a small shape on software Vulkan, to check the bench" },
   },
 });
 

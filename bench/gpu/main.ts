@@ -1,10 +1,7 @@
 // `bun run bench:gpu`: GPU ops against the copy and read ceilings of the same run, and against recorded times of
-// others. --json: figures as JSON; --plot FILE: also a drawing of them (or, with --from FILE, of figures written
-// earlier); --only A|B: rows whose names contain one of these; --matrices off: no matrix units; --batch-invariant:
-// attention whose rows keep their bits in any step, without matrix units; --software: small shapes on software Vulkan,
-// to check the bench; --enable, --disable: Dawn's toggles, separated by commas.
+// others. --batch-invariant: attention whose rows keep their bits in any step, without matrix units.
 import { readFileSync, writeFileSync } from "node:fs";
-import { parseArgs } from "node:util";
+import { readCommandLine } from "../../scripts/command-line.ts";
 import { drawShares } from "../draw-shares.ts";
 import { exitWithMessage } from "../exit-with-message.ts";
 import { printTable } from "../print-table.ts";
@@ -15,17 +12,19 @@ import { GpuBench } from "./gpu-bench.ts";
 import { recordedAnchor } from "./recorded.ts";
 import { ROWS, SMALL_ROWS } from "./rows.ts";
 
-const { values: options } = parseArgs({
+const { values: options } = readCommandLine({
+  name: "bench:gpu",
+  does: "Times GPU ops against the copy and read ceilings of the same run, and recorded times of others.",
   options: {
-    json: { type: "boolean", default: false },
-    plot: { type: "string", default: "" },
-    from: { type: "string", default: "" },
-    matrices: { type: "string", default: "native" },
-    "batch-invariant": { type: "boolean", default: false },
-    only: { type: "string", default: "" },
-    software: { type: "boolean", default: false },
-    enable: { type: "string", default: "" },
-    disable: { type: "string", default: "" },
+    json: { type: "boolean", default: false, help: "figures as JSON" },
+    plot: { type: "string", default: "", takes: "FILE", help: "also a drawing of them, as SVG" },
+    from: { type: "string", default: "", takes: "FILE", help: "draws figures written earlier, and times none" },
+    matrices: { type: "string", default: "native", takes: "M", help: "off: no matrix units" },
+    "batch-invariant": { type: "boolean", default: false, help: "rows keep their bits in any step" },
+    only: { type: "string", default: "", takes: "A|B", help: "rows whose names contain one of these" },
+    software: { type: "boolean", default: false, help: "small shapes on software Vulkan, to check the bench" },
+    enable: { type: "string", default: "", takes: "T,T", help: "Dawn's toggles to set" },
+    disable: { type: "string", default: "", takes: "T,T", help: "Dawn's toggles to clear" },
   },
 });
 const names = (list: string): string[] => list.split(",").filter((name) => name !== "");

@@ -25,7 +25,7 @@ import type { Work, WorkTime } from "./works.ts";
 /** Above it, something else runs on the machine. */
 const IDLE_LOAD = 0.5;
 
-const options = readOptions(process.argv.slice(2));
+const options = readOptions();
 const scratch = mkdtempSync(join(tmpdir(), "lockstep-peer-"));
 try {
   bench(options);

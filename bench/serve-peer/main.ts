@@ -41,7 +41,7 @@ const LEVELS: Readonly<Record<Level, string>> = {
 };
 const OWN = "Lockstep";
 
-const options = readOptions(process.argv.slice(2));
+const options = readOptions();
 const scratch = mkdtempSync(join(tmpdir(), "lockstep-serve-peer-"));
 try {
   await bench(options);

@@ -1,5 +1,5 @@
 import { availableParallelism } from "node:os";
-import { parseArgs } from "node:util";
+import { readCommandLine, refuseCommand, wholeNumber, wholeNumbers } from "../../scripts/command-line.ts";
 
 /** Types of llama.cpp's weights, and of its keys and values. */
 export const PEER_TYPES = ["f32", "f16"] as const;
@@ -20,50 +20,39 @@ export interface ServePeerOptions {
   readonly types: readonly PeerType[];
 }
 
+const NAME = "bench:serve-peer";
+
 /** Reads the command line; ends the process with exit code 2 and a line that says what is wrong. */
-export function readOptions(args: readonly string[]): ServePeerOptions {
-  const { model, clients, each, tokens, pairs, ranks, threads, types } = parsed(args);
+export function readOptions(args?: readonly string[]): ServePeerOptions {
+  const { values } = readCommandLine(
+    {
+      name: NAME,
+      does: "Has many clients at once ask Lockstep and llama.cpp for texts, as libraries and as servers.",
+      options: {
+        model: { type: "string", takes: "DIR", help: "model folder (default: the demo's)" },
+        clients: { type: "string", default: "1,8,50", takes: "N,N", help: "clients at once" },
+        each: { type: "string", default: "3", takes: "N", help: "requests of each client, of 4 at least in all" },
+        tokens: { type: "string", default: "24", takes: "N", help: "tokens of each text" },
+        pairs: { type: "string", default: "3", takes: "N", help: "loads of both sides, in turn" },
+        ranks: { type: "string", default: "auto", takes: "N", help: "ranks, or auto: as `serve` chooses them" },
+        threads: { type: "string", default: `${availableParallelism()}`, takes: "N", help: "llama.cpp's threads" },
+        types: { type: "string", default: "f32,f16", takes: "T,T", help: "llama.cpp's types, of f32, f16" },
+      },
+    },
+    args,
+  );
+  const { model, ranks } = values;
   return {
     ...(model === undefined ? {} : { model }),
-    clients: clients.split(",").map((text) => count("clients", text)),
-    each: count("each", each),
-    tokens: count("tokens", tokens),
-    pairs: count("pairs", pairs),
-    ranks: ranks === "auto" ? "auto" : count("ranks", ranks),
-    threads: count("threads", threads),
-    types: types
-      .split(",")
-      .map((name) => PEER_TYPES.find((type) => type === name) ?? refuse(`--types: no ${name}, but f32, f16`)),
+    clients: wholeNumbers(NAME, "clients", values.clients, 1),
+    each: wholeNumber(NAME, "each", values.each, 1),
+    tokens: wholeNumber(NAME, "tokens", values.tokens, 1),
+    pairs: wholeNumber(NAME, "pairs", values.pairs, 1),
+    ranks: ranks === "auto" ? "auto" : wholeNumber(NAME, "ranks", ranks, 1),
+    threads: wholeNumber(NAME, "threads", values.threads, 1),
+    types: values.types.split(",").map((name) => {
+      const type = PEER_TYPES.find((one) => one === name);
+      return type ?? refuseCommand(NAME, `--types: no ${name}, but f32, f16`);
+    }),
   };
-}
-
-function parsed(args: readonly string[]) {
-  try {
-    return parseArgs({
-      args: [...args],
-      options: {
-        model: { type: "string" },
-        clients: { type: "string", default: "1,8,50" },
-        each: { type: "string", default: "3" },
-        tokens: { type: "string", default: "24" },
-        pairs: { type: "string", default: "3" },
-        ranks: { type: "string", default: "auto" },
-        threads: { type: "string", default: `${availableParallelism()}` },
-        types: { type: "string", default: "f32,f16" },
-      },
-    }).values;
-  } catch (error) {
-    return refuse(error instanceof Error ? error.message : String(error));
-  }
-}
-
-function count(name: string, text: string): number {
-  const value = Number(text);
-  if (Number.isInteger(value) && value > 0) return value;
-  return refuse(`--${name} must be whole numbers from 1, but is ${text}`);
-}
-
-function refuse(message: string): never {
-  console.error(`bench:serve-peer: ${message}`);
-  process.exit(2);
 }

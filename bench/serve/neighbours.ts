@@ -1,80 +1,68 @@
-// What bad requests cost those who ask for texts meanwhile.
-import type { Ask } from "./load.ts";
-import { load } from "./load.ts";
+// What others cost those who ask for texts meanwhile.
+import { type Answered, type Ask, load } from "./load.ts";
 
-/** How bad requests are sent. */
-export interface BadTraffic {
-  /** How many in all. */
+/** Others, who are measured. */
+export interface Traffic {
+  /** Sends the next of it, the `index`th; whether the server answered as it should. */
+  send(index: number): Promise<boolean>;
+  /** What is sent instead in quiet turns, when the traffic itself is not: the part of it that nobody could mind. */
+  sendQuietly?(index: number): Promise<boolean>;
+}
+
+/** How much of it there is. */
+export interface TrafficPlan {
+  /** How much in all. */
   readonly count: number;
-  /** How many a second. */
+  /** How much a second. */
   readonly perSecond: number;
-  /** How long they are sent, and then are not, in turn. */
+  /** Milliseconds that it is sent for, and then is not, in turn. */
   readonly turnMs: number;
 }
 
 /** What came of it. */
 export interface Neighbours {
-  /** Texts that ended a second while bad requests came, over those of the quiet turns beside: the median of pairs. */
+  /** Texts that ended a second while the traffic came, over those of the quiet turns beside: the median of pairs. */
   readonly ratio: number;
   readonly pairs: number;
-  /** Bad requests that were answered otherwise than by a status from 400 to 499. */
+  /** How much of the traffic the server answered wrongly. */
   readonly wrongAnswers: number;
-  /** Texts that failed. */
-  readonly errors: number;
-}
-
-const encode = (text: string): Uint8Array<ArrayBuffer> => new TextEncoder().encode(text);
-const asText = (body: unknown): Uint8Array<ArrayBuffer> => encode(JSON.stringify(body));
-
-/** Bodies that are wrong, each in another way. */
-const BAD: readonly Uint8Array<ArrayBuffer>[] = [
-  encode('{"model":"demo","prompt":'),
-  Uint8Array.of(0x7b, 0x22, 0xff, 0xfe, 0x22, 0x7d),
-  asText({ model: "demo", prompt: 5 }),
-  asText({ model: "other", prompt: "x" }),
-  asText({ model: "demo", prompt: "x", max_tokens: -1 }),
-  asText({ model: "demo", prompt: "x", temperature: "hot" }),
-  asText({ model: "demo", prompt: "a long text ".repeat(80_000) }),
-  encode(`${"[".repeat(5000)}${"]".repeat(5000)}`),
-];
-
-async function sendBad(url: string, index: number): Promise<boolean> {
-  const body = BAD[index % BAD.length] ?? encode("");
-  const headers = { "content-type": "application/json" };
-  const { status } = await fetch(`${url}/v1/completions`, { method: "POST", headers, body });
-  return status >= 400 && status < 500;
+  /** What came of the texts, as often as all of them were asked for. */
+  readonly rounds: readonly (readonly Answered[])[];
 }
 
 /**
- * Asks for texts, `clients` at a time, as long as bad requests last, which come for a turn and then do not, until all
- * have been sent.
+ * Asks for texts, `clients` at a time, again and again, as long as the traffic lasts, which comes for a turn and then
+ * does not, until all has been sent.
  */
 export async function neighbours(
   url: string,
   asks: readonly Ask[],
   clients: number,
-  { count, perSecond, turnMs }: BadTraffic,
+  traffic: Traffic,
+  { count, perSecond, turnMs }: TrafficPlan,
 ): Promise<Neighbours> {
   let texts = 0;
-  let errors = 0;
   let isOver = false;
+  const rounds: Answered[][] = [];
   const asking = (async (): Promise<void> => {
     while (!isOver) {
-      const answers = await load(url, asks, clients, async () => {
-        texts++;
-      });
-      errors += answers.filter(({ error }) => error !== undefined).length;
+      rounds.push(
+        await load(url, asks, clients, async () => {
+          texts++;
+        }),
+      );
     }
   })();
   let wrongAnswers = 0;
   let sent = 0;
-  const turn = async (isBad: boolean): Promise<number> => {
+  const turn = async (isSent: boolean): Promise<number> => {
+    const send = isSent ? traffic.send : traffic.sendQuietly;
     const [before, started] = [texts, performance.now()];
     const answers: Promise<void>[] = [];
     while (performance.now() - started < turnMs) {
-      const due = isBad ? Math.floor(((performance.now() - started) * perSecond) / 1000) : 0;
-      while (answers.length < due && sent < count) {
-        const answer = sendBad(url, sent++).catch(() => false);
+      const due = send === undefined ? 0 : Math.floor(((performance.now() - started) * perSecond) / 1000);
+      while (send !== undefined && answers.length < due && (!isSent || sent < count)) {
+        const answer = send(isSent ? sent++ : answers.length).catch(() => false);
         answers.push(
           answer.then((isRight) => {
             if (!isRight) wrongAnswers++;
@@ -97,5 +85,5 @@ export async function neighbours(
   isOver = true;
   await asking;
   const sorted = ratios.toSorted((a, b) => a - b);
-  return { ratio: sorted[sorted.length >> 1] ?? Number.NaN, pairs: ratios.length, wrongAnswers, errors };
+  return { ratio: sorted[sorted.length >> 1] ?? Number.NaN, pairs: ratios.length, wrongAnswers, rounds };
 }

@@ -2,7 +2,24 @@
 import { fileURLToPath } from "node:url";
 import { denoBinary } from "../../scripts/deno-binary.ts";
 
-const program = (name: string): string => fileURLToPath(new URL(`../../apps/server/src/${name}`, import.meta.url));
+const path = (relative: string): string => fileURLToPath(new URL(relative, import.meta.url));
+
+/** What to start. */
+export interface ServeOptions {
+  readonly runtime: "bun" | "deno";
+  /** Of the server. */
+  readonly args: readonly string[];
+  /** Whether it can be asked what lives in it: it runs in live-memory/server.ts then. */
+  readonly tellsLive?: boolean;
+}
+
+/** A line of the server's log. */
+interface LogLine {
+  readonly event: string;
+  readonly url?: string;
+  readonly bytes?: readonly number[];
+  readonly failure?: string;
+}
 
 export interface Served extends AsyncDisposable {
   readonly url: string;
@@ -10,37 +27,62 @@ export interface Served extends AsyncDisposable {
   health(): Promise<{ readonly running: number; readonly waiting: number; readonly kv_blocks: { used: number } }>;
   /** Bytes of memory that the process holds. */
   residentBytes(): Promise<number>;
+  /** Bytes that live in the server's thread and in each rank's, once their garbage has been collected. */
+  liveBytes(): Promise<readonly number[]>;
+}
+
+function commandOf({ runtime, tellsLive = false }: ServeOptions): string[] {
+  const own = path("./live-memory/server.ts");
+  if (runtime === "bun") return [process.execPath, tellsLive ? own : path("../../apps/server/src/main.ts")];
+  const deno = [denoBinary(), "run", "-A", "--no-check", "--quiet", "--unstable-no-legacy-abort"];
+  if (!tellsLive) return [...deno, path("../../apps/server/src/main-deno.ts")];
+  const flags = ["--unstable-broadcast-channel", "--v8-flags=--expose-gc", "--config", path("../../deno.json")];
+  return [...deno, ...flags, own];
 }
 
 /** Starts a server and waits until it listens. */
-export async function serve(runtime: "bun" | "deno", args: readonly string[]): Promise<Served> {
-  const command =
-    runtime === "bun"
-      ? [process.execPath, program("main.ts")]
-      : [denoBinary(), "run", "-A", "--no-check", "--unstable-no-legacy-abort", program("main-deno.ts")];
-  const child = Bun.spawn([...command, "--port", "0", ...args], { stdout: "pipe", stderr: "inherit" });
-  const listening = Promise.withResolvers<string>();
+export async function serve(options: ServeOptions): Promise<Served> {
+  const command = [...commandOf(options), "--port", "0", ...options.args];
+  const child = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
+  const waiting = new Map<string, PromiseWithResolvers<LogLine>>();
+  const next = (event: string): Promise<LogLine> => {
+    const line = Promise.withResolvers<LogLine>();
+    waiting.set(event, line);
+    return line.promise;
+  };
+  const listening = next("listening");
   const read = async (): Promise<void> => {
-    let log = "";
     const decoder = new TextDecoder();
+    let rest = "";
     for await (const bytes of child.stdout) {
-      if (log === "done") continue;
-      log += decoder.decode(bytes, { stream: true });
-      const [, url] = /"event":"listening","url":"(.*?)"/.exec(log) ?? [];
-      if (url === undefined) continue;
-      log = "done";
-      listening.resolve(url);
+      const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
+      rest = lines.pop() ?? "";
+      for (const text of lines) {
+        // Of requests there are many.
+        if (waiting.size === 0 || text.includes('"event":"request"')) continue;
+        const line: LogLine = JSON.parse(text);
+        waiting.get(line.event)?.resolve(line);
+        waiting.delete(line.event);
+      }
     }
-    listening.reject(new Error(`the server ended before it listened: ${log}`));
+    for (const { reject } of waiting.values()) reject(new Error("the server ended"));
   };
   read();
-  const url = await listening.promise;
+  const { url = "" } = await listening;
   return {
     url,
     health: async () => (await fetch(`${url}/health`)).json(),
     async residentBytes() {
       const text = await (await fetch(`${url}/metrics`)).text();
       return Number(/^process_resident_memory_bytes (\S+)/m.exec(text)?.[1]);
+    },
+    async liveBytes() {
+      const told = next("live_memory");
+      child.stdin.write("collect\n");
+      child.stdin.flush();
+      const { bytes, failure } = await told;
+      if (bytes === undefined) throw new Error(`the server's live memory: ${failure}`);
+      return bytes;
     },
     async [Symbol.asyncDispose]() {
       child.kill("SIGTERM");

@@ -16,6 +16,8 @@ export const EXCEPTIONS: readonly Exception[] = [
   { from: "bench/cpu/linear-rows.ts", to: "libs/language-model/src/layers/layers.ts" },
   { from: "bench/step-profile/", to: "libs/language-model/src/generation/" },
   { from: "bench/memories.ts", to: "libs/language-model/src/layers/layers.wasm.ts" },
+  // A bench whose ranks are also asked what lives in them.
+  { from: "bench/serve/live-memory/", to: "libs/dist-groups/src/rank/rank.ts" },
   // Set-up, which runs before the packages are linked.
   { from: "scripts/software-vulkan.ts", to: "libs/kernels/src/device/swiftshader.ts" },
 ];

@@ -3,40 +3,27 @@
 // Runs random cases of every target in turn, for so many seconds or cases, from a seed that it prints. A case depends
 // on its own seed alone: `--seed S --cases 1 --only TARGET` runs one again. Exits with 1 when something was found, 2
 // for a wrong option.
-import { parseArgs } from "node:util";
+import { readCommandLine, refuseCommand, wholeNumber } from "../../scripts/command-line.ts";
 import { FUZZ_TARGETS } from "./targets.ts";
 
-function wrongOption(message: string): never {
-  console.error(`fuzz: ${message}`);
-  process.exit(2);
-}
-
-function options(): Record<"seconds" | "seed" | "only" | "cases", string | undefined> {
-  const text = { type: "string" } as const;
-  try {
-    const { values } = parseArgs({ options: { seconds: text, seed: text, only: text, cases: text } });
-    const { seconds, seed, only, cases } = values;
-    return { seconds, seed, only, cases };
-  } catch (error) {
-    return wrongOption(error instanceof Error ? error.message : String(error));
-  }
-}
-
-function wholeNumber(name: string, text: string | undefined, otherwise: number, most: number): number {
-  if (text === undefined) return otherwise;
-  const number = Number(text);
-  if (Number.isInteger(number) && number >= 0 && number <= most && text.trim() !== "") return number;
-  return wrongOption(`--${name} must be a whole number up to ${most}, but is ${text}`);
-}
-
-const given = options();
-const seconds = wholeNumber("seconds", given.seconds, 60, 86_400);
-const first = wholeNumber("seed", given.seed, Date.now() % 2 ** 31, 2 ** 32 - 1);
-const cases = wholeNumber("cases", given.cases, Number.POSITIVE_INFINITY, 2 ** 31);
-const names = given.only?.split(",") ?? Object.keys(FUZZ_TARGETS);
+const NAME = "fuzz";
+const targetNames = Object.keys(FUZZ_TARGETS);
+const { values: given } = readCommandLine({
+  name: NAME,
+  does: "Runs random cases of every target in turn, from a seed that it prints.",
+  options: {
+    seconds: { type: "string", default: "60", takes: "N", help: "for how long, at most" },
+    seed: { type: "string", takes: "N", help: "of the first case (default: the time)" },
+    only: { type: "string", takes: "A,B", help: `targets, of ${targetNames.join(", ")}` },
+    cases: { type: "string", takes: "N", help: "how many cases, at most" },
+  },
+});
+const seconds = wholeNumber(NAME, "seconds", given.seconds, 0);
+const first = wholeNumber(NAME, "seed", given.seed ?? `${Date.now() % 2 ** 31}`, 0) % 2 ** 32;
+const cases = given.cases === undefined ? Number.POSITIVE_INFINITY : wholeNumber(NAME, "cases", given.cases, 0);
+const names = given.only?.split(",") ?? targetNames;
 for (const name of names) {
-  if (!Object.hasOwn(FUZZ_TARGETS, name))
-    wrongOption(`--only names of ${Object.keys(FUZZ_TARGETS)}, but it has ${name}`);
+  if (!Object.hasOwn(FUZZ_TARGETS, name)) refuseCommand(NAME, `--only names of ${targetNames}, but it has ${name}`);
 }
 
 console.log(`seed ${first}, ${seconds} seconds`);

@@ -4,7 +4,7 @@
 // 1 when a result was wrong, an error was not the one it must be, a wake-up was lost, or a run did not end.
 
 import process from "node:process";
-import { parseArgs } from "node:util";
+import { readCommandLine, wholeNumber } from "../../../../scripts/command-line.ts";
 import { compileReduceKernels } from "../../src/reduction/reduce.ts";
 import { controlBlockLayout } from "../../src/transport/shared-memory/control-block.ts";
 import { RankStatus } from "../../src/transport/shared-memory/rank-status.ts";
@@ -97,10 +97,17 @@ function report(worker: Worker, job: RankJob): Promise<RankReport> {
 }
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
-    options: { runs: { type: "string", default: "20000" }, seed: { type: "string", default: "0" } },
+  const NAME = "test:interleavings";
+  const { values } = readCommandLine({
+    name: NAME,
+    does: "Runs the ranks of collectives in random interleavings of their steps, with a fault in each and without.",
+    options: {
+      runs: { type: "string", default: "20000", takes: "N", help: "interleavings of each case" },
+      seed: { type: "string", default: "0", takes: "N", help: "of the first" },
+    },
   });
-  const [runs, firstSeed] = [Number(values.runs), Number(values.seed)];
+  const runs = wholeNumber(NAME, "runs", values.runs, 1);
+  const firstSeed = wholeNumber(NAME, "seed", values.seed, 0);
   let failed = false;
   for (const ranks of [2, 3, 4]) {
     for (const withFaults of [false, true]) {

@@ -3,24 +3,24 @@
 // is wrong.
 
 import process from "node:process";
-import { parseArgs } from "node:util";
+import { readCommandLine, wholeNumber } from "../../../../scripts/command-line.ts";
 import { openWorld } from "../../src/index.ts";
 import { partitions } from "./schedule.ts";
 
 const STEPS_PER_CALL = 10_000;
 
-const { values } = parseArgs({
+const { values } = readCommandLine({
+  name: "soak",
+  does: "Mixes collectives of random sizes, dtypes and strides over interleaved groups, and checks every element.",
   options: {
-    collectives: { type: "string", default: "1000000" },
-    ranks: { type: "string", default: "8" },
-    seed: { type: "string", default: "1" },
+    collectives: { type: "string", default: "1000000", takes: "N", help: "how many" },
+    ranks: { type: "string", default: "8", takes: "N", help: "number of ranks" },
+    seed: { type: "string", default: "1", takes: "N", help: "what the random choices follow from" },
   },
 });
-const [collectives, ranks, seed] = [Number(values.collectives), Number(values.ranks), Number(values.seed)];
-if (!(Number.isInteger(collectives) && collectives > 0 && Number.isInteger(ranks) && ranks > 0)) {
-  console.error("soak: --collectives and --ranks must be whole numbers from 1");
-  process.exit(2);
-}
+const collectives = wholeNumber("soak", "collectives", values.collectives, 1);
+const ranks = wholeNumber("soak", "ranks", values.ranks, 1);
+const seed = wholeNumber("soak", "seed", values.seed, 0);
 const groups = partitions(ranks);
 const names = ["world", ...Object.keys(groups)];
 const started = performance.now();
