@@ -56,6 +56,7 @@ the model
   --dcp N             ranks that split the tokens of a KV cache among them; divides --world (default: the fewest that
                       leave no KV head stored twice)
   --backend B         webgpu, wasm, reference or auto (default: webgpu on a hardware GPU, else wasm)
+  --software-vulkan   accept a software adapter for webgpu (for tests: slow)
   --weights W         stored: as the checkpoint has them (default); int8: with a scale for every 32 elements of a row
   --kv T              f32, f16, bf16, fp8 (e4m3) or int8: type of the cached keys and values (default f32)
   --max-context N     most tokens of one text, prompt included (default: as many as the model was made for, or as fit)
@@ -100,10 +101,16 @@ export function parseOptions(
   if (dcp !== undefined && ranks !== "auto" && ranks % dcp !== 0) {
     throw new UsageError(`--dcp must divide --world ${ranks}, but is ${dcp}.`);
   }
+  const backend = choice("backend", values.backend, BACKENDS, "auto");
+  const softwareVulkan = values["software-vulkan"] ?? false;
+  if (softwareVulkan && (backend === "wasm" || backend === "reference")) {
+    throw new UsageError(`--software-vulkan accepts an adapter for webgpu, but --backend is ${backend}.`);
+  }
   const engine: EngineOptions = {
     world: ranks,
     ...defined({ dcp }),
-    backend: choice("backend", values.backend, BACKENDS, "auto"),
+    backend,
+    softwareVulkan,
     weights: WEIGHTS[choice("weights", values.weights, Object.keys(WEIGHTS), "stored")] ?? "stored",
     kvDtype: KV_DTYPES[choice("kv", values.kv, Object.keys(KV_DTYPES), "f32")] ?? "f32",
     ...defined({
@@ -177,6 +184,7 @@ function parse(args: readonly string[]) {
         world: { type: "string" },
         dcp: { type: "string" },
         backend: { type: "string" },
+        "software-vulkan": { type: "boolean" },
         weights: { type: "string" },
         kv: { type: "string" },
         "max-context": { type: "string" },

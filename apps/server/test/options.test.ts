@@ -1,4 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { installedGpus } from "@lockstep/kernels";
 import { explainFailure } from "../src/command-errors.ts";
 import { HELP, parseOptions, UsageError } from "../src/options.ts";
 import { commandOf, RUNTIMES, startServer } from "./server-process.ts";
@@ -57,6 +58,10 @@ test("every option", () => {
 test.each([
   [["--world", "0"], "--world must be a whole number from 1 to 64, or auto, but is 0."],
   [["--world", "4", "--dcp", "3"], "--dcp must divide --world 4, but is 3."],
+  [
+    ["--software-vulkan", "--backend", "wasm"],
+    "--software-vulkan accepts an adapter for webgpu, but --backend is wasm.",
+  ],
   [["--port", "65536"], "--port must be a whole number from 0 to 65535, but is 65536."],
   [["--kv", "f8"], "--kv must be one of f32, f16, bf16, fp8, int8, but is f8."],
   [["--idle-seconds", "256"], "--idle-seconds must be a whole number from 1 to 255, but is 256."],
@@ -103,6 +108,31 @@ test.each([...RUNTIMES])("%s: the command serves the demo's model, and refuses w
     body: JSON.stringify({ model: "demo", prompt, max_tokens: 7, temperature: 0 }),
   });
   expect((await response.json()).choices[0].text).toBe(" my shepherd; I shall not want");
+  server.kill("SIGTERM");
+  expect(await server.exited).toBe(0);
+});
+
+test("the command serves from a GPU, and refuses in one line where there is none", async () => {
+  const isHardware = installedGpus().length > 0;
+  if (!isHardware) {
+    const { exitCode, stderr } = Bun.spawnSync(commandOf("bun", MAIN.bun, ["--backend", "webgpu", "--port", "0"]));
+    expect([exitCode, stderr.toString()]).toEqual([
+      2,
+      expect.stringMatching(/^serve: backend webgpu cannot run here: .*wasm backend\.\n$/),
+    ]);
+  }
+  const args = ["--port", "0", "--world", "1", "--max-context", "64", "--backend", "webgpu"];
+  await using server = await startServer("bun", MAIN.bun, isHardware ? args : [...args, "--software-vulkan"]);
+  const ask = async (prompt: string, most: number): Promise<string> => {
+    const response = await fetch(`${server.url}/v1/completions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ model: "demo", prompt, max_tokens: most, temperature: 0 }),
+    });
+    return (await response.json()).choices[0].text;
+  };
+  const texts = await Promise.all([ask("Psa23:1 The LORD is", 7), ask("Psa23:1 The LORD", 3)]);
+  expect(texts).toEqual([" my shepherd; I shall not want", " is my shepherd"]);
   server.kill("SIGTERM");
   expect(await server.exited).toBe(0);
 });

@@ -180,3 +180,23 @@ test("the flight record tells of every rank", async () => {
   expect(world.ranks.map(({ rank }: { rank: number }) => rank)).toEqual([0, 1]);
   expect(await (await served.get("/debug/flight?format=text&last=2")).text()).toContain('group "world"');
 });
+
+test("a rank that dies while nothing is asked of it shows in /health, until others are there", async () => {
+  await using idle = await serve({});
+  const told = async (): Promise<[number, string]> => {
+    const response = await idle.get("/health");
+    return [response.status, (await response.json()).state];
+  };
+  expect(await told()).toEqual([200, "ready"]);
+  await idle.engine.terminateRank(1);
+  const until = async (status: number, state: string): Promise<void> => {
+    for (;;) {
+      const [code, name] = await told();
+      if (code === status && name === state) return;
+      await Bun.sleep(2);
+    }
+  };
+  await until(503, "restarting");
+  await until(200, "ready");
+  expect(idle.engine.status().totals).toMatchObject({ requests: 0, restarts: 1 });
+});

@@ -124,6 +124,7 @@ test("what is known outlives an engine, and is refused by one with another layou
       expect(await engine.savePrefixes()).toBe(3);
     }
     await using engine = await Engine.open(model, saving);
+    expect(engine.status().blocks).toMatchObject({ used: 0, cached: 3 });
     const again = await collect(engine.generate(prompt, { maxTokens: 10 }));
     expect({ text: again.text, ids: again.ids }).toEqual({ text: first.text, ids: first.ids });
     expect([first, again].map(({ last }) => last?.usage?.cachedTokens)).toEqual([0, 48]);
@@ -341,6 +342,26 @@ test.each([0, 1])("rank %p that dies while nothing is asked of it is opened agai
   await using engine = await Engine.open(model, options);
   await engine.terminateRank(rank);
   expect((await collect(engine.generate(promptIds, { maxTokens: 12 }))).ids).toEqual(greedyIds.slice(0, 12));
+});
+
+test.each([0, 1])("rank %p that dies while nothing is asked is noticed, told, and opened again", async (rank) => {
+  await using engine = await Engine.open(model, { ...options, maxRestarts: 1 });
+  const states = new Set<string>();
+  const until = async (isWanted: () => boolean): Promise<void> => {
+    while (!isWanted()) {
+      states.add(engine.status().state);
+      await Bun.sleep(2);
+    }
+  };
+  await engine.terminateRank(rank);
+  await until(() => engine.status().totals.restarts === 1);
+  expect([...states]).toEqual(["ready", "restarting"]);
+  expect(engine.status()).toMatchObject({ state: "ready", blocks: { used: 0, cached: 0 } });
+  expect((await collect(engine.generate(promptIds, { maxTokens: 5 }))).ids).toEqual(greedyIds.slice(0, 5));
+  // A second time within a minute is once too often, also when nobody asks.
+  await engine.terminateRank(rank);
+  await until(() => engine.status().state === "failed");
+  expect(() => engine.generate(promptIds)).toThrow(RanksFailed);
 });
 
 test("a rank that hangs is seen in the flight record, is named at the deadline, and what comes later is served", async () => {

@@ -13,8 +13,9 @@ export function watchForDeath(report: (error: RankCrashed) => void, rank: number
     reported = true;
     report(new RankCrashed(rank, reason, cause));
   };
-  if (RUNTIME === "node") watchNode(once);
-  else watchScope(once);
+  // Bun tells both; whatever its events are told, it ends the worker unless the process hears of it.
+  if (RUNTIME === "node" || RUNTIME === "bun") watchProcess(once);
+  if (RUNTIME !== "node") watchScope(once);
   const process = builtinModule<typeof import("node:process")>("node:process");
   if (process !== undefined) watchExit(process, "exit", (code) => once(`it called process.exit(${code ?? ""})`));
   const deno: unknown = Reflect.get(globalThis, "Deno");
@@ -40,8 +41,8 @@ function watchScope(once: Report): void {
   });
 }
 
-/** Hears of errors in Node, which has no events for them on the global scope. The host ends the worker. */
-function watchNode(once: Report): void {
+/** Hears of errors of the worker's own process. The host ends the worker. */
+function watchProcess(once: Report): void {
   const process = builtinModule<typeof import("node:process")>("node:process");
   process?.on("uncaughtException", (error) => once(`uncaught ${printedValue(error)}`, error));
   process?.on("unhandledRejection", (reason) => once(`unhandled rejection of ${printedValue(reason)}`, reason));

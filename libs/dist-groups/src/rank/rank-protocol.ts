@@ -65,8 +65,11 @@ export interface RankControl {
   close(): Promise<Reply>;
 }
 
-/** A message outside Comlink: the worker listens, or it is about to die. */
-export type RankNotice = { readonly lockstep: "ready" } | { readonly lockstep: "crashed"; readonly error: PlainError };
+/** A message outside Comlink: the worker listens, has something to let go of before it ends, or is about to die. */
+export type RankNotice =
+  | { readonly lockstep: "ready" }
+  | { readonly lockstep: "holding" }
+  | { readonly lockstep: "crashed"; readonly error: PlainError };
 
 export function isRankNotice(data: unknown): data is RankNotice {
   return typeof data === "object" && data !== null && "lockstep" in data;

@@ -81,6 +81,7 @@ export class RunningRank {
         if (typeof release !== "function") {
           throw new ArgumentError("context.onClose", "release", "a function", describe(release));
         }
+        if (this.#releases.length === 0) this.#host.postMessage({ lockstep: "holding" });
         this.#releases.push(release);
       },
     };

@@ -10,6 +10,9 @@ import { isRankNotice, type RankConfiguration, type RankControl, type Reply } fr
 
 /** Longest wait for the `close` event of a terminated worker. */
 const LONGEST_END_MS = 2_000;
+/** A dying rank may take so long to let go of what it holds, and be silent for so long meanwhile. */
+const [LONGEST_RELEASE_MS, LONGEST_SILENCE_MS] = [10_000, 1_500];
+const LOOK_MS = 50;
 
 /** What an `error` event tells. Browsers say nothing about a module that cannot be loaded. */
 function reasonOf({ error, message, filename }: WorkerEvent): string {
@@ -29,16 +32,21 @@ export class RankWorker {
   readonly #control: Comlink.Remote<RankControl>;
   readonly #onDeath: (error: RankCrashed) => void;
   readonly #ended: Promise<void>;
+  readonly #heartbeat: () => number;
+  #ending: Promise<void> | undefined;
   #death: RankCrashed | undefined;
   #terminated = false;
   #isReady = false;
+  /** Its program registered `onClose` callbacks. */
+  #isHolding = false;
 
   /**
    * Takes a worker that has just been started. `onDeath` is called at most once, and not for {@link
-   * RankWorker.terminate}.
+   * RankWorker.terminate}. `heartbeat` tells how often the rank has come round.
    */
-  constructor(rank: number, worker: WebWorkerLike, onDeath: (error: RankCrashed) => void) {
+  constructor(rank: number, worker: WebWorkerLike, onDeath: (error: RankCrashed) => void, heartbeat: () => number) {
     this.rank = rank;
+    this.#heartbeat = heartbeat;
     const ready = Promise.withResolvers<void>();
     const ended = Promise.withResolvers<void>();
     this.ready = ready.promise;
@@ -54,6 +62,8 @@ export class RankWorker {
       if (data.lockstep === "ready") {
         this.#isReady = true;
         ready.resolve();
+      } else if (data.lockstep === "holding") {
+        this.#isHolding = true;
       } else {
         const error = fromPlainError(data.error);
         this.die(error instanceof RankCrashed ? error : new RankCrashed(rank, error.message, error));
@@ -81,12 +91,12 @@ export class RankWorker {
     return this.#isReady;
   }
 
-  /** Declares the rank dead: no call will be answered. Its worker is terminated. */
+  /** Declares the rank dead: no call will be answered. Its worker is ended. */
   die(error: RankCrashed): void {
     if (this.#death !== undefined || this.#terminated) return;
     this.#death = error;
     this.#onDeath(error);
-    void this.terminate();
+    void this.end();
   }
 
   start(configuration: RankConfiguration): Promise<Reply> {
@@ -121,7 +131,33 @@ export class RankWorker {
     }
   }
 
-  /** Ends the worker. Idempotent. */
+  /**
+   * Ends the worker of a dead rank, which may let go of what it holds before, as long as it answers: a worker that is
+   * terminated while its GPU computes takes the process with it. Idempotent.
+   */
+  end(): Promise<void> {
+    this.#ending ??= this.#letGo().then(() => this.terminate());
+    return this.#ending;
+  }
+
+  async #letGo(): Promise<void> {
+    if (!this.#isHolding || this.#terminated) return;
+    let isOver = false;
+    const over = (): void => {
+      isOver = true;
+    };
+    const released = Promise.race([this.#control.close().catch(() => undefined), this.#ended]).then(over);
+    const began = performance.now();
+    let beat = { count: this.#heartbeat(), at: began };
+    while (!isOver && !this.#terminated) {
+      await Promise.race([released, new Promise((resolve) => setTimeout(resolve, LOOK_MS))]);
+      const [now, count] = [performance.now(), this.#heartbeat()];
+      if (count !== beat.count) beat = { count, at: now };
+      if (now - beat.at > LONGEST_SILENCE_MS || now - began > LONGEST_RELEASE_MS) return;
+    }
+  }
+
+  /** Ends the worker at once. Idempotent. */
   async terminate(): Promise<void> {
     if (!this.#terminated) {
       this.#terminated = true;

@@ -139,7 +139,9 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
 
   #startWorker(rank: number): RankWorker {
     try {
-      return new RankWorker(rank, startWorker(rank, this.#settings), (error) => this.#onDeath(rank, error));
+      const worker = startWorker(rank, this.#settings);
+      const heartbeat = (): number => this.#health.heartbeat(rank);
+      return new RankWorker(rank, worker, (error) => this.#onDeath(rank, error), heartbeat);
     } catch (error) {
       if (error instanceof ArgumentError) throw error;
       throw new WorldStartFailed([rank], `its worker could not be started: ${printedValue(error)}`, error);
@@ -246,7 +248,7 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
     checkRanks("world.terminateRank", "rank", [rank], this.size);
     const worker = this.#workers[rank];
     worker?.die(new RankCrashed(rank, reason));
-    await worker?.terminate();
+    await worker?.end();
   }
 
   #onDeath(rank: number, error: RankCrashed): void {
@@ -285,7 +287,9 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
     // No rank is asked anything any more.
     this.#health.close();
     try {
-      await Promise.all(this.#workers.map((worker) => worker.terminate()));
+      await Promise.all(
+        this.#workers.map((worker) => (worker.death === undefined ? worker.terminate() : worker.end())),
+      );
     } finally {
       this.#calls.forgetAll(new WorldClosed("world.call"));
     }

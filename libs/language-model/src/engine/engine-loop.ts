@@ -2,13 +2,17 @@
 import type { FlightRecord } from "@lockstep/dist-groups";
 import { ResourceClosed } from "@lockstep/tensor";
 import { RanksFailed } from "../errors.ts";
+import type { FreeBlocks } from "./engine-program.ts";
 import type { EngineRequest } from "./engine-request.ts";
 import type { EngineStatus, EngineTotals } from "./engine-status.ts";
 import { failedRanksOf } from "./failed-ranks.ts";
 import type { ServeChanges, ServedTrace } from "./request-server.ts";
-import type { ServeEvent, StepCounts } from "./serve-events.ts";
+import type { ServeEvent } from "./serve-events.ts";
 import type { ServingRanks } from "./serving-ranks.ts";
 import { TimeBetweenEnds } from "./time-between-ends.ts";
+
+/** So often ranks that have nothing to do are asked whether they are there, and so long they may take to say so. */
+const [LOOK_AFTER_MS, ANSWER_WITHIN_MS] = [1000, 30_000];
 
 /** Within so long `maxRestarts` are counted. */
 const RESTARTS_WITHIN_MS = 60_000;
@@ -42,7 +46,7 @@ export class EngineLoop {
   readonly #restarts: number[] = [];
   /** Why the ranks are not opened again. */
   #failure: RanksFailed | undefined;
-  #counts: StepCounts = { running: 0, waiting: 0, freeBlocks: -1, knownBlocks: 0, preemptions: 0 };
+  #freeBlocks: FreeBlocks;
   /** Of ranks that are gone. */
   #earlierPreemptions = 0;
   readonly #betweenEnds = new TimeBetweenEnds();
@@ -64,11 +68,12 @@ export class EngineLoop {
   };
 
   /**
-   * @param ranks opened ones, which it owns from now on
+   * @param ranks opened ones that have answered, which it owns from now on
    * @param open opens others like them
    */
   constructor(ranks: ServingRanks, open: () => Promise<ServingRanks>, maxRestarts: number) {
     this.#ranks = ranks;
+    this.#freeBlocks = ranks.freeBlocks;
     this.#open = open;
     this.#maxRestarts = maxRestarts;
     this.#gone.promise.catch(() => {});
@@ -91,10 +96,9 @@ export class EngineLoop {
     return running;
   }
 
-  /** Blocks that nobody holds, and those of them whose contents are known; undefined before the first step. */
-  get freeBlocks(): { readonly free: number; readonly known: number } | undefined {
-    const { freeBlocks, knownBlocks } = this.#counts;
-    return freeBlocks < 0 ? undefined : { free: freeBlocks, known: knownBlocks };
+  /** Blocks that nobody holds, and those of them whose contents are known; undefined while there are no ranks. */
+  get freeBlocks(): FreeBlocks | undefined {
+    return this.#ranks === undefined ? undefined : this.#freeBlocks;
   }
 
   /** How long requests took of late, from the end of one to the end of the next: see {@link TimeBetweenEnds}. */
@@ -191,9 +195,7 @@ export class EngineLoop {
       const ranks = this.#ranks;
       for (const task of this.#tasks.splice(0)) await task(ranks);
       if (!isBusy && !this.#hasChanges) {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
+        await this.#rest(ranks);
         continue;
       }
       let labels = new Map<number, string>();
@@ -217,6 +219,19 @@ export class EngineLoop {
         await this.#recover(ranks, error);
       }
     }
+  }
+
+  /** Until there is something to do; looks after the ranks meanwhile, and opens others in the place of dead ones. */
+  async #rest(ranks: ServingRanks): Promise<void> {
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const isWoken = await new Promise<boolean>((resolve) => {
+      this.#wake = () => resolve(true);
+      timer = setTimeout(() => resolve(false), LOOK_AFTER_MS);
+    });
+    clearTimeout(timer);
+    this.#wake = undefined;
+    if (isWoken) return;
+    await ranks.answer(ANSWER_WITHIN_MS).catch((error: unknown) => this.#recover(ranks, error));
   }
 
   get #labels(): Map<number, string> {
@@ -251,7 +266,7 @@ export class EngineLoop {
 
   #hear(event: ServeEvent): void {
     if (event.kind === "step") {
-      this.#counts = event;
+      this.#freeBlocks = { free: event.freeBlocks, known: event.knownBlocks };
       this.totals.steps++;
       this.totals.preemptions = this.#earlierPreemptions + event.preemptions;
       return;
@@ -343,7 +358,7 @@ export class EngineLoop {
     }
     this.totals.restarts++;
     this.#earlierPreemptions = this.totals.preemptions;
-    this.#counts = { running: 0, waiting: 0, freeBlocks: -1, knownBlocks: 0, preemptions: 0 };
+    this.#freeBlocks = ranks.freeBlocks;
     this.#cancel = [];
     this.#submit = [...this.#live.values()];
     this.#ranks = ranks;

@@ -24,6 +24,12 @@ export interface PrefixPlace {
   readonly checkpoint: string;
 }
 
+/** KV blocks of each rank that nobody holds, and those of them whose contents are known. Plain data. */
+export interface FreeBlocks {
+  readonly free: number;
+  readonly known: number;
+}
+
 /** How long ranks wait for the slowest disk. */
 export const STORE_DEADLINE_MS = 300_000;
 
@@ -76,5 +82,11 @@ export async function setup(context: RankContext, options: EngineRankOptions) {
     },
 
     identify: (): string => OWN_PROGRAM,
+
+    /** Blocks that nobody holds, and those of them whose contents are known. */
+    freeBlocks(): FreeBlocks {
+      const { free, known } = model.attention.blocks;
+      return { free, known };
+    },
   };
 }

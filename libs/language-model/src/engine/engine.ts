@@ -211,7 +211,7 @@ export class Engine implements TextEngine {
   }
 }
 
-/** Opens ranks, and loads what is saved; goes on without it where `mayFail` allows its error. */
+/** Opens ranks that answer, and loads what is saved; goes on without it where `mayFail` allows its error. */
 async function openServing(
   engine: EngineSizes,
   place: PrefixPlace | undefined,
@@ -219,13 +219,17 @@ async function openServing(
 ): Promise<ServingRanks> {
   const ranks = await ServingRanks.open(engine);
   try {
-    if (place !== undefined) await ranks.loadPrefixes(place);
+    if (place !== undefined) {
+      await ranks.loadPrefixes(place).catch((error: unknown) => {
+        if (!mayFail(error)) throw error;
+      });
+    }
+    await ranks.answer();
+    return ranks;
   } catch (error) {
-    if (mayFail(error)) return ranks;
     await ranks.close();
     throw error;
   }
-  return ranks;
 }
 
 /** Characters: those of an HTTP request's id, and more. */

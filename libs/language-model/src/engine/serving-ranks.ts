@@ -4,7 +4,7 @@ import { Tensor } from "@lockstep/tensor";
 import { createLoadProgress } from "../generation/load-progress.ts";
 import { openRanks } from "../generation/open-ranks.ts";
 import { WordStream } from "../generation/word-stream.ts";
-import { type EngineRankOptions, type PrefixPlace, STORE_DEADLINE_MS } from "./engine-program.ts";
+import { type EngineRankOptions, type FreeBlocks, type PrefixPlace, STORE_DEADLINE_MS } from "./engine-program.ts";
 import type { StoredPrefixes } from "./prefix-store.ts";
 import { RequestServer, SLICE_MS, type ServeChanges, type ServedTrace } from "./request-server.ts";
 import type { EngineSizes } from "./resolve-engine-options.ts";
@@ -31,6 +31,7 @@ export class ServingRanks {
   readonly #events: WordStream;
   readonly #interrupt: Tensor;
   readonly #deadlineMs: number;
+  #freeBlocks: FreeBlocks = { free: 0, known: 0 };
 
   private constructor(world: World<MethodsOf<Program>>, maxRunning: number, deadlineMs: number) {
     this.#world = world;
@@ -60,9 +61,20 @@ export class ServingRanks {
     }
   }
 
-  /** Resolves when every rank answers. Only while they do not serve. @throws whatever stopped a rank */
-  async answer(): Promise<void> {
-    await this.#world.call("identify", [], { deadlineMs: this.#deadlineMs });
+  /** Blocks that nobody held when the ranks answered last. */
+  get freeBlocks(): FreeBlocks {
+    return this.#freeBlocks;
+  }
+
+  /**
+   * Resolves when every rank has answered. Only while they do not serve.
+   * @param withinMs how long they may take; left out: as long as for steps
+   * @throws whatever stopped a rank
+   */
+  async answer(withinMs = this.#deadlineMs): Promise<void> {
+    const deadlineMs = Math.min(withinMs, this.#deadlineMs);
+    const [blocks] = await this.#world.call("freeBlocks", [], { deadlineMs });
+    if (blocks !== undefined) this.#freeBlocks = blocks;
   }
 
   /**
