@@ -49,6 +49,7 @@ export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/fli
 export type { AbortSignalLike } from "./world/abort-signal-like.ts";
 export type { RenewedGroup } from "./world/group-lifecycle.ts";
 export { controlBytes } from "./world/memory-layout.ts";
+export { placementOf, type WorldPlacement } from "./world/placement.ts";
 export type {
   ModuleAddress,
   NodeWorkerLike,

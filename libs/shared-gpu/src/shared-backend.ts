@@ -12,7 +12,7 @@ import { textOf } from "./verdicts.ts";
 export interface SharedBackendOptions extends Omit<OpenBackendOptions, "heap"> {
   /** This rank's range of the world's memory. */
   readonly heap: SharedHeap;
-  /** The ranks that share the GPU. */
+  /** The ranks that share the GPU, all of one process. */
   readonly group: ProcessGroup;
   /** Longest wait for the owner to open the device, in milliseconds. Default 120,000. */
   readonly openDeadlineMs?: number;
@@ -37,7 +37,7 @@ export interface SharedBackendOptions extends Omit<OpenBackendOptions, "heap"> {
  * On ranks other than 0 collective ops block their thread.
  *
  * @throws BackendUnavailable on every rank when the device does not open; OptionsDisagree on every rank when they give
- *   different adapters, indexes, matrices or batchInvariant; ArgumentError; the group's errors when ranks do not come
+ *   different adapters, indexes, matrices or batchInvariant; ArgumentError, also for ranks of several processes; the group's errors when ranks do not come
  */
 export async function openSharedBackend(options: SharedBackendOptions): Promise<KernelBackend> {
   checkOptions(options);
@@ -79,6 +79,10 @@ function checkOptions(options: SharedBackendOptions): void {
   if (!(heap instanceof SharedHeap)) throw new ArgumentError(name, "heap", "a SharedHeap", describe(heap));
   const isGroup = typeof group === "object" && group !== null && typeof group.agree === "function";
   if (!isGroup) throw new ArgumentError(name, "group", "a ProcessGroup", describe(group));
+  if (!group.sharesMemory) {
+    const advice = "The rank that holds the device reads what the others compute on where it lies.";
+    throw new ArgumentError(name, "group", "ranks of one process", `group "${group.name}" of several`, advice);
+  }
 }
 
 type Opened = { readonly device: string } | { readonly error: PlainError };

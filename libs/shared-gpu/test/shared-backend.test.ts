@@ -2,6 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { BackendUnavailable } from "@lockstep/kernels";
 import { fromPlainError, type MethodsOf, openWorld, toPlainError, type World } from "@lockstep/dist-groups";
 import { ArgumentError, SharedHeap } from "@lockstep/tensor";
+import { ranksApart } from "../../dist-groups/test/apart/ranks-apart.ts";
 import { openSharedBackend } from "../src/shared-backend.ts";
 import type * as program from "./shared-backend-program.ts";
 
@@ -179,4 +180,13 @@ test.each([
 
 test.each([null, undefined, 5, {}, { heap: SharedHeap.create(1) }])("no options of a kind: %p", async (wrong) => {
   await expect(openSharedBackend(wrong as never)).rejects.toThrow(ArgumentError);
+});
+
+test("ranks of several processes cannot share a device, and are told so", async () => {
+  const opening = openWorld<typeof program>({
+    size: 2,
+    worker: ranksApart(new URL("./shared-backend-program.ts", import.meta.url)),
+    options: {},
+  });
+  await expect(opening).rejects.toThrow(/openSharedBackend: `group` must be ranks of one process/);
 });

@@ -2,6 +2,8 @@ import { afterAll, beforeAll, describe, expect, expectTypeOf, setDefaultTimeout,
 import { ArgumentError, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import { CallInterrupted, WorldStartFailed } from "../errors/errors.ts";
 import type { MethodsOf } from "../rank/rank-context.ts";
+import { controlBytes } from "./memory-layout.ts";
+import { placementOf } from "./placement.ts";
 import { openWorld, type World } from "./world.ts";
 import type { CommonWorldOptions, OpeningWorld, WorldOptions } from "./world-options.ts";
 
@@ -71,6 +73,7 @@ describe("a world of 3", () => {
 
   test("host and ranks know who shares a memory", async () => {
     expect(world.processes).toEqual([[0, 1, 2]]);
+    expect(placementOf(3)).toEqual({ processes: [[0, 1, 2]], machines: 1, controlBytes: controlBytes(3) });
     const whole = { index: 0, count: 1, ranks: [0, 1, 2] };
     expect(await world.call("hostProcess", [])).toEqual([whole, whole, whole]);
     expect(await world.call("sharesMemory", [])).toEqual([true, true, true]);

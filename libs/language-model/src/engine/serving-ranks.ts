@@ -1,7 +1,6 @@
 // The host's side of ranks that serve.
 import type { FlightRecord, MethodsOf, World } from "@lockstep/dist-groups";
 import { Tensor } from "@lockstep/tensor";
-import { createLoadProgress } from "../generation/load-progress.ts";
 import { openRanks } from "../generation/open-ranks.ts";
 import { WordStream } from "../generation/word-stream.ts";
 import { type EngineRankOptions, type FreeBlocks, type PrefixPlace, STORE_DEADLINE_MS } from "./engine-program.ts";
@@ -43,9 +42,7 @@ export class ServingRanks {
 
   /** Starts them; resolves once all have loaded the model. @throws whatever stopped a rank */
   static async open({ resolved, maxRunning, sharesPrefixes }: EngineSizes): Promise<ServingRanks> {
-    // Counted from nothing each time that ranks are opened.
-    const loaded = createLoadProgress(resolved.rank.sizes.world);
-    const options: EngineRankOptions = { ...resolved.rank, loaded, maxRunning, sharesPrefixes };
+    const options: EngineRankOptions = { ...resolved.rank, maxRunning, sharesPrefixes };
     const program = new URL("./engine-program.ts", import.meta.url);
     const world = await openRanks<Program>(resolved, {
       program,

@@ -2,6 +2,7 @@ import type { Model } from "../model/model.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import { checkOptionsObject } from "./check-options.ts";
 import type { GeneratorOptions } from "./generator-options.ts";
+import { allCores } from "./machine-cores.ts";
 import { planOptions } from "./resolve-options.ts";
 import { refuseSharedGpu, spreadOptions, worldCandidates } from "./world-candidates.ts";
 import type { WorldTimes } from "./world-times.ts";
@@ -77,7 +78,7 @@ export async function chooseMeasured(
   if (only !== undefined && candidates.length === 1) {
     const name = worldName(only, candidates);
     const reason =
-      only.world > navigator.hardwareConcurrency
+      only.world > allCores()
         ? `${name} are the fewest that fit the options, the model and the memory`
         : `only ${name} ${only.world === 1 ? "fits" : "fit"} the cores, the options, the model and the memory`;
     return { sizes: only, candidates: [], context, reason };
@@ -92,7 +93,7 @@ export async function chooseMeasured(
 /** The candidates of {@link chooseWorld}. Throws what it throws before it measures. */
 export function checkWorlds(model: Model, options: GeneratorOptions): ParallelSizes[] {
   refuseSharedGpu(options);
-  return worldCandidates(model, options, navigator.hardwareConcurrency);
+  return worldCandidates(model, options, allCores());
 }
 
 const NEVER: WorldTimes = { stepMs: Number.POSITIVE_INFINITY, promptTokenMs: undefined };

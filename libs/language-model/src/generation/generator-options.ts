@@ -7,7 +7,7 @@ import type { KvDtype, KvScaleSource } from "./kv-calibration.ts";
 /** How a model is spread and run. */
 export interface GeneratorOptions {
   /**
-   * Ranks, all tensor-parallel. "auto": as many, up to the cores of this machine, as are fastest here, with the `dcp`
+   * Ranks, all tensor-parallel. "auto": as many, up to the cores that there are, as are fastest here, with the `dcp`
    * and the layout of KV heads, where they are left out, that are ({@link chooseWorld}).
    */
   readonly world: number | "auto";
@@ -25,7 +25,10 @@ export interface GeneratorOptions {
   readonly softwareVulkan?: boolean;
   /** GPUs to spread the ranks over, round-robin. Default: all there are. 1: the one that the system prefers. */
   readonly gpus?: number;
-  /** One rank of those on a GPU holds the device and runs the others' attention with its own. Default false. */
+  /**
+   * One rank of those of a process on a GPU holds the device and runs the others' attention with its own. Default
+   * false.
+   */
   readonly sharedGpu?: boolean;
   /**
    * On GPUs: a token's logits have the bits that they have when its text is alone, however texts are batched, cut into
@@ -83,6 +86,7 @@ export interface GeneratorOptions {
   readonly worker?: RankWorkerSource | undefined;
   /**
    * Told, while the ranks load, how many `bytes` of weights they have read together, of `totalBytes` that there are.
+   * Those of other processes are taken to be as far as those of this one.
    */
   readonly onLoad?: (bytes: number, totalBytes: number) => void;
 }

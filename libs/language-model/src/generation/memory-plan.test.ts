@@ -140,6 +140,37 @@ test("the shared memory holds the ranks' ranges beside the host's and the groups
   }
 });
 
+test("a process's memory holds its own ranks, and the machines together hold all", () => {
+  const sizes = { ...base.sizes, world: 4, dcp: 4 };
+  const plan = (capacity: number, processes: readonly (readonly number[])[], machine = MACHINE) =>
+    planRanks(config, stored, { ...base, sizes, capacity }, machine, {
+      processes,
+      machines: processes.length,
+      controlBytes: controlBytes(4),
+    });
+  const [one, two, four] = [
+    [[0, 1, 2, 3]],
+    [
+      [0, 1],
+      [2, 3],
+    ],
+    [[0], [1], [2], [3]],
+  ];
+  const capacity = 2 ** 19 + 2 ** 18;
+  expect(plan(capacity, one).layout.ownBytes).toBeGreaterThan(0);
+  for (const processes of [two, four]) {
+    const { layout, problem } = plan(capacity, processes);
+    expect(problem).toBeUndefined();
+    expect(layout.ownBytes).toBe(0);
+    const ofProcess = (layout.sharedBytes + plan(capacity, one).layout.sharedBytes) * (processes[0]?.length ?? 0);
+    expect(ofProcess + controlBytes(4) + hostHeapBytes(1)).toBeLessThanOrEqual(65535 * 65536);
+  }
+  const { totalBytes } = plan(capacity, one);
+  expect(plan(capacity, two, totalBytes / 2).problem).toBeUndefined();
+  expect(plan(capacity, one, totalBytes / 2).problem).toMatch(/^4 ranks take .* but this machine has /);
+  expect(plan(capacity, two, totalBytes / 4).problem).toMatch(/^4 ranks take .* but 2 machines like this one have /);
+});
+
 test("says what does not fit: a cache, weights, all of it", () => {
   const problem = (changes: Partial<CacheShape>, model = config, machine = MACHINE) =>
     planRanks(model, stored, { ...base, ...changes }, machine).problem;

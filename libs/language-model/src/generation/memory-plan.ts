@@ -1,5 +1,5 @@
 // What each rank will hold, and in which memories.
-import { controlBytes } from "@lockstep/dist-groups";
+import { placementOf, type WorldPlacement } from "@lockstep/dist-groups";
 import { attentionTileKeys, gpuSumsBorder } from "@lockstep/kernels";
 import { DTYPE_BYTES } from "@lockstep/tensor";
 import { HEAP_LINE_BYTES } from "../layers/heap-line.ts";
@@ -117,21 +117,24 @@ export function calibrationBlocks(tokens: number, blockSize: number, dcp: number
  * What each rank of a world would hold.
  * @param stored dtypes of the checkpoint's tensors
  * @param machineBytes memory that the machine has
+ * @param placement where the ranks will run; the machines are taken to be alike
  */
 export function planRanks(
   config: ModelConfig,
   stored: StoredDTypes,
   cache: CacheShape,
   machineBytes: number,
+  placement: WorldPlacement = placementOf(cache.sizes.world),
 ): RankMemoryPlan {
   const ranks = Array.from({ length: cache.sizes.world }, (_, rank) => rankMemory(config, stored, cache, rank));
   const most = (bytes: (rank: RankMemory) => number): number => Math.max(...ranks.map(bytes));
-  const { world } = cache.sizes;
-  const commonBytes = Math.max(HOST_BYTES, controlBytes(world) + hostHeapBytes(cache.maxLogitRows) + MEBI);
-  const layout = layOut(world, commonBytes, (bytes) => inMebi(most(bytes) + SLACK_BYTES));
+  const hostBytes = hostHeapBytes(cache.maxLogitRows) + MEBI;
+  const commonBytes = Math.max(HOST_BYTES, placement.controlBytes + hostBytes);
+  const shared: SharedMemory = { commonBytes, ...placement, ranks: mostRanks(placement) };
+  const layout = layOut(shared, (bytes) => inMebi(most(bytes) + SLACK_BYTES));
   const totalBytes =
     ranks.reduce((sum, rank) => sum + rank.weights + rank.kvCache + rank.scratch + rank.exchange, 0) + HOST_BYTES;
-  return { ranks, layout, totalBytes, problem: problemOf(cache, commonBytes, ranks, layout, totalBytes, machineBytes) };
+  return { ranks, layout, totalBytes, problem: problemOf(cache, shared, ranks, layout, totalBytes, machineBytes) };
 }
 
 /** Size of a memory for a rank's KV cache alone. */
@@ -139,18 +142,29 @@ export function cacheMemoryBytes(ranks: readonly RankMemory[]): number {
   return inMebi(Math.max(...ranks.map(({ kvCache, scratch }) => kvCache + scratch)) + SLACK_BYTES);
 }
 
-/**
- * @param commonBytes what the shared memory holds besides the ranks' ranges
- * @param most bytes of the rank that has the most of something, and room for what is small
- */
+/** The memory that the ranks of a process share. */
+interface SharedMemory extends Pick<WorldPlacement, "processes" | "machines"> {
+  /** Most ranks of one process. */
+  readonly ranks: number;
+  /** What it holds besides the ranks' ranges. */
+  readonly commonBytes: number;
+}
+
+/** Most ranks of one process. */
+export function mostRanks({ processes }: Pick<WorldPlacement, "processes">): number {
+  return Math.max(...processes.map(({ length }) => length));
+}
+
+/** @param most bytes of the rank that has the most of something, and room for what is small */
 function layOut(
-  world: number,
-  commonBytes: number,
+  { ranks, processes, commonBytes }: SharedMemory,
   most: (bytes: (rank: RankMemory) => number) => number,
 ): MemoryLayout {
-  const all = most(({ weights, kvCache, scratch, exchange }) => weights + kvCache + scratch + exchange);
-  if (all * world + commonBytes <= MEMORY_BYTES) return { sharedBytes: all, ownBytes: 0, cacheBytes: 0 };
   const sharedBytes = most(({ exchange }) => exchange);
+  const all = most(({ weights, kvCache, scratch, exchange }) => weights + kvCache + scratch + exchange);
+  // What comes from ranks of other processes lands beside a rank's range: no more than it has for what it gives them.
+  const landing = processes.length > 1 ? sharedBytes : 0;
+  if ((all + landing) * ranks + commonBytes <= MEMORY_BYTES) return { sharedBytes: all, ownBytes: 0, cacheBytes: 0 };
   const together = most(({ weights, kvCache, scratch }) => weights + kvCache + scratch);
   if (together <= MEMORY_BYTES) return { sharedBytes, ownBytes: together, cacheBytes: 0 };
   return {
@@ -162,7 +176,7 @@ function layOut(
 
 function problemOf(
   { sizes }: CacheShape,
-  commonBytes: number,
+  { commonBytes, machines, ranks: ranksOfProcess }: SharedMemory,
   ranks: readonly RankMemory[],
   { sharedBytes, ownBytes, cacheBytes }: MemoryLayout,
   totalBytes: number,
@@ -191,15 +205,15 @@ function problemOf(
       ownBytes,
     );
   }
-  const shared = sharedBytes * world + commonBytes;
+  const shared = sharedBytes * ranksOfProcess + commonBytes;
   if (shared > MEMORY_BYTES) {
     const [exchanged, limit] = formatApart(shared, MEMORY_BYTES);
-    return `${world} ranks exchange ${exchanged} through one memory, which holds ${limit}`;
+    return `${ranksOfProcess} ranks exchange ${exchanged} through one memory, which holds ${limit}`;
   }
-  if (totalBytes <= machineBytes) return undefined;
+  if (totalBytes <= machines * machineBytes) return undefined;
   const all = world === 1 ? "one rank takes" : `${world} ranks take`;
-  const [taken, there] = formatApart(totalBytes, machineBytes);
-  return `${all} ${taken}, but this machine has ${there}`;
+  const [taken, there] = formatApart(totalBytes, machines * machineBytes);
+  return `${all} ${taken}, but ${machines === 1 ? "this machine has" : `${machines} machines like this one have`} ${there}`;
 }
 
 function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape, rank: number): RankMemory {

@@ -6,7 +6,8 @@ import {
   parallelGroups,
   type World,
 } from "@lockstep/dist-groups";
-import { LoadWatch } from "./load-progress.ts";
+import { LoadProgress, LoadWatch } from "./load-progress.ts";
+import { checkReach } from "../model/model-files.ts";
 import { checkOwnProgram } from "./own-program.ts";
 import { gpuGroups } from "./rank-backend.ts";
 import type { RankOptions } from "./rank-options.ts";
@@ -34,22 +35,30 @@ export async function openRanks<P extends Program>(
   { onLoad, weightBytes, worker, heapBytesPerRank, deadlineMs }: ResolvedOptions,
   { program, options, heapBytes, identify }: RanksProgram<P>,
 ): Promise<World<MethodsOf<P>>> {
-  const { sizes, gpus, loaded } = options;
+  const { model, sizes, gpus } = options;
   const { world: size, dcp } = sizes;
-  const watch = onLoad === undefined ? undefined : new LoadWatch(loaded, (bytes) => onLoad(bytes, weightBytes));
+  let progress: LoadProgress | undefined;
+  let watch: LoadWatch | undefined;
   const opening = openWorld<P>({
     size,
     ...(worker === undefined ? { program } : { worker }),
-    options,
+    options: ({ heap, processes }) => {
+      checkReach("Generator.open", model, processes.length);
+      if (onLoad === undefined) return options;
+      progress = LoadProgress.create(heap, size, processes[0]?.length ?? size);
+      watch = new LoadWatch(progress, (bytes) => onLoad(bytes, weightBytes));
+      return { ...options, loaded: progress.descriptor };
+    },
     heapBytesPerRank,
     groups: { dcp: parallelGroups({ layout: "classic", tp: size, dcp }).dcp, gpu: gpuGroups(size, gpus) },
-    heapBytesHost: heapBytes,
+    heapBytesHost: heapBytes + LoadProgress.heapBytes(size),
     startDeadlineMs: START_DEADLINE_MS,
     deadlineMs,
   });
   const world = await opening.finally(() => watch?.stop());
   try {
     watch?.check();
+    progress?.free();
     if (worker !== undefined) await checkOwnProgram(() => identify(world));
     return world;
   } catch (error) {

@@ -3,6 +3,7 @@ import type { Model } from "../model/model.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import { checkOptionsObject } from "./check-options.ts";
 import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
+import { allCores } from "./machine-cores.ts";
 import { machineBytes } from "./machine-memory.ts";
 import type { RankMemory } from "./memory-plan.ts";
 import { adviceOf, planOptions } from "./resolve-options.ts";
@@ -52,7 +53,7 @@ export function planWorlds(model: Model, options: Omit<GeneratorOptions, "world"
   checkOptionsObject("planWorlds", options);
   refuseSharedGpu(options);
   const wanted: GeneratorOptions = { ...options, world: "auto" };
-  const { fitting, last } = triedSizes(model, wanted, navigator.hardwareConcurrency);
+  const { fitting, last } = triedSizes(model, wanted, allCores());
   return (fitting.length > 0 ? fitting : [last]).map((sizes) => ({
     sizes,
     plan: planMemory(model, spreadOptions(wanted, sizes)),

@@ -1,4 +1,4 @@
-import type { RankContext } from "@lockstep/dist-groups";
+import { placementOf, type RankContext } from "@lockstep/dist-groups";
 import { type BackendName, BackendUnavailable, type KernelBackend, openBackend } from "@lockstep/kernels";
 import { openSharedBackend } from "@lockstep/shared-gpu";
 import type { SharedHeap } from "@lockstep/tensor";
@@ -15,11 +15,13 @@ export interface RankBackendOptions {
   readonly canFallBack: boolean;
 }
 
-/** The ranks of each GPU, dealt round-robin: the group "gpu" of a world. */
-export function gpuGroups(ranks: number, gpus: number): number[][] {
-  const used = Math.min(ranks, gpus);
-  return Array.from({ length: used }, (_, gpu) =>
-    Array.from({ length: Math.ceil((ranks - gpu) / gpus) }, (__, turn) => gpu + turn * gpus),
+/**
+ * The ranks of each GPU, dealt round-robin, of each process apart, since only ranks of one process can share a device:
+ * the group "gpu" of a world.
+ */
+export function gpuGroups(ranks: number, gpus: number, { processes } = placementOf(ranks)): number[][] {
+  return processes.flatMap((own) =>
+    Array.from({ length: gpus }, (_, gpu) => own.filter((rank) => rank % gpus === gpu)).filter(({ length }) => length),
   );
 }
 

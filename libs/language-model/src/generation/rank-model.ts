@@ -12,9 +12,10 @@ import { type RankShare, rankShare } from "../model/tensor-parallel.ts";
 import { Transformer } from "../model/transformer.ts";
 import { widestInput } from "../model/weight-parts.ts";
 import { loadWeights } from "../model/weights.ts";
+import { agreeOnCheckpoint } from "./agree-on-checkpoint.ts";
 import { calibrateKv } from "./calibrate-kv.ts";
 import { isQuantisedKv } from "./kv-calibration.ts";
-import { noteLoaded } from "./load-progress.ts";
+import { loadNotes } from "./load-progress.ts";
 import { modelAttention } from "./rank-attention.ts";
 import { openRankBackend } from "./rank-backend.ts";
 import type { RankOptions } from "./rank-options.ts";
@@ -74,10 +75,12 @@ export async function openRankModel(
   const cacheHeap = (): SharedHeap => (cacheBytes === 0 ? ownHeap : SharedHeap.create(cacheBytes));
   const room = { maxTokens: maxStepTokens, maxInputs: widestInput(config, share) };
   const layers = Layers.open(ownHeap, room);
-  using checkpoint = Checkpoint.open(modelFolder("Generator.open", options.model), config);
+  const folder = modelFolder("Generator.open", options.model);
+  using checkpoint = Checkpoint.open(folder, config);
+  if (context.hostProcess.count > 1) await agreeOnCheckpoint(folder, context.world);
   const weights = loadWeights(checkpoint, config, share, layers, ownHeap, {
     weights: options.weights,
-    onBytes: (bytes) => noteLoaded(options.loaded, context.rank, bytes),
+    onBytes: loadNotes(options.loaded, context),
   });
   const transformer = new Transformer({
     config,

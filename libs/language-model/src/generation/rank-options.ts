@@ -1,10 +1,10 @@
 import type { BackendName } from "@lockstep/kernels";
+import type { TensorDescriptor } from "@lockstep/tensor";
 import type { WeightKind } from "../layers/weight.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { ModelSource } from "../model/model-files.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import type { KvDtype } from "./kv-calibration.ts";
-import type { LoadProgress } from "./load-progress.ts";
 import type { MemoryLayout } from "./memory-plan.ts";
 
 /** What the host tells every rank of a generator. Plain data. */
@@ -36,6 +36,6 @@ export interface RankOptions {
   readonly maxLogitRows: number;
   readonly prefillChunk: number | undefined;
   readonly memory: MemoryLayout;
-  /** Where ranks tell the host how much they have read. */
-  readonly loaded: LoadProgress;
+  /** Where ranks of the host's process tell how much they have read; left out where nobody looks. */
+  readonly loaded?: TensorDescriptor;
 }

@@ -4,7 +4,6 @@ import type { Model } from "../model/model.ts";
 import { checkParallelSizes, chooseKvLayout, leastDcp, type ParallelSizes } from "../model/tensor-parallel.ts";
 import { calibrationOf, checkModel, checkValues } from "./check-options.ts";
 import type { GeneratorOptions, ServingNeeds, SizedOptions } from "./generator-options.ts";
-import { createLoadProgress } from "./load-progress.ts";
 import { machineBytes } from "./machine-memory.ts";
 import { adviceFor, largestContext } from "./memory-advice.ts";
 import { blocksPerRank, type CacheShape, cacheMemoryBytes, planRanks, type RankMemoryPlan } from "./memory-plan.ts";
@@ -29,7 +28,7 @@ export interface ResolvedOptions {
 
 /** Options that fit a model, and what its ranks would hold: more than there is, perhaps. */
 export interface PlannedOptions {
-  readonly rank: Omit<RankOptions, "memory" | "loaded">;
+  readonly rank: Omit<RankOptions, "memory">;
   readonly texts: number;
   readonly maxDraft: number;
   readonly deadlineMs: number;
@@ -53,9 +52,8 @@ export function resolveOptions(
   const { rank, capacity, texts, maxDraft, deadlineMs, plan } = planOptions(model, options, gpusFound);
   const { problem, layout } = plan;
   if (problem !== undefined) throw new UnfitOptions(`${problem}: ${adviceOf(model, options)}.`);
-  const loaded = createLoadProgress(rank.sizes.world);
   return {
-    rank: { ...rank, memory: layout, loaded },
+    rank: { ...rank, memory: layout },
     capacity,
     texts,
     maxDraft,
@@ -150,7 +148,7 @@ export function planOptions(
   const canFallBack = backend === "auto" && (sharedGpu || !softwareVulkan) && inHeap.problem === undefined;
   const layout =
     canFallBack && isOnDevice ? { ...plan.layout, cacheBytes: cacheMemoryBytes(inHeap.ranks) } : plan.layout;
-  const rank: Omit<RankOptions, "memory" | "loaded"> = {
+  const rank: Omit<RankOptions, "memory"> = {
     model: model.source,
     config,
     sizes,

@@ -1,5 +1,5 @@
 // How much of a model a trial runs, and what its ranks need for it.
-import { controlBytes } from "@lockstep/dist-groups";
+import { placementOf } from "@lockstep/dist-groups";
 import { DTYPE_BYTES } from "@lockstep/tensor";
 import { matrixBytes } from "../layers/weight.ts";
 import { findArchitecture } from "../model/architectures.ts";
@@ -8,7 +8,7 @@ import { storedDTypeOf } from "../model/stored-dtypes.ts";
 import { rankShare } from "../model/tensor-parallel.ts";
 import { weightBytes } from "../model/weight-bytes.ts";
 import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
-import { hostHeapBytes, MEMORY_BYTES } from "./memory-plan.ts";
+import { hostHeapBytes, MEMORY_BYTES, mostRanks } from "./memory-plan.ts";
 import { type PlannedOptions, planOptions } from "./resolve-options.ts";
 import type { TrialOptions } from "./trial-program.ts";
 
@@ -101,7 +101,11 @@ export function planTrial(model: Model, shape: TrialShape, candidates: readonly 
   const size = Math.max(...plans.map(({ rank }) => rank.sizes.world));
   const { rank } = first;
   const bytes = perRank(plans, size);
-  const isOneMemory = bytes.all * size + controlBytes(size) + 2 * hostHeapBytes(texts) <= MEMORY_BYTES;
+  const placement = placementOf(size);
+  // What comes from other processes lands beside what a rank has.
+  const ofRank = bytes.all + (placement.processes.length > 1 ? bytes.exchanged : 0);
+  const commonBytes = placement.controlBytes + 2 * hostHeapBytes(texts);
+  const isOneMemory = ofRank * mostRanks(placement) + commonBytes <= MEMORY_BYTES;
   const { backend, softwareVulkan, gpus, sharedGpu, batchInvariant, canFallBack, combine, weights, kvDtype } = rank;
   return {
     size,

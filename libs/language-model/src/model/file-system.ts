@@ -5,7 +5,7 @@ import { ModelError } from "../errors.ts";
 
 /** What is used of `node:fs`. Declared here so that declarations type-check where Node's types are unknown. */
 interface FileSystem {
-  statSync(path: string): { isFile(): boolean };
+  statSync(path: string): { isFile(): boolean; readonly size: number };
   readFileSync(path: string, encoding: "utf8"): string;
   openSync(path: string, flags: "r"): number;
   readSync(descriptor: number, target: Uint8Array, at: number, length: number, position: number): number;

@@ -137,6 +137,16 @@ export function sharedAmongRanks(source: ModelSource): ModelSource {
   return Object.fromEntries(shared);
 }
 
+/**
+ * Throws ArgumentError unless ranks that run in so many processes can read a source: what one process has in memory is
+ * out of reach of the others.
+ */
+export function checkReach(operation: string, source: ModelSource, processes: number): void {
+  if (processes === 1 || typeof source === "string") return;
+  const expected = `the path of a folder, from which the ranks of each of ${processes} processes read`;
+  throw new ArgumentError(operation, "model", expected, "files in memory");
+}
+
 function checkFiles(operation: string, files: ModelFiles): void {
   const expected = "the path of a model folder, or its files: bytes by their names";
   const isRecord = typeof files === "object" && files !== null && !Array.isArray(files);
