@@ -2,12 +2,15 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { DcpAttentionOptions } from "@lockstep/attention";
 import { openWorld } from "@lockstep/dist-groups";
+import { ranksApart } from "../../dist-groups/test/apart/ranks-apart.ts";
 import type * as program from "./agreement-program.ts";
 
 setDefaultTimeout(300_000);
 
-const open = (size: number) =>
-  openWorld<typeof program>({ size, program: new URL("./agreement-program.ts", import.meta.url) });
+const code = new URL("./agreement-program.ts", import.meta.url);
+const open = (size: number) => openWorld<typeof program>({ size, program: code });
+/** Ranks that share no memory. */
+const openApart = (size: number) => openWorld<typeof program>({ size, worker: ranksApart(code) });
 
 const DIFFERENT: readonly [option: string, most: Partial<DcpAttentionOptions>, last: Partial<DcpAttentionOptions>][] = [
   ["interleave", {}, { interleave: 2 }],
@@ -40,8 +43,11 @@ const DIFFERENT: readonly [option: string, most: Partial<DcpAttentionOptions>, l
   ["kvScales", { kvDtype: "i8" }, { kvDtype: "i8", kvScales: { key: 1, value: 2 } }],
 ];
 
-test("ranks that open with different options are refused on every rank, both sides printed, and go on", async () => {
-  await using world = await open(3);
+test.each([
+  ["share a memory", open],
+  ["share nothing", openApart],
+])("ranks that %s and open with different options are refused on every rank, and go on", async (_, openRanks) => {
+  await using world = await openRanks(3);
   for (const [option, most, last] of DIFFERENT) {
     for (const { tag, message, usedBytes } of await world.call("openWith", [[most, most, last]])) {
       expect([option, tag]).toEqual([option, "OptionsDisagree"]);
@@ -61,7 +67,7 @@ test("ranks that open with different options are refused on every rank, both sid
 test("ranks that open with different groups of the same ranks are refused at once, on every rank", async () => {
   await using world = await openWorld<typeof program>({
     size: 2,
-    program: new URL("./agreement-program.ts", import.meta.url),
+    program: code,
     groups: { forward: [[0, 1]], backward: [[1, 0]], again: [[0, 1]], alone: [[0], [1]] },
   });
   const [forward, backward, again, alone] = ["forward", "backward", "again", "alone"];
@@ -123,9 +129,12 @@ test("a query group that is the DCP group is renewed with it", async () => {
 });
 
 describe("after an aborted collective the caches go on with new groups", () => {
-  test.each([1, 2, 3, 4, 8])("%i ranks", async (size) => {
+  test.each([
+    ...[1, 2, 3, 4, 8].map((size) => [size, "", open] as const),
+    ...[2, 3].map((size) => [size, " that share nothing", openApart] as const),
+  ])("%i ranks%s", async (size, _, openRanks) => {
     await using undisturbed = await open(size);
-    await using world = await open(size);
+    await using world = await openRanks(size);
     const [sequence = -1] = await undisturbed.call("start", []);
     expect(await world.call("start", [])).toEqual(Array.from({ length: size }, () => sequence));
     for (let token = 0; token < 5; token++) {

@@ -1,81 +1,17 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { openWorld, type ParallelSizes, parallelGroups } from "@lockstep/dist-groups";
-import { expectNear, type FeatureCase, prepareCase } from "./feature-cases.ts";
+import { expectNear, prepareCase } from "./feature-cases.ts";
+import { PREFILL_CASES, PREFILL_STEPS } from "./prefill-cases.ts";
 import type * as program from "./prefill-program.ts";
 import type { TestBackend } from "./test-backend.ts";
 
 setDefaultTimeout(180_000);
 
-/** Steps: prompts, more of some of them, then a token each. */
-const STEPS = [
-  [23, 0, 9, 1],
-  [6, 17, 0, 3],
-  [1, 1, 2, 1],
-];
-
-const CASES: readonly FeatureCase[] = [
-  {
-    name: "GQA with window, sinks and softcap",
-    steps: STEPS,
-    queryHeads: 8,
-    kvHeads: 2,
-    keyDim: 12,
-    valueDim: 10,
-    blockSize: 4,
-    sinks: [0.5, -2, 3, 0, 1, -1, 2, -8],
-    options: { interleave: 2, window: 9, softcap: 4 },
-  },
-  {
-    name: "MLA in f16",
-    steps: STEPS,
-    queryHeads: 8,
-    kvHeads: 1,
-    keyDim: 12,
-    valueDim: 10,
-    kvDtype: "f16",
-    blockSize: 4,
-    options: { mla: true },
-  },
-  {
-    name: "f8e4m3 KV with a scale per head",
-    steps: STEPS,
-    queryHeads: 8,
-    kvHeads: 2,
-    keyDim: 12,
-    valueDim: 10,
-    kvDtype: "f8e4m3",
-    blockSize: 4,
-    options: { kvScales: { key: [0.02, 0.05], value: [0.01, 3] }, interleave: 4 },
-  },
-  {
-    name: "i8 KV with a scale a token",
-    steps: STEPS,
-    queryHeads: 8,
-    kvHeads: 2,
-    keyDim: 12,
-    valueDim: 10,
-    kvDtype: "i8",
-    blockSize: 4,
-    options: { window: 9 },
-  },
-  {
-    name: "MLA in f8e4m3 with a scale a token",
-    steps: STEPS,
-    queryHeads: 8,
-    kvHeads: 1,
-    keyDim: 12,
-    valueDim: 10,
-    kvDtype: "f8e4m3",
-    blockSize: 4,
-    options: { mla: true, interleave: 2 },
-  },
-];
-
 async function checkPrefill(
   sizes: ParallelSizes,
   backend: TestBackend,
   chunkSizes: readonly number[],
-  cases = CASES,
+  cases = PREFILL_CASES,
   kvHeads: "head-sharded" | "replicated" = "replicated",
 ): Promise<void> {
   const { worldSize, kv, query, pcp, kvShards } = parallelGroups(sizes);
@@ -89,7 +25,7 @@ async function checkPrefill(
   for (const [index, item] of cases.entries()) {
     const prepared = prepareCase(item, world.heap, 300 + index);
     const { replay, out, lse } = prepared;
-    const rows = STEPS.flat().reduce((sum, tokens) => sum + tokens, 0);
+    const rows = PREFILL_STEPS.flat().reduce((sum, tokens) => sum + tokens, 0);
     for (const prefillChunk of chunkSizes) {
       const results: Buffer[] = [];
       // The same bits again, and nothing leaked, are shown once a case; that chunks of other sizes are right, each
@@ -137,7 +73,7 @@ describe("prefill over a sharded KV cache, then decoding, any chunk size", () =>
   test("reference, classic TP2 DCP2", () => checkPrefill(classic(2, 2), "reference", [8]));
   const gpus = ["webgpu", "webgpu shared", "webgpu invariant", "webgpu shared invariant", "webgpu and wasm"] as const;
   test.each(gpus)("%s on software Vulkan, classic TP2 DCP2", (backend) =>
-    checkPrefill(classic(2, 2), backend, [16], [...CASES.slice(0, 1), ...CASES.slice(3, 4)]),
+    checkPrefill(classic(2, 2), backend, [16], [...PREFILL_CASES.slice(0, 1), ...PREFILL_CASES.slice(3, 4)]),
   );
 });
 
@@ -145,7 +81,7 @@ describe("head-sharded KV heads", () => {
   // 8 query heads over 2 KV heads: the ranks of a DCP group share one, or each rank stores its own.
   const sizes = [classic(4, 2), classic(8, 4), classic(8, 2), classic(2, 1), classic(4, 2, 2), orthogonal(2, 2, 2)];
   test.each(sizes.map((each) => [nameOf(each), each] as const))("wasm, %s", (_, each) =>
-    checkPrefill(each, "wasm", [10], [...CASES.slice(0, 1), ...CASES.slice(3, 4)], "head-sharded"),
+    checkPrefill(each, "wasm", [10], [...PREFILL_CASES.slice(0, 1), ...PREFILL_CASES.slice(3, 4)], "head-sharded"),
   );
 });
 
@@ -171,9 +107,9 @@ describe("prefill context parallelism, with DCP inside and beside it", () => {
     checkPrefill(each, "wasm own", [7]),
   );
   test("webgpu on software Vulkan, classic TP1 PCP2 DCP1", () =>
-    checkPrefill(classic(1, 1, 2), "webgpu", [16], CASES.slice(1, 2)));
+    checkPrefill(classic(1, 1, 2), "webgpu", [16], PREFILL_CASES.slice(1, 2)));
   test("webgpu shared on software Vulkan, orthogonal TP2 PCP2 DCP2", () =>
-    checkPrefill(orthogonal(2, 2, 2), "webgpu shared", [7], CASES.slice(3, 4)));
+    checkPrefill(orthogonal(2, 2, 2), "webgpu shared", [7], PREFILL_CASES.slice(3, 4)));
   test("webgpu shared on software Vulkan, memories of the ranks' own, orthogonal TP2 PCP2 DCP2", () =>
-    checkPrefill(orthogonal(2, 2, 2), "webgpu shared own", [7], CASES.slice(3, 4)));
+    checkPrefill(orthogonal(2, 2, 2), "webgpu shared own", [7], PREFILL_CASES.slice(3, 4)));
 });

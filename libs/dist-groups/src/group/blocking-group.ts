@@ -30,7 +30,7 @@ export class BlockingGroup implements ProcessGroup {
     this.rank = run.rank;
     this.size = run.size;
     this.ranks = run.ranks;
-    this.sharesMemory = transport.slices === undefined;
+    this.sharesMemory = run.size === 1 || transport.slices === undefined;
     this.counters = run.counters;
     this.#collectives = openCollectives(run, transport, kernels, heap);
     this.async = asyncGroup(run, this.#collectives);

@@ -280,6 +280,12 @@ export class PipeTransport implements Transport, SliceExchange {
     this.#sendAll({ kind: "left", rank: this.rank, failure: toPlainError(failure) });
   }
 
+  /** Forgets that peers left: they take part again. */
+  forgive(): void {
+    this.#poll();
+    this.#failures.fill(undefined);
+  }
+
   #poll(): void {
     for (const [peer, pipe] of this.#pipes.entries()) if (pipe !== undefined) this.#drain(pipe, peer);
     this.#drain(this.#host, this.rank);
