@@ -9,7 +9,7 @@ export interface HostProcess {
   readonly command: string;
 }
 
-/** The processes in namespaces, given as `/proc/PID/ns/net` has them (`net:[NUMBER]`). Those that have ended count not. */
+/** The processes that run in namespaces, which are given as `/proc/PID/ns/net` has them (`net:[NUMBER]`). */
 export function processesIn(namespaceLinks: readonly string[]): HostProcess[] {
   const found: HostProcess[] = [];
   for (const name of readdirSync("/proc")) {
@@ -26,7 +26,10 @@ export function processesIn(namespaceLinks: readonly string[]): HostProcess[] {
   return found;
 }
 
-/** Kills all processes in the namespaces, and waits until they are gone. @throws NetworkError when some stay for 10 s */
+/**
+ * Kills all processes in the namespaces, and waits until they are gone.
+ * @throws NetworkError when some stay for 10 s
+ */
 export async function killProcesses(namespaceLinks: readonly string[]): Promise<void> {
   const deadline = performance.now() + 10_000;
   for (;;) {

@@ -1,6 +1,7 @@
 import { MpiUnsuitable } from "../../../errors/mpi-errors.ts";
 import { AttachedMpi } from "./attached-mpi.ts";
 import { openDynamicLinker } from "./dynamic-linker.ts";
+import { hasEnded } from "./ended.ts";
 import { abiNamed } from "./find-library.ts";
 import type { Mpi, MpiHandles } from "./mpi.ts";
 import { mpiFunctions } from "./mpi-functions.ts";
@@ -13,13 +14,14 @@ import { nativeCalls } from "./native-calls.ts";
  */
 export function attachMpi(handles: MpiHandles): Mpi {
   const native = nativeCalls();
-  const abi = abiNamed(openDynamicLinker(native), handles.library, handles.abi);
+  const linker = openDynamicLinker(native);
+  const abi = abiNamed(linker, handles.library, handles.abi);
   const functions = mpiFunctions(native, handles.library, abi.handle);
   const attached = new AttachedMpi(native, functions, abi, handles);
   const { area } = attached;
   const is = (operation: "MPI_Initialized" | "MPI_Finalized"): boolean =>
     functions[operation](area.flagAddress) === 0 && area.flag;
-  if (!is("MPI_Initialized") || is("MPI_Finalized")) {
+  if (!is("MPI_Initialized") || is("MPI_Finalized") || hasEnded(linker)) {
     throw new MpiUnsuitable("attachMpi was called in a process where MPI does not run: initMpi has to come before it");
   }
   return attached;

@@ -23,6 +23,9 @@ const FUNCTIONS = {
   strnlen: { args: ["usize", "usize"], returns: "usize" },
   getenv: { args: ["usize"], returns: "usize" },
   setenv: { args: ["usize", "usize", "i32"], returns: "i32" },
+  getpid: { args: [], returns: "i32" },
+  write: { args: ["i32", "usize", "usize"], returns: "usize" },
+  read: { args: ["i32", "usize", "usize"], returns: "usize" },
 } as const satisfies Readonly<Record<string, Signature>>;
 
 type CFunctions = Readonly<Record<keyof typeof FUNCTIONS, NativeFunction<number | bigint>>>;
@@ -42,6 +45,10 @@ export interface DynamicLinker {
   variable(name: string): string | undefined;
   /** Sets a variable of C's environment, which libraries read, unless it is set. */
   setDefault(variable: string, value: string): void;
+  /** Id of this process. */
+  processId(): number;
+  /** Writes a text to an open file, by its number, and waits for what comes in return; nothing when either fails. */
+  ask(file: number, text: string): string;
 }
 
 /**
@@ -50,7 +57,8 @@ export interface DynamicLinker {
  */
 export function openDynamicLinker(native: NativeCalls = nativeCalls()): DynamicLinker {
   const system = platformName() === "darwin" ? "darwin" : "linux";
-  const { dlopen, dlsym, dlerror, memcpy, strnlen, getenv, setenv } = cLibrary(native, C_LIBRARIES[system]);
+  const c = cLibrary(native, C_LIBRARIES[system]);
+  const { dlopen, dlsym, dlerror, memcpy, strnlen, getenv, setenv } = c;
   const copy = (address: number, bytes: number): Uint8Array<ArrayBuffer> => {
     const target = new Uint8Array(new ArrayBuffer(bytes));
     memcpy(native.addressOf(target.buffer), address, bytes);
@@ -76,6 +84,16 @@ export function openDynamicLinker(native: NativeCalls = nativeCalls()): DynamicL
       const name = cString(variable);
       const text = cString(value);
       setenv(native.addressOf(name), native.addressOf(text), 0);
+    },
+    processId: () => Number(c.getpid()),
+    ask(file, text) {
+      const sent = cString(text);
+      const length = sent.byteLength - 1;
+      if (Number(c.write(file, native.addressOf(sent), length)) !== length) return "";
+      const answer = new ArrayBuffer(MOST_TEXT_BYTES);
+      const bytes = Number(c.read(file, native.addressOf(answer), MOST_TEXT_BYTES));
+      // A failure is -1, which has more bits as an unsigned number.
+      return bytes > MOST_TEXT_BYTES ? "" : new TextDecoder().decode(new Uint8Array(answer, 0, bytes));
     },
   };
 }

@@ -21,6 +21,8 @@ function machine(libraries: Readonly<Record<string, readonly string[]>>): Dynami
     intAt: () => 0,
     variable: () => undefined,
     setDefault() {},
+    processId: () => 1,
+    ask: () => "",
   };
 }
 

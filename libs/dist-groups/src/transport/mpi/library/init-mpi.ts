@@ -5,9 +5,11 @@ import type { MpiAbi } from "./abi.ts";
 import { AttachedMpi, mpiFailed } from "./attached-mpi.ts";
 import { CallArea } from "./call-area.ts";
 import { type DynamicLinker, openDynamicLinker } from "./dynamic-linker.ts";
+import { hasEnded, noteEnd } from "./ended.ts";
 import { abiNamed, findLibrary } from "./find-library.ts";
 import { keepSignals } from "./keep-signals.ts";
 import { environment, type Launched, launched } from "./launched.ts";
+import { leaveMpich } from "./leave-mpich.ts";
 import type { MpiHandles } from "./mpi.ts";
 import { type MpiFunctions, mpiFunctions } from "./mpi-functions.ts";
 import { nativeCalls } from "./native-calls.ts";
@@ -36,7 +38,7 @@ export function initMpi(options: { readonly library?: string } = {}): MpiHandles
   const area = new CallArea(native, abi);
   const call = caller(functions, area);
 
-  startThreads(functions, area, abi, name);
+  startThreads(linker, functions, area, abi, name);
   call("MPI_Comm_set_errhandler", abi.world, abi.errorsReturn);
   call("MPI_Comm_set_errhandler", abi.self, abi.errorsReturn);
   call("MPI_Comm_rank", abi.world, area.countAddress);
@@ -66,12 +68,14 @@ export function initMpi(options: { readonly library?: string } = {}): MpiHandles
 }
 
 /**
- * Ends MPI in this process, for good. Waits for all other processes to do the same, so call it only when all have said
- * goodbye, and no thread of this process calls MPI any more.
+ * Ends MPI in this process, for good. May wait for all other processes to do the same, so call it only when all have
+ * said goodbye, and no thread of this process calls MPI any more.
  * @throws MpiFailed when MPI reports an error
  */
 export function finalizeMpi(handles: MpiHandles): void {
-  const { area, call } = running(handles);
+  const { linker, area, call } = running(handles);
+  noteEnd(linker);
+  if (leaveMpich(linker, handles)) return;
   area.handle = BigInt.asUintN(64, handles.communicator);
   call("MPI_Comm_free", area.handleAddress);
   call("MPI_Finalize");
@@ -103,18 +107,27 @@ function firstLine(text: string): string {
   return line.replaceAll(/\s+/g, " ");
 }
 
-function running(handles: MpiHandles): { readonly abi: MpiAbi; readonly area: CallArea; readonly call: Call } {
+/** What calls of the main thread take. */
+interface Running {
+  readonly linker: DynamicLinker;
+  readonly abi: MpiAbi;
+  readonly area: CallArea;
+  readonly call: Call;
+}
+
+function running(handles: MpiHandles): Running {
   const native = nativeCalls();
-  const abi = abiNamed(openDynamicLinker(native), handles.library, handles.abi);
+  const linker = openDynamicLinker(native);
+  const abi = abiNamed(linker, handles.library, handles.abi);
   const area = new CallArea(native, abi);
-  return { abi, area, call: caller(mpiFunctions(native, handles.library, abi.handle), area) };
+  return { linker, abi, area, call: caller(mpiFunctions(native, handles.library, abi.handle), area) };
 }
 
 /** MPI_Init_thread, unless other code of this process has started MPI; refuses MPI that one thread alone may call. */
-function startThreads(functions: MpiFunctions, area: CallArea, abi: MpiAbi, name: string): void {
+function startThreads(linker: DynamicLinker, functions: MpiFunctions, area: CallArea, abi: MpiAbi, name: string): void {
   const call = caller(functions, area);
   call("MPI_Finalized", area.flagAddress);
-  if (area.flag) {
+  if (area.flag || hasEnded(linker)) {
     throw new MpiUnsuitable("it was ended in this process before, and cannot start again: start a new process");
   }
   call("MPI_Initialized", area.flagAddress);
