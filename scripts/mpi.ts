@@ -1,5 +1,5 @@
-// Makes sure that what the tests of MPI need is there: OpenMPI and MPICH with their compilers, and networks of their own
-// for several machines in one.
+// Makes sure that what the tests of MPI need is there: OpenMPI and MPICH with their compilers, and iproute2, which gives
+// several machines in one their networks.
 import { existsSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { installPackages } from "./apt-get.ts";

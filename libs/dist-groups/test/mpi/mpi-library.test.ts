@@ -1,5 +1,5 @@
-// Messages over every MPI and every layout that is there, in Bun and Deno. Missing implementations make these fail: they
-// are installed by `bun scripts/setup.ts --mpi`.
+// Messages over every MPI and every layout that is there, in Bun and Deno. Where an implementation is missing these
+// fail: `bun scripts/setup.ts --mpi` installs both.
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import process from "node:process";

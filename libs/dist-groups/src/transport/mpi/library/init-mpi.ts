@@ -149,8 +149,8 @@ function checkWorld(launch: Launched | undefined, rank: number, size: number, li
   if (isSize && isRank) return;
   const launcher = { openmpi: "OpenMPI's mpirun", pmi: "a launcher of MPICH's kind", pmix: "a PMIx launcher" };
   throw new MpiUnsuitable(
-    `${launcher[launch.launcher]} started ${launch.size ?? "several"} processes (this is number ${launch.rank ?? "?"}), ` +
-      `but ${library} sees ${size} (this as number ${rank}). The library is not the launcher's: start with the ` +
+    `${launcher[launch.launcher]} started ${launch.size ?? "several"} processes ` +
+      `(this is number ${launch.rank ?? "?"}), but ${library} sees ${size} (this as number ${rank}). The library is not the launcher's: start with the ` +
       "library's own mpirun, or set LOCKSTEP_MPI_LIBRARY to the launcher's library",
   );
 }

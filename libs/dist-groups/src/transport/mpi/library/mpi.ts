@@ -18,7 +18,7 @@ export interface MpiHandles {
   readonly abi: MpiAbiName;
   /** What the library says that it is, in one line, such as `Open MPI v4.1.4, ...`. */
   readonly version: string;
-  /** The communicator that all messages go through: a duplicate of MPI_COMM_WORLD, so that no other code's meet them. */
+  /** What all messages go through: a duplicate of MPI_COMM_WORLD, so that no other code's meet them. */
   readonly communicator: bigint;
   /** Largest tag (MPI_TAG_UB). */
   readonly tagLimit: number;

@@ -2,7 +2,8 @@
 // somewhere later: better refused here. Every message goes from this process to itself.
 
 import { MpiFailed, MpiUnsuitable } from "../../../errors/mpi-errors.ts";
-import type { AttachedMpi } from "./attached-mpi.ts";
+import type { CallArea } from "./call-area.ts";
+import type { Mpi } from "./mpi.ts";
 
 /** Empty, tiny, and longer than what any library sends without asking the receiver first. */
 const SIZES = [0, 1, 64, 1 << 20];
@@ -10,13 +11,19 @@ const GUARD_BYTES = 64;
 const GUARD = 0xa5;
 const DEADLINE_MS = 20_000;
 
+/** MPI, and where its calls leave what they tell. */
+export interface TestedMpi extends Mpi {
+  readonly area: Pick<CallArea, "spoil" | "source" | "tag">;
+}
+
 /**
  * Sends messages to itself and checks what MPI tells about them.
  * @param mpi over a communicator on which nobody else sends to this process
+ * @param deadlineMs for all of it, in milliseconds
  * @throws MpiUnsuitable saying what came instead of what was expected
  */
-export function selfTest(mpi: AttachedMpi): void {
-  const deadline = performance.now() + DEADLINE_MS;
+export function selfTest(mpi: TestedMpi, deadlineMs: number = DEADLINE_MS): void {
+  const deadline = performance.now() + deadlineMs;
   // The smallest and the largest tag.
   for (const tag of [0, mpi.tagLimit]) {
     for (const bytes of SIZES) {
@@ -30,7 +37,7 @@ export function selfTest(mpi: AttachedMpi): void {
 }
 
 /** A message to a receive that was there before it, or to one that a probe asked for; into a longer buffer. */
-function exchange(mpi: AttachedMpi, bytes: number, tag: number, isProbed: boolean, deadline: number): void {
+function exchange(mpi: TestedMpi, bytes: number, tag: number, isProbed: boolean, deadline: number): void {
   const what = `a message of ${bytes} bytes with tag ${tag} ${isProbed ? "after a probe" : "to a waiting receive"}`;
   const sent = new Uint8Array(new SharedArrayBuffer(bytes));
   for (let i = 0; i < bytes; i++) sent[i] = (i * 31 + bytes + tag) & 0xff;
@@ -62,7 +69,7 @@ function exchange(mpi: AttachedMpi, bytes: number, tag: number, isProbed: boolea
 }
 
 /** A message that is longer than its buffer writes nothing outside of it. Not every MPI tells that it was cut off. */
-function cutOff(mpi: AttachedMpi, deadline: number): void {
+function cutOff(mpi: TestedMpi, deadline: number): void {
   const sent = new Uint8Array(new SharedArrayBuffer(64));
   const came = new Uint8Array(new SharedArrayBuffer(64)).fill(GUARD);
   const receive = mpi.irecv(mpi.addressOf(came.buffer), 16, mpi.rank, 1);
@@ -77,7 +84,7 @@ function cutOff(mpi: AttachedMpi, deadline: number): void {
   expect("first byte written after a buffer of 16 bytes", written, -1);
 }
 
-function cancelReceive(mpi: AttachedMpi): void {
+function cancelReceive(mpi: TestedMpi): void {
   const buffer = new SharedArrayBuffer(64);
   const receive = mpi.irecv(mpi.addressOf(buffer), 64, mpi.rank, 2);
   expect("a receive that nobody sends to is done", mpi.test(receive), false);
@@ -87,7 +94,7 @@ function cancelReceive(mpi: AttachedMpi): void {
 function until(what: string, isDone: () => boolean, deadline: number): void {
   while (!isDone()) {
     if (performance.now() > deadline) {
-      throw new MpiUnsuitable(`its self-test waited ${DEADLINE_MS} ms for ${what}: use another MPI library`);
+      throw new MpiUnsuitable(`its self-test waited in vain for ${what}: use another MPI library`);
     }
   }
 }
