@@ -26,6 +26,8 @@ export const FOLDERS: Readonly<Record<string, readonly string[]>> = {
     "collectives",
     "group",
     "rank",
+    "site",
+    "job",
     "world",
   ],
   "libs/attention": ["arguments", "kv", "combine", "options", "decode", "prefill"],

@@ -48,15 +48,16 @@ export type { Reduction } from "./wire/collective-header.ts";
 export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/flight-types.ts";
 export type { AbortSignalLike } from "./world/abort-signal-like.ts";
 export type { RenewedGroup } from "./world/group-lifecycle.ts";
-export { controlBytes } from "./world/memory-layout.ts";
 export { placementOf, type WorldPlacement } from "./world/placement.ts";
+export { controlBytes } from "./site/memory-layout.ts";
 export type {
   ModuleAddress,
   NodeWorkerLike,
   RankWorkerSource,
   WebWorkerLike,
   WorkerLike,
-} from "./world/worker-like.ts";
+} from "./site/worker-like.ts";
+export { joinJob } from "./job/join-job.ts";
 export { openWorld, World } from "./world/world.ts";
 export type { WorldError } from "./world/world-error.ts";
 export type { WorldGroup } from "./world/world-group.ts";

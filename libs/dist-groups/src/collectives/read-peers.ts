@@ -7,7 +7,7 @@
 import { ArgumentError, DTYPES, describe, Tensor } from "@lockstep/tensor";
 import type { SliceExchange } from "../transport/transport.ts";
 import { MAX_DIMS, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
-import { recordWord, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
+import { recordAddress, recordWord, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 import { checkAllLive, checkOptions, checkTensor } from "./arguments.ts";
 import { giveAll } from "./give-all.ts";
 import type { ReadOptions } from "./options.ts";
@@ -123,7 +123,7 @@ export class ReadPeers implements Collective {
           shape: dims.map((word) => words[word] ?? 0),
           strides: dims.map((word) => words[word + MAX_DIMS] ?? 0),
           heapId: heap.id,
-          byteOffset: (words[record + 1] ?? 0) >>> 0,
+          byteOffset: recordAddress(words, record),
         },
         heap,
       );
@@ -136,7 +136,7 @@ function isView(words: Int32Array, record: number, view: Tensor): boolean {
   const { shape, strides } = view;
   const head = words[record] ?? 0;
   if (DTYPES[head & 0xff] !== view.dtype || head >>> 8 !== shape.length) return false;
-  if ((words[record + 1] ?? 0) >>> 0 !== view.byteOffset) return false;
+  if (recordAddress(words, record) !== view.byteOffset) return false;
   for (let dim = 0; dim < shape.length; dim++) {
     if (words[record + 2 + dim] !== shape[dim] || words[record + 2 + MAX_DIMS + dim] !== strides[dim]) return false;
   }

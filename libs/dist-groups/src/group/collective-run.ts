@@ -282,14 +282,22 @@ export class CollectiveRun implements CollectiveTurn, Disposable {
    * Only while none is under way. Idempotent.
    */
   [Symbol.dispose](): void {
-    this.#over = "closed";
+    this.#leave("closed");
   }
 
   /** The same for an aborted group in whose place a newer one has come: its collectives throw as they did before. */
   supersede(): void {
-    this.#over ??= this.#transport.isAborted
-      ? this.#transport.abortCause()
-      : new GroupDestroyed(this.name, "a newer group of the same name took its place");
+    const replaced = (): Error => new GroupDestroyed(this.name, "a newer group of the same name took its place");
+    this.#leave(this.#transport.isAborted ? this.#transport.abortCause() : replaced());
+  }
+
+  #leave(over: "closed" | Error): void {
+    if (this.#over !== undefined) {
+      if (over === "closed") this.#over = over;
+      return;
+    }
+    this.#over = over;
+    this.#transport.close();
   }
 
   /** Aborts the group in this rank's name. */

@@ -1,15 +1,8 @@
 // What crosses between the host and a rank's worker: control calls (Comlink) and two bare messages. Plain data only.
 
-import type { WasmMemory } from "@lockstep/tensor";
 import type { PlainError } from "../errors/plain-error.ts";
 import type { GroupSettings } from "../group/group-settings.ts";
 import type { HostProcess } from "./host-process.ts";
-
-/** A range of the world's memory. */
-export interface MemoryRange {
-  readonly start: number;
-  readonly bytes: number;
-}
 
 /** What a rank needs to join a group. */
 export interface GroupDescriptor extends GroupSettings {
@@ -17,20 +10,11 @@ export interface GroupDescriptor extends GroupSettings {
   readonly place: unknown;
 }
 
-/** What a rank needs to start. */
+/** What a rank needs of the host to start, besides its place (rank-place.ts). Plain data. */
 export interface RankConfiguration {
   readonly rank: number;
   readonly size: number;
   readonly hostProcess: HostProcess;
-  /** Ranks that can run at the same time. */
-  readonly cores: number;
-  readonly memory: WasmMemory;
-  readonly memoryId: string;
-  readonly heap: MemoryRange;
-  /** What the rank's end of the transport needs: see `HostTransport.invitation`. */
-  readonly transport: unknown;
-  /** The compiled `WebAssembly.Module` of the reduction kernels. */
-  readonly reduceKernels: object;
   /** Groups that this rank belongs to. */
   readonly groups: readonly GroupDescriptor[];
   /** URL of the program module; undefined where the worker has it. */

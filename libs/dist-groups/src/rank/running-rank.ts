@@ -6,7 +6,7 @@ import { BlockingGroup } from "../group/blocking-group.ts";
 import { CollectiveRun } from "../group/collective-run.ts";
 import type { ProcessGroup } from "../group/process-group.ts";
 import { instantiateReduceKernels, type ReduceKernels } from "../reduction/reduce.ts";
-import type { SharedMemoryInvitation } from "../transport/shared-memory/host-end.ts";
+import { MpiRank } from "../transport/mpi/rank-end.ts";
 import { SharedMemoryRank } from "../transport/shared-memory/rank-end.ts";
 import type { RankHealth, RankTransport } from "../transport/world-transport.ts";
 import { boundBlockingWaits } from "./blocking-wait.ts";
@@ -15,6 +15,7 @@ import type { RankContext } from "./rank-context.ts";
 import { watchForDeath } from "./rank-death.ts";
 import type { HostPort } from "./host-port.ts";
 import { hasSetup } from "./program-module.ts";
+import type { RankPlace } from "./rank-place.ts";
 import type { GroupDescriptor, RankConfiguration, Reply, StartedProgram } from "./rank-protocol.ts";
 
 const HEARTBEAT_MS = 250;
@@ -40,20 +41,17 @@ export class RunningRank {
   #closing = false;
   #methods: Readonly<Record<string, unknown>> = {};
 
-  constructor(configuration: RankConfiguration, host: HostPort) {
-    const { rank, size, memory, memoryId, heap } = configuration;
+  constructor(configuration: RankConfiguration, place: RankPlace, host: HostPort) {
+    const { rank, size } = configuration;
+    const { memory, memoryId, heap, reduceKernels } = place;
     this.rank = rank;
     this.size = size;
     this.#hostProcess = configuration.hostProcess;
     this.#host = host;
     this.heap = SharedHeap.range(memoryId, memory, heap.start, heap.bytes, true);
-    const invitation = configuration.transport as SharedMemoryInvitation;
-    this.#transport = new SharedMemoryRank(rank, memory.buffer, configuration.cores, invitation);
+    this.#transport = rankTransport(rank, place);
     this.#health = this.#transport.health;
-    this.#kernels = instantiateReduceKernels(
-      configuration.reduceKernels as WebAssembly.Module,
-      memory as WebAssembly.Memory,
-    );
+    this.#kernels = instantiateReduceKernels(reduceKernels as WebAssembly.Module, memory as WebAssembly.Memory);
     for (const descriptor of configuration.groups) this.#enter(descriptor);
     watchForDeath((error) => this.#die(error), rank);
     // Elsewhere terminate() ends a worker in mid-wait.
@@ -203,6 +201,12 @@ export class RunningRank {
     }
     if (failures.length > 0) throw failures[0];
   }
+}
+
+function rankTransport(rank: number, { transport, memory, memoryId, cores }: RankPlace): RankTransport {
+  return transport.kind === "mpi"
+    ? new MpiRank(rank, memoryId, memory, transport)
+    : new SharedMemoryRank(rank, memory.buffer, cores, transport);
 }
 
 async function leave({ run }: Membership, because: "closed" | "replaced"): Promise<void> {

@@ -5,6 +5,7 @@ import * as Comlink from "comlink";
 import { toPlainError } from "../errors/plain-error.ts";
 import { printedValue } from "../errors/printed-value.ts";
 import type { HostPort } from "./host-port.ts";
+import { isPlaceNotice, type RankPlace } from "./rank-place.ts";
 import type { RankControl, Reply } from "./rank-protocol.ts";
 import { RunningRank } from "./running-rank.ts";
 
@@ -20,6 +21,11 @@ export interface NamedModule {
  */
 export function serveRank(host: HostPort, load: (address: string | undefined) => Promise<NamedModule>): void {
   let rank: RunningRank | undefined;
+  let place: RankPlace | undefined;
+  host.addEventListener("message", (event) => {
+    const data: unknown = Reflect.get(event, "data");
+    if (isPlaceNotice(data)) place = data.place;
+  });
 
   async function withRank(what: string, work: (rank: RunningRank) => unknown): Promise<Reply> {
     const current = rank;
@@ -32,7 +38,8 @@ export function serveRank(host: HostPort, load: (address: string | undefined) =>
   const control: RankControl = {
     async start(configuration) {
       try {
-        rank = new RunningRank(configuration, host);
+        if (place === undefined) throw new Error("start: the rank has no place yet");
+        rank = new RunningRank(configuration, place, host);
       } catch (error) {
         return { ok: false, error: toPlainError(error) };
       }

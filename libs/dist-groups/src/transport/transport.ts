@@ -60,10 +60,7 @@ export interface Transport {
   header(rank: number): number;
   /** First word of a rank's staging area for the running collective. */
   staging(rank: number): number;
-  /**
-   * Byte address of a rank's staging area, the same on every rank: what a rank packs there can be pointed at by a
-   * record.
-   */
+  /** Byte address of a rank's staging area, in this rank's memory. */
   stagingAddress(rank: number, parity: 0 | 1): number;
 
   /** A collective begins: its announcements go to the other place. */
@@ -96,4 +93,7 @@ export interface Transport {
   failureOf(peer: number): Error | undefined;
   /** Ends a turn of every peer that waits for this rank, so that it looks at this rank's health. */
   nudge(): void;
+
+  /** This rank's part in the group is over: gives back what its end holds. Called once, between two collectives. */
+  close(): void;
 }

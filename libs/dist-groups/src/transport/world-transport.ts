@@ -11,8 +11,6 @@ export const CALL_NUMBERS = 256;
 /** The host's end. */
 export interface HostTransport {
   readonly health: HostHealth;
-  /** What a rank needs to open its end. Plain data, which may hold memories. */
-  readonly invitation: unknown;
   /** Makes what a group of global ranks goes through. */
   open(ranks: readonly number[]): HostGroup;
 }

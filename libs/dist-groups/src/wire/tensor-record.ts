@@ -4,6 +4,8 @@
 //   1 byte address                 not compared
 //   2 ...  shape                   compared
 //   2 + MAX_DIMS ...  strides      not compared
+//   2 + 2 * MAX_DIMS  1 when the address is relative to the record, which is so for what is packed behind it: it then
+//                     leads there wherever the records and what is packed lie; 0 otherwise     not compared
 
 import { DTYPES, formatShape, type Tensor } from "@lockstep/tensor";
 import { DTYPE_CODES, MAX_DIMS, writeIfNew } from "./collective-header.ts";
@@ -11,8 +13,9 @@ import { DTYPE_CODES, MAX_DIMS, writeIfNew } from "./collective-header.ts";
 const ADDRESS = 1;
 const SHAPE = 2;
 const STRIDES = SHAPE + MAX_DIMS;
-/** Words of a tensor record: dtype and dims, byte address, shape, strides. */
-export const TENSOR_RECORD_WORDS = SHAPE + 2 * MAX_DIMS;
+const IS_RELATIVE = STRIDES + MAX_DIMS;
+/** Words of a tensor record: dtype and dims, byte address, shape, strides, what the address is relative to. */
+export const TENSOR_RECORD_WORDS = IS_RELATIVE + 1;
 
 /** Word offset of record `index` of a staging area that starts at word `staging`. */
 export function recordWord(staging: number, index: number): number {
@@ -28,13 +31,18 @@ export function writeTensorRecord(words: Int32Array, record: number, tensor: Ten
     writeIfNew(words, record + SHAPE + dim, shape[dim] ?? 0);
     writeIfNew(words, record + STRIDES + dim, strides[dim] ?? 0);
   }
+  writeIfNew(words, record + IS_RELATIVE, 0);
 }
 
-/** Like {@link writeTensorRecord}, for a row-major copy of `tensor` at byte address `address`. */
+/**
+ * Like {@link writeTensorRecord}, for a row-major copy of `tensor` at byte address `address`, which travels together with
+ * the record.
+ */
 export function writePackedRecord(words: Int32Array, record: number, tensor: Tensor, address: number): void {
   const { shape } = tensor;
   writeIfNew(words, record, DTYPE_CODES[tensor.dtype] | (shape.length << 8));
-  writeIfNew(words, record + ADDRESS, address | 0);
+  writeIfNew(words, record + ADDRESS, (address - wordAddress(words, record)) | 0);
+  writeIfNew(words, record + IS_RELATIVE, 1);
   let step = 1;
   for (let dim = shape.length - 1; dim >= 0; dim--) {
     const size = shape[dim] ?? 0;
@@ -46,12 +54,18 @@ export function writePackedRecord(words: Int32Array, record: number, tensor: Ten
 
 /** Byte address of the tensor of a record. */
 export function recordAddress(words: Int32Array, record: number): number {
-  return (words[record + ADDRESS] ?? 0) >>> 0;
+  const address = words[record + ADDRESS] ?? 0;
+  return (words[record + IS_RELATIVE] === 0 ? address : address + wordAddress(words, record)) >>> 0;
+}
+
+function wordAddress(words: Int32Array, word: number): number {
+  return words.byteOffset + word * 4;
 }
 
 /** Makes a record lead to another byte address, taken modulo 2^32. */
 export function setRecordAddress(words: Int32Array, record: number, address: number): void {
   words[record + ADDRESS] = address;
+  words[record + IS_RELATIVE] = 0;
 }
 
 /** First word of the strides of a record, in elements. */

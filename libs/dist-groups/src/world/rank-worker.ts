@@ -4,8 +4,8 @@ import { RankCrashed } from "../errors/errors.ts";
 import { fromPlainError } from "../errors/plain-error.ts";
 import { printedValue } from "../errors/printed-value.ts";
 import type { GroupDescriptor } from "../rank/rank-protocol.ts";
-import { TELLS_END, type WorkerEvent } from "./rank-thread.ts";
-import type { WebWorkerLike } from "./worker-like.ts";
+import { TELLS_END, type WorkerEvent } from "../site/rank-thread.ts";
+import type { WebWorkerLike } from "../site/worker-like.ts";
 import { isRankNotice, type RankConfiguration, type RankControl, type Reply } from "../rank/rank-protocol.ts";
 
 /** Longest wait for the `close` event of a terminated worker. */

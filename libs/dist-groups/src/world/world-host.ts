@@ -1,4 +1,4 @@
-import { ArgumentError, describe, SharedHeap } from "@lockstep/tensor";
+import { ArgumentError, describe, type SharedHeap } from "@lockstep/tensor";
 import {
   CallInterrupted,
   CallTimeout,
@@ -11,23 +11,21 @@ import {
 import { isList, printedValue } from "../errors/printed-value.ts";
 import { hostProcessOf } from "../rank/host-process.ts";
 import type { StartedProgram } from "../rank/rank-protocol.ts";
-import { compileReduceKernels } from "../reduction/reduce.ts";
-import { SharedMemoryHost, STAGING_STEP_BYTES } from "../transport/shared-memory/host-end.ts";
-import type { HostHealth, HostTransport } from "../transport/world-transport.ts";
+import type { HostHealth } from "../transport/world-transport.ts";
 import type { FlightRecord } from "../wire/flight-types.ts";
 import { checkCopyable, checkGroupName, checkKeys, checkMilliseconds, checkRanks } from "./check-world-options.ts";
 import { checkSignal, firedReason } from "./follow-signal.ts";
 import { GroupLifecycle, type RenewedGroup } from "./group-lifecycle.ts";
-import { checkStagingBytes, chooseStagedLimits, DEFAULT_STAGING_BYTES, GroupRegistry } from "./group-registry.ts";
+import { GroupRegistry } from "./group-registry.ts";
 import { Liveness } from "./liveness.ts";
-import { type MemoryLayout, memoryLayout } from "./memory-layout.ts";
 import type { PendingCall } from "./pending-call.ts";
 import { RankCalls } from "./rank-calls.ts";
-import { hrefOf, startWorker } from "./rank-thread.ts";
+import { hrefOf } from "../site/rank-thread.ts";
 import { RankWorker } from "./rank-worker.ts";
 import { type GroupOwner, WorldGroup } from "./world-group.ts";
 import type { OpeningWorld } from "./world-options.ts";
-import type { WorldSettings } from "./world-settings.ts";
+import type { WorldSettings } from "../site/world-settings.ts";
+import type { WorldSite } from "../site/world-site.ts";
 import type { AbortSignalLike } from "./abort-signal-like.ts";
 
 /** Options of whatever the host asks of ranks. */
@@ -48,9 +46,8 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
   readonly processes: readonly (readonly number[])[];
   readonly heap: SharedHeap;
   readonly #settings: WorldSettings;
-  readonly #layout: MemoryLayout;
+  readonly #site: WorldSite;
   readonly #groups: GroupRegistry;
-  readonly #transport: HostTransport;
   readonly #health: HostHealth;
   readonly #liveness: Liveness;
   readonly #workers: RankWorker[] = [];
@@ -59,24 +56,16 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
   #interruption: string | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(settings: WorldSettings) {
+  constructor(settings: WorldSettings, site: WorldSite) {
     const { size, deadlineMs } = settings;
-    this.#layout = memoryLayout(size, settings.heapBytesPerRank, settings.heapBytesHost);
-    const stagingBytes = settings.stagingBytes ?? DEFAULT_STAGING_BYTES;
-    const mostStagingBytes = SharedMemoryHost.mostStagingBytes(size, this.#layout.control.bytes);
-    checkStagingBytes(stagingBytes, size, STAGING_STEP_BYTES, mostStagingBytes);
-    const stagedLimits = chooseStagedLimits(settings.stagedLimit, stagingBytes, size, navigator.hardwareConcurrency);
+    this.#site = site;
     this.size = size;
     this.ranks = Array.from({ length: size }, (_, rank) => rank);
-    this.processes = [this.ranks];
+    this.processes = site.processes;
     this.#settings = settings;
-    const whole = SharedHeap.create(this.#layout.totalBytes);
-    const { control, host } = this.#layout;
-    const controlHeap = SharedHeap.range(whole.id, whole.memory, control.start, control.bytes);
-    this.heap = SharedHeap.range(whole.id, whole.memory, host.start, host.bytes);
-    this.#transport = new SharedMemoryHost(controlHeap, size, stagingBytes, settings.initialProgress ?? 0);
-    this.#health = this.#transport.health;
-    this.#groups = new GroupRegistry(this.#transport, deadlineMs, stagedLimits);
+    this.heap = site.heap;
+    this.#health = site.transport.health;
+    this.#groups = new GroupRegistry(site.transport, deadlineMs, site.stagedLimits);
     this.#liveness = new Liveness(this.#health, (rank, error) => this.#workers[rank]?.die(error));
     this.#calls = new RankCalls({
       size,
@@ -95,7 +84,7 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
 
   /** Starts every rank: worker, program, `setup`. On failure the caller disposes of the world. */
   async start(): Promise<void> {
-    const reduceKernels = await compileReduceKernels();
+    await this.#site.prepare();
     this.checkOpen("openWorld");
     if (this.#interruption !== undefined) throw new CallInterrupted("openWorld", this.ranks, this.#interruption);
     const options = this.#rankOptions();
@@ -109,12 +98,6 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
         rank: worker.rank,
         size: this.size,
         hostProcess: hostProcessOf(worker.rank, this.processes),
-        cores: navigator.hardwareConcurrency,
-        memory: this.heap.memory,
-        memoryId: this.heap.id,
-        heap: this.#layout.ranks[worker.rank] ?? { start: 0, bytes: 0 },
-        transport: this.#transport.invitation,
-        reduceKernels,
         groups: this.#groups.of(worker.rank),
         program: program === undefined ? undefined : hrefOf(program),
         options,
@@ -139,7 +122,7 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
 
   #startWorker(rank: number): RankWorker {
     try {
-      const worker = startWorker(rank, this.#settings);
+      const worker = this.#site.startWorker(rank);
       const heartbeat = (): number => this.#health.heartbeat(rank);
       return new RankWorker(rank, worker, (error) => this.#onDeath(rank, error), heartbeat);
     } catch (error) {
@@ -290,6 +273,7 @@ export class WorldHost implements AsyncDisposable, GroupOwner {
       await Promise.all(
         this.#workers.map((worker) => (worker.death === undefined ? worker.terminate() : worker.end())),
       );
+      await this.#site.close();
     } finally {
       this.#calls.forgetAll(new WorldClosed("world.call"));
     }

@@ -1,6 +1,6 @@
 import type { SharedHeap } from "@lockstep/tensor";
 import type { OptionsOf, Program, UntypedProgram } from "../rank/rank-context.ts";
-import type { ModuleAddress, RankWorkerSource } from "./worker-like.ts";
+import type { ModuleAddress, RankWorkerSource } from "../site/worker-like.ts";
 import type { AbortSignalLike } from "./abort-signal-like.ts";
 
 /** Where the code of the ranks is: `program` or `worker`. */

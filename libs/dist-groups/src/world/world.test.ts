@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, expectTypeOf, setDefaultTimeout,
 import { ArgumentError, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import { CallInterrupted, WorldStartFailed } from "../errors/errors.ts";
 import type { MethodsOf } from "../rank/rank-context.ts";
-import { controlBytes } from "./memory-layout.ts";
+import { controlBytes } from "../site/memory-layout.ts";
 import { placementOf } from "./placement.ts";
 import { openWorld, type World } from "./world.ts";
 import type { CommonWorldOptions, OpeningWorld, WorldOptions } from "./world-options.ts";

@@ -7,13 +7,15 @@ import type {
   Program,
   UntypedProgram,
 } from "../rank/rank-context.ts";
+import { joinJob } from "../job/join-job.ts";
 import type { FlightRecord } from "../wire/flight-types.ts";
 import { onAbort } from "./follow-signal.ts";
 import type { RenewedGroup } from "./group-lifecycle.ts";
 import { WorldHost } from "./world-host.ts";
 import type { WorldGroup } from "./world-group.ts";
 import type { CallOptions, WorldOptions } from "./world-options.ts";
-import { settingsOf } from "./world-settings.ts";
+import { openSite } from "./open-site.ts";
+import { settingsOf } from "./settings-of.ts";
 
 /**
  * N ranks, each a Web Worker, over one shared memory. `M` are the methods of the program they run.
@@ -154,7 +156,9 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
 export async function openWorld<P extends Program = UntypedProgram>(
   options: WorldOptions<P>,
 ): Promise<World<MethodsOf<P>>> {
-  const host = new WorldHost(settingsOf(options));
+  const settings = settingsOf(options);
+  await joinJob();
+  const host = new WorldHost(settings, openSite(settings));
   try {
     using _listening = onAbort(options.signal, (reason) => host.interrupt(reason));
     await host.start();

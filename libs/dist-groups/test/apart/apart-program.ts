@@ -10,7 +10,7 @@ import type { ProcessGroup } from "../../src/group/process-group.ts";
 import { hostProcessOf } from "../../src/rank/host-process.ts";
 import type { Program, RankContext } from "../../src/rank/rank-context.ts";
 import { compileReduceKernels, instantiateReduceKernels } from "../../src/reduction/reduce.ts";
-import { controlBytes } from "../../src/world/memory-layout.ts";
+import { controlBytes } from "../../src/site/memory-layout.ts";
 import { PipeTransport, pipeWords } from "../transport-conformance/pipe-transport.ts";
 import type { Peers } from "./peers.ts";
 import { expectPlain } from "./plain-data.ts";

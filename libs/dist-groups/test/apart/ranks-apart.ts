@@ -2,7 +2,7 @@
 // them. The host is the real one and so is its end of every rank; rank 0 shares the host's memory, as it always does.
 // Each other rank has a memory of its own, every group goes through pipes, and only plain data gets in and out.
 
-import type { WebWorkerLike } from "../../src/world/worker-like.ts";
+import type { WebWorkerLike } from "../../src/site/worker-like.ts";
 
 /** What a rank is told before it starts. */
 export interface Introduction {

@@ -1,4 +1,4 @@
-// The host of the conformance suite: a group of ranks on some transport, one worker each.
+// A group of ranks, as the conformance suite has it; and one whose ranks are workers over some transport.
 
 import { RankCrashed } from "../../src/errors/errors.ts";
 import { fromPlainError } from "../../src/errors/plain-error.ts";
@@ -17,20 +17,53 @@ export interface GroupOptions {
 /** How a rank came out of a call. */
 export type Settled = { readonly value: unknown } | { readonly error: unknown };
 
-const HEAP_BYTES = 16 << 20;
+export const HEAP_BYTES = 16 << 20;
 /** Longer than anything that ends by itself. */
-const FOR_EVER_MS = 100_000;
+export const FOR_EVER_MS = 100_000;
 
-export class ConformingGroup implements AsyncDisposable {
+/** What the suite runs on. */
+export interface Subject {
+  readonly name: string;
+  /** Opens a group called "world" of `size` ranks that run a program. */
+  open(options: GroupOptions): Promise<ConformingGroup>;
+}
+
+/** A group of ranks whose methods can be called. */
+export abstract class ConformingGroup implements AsyncDisposable {
+  /** Calls a method on every rank; what each returned. Throws what the first rank threw that threw. */
+  async call<T>(method: string, ...args: readonly unknown[]): Promise<T[]> {
+    return (await this.settle(method, ...args)).map((outcome) => returnedBy(outcome) as T);
+  }
+
+  /** Calls a method on every rank and waits for all that live. */
+  settle(method: string, ...args: readonly unknown[]): Promise<Settled[]> {
+    return Promise.all(this.start(method, ...args));
+  }
+
+  /** Calls a method on every rank. */
+  abstract start(method: string, ...args: readonly unknown[]): Promise<Settled>[];
+
+  /** Ends a rank in the middle of whatever it does. It answers no call. */
+  abstract kill(rank: number): void;
+
+  abstract [Symbol.asyncDispose](): Promise<void>;
+}
+
+/** Groups of workers over a transport. */
+export function workersOver(transport: ConformingTransport): Subject {
+  return { name: transport.name, open: (options) => WorkerGroup.open(transport, options) };
+}
+
+class WorkerGroup extends ConformingGroup {
   readonly #workers: readonly Worker[];
   readonly #host: HostEnd;
 
   private constructor(workers: readonly Worker[], host: HostEnd) {
+    super();
     this.#workers = workers;
     this.#host = host;
   }
 
-  /** Opens a group called "world" of `size` ranks that run a program. */
   static async open(transport: ConformingTransport, options: GroupOptions): Promise<ConformingGroup> {
     const { size, program, stagingBytes, deadlineMs = FOR_EVER_MS } = options;
     const ranks = Array.from({ length: size }, (_, rank) => rank);
@@ -50,7 +83,7 @@ export class ConformingGroup implements AsyncDisposable {
     const kernels = await compileReduceKernels();
     const url = new URL("./conforming-rank.ts", import.meta.url).href;
     const workers = ranks.map(() => new Worker(url, { type: "module" }));
-    const group = new ConformingGroup(workers, host);
+    const group = new WorkerGroup(workers, host);
     const started = workers.map(async (worker, rank) => {
       await nextMessage(worker);
       const { data, transfer } = host.invitation(rank);
@@ -70,17 +103,6 @@ export class ConformingGroup implements AsyncDisposable {
     return group;
   }
 
-  /** Calls a method on every rank; what each returned. Throws what the first rank threw that threw. */
-  async call<T>(method: string, ...args: readonly unknown[]): Promise<T[]> {
-    return (await this.settle(method, ...args)).map((outcome) => returnedBy(outcome) as T);
-  }
-
-  /** Calls a method on every rank and waits for all that live. */
-  settle(method: string, ...args: readonly unknown[]): Promise<Settled[]> {
-    return Promise.all(this.start(method, ...args));
-  }
-
-  /** Calls a method on every rank. */
   start(method: string, ...args: readonly unknown[]): Promise<Settled>[] {
     return this.#workers.map(async (worker) => {
       const outcome = nextMessage(worker);
@@ -90,7 +112,6 @@ export class ConformingGroup implements AsyncDisposable {
     });
   }
 
-  /** Ends a rank in the middle of whatever it does. It answers no call. */
   kill(rank: number): void {
     this.#workers[rank]?.terminate();
     this.#host.died(rank, new RankCrashed(rank, "the host ended it"));

@@ -86,7 +86,7 @@ export class PipeTransport implements Transport, SliceExchange {
   #cause: Error | undefined;
   readonly #idle = new Int32Array(new SharedArrayBuffer(4));
 
-  /** The transport's rooms begin at `byteOffset` of the rank's memory, the same on every rank. */
+  /** The transport's rooms begin at `byteOffset` of the rank's memory. */
   constructor(
     rank: number,
     pipes: readonly (MessagePort | undefined)[],
@@ -274,6 +274,9 @@ export class PipeTransport implements Transport, SliceExchange {
 
   /** Peers poll. */
   nudge(): void {}
+
+  /** Its pipes end with the worker. */
+  close(): void {}
 
   /** Tells the peers that this rank will not take part in what they are doing. */
   leave(failure: Error): void {

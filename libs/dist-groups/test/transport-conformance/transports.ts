@@ -142,11 +142,13 @@ const pipesOf = (name: string, Pipe: typeof PipeTransport): ConformingTransport 
   },
   join(rank, { settings, stagingBytes, heapBytesPerRank }, invitation) {
     const { pipes: own, host } = invitation as PipeInvitation;
-    const landingsOffset = LINE_BYTES + lines(pipeWords(settings.ranks.length, stagingBytes) * 4);
+    // Another place on every rank: nothing that travels may depend on where it lies.
+    const roomsOffset = LINE_BYTES * (1 + rank);
+    const landingsOffset = roomsOffset + lines(pipeWords(settings.ranks.length, stagingBytes) * 4);
     const heapOffset = landingsOffset + LANDING_BYTES;
     const { id, memory } = SharedHeap.create(heapOffset + heapBytesPerRank + LINE_BYTES);
     const landings = SharedHeap.range(id, memory, landingsOffset, LANDING_BYTES);
-    const transport = new Pipe(rank, own, host, LINE_BYTES, stagingBytes, landings);
+    const transport = new Pipe(rank, own, host, roomsOffset, stagingBytes, landings);
     const openedAt = performance.now();
     const worldTime = (now: number): number => Math.max(0, Math.round(now - openedAt));
     return {

@@ -217,4 +217,7 @@ export class SharedMemoryTransport implements Transport {
   nudge(): void {
     Atomics.notify(this.words, this.#ownProgressWord);
   }
+
+  /** The control block is the host's. */
+  close(): void {}
 }

@@ -1,5 +1,5 @@
 import { ArgumentError, describe } from "@lockstep/tensor";
-import type { MemoryRange } from "../rank/rank-protocol.ts";
+import type { MemoryRange } from "../rank/rank-place.ts";
 
 const PAGE_BYTES = 65536;
 const LINE_BYTES = 128;
