@@ -14,6 +14,7 @@ const tokenizer: AppOptions["tokenizer"] = {
     throw new Error("expected a prompt of /v1/completions, but messages came: ask for no chats here");
   },
   textOf: (token) => model.tokenizer.decode([token]),
+  decode: (tokens) => model.tokenizer.decode(tokens),
 };
 await using engine = await Engine.open(model, {
   world: parallel,

@@ -294,6 +294,21 @@ async function asksForToken(shown: ShownPage, server: StoryServer): Promise<void
   await shown.untilText("try-status", /^Done/);
   await shown.page.goto(server.address);
   await shown.untilText("state", /^Ready$/);
+  await followsLinks(shown, server);
+}
+
+/** Links that a browser alone would follow without the token. */
+async function followsLinks(shown: ShownPage, server: StoryServer): Promise<void> {
+  for (const [path, told] of [
+    ["/metrics", "# TYPE"],
+    ["/debug/flight", '"groups"'],
+  ] as const) {
+    await shown.tabTo(path);
+    await shown.page.keyboard.press("Enter");
+    await shown.until(`what the link ${path} leads to`, `document.body.textContent.includes(${JSON.stringify(told)})`);
+    await shown.page.goto(server.address);
+    await shown.untilText("state", /^Ready$/);
+  }
 }
 
 async function pauses(shown: ShownPage, server: StoryServer): Promise<void> {

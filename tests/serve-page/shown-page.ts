@@ -41,7 +41,16 @@ export class ShownPage {
   /** Waits until an expression is true in the page. @throws Error with `what` and what the page shows */
   async until(what: string, expression: string): Promise<void> {
     const deadline = performance.now() + DEADLINE_MS;
-    while ((await this.read(`Boolean(${expression})`)) !== true) {
+    const isTrue = async (): Promise<boolean> => {
+      try {
+        return (await this.read(`Boolean(${expression})`)) === true;
+      } catch (error) {
+        // The page leads to another one at this moment.
+        if (String(error).includes("Execution context was destroyed")) return false;
+        throw error;
+      }
+    };
+    while (!(await isTrue())) {
       if (performance.now() > deadline) {
         throw new Error(
           `expected ${what} (${expression}), but the page shows:\n${await this.read("document.body.innerText")}`,

@@ -18,6 +18,8 @@ export interface Limits {
   readonly requests: number;
   /** Milliseconds that a reader of a stream may take nothing for while there is something to take. */
   readonly stalledMs: number;
+  /** Milliseconds without an event after which a stream says that it lives, for clients and proxies that wait. */
+  readonly keepAliveMs: number;
 }
 
 /** Texts of `stop`, and characters of each: what the engine takes. */
@@ -34,4 +36,5 @@ export const DEFAULT_LIMITS: Limits = {
   parts: 32,
   requests: 512,
   stalledMs: 60_000,
+  keepAliveMs: 10_000,
 };

@@ -1,6 +1,7 @@
 // The command: opens the model, and serves it.
 import process from "node:process";
 import { Engine, openModel } from "@lockstep/language-model";
+import { lineWriter } from "./http/line-writer.ts";
 import { jsonLines } from "./http/request-log.ts";
 import type { Listen } from "./listen/listener.ts";
 import { explainFailure } from "./command-errors.ts";
@@ -26,7 +27,7 @@ async function run(listen: Listen, args: readonly string[]): Promise<number> {
     process.stdout.write(HELP);
     return 0;
   }
-  const log = jsonLines((line) => process.stdout.write(line));
+  const log = jsonLines(lineWriter(process.stdout));
   const model = openModel(options.modelFolder);
   for (const warning of model.warnings) log({ level: "warn", event: "model", warning });
   const { modelName, engine: wanted } = options;

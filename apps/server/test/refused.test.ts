@@ -253,6 +253,7 @@ test("prompts that do not fit are refused by their length before they are tokeni
       tokenised++;
       return Array.from({ length: 64 }, () => 1);
     },
+    decode: () => "",
     textOf: () => "x",
   };
   const { post } = scriptedApp({ maxContext: 64 }, { tokenizer });

@@ -195,6 +195,7 @@ test("a failure in the middle of a stream is its last event, and what is the ser
           throw new Error("a secret of the server's");
         },
         encodeChat: () => [],
+        decode: () => "",
         textOf: () => "",
       },
     },

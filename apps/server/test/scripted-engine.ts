@@ -22,6 +22,7 @@ export const scriptedTokenizer: PromptTokenizer = {
   encode,
   encodeChat: (messages) => messages.flatMap(({ role, content }) => encode(templated(role, content))),
   textOf: (token) => String.fromCharCode(token),
+  decode: (tokens) => String.fromCharCode(...tokens),
 };
 
 function templated(role: string, content: string): string {

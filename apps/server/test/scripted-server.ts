@@ -2,6 +2,7 @@
 // options of the server. A line "hang", "go on", "fail 1" or "state restarting" on its input is done to the engine.
 import process from "node:process";
 import { createInterface } from "node:readline";
+import { lineWriter } from "../src/http/line-writer.ts";
 import { jsonLines } from "../src/http/request-log.ts";
 import { listenInBun } from "../src/listen/bun.ts";
 import { listenInDeno } from "../src/listen/deno.ts";
@@ -25,7 +26,7 @@ const code = await runServer({
   engine,
   modelName: MODEL,
   tokenizer: scriptedTokenizer,
-  log: jsonLines((line) => process.stdout.write(line)),
+  log: jsonLines(lineWriter(process.stdout)),
   host: "127.0.0.1",
   port: 0,
   listen: "Bun" in globalThis ? listenInBun : listenInDeno,

@@ -17,6 +17,8 @@ export interface ServerProcess extends AsyncDisposable {
   readonly log: Record<string, unknown>[];
   /** Resolves with the first line of its log, from now or before, for which it is so. */
   logged(isIt: (line: Record<string, unknown>) => boolean): Promise<Record<string, unknown>>;
+  /** Reads its log no more: what it writes to it is an error. */
+  closeLog(): Promise<void>;
   /** Writes a line to its input. */
   tell(line: string): void;
   kill(signal: "SIGTERM" | "SIGKILL"): void;
@@ -38,10 +40,13 @@ export async function startServer(
     heard = [];
   };
   let hasEnded = false;
+  const output = child.stdout.getReader();
   const read = async (): Promise<void> => {
     const decoder = new TextDecoder();
     let rest = "";
-    for await (const bytes of child.stdout) {
+    for (;;) {
+      const { done, value: bytes } = await output.read();
+      if (done) break;
       const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
       rest = lines.pop() ?? "";
       for (const line of lines) log.push(JSON.parse(line));
@@ -65,6 +70,7 @@ export async function startServer(
     port: Number(new URL(String(url)).port),
     log,
     logged,
+    closeLog: () => output.cancel(),
     tell(line) {
       child.stdin.write(`${line}\n`);
       child.stdin.flush();

@@ -26,4 +26,5 @@ export const storyTokenizer: PromptTokenizer = {
   encode,
   encodeChat: (messages) => messages.flatMap(({ content }) => encode(content)),
   textOf,
+  decode: (tokens) => tokens.map(textOf).join(""),
 };

@@ -61,6 +61,7 @@ export async function answer(
   record.isStream = true;
   const events = streamEvents(server, form, generation, wanted.length, includeUsage, record, done);
   const body = eventStream(events, {
+    keepAliveMs: server.limits.keepAliveMs,
     stalledMs: server.limits.stalledMs,
     onGone: (why) => {
       generation.cancel(why);

@@ -12,6 +12,7 @@ import { engineOptions, expectStream } from "./generation-fields.ts";
 import { completionLogprobs } from "./logprobs.ts";
 import { expectModel } from "./models.ts";
 import { promptTokens } from "./prompt-tokens.ts";
+import { TextOffsets } from "../tokenize/text-offsets.ts";
 
 /** Tokens of a text when nobody says how many, as with OpenAI; fewer where the context has less room. */
 const USUAL_TOKENS = 16;
@@ -36,7 +37,12 @@ export function completions(server: ServerContext): Hono<ServerEnv> {
         wanted.push({ prompt, options: engineOptions(body, maxTokens, logprobs, choice) });
       }
     }
-    const form = new CompletionForm(server, c.get("record").id, wanted.length, logprobs !== undefined);
+    const form = new CompletionForm(
+      server,
+      c.get("record").id,
+      wanted.map(({ prompt }) => prompt),
+      logprobs !== undefined,
+    );
     const includeUsage = body.stream_options?.include_usage ?? false;
     return answer(c, server, form, { wanted, perPrompt: n, stream: body.stream, includeUsage });
   });
@@ -47,14 +53,20 @@ class CompletionForm implements AnswerForm {
   readonly #server: ServerContext;
   readonly #head: object;
   readonly #hasLogprobs: boolean;
-  readonly #choices: { text: string; tokens: GeneratedToken[]; finish: string | null; characters: number }[];
+  readonly #choices: { text: string; tokens: GeneratedToken[]; finish: string | null; offsets: TextOffsets }[];
 
-  constructor(server: ServerContext, id: string, texts: number, hasLogprobs: boolean) {
+  constructor(server: ServerContext, id: string, prompts: readonly (readonly number[])[], hasLogprobs: boolean) {
     this.#server = server;
     this.#hasLogprobs = hasLogprobs;
     const created = Math.floor(Date.now() / 1000);
     this.#head = { id: `cmpl-${id}`, object: "text_completion", created, model: server.modelName };
-    this.#choices = Array.from({ length: texts }, () => ({ text: "", tokens: [], finish: null, characters: 0 }));
+    const decode = (ids: readonly number[]): string => server.tokenizer.decode(ids);
+    this.#choices = prompts.map((prompt) => ({
+      text: "",
+      tokens: [],
+      finish: null,
+      offsets: new TextOffsets(decode, prompt),
+    }));
   }
 
   begin(): readonly object[] {
@@ -65,11 +77,7 @@ class CompletionForm implements AnswerForm {
     const { text, tokens, finish = null } = part;
     const isTold = text !== "" || finish !== null || (this.#hasLogprobs && tokens.length > 0);
     if (!isTold) return undefined;
-    const choice = this.#choices[index];
-    const logprobs = this.#logprobs(tokens, choice?.characters ?? 0);
-    if (choice !== undefined && this.#hasLogprobs) {
-      for (const { id } of tokens) choice.characters += this.#server.tokenizer.textOf(id).length;
-    }
+    const logprobs = this.#logprobs(tokens, this.#choices[index]?.offsets);
     return { ...this.#head, choices: [{ index, text, logprobs, finish_reason: finish }] };
   }
 
@@ -82,10 +90,10 @@ class CompletionForm implements AnswerForm {
   }
 
   all(): object {
-    const choices = this.#choices.map(({ text, tokens, finish }, index) => ({
+    const choices = this.#choices.map(({ text, tokens, finish, offsets }, index) => ({
       index,
       text,
-      logprobs: this.#logprobs(tokens, 0),
+      logprobs: this.#logprobs(tokens, offsets),
       finish_reason: finish,
     }));
     return { ...this.#head, choices };
@@ -95,8 +103,8 @@ class CompletionForm implements AnswerForm {
     return this.#head;
   }
 
-  #logprobs(tokens: readonly GeneratedToken[], offset: number): object | null {
-    if (!this.#hasLogprobs) return null;
-    return completionLogprobs(tokens, (token) => this.#server.tokenizer.textOf(token), offset);
+  #logprobs(tokens: readonly GeneratedToken[], offsets: TextOffsets | undefined): object | null {
+    if (!this.#hasLogprobs || offsets === undefined) return null;
+    return completionLogprobs(tokens, (token) => this.#server.tokenizer.textOf(token), offsets);
   }
 }

@@ -1,5 +1,6 @@
 // Log-probabilities in the two forms that OpenAI has.
 import type { GeneratedToken } from "@lockstep/language-model";
+import type { TextOffsets } from "../tokenize/text-offsets.ts";
 
 type TextOf = (token: number) => string;
 
@@ -21,21 +22,15 @@ export function chatLogprobs(tokens: readonly GeneratedToken[], textOf: TextOf) 
   return { content, refusal: null };
 }
 
-/** As completions have them. `offset` is the number of characters before the tokens. */
-export function completionLogprobs(tokens: readonly GeneratedToken[], textOf: TextOf, offset: number) {
-  const texts = tokens.map(({ id }) => textOf(id));
-  let at = offset;
+/** As completions have them. `offsets` has taken the tokens of the text before these. */
+export function completionLogprobs(tokens: readonly GeneratedToken[], textOf: TextOf, offsets: TextOffsets) {
   return {
-    tokens: texts,
+    tokens: tokens.map(({ id }) => textOf(id)),
     token_logprobs: tokens.map(({ logprob = 0 }) => logprob),
     // The token itself is told even when it is not among the likeliest.
     top_logprobs: tokens.map(({ id, logprob = 0, top = [] }) =>
       Object.fromEntries([{ id, logprob }, ...top].map((one) => [textOf(one.id), one.logprob])),
     ),
-    text_offset: texts.map((text) => {
-      const start = at;
-      at += text.length;
-      return start;
-    }),
+    text_offset: tokens.map(({ id }) => offsets.push(id)),
   };
 }

@@ -5,6 +5,7 @@ import { forgetFlight, showFlight } from "./flight-view.js";
 import { LiveConnection } from "./live-connection.js";
 import { showOwners } from "./owners-view.js";
 import { reachByKeyboard } from "./scroll-frames.js";
+import { followWithToken } from "./server-links.js";
 import { onLayer, showShares } from "./shares-view.js";
 import { showConnection, showEngineState, showStuck } from "./state-view.js";
 import { forgetStatus, showStatus } from "./status-view.js";
@@ -87,6 +88,9 @@ pause.addEventListener("click", () => {
   follow();
 });
 document.addEventListener("visibilitychange", follow);
+for (const link of document.querySelectorAll("a.with-token")) {
+  if (link instanceof HTMLAnchorElement) followWithToken(link);
+}
 onToken(follow);
 onChoice(showText);
 onLayer(showText);

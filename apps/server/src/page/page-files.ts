@@ -15,6 +15,7 @@ const LOADED: readonly string[] = [
   "owners-view.js",
   "rank-marks.js",
   "scroll-frames.js",
+  "server-links.js",
   "shares-view.js",
   "state-view.js",
   "status-view.js",

@@ -32,6 +32,10 @@ export class ModelTokenizer implements PromptTokenizer, Disposable {
     return this.#tokens.textOf(token);
   }
 
+  decode(tokens: readonly number[]): string {
+    return this.#tokens.decode(tokens);
+  }
+
   encode(text: string): readonly number[] | Promise<readonly number[]> {
     if (text.length <= SHORT) return this.#tokens.encode(text);
     return this.#ask((id) => ({ id, text }));

@@ -10,4 +10,6 @@ export interface PromptTokenizer {
   encodeChat(messages: readonly ChatMessage[]): Promise<readonly number[]> | readonly number[];
   /** Text of a token behind others, with the space that it may begin with; empty if it has none. */
   textOf(token: number): string;
+  /** Text of tokens; parts of characters show as U+FFFD. */
+  decode(tokens: readonly number[]): string;
 }

@@ -8,6 +8,8 @@ export interface Tokens {
   encodeChat(messages: readonly ChatMessage[]): number[];
   /** Text of a token behind others, empty if it has none: decoders strip the space before the first of a text. */
   textOf(token: number): string;
+  /** Text of tokens; parts of characters show as U+FFFD. */
+  decode(tokens: readonly number[]): string;
 }
 
 /** Those of a model. */
@@ -18,6 +20,7 @@ export function tokensOf({ tokenizer, chatTemplate }: Pick<Model, "tokenizer" | 
       if (chatTemplate === undefined) throw new ChatTemplateError("the model has none");
       return tokenizer.encode(chatTemplate.render(messages), { addSpecialTokens: false });
     },
+    decode: (ids) => tokenizer.decode(ids),
     textOf: (token) => tokenizer.decode([token, token]).slice(tokenizer.decode([token]).length),
   };
 }
