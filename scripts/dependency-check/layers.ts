@@ -9,7 +9,7 @@ export const PACKAGES: Readonly<Record<string, readonly string[]>> = {
   "libs/shared-gpu": ["libs/tensor", "libs/kernels", "libs/dist-groups"],
   "libs/language-model": ["libs/tensor", "libs/kernels", "libs/dist-groups", "libs/attention", "libs/shared-gpu"],
   "apps/goldens": ["libs/tensor", "libs/kernels", "libs/dist-groups", "libs/attention"],
-  "apps/demo": ["libs/tensor", "libs/kernels", "libs/language-model"],
+  "apps/demo": ["libs/tensor", "libs/kernels", "libs/dist-groups", "libs/language-model"],
   "apps/server": ["libs/tensor", "libs/dist-groups", "libs/language-model"],
 };
 

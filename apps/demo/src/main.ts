@@ -1,5 +1,6 @@
 // `bun run demo`: generates text with a model whose KV cache is sharded over ranks.
 import process from "node:process";
+import { joinJob } from "@lockstep/dist-groups";
 import { openModel } from "@lockstep/language-model";
 import { explainFailure } from "./command-errors.ts";
 import { runExpectations } from "./expect.ts";
@@ -29,6 +30,7 @@ async function main(args: readonly string[]): Promise<number> {
 process.stdout.on("error", (error: NodeJS.ErrnoException) => process.exit(error.code === "EPIPE" ? 0 : 1));
 
 try {
+  await joinJob();
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   const { line, code } = explainFailure("demo", error);

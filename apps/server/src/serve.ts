@@ -1,5 +1,6 @@
 // The command: opens the model, and serves it.
 import process from "node:process";
+import { joinJob } from "@lockstep/dist-groups";
 import { Engine, openModel } from "@lockstep/language-model";
 import { lineWriter } from "./http/line-writer.ts";
 import { jsonLines } from "./http/request-log.ts";
@@ -13,6 +14,7 @@ import { ModelTokenizer } from "./tokenize/model-tokenizer.ts";
 /** Runs the command with a runtime's way to listen. Resolves with the exit code. */
 export async function serve(listen: Listen): Promise<number> {
   try {
+    await joinJob();
     return await run(listen, process.argv.slice(2));
   } catch (error) {
     const { line, code } = explainFailure("serve", error);

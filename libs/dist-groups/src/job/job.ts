@@ -7,11 +7,13 @@ import { attachMpi } from "../transport/mpi/library/attach-mpi.ts";
 import { abortMpi, finalizeMpi, initMpi } from "../transport/mpi/library/init-mpi.ts";
 import type { Mpi, MpiHandles } from "../transport/mpi/library/mpi.ts";
 import { Inbox, type Letter, Outbox, ownRoom } from "../transport/mpi/post.ts";
-import { LEAST_TAG_LIMIT, MAIN_TAG, NEWS_TAG } from "../transport/mpi/tags.ts";
+import { LEAST_TAG_LIMIT, letterTags, MAIN_TAG, NEWS_TAG } from "../transport/mpi/tags.ts";
 import { Pump } from "./pump.ts";
 
 /** How long the processes may take to say goodbye, in milliseconds. */
 const GOODBYE_MS = 5_000;
+/** How long a letter that nobody will read may take to come. */
+const DROP_MS = 200;
 
 export class Job {
   readonly handles: MpiHandles;
@@ -89,7 +91,18 @@ export class Job {
       this.poll();
       Atomics.wait(idle, 0, 0, 1);
     }
+    this.#dropLetters();
     finalizeMpi(this.handles);
+  }
+
+  /** Takes what was sent to ranks that had ended: some libraries complain about what nobody received. */
+  #dropLetters(): void {
+    const room = ownRoom(this.mpi);
+    for (const tag of letterTags()) {
+      const inbox = new Inbox(this.mpi, room, tag);
+      const end = performance.now() + DROP_MS;
+      while ((inbox.poll() !== undefined || inbox.isArriving) && performance.now() < end);
+    }
   }
 
   /** Ends every process of the job at once. */

@@ -2,7 +2,7 @@ import type { Model } from "../model/model.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import { checkOptionsObject } from "./check-options.ts";
 import type { GeneratorOptions } from "./generator-options.ts";
-import { allCores } from "./machine-cores.ts";
+import { allCores, launchedTogether } from "./machine-cores.ts";
 import { planOptions } from "./resolve-options.ts";
 import { refuseSharedGpu, spreadOptions, worldCandidates } from "./world-candidates.ts";
 import type { WorldTimes } from "./world-times.ts";
@@ -45,7 +45,8 @@ const USUAL_TOKENS = 4096;
 /**
  * Chooses over how many ranks of this machine a model is spread, and how: what is fastest for these options (capacity,
  * texts, kvDtype, weights, backend), of 1, 2, 4, ... ranks up to the cores, at most one for each query head, that hold
- * the model and the context. A `dcp` and a `kvHeads` that are given are kept. `Generator.open` with a `world` of "auto"
+ * the model and the context. Where a launcher such as `mpirun` started several processes together, it is one rank for
+ * each of them. A `dcp` and a `kvHeads` that are given are kept. `Generator.open` with a `world` of "auto"
  * does this, and its `choice` tells.
  *
  * It times real steps of each candidate in turn, on ranks of their own, over a few layers of the model's shapes with
@@ -77,10 +78,13 @@ export async function chooseMeasured(
   const context = contextOf(model, wanted, only);
   if (only !== undefined && candidates.length === 1) {
     const name = worldName(only, candidates);
+    const launched = launchedTogether();
     const reason =
-      only.world > allCores()
-        ? `${name} are the fewest that fit the options, the model and the memory`
-        : `only ${name} ${only.world === 1 ? "fits" : "fit"} the cores, the options, the model and the memory`;
+      launched > 1
+        ? `${name}, as many as processes were started together`
+        : only.world > allCores()
+          ? `${name} are the fewest that fit the options, the model and the memory`
+          : `only ${name} ${only.world === 1 ? "fits" : "fit"} the cores, the options, the model and the memory`;
     return { sizes: only, candidates: [], context, reason };
   }
   const times = await measure(model, wanted, candidates, context);

@@ -4,6 +4,7 @@ import type { Model } from "../model/model.ts";
 import { chooseKvLayout, leastDcp, type ParallelSizes } from "../model/tensor-parallel.ts";
 import { checkModel, checkValues } from "./check-options.ts";
 import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
+import { launchedTogether } from "./machine-cores.ts";
 import { fittingContext, resolveOptions } from "./resolve-options.ts";
 
 /** Most ranks that are tried where fewer do not hold a model. */
@@ -53,7 +54,7 @@ export function triedSizes(
   const first = givenDcp ?? 1;
   let last: ParallelSizes = { world: first, dcp: first, kvLayout: "replicated" };
   const fitting: { readonly sizes: ParallelSizes; readonly capacity: number }[] = [];
-  for (let world = first; world <= Math.min(MOST_RANKS, queryHeads); world *= 2) {
+  for (const world of worldsToTry(first, Math.min(MOST_RANKS, queryHeads))) {
     if (world > cores && fitting.length > 0) break;
     const dcps = givenDcp === undefined ? [leastDcp(world, kvHeads, wanted), 1] : [givenDcp];
     for (const dcp of new Set(dcps)) {
@@ -66,4 +67,13 @@ export function triedSizes(
   }
   const most = Math.max(...fitting.map(({ capacity }) => capacity));
   return { fitting: fitting.filter(({ capacity }) => capacity === most).map(({ sizes }) => sizes), last };
+}
+
+/** Numbers of ranks. Who starts several processes together wants a rank in each. */
+function worldsToTry(first: number, most: number): number[] {
+  const processes = launchedTogether();
+  if (processes > 1) return processes < first || processes > most ? [] : [processes];
+  const worlds: number[] = [];
+  for (let world = first; world <= most; world *= 2) worlds.push(world);
+  return worlds;
 }

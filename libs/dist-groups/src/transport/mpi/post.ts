@@ -89,6 +89,11 @@ export class Inbox {
     this.#tag = tag;
   }
 
+  /** Whether a message is on its way in. */
+  get isArriving(): boolean {
+    return this.#arriving !== undefined;
+  }
+
   /** The next message, if one is here. Those of one sender come in the order in which they were sent. */
   poll(): Letter | undefined {
     const mpi = this.#mpi;
