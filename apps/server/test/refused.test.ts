@@ -268,3 +268,29 @@ test("prompts that do not fit are refused by their length before they are tokeni
   expect(await code(CHAT, user("x"))).toEqual([...refused, 2]);
   expect(await code(COMPLETIONS, { ...text, prompt: "x".repeat(60), max_tokens: 5 })).toEqual([...refused, 3]);
 });
+
+test.each([COMPLETIONS, CHAT])("%s: a client that goes away while its prompt is tokenised ends that", async (path) => {
+  const begun = Promise.withResolvers<void>();
+  let signal: AbortSignal | undefined;
+  const never = (given?: AbortSignal): Promise<readonly number[]> => {
+    signal = given;
+    begun.resolve();
+    return new Promise((_, reject) => given?.addEventListener("abort", () => reject(given.reason)));
+  };
+  const tokenizer = {
+    longestToken: 1,
+    encode: (_: string, given?: AbortSignal) => never(given),
+    encodeChat: (_: unknown, given?: AbortSignal) => never(given),
+    decode: () => "",
+    textOf: () => "",
+  };
+  const { post, engine, logged } = scriptedApp({}, { tokenizer });
+  const client = new AbortController();
+  const answer = post(path, path === CHAT ? user("abc") : { ...text, prompt: "abc" }, { signal: client.signal });
+  await begun.promise;
+  client.abort();
+  await answer;
+  expect(signal?.aborted).toBe(true);
+  expect(logged.at(-1)).toMatchObject({ event: "request", error: "client_gone" });
+  expect(engine.status().totals.requests).toBe(0);
+});

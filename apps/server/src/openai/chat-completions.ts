@@ -24,7 +24,7 @@ export function chatCompletions(server: ServerContext): Hono<ServerEnv> {
       const message = "The model has no chat template, so that it takes no messages. Use /v1/completions.";
       throw new ApiError(400, message, { param: "messages", code: "no_chat_template" });
     }
-    const prompt = await chatTokens(server, messagesOf(body));
+    const prompt = await chatTokens(server, messagesOf(body), c.req.raw.signal);
     const maxTokens = maxTokensOf(body);
     const logprobs = logprobsOf(body);
     const wanted = Array.from({ length: body.n }, (_, choice) => ({

@@ -31,7 +31,8 @@ export function completions(server: ServerContext): Hono<ServerEnv> {
     }
     const wanted = [];
     for (const [index, given] of prompts.entries()) {
-      const prompt = await promptTokens(server, given, prompts.length === 1 ? "prompt" : `prompt[${index}]`);
+      const param = prompts.length === 1 ? "prompt" : `prompt[${index}]`;
+      const prompt = await promptTokens(server, given, param, c.req.raw.signal);
       const maxTokens = body.max_tokens ?? Math.min(USUAL_TOKENS, server.engine.maxContext - prompt.length);
       for (let choice = 0; choice < n; choice++) {
         wanted.push({ prompt, options: engineOptions(body, maxTokens, logprobs, choice) });

@@ -83,6 +83,36 @@ test("conversations are made texts by the model's template, whatever their lengt
   expect(String(refused)).toContain("there is no nobody");
 });
 
+test("a long text that is given up holds nobody up, neither at the worker nor in its turn", async () => {
+  using tokenizer = new ModelTokenizer(model);
+  using other = new ModelTokenizer(model);
+  // Both workers are there.
+  await Promise.all([tokenizer, other].map((each) => each.encode(VERSE.repeat(100))));
+  const huge = VERSE.repeat(60_000);
+  const atWork = new AbortController();
+  const inTurn = new AbortController();
+  const failures = [atWork, inTurn].map(async ({ signal }) => {
+    return await Promise.resolve(tokenizer.encode(huge, signal)).catch((error: unknown) => error);
+  });
+  const next = tokenizer.encode(VERSE.repeat(101));
+  // The same text to its end, begun at the same time, and not given up.
+  let isDone = false;
+  const whole = Promise.resolve(other.encode(huge)).then((ids) => {
+    isDone = true;
+    return ids;
+  });
+  await Bun.sleep(20);
+  inTurn.abort(new Error("gone from the queue"));
+  atWork.abort(new Error("gone at work"));
+  expect(await Promise.all(failures)).toEqual([new Error("gone at work"), new Error("gone from the queue")]);
+  expect(await next).toEqual(model.tokenizer.encode(VERSE.repeat(101)));
+  expect(isDone).toBe(false);
+  expect((await whole).length).toBeGreaterThan(100_000);
+  const late = AbortSignal.abort(new Error("too late"));
+  await expect(Promise.resolve(tokenizer.encode(huge, late))).rejects.toThrow("too late");
+  expect(await tokenizer.encode(VERSE.repeat(100))).toEqual(model.tokenizer.encode(VERSE.repeat(100)));
+});
+
 test("those who wait when it is closed are told, and it starts again for who comes after", async () => {
   const tokenizer = new ModelTokenizer(model);
   const waiting = tokenizer.encode(VERSE.repeat(1000));

@@ -5,13 +5,11 @@ import { type Tokens, tokensOf } from "./tokens.ts";
 /** What it is told: first the model's folder, then texts. */
 export type ToTokenizer =
   | { readonly open: string }
-  | { readonly id: number; readonly text: string }
-  | { readonly id: number; readonly messages: readonly ChatMessage[] };
+  | { readonly text: string }
+  | { readonly messages: readonly ChatMessage[] };
 
-/** What it says of each text. */
-export type FromTokenizer =
-  | { readonly id: number; readonly ids: Uint32Array }
-  | { readonly id: number; readonly failure: string; readonly isTemplates: boolean };
+/** What it says of each text, in their order. */
+export type FromTokenizer = { readonly ids: Uint32Array } | { readonly failure: string; readonly isTemplates: boolean };
 
 /** The scope of a worker, whose types are not those that the rest is checked with. */
 declare const self: {
@@ -26,14 +24,13 @@ self.onmessage = ({ data }) => {
     tokens = tokensOf(openModel(data.open));
     return;
   }
-  const { id } = data;
   try {
     if (tokens === undefined) throw new Error("the tokenizer was not opened");
     const ids = Uint32Array.from("text" in data ? tokens.encode(data.text) : tokens.encodeChat(data.messages));
-    self.postMessage({ id, ids });
+    self.postMessage({ ids });
   } catch (error) {
     const failure = error instanceof Error ? error.message : String(error);
     const isTemplates = error instanceof ChatTemplateError;
-    self.postMessage({ id, failure, isTemplates });
+    self.postMessage({ failure, isTemplates });
   }
 };
