@@ -27,6 +27,7 @@ export {
   WorldClosed,
   WorldStartFailed,
 } from "./errors/errors.ts";
+export { MpiFailed, MpiNotFound, MpiUnsuitable } from "./errors/mpi-errors.ts";
 export { fromPlainError, type PlainError, toPlainError } from "./errors/plain-error.ts";
 export type { PlainValue } from "./errors/plain-value.ts";
 export { formatFlightRecord } from "./flight-record/flight-record.ts";
