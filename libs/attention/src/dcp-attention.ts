@@ -1,5 +1,5 @@
 import type { Completion, KvShard, Operand } from "@lockstep/kernels";
-import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
+import { ArgumentError, describe, ResourceClosed } from "@lockstep/tensor";
 import { isOnGpu, withHeapOperands } from "./arguments/operand-memory.ts";
 import { type DcpAttentionMetrics, ReceivedBytes } from "./dcp-attention-metrics.ts";
 import { after } from "./decode/after.ts";
@@ -188,13 +188,19 @@ export class DcpAttention {
    * Gives what this rank stores of all known blocks to `take`: for each of the {@link cacheParts} the blocks of
    * {@link listPrefixes}, one after another, in a tensor [1, blockSize, kvHeads, dim] that is to be read within the
    * call. Concerns this rank alone. Until the promise is settled no step can begin, and nothing can be told or
-   * forgotten. @throws StepOrderError as createSequenceFrom; what `take` throws
+   * forgotten.
+   * @param most of so many blocks at most, from the beginning of the list. Default: all
+   * @throws StepOrderError as createSequenceFrom; ArgumentError unless `most` can be a number of blocks; what `take`
+   *   throws
    */
-  async exportPrefixes(take: TakeBlock): Promise<void> {
+  async exportPrefixes(take: TakeBlock, most = Number.MAX_SAFE_INTEGER): Promise<void> {
     this.#betweenWithPrefixes("exportPrefixes");
+    if (!Number.isSafeInteger(most) || most < 0) {
+      throw new ArgumentError("DcpAttention.exportPrefixes", "most", "a number of blocks", describe(most));
+    }
     this.#transfer = "exportPrefixes";
     try {
-      await this.#sequences.takeBlocks(take);
+      await this.#sequences.takeBlocks(take, most);
     } finally {
       this.#transfer = undefined;
     }

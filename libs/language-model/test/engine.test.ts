@@ -1,6 +1,6 @@
 // The engine as a library: requests come and go, share what begins alike, give way, are given up, and survive ranks.
 import { describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
@@ -131,6 +131,41 @@ test("what is known outlives an engine, and is refused by one with another layou
     await expect(Engine.open(model, { ...saving, world: 1 })).rejects.toMatchObject({ _tag: "PrefixStoreError" });
     await using other = await Engine.open(model, options);
     await expect(other.savePrefixes()).rejects.toMatchObject({ _tag: "ArgumentError", argument: "prefixFolder" });
+  } finally {
+    rmSync(prefixFolder, { recursive: true });
+  }
+});
+
+test.each([1, 2])("on %p ranks no more is saved than may be, of what was used last", async (world) => {
+  const prefixFolder = mkdtempSync(join(tmpdir(), "lockstep-engine-"));
+  try {
+    // In a block of 16 tokens each of two ranks keeps 1 of 2 KV heads of 64, in 8 layers, keys and values.
+    const blockBytes = (8 * 2 * 16 * 64 * 4 * 2) / world + 4 * 17;
+    const saving = { ...options, world, prefixFolder, prefixBytes: Math.floor(4.9 * blockBytes) };
+    const [first, second] = [20, 2000].map((from) => Array.from({ length: 49 }, (_, index) => from + index));
+    {
+      await using engine = await Engine.open(model, saving);
+      for (const prompt of [first ?? [], second ?? []]) await collect(engine.generate(prompt, { maxTokens: 1 }));
+      expect(engine.status().blocks.cached).toBe(6);
+      expect(await engine.savePrefixes()).toBe(4);
+    }
+    for (let rank = 0; rank < world; rank++) {
+      const { size } = statSync(join(prefixFolder, `prefixes-rank-${rank}.safetensors`));
+      expect(size).toBeGreaterThan(4 * blockBytes);
+      expect(size).toBeLessThan(saving.prefixBytes + 4096);
+    }
+    await using engine = await Engine.open(model, saving);
+    expect(engine.status().blocks.cached).toBe(4);
+    const cached: unknown[] = [];
+    for (const prompt of [second ?? [], first ?? []]) {
+      cached.push((await collect(engine.generate(prompt, { maxTokens: 1 }))).last?.usage?.cachedTokens);
+    }
+    expect(cached).toEqual([48, 16]);
+    // A limit that nothing fits leaves an empty save.
+    await using small = await Engine.open(model, { ...saving, prefixBytes: 1 });
+    expect(await small.savePrefixes()).toBe(0);
+    await using empty = await Engine.open(model, saving);
+    expect(empty.status().blocks.cached).toBe(0);
   } finally {
     rmSync(prefixFolder, { recursive: true });
   }

@@ -111,8 +111,8 @@ export class KvSequences {
   }
 
   /** See {@link takeBlocks}. */
-  takeBlocks(take: TakeBlock): Promise<void> {
-    return takeBlocks(this.#manager, this.#caches, this.#heap, take);
+  takeBlocks(take: TakeBlock, most: number): Promise<void> {
+    return takeBlocks(this.#manager, this.#caches, this.#heap, take, most);
   }
 
   /** See {@link giveBlocks}. */

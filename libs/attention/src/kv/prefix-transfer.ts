@@ -46,14 +46,15 @@ export function listPrefixes(manager: BlockManager): PrefixBlock[] {
   });
 }
 
-/** Gives what the caches hold of every known block, in the order of {@link listPrefixes}, to `take`. */
+/** Gives what the caches hold of known blocks, of the first `most` of {@link listPrefixes} in its order, to `take`. */
 export async function takeBlocks(
   manager: BlockManager,
   caches: KvCaches,
   heap: SharedHeap,
   take: TakeBlock,
+  most: number,
 ): Promise<void> {
-  const blocks = manager.listKnown();
+  const blocks = manager.listKnown().slice(0, most);
   for (const part of caches.parts) {
     const rows = Tensor.empty(heap, part.dtype, [1, ...part.shape]);
     try {

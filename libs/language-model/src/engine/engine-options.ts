@@ -21,6 +21,11 @@ export interface EngineOptions
    * {@link Engine.savePrefixes}. Those of another checkpoint or layout are refused. Default: none.
    */
   readonly prefixFolder?: string;
+  /**
+   * Most bytes of each rank's file there. Those that were used last are saved first; while they are written nothing is
+   * computed. Default 256 MiB.
+   */
+  readonly prefixBytes?: number;
   /** Times that ranks are opened again after they failed, within a minute, before the engine gives up. Default 3. */
   readonly maxRestarts?: number;
 }

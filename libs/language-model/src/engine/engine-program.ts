@@ -22,6 +22,8 @@ export interface PrefixPlace {
   readonly folder: string;
   /** Of the checkpoint: `checkpointFingerprint`. */
   readonly checkpoint: string;
+  /** Most bytes of each rank's file. */
+  readonly mostBytes: number;
 }
 
 /** KV blocks of each rank that nobody holds, and those of them whose contents are known. Plain data. */
@@ -55,12 +57,13 @@ export async function setup(context: RankContext, options: EngineRankOptions) {
   });
 
   const { name, batchInvariant } = model.backend;
-  const prefixStore = ({ folder, checkpoint }: PrefixPlace): PrefixStore => ({
+  const prefixStore = ({ folder, checkpoint, mostBytes }: PrefixPlace): PrefixStore => ({
     attention: model.attention,
     group: world,
     heap,
     folder,
     checkpoint,
+    mostBytes,
     computed: { weights: options.weights, backend: name, batchInvariant, kvLayout: sizes.kvLayout },
     deadlineMs: STORE_DEADLINE_MS,
   });

@@ -54,8 +54,9 @@ export class Engine implements TextEngine {
    */
   static async open(model: Model, options: EngineOptions): Promise<Engine> {
     const engine = await resolveEngineOptions(model, options);
-    const { prefixFolder: folder } = engine;
-    const place = folder === undefined ? undefined : { folder, checkpoint: await checkpointFingerprint(model.source) };
+    const { prefixFolder: folder, prefixBytes: mostBytes } = engine;
+    const place =
+      folder === undefined ? undefined : { folder, mostBytes, checkpoint: await checkpointFingerprint(model.source) };
     const ranks = await openServing(engine, place, () => false);
     // Saved beginnings that have become useless meanwhile are no reason not to serve.
     const reopen = (): Promise<ServingRanks> =>
@@ -163,7 +164,8 @@ export class Engine implements TextEngine {
 
   /**
    * Saves what is known of texts to the `prefixFolder`, between two steps: the next engine over this checkpoint and
-   * layout need not compute it again.
+   * layout need not compute it again. Where `prefixBytes` do not suffice for all, those used last are saved. Nothing is
+   * computed meanwhile.
    * @returns blocks that were saved
    * @throws ArgumentError without a prefixFolder; PrefixStoreError when it cannot be written; ResourceClosed
    */

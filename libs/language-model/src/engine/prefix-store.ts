@@ -1,9 +1,26 @@
 // Known prefixes on disk, so that a server that is started again need not compute its prompts again.
 import type { DcpAttention, PendingPrefixes } from "@lockstep/attention";
 import type { ProcessGroup } from "@lockstep/dist-groups";
-import { ArgumentError, describe, LockstepError, SafetensorsStream, type SharedHeap, Tensor } from "@lockstep/tensor";
+import {
+  ArgumentError,
+  describe,
+  DTYPE_BYTES,
+  elementCount,
+  LockstepError,
+  SafetensorsStream,
+  type SharedHeap,
+  Tensor,
+} from "@lockstep/tensor";
 import { PrefixStoreError } from "../errors.ts";
-import { isThere, makeFolder, openPrefixFile, type PrefixFile, prefixFile, prefixTensors } from "./prefix-files.ts";
+import {
+  DIGEST,
+  isThere,
+  makeFolder,
+  openPrefixFile,
+  type PrefixFile,
+  prefixFile,
+  prefixTensors,
+} from "./prefix-files.ts";
 import { Sha256 } from "./sha256.ts";
 
 /** Changes with what is in the files. */
@@ -23,6 +40,8 @@ export interface PrefixStore {
   readonly checkpoint: string;
   /** What else decides what keys and values are, by names: `weights` in int8, the backend, how heads are spread. */
   readonly computed: Readonly<Record<string, string | number | boolean>>;
+  /** Most bytes of each rank's file, the same on every rank; those of its header come on top. Default: no limit. */
+  readonly mostBytes?: number;
   /** Deadline of each exchange between ranks, which wait for the slowest disk. Default: the group's. */
   readonly deadlineMs?: number;
 }
@@ -38,7 +57,8 @@ export interface StoredPrefixes {
 /**
  * Writes what this rank stores of all known blocks to a file `prefixes-rank-R.safetensors` of the folder: tensors of
  * the caches' dtypes, a row for each block; parents and tokens of the blocks; a digest; and in the header what they were
- * computed with, how they are laid out, and the save's id. The files of the save before are replaced when those of all
+ * computed with, how they are laid out, and the save's id. Where `mostBytes` does not suffice for all, those used last
+ * are saved, with all that they continue. The files of the save before are replaced when those of all
  * ranks are complete. Every rank calls this together, between steps.
  * @param save the same on every rank, and another one for each save: `crypto.randomUUID()`
  * @throws PrefixStoreError on every rank when one could not write; the files of the save before are there still, unless
@@ -50,10 +70,11 @@ export async function savePrefixes(store: PrefixStore, save: string): Promise<St
   }
   let stream: SafetensorsStream | undefined;
   try {
+    const mostBlocks = agreedBlocks(store);
     let blocks = 0;
     const written = await attempted(async () => {
       makeFolder(store.folder);
-      const list = store.attention.listPrefixes();
+      const list = store.attention.listPrefixes().slice(0, mostBlocks);
       blocks = list.length;
       stream = begin(store, save, blocks);
       await write(store, stream, list);
@@ -97,6 +118,22 @@ export async function loadPrefixes(store: PrefixStore): Promise<StoredPrefixes |
   }
 }
 
+/** Blocks that fit every rank's file: what a rank keeps of a block may take more bytes than on another. */
+function agreedBlocks({ attention, group, heap, mostBytes, deadlineMs }: PrefixStore): number {
+  if (mostBytes === undefined) return Number.MAX_SAFE_INTEGER;
+  const bytes = prefixTensors(attention, 1)
+    .filter(({ name }) => name !== DIGEST)
+    .reduce((sum, { dtype, shape }) => sum + DTYPE_BYTES[dtype] * elementCount(shape), 0);
+  const most = Math.min(2 ** 31 - 1, Math.floor(mostBytes / bytes));
+  const fit = Tensor.from(heap, "i32", [1], [most]);
+  try {
+    group.allReduce(fit, fit, { op: "min", ...(deadlineMs === undefined ? {} : { deadlineMs }) });
+    return fit.i32[0] ?? 0;
+  } finally {
+    fit.free();
+  }
+}
+
 /** The header of this rank's file, but for the save: all of it must be the same to load it. */
 function metadataOf({ attention, group, checkpoint, computed }: PrefixStore): Record<string, string> {
   const named = (prefix: string, fields: Readonly<Record<string, string | number | boolean>>) =>
@@ -126,7 +163,7 @@ async function write(
     stream.write(own);
   };
   for (const { parent, tokens } of list) put(new Uint8Array(Int32Array.of(parent, ...tokens).buffer));
-  await attention.exportPrefixes((_part, _index, rows) => put(rows.bytes));
+  await attention.exportPrefixes((_part, _index, rows) => put(rows.bytes), list.length);
   stream.write(digest.digest());
   stream.complete();
 }

@@ -17,6 +17,7 @@ test("what is left out is filled in: 64 requests, 256 that wait, a cache of 8 of
     maxRestarts: 3,
     sharesPrefixes: true,
     prefixFolder: undefined,
+    prefixBytes: 256 << 20,
   });
   expect(resolved.rank).toMatchObject({ numBlocks: 50, maxLogitRows: 64, prefixCache: true });
 });
@@ -74,6 +75,7 @@ test.each([
   [{ ...options, prefixCache: "yes" }, "prefixCache"],
   [{ ...options, prefixFolder: "" }, "prefixFolder"],
   [{ ...options, prefixFolder: 5 }, "prefixFolder"],
+  [{ ...options, prefixBytes: 0 }, "prefixBytes"],
   [{ ...options, prefixCache: false, prefixFolder: "known" }, "prefixFolder"],
   [{ ...options, world: 0 }, "world"],
   [{ backend: "wasm" }, "world"],

@@ -20,10 +20,14 @@ export interface EngineSizes {
   readonly sharesPrefixes: boolean;
   /** Where known beginnings are saved. */
   readonly prefixFolder: string | undefined;
+  /** Most bytes of each rank's file there. */
+  readonly prefixBytes: number;
 }
 
 /** Texts as long as may be that the cache is to hold, where nobody says how much; fewer where they do not fit. */
 const USUAL_TEXTS = [8, 4, 2, 1];
+/** Bytes of saved beginnings of each rank, where nobody says how many: a few seconds, in which nothing is computed. */
+const PREFIX_BYTES = 256 << 20;
 /** Texts at a time for which the number of ranks is chosen. */
 const TRIAL_TEXTS = 8;
 
@@ -43,6 +47,7 @@ export async function resolveEngineOptions(model: Model, options: EngineOptions)
     prefixCache = true,
     maxRestarts = 3,
     prefixFolder,
+    prefixBytes = PREFIX_BYTES,
     ...rest
   } = options;
   checkCount("maxContext", maxContext, 2);
@@ -50,6 +55,7 @@ export async function resolveEngineOptions(model: Model, options: EngineOptions)
   checkCount("maxRunning", maxRunning, 1, 1024);
   checkCount("maxWaiting", maxWaiting, 0);
   checkCount("maxRestarts", maxRestarts, 0);
+  checkCount("prefixBytes", prefixBytes, 1, 2 ** 40);
   if (typeof prefixCache !== "boolean") {
     throw new ArgumentError("Engine.open", "prefixCache", "true or false", describe(prefixCache));
   }
@@ -71,6 +77,7 @@ export async function resolveEngineOptions(model: Model, options: EngineOptions)
     maxRestarts,
     sharesPrefixes: prefixCache,
     prefixFolder,
+    prefixBytes,
   };
 }
 
