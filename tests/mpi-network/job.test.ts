@@ -6,7 +6,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { MPI_IMPLEMENTATIONS } from "../../libs/dist-groups/test/mpi/mpi-launcher.ts";
 import { compileMpiProgram } from "./compile.ts";
+import type { HostProcess } from "./host-processes.ts";
 import { type Job, startJob } from "./job.ts";
+import { LET_OTHERS_LIVE } from "./launch-command.ts";
 import { openNetwork } from "./network.ts";
 
 setDefaultTimeout(120_000);
@@ -107,6 +109,30 @@ describe.each(MPI_IMPLEMENTATIONS)("%s", (implementation) => {
     expect(network.traffic(1).receivedBytes).toBe(receivedBytes);
     const { exitCode, killed } = await job.kill();
     expect([exitCode, killed, network.processes()]).toEqual([null, true, []]);
+  });
+
+  test.each([false, true])("ends when a rank is killed, unless others may live (%p)", async (mayLive) => {
+    await using network = await openNetwork({ hosts: 2 });
+    await using job = startJob(network, {
+      implementation,
+      command: [program, "idle"],
+      launcherArguments: mayLive ? LET_OTHERS_LIVE[implementation] : [],
+      deadlineMs: DEADLINE_MS,
+    });
+    await job.printed("idle\n");
+    const ranksOn = (host: number): HostProcess[] =>
+      network.processes(host).filter(({ command }) => command.startsWith(program));
+    const [killed, ...others] = ranksOn(1);
+    expect(others).toEqual([]);
+    process.kill(killed?.pid ?? Number.NaN, "SIGKILL");
+    if (mayLive) {
+      expect(await Promise.race([job.ended, Bun.sleep(2_000)])).toBeUndefined();
+      expect([ranksOn(0).length, ranksOn(1).length]).toEqual([1, 0]);
+    } else {
+      const result = await job.ended;
+      expect([result.killed, result.left]).toEqual([false, []]);
+      expect(result.exitCode).toBeGreaterThan(0);
+    }
   });
 
   test("runs any command on every host, with the environment that was asked for", async () => {

@@ -15,6 +15,8 @@ export interface JobOptions {
   readonly processesPerHost?: number;
   /** What every rank's environment has besides. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** More arguments for the launcher. */
+  readonly launcherArguments?: readonly string[];
 }
 
 export interface JobResult {
@@ -48,7 +50,14 @@ const GRACE_MS = 2_000;
  * job at a time: the end of a job is the end of all that runs on the hosts.
  */
 export function startJob(network: Network, options: JobOptions): Job {
-  const { implementation, command, deadlineMs, processesPerHost = 1, environment = {} } = options;
+  const {
+    implementation,
+    command,
+    deadlineMs,
+    processesPerHost = 1,
+    environment = {},
+    launcherArguments = [],
+  } = options;
   const [first] = network.hosts;
   if (first === undefined) throw new RangeError("a network of one host or more was expected");
   const launcher = launchCommand(implementation, {
@@ -56,6 +65,7 @@ export function startJob(network: Network, options: JobOptions): Job {
     processesPerHost,
     command,
     environment,
+    launcherArguments,
     hostShell: network.hostShell,
     mpiInterface: MPI_INTERFACE,
     controlInterface: CONTROL_INTERFACE,

@@ -7,6 +7,8 @@ export interface Launch {
   readonly processesPerHost: number;
   readonly command: readonly string[];
   readonly environment: Readonly<Record<string, string>>;
+  /** Arguments besides. */
+  readonly launcherArguments: readonly string[];
   /** The script that runs a command on a host. */
   readonly hostShell: string;
   /** Interfaces, of the same names on every host: for MPI's bytes, and for the launcher. */
@@ -14,13 +16,19 @@ export interface Launch {
   readonly controlInterface: string;
 }
 
+/** Launchers' arguments with which the death of one rank does not end the others. */
+export const LET_OTHERS_LIVE: Readonly<Record<MpiImplementation, readonly string[]>> = {
+  openmpi: ["--enable-recovery"],
+  mpich: ["-disable-auto-cleanup"],
+};
+
 /**
  * The command line that starts an MPI job, for the first host to run. Ranks go to the hosts in order, block by block.
  * @throws Error when the launcher is not installed, saying how to install it
  */
 export function launchCommand(implementation: MpiImplementation, launch: Launch): readonly string[] {
   const flags = { openmpi: openMpiFlags, mpich: mpichFlags }[implementation](launch);
-  return [requireProgram(`mpirun.${implementation}`), ...flags, ...launch.command];
+  return [requireProgram(`mpirun.${implementation}`), ...flags, ...launch.launcherArguments, ...launch.command];
 }
 
 function openMpiFlags(launch: Launch): readonly string[] {

@@ -5,6 +5,7 @@
  *   mpi-program ping-pong BYTES ROUNDS   ranks 0 and 1 send BYTES to and fro
  *   mpi-program rounds FILE              an all-reduce every 10 ms, until FILE is there; rank 0 prints `round K` each
  *                                        time
+ *   mpi-program idle                     rank 0 prints `idle` when all have started; nothing more comes, and no end
  *
  * Rank 0 prints one line of JSON at the end of the first two. Wrong data end the job with exit code 3.
  */
@@ -110,6 +111,15 @@ static void rounds(const char *file) {
   }
 }
 
+static void idle(void) {
+  MPI_Barrier(MPI_COMM_WORLD);
+  if (rank == 0) {
+    printf("idle\n");
+    fflush(stdout);
+  }
+  for (;;) pause();
+}
+
 /*
  * Ends the job. MPI_Finalize of MPICH 4.0.2 over UCX's TCP often waits for ever: a rank that has closed its connections
  * waits for the launcher's barrier, and no longer answers those that still close theirs (mended in later MPICH, in
@@ -139,8 +149,9 @@ int main(int count, char **words) {
   if (count == 3 && strcmp(what, "exchange") == 0) exchange(atol(words[2]));
   else if (count == 4 && strcmp(what, "ping-pong") == 0) ping_pong(atol(words[2]), atoi(words[3]));
   else if (count == 3 && strcmp(what, "rounds") == 0) rounds(words[2]);
+  else if (count == 2 && strcmp(what, "idle") == 0) idle();
   else {
-    fprintf(stderr, "mpi-program: exchange BYTES, ping-pong BYTES ROUNDS or rounds FILE were expected\n");
+    fprintf(stderr, "mpi-program: exchange BYTES, ping-pong BYTES ROUNDS, rounds FILE or idle were expected\n");
     MPI_Abort(MPI_COMM_WORLD, 2);
   }
   leave();

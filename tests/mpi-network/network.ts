@@ -55,8 +55,8 @@ export interface Network extends AsyncDisposable {
   restore(which?: Links): void;
   /** Bytes over a host's link for MPI since the network was opened, with all headers. */
   traffic(host: number): { readonly sentBytes: number; readonly receivedBytes: number };
-  /** What runs on the hosts now. */
-  processes(): HostProcess[];
+  /** What runs now on a host, or on all where none is named. */
+  processes(host?: number): HostProcess[];
 }
 
 /** The interface for MPI's bytes on every host. */
@@ -200,7 +200,7 @@ function network(
       if (link === undefined) throw new NetworkError(`\`ip link show ${MPI_INTERFACE}\` shows none: ${shown}`);
       return { sentBytes: link.stats64.tx.bytes, receivedBytes: link.stats64.rx.bytes };
     },
-    processes: () => processesIn(hosts.map((host) => host.namespaceLink)),
+    processes: (host) => processesIn((host === undefined ? hosts : [hostOf(host)]).map((one) => one.namespaceLink)),
     [Symbol.asyncDispose]: dispose,
   };
 }
