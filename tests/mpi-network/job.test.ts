@@ -150,19 +150,28 @@ describe.each(MPI_IMPLEMENTATIONS)("%s", (implementation) => {
     );
   });
 
-  test("is killed at its deadline, or ended by a signal, and leaves no process", async () => {
+  test("is killed at its deadline, and then another job runs", async () => {
     await using network = await openNetwork({ hosts: 2 });
-    const command = ["sh", "-c", "echo started; sleep 600"];
-    const late = await startJob(network, { implementation, command, deadlineMs: 1_500 }).ended;
-    expect([late.exitCode, late.killed, network.processes()]).toEqual([null, true, []]);
-
-    await using job = startJob(network, { implementation, command, deadlineMs: DEADLINE_MS });
-    await job.printed("started");
-    job.signal("SIGTERM");
-    const interrupted = await job.ended;
-    expect([interrupted.killed, network.processes()]).toEqual([false, []]);
-    await expect(job.printed("finished")).rejects.toThrow('did not print "finished"');
+    const late = startJob(network, { implementation, command: ["sleep", "600"], deadlineMs: 1_500 });
+    const { exitCode, killed } = await late.ended;
+    expect([exitCode, killed, network.processes()]).toEqual([null, true, []]);
+    const next = startJob(network, { implementation, command: ["sleep", "0.5"], deadlineMs: DEADLINE_MS });
+    await late.kill();
+    expect((await next.ended).exitCode).toBe(0);
+    await expect(next.printed("finished")).rejects.toThrow('did not print "finished"');
   });
+
+  test.each(["SIGINT", "SIGTERM", "SIGKILL"] as const)(
+    "leaves no process when %s ends its launcher",
+    async (signal) => {
+      await using network = await openNetwork({ hosts: 2 });
+      await using job = startJob(network, { implementation, command: [program, "idle"], deadlineMs: DEADLINE_MS });
+      await job.printed("idle\n");
+      job.signal(signal);
+      const { killed, left } = await job.ended;
+      expect([killed, left]).toEqual([false, []]);
+    },
+  );
 
   test("tells the exit code of a rank that fails", async () => {
     await using network = await openNetwork({ hosts: 2 });

@@ -26,7 +26,7 @@ export interface JobResult {
   readonly stderr: string;
   /** Whether the deadline, `kill` or the disposal ended the job. */
   readonly killed: boolean;
-  /** What still ran on the hosts two seconds after the launcher had ended by itself. It has been killed. */
+  /** What still ran on the hosts ten seconds after the launcher had ended by itself. It has been killed. */
   readonly left: readonly HostProcess[];
 }
 
@@ -43,7 +43,7 @@ export interface Job extends AsyncDisposable {
   kill(): Promise<JobResult>;
 }
 
-const GRACE_MS = 2_000;
+const GRACE_MS = 10_000;
 
 /**
  * Starts an MPI job from the network's first host: ranks go to the hosts in order, block by block. A network runs one
@@ -77,11 +77,14 @@ export function startJob(network: Network, options: JobOptions): Job {
   });
   const links = network.hosts.map(({ namespaceLink }) => namespaceLink);
   let killed = false;
-  const kill = async (): Promise<void> => {
+  let isOver = false;
+  // What runs on the hosts after this job's end is another one's: no killing may go on until then.
+  const killings: Promise<void>[] = [];
+  const kill = (): void => {
     if (child.exitCode === null && child.signalCode === null) killed = true;
     // It may not have reached its host yet.
     child.kill("SIGKILL");
-    await killProcesses(links);
+    killings.push(killProcesses(links));
   };
 
   const output = new Output();
@@ -92,7 +95,9 @@ export function startJob(network: Network, options: JobOptions): Job {
     await child.exited;
     clearTimeout(timer);
     const left = killed ? [] : await whatStays(network);
-    await killProcesses(links);
+    killings.push(killProcesses(links));
+    await Promise.all(killings);
+    isOver = true;
     return { exitCode: child.exitCode, stdout: await stdout, stderr: await stderr, killed, left };
   };
   const ended = end();
@@ -106,11 +111,11 @@ export function startJob(network: Network, options: JobOptions): Job {
     stdout: () => output.text,
     signal: (name) => child.kill(name),
     async kill() {
-      await kill();
+      if (!isOver) kill();
       return await ended;
     },
     async [Symbol.asyncDispose]() {
-      await kill();
+      if (!isOver) kill();
       await ended;
     },
   };
