@@ -25,6 +25,7 @@ export function setup({ heap, world }: RankContext) {
       [large, make(size * elements)],
     ];
     const own = [small];
+    const chunks = { dim: 0 };
     const read = (tensors: readonly (readonly Tensor[])[]): number => tensors.length;
     const [next, before] = [(rank + 1) % size, (rank + size - 1) % size];
     return {
@@ -38,6 +39,7 @@ export function setup({ heap, world }: RankContext) {
       broadcast: () => world.broadcast(small, 0),
       sendRecv: () => world.sendRecv(small, next, other, before),
       readPeers: () => world.readPeers(own, read),
+      "readPeers, of chunks": () => world.readPeers(own, read, chunks),
     };
   };
   const operations = new Map<string, () => void>([

@@ -45,7 +45,8 @@ const WORLD_OPTIONS: Readonly<Record<string, readonly string[]>> = {
   stagingBytes: junk,
   stagedLimit: junk,
   initialProgress: without("-1", "-1e9"),
-  options: ["a symbol", "a function", "a revoked proxy"],
+  // A function makes them.
+  options: ["a symbol", "a revoked proxy"],
   unheardOf: junk,
 };
 
@@ -82,6 +83,8 @@ test.each<[string, Partial<Record<keyof WorldOptions, unknown>>]>([
   ["stagingBytes", { stagingBytes: 2 ** 30 }],
   ["initialProgress", { initialProgress: 2 ** 31 }],
   ["options", { options: { callback: () => 1 } }],
+  ["options", { options: () => ({ callback: () => 1 }) }],
+  ["options", { options: () => Symbol("junk") }],
 ])("openWorld: %s %j", async (argument, change) => {
   const error = await errorOf(() => openWorld({ size: 2, program, ...change } as WorldOptions));
   expect(error).toBeInstanceOf(ArgumentError);

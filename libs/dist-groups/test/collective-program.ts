@@ -1,5 +1,5 @@
 import { type ElementArray, elementCount, type Tensor } from "@lockstep/tensor";
-import type { RankContext } from "../src/index.ts";
+import { headRange, type RankContext } from "../src/index.ts";
 import {
   type CollectiveCase,
   chunkBegin,
@@ -254,6 +254,37 @@ export function setup(context: RankContext) {
         );
       }
       if (sums.some((count) => count !== size)) throw new Error(`readPeers gave ${sums}`);
+      const published = own.map(({ tensor }) => tensor);
+      const wanted = values.map((of, peer) =>
+        of.map((raw) => {
+          const placed = place(heap, dtype, ownShape(peer), input);
+          writeRaw(placed.tensor, raw);
+          return placed;
+        }),
+      );
+      for (let dim = -shape.length; dim < shape.length; dim++) {
+        const chunk = (tensor: Tensor): Tensor => {
+          const axis = dim < 0 ? dim + shape.length : dim;
+          const { start, end } = headRange(tensor.dim(axis), group.rank, size);
+          return tensor.slice(axis, start, end);
+        };
+        group.readPeers(
+          published,
+          (tensors) => {
+            for (const [peer, found] of tensors.entries()) {
+              for (const [which, tensor] of found.entries()) {
+                const want = chunk(wanted[peer]?.[which]?.tensor ?? tensor);
+                const numbers = tensor.toNumbers();
+                const at = want.toNumbers().findIndex((value, index) => !Object.is(value, numbers[index]));
+                if (at === -1 && want.shape.join() === tensor.shape.join()) continue;
+                throw new Error(`rank ${rank} read element ${at} of rank ${peer}'s chunk along ${dim} wrong`);
+              }
+            }
+          },
+          { dim },
+        );
+      }
+      for (const { release } of wanted.flat()) release();
       for (const { release } of own) release();
     },
   };

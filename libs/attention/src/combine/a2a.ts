@@ -1,5 +1,6 @@
+import type { ReadOptions } from "@lockstep/dist-groups";
 import { Arena, type Tensor } from "@lockstep/tensor";
-import { OUTPUT_DTYPES } from "./combine.ts";
+import { OUTPUT_DTYPES, sameRanks } from "./combine.ts";
 import type { CombineSetup, CombineWay, PlacedCombine } from "./combine-way.ts";
 import type { PartialResults } from "./partial-memory.ts";
 
@@ -20,7 +21,9 @@ class AllToAllCombine implements PlacedCombine {
   /** Bytes of one peer's rows of this rank's heads. */
   readonly #peerBytes: number;
   readonly #shared: readonly Tensor[];
-  readonly #exchange: { readonly deadlineMs: number | undefined; readonly bytesRead: number };
+  /** Whether each rank of the group owns its chunk of the heads, which is all that is brought to it then. */
+  readonly #isChunked: boolean;
+  readonly #exchange: ReadOptions;
 
   constructor({ out, lse }: PartialResults, setup: CombineSetup) {
     this.out = out;
@@ -30,7 +33,9 @@ class AllToAllCombine implements PlacedCombine {
     const element = out.size === 0 ? 4 : out.byteLength / out.size;
     this.#peerBytes = batch * setup.own.count * (valueDim * element + 4);
     this.#shared = [out, lse];
-    this.#exchange = { deadlineMs: setup.deadlineMs, bytesRead: (setup.dcpGroup.size - 1) * this.#peerBytes };
+    this.#isChunked = sameRanks(setup.dcpGroup, setup.queryGroup);
+    const bytesRead = (setup.dcpGroup.size - 1) * this.#peerBytes;
+    this.#exchange = { deadlineMs: setup.deadlineMs, bytesRead, ...(this.#isChunked ? { dim: 1 } : {}) };
   }
 
   async combine(out: Tensor, lse: Tensor | undefined): Promise<void> {
@@ -56,7 +61,8 @@ class AllToAllCombine implements PlacedCombine {
   /** Runs `use` over every rank's partial results for this rank's heads, while the peers keep them. */
   #read<T>(use: (outs: Tensor[], lses: Tensor[]) => T): T {
     const { dcpGroup, own } = this.#setup;
-    const mine = (tensor: Tensor): Tensor => tensor.slice(1, own.start, own.end);
+    const isChunked = this.#isChunked;
+    const mine = (tensor: Tensor): Tensor => (isChunked ? tensor : tensor.slice(1, own.start, own.end));
     return dcpGroup.readPeers(
       this.#shared,
       (peers) => {

@@ -4,17 +4,32 @@
 // Two rounds: publish tensor records; read; acknowledge. No byte is copied. Nobody may change a published tensor before
 // its call returns, and nobody may keep a view after it.
 
-import { ArgumentError, DTYPES, describe, Tensor } from "@lockstep/tensor";
+import { ArgumentError, DTYPE_BYTES, DTYPES, describe, Tensor } from "@lockstep/tensor";
+import { firstOfChunk } from "../layout/chunk-rule.ts";
 import type { SliceExchange } from "../transport/transport.ts";
-import { MAX_DIMS, NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
-import { recordAddress, recordWord, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
-import { checkAllLive, checkOptions, checkTensor } from "./arguments.ts";
+import { NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
+import {
+  recordAddress,
+  recordShape,
+  recordStrides,
+  recordWord,
+  TENSOR_RECORD_WORDS,
+  writeTensorRecord,
+} from "../wire/tensor-record.ts";
+import { checkAllLive, checkDim, checkDimNumber, checkOptions, checkTensor } from "./arguments.ts";
 import { giveAll } from "./give-all.ts";
+import { giveChunks } from "./give-chunks.ts";
+import { chunkOf } from "./record-chunk.ts";
 import type { ReadOptions } from "./options.ts";
 import type { Collective, GroupMember } from "./rounds.ts";
 
 const OP = "readPeers";
-const SIGNATURE = signatureOf(OP_CODES.readPeers, NO_CODE, NO_CODE, 0, 1);
+
+/** What readers of all, or of chunks along a dimension, announce: its number from 1 on, or from the end. */
+function signatureAlong(dim: number | undefined): number {
+  const axis = dim === undefined ? 0 : dim < 0 ? dim : dim + 1;
+  return signatureOf(OP_CODES.readPeers, NO_CODE, NO_CODE, axis & 0xff, 1);
+}
 
 export class ReadPeers implements Collective {
   bytesReceived = 0;
@@ -24,6 +39,7 @@ export class ReadPeers implements Collective {
   readonly #views: (readonly Tensor[])[];
   #result: unknown;
   #own: readonly Tensor[] = [];
+  #dim: number | undefined;
   #read: ((tensors: readonly (readonly Tensor[])[]) => unknown) | undefined;
 
   constructor(member: GroupMember) {
@@ -39,6 +55,8 @@ export class ReadPeers implements Collective {
     checkOptions(OP, options);
     checkAllLive(OP, "own", own);
     const bytesRead = options?.bytesRead ?? 0;
+    const dim = options?.dim;
+    if (dim !== undefined) checkDimNumber(OP, dim);
     const { run, transport, heap } = this.#member;
     const { words } = transport;
     const most = Math.floor(transport.stagingBytes / (4 * TENSOR_RECORD_WORDS));
@@ -51,24 +69,31 @@ export class ReadPeers implements Collective {
     }
     for (let at = 0; at < own.length; at++) {
       const tensor = own[at];
-      if (tensor !== undefined) checkTensor(OP, "own", tensor, heap);
+      if (tensor === undefined) continue;
+      checkTensor(OP, "own", tensor, heap);
+      if (dim !== undefined) checkDim(OP, dim, tensor);
     }
     this.#shape[0] = own.length;
-    run.begin(OP, SIGNATURE, this.#shape, 0, options?.deadlineMs);
+    run.begin(OP, signatureAlong(dim), this.#shape, 0, options?.deadlineMs);
     for (let at = 0; at < own.length; at++) {
       const tensor = own[at];
       if (tensor !== undefined) writeTensorRecord(words, recordWord(transport.staging(run.rank), at), tensor);
     }
     transport.fill(own.length * TENSOR_RECORD_WORDS * 4);
     this.#own = own;
+    this.#dim = dim;
     this.#read = read;
     this.bytesReceived = bytesRead;
   }
 
-  /** Without a shared memory all of every tensor travels, whatever `read` takes of it. */
+  /** Without a shared memory all of every tensor travels, or chunks of a dimension, whatever `read` takes of it. */
   transfer(round: number, slices: SliceExchange): boolean {
     if (round > 0) return false;
-    for (let at = 0; at < this.#own.length; at++) giveAll(this.#member, slices, at);
+    const dim = this.#dim;
+    for (let at = 0; at < this.#own.length; at++) {
+      if (dim === undefined) giveAll(this.#member, slices, at);
+      else giveChunks(this.#member, slices, at, dim);
+    }
     return true;
   }
 
@@ -76,7 +101,8 @@ export class ReadPeers implements Collective {
     if (round > 0) return false;
     const { run } = this.#member;
     for (let peer = 0; peer < run.size; peer++) {
-      this.#views[peer] = peer === run.rank ? this.#own : this.#viewsOf(peer);
+      const isWhole = peer === run.rank && this.#dim === undefined;
+      this.#views[peer] = isWhole ? this.#own : this.#viewsOf(peer);
     }
     const read = this.#read;
     this.#read = undefined;
@@ -97,48 +123,58 @@ export class ReadPeers implements Collective {
 
   #viewsOf(peer: number): readonly Tensor[] {
     const { transport } = this.#member;
-    const { words } = transport;
     const staging = transport.staging(peer);
     const before = this.#views[peer] ?? [];
     const count = this.#own.length;
     let same = before.length === count;
     for (let at = 0; same && at < count; at++) {
       const view = before[at];
-      same = view !== undefined && isView(words, recordWord(staging, at), view);
+      same = view !== undefined && this.#isView(recordWord(staging, at), view);
     }
     return same ? before : this.#makeViews(staging, count);
   }
 
   /** Apart from {@link #viewsOf}, whose every call would allocate what a closure captures. */
   #makeViews(staging: number, count: number): readonly Tensor[] {
-    const { transport, heap } = this.#member;
+    const { transport, heap, run } = this.#member;
     const { words } = transport;
     return Array.from({ length: count }, (_, at) => {
       const record = recordWord(staging, at);
       const head = words[record] ?? 0;
-      const dims = Array.from({ length: head >>> 8 }, (_, dim) => record + 2 + dim);
-      return Tensor.fromDescriptor(
-        {
-          dtype: DTYPES[head & 0xff] ?? "u8",
-          shape: dims.map((word) => words[word] ?? 0),
-          strides: dims.map((word) => words[word + MAX_DIMS] ?? 0),
-          heapId: heap.id,
-          byteOffset: recordAddress(words, record),
-        },
-        heap,
-      );
+      const dims = head >>> 8;
+      const dtype = DTYPES[head & 0xff] ?? "u8";
+      const shape = [...words.subarray(recordShape(record), recordShape(record) + dims)];
+      const strides = [...words.subarray(recordStrides(record), recordStrides(record) + dims)];
+      let byteOffset = recordAddress(words, record);
+      if (this.#dim !== undefined) {
+        const { axis, start, count: length } = chunkOf(words, record, this.#dim, run.rank, run.size);
+        shape[axis] = length;
+        // Addresses are told modulo 2^32: of what has come in part, the first element may lie before the memory.
+        byteOffset = (byteOffset + start * (strides[axis] ?? 0) * DTYPE_BYTES[dtype]) >>> 0;
+      }
+      return Tensor.fromDescriptor({ dtype, shape, strides, heapId: heap.id, byteOffset }, heap);
     });
   }
-}
 
-/** True when a record describes exactly this view. */
-function isView(words: Int32Array, record: number, view: Tensor): boolean {
-  const { shape, strides } = view;
-  const head = words[record] ?? 0;
-  if (DTYPES[head & 0xff] !== view.dtype || head >>> 8 !== shape.length) return false;
-  if (recordAddress(words, record) !== view.byteOffset) return false;
-  for (let dim = 0; dim < shape.length; dim++) {
-    if (words[record + 2 + dim] !== shape[dim] || words[record + 2 + MAX_DIMS + dim] !== strides[dim]) return false;
+  /** True when a view is exactly what is read of a record. */
+  #isView(record: number, view: Tensor): boolean {
+    const { run, transport } = this.#member;
+    const { words } = transport;
+    const { shape, strides, dtype } = view;
+    const head = words[record] ?? 0;
+    if (DTYPES[head & 0xff] !== dtype || head >>> 8 !== shape.length) return false;
+    // As chunkOf says, without an object for each look.
+    const along = this.#dim ?? shape.length;
+    const axis = along < 0 ? along + shape.length : along;
+    const length = axis < shape.length ? (words[recordShape(record) + axis] ?? 0) : 0;
+    const start = firstOfChunk(length, run.rank, run.size);
+    const count = firstOfChunk(length, run.rank + 1, run.size) - start;
+    const skipped = start * (strides[axis] ?? 0) * DTYPE_BYTES[dtype];
+    if ((recordAddress(words, record) + skipped) >>> 0 !== view.byteOffset) return false;
+    for (let dim = 0; dim < shape.length; dim++) {
+      if ((dim === axis ? count : words[recordShape(record) + dim]) !== shape[dim]) return false;
+      if (words[recordStrides(record) + dim] !== strides[dim]) return false;
+    }
+    return true;
   }
-  return true;
 }

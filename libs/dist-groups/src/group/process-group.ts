@@ -114,7 +114,8 @@ export interface ProcessGroup {
 
   /**
    * Publishes this rank's tensors and calls `read` with every rank's, in rank order, this rank's included. No byte is
-   * copied where the ranks share a memory; elsewhere all of every tensor travels to every rank first. Every rank publishes the same number of tensors; their shapes and dtypes may differ. Until the call
+   * copied where the ranks share a memory; elsewhere all of every tensor travels to every rank first, or with the option
+   * `dim` its chunk of each. Every rank publishes the same number of tensors; their shapes and dtypes may differ. Until the call
    * returns nobody may write to a published tensor; after it nobody may use the views. `read` must be synchronous.
    * `bytesRead` is what `read` takes from peers, for the counters.
    */

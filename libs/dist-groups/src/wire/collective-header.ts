@@ -114,11 +114,17 @@ export function describeHeader(words: Int32Array, header: number): string {
   const shape = Array.from({ length: dims }, (_, dim) => words[header + SHAPE + dim] ?? 0);
   const { op, dtype, reduction, axis } = decodeSignature(signature);
   if (op === "barrier" || op === "allToAll" || op === "sendRecv" || op === "agree") return op;
-  if (op === "readPeers") return `readPeers of ${shape[0]} tensors`;
+  if (op === "readPeers") return `readPeers of ${shape[0]} tensors${axis === 0 ? "" : ` along dim ${readDim(axis)}`}`;
   if (op === "allGatherCoalesced") return `allGatherCoalesced of ${shape[0]} tensors along dim ${(axis << 24) >> 24}`;
   const what = [op, reduction, dtype, formatShape(shape)].filter((part) => part !== undefined).join(" ");
   if (op === "broadcast") return `${what} from root ${axis}`;
   return op === "allReduce" ? what : `${what} along dim ${axis}`;
+}
+
+/** The dimension that readers of chunks announce. */
+function readDim(axis: number): number {
+  const signed = (axis << 24) >> 24;
+  return signed < 0 ? signed : signed - 1;
 }
 
 function codesOf<Name extends string>(names: readonly Name[]): Readonly<Record<Name, number>> {

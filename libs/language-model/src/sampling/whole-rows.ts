@@ -1,7 +1,7 @@
 // Rows of logits as a whole, over a vocabulary that is split over ranks.
 //
 // Row j of a step belongs to rank j mod n, which alone puts it together: in rounds of a few rows each rank lays out its
-// part of them where peers reach it, and each row's rank reads all parts. A round takes about ROUND_BYTES of memory in
+// part of them where peers reach it, those of a rank one after another, and each row's rank reads all parts. A round takes about ROUND_BYTES of memory in
 // all, or a row for each rank where that is more. Traffic: each row goes to one rank, once.
 import type { ProcessGroup } from "@lockstep/dist-groups";
 import { DTYPE_BYTES, type SharedHeap, Tensor } from "@lockstep/tensor";
@@ -36,14 +36,16 @@ export function wholeRowElements(sizes: WholeRowSizes): readonly number[] {
 export class WholeRows {
   readonly #world: ProcessGroup;
   readonly #sizes: WholeRowSizes;
-  /** Parts of a round's rows [rows, own vocabulary]. */
+  /** Parts of a round's rows [ranks, rows of each * own vocabulary]. */
   readonly #parts: readonly Tensor[];
   readonly #row: Float32Array;
 
   constructor(world: ProcessGroup, heap: SharedHeap, sizes: WholeRowSizes) {
     this.#world = world;
     this.#sizes = sizes;
-    this.#parts = wholeRowElements(sizes).map((elements) => Tensor.empty(heap, "f32", [elements]));
+    this.#parts = wholeRowElements(sizes).map((elements) =>
+      Tensor.empty(heap, "f32", [sizes.world, elements / sizes.world]),
+    );
     this.#row = new Float32Array(sizes.vocabularySize);
   }
 
@@ -83,24 +85,27 @@ export class WholeRows {
   ): void {
     const { world, vocabularySize, ownVocabulary } = this.#sizes;
     const parts = this.#parts[0]?.f32 ?? new Float32Array();
-    for (let place = first; place < end; place++) parts.set(partOf(place), (place - first) * ownVocabulary);
+    const rowsOfRank = roundRows(this.#sizes) / world;
+    for (let place = first; place < end; place++) {
+      const [owner, turn] = [(place - first) % world, Math.floor((place - first) / world)];
+      parts.set(partOf(place), (owner * rowsOfRank + turn) * ownVocabulary);
+    }
     const { rank } = this.#world;
     const owned = Math.max(0, Math.ceil((end - first - rank) / world));
     const bytesRead = owned * (vocabularySize - ownVocabulary) * DTYPE_BYTES.f32;
-    const step = roundRows(this.#sizes);
     const read = (tensors: readonly (readonly Tensor[])[]): void => {
       const views = tensors.map(([part]) => part?.f32 ?? new Float32Array());
       for (let place = first + rank; place < end; place += world) {
         let at = 0;
         for (const view of views) {
-          const width = view.length / step;
-          const from = (place - first) * width;
+          const width = view.length / rowsOfRank;
+          const from = Math.floor((place - first) / world) * width;
           this.#row.set(view.subarray(from, from + width), at);
           at += width;
         }
         take(place, this.#row);
       }
     };
-    this.#world.readPeers(this.#parts, read, { bytesRead });
+    this.#world.readPeers(this.#parts, read, { bytesRead, dim: 0 });
   }
 }
