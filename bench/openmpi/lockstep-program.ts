@@ -25,7 +25,26 @@ const HAND_OVERS = 20_000;
 /** Called by the world on every rank. */
 export function setup({ heap, world }: RankContext) {
   const { rank, size } = world;
+  /** The case of the last window. */
+  let kept: { readonly key: string; readonly prepared: Prepared } | undefined;
   return {
+    /** Seconds of a call, over `calls` calls: filled before, checked after. Windows of one case share their tensors. */
+    window({ name, bytes, calls }: Omit<Case, "rounds"> & { readonly calls: number }, batch: number): number {
+      const key = `${name} ${bytes}`;
+      if (kept?.key !== key) {
+        for (const tensor of kept?.prepared.tensors ?? []) tensor.free();
+        kept = { key, prepared: prepare(name, bytes / 4) };
+      }
+      const { prepared } = kept;
+      fill(name, prepared, batch);
+      world.barrier();
+      const started = performance.now();
+      for (let call = 0; call < calls; call++) prepared.run();
+      const seconds = (performance.now() - started) / calls / 1e3;
+      world.barrier();
+      check(name, prepared, batch);
+      return seconds;
+    },
     /**
      * Seconds of the least a barrier can do: every rank stores a word and waits until it sees every peer's, by spinning
      * alone. Only with a core per rank.
