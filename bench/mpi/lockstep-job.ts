@@ -1,27 +1,34 @@
-// The program of every process of Lockstep's side: the first opens a world over all of them and has its ranks run the
-// windows that it is asked for; the others run ranks.
+// The program of every process of Lockstep's side: the first opens a world over all of them and calls its methods as it
+// is asked to, over a socket; the others run ranks.
+//
+//   bun lockstep-job.ts PROGRAM OPTIONS SOCKET
+//
+// PROGRAM is the address of the ranks' module; OPTIONS are those of `openWorld`, in JSON. A line is [method, arguments];
+// the answer {"values": one for each rank} or {"error": text}.
 import { connect } from "node:net";
 import process from "node:process";
 import { createInterface } from "node:readline";
-import { joinJob, openWorld } from "@lockstep/dist-groups";
-import type * as program from "../openmpi/lockstep-program.ts";
-import type { Window } from "./windows.ts";
+import { joinJob, openWorld, type WorldOptions } from "@lockstep/dist-groups";
+
+const CALL_MS = 120_000;
 
 await joinJob();
-const socket = connect(process.argv[2] ?? "");
-const processes = Number(process.env.OMPI_COMM_WORLD_SIZE ?? process.env.PMI_SIZE);
-await using world = await openWorld<typeof program>({
-  size: processes,
-  program: new URL("../openmpi/lockstep-program.ts", import.meta.url),
-});
+const [program = "", options = "{}", path = ""] = process.argv.slice(2);
+const socket = connect(path);
+const size = Number(process.env.OMPI_COMM_WORLD_SIZE ?? process.env.PMI_SIZE);
+await using world = await openWorld({
+  ...(JSON.parse(options) as object),
+  size,
+  program: new URL(program),
+} as WorldOptions);
 socket.write("rank 0\n");
 for await (const line of createInterface({ input: socket })) {
-  const [window, batch] = JSON.parse(line) as [Window & { readonly name: "barrier" }, number];
-  let answer: unknown;
+  const [method, args] = JSON.parse(line) as [string, unknown[]];
+  let answer: object;
   try {
-    answer = Math.max(...(await world.call("window", [window, batch], { deadlineMs: 120_000 })));
+    answer = { values: await world.call(method, args, { deadlineMs: CALL_MS }) };
   } catch (error) {
-    answer = error instanceof Error ? error.message : String(error);
+    answer = { error: error instanceof Error ? error.message : String(error) };
   }
   socket.write(`${JSON.stringify(answer)}\n`);
 }

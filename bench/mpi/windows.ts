@@ -15,11 +15,20 @@ export interface Window {
   readonly calls: number;
 }
 
+/** Processes, and how they are launched. */
+export interface Launch {
+  readonly implementation: MpiImplementation;
+  readonly processes: number;
+  /** Arguments of mpirun before the program. */
+  readonly launcherArguments?: readonly string[];
+}
+
 /** How C does it: MPI's own collective, or a header and then the data (see mpi-windows.c). */
 export type CWay = "plain" | "header";
 
 const SOURCE = fileURLToPath(new URL("./mpi-windows.c", import.meta.url));
 const JOB = fileURLToPath(new URL("./lockstep-job.ts", import.meta.url));
+const WINDOWS_PROGRAM = new URL("../openmpi/lockstep-program.ts", import.meta.url);
 
 /** The C program's processes. */
 export class CSide implements AsyncDisposable {
@@ -30,15 +39,9 @@ export class CSide implements AsyncDisposable {
     this.#job = job;
   }
 
-  static async open(
-    implementation: MpiImplementation,
-    processes: number,
-    launcherArguments: readonly string[] = [],
-  ): Promise<CSide> {
-    const command = [build(implementation)];
-    return new CSide(
-      await LaunchedLines.open({ implementation, processes, command, connections: processes, launcherArguments }),
-    );
+  static async open(launch: Launch): Promise<CSide> {
+    const command = [build(launch.implementation)];
+    return new CSide(await LaunchedLines.open({ ...launch, command, connections: launch.processes }));
   }
 
   /** Seconds of a call, of the slowest rank. Throws when data were wrong. */
@@ -54,7 +57,7 @@ export class CSide implements AsyncDisposable {
   }
 }
 
-/** Lockstep's processes: a rank each. */
+/** A world over MPI whose ranks, one a process, run the methods of a program. */
 export class LockstepSide implements AsyncDisposable {
   readonly #job: LaunchedLines;
   #batch = 0;
@@ -63,23 +66,23 @@ export class LockstepSide implements AsyncDisposable {
     this.#job = job;
   }
 
-  static async open(
-    implementation: MpiImplementation,
-    processes: number,
-    launcherArguments: readonly string[] = [],
-  ): Promise<LockstepSide> {
-    const command = [process.execPath, JOB];
-    return new LockstepSide(
-      await LaunchedLines.open({ implementation, processes, command, connections: 1, launcherArguments }),
-    );
+  /** `options` of the world, as far as JSON can tell them; `program` runs windows unless another is given. */
+  static async open(launch: Launch, options: object = {}, program = WINDOWS_PROGRAM): Promise<LockstepSide> {
+    const command = [process.execPath, JOB, program.href, JSON.stringify(options)];
+    return new LockstepSide(await LaunchedLines.open({ ...launch, command, connections: 1 }));
+  }
+
+  /** What a method returns on every rank. */
+  async call(method: string, args: readonly unknown[]): Promise<unknown[]> {
+    const [answer = ""] = await this.#job.ask(JSON.stringify([method, args]));
+    const { values, error } = JSON.parse(answer) as { readonly values?: unknown[]; readonly error?: string };
+    if (values === undefined) throw new Error(`Lockstep: ${error}`);
+    return values;
   }
 
   /** Seconds of a call, of the slowest rank. Throws when data were wrong. */
   async window(window: Window): Promise<number> {
-    const [answer = ""] = await this.#job.ask(JSON.stringify([window, ++this.#batch]));
-    const seconds: unknown = JSON.parse(answer);
-    if (typeof seconds !== "number") throw new Error(`Lockstep: ${String(seconds)}`);
-    return seconds;
+    return Math.max(...(await this.call("window", [window, ++this.#batch])).map(Number));
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -93,8 +96,7 @@ function build(implementation: MpiImplementation): string {
   if (existsSync(binary) && statSync(binary).mtimeMs > statSync(SOURCE).mtimeMs) return binary;
   mkdirSync(dirname(binary), { recursive: true });
   const compiler = requireProgram(`mpicc.${implementation}`);
-  const args = ["-O3", "-march=native", "-Wall", "-o", binary, SOURCE];
-  const { status, stderr } = spawnSync(compiler, args, { encoding: "utf8" });
+  const { status, stderr } = spawnSync(compiler, ["-O3", "-march=native", "-o", binary, SOURCE], { encoding: "utf8" });
   if (status !== 0) throw new Error(`${compiler} ended with exit code ${status}:\n${stderr}`);
   return binary;
 }

@@ -87,12 +87,16 @@ export class CollectiveRun implements CollectiveTurn, Disposable {
       this.awaitPeers();
       this.#checkAgreement();
       let round = 0;
+      let moves = slices !== undefined && rounds.transfer(0, slices);
       for (; ; round++) {
-        if (slices !== undefined && rounds.transfer(round, slices)) {
-          transport.publish();
+        if (moves) {
+          slices?.exchange();
           this.awaitPeers();
         }
         if (!rounds.advance(round)) break;
+        // Slices need no announcement of their own: who has them knows that their rank has come so far.
+        moves = slices !== undefined && rounds.transfer(round + 1, slices);
+        if (moves) continue;
         transport.publish();
         this.awaitPeers();
       }
@@ -113,12 +117,15 @@ export class CollectiveRun implements CollectiveTurn, Disposable {
       await this.#awaitPeersAsync();
       this.#checkAgreement();
       let round = 0;
+      let moves = slices !== undefined && rounds.transfer(0, slices);
       for (; ; round++) {
-        if (slices !== undefined && rounds.transfer(round, slices)) {
-          transport.publish();
+        if (moves) {
+          slices?.exchange();
           await this.#awaitPeersAsync();
         }
         if (!rounds.advance(round)) break;
+        moves = slices !== undefined && rounds.transfer(round + 1, slices);
+        if (moves) continue;
         transport.publish();
         await this.#awaitPeersAsync();
       }

@@ -1,7 +1,7 @@
 // What carries a process group: one rank's end of one group, which moves bytes and knows no collective.
 //
-// Ranks go in rounds. In a round a rank announces something, or gives slices of its tensors; publishes; and waits until
-// every peer has published as many rounds. An announcement is a header and a staging area: small messages, and records
+// Ranks go in rounds. In a round a rank announces something and publishes, or gives and takes slices of tensors; and
+// waits until every peer has come as many rounds. An announcement is a header and a staging area: small messages, and records
 // of the tensors of large ones (wire/). The announcements of all ranks lie in `words`, where every rank finds those of
 // its peers once they have arrived.
 //
@@ -23,8 +23,8 @@ export const FLAT = -2;
 export interface SliceExchange {
   /**
    * A peer takes a slice of the tensor of a record in this rank's staging area: `count` indexes of dimension `axis`
-   * from `start` on. With {@link WHOLE}, all of it; with {@link FLAT}, `count` elements. It goes out with the next
-   * {@link Transport.publish}.
+   * from `start` on. With {@link WHOLE}, all of it; with {@link FLAT}, `count` elements. It goes out by the next
+   * {@link SliceExchange.exchange} at the latest.
    */
   give(peer: number, record: number, axis: number, start: number, count: number): void;
   /**
@@ -33,6 +33,11 @@ export interface SliceExchange {
    * of the tensor were there.
    */
   take(peer: number, record: number, axis: number, start: number, count: number): void;
+  /**
+   * Ends this rank's part of a round in which slices move and nothing is announced. Never waits. A peer has arrived once
+   * all that it gave is here and all that was given to it is taken; one with which nothing is exchanged has arrived.
+   */
+  exchange(): void;
 }
 
 export interface Transport {

@@ -229,6 +229,10 @@ export class PipeTransport implements Transport, SliceExchange {
     setRecordAddress(this.words, record, address - skipped * elementBytes);
   }
 
+  exchange(): void {
+    this.publish();
+  }
+
   #slice(record: number, axis: number, start: number, count: number): Slice {
     const head = this.words[record] ?? 0;
     const dims = head >>> 8;

@@ -270,6 +270,11 @@ export class MpiTransport implements Transport, SliceExchange {
     leadToLanding(this.words, record, axis, start, slice, landing);
   }
 
+  /** Slices are on their way since they were given and taken: a round without a message of its own. */
+  exchange(): void {
+    this.#published = (this.#published + 1) | 0;
+  }
+
   get isAborted(): boolean {
     if (this.#cause === undefined && (this.size === 1 || (++this.#looks & MAILBOX_MASK) === 0)) {
       this.#endpoint.mailbox.poll();

@@ -21,7 +21,9 @@ export class AttachedMpi implements Mpi {
   readonly area: CallArea;
   probedSource = -1;
   probedBytes = 0;
-  receivedBytes = 0;
+  /** What {@link receivedBytes} is, unless it is still to be read from the status. */
+  #received = 0;
+  #isReceivedDue = false;
   readonly #native: NativeCalls;
   readonly #mpi: MpiFunctions;
   readonly #communicator: number;
@@ -52,6 +54,14 @@ export class AttachedMpi implements Mpi {
     return this.#native.addressOf(buffer);
   }
 
+  get receivedBytes(): number {
+    if (this.#isReceivedDue) {
+      this.#isReceivedDue = false;
+      this.#received = this.#statusBytes();
+    }
+    return this.#received;
+  }
+
   isend(address: number, bytes: number, to: number, tag: number): number {
     checkBytes("isend", address, bytes);
     const table = this.#table;
@@ -74,9 +84,10 @@ export class AttachedMpi implements Mpi {
     const { area } = this;
     const table = this.#table;
     const kind = table.kind(request);
+    this.#isReceivedDue = false;
     if (kind === RequestKind.none) throw noRequest("test", request);
     if (kind === RequestKind.over) {
-      this.receivedBytes = table.bytesOf(request);
+      this.#received = table.bytesOf(request);
       table.release(request);
       return true;
     }
@@ -84,9 +95,9 @@ export class AttachedMpi implements Mpi {
     if (code !== 0) this.#giveUp("MPI_Test", code, request);
     if (!area.flag) return false;
     // A send's status tells nothing.
-    if (kind === RequestKind.receive) this.receivedBytes = this.#statusBytes(request);
+    if (kind === RequestKind.receive) this.#isReceivedDue = true;
     else if (kind === RequestKind.cancelling) {
-      this.receivedBytes = this.#wasCancelled(request) ? -1 : this.#statusBytes(request);
+      this.#received = this.#wasCancelled(request) ? -1 : this.#statusBytes(request);
     }
     table.release(request);
     return true;
@@ -102,6 +113,7 @@ export class AttachedMpi implements Mpi {
         `tag ${tag} while ${this.probedBytes} bytes of process ${this.probedSource} wait`,
       );
     }
+    this.#isReceivedDue = false;
     const code = this.#mpi.MPI_Improbe(
       this.#anySource,
       tag,
@@ -139,6 +151,7 @@ export class AttachedMpi implements Mpi {
     const kind = table.kind(request);
     if (kind === RequestKind.over || kind === RequestKind.cancelling) return false;
     if (kind !== RequestKind.receive) throw noRequest("cancel", request, "an open receive");
+    this.#isReceivedDue = false;
     const cancelled = this.#mpi.MPI_Cancel(table.addressOf(request));
     if (cancelled !== 0) throw this.#failed("MPI_Cancel", cancelled);
     table.markCancelling(request);

@@ -77,6 +77,7 @@ export interface Mpi {
   receiveProbed(address: number, bytes: number): number;
   /**
    * Bytes that the last successful `test` of a receive brought; -1 when it was cancelled after `cancel` had been false.
+   * Only right after it: the next `test`, `probe` or `cancel` forgets it.
    */
   readonly receivedBytes: number;
   /**
