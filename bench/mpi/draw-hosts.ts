@@ -1,6 +1,6 @@
 import { availableParallelism } from "node:os";
-import { CONTEXTS, LAYERS, type MeasuredStep, RANKS, stepOver } from "./hosts.ts";
 import { type Compute, type Network, stepSeconds } from "./hosts-model.ts";
+import { CONTEXTS, LAYERS, type MeasuredStep, RANKS, stepOver } from "./modelled-steps.ts";
 
 const [LEFT, TOP, WIDTH, HEIGHT, RIGHT, BOTTOM] = [70, 60, 520, 320, 150, 50];
 const COLORS = ["#4477aa", "#cc6677", "#228833"] as const;

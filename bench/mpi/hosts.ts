@@ -5,7 +5,8 @@ import { median } from "../openmpi/cases.ts";
 import { printTable } from "../print-table.ts";
 import { formatSeconds } from "../timing.ts";
 import { drawHosts } from "./draw-hosts.ts";
-import { type Compute, type ModelledStep, type Network, stepSeconds } from "./hosts-model.ts";
+import { type Compute, type Network, stepSeconds } from "./hosts-model.ts";
+import { CONTEXTS, LAYERS, type MeasuredStep, RANKS, stepOver } from "./modelled-steps.ts";
 import { mpiSteps, STEP_SHAPE, stepsOf, workerSteps } from "./step.ts";
 import { CSide, type Launch, LockstepSide } from "./windows.ts";
 
@@ -16,23 +17,7 @@ const NETWORKS = [
   { name: "TCP on loopback", launcherArguments: ["--mca", "btl", "self,tcp"] },
 ] as const;
 const [SHORT, LONG] = [1024, 16_384];
-export const CONTEXTS = [16_384, 131_072, 1_048_576] as const;
-export const RANKS = [1, 2, 4, 8, 16, 32, 64] as const;
-export const LAYERS = 32;
 const LAUNCH = { implementation: "openmpi", processes: 2 } as const;
-
-/** A step that was run here. */
-export interface MeasuredStep {
-  readonly network: string;
-  readonly step: ModelledStep;
-  readonly ranks: number;
-  readonly seconds: number;
-}
-
-/** The step of one sequence over so long a context. */
-export function stepOver(context: number, batch = 1): ModelledStep {
-  return { ...STEP_SHAPE, batch, context };
-}
 
 async function samplesOf(windows: number, window: () => Promise<number>): Promise<number[]> {
   const seconds: number[] = [];
