@@ -17,6 +17,7 @@ import { type Job, onProcessExit, openJob } from "./job.ts";
 import { decodeMain, encodeMain, type FollowerMessage, type LeaderMessage, type WorldPart } from "./main-messages.ts";
 import { divideMemory } from "./process-memory.ts";
 import { ProcessPart, ranksByProcess } from "./process-part.ts";
+import { InformedWorker } from "./informed-worker.ts";
 import { RemoteWorker } from "./remote-worker.ts";
 
 /** A staging area has whole lines. */
@@ -181,7 +182,7 @@ export class ManyProcesses implements WorldSite {
     if (process === 0) {
       const worker = this.#own.startWorker(rank, this.#settings.worker);
       this.#started.push(worker);
-      return worker;
+      return new InformedWorker(worker, this.transport);
     }
     const worker = new RemoteWorker({
       send: (message) => this.#leader.send(process, { kind: "to-rank", world, rank, message }),
@@ -190,7 +191,7 @@ export class ManyProcesses implements WorldSite {
     this.#remote.set(rank, worker);
     // Once the host listens.
     if (this.#leader.isGone(process)) queueMicrotask(() => this.lose(process, "its process fell silent before"));
-    return worker;
+    return new InformedWorker(worker, this.transport);
   }
 
   /** What a process tells of this world. */

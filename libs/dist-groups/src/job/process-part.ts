@@ -93,9 +93,11 @@ export class ProcessPart {
     Atomics.store(this.#clock, 0, Date.now() - this.#part.openedAt);
   }
 
-  /** The flight rings of one of its ranks, by channel. */
+  /** The flight rings of a rank, by channel; none of a rank of another process. */
   *rings(rank: number): Generator<readonly [channel: number, ring: Int32Array]> {
-    const directory = this.#directories[this.#part.homes[rank]?.worker ?? -1];
+    const home = this.#part.homes[rank];
+    if (home?.process !== this.#job.process) return;
+    const directory = this.#directories[home.worker];
     for (const [channel, byteOffset] of directory?.entries() ?? []) {
       yield [channel, new Int32Array(this.#memory.heap.buffer, byteOffset, FLIGHT_RING_WORDS)];
     }

@@ -55,6 +55,16 @@ export type RankNotice =
   | { readonly lockstep: "holding" }
   | { readonly lockstep: "crashed"; readonly error: PlainError };
 
+/** A message outside Comlink, from the host: what its end of the transport tells before the message that follows. */
+export interface TransportNotice {
+  readonly lockstep: "transport";
+  readonly news: unknown;
+}
+
+export function isTransportNotice(data: unknown): data is TransportNotice {
+  return typeof data === "object" && data !== null && Reflect.get(data, "lockstep") === "transport";
+}
+
 export function isRankNotice(data: unknown): data is RankNotice {
   return typeof data === "object" && data !== null && "lockstep" in data;
 }

@@ -85,6 +85,11 @@ export class RunningRank {
     };
   }
 
+  /** The host's end of the transport told something. */
+  hear(news: unknown): void {
+    this.#transport.hear(news);
+  }
+
   group(name: string): ProcessGroup {
     const membership = this.#memberships.get(name);
     if (membership === undefined) {

@@ -6,7 +6,7 @@ import { toPlainError } from "../errors/plain-error.ts";
 import { printedValue } from "../errors/printed-value.ts";
 import type { HostPort } from "./host-port.ts";
 import { isPlaceNotice, type RankPlace } from "./rank-place.ts";
-import type { RankControl, Reply } from "./rank-protocol.ts";
+import { isTransportNotice, type RankControl, type Reply } from "./rank-protocol.ts";
 import { RunningRank } from "./running-rank.ts";
 
 /** A program module and what errors call it. */
@@ -25,6 +25,7 @@ export function serveRank(host: HostPort, load: (address: string | undefined) =>
   host.addEventListener("message", (event) => {
     const data: unknown = Reflect.get(event, "data");
     if (isPlaceNotice(data)) place = data.place;
+    else if (isTransportNotice(data)) rank?.hear(data.news);
   });
 
   async function withRank(what: string, work: (rank: RunningRank) => unknown): Promise<Reply> {

@@ -13,6 +13,11 @@ export interface HostTransport {
   readonly health: HostHealth;
   /** Makes what a group of global ranks goes through. */
   open(ranks: readonly number[]): HostGroup;
+  /**
+   * What a rank has to know before the host's next message to it, or undefined; another object when it has changed.
+   * Plain data.
+   */
+  readonly news: object | undefined;
 }
 
 /** The host's end of one group. */
@@ -34,6 +39,8 @@ export interface RankTransport {
   readonly health: RankHealth;
   /** This rank's end of a group that it belongs to. `place` is what the host's end of it says. */
   join(ranks: readonly number[], place: unknown): Transport;
+  /** Takes what the host's end tells of itself before the host's next message: see {@link HostTransport.news}. */
+  hear(news: unknown): void;
 }
 
 interface Health extends WorldClock {
@@ -67,6 +74,8 @@ export interface HostHealth extends Health {
   tick(): void;
   /** Forgets failures of earlier calls. Only while no call is in flight. */
   nextEpoch(): void;
+  /** A rank has answered that it failed. What it told its peers before may come later. */
+  failed(rank: number): void;
   /** Forgets that a rank left. Only while it is in no call, and nobody waits for what it left. */
   forgive(rank: number): void;
   /** Why a rank exited, or else why it left. */

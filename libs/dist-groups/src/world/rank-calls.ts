@@ -162,7 +162,10 @@ export class RankCalls {
       if (worker.death !== undefined) failed(worker.death);
       else {
         invoke(worker, callWord).then((reply) => {
-          if (!reply.ok) this.#hadFailure = true;
+          if (!reply.ok) {
+            this.#hadFailure = true;
+            this.#owner.health.failed(rank);
+          }
           answer(() => call.reply(rank, reply));
         }, failed);
       }

@@ -85,6 +85,8 @@ class MpiHostGroup implements HostGroup {
 interface KnownRank {
   era: number;
   left: { readonly era: number; readonly failure: PlainError } | undefined;
+  /** The era in which it last answered that it failed. */
+  failed: number | undefined;
   exit: PlainError | undefined;
   running: number;
   beats: number;
@@ -95,13 +97,27 @@ export class MpiHost implements HostTransport, HostHealth {
   readonly #options: MpiHostOptions;
   readonly #groups = new Map<number, MpiHostGroup>();
   readonly #ranks: readonly KnownRank[];
+  /** Undefined while all are the first. */
+  #eras: readonly number[] | undefined;
   /** What to add to this thread's `performance.now()`. */
   readonly #clockOffset: number;
 
   constructor(options: MpiHostOptions) {
     this.#options = options;
     this.#clockOffset = Date.now() - options.openedAt - performance.now();
-    this.#ranks = options.homes.map(() => ({ era: 0, left: undefined, exit: undefined, running: 0, beats: 0 }));
+    this.#ranks = options.homes.map(() => ({
+      era: 0,
+      left: undefined,
+      failed: undefined,
+      exit: undefined,
+      running: 0,
+      beats: 0,
+    }));
+  }
+
+  /** The eras of all ranks. */
+  get news(): readonly number[] | undefined {
+    return this.#eras;
   }
 
   open(ranks: readonly number[]): HostGroup {
@@ -177,15 +193,21 @@ export class MpiHost implements HostTransport, HostHealth {
     this.#tellEras();
   }
 
+  failed(rank: number): void {
+    const known = this.#ranks[rank];
+    if (known !== undefined) known.failed = known.era;
+  }
+
   forgive(rank: number): void {
     const known = this.#ranks[rank];
-    if (known?.left === undefined || known.left.era < known.era) return;
+    if (known === undefined || Math.max(known.failed ?? -1, known.left?.era ?? -1) < known.era) return;
     known.era++;
     this.#tellEras();
   }
 
   #tellEras(): void {
-    this.#tellAll({ kind: "eras", eras: this.#ranks.map(({ era }) => era) });
+    this.#eras = this.#ranks.map(({ era }) => era);
+    this.#tellAll({ kind: "eras", eras: this.#eras });
   }
 
   failure(rank: number): PlainError {

@@ -77,7 +77,8 @@ export class MpiTransport implements Transport, SliceExchange {
   #published = 0;
   /** Receives of the peers' announcements, and the slices that are on their way to and from them. */
   readonly #receives: number[];
-  readonly #moving: number[][];
+  readonly #giving: number[][];
+  readonly #taking: number[][];
   /** Byte addresses of what the running collective has allocated. */
   #allocated: number[] = [];
   #filled = 0;
@@ -120,7 +121,8 @@ export class MpiTransport implements Transport, SliceExchange {
     this.#slicesTo = to(SLICE);
     this.#slicesFrom = from(SLICE);
     this.#receives = homes.map(() => NONE);
-    this.#moving = homes.map(() => []);
+    this.#giving = homes.map(() => []);
+    this.#taking = homes.map(() => []);
     endpoint.directory.add(channel, this.addressOf(this.flightRing));
     endpoint.mailbox.enter(this);
   }
@@ -198,10 +200,13 @@ export class MpiTransport implements Transport, SliceExchange {
         throw new Error(`rank ${this.#ranks[peer]} sent round ${round} where ${this.#published} was due`);
       }
     }
-    const moving = this.#moving[peer];
-    while (moving !== undefined && moving.length > 0) {
-      if (!this.#mpi.test(moving[moving.length - 1] ?? NONE)) return false;
-      moving.pop();
+    return this.#areOver(this.#giving[peer]) && this.#areOver(this.#taking[peer]);
+  }
+
+  #areOver(requests: number[] | undefined): boolean {
+    while (requests !== undefined && requests.length > 0) {
+      if (!this.#mpi.test(requests[requests.length - 1] ?? NONE)) return false;
+      requests.pop();
     }
     return true;
   }
@@ -247,11 +252,11 @@ export class MpiTransport implements Transport, SliceExchange {
       packSlice(heap.buffer, slice, address);
     }
     const mpi = this.#mpi;
-    const moving = this.#moving[peer];
+    const giving = this.#giving[peer];
     for (let at = 0; at < slice.bytes; at += LONGEST_MESSAGE) {
       const bytes = Math.min(LONGEST_MESSAGE, slice.bytes - at);
       const from = this.#pool.processAddress(address + at);
-      moving?.push(mpi.isend(from, bytes, this.#processes[peer] ?? 0, this.#slicesTo[peer] ?? 0));
+      giving?.push(mpi.isend(from, bytes, this.#processes[peer] ?? 0, this.#slicesTo[peer] ?? 0));
     }
   }
 
@@ -261,11 +266,11 @@ export class MpiTransport implements Transport, SliceExchange {
     const landing = heap.allocate(slice.bytes);
     this.#allocated.push(landing);
     const mpi = this.#mpi;
-    const moving = this.#moving[peer];
+    const taking = this.#taking[peer];
     for (let at = 0; at < slice.bytes; at += LONGEST_MESSAGE) {
       const bytes = Math.min(LONGEST_MESSAGE, slice.bytes - at);
       const to = this.#pool.processAddress(landing + at);
-      moving?.push(mpi.irecv(to, bytes, this.#processes[peer] ?? 0, this.#slicesFrom[peer] ?? 0));
+      taking?.push(mpi.irecv(to, bytes, this.#processes[peer] ?? 0, this.#slicesFrom[peer] ?? 0));
     }
     leadToLanding(this.words, record, axis, start, slice, landing);
   }
@@ -307,18 +312,19 @@ export class MpiTransport implements Transport, SliceExchange {
 
   /**
    * Ends this rank's part: receives are called off, and the rooms go back. Where the library still holds some of them,
-   * because a peer died in the middle of sending, they stay.
+   * because a peer died or gave up in the middle of sending, they stay: a send cannot be called off.
    */
   close(): void {
     const { heap, mailbox, directory } = this.#endpoint;
     mailbox.leave(this);
     directory.remove(this.channel);
     let isThrough = this.#pool.close();
-    for (const request of [...this.#receives, ...this.#moving.flat()]) {
+    for (const request of this.#giving.flat()) if (!this.#mpi.test(request)) isThrough = false;
+    for (const request of [...this.#receives, ...this.#taking.flat()]) {
       if (request !== NONE && !this.#mpi.test(request) && !this.#mpi.cancel(request)) isThrough = false;
     }
     this.#receives.fill(NONE);
-    for (const moving of this.#moving) moving.length = 0;
+    for (const requests of [...this.#giving, ...this.#taking]) requests.length = 0;
     if (!isThrough) return;
     for (const address of this.#allocated.splice(0)) heap.release(address);
     heap.release(this.byteOffset);

@@ -47,6 +47,11 @@ export class MpiRank implements RankTransport {
     this.health = new MpiRankHealth(mailbox, clock, invitation.openedAt);
   }
 
+  /** The eras of all ranks. */
+  hear(news: unknown): void {
+    this.#endpoint.mailbox.hearEras(news as readonly number[]);
+  }
+
   join(ranks: readonly number[], place: unknown): MpiTransport {
     return new MpiTransport(place as MpiPlace, ranks, this.#rank, this.#endpoint);
   }

@@ -3,7 +3,8 @@
 //
 // A rank that failed is out until its era ends: the leader raises the eras of all ranks when every call has come out,
 // and that of one rank when it begins its next call. A message about an earlier era says nothing any more; one about an
-// era that this rank has not heard of yet is kept.
+// era that this rank has not heard of yet is kept. Messages of different senders come in any order, so a call brings the
+// eras of its beginning along: no call falls with what failed before it.
 
 import { fromPlainError, type PlainError, toPlainError } from "../../errors/plain-error.ts";
 import type { Mpi } from "./library/mpi.ts";
@@ -72,7 +73,7 @@ export class RankMailbox {
 
   #take(message: RankMessage): void {
     if (message.kind === "closed") this.#isClosed = true;
-    else if (message.kind === "eras") this.#eras = message.eras;
+    else if (message.kind === "eras") this.hearEras(message.eras);
     else if (message.kind === "left") this.#left.set(message.rank, message);
     else if (message.kind === "exit") this.#exited.set(message.rank, message.failure);
     else {
@@ -81,6 +82,11 @@ export class RankMailbox {
       if (group === undefined) this.#earlyAborts.set(message.channel, cause);
       else group.aborted(cause);
     }
+  }
+
+  /** Eras only rise. They come by a message of their own, and before every call: the one may overtake the other. */
+  hearEras(eras: readonly number[]): void {
+    this.#eras = this.#eras.map((era, rank) => Math.max(era, eras[rank] ?? 0));
   }
 
   get isClosed(): boolean {

@@ -20,6 +20,8 @@ export const STAGING_STEP_BYTES = LINE_WORDS * 4;
 export class SharedMemoryHost implements HostTransport {
   readonly health: RankStatus;
   readonly invitation: SharedMemoryInvitation;
+  /** Ranks see all in the memory. */
+  readonly news = undefined;
   readonly #control: SharedHeap;
   readonly #stagingBytes: number;
   readonly #initialProgress: number;

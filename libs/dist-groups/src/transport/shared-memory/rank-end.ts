@@ -21,6 +21,9 @@ export class SharedMemoryRank implements RankTransport {
     this.#waiting = openWaiting(rank, size, cores, this.health);
   }
 
+  /** The host's end tells nothing: all is in the memory. */
+  hear(): void {}
+
   join(ranks: readonly number[], place: unknown): SharedMemoryTransport {
     const block = place as ControlBlockPlace;
     return new SharedMemoryTransport(block, ranks, this.#rank, this.#buffer, this.health, this.#waiting);

@@ -93,6 +93,9 @@ export class RankStatus implements RankHealth, HostHealth {
     Atomics.store(this.#words, this.#line(rank) + LEFT, Atomics.load(this.#words, 0));
   }
 
+  /** The rank has marked itself before it answered. */
+  failed(): void {}
+
   /** Host: forgets that a rank left. Only while it is in no call, and nobody waits for what it left. */
   forgive(rank: number): void {
     Atomics.store(this.#words, this.#line(rank) + LEFT, 0);
