@@ -41,10 +41,10 @@ async function measureNetwork(name: string, launch: Launch, windows: number): Pr
   await using peer = await CSide.open(launch);
   const pingPong = (bytes: number, calls: number): Promise<number> =>
     fastestOf(windows, () => peer.window("plain", { name: "ping-pong", bytes, calls }));
-  const latency = await pingPong(HEADER_BYTES, 1000);
+  const latency = await pingPong(HEADER_BYTES, 2000);
   const large = await pingPong(LARGE_BYTES, 20);
   await using ours = await LockstepSide.open(launch);
-  const barrier = await fastestOf(windows, () => ours.window({ name: "barrier", bytes: 0, calls: 1000 }));
+  const barrier = await fastestOf(windows, () => ours.window({ name: "barrier", bytes: 0, calls: 10_000 }));
   return {
     name,
     latency,

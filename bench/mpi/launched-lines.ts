@@ -2,7 +2,7 @@
 // asked for a window, and windows of the two can alternate.
 import { mkdtempSync, rmSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { type MpiImplementation, type RunningMpi, startMpi } from "../../libs/dist-groups/test/mpi/mpi-launcher.ts";
@@ -10,6 +10,9 @@ import { type MpiImplementation, type RunningMpi, startMpi } from "../../libs/di
 /** Longest that a job lives, in milliseconds, and that its processes take to come. */
 const JOB_MS = 3_600_000;
 const START_MS = 60_000;
+
+/** Becomes the program, with a core to itself as long as there are enough, as OpenMPI gives two processes by itself. */
+const ON_A_CORE = 'exec taskset -c $(((OMPI_COMM_WORLD_RANK + PMI_RANK) % $0)) "$@"';
 
 export interface LaunchedLinesOptions {
   readonly implementation: MpiImplementation;
@@ -53,7 +56,7 @@ export class LaunchedLines implements AsyncDisposable {
     const running = startMpi({
       implementation,
       processes,
-      command: [...command, path],
+      command: ["sh", "-c", ON_A_CORE, String(availableParallelism()), ...command, path],
       launcherArguments,
       deadlineMs: JOB_MS,
     });

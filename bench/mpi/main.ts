@@ -18,7 +18,7 @@ import { compareSteps } from "./step.ts";
 import { CSide, type Launch, LockstepSide } from "./windows.ts";
 
 /** Windows in which the just-in-time compilers do their work. */
-const WARM_UP = 3;
+const WARM_UP = 2;
 
 async function compare(
   launch: Launch,

@@ -14,9 +14,9 @@ const KIB = 1 << 10;
 const MIB = 1 << 20;
 const SIZES = [8, 256, 4 * KIB, 64 * KIB, MIB, 8 * MIB];
 const COLLECTIVES = ["all-gather", "reduce-scatter", "all-reduce", "all-to-all", "broadcast"] as const;
-/** Windows of some milliseconds: neither a handful of calls, nor so long that the sides see different machines. */
-const MOST_CALLS = 2000;
-const WINDOW_BYTES = 24 * MIB;
+/** Windows of some 50 ms: neither a handful of calls, nor so long that the sides see different machines. */
+const MOST_CALLS = 10_000;
+const WINDOW_BYTES = 96 * MIB;
 
 /** A header goes before the data, which weighs the more the smaller the data are. */
 function plainTarget(bytes: number): number {
