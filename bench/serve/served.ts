@@ -21,10 +21,16 @@ interface LogLine {
   readonly failure?: string;
 }
 
+/** What /health tells. */
+interface Health {
+  readonly running: number;
+  readonly waiting: number;
+  readonly kv_blocks: { readonly used: number; readonly cached: number };
+}
+
 export interface Served extends AsyncDisposable {
   readonly url: string;
-  /** What /health tells. */
-  health(): Promise<{ readonly running: number; readonly waiting: number; readonly kv_blocks: { used: number } }>;
+  health(): Promise<Health>;
   /** Bytes of memory that the process holds. */
   residentBytes(): Promise<number>;
   /** Bytes that live in the server's thread and in each rank's, once their garbage has been collected. */
