@@ -35,6 +35,10 @@ export async function measureMemory(
     uncollected.push(await server.residentBytes());
     live.push((await server.liveBytes()).reduce((sum, bytes) => sum + bytes, 0));
     resident.push(await server.residentBytes());
+    const told = [uncollected, live, resident].map((all) => ((all.at(-1) ?? Number.NaN) / MIB).toFixed(1));
+    console.log(
+      `${from + ROUND} requests: ${told[0]} MiB resident; garbage collected, ${told[1]} live, ${told[2]} resident`,
+    );
   }
   for (const [what, all] of [
     ["live memory", live],
@@ -43,10 +47,6 @@ export async function measureMemory(
     const growth = ((all.at(-1) ?? Number.NaN) / (all[0] ?? Number.NaN) - 1) * 100;
     targets.add(`${what}, ${ROUND} to ${memory} requests`, `${growth.toFixed(1)} %`, "below 5 %", growth < 5);
   }
-  const mib = (all: readonly number[], digits: number): string =>
-    all.map((bytes) => (bytes / MIB).toFixed(digits)).join(" ");
-  console.log(`MiB after each ${ROUND} requests, garbage collected: live ${mib(live, 2)}`);
-  console.log(`resident ${mib(resident, 0)}; before collection ${mib(uncollected, 0)}`);
 }
 
 /** Has every block of the KV cache written to, by prompts that share nothing: until no more blocks become known. */
