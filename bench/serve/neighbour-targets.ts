@@ -43,12 +43,16 @@ async function tell(
   targets: Targets,
   what: string,
   count: number,
-  { ratio, pairs, wrongAnswers, rounds }: Neighbours,
+  { pairs, wrongAnswers, rounds }: Neighbours,
   alone: readonly Answered[],
   server: Served,
 ): Promise<void> {
   const answers = rounds.flat();
-  targets.add(`texts beside ${what} (${pairs} pairs)`, ratio.toFixed(2), "at least 0.90", ratio >= 0.9);
+  const ratios = pairs.map(({ beside, quiet }) => beside / quiet).sort((a, b) => a - b);
+  const ratio = ratios[ratios.length >> 1] ?? Number.NaN;
+  targets.add(`texts beside ${what} (${pairs.length} pairs)`, ratio.toFixed(2), "at least 0.90", ratio >= 0.9);
+  const told = pairs.map(({ beside, quiet }) => `${beside.toFixed(0)}/${quiet.toFixed(0)}`);
+  console.log(`texts a second beside ${what}, and in quiet turns: ${told.join(" ")}`);
   targets.none(`wrong answers to ${count} of them`, wrongAnswers);
   targets.none("texts that failed meanwhile", answers.filter(({ error }) => error !== undefined).length);
   const wrong = rounds.reduce((sum, round) => sum + countWrong(round, alone), 0);

@@ -21,9 +21,8 @@ export interface TrafficPlan {
 
 /** What came of it. */
 export interface Neighbours {
-  /** Texts that ended a second while the traffic came, over those of the quiet turns beside: the median of pairs. */
-  readonly ratio: number;
-  readonly pairs: number;
+  /** Texts that ended a second while the traffic came, and in the quiet turns beside. */
+  readonly pairs: readonly { readonly beside: number; readonly quiet: number }[];
   /** How much of the traffic the server answered wrongly. */
   readonly wrongAnswers: number;
   /** What came of the texts, as often as all of them were asked for. */
@@ -75,15 +74,14 @@ export async function neighbours(
     await Promise.all(answers);
     return rate;
   };
-  const ratios: number[] = [];
+  const pairs: { beside: number; quiet: number }[] = [];
   await turn(false);
   for (let isFirst = true; sent < count; isFirst = !isFirst) {
     const first = await turn(isFirst);
     const second = await turn(!isFirst);
-    ratios.push(isFirst ? first / second : second / first);
+    pairs.push(isFirst ? { beside: first, quiet: second } : { beside: second, quiet: first });
   }
   isOver = true;
   await asking;
-  const sorted = ratios.toSorted((a, b) => a - b);
-  return { ratio: sorted[sorted.length >> 1] ?? Number.NaN, pairs: ratios.length, wrongAnswers, rounds };
+  return { pairs, wrongAnswers, rounds };
 }

@@ -46,10 +46,23 @@ function commandOf({ runtime, tellsLive = false }: ServeOptions): string[] {
   return [...deno, ...flags, own];
 }
 
+/** Servers that have not ended. They would outlive this process when it is told to end. */
+const running = new Set<ReturnType<typeof Bun.spawn>>();
+for (const [signal, code] of [
+  ["SIGINT", 130],
+  ["SIGTERM", 143],
+] as const) {
+  process.on(signal, () => {
+    for (const child of running) child.kill("SIGKILL");
+    process.exit(code);
+  });
+}
+
 /** Starts a server and waits until it listens. */
 export async function serve(options: ServeOptions): Promise<Served> {
   const command = [...commandOf(options), "--port", "0", ...options.args];
   const child = Bun.spawn(command, { stdin: "pipe", stdout: "pipe", stderr: "inherit" });
+  running.add(child);
   const waiting = new Map<string, PromiseWithResolvers<LogLine>>();
   const next = (event: string): Promise<LogLine> => {
     const line = Promise.withResolvers<LogLine>();
@@ -93,6 +106,7 @@ export async function serve(options: ServeOptions): Promise<Served> {
     async [Symbol.asyncDispose]() {
       child.kill("SIGTERM");
       await child.exited;
+      running.delete(child);
     },
   };
 }
