@@ -399,6 +399,53 @@ test.each([0, 1])("rank %p that dies while nothing is asked is noticed, told, an
   expect(() => engine.generate(promptIds)).toThrow(RanksFailed);
 });
 
+test("while ranks are opened again requests are taken up to the same bound, given up at once, and served after", async () => {
+  await using engine = await Engine.open(model, { ...options, maxRunning: 2, maxWaiting: 2 });
+  const computed = engine.generate(promptIds, { maxTokens: 200, ignoreEnd: true });
+  await computed.next();
+  await engine.terminateRank(1);
+  await expect(collect(computed)).rejects.toThrow(RanksFailed);
+  while (engine.status().state !== "restarting") await Bun.sleep(0);
+  // From here to the first wait nothing else runs.
+  const taken = [12, 5].map((maxTokens) => engine.generate(promptIds, { maxTokens }));
+  const abort = new AbortController();
+  const aborted = engine.generate(promptIds, { signal: abort.signal });
+  const dropped = engine.generate(promptIds);
+  expect(() => engine.generate(promptIds)).toThrow(EngineBusy);
+  expect(engine.status()).toMatchObject({
+    state: "restarting",
+    running: 0,
+    waiting: 4,
+    blocks: { used: 0, cached: 0 },
+  });
+  expect(() => engine.flightRecord()).toThrow(ResourceClosed);
+  abort.abort(new Error("went away"));
+  const gone = [aborted.next().catch((error: unknown) => error), dropped.return()];
+  expect(await Promise.all(gone)).toEqual([new Error("went away"), { done: true, value: undefined }]);
+  expect(engine.status()).toMatchObject({ state: "restarting", waiting: 2 });
+  expect(await engine.explainStep(0)).toBeUndefined();
+  const ids = (await Promise.all(taken.map((request) => collect(request)))).map((answer) => answer.ids);
+  expect(ids).toEqual([greedyIds.slice(0, 12), greedyIds.slice(0, 5)]);
+  expect(engine.status().totals).toMatchObject({ restarts: 1, finished: 2, cancelled: 2, failed: 1, refused: 1 });
+});
+
+test("requests that wait for ranks which cannot be opened again fail, and are not kept", async () => {
+  let started = 0;
+  const worker = (): Worker => {
+    const name = ++started > 2 ? "./foreign-rank.ts" : "./own-rank.ts";
+    return new Worker(new URL(name, import.meta.url).href, { type: "module" });
+  };
+  await using engine = await Engine.open(model, { ...options, worker });
+  const waiting: Promise<unknown>[] = [];
+  await engine.terminateRank(0);
+  while (engine.status().state !== "restarting") await Bun.sleep(1);
+  for (let request = 0; request < 3; request++) {
+    waiting.push(collect(engine.generate(promptIds, { maxTokens: 5 })).catch((error: unknown) => error));
+  }
+  for (const failure of await Promise.all(waiting)) expect(failure).toBeInstanceOf(RanksFailed);
+  expect(engine.status()).toMatchObject({ state: "failed", waiting: 0, totals: { failed: 3 } });
+});
+
 test("a rank that hangs is seen in the flight record, is named at the deadline, and what comes later is served", async () => {
   const worker = new URL("./hanging-rank.ts", import.meta.url);
   await using engine = await Engine.open(model, { ...options, worker, deadlineMs: 3000 });
