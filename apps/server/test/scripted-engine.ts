@@ -14,6 +14,7 @@ import {
 } from "@lockstep/language-model";
 import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
 import type { PromptTokenizer } from "../src/tokenize/prompt-tokenizer.ts";
+import { noTotals } from "./no-totals.ts";
 
 const encode = (text: string): number[] => Array.from({ length: text.length }, (_, at) => text.charCodeAt(at));
 
@@ -78,19 +79,7 @@ export class ScriptedEngine implements TextEngine {
   #hang: Promise<void> | undefined;
   #unhang = (): void => {};
   #usedBlocks = 0;
-  readonly #totals = {
-    steps: 0,
-    requests: 0,
-    finished: 0,
-    cancelled: 0,
-    failed: 0,
-    refused: 0,
-    promptTokens: 0,
-    cachedTokens: 0,
-    generatedTokens: 0,
-    preemptions: 0,
-    restarts: 0,
-  };
+  readonly #totals = noTotals();
 
   constructor(script: Script = {}) {
     this.#script = script;

@@ -10,6 +10,7 @@ import type {
   TextEngine,
 } from "@lockstep/language-model";
 import { ResourceClosed } from "@lockstep/tensor";
+import { noTotals } from "./no-totals.ts";
 import { explainedStep, RANKS, type StoryText } from "./story-step.ts";
 import { ASKS_FOR_MARKUP, STORY, textOf } from "./story-tokens.ts";
 
@@ -33,19 +34,7 @@ export class StoryEngine implements TextEngine {
   #state: EngineStatus["state"] = "ready";
   #isHanging = false;
   #explain: ((step: EngineStep) => void)[] = [];
-  readonly #totals = {
-    steps: 0,
-    requests: 0,
-    finished: 0,
-    cancelled: 0,
-    failed: 0,
-    refused: 0,
-    promptTokens: 0,
-    cachedTokens: 0,
-    generatedTokens: 0,
-    preemptions: 0,
-    restarts: 0,
-  };
+  readonly #totals = noTotals();
 
   /** @param stepMs milliseconds from one step to the next */
   constructor(stepMs = 40) {

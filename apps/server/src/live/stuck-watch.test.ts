@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import type { EngineStatus } from "@lockstep/language-model";
+import { noTotals } from "../../test/no-totals.ts";
 import { StuckWatch } from "./stuck-watch.ts";
 
 const status = (steps: number, running = 1, state: EngineStatus["state"] = "ready"): EngineStatus => ({
@@ -8,19 +9,7 @@ const status = (steps: number, running = 1, state: EngineStatus["state"] = "read
   waiting: 0,
   blocks: { total: 1, used: 0, cached: 0 },
   blockTokens: 16,
-  totals: {
-    steps,
-    requests: 0,
-    finished: 0,
-    cancelled: 0,
-    failed: 0,
-    refused: 0,
-    promptTokens: 0,
-    cachedTokens: 0,
-    generatedTokens: 0,
-    preemptions: 0,
-    restarts: 0,
-  },
+  totals: { ...noTotals(), steps },
 });
 
 test("an engine is stuck when it computes requests without a step for long enough", () => {
