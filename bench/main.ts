@@ -1,5 +1,6 @@
 // `bun run bench`: collectives, long contexts, the cost of a layer, decoding and what its steps are made of, each with
-// its ceiling or peer timed in the same run. Ops have benches of their own: `bun run bench:cpu` and `bun run bench:gpu`.
+// its ceiling or peer timed in the same run. Ops have benches of their own: `bun run bench:cpu` and `bun run
+// bench:gpu`.
 import { availableParallelism, cpus } from "node:os";
 import { readCommandLine, refuseCommand } from "../scripts/command-line.ts";
 import { benchCollectives } from "./collectives.ts";

@@ -3,8 +3,8 @@
 //
 //   bun lockstep-job.ts PROGRAM OPTIONS SOCKET
 //
-// PROGRAM is the address of the ranks' module; OPTIONS are those of `openWorld`, in JSON. A line is [method, arguments];
-// the answer {"values": one for each rank} or {"error": text}.
+// PROGRAM is the address of the ranks' module; OPTIONS are those of `openWorld`, in JSON. A line is [method,
+// arguments]; the answer {"values": one for each rank} or {"error": text}.
 import { connect } from "node:net";
 import process from "node:process";
 import { createInterface } from "node:readline";

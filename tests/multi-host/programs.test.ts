@@ -1,5 +1,5 @@
-// The demo and the server, started by `mpirun`: the same texts as with workers of one process, told by the first process
-// alone.
+// The demo and the server, started by `mpirun`: the same texts as with workers of one process, told by the first
+// process alone.
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnSync } from "node:child_process";
@@ -83,26 +83,30 @@ test("the server under mpirun answers as the demo does, and drains", async () =>
     command: [process.execPath, server, "--port", String(port), "--backend", "wasm"],
     deadlineMs: DEADLINE_MS,
   });
-  const url = `http://127.0.0.1:${port}`;
-  while (!running.output(0).stdout.includes('"listening"')) await new Promise((resolve) => setTimeout(resolve, 100));
-  const asked = Array.from({ length: 3 }, async () => {
-    const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
-    const body = JSON.stringify({ model: data[0]?.id, prompt: "Psa23:1 The LORD", max_tokens: 16, temperature: 0 });
-    const response = await fetch(`${url}/v1/completions`, {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body,
+  try {
+    const url = `http://127.0.0.1:${port}`;
+    while (!running.output(0).stdout.includes('"listening"')) await new Promise((resolve) => setTimeout(resolve, 100));
+    const asked = Array.from({ length: 3 }, async () => {
+      const { data } = (await (await fetch(`${url}/v1/models`)).json()) as { data: { id: string }[] };
+      const body = JSON.stringify({ model: data[0]?.id, prompt: "Psa23:1 The LORD", max_tokens: 16, temperature: 0 });
+      const response = await fetch(`${url}/v1/completions`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body,
+      });
+      return (await response.json()) as { choices: { text: string }[] };
     });
-    return (await response.json()) as { choices: { text: string }[] };
-  });
-  for (const { choices } of await Promise.all(asked)) {
-    expect(`Psa23:1 The LORD${choices[0]?.text}`).toStartWith("Psa23:1 The LORD is my shepherd; I shall not want.\n");
+    for (const { choices } of await Promise.all(asked)) {
+      expect(`Psa23:1 The LORD${choices[0]?.text}`).toStartWith("Psa23:1 The LORD is my shepherd; I shall not want.\n");
+    }
+    const flight = await (await fetch(`${url}/debug/flight`)).text();
+    expect(flight).toContain("world");
+    const pid = running.pid(0);
+    if (pid === undefined) throw new Error("the server does not run");
+    process.kill(pid, "SIGTERM");
+    const { exitCode, leftOver } = await running.outcome;
+    expect({ exitCode, leftOver }).toEqual({ exitCode: 0, leftOver: [] });
+  } finally {
+    running.kill();
   }
-  const flight = await (await fetch(`${url}/debug/flight`)).text();
-  expect(flight).toContain("world");
-  const pid = running.pid(0);
-  if (pid === undefined) throw new Error("the server does not run");
-  process.kill(pid, "SIGTERM");
-  const { exitCode, leftOver } = await running.outcome;
-  expect({ exitCode, leftOver }).toEqual({ exitCode: 0, leftOver: [] });
 });

@@ -1,6 +1,6 @@
 // A program: the server and its page over the engine that tells a story, in Bun or Deno. Its arguments: whose texts the
-// page shows, and the token that is wanted, if one is. A line "hang", "go", "restarting" or "ready" on its input is done
-// to the engine.
+// page shows, and the token that is wanted, if one is. A line "hang", "go", "restarting" or "ready" on its input is
+// done to the engine.
 import process from "node:process";
 import { LIVE_INTERVALS } from "../src/live/live-feed.ts";
 import { livePage } from "../src/live-page.ts";

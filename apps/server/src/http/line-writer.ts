@@ -5,8 +5,8 @@ export interface LineOutput {
 }
 
 /**
- * Writes lines to a stream. Those that nobody reads, as the other end is closed, or that find no room are lost: a server
- * goes on without its log.
+ * Writes lines to a stream. Those that nobody reads, as the other end is closed, or that find no room are lost: a
+ * server goes on without its log.
  */
 export function lineWriter(output: LineOutput): (line: string) => void {
   // Without a listener an error of the stream ends the process.

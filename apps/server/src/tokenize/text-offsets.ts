@@ -3,7 +3,8 @@ const MOST_CONTEXT = 16;
 
 /**
  * Where each token of a growing text begins in it, in characters: Unicode code points, as Python counts them. A token
- * that goes on with a character which tokens before it began, as bytes of an emoji do, begins where that character does.
+ * that goes on with a character which tokens before it began, as bytes of an emoji do, begins where that character
+ * does.
  */
 export class TextOffsets {
   readonly #decode: (tokens: readonly number[]) => string;

@@ -24,8 +24,8 @@ export interface ReadOptions extends CollectiveOptions {
   readonly bytesRead?: number | undefined;
   /**
    * `read` is given of every tensor only this rank's chunk of this dimension (negative counts from the end):
-   * [floor(L*r/n), floor(L*(r+1)/n)) of its length L. Where ranks share no memory nothing else is brought. Left out: all
-   * of every tensor. The same on every rank.
+   * [floor(L*r/n), floor(L*(r+1)/n)) of its length L. Where ranks share no memory nothing else is brought. Left out:
+   * all of every tensor. The same on every rank.
    */
   readonly dim?: number | undefined;
 }

@@ -17,8 +17,8 @@ export interface GroupCounters {
  * An ordered group of ranks, as one of them sees it. Collectives are blocking calls: every rank of the group makes the
  * same calls in the same order, and a call returns when this rank's outputs are complete and its inputs may be changed.
  *
- * Tensors lie in the memory of the rank's `heap` and may be strided views of at most 8 dimensions. Every wait is bounded by a
- * deadline. Errors, on every rank concerned:
+ * Tensors lie in the memory of the rank's `heap` and may be strided views of at most 8 dimensions. Every wait is
+ * bounded by a deadline. Errors, on every rank concerned:
  * - `ArgumentError`: this rank's arguments are wrong; nothing was published;
  * - `CollectiveMismatch`: the ranks disagree about what to do; nothing was moved;
  * - `CollectiveTimeout`: some ranks did not come before the deadline;
@@ -114,9 +114,10 @@ export interface ProcessGroup {
 
   /**
    * Publishes this rank's tensors and calls `read` with every rank's, in rank order, this rank's included. No byte is
-   * copied where the ranks share a memory; elsewhere all of every tensor travels to every rank first, or with the option
-   * `dim` its chunk of each. Every rank publishes the same number of tensors; their shapes and dtypes may differ. Until the call
-   * returns nobody may write to a published tensor; after it nobody may use the views. `read` must be synchronous.
+   * copied where the ranks share a memory; elsewhere all of every tensor travels to every rank first, or with the
+   * option `dim` its chunk of each. Every rank publishes the same number of tensors; their shapes and dtypes may differ. Until
+   * the call returns nobody may write to a published tensor; after it nobody may use the views. `read` must be
+   * synchronous.
    * `bytesRead` is what `read` takes from peers, for the counters.
    */
   readPeers<T>(own: readonly Tensor[], read: (tensors: readonly (readonly Tensor[])[]) => T, options?: ReadOptions): T;

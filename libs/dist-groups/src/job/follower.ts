@@ -1,5 +1,5 @@
-// A process of a job other than the first: it makes its part of every world that the leader opens, starts the workers of
-// its ranks, and passes on what they and the leader tell each other.
+// A process of a job other than the first: it makes its part of every world that the leader opens, starts the workers
+// of its ranks, and passes on what they and the leader tell each other.
 
 import type { Letter } from "../transport/mpi/post.ts";
 import { MAIN_TAG } from "../transport/mpi/tags.ts";

@@ -35,7 +35,8 @@ export interface Program {
    */
   readonly concurrent?: boolean;
   /**
-   * Runs once on each rank when its world opens, with the `options` of `openWorld`. Returns the methods that `call` calls.
+   * Runs once on each rank when its world opens, with the `options` of `openWorld`. Returns the methods that `call`
+   * calls.
    */
   setup(context: RankContext, options: never): object | Promise<object>;
 }

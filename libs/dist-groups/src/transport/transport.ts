@@ -1,9 +1,9 @@
 // What carries a process group: one rank's end of one group, which moves bytes and knows no collective.
 //
 // Ranks go in rounds. In a round a rank announces something and publishes, or gives and takes slices of tensors; and
-// waits until every peer has come as many rounds. An announcement is a header and a staging area: small messages, and records
-// of the tensors of large ones (wire/). The announcements of all ranks lie in `words`, where every rank finds those of
-// its peers once they have arrived.
+// waits until every peer has come as many rounds. An announcement is a header and a staging area: small messages, and
+// records of the tensors of large ones (wire/). The announcements of all ranks lie in `words`, where every rank finds
+// those of its peers once they have arrived.
 //
 // Announcements alternate between two places with the collectives. A rank that is in collective s has seen every peer
 // arrive at s, so every peer has left s - 1: what it will write for s + 1 goes where s - 1 was, which nobody reads any
@@ -34,8 +34,9 @@ export interface SliceExchange {
    */
   take(peer: number, record: number, axis: number, start: number, count: number): void;
   /**
-   * Ends this rank's part of a round in which slices move and nothing is announced. Never waits. A peer has arrived once
-   * all that it gave is here and all that was given to it is taken; one with which nothing is exchanged has arrived.
+   * Ends this rank's part of a round in which slices move and nothing is announced. Never waits. A peer has arrived
+   * once all that it gave is here and all that was given to it is taken; one with which nothing is exchanged has
+   * arrived.
    */
   exchange(): void;
 }

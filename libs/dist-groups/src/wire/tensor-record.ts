@@ -35,8 +35,8 @@ export function writeTensorRecord(words: Int32Array, record: number, tensor: Ten
 }
 
 /**
- * Like {@link writeTensorRecord}, for a row-major copy of `tensor` at byte address `address`, which travels together with
- * the record.
+ * Like {@link writeTensorRecord}, for a row-major copy of `tensor` at byte address `address`, which travels together
+ * with the record.
  */
 export function writePackedRecord(words: Int32Array, record: number, tensor: Tensor, address: number): void {
   const { shape } = tensor;

@@ -15,8 +15,8 @@ export interface WorldPlacement {
 }
 
 /**
- * Where the ranks of a world of `size` would run if this process opened it now: in this process, or in those that an MPI
- * launcher started together with it.
+ * Where the ranks of a world of `size` would run if this process opened it now: in this process, or in those that an
+ * MPI launcher started together with it.
  */
 export function placementOf(size: number): WorldPlacement {
   const launched = launchedProcesses();

@@ -120,8 +120,8 @@ export class World<M = MethodsOf<UntypedProgram>> implements AsyncDisposable {
   /**
    * Ends one rank at once, as a crash would: its groups abort, calls that wait for it reject with `RankCrashed`. For a
    * rank that does not come back, and for testing how a program takes a crash. One that still answers runs its
-   * `onClose` callbacks before its worker ends, as a GPU's device must be closed by then. In Deno a worker that loops in
-   * user code cannot be stopped: it no longer counts, but it keeps its core until the process exits.
+   * `onClose` callbacks before its worker ends, as a GPU's device must be closed by then. In Deno a worker that loops
+   * in user code cannot be stopped: it no longer counts, but it keeps its core until the process exits.
    */
   terminateRank(rank: number): Promise<void> {
     return this.#host.terminateRank(rank, "the host terminated it");

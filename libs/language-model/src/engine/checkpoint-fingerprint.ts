@@ -7,9 +7,11 @@ import { Sha256 } from "./sha256.ts";
 const PIECES_AT_A_TIME = 8;
 
 /**
- * SHA-256 of a checkpoint, in hexadecimal digits: over all bytes of config.json and of every file of weights, with their
- * names and sizes. Nothing is sampled, so weights that differ in one bit differ here. It reads as much as loading does.
- * @throws ModelError when files are missing or cannot be read; PrefixStoreError where there is no SHA-256, as in browsers
+ * SHA-256 of a checkpoint, in hexadecimal digits: over all bytes of config.json and of every file of weights, with
+ * their names and sizes. Nothing is sampled, so weights that differ in one bit differ here. It reads as much as loading
+ * does.
+ * @throws ModelError when files are missing or cannot be read; PrefixStoreError where there is no SHA-256, as in
+ * browsers
  */
 export async function checkpointFingerprint(model: ModelSource): Promise<string> {
   const folder = modelFolder("checkpointFingerprint", model);

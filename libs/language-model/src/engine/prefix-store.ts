@@ -56,9 +56,9 @@ export interface StoredPrefixes {
 
 /**
  * Writes what this rank stores of all known blocks to a file `prefixes-rank-R.safetensors` of the folder: tensors of
- * the caches' dtypes, a row for each block; parents and tokens of the blocks; a digest; and in the header what they were
- * computed with, how they are laid out, and the save's id. Where `mostBytes` does not suffice for all, those used last
- * are saved, with all that they continue. The files of the save before are replaced when those of all
+ * the caches' dtypes, a row for each block; parents and tokens of the blocks; a digest; and in the header what they
+ * were computed with, how they are laid out, and the save's id. Where `mostBytes` does not suffice for all, those used
+ * last are saved, with all that they continue. The files of the save before are replaced when those of all
  * ranks are complete. Every rank calls this together, between steps.
  * @param save the same on every rank, and another one for each save: `crypto.randomUUID()`
  * @throws PrefixStoreError on every rank when one could not write; the files of the save before are there still, unless

@@ -12,8 +12,8 @@ export interface TextEngine extends AsyncDisposable {
   /** Ranks that share the work. */
   readonly ranks: number;
   /**
-   * Takes a request, at once: it waits for its turn and is computed, whether or not anybody reads. Dropping the iterator
-   * (`return`, or leaving a `for await` loop) gives the request up, and its KV blocks within a step.
+   * Takes a request, at once: it waits for its turn and is computed, whether or not anybody reads. Dropping the
+   * iterator (`return`, or leaving a `for await` loop) gives the request up, and its KV blocks within a step.
    * @throws at once: ArgumentError for what is no request, or longer than the context; ChatTemplateError for messages
    *   that the model's template refuses; EngineBusy when too many wait; ResourceClosed
    * @throws from the iterator: the reason of an aborted `signal`; RanksFailed when a rank failed; ResourceClosed

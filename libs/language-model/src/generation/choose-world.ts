@@ -52,11 +52,11 @@ const USUAL_TOKENS = 4096;
  * It times real steps of each candidate in turn, on ranks of their own, over a few layers of the model's shapes with
  * made-up weights. Of contexts from 512 tokens on it takes the least of the later times, what steps take once the
  * engines have compiled them; of shorter ones, which are over before, the lower quartile of times at first. Layers and
- * tokens of context beyond those it times are reckoned from the time of one. The fastest is the one that takes least for as many tokens of a prompt as are
- * generated, of which the former have half of the context before them. More ranks are taken only when they are at least
- * 5 % faster. This takes a third of a second for small models and short texts, about one for long ones, more for models
- * whose weights take seconds to load. Which is chosen may change from run to run where two are about as fast; the texts
- * are right with each.
+ * tokens of context beyond those it times are reckoned from the time of one. The fastest is the one that takes least
+ * for as many tokens of a prompt as are generated, of which the former have half of the context before them. More ranks
+ * are taken only when they are at least 5 % faster. This takes a third of a second for small models and short texts,
+ * about one for long ones, more for models whose weights take seconds to load. Which is chosen may change from run to
+ * run where two are about as fast; the texts are right with each.
  *
  * @throws UnfitOptions when no number of ranks fits, or for ranks that share a GPU; ArgumentError for a value that no
  *   model takes; what `Generator.open` throws where ranks cannot run

@@ -32,8 +32,8 @@ export interface GeneratorOptions {
   readonly sharedGpu?: boolean;
   /**
    * On GPUs: a token's logits have the bits that they have when its text is alone, however texts are batched, cut into
-   * steps, prefilled, forked or drafted for, as they always do on wasm and reference. false: attention in the shape that
-   * is fastest for each step, with matrix units; results agree within tolerance. Default true.
+   * steps, prefilled, forked or drafted for, as they always do on wasm and reference. false: attention in the shape
+   * that is fastest for each step, with matrix units; results agree within tolerance. Default true.
    */
   readonly batchInvariant?: boolean;
   /** Default "auto". */

@@ -7,8 +7,8 @@ const UNIT = 1024;
 const POLL_MS = 100;
 
 /**
- * How much of its weights each rank has read: a word a rank in the host's heap, which it writes and the host reads while
- * a world opens. Ranks of other processes have no way to it: they are taken to read as fast as the others.
+ * How much of its weights each rank has read: a word a rank in the host's heap, which it writes and the host reads
+ * while a world opens. Ranks of other processes have no way to it: they are taken to read as fast as the others.
  */
 export class LoadProgress {
   readonly #words: Tensor;

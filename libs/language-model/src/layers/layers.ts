@@ -50,8 +50,8 @@ export class Layers {
 
   /**
    * What `layers` calls of linear, rmsNorm, rotate, rotations, swiGlu, addInto, addBias and embed, as a program: their
-   * operands are checked now, and nothing is computed. Products of one input may become one ({@link mergedLayers}), with the same
-   * bits. Its memory comes from the heap.
+   * operands are checked now, and nothing is computed. Products of one input may become one ({@link mergedLayers}),
+   * with the same bits. Its memory comes from the heap.
    * @throws what they throw, HeapExhausted
    */
   record(layers: () => void): LayerProgram {
@@ -134,8 +134,8 @@ export class Layers {
   }
 
   /**
-   * Cosines and sines [T, D / 2] of the angles position * frequency, times an amplitude, for positions [T] (i32), from 0
-   * and below 2^20 radians.
+   * Cosines and sines [T, D / 2] of the angles position * frequency, times an amplitude, for positions [T] (i32), from
+   * 0 and below 2^20 radians.
    */
   rotations(positions: Tensor, turns: RotaryTurns, cosines: Tensor, sines: Tensor): void {
     const { frequencies, amplitude } = turns;

@@ -11,8 +11,8 @@ const WEIGHT_BYTES: Readonly<Record<string, number>> = {
 /**
  * The same layers in fewer calls, with the same bits, where one input goes through several products:
  * - of one token, products whose weights lie one behind another, and whose results do, are one product with more rows,
- *   unless results lie over the input. A matrix is read in a few long streams, each of which takes its time to get going: the MLP's two matrices of 352
- *   rows of 256 in bf16 took 29 us one by one, and take 18 together
+ *   unless results lie over the input. A matrix is read in a few long streams, each of which takes its time to get
+ * going: the MLP's two matrices of 352   rows of 256 in bf16 took 29 us one by one, and take 18 together
  * - an input that is quantised again for the next product with int8 weights, by the same call, already is
  */
 export function mergedLayers(recorded: readonly RecordedLayer[]): readonly RecordedLayer[] {

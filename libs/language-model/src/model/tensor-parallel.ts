@@ -14,8 +14,8 @@ export interface Range {
 
 /**
  * Where KV heads live. A world has world / dcp groups of `dcp` ranks, which split the tokens of the KV heads that their
- * group stores. `replicated`: that is every KV head, in every group. `sharded`: KV heads are split over the groups: each
- * has as many whole ones as the others, or, of more groups than KV heads, as many groups store each of them.
+ * group stores. `replicated`: that is every KV head, in every group. `sharded`: KV heads are split over the groups:
+ * each has as many whole ones as the others, or, of more groups than KV heads, as many groups store each of them.
  */
 export type KvHeadLayout = "replicated" | "sharded";
 

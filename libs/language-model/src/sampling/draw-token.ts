@@ -1,8 +1,8 @@
 // A token drawn from one whole row of logits.
 //
-// Order of what changes the probabilities, as in vLLM (V1): temperature, min-p, top-k, top-p; each cut looks at what the
-// one before it left. (Transformers cuts by min-p last, llama.cpp takes the temperature last.) Sums are made in float64,
-// in the order of ids or, where top-p adds up the likeliest tokens, in theirs: the same bits everywhere.
+// Order of what changes the probabilities, as in vLLM (V1): temperature, min-p, top-k, top-p; each cut looks at what
+// the one before it left. (Transformers cuts by min-p last, llama.cpp takes the temperature last.) Sums are made in
+// float64, in the order of ids or, where top-p adds up the likeliest tokens, in theirs: the same bits everywhere.
 import { exponential } from "./exponential.ts";
 import type { LikeliestTokens } from "./likeliest-tokens.ts";
 import type { Sampling } from "./sampling-options.ts";

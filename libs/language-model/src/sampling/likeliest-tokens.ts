@@ -26,7 +26,8 @@ export class LikeliestTokens {
   }
 
   /**
-   * Finds the `wanted` likeliest tokens (all, if there are fewer), the lowest id first among equals. 0 and -0 are equal.
+   * Finds the `wanted` likeliest tokens (all, if there are fewer), the lowest id first among equals. 0 and -0 are
+   * equal.
    * @param logits [vocabulary size], all finite
    */
   find(logits: Float32Array, wanted: number): void {

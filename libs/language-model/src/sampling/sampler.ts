@@ -82,8 +82,8 @@ export class Sampler {
    * @param logits [rows, own vocabulary] f32, contiguous
    * @param rows what is asked of each row, checked by `resolveSampling`
    * @param control a word of this rank's, an i32; every rank gets rank 0's
-   * @throws LogitsNotFinite on every rank, when a logit of any rank is NaN or infinite; ArgumentError before anything is
-   *   exchanged
+   * @throws LogitsNotFinite on every rank, when a logit of any rank is NaN or infinite; ArgumentError before anything
+   * is   exchanged
    */
   choose(logits: Tensor, rows: readonly RowRequest[], control = 0): Choice {
     const whole = this.#check(logits, rows, control);

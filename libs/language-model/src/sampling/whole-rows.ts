@@ -1,8 +1,9 @@
 // Rows of logits as a whole, over a vocabulary that is split over ranks.
 //
 // Row j of a step belongs to rank j mod n, which alone puts it together: in rounds of a few rows each rank lays out its
-// part of them where peers reach it, those of a rank one after another, and each row's rank reads all parts. A round takes about ROUND_BYTES of memory in
-// all, or a row for each rank where that is more. Traffic: each row goes to one rank, once.
+// part of them where peers reach it, those of a rank one after another, and each row's rank reads all parts. A round
+// takes about ROUND_BYTES of memory in all, or a row for each rank where that is more. Traffic: each row goes to one
+// rank, once.
 import type { ProcessGroup } from "@lockstep/dist-groups";
 import { DTYPE_BYTES, type SharedHeap, Tensor } from "@lockstep/tensor";
 

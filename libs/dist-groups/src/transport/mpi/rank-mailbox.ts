@@ -3,8 +3,8 @@
 //
 // A rank that failed is out until its era ends: the leader raises the eras of all ranks when every call has come out,
 // and that of one rank when it begins its next call. A message about an earlier era says nothing any more; one about an
-// era that this rank has not heard of yet is kept. Messages of different senders come in any order, so a call brings the
-// eras of its beginning along: no call falls with what failed before it.
+// era that this rank has not heard of yet is kept. Messages of different senders come in any order, so a call brings
+// the eras of its beginning along: no call falls with what failed before it.
 
 import { fromPlainError, type PlainError, toPlainError } from "../../errors/plain-error.ts";
 import type { Mpi } from "./library/mpi.ts";

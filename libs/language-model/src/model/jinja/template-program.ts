@@ -68,8 +68,8 @@ export function parseTemplate(source: string): TemplateProgram {
 }
 
 /**
- * The operators around a node that more nodes are around than may be; undefined where there is none. Any depth is looked
- * through.
+ * The operators around a node that more nodes are around than may be; undefined where there is none. Any depth is
+ * looked through.
  */
 function tooDeep(program: TemplateNode): { readonly operators: ReadonlySet<unknown> } | undefined {
   const path: TemplateNode[] = [];
