@@ -7,6 +7,7 @@ import { printedValue } from "../errors/printed-value.ts";
 import type { WebWorkerLike } from "../site/worker-like.ts";
 import { exitProcess, type Job } from "./job.ts";
 import { decodeMain, encodeMain, type FollowerMessage, type LeaderMessage, type WorldPart } from "./main-messages.ts";
+import { longestSilenceMs } from "./launched-processes.ts";
 import { ProcessPart } from "./process-part.ts";
 
 /** How often it tells the leader that it lives, and looks at the flight rings of its ranks, in milliseconds. */
@@ -28,6 +29,8 @@ export class Follower {
   readonly #job: Job;
   readonly #worlds = new Map<number, Promise<OpenPart>>();
   readonly #open = new Map<number, OpenPart>();
+  readonly #longestSilenceMs = longestSilenceMs();
+  #heardAt = performance.now();
 
   constructor(job: Job) {
     this.#job = job;
@@ -45,6 +48,7 @@ export class Follower {
   }
 
   #take({ bytes }: Letter): void {
+    this.#heardAt = performance.now();
     const message = decodeMain<LeaderMessage>(bytes);
     if (message.kind === "open") {
       const opening = this.#openPart(message);
@@ -54,7 +58,7 @@ export class Follower {
         (error: unknown) => this.#failToOpen(message, error),
       );
     } else if (message.kind === "bye") this.#end(message.code);
-    else
+    else if (message.kind !== "pulse")
       this.#worlds
         .get(message.world)
         ?.then((open) => this.#passOn(message, open))
@@ -98,7 +102,7 @@ export class Follower {
     }
   }
 
-  #passOn(message: Exclude<LeaderMessage, { kind: "open" | "bye" }>, { part, workers }: OpenPart): void {
+  #passOn(message: Exclude<LeaderMessage, { kind: "open" | "bye" | "pulse" }>, { part, workers }: OpenPart): void {
     if (message.kind === "close") {
       for (const worker of workers.values()) worker.terminate();
       part.close();
@@ -110,6 +114,10 @@ export class Follower {
   }
 
   #pulse(): void {
+    // Letters that came while this thread was busy, or the process stopped, are taken before the leader counts as dead.
+    this.#job.poll();
+    const silentMs = Math.round(performance.now() - this.#heardAt);
+    if (silentMs > this.#longestSilenceMs) this.#giveUp(silentMs);
     this.#send({ kind: "pulse" });
     for (const [world, { part, sent }] of this.#open) {
       for (const rank of part.ranks) {
@@ -123,6 +131,16 @@ export class Follower {
         }
       }
     }
+  }
+
+  /** The leader is gone. */
+  #giveUp(silentMs: number): void {
+    console.error(
+      `Lockstep: process ${this.#job.process} ends the job: the first process has been silent for ${silentMs} ms. ` +
+        "It was killed or stopped, or it computes without a pause: then set LOCKSTEP_MPI_SILENCE_MS to more milliseconds.",
+    );
+    this.#job.abort(1);
+    exitProcess(1);
   }
 
   #end(code: number): void {

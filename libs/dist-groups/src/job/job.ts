@@ -124,6 +124,11 @@ export function onProcessExit(listener: (code: number) => void): void {
   builtinModule<typeof import("node:process")>("node:process")?.on("exit", listener);
 }
 
+/** Calls `tick` again and again, which keeps no process alive. */
+export function everyNowAndThen(tick: () => void, milliseconds: number): void {
+  builtinModule<typeof import("node:timers")>("node:timers")?.setInterval(tick, milliseconds).unref();
+}
+
 /** Ends this process. */
 export function exitProcess(code: number): void {
   builtinModule<typeof import("node:process")>("node:process")?.exit(code);

@@ -7,6 +7,15 @@ export function launchedProcesses(): number {
   return launch === undefined ? 1 : (launch.size ?? 2);
 }
 
+/** How long the first process may be silent before the others end the job, in milliseconds. */
+const SILENCE_MS = 300_000;
+
+/** The same, by the environment where it tells. Long: a first process that computes without a pause is silent too. */
+export function longestSilenceMs(): number {
+  const value = environment()("LOCKSTEP_MPI_SILENCE_MS");
+  return value !== undefined && /^[1-9]\d*$/.test(value) ? Number(value) : SILENCE_MS;
+}
+
 /** How many of them run on this machine, where the launcher tells; else all of them are taken to. */
 export function processesHere(processes: number): number {
   const read = environment();

@@ -13,7 +13,7 @@ import type { WebWorkerLike } from "../site/worker-like.ts";
 import type { WorldSettings } from "../site/world-settings.ts";
 import type { WorldSite } from "../site/world-site.ts";
 import type { SharedHeap } from "@lockstep/tensor";
-import { type Job, onProcessExit, openJob } from "./job.ts";
+import { everyNowAndThen, type Job, onProcessExit, openJob } from "./job.ts";
 import { decodeMain, encodeMain, type FollowerMessage, type LeaderMessage, type WorldPart } from "./main-messages.ts";
 import { divideMemory } from "./process-memory.ts";
 import { ProcessPart, ranksByProcess } from "./process-part.ts";
@@ -26,6 +26,8 @@ const MOST_STAGING_BYTES = 2 ** 20;
 /** How long a process may be silent before its ranks count as dead, in milliseconds; it tells twice a second. */
 const SILENCE_MS = 10_000;
 const CHECK_MS = 1_000;
+/** How often it tells the other processes that it lives. */
+const PULSE_MS = 500;
 /** How long closing a world waits for the other processes. */
 const CLOSE_MS = 5_000;
 
@@ -47,6 +49,7 @@ class Leader {
       this.worlds.get(news.world)?.host.take(news);
     };
     onProcessExit((code) => this.#end(code));
+    everyNowAndThen(() => this.#pulse(), PULSE_MS);
   }
 
   send(process: number, message: LeaderMessage): void {
@@ -79,6 +82,14 @@ class Leader {
     else if (message.kind !== "pulse") this.worlds.get(message.world)?.take(from, message);
   }
 
+  /** What others tell while no world is open must not pile up. */
+  #pulse(): void {
+    this.job.poll();
+    for (let process = 1; process < this.job.processes; process++) {
+      if (!this.#gone.has(process)) this.send(process, { kind: "pulse" });
+    }
+  }
+
   /** Letters that came while this thread was busy are taken before anybody is declared dead. */
   #check(): void {
     this.job.poll();
@@ -100,6 +111,11 @@ class Leader {
 }
 
 let leader: Leader | undefined;
+
+/** Makes this process, the first of a job, its leader: from now on it tells the others that it lives, and when it ends. */
+export function leadJob(): void {
+  leader ??= new Leader(openJob());
+}
 
 /** A world whose ranks are workers of several processes, seen from the first of them. */
 export class ManyProcesses implements WorldSite {

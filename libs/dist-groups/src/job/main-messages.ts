@@ -27,6 +27,8 @@ export type LeaderMessage =
   | { readonly kind: "terminate"; readonly world: number; readonly rank: number }
   /** All workers have been terminated. */
   | { readonly kind: "close"; readonly world: number }
+  /** It lives. */
+  | { readonly kind: "pulse" }
   /** The job is over. */
   | { readonly kind: "bye"; readonly code: number };
 

@@ -81,6 +81,18 @@ export class DrivenJob implements AsyncDisposable {
     return this.#running.outcome;
   }
 
+  /** Sends a signal to mpirun. */
+  signalLauncher(signal: NodeJS.Signals): void {
+    if (this.#running.launcher !== undefined) process.kill(this.#running.launcher, signal);
+  }
+
+  /** Sends a signal to a process of the job. */
+  signal(number: number, signal: NodeJS.Signals): void {
+    const pid = this.pid(number);
+    if (pid === undefined) throw new Error(`process ${number} does not run`);
+    process.kill(pid, signal);
+  }
+
   /** Process id of a process of the job. */
   pid(process: number): number | undefined {
     return this.#running.pid(process);

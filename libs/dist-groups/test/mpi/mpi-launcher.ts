@@ -57,6 +57,8 @@ export interface RunningMpi {
   pid(rank: number): number | undefined;
   /** What a rank has written so far. */
   output(rank: number): RankOutput;
+  /** Process id of mpirun. */
+  readonly launcher: number | undefined;
   /** Kills every process of the launch. */
   kill(): void;
 }
@@ -106,7 +108,8 @@ export function startMpi(launch: MpiLaunch): RunningMpi {
     stdout: contents(join(folder, `${rank}.stdout`)),
     stderr: contents(join(folder, `${rank}.stderr`)),
   });
-  return { outcome: outcomeOf(child, launch, mark, folder, output), pid: (rank) => pidOf(mark, rank), output, kill };
+  const outcome = outcomeOf(child, launch, mark, folder, output);
+  return { outcome, pid: (rank) => pidOf(mark, rank), output, launcher: child.pid, kill };
 }
 
 /** Path of an installed program. @throws Error saying how to install it */
