@@ -6,6 +6,7 @@ import { spawnSync } from "node:child_process";
 import { createServer } from "node:net";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
+import { denoBinary } from "../../scripts/deno-binary.ts";
 import { MPI_IMPLEMENTATIONS, mpiRun, startMpi } from "../../libs/dist-groups/test/mpi/mpi-launcher.ts";
 
 setDefaultTimeout(300_000);
@@ -53,6 +54,18 @@ for (const implementation of MPI_IMPLEMENTATIONS) {
     expect(others).toEqual(others.map(() => ""));
   });
 }
+
+test("the demo under mpirun in Deno: letters to ranks that have ended hold nothing up", async () => {
+  const command = [denoBinary(), "run", "-A", "--unstable-no-legacy-abort", demo, ...options];
+  const launch = { implementation: "openmpi", processes: 2, command, deadlineMs: DEADLINE_MS } as const;
+  const { exitCode, ranks, leftOver, stderr } = await mpiRun(launch);
+  expect({ exitCode, leftOver, stderr: exitCode === 0 ? "" : stderr }).toEqual({
+    exitCode: 0,
+    leftOver: [],
+    stderr: "",
+  });
+  expect(textOf(ranks[0]?.stdout ?? "")).toBe(expected);
+});
 
 test("the demo on two processes of two ranks each", async () => {
   const command = [process.execPath, demo, ...options, "--world", "4"];

@@ -7,13 +7,11 @@ import { attachMpi } from "../transport/mpi/library/attach-mpi.ts";
 import { abortMpi, finalizeMpi, initMpi } from "../transport/mpi/library/init-mpi.ts";
 import type { Mpi, MpiHandles } from "../transport/mpi/library/mpi.ts";
 import { Inbox, type Letter, Outbox, ownRoom } from "../transport/mpi/post.ts";
-import { LEAST_TAG_LIMIT, letterTags, MAIN_TAG, NEWS_TAG } from "../transport/mpi/tags.ts";
+import { LEAST_TAG_LIMIT, MAIN_TAG, NEWS_TAG, rankTags } from "../transport/mpi/tags.ts";
 import { Pump } from "./pump.ts";
 
 /** How long the processes may take to say goodbye, in milliseconds. */
 const GOODBYE_MS = 5_000;
-/** How long a letter that nobody will read may take to come. */
-const DROP_MS = 200;
 
 export class Job {
   readonly handles: MpiHandles;
@@ -83,26 +81,20 @@ export class Job {
   end(isOver: () => boolean): void {
     const idle = new Int32Array(new SharedArrayBuffer(4));
     const deadline = performance.now() + GOODBYE_MS;
-    while (!isOver() || !this.outbox.sweep()) {
+    // Letters to ranks that have ended. A long one has not left its sender before it is received, and some libraries
+    // complain about what nobody received.
+    const room = ownRoom(this.mpi);
+    const unread = rankTags().map((tag) => new Inbox(this.mpi, room, tag));
+    for (let isDropped = false; !isDropped || !isOver() || !this.outbox.sweep(); ) {
       if (performance.now() > deadline) {
         this.abort(1);
         return;
       }
       this.poll();
-      Atomics.wait(idle, 0, 0, 1);
+      isDropped = unread.every((inbox) => inbox.poll() === undefined && !inbox.isArriving);
+      if (isDropped) Atomics.wait(idle, 0, 0, 1);
     }
-    this.#dropLetters();
     finalizeMpi(this.handles);
-  }
-
-  /** Takes what was sent to ranks that had ended: some libraries complain about what nobody received. */
-  #dropLetters(): void {
-    const room = ownRoom(this.mpi);
-    for (const tag of letterTags()) {
-      const inbox = new Inbox(this.mpi, room, tag);
-      const end = performance.now() + DROP_MS;
-      while ((inbox.poll() !== undefined || inbox.isArriving) && performance.now() < end);
-    }
   }
 
   /** Ends every process of the job at once. */

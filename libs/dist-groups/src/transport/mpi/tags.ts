@@ -43,9 +43,9 @@ export function rankTag(worker: number): number {
   return FIRST_RANK_TAG + worker;
 }
 
-/** The tags of all messages that belong to no group. */
-export function letterTags(): readonly number[] {
-  return [MAIN_TAG, NEWS_TAG, ...Array.from({ length: MOST_WORKERS }, (_, worker) => rankTag(worker))];
+/** The tags of all messages to ranks that belong to no group. */
+export function rankTags(): readonly number[] {
+  return Array.from({ length: MOST_WORKERS }, (_, worker) => rankTag(worker));
 }
 
 /** Tag of messages of a group between the ranks of two workers. */
