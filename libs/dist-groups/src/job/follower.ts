@@ -100,6 +100,9 @@ export class Follower {
       const detail = `its process could not make its part of the world: ${printedValue(error)}`;
       this.#send({ kind: "from-rank", world, rank, type: "error", detail });
     }
+    // Nothing of it has to be closed.
+    this.#worlds.delete(world);
+    this.#send({ kind: "closed", world });
   }
 
   #passOn(message: Exclude<LeaderMessage, { kind: "open" | "bye" | "pulse" }>, { part, workers }: OpenPart): void {

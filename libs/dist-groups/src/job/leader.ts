@@ -8,7 +8,12 @@ import { MpiHost } from "../transport/mpi/host-end.ts";
 import type { Letter } from "../transport/mpi/post.ts";
 import { dealRanks, MAIN_TAG, MOST_WORKERS } from "../transport/mpi/tags.ts";
 import { hrefOf } from "../site/rank-thread.ts";
-import { checkStagingBytes, DEFAULT_STAGING_BYTES, type StagedLimits } from "../site/staged-limits.ts";
+import {
+  checkStagingBytes,
+  chooseStagedLimits,
+  DEFAULT_STAGING_BYTES,
+  type StagedLimits,
+} from "../site/staged-limits.ts";
 import type { WebWorkerLike } from "../site/worker-like.ts";
 import type { WorldSettings } from "../site/world-settings.ts";
 import type { WorldSite } from "../site/world-site.ts";
@@ -161,13 +166,13 @@ export class ManyProcesses implements WorldSite {
     this.part = part;
     this.#own = new ProcessPart(job, part, heapBytesHost);
     this.heap = this.#own.heap;
-    const staged = settings.stagedLimit ?? stagingBytes;
-    this.stagedLimits = { stagedLimit: staged, stagedAllReduceLimit: staged };
+    this.stagedLimits = chooseStagedLimits(settings.stagedLimit, stagingBytes, size, 0);
     this.host = new MpiHost({
       world: part.world,
       openedAt,
       homes,
       stagingBytes,
+      initialProgress: settings.initialProgress ?? 0,
       outbox: job.outbox,
       nextChannel: job.nextChannel,
       copyRing: (rank, channel, to) => {

@@ -18,6 +18,8 @@ export interface MpiHostOptions {
   /** Where the ranks live. */
   readonly homes: readonly RankHome[];
   readonly stagingBytes: number;
+  /** Where rounds start counting. */
+  readonly initialProgress: number;
   readonly outbox: Outbox;
   /** The number of the next group of the job. */
   nextChannel(): number;
@@ -45,7 +47,12 @@ class MpiHostGroup implements HostGroup {
     forget: (channel: number) => void,
   ) {
     const homes = ranks.map((rank) => options.homes[rank] ?? { process: 0, worker: 0 });
-    this.place = { channel: options.nextChannel(), homes, stagingBytes: options.stagingBytes };
+    this.place = {
+      channel: options.nextChannel(),
+      homes,
+      stagingBytes: options.stagingBytes,
+      initialProgress: options.initialProgress,
+    };
     this.#ranks = ranks;
     this.#options = options;
     this.#tell = tell;

@@ -38,6 +38,8 @@ export interface MpiPlace {
   /** Where its ranks live, in group order. */
   readonly homes: readonly RankHome[];
   readonly stagingBytes: number;
+  /** Rounds count from here. */
+  readonly initialProgress: number;
 }
 
 /** What a rank's groups share. */
@@ -74,7 +76,7 @@ export class MpiTransport implements Transport, SliceExchange {
   readonly #announcementsFrom: readonly number[];
   readonly #slicesTo: readonly number[];
   readonly #slicesFrom: readonly number[];
-  #published = 0;
+  #published: number;
   /** Receives of the peers' announcements, and the slices that are on their way to and from them. */
   readonly #receives: number[];
   readonly #giving: number[][];
@@ -88,6 +90,7 @@ export class MpiTransport implements Transport, SliceExchange {
   /** `ranks`: global ranks, in group order; `globalRank` is one of them. */
   constructor(place: MpiPlace, ranks: readonly number[], globalRank: number, endpoint: MpiEndpoint) {
     const { homes, channel, stagingBytes } = place;
+    this.#published = place.initialProgress;
     const { mpi, heap } = endpoint;
     this.rank = ranks.indexOf(globalRank);
     this.size = ranks.length;

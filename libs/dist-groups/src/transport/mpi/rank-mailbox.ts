@@ -102,7 +102,8 @@ export class RankMailbox {
   failureOf(rank: number, channel: number, published: number): Error | undefined {
     const left = this.#left.get(rank);
     // What it published before it left is on its way.
-    const isComing = left !== undefined && (((left.published[channel] ?? 0) - published) | 0) >= 0;
+    const last = left?.published[channel];
+    const isComing = last !== undefined && ((last - published) | 0) >= 0;
     if (isComing) return undefined;
     const exit = this.#exited.get(rank);
     if (exit !== undefined) return fromPlainError(exit);
