@@ -2,6 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { CollectiveMismatch, CollectiveTimeout, OptionsDisagree } from "../errors/errors.ts";
 import { openWorld } from "../world/world.ts";
 import type { AgreedFields } from "./agreed-options.ts";
+import { AllToAll } from "./all-to-all.ts";
 
 setDefaultTimeout(120_000);
 
@@ -15,7 +16,7 @@ describe.each([1, 2, 3, 4, 8])("%i ranks", (size) => {
 
   test("agree on the same options, of any length, and disagree with every side on every rank", async () => {
     // The smallest staging area takes many rounds for a long text; the default one.
-    for (const stagingBytes of [Math.max(256, Math.ceil((size * 144) / 128) * 128), 65_536]) {
+    for (const stagingBytes of [Math.max(256, Math.ceil(AllToAll.recordBytes(size) / 128) * 128), 65_536]) {
       await using world = await open(stagingBytes);
       for (const asyncRanks of [[], everyone, [0]]) {
         for (const length of [0, 1, 119, 120, 121, 4_000, 16_000]) {
