@@ -7,7 +7,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import process from "node:process";
 import { fileURLToPath } from "node:url";
-import { CollectiveTimeout, RankCrashed } from "../../src/index.ts";
+import { CollectiveTimeout, GroupAborted, RankCrashed } from "../../src/index.ts";
 import { DrivenJob, type JobOptions, type Settled } from "./driven-job.ts";
 import { MPI_IMPLEMENTATIONS, type MpiImplementation, mpiRun } from "./mpi-launcher.ts";
 
@@ -66,12 +66,15 @@ describe.each(MPI_IMPLEMENTATIONS)("%s", (implementation) => {
     const outcomes = await Promise.all(answers);
     for (const rank of [0, 2]) {
       const error = errorOf(outcomes[rank]);
-      expect(error).toBeInstanceOf(CollectiveTimeout);
-      expect(error).toMatchObject({ missing: [1] });
+      // Stopped between two of its sends, it may have held one of them up a collective before the other.
+      const timeout = error instanceof GroupAborted ? error.cause : error;
+      expect(timeout).toBeInstanceOf(CollectiveTimeout);
+      expect((timeout as CollectiveTimeout).missing).toContain(1);
     }
     const lost = errorOf(outcomes[1]);
     expect(lost).toBeInstanceOf(RankCrashed);
-    expect(lost?.message).toContain("fell silent");
+    // Its process is silent, and so is the rank itself: whichever is noticed first.
+    expect(lost?.message).toMatch(/fell silent|heartbeat/);
     await job.close();
     await expectFailedEnd(job);
   });
