@@ -1,7 +1,7 @@
 // The leader's end of a world whose ranks are in several processes: what it knows of their health, by their news, and
 // what it tells them.
 
-import { fromPlainError, type PlainError, toPlainError } from "../../errors/plain-error.ts";
+import { type PlainError, toPlainError } from "../../errors/plain-error.ts";
 import { FLIGHT_RING_WORDS } from "../../flight-record/flight-ring.ts";
 import type { HostGroup, HostHealth, HostTransport } from "../world-transport.ts";
 import { encodeMessage, type RankMessage, type RankNews } from "./messages.ts";
@@ -220,12 +220,6 @@ export class MpiHost implements HostTransport, HostHealth {
   failure(rank: number): PlainError {
     const known = this.#ranks[rank];
     return known?.exit ?? known?.left?.failure ?? toPlainError(new Error("it did not fail"));
-  }
-
-  /** Why a rank is gone, if it is. */
-  exitOf(rank: number): Error | undefined {
-    const exit = this.#ranks[rank]?.exit;
-    return exit === undefined ? undefined : fromPlainError(exit);
   }
 
   postCall(): void {}
