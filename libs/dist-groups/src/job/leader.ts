@@ -174,6 +174,7 @@ export class ManyProcesses implements WorldSite {
       stagingBytes,
       initialProgress: settings.initialProgress ?? 0,
       outbox: job.outbox,
+      blocks: this.#own.blocks,
       nextChannel: job.nextChannel,
       copyRing: (rank, channel, to) => {
         for (const [of, ring] of this.#own.rings(rank)) if (of === channel) to.set(ring);

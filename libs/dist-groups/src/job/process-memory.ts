@@ -2,6 +2,7 @@
 //
 //   clock line         the coarse clock, raised by the process's main thread
 //   directories        one flight directory per rank of the process
+//   blocks             what ranks of the process tell each other, by group; as large in every process of a world
 //   host               the user's heap, in the leader's process
 //   rooms, heaps       per rank: the transport's part, which also takes slices of peers' tensors; and the rank's heap
 
@@ -20,13 +21,14 @@ const LEAST_LANDING_BYTES = 32 * MEBI;
 
 const wholeLines = (bytes: number): number => Math.floor(bytes / LINE_BYTES) * LINE_BYTES;
 
-/** Bytes of a rank's announcements and their copies: about eight groups of all ranks. */
+/** Bytes of what a rank gets announced, or of the blocks of groups: about eight groups of all ranks. */
 function announcementBytes(size: number): number {
   return (8 + 2 * size) * MEBI;
 }
 
 function fixedBytes(size: number, workers: number): number {
-  return LINE_BYTES + workers * (FLIGHT_DIRECTORY_BYTES + LINE_BYTES + announcementBytes(size));
+  const announcements = announcementBytes(size);
+  return LINE_BYTES + announcements + workers * (FLIGHT_DIRECTORY_BYTES + LINE_BYTES + announcements);
 }
 
 /**
@@ -51,6 +53,7 @@ interface Division {
   readonly host: number;
   readonly heap: number;
   readonly room: number;
+  readonly blocks: number;
 }
 
 /**
@@ -77,19 +80,27 @@ export function divideMemory(
     const expected = `at most ${most} for ${workers} ranks of one process (one WebAssembly memory holds 4 GiB)`;
     throw new ArgumentError("openWorld", "heapBytesPerRank", expected, describe(heap));
   }
-  return { host: wholeLines(host), heap: wholeLines(heap), room: wholeLines(announcementBytes(size) + landing) };
+  const announcements = announcementBytes(size);
+  return {
+    host: wholeLines(host),
+    heap: wholeLines(heap),
+    room: wholeLines(announcements + landing),
+    blocks: announcements,
+  };
 }
 
 /** Makes the memory of a process. */
 export function openProcessMemory(
   workers: number,
-  { host, heap, room }: Division,
+  { host, heap, room, blocks }: Division,
 ): {
   readonly memory: ProcessMemory;
   readonly host: SharedHeap;
+  readonly blocks: SharedHeap;
 } {
   const directories = 2 * LINE_BYTES;
-  const hostStart = directories + workers * FLIGHT_DIRECTORY_BYTES;
+  const blocksStart = directories + workers * FLIGHT_DIRECTORY_BYTES;
+  const hostStart = blocksStart + blocks;
   const ranksStart = hostStart + host;
   const each = Array.from({ length: workers }, (_, worker) => worker);
   const whole = SharedHeap.create(ranksStart + workers * (room + heap) + LINE_BYTES);
@@ -103,5 +114,6 @@ export function openProcessMemory(
       heaps: each.map((worker) => ({ start: roomStart(worker) + room, bytes: heap })),
     },
     host: SharedHeap.range(whole.id, whole.memory, hostStart, host),
+    blocks: SharedHeap.range(whole.id, whole.memory, blocksStart, blocks, true),
   };
 }

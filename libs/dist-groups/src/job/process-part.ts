@@ -31,6 +31,8 @@ const kept: SharedHeap[] = [];
 export class ProcessPart {
   /** The host's heap. */
   readonly heap: SharedHeap;
+  /** Where the leader allocates the blocks of groups, for all processes. */
+  readonly blocks: SharedHeap;
   /** Its ranks. */
   readonly ranks: readonly number[];
   readonly #job: Job;
@@ -47,9 +49,10 @@ export class ProcessPart {
     this.ranks = ranksByProcess(part.homes)[job.process] ?? [];
     const workers = this.ranks.length;
     const division = divideMemory(part.size, workers, part.heapBytesPerRank, heapBytesHost);
-    const { memory, host } = openProcessMemory(workers, division);
+    const { memory, host, blocks } = openProcessMemory(workers, division);
     const { buffer } = memory.heap;
     this.heap = host;
+    this.blocks = blocks;
     this.#memory = memory;
     this.#clock = new Int32Array(buffer, memory.clockOffset, 1);
     this.#directories = memory.directories.map((offset) => new FlightDirectory(buffer, offset));
@@ -80,6 +83,7 @@ export class ProcessPart {
         homes,
         openedAt,
         room: rooms[index] ?? { start: 0, bytes: 0 },
+        blocksStart: this.blocks.start,
         directoryOffset: directories[index] ?? 0,
         clockOffset,
         isCrowded: processesHere(processes) * this.ranks.length > cores,

@@ -1,12 +1,14 @@
 // The leader's end of a world whose ranks are in several processes: what it knows of their health, by their news, and
 // what it tells them.
 
+import type { SharedHeap } from "@lockstep/tensor";
 import { type PlainError, toPlainError } from "../../errors/plain-error.ts";
 import { FLIGHT_RING_WORDS } from "../../flight-record/flight-ring.ts";
 import type { HostGroup, HostHealth, HostTransport } from "../world-transport.ts";
 import { encodeMessage, type RankMessage, type RankNews } from "./messages.ts";
 import type { MpiPlace } from "./mpi-transport.ts";
 import type { Outbox } from "./post.ts";
+import { processBlockBytes } from "./process-block.ts";
 import { type RankHome, rankTag } from "./tags.ts";
 
 /** What the leader's end needs of its process. */
@@ -21,6 +23,11 @@ export interface MpiHostOptions {
   /** Where rounds start counting. */
   readonly initialProgress: number;
   readonly outbox: Outbox;
+  /**
+   * This process's range of blocks of groups. Those of the other processes are as large; a group's block lies at the same
+   * offset of each.
+   */
+  readonly blocks: SharedHeap;
   /** The number of the next group of the job. */
   nextChannel(): number;
   /** Copies the present flight ring of a rank of this process, if it is one and has one. */
@@ -47,11 +54,13 @@ class MpiHostGroup implements HostGroup {
     forget: (channel: number) => void,
   ) {
     const homes = ranks.map((rank) => options.homes[rank] ?? { process: 0, worker: 0 });
+    const { blocks, stagingBytes } = options;
     this.place = {
       channel: options.nextChannel(),
       homes,
-      stagingBytes: options.stagingBytes,
+      stagingBytes,
       initialProgress: options.initialProgress,
+      block: blocks.allocate(processBlockBytes(homes, stagingBytes)) - blocks.start,
     };
     this.#ranks = ranks;
     this.#options = options;
@@ -85,6 +94,8 @@ class MpiHostGroup implements HostGroup {
   }
 
   release(): void {
+    const { blocks } = this.#options;
+    blocks.release(blocks.start + this.place.block);
     this.#forget(this.place.channel);
   }
 }

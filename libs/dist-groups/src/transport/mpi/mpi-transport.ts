@@ -1,33 +1,21 @@
-// The transport of ranks in several processes. Every rank has announcements of all ranks in rooms of its own; what a
-// rank announces is copied once and sent to each peer, which has a receive posted for it where it belongs. Slices of
-// tensors go straight from the tensor to where the peer lets them land.
-//
-// Which place a peer's next announcement goes to is known before it comes: a rank that enters round k has seen all
-// peers in round k - 1, so the next message of each is that of round k, and ranks that agree have the same parity in
-// it. Ranks that do not agree find that out in the round of their announcements, before anything else is received. A
-// peer that is a round ahead waits in the library until this rank posts its next receives.
-//
-// A rank leaves a round only when what it gave in it has been taken: who has this rank's next round knows that nothing
-// which this rank sent has changed on its way.
+// The transport of ranks in several processes. Ranks of one process read each other's announcements and tensors where
+// they lie (local-peers.ts); those of other processes get copies by messages (remote-peers.ts). Both kinds go through
+// the same rounds, so every rank has come as far as it says, whichever way it says so.
 //
 // Nothing blocks in the library, and nobody wakes a rank: it polls, with the core given away in between, then sleeps
 // for longer and longer, up to a millisecond.
 
 import type { SharedHeap } from "@lockstep/tensor";
 import type { SliceExchange, Transport } from "../transport.ts";
-import { AnnouncementPool } from "./announcement-pool.ts";
-import { type AnnouncementRooms, announcementRooms, HEAD_BYTES, ROUND_WORD } from "./announcement-rooms.ts";
+import { type AnnouncementRooms, announcementRooms, LINE_WORDS, ROUND_WORD } from "./announcement-rooms.ts";
 import type { FlightDirectory } from "./flight-directory.ts";
 import type { Mpi } from "./library/mpi.ts";
+import { LocalPeers } from "./local-peers.ts";
 import type { PollingWait } from "./polling-wait.ts";
 import type { RankMailbox } from "./rank-mailbox.ts";
-import { ANNOUNCEMENT, groupTag, type RankHome, SLICE } from "./tags.ts";
-import { isPacked, leadToLanding, packSlice, tensorSlice } from "./tensor-slice.ts";
+import { RemotePeers } from "./remote-peers.ts";
+import type { RankHome } from "./tags.ts";
 
-/** No request. */
-const NONE = -1;
-/** The longest message, in bytes: counts of the library are signed 32-bit integers. */
-const LONGEST_MESSAGE = 2 ** 30;
 /** Looks at a peer between two looks at the mailbox, and collectives between two. */
 const MAILBOX_MASK = 31;
 
@@ -40,6 +28,8 @@ export interface MpiPlace {
   readonly stagingBytes: number;
   /** Rounds count from here. */
   readonly initialProgress: number;
+  /** Byte offset of the group's block in the blocks of every process. */
+  readonly block: number;
 }
 
 /** What a rank's groups share. */
@@ -50,6 +40,8 @@ export interface MpiEndpoint {
   /** Where the transport lays its rooms, and where slices land. */
   readonly heap: SharedHeap;
   readonly directory: FlightDirectory;
+  /** Byte offset of the blocks of groups in the memory of the rank's process. */
+  readonly blocksStart: number;
 }
 
 export class MpiTransport implements Transport, SliceExchange {
@@ -57,93 +49,85 @@ export class MpiTransport implements Transport, SliceExchange {
   readonly size: number;
   readonly channel: number;
   readonly slices: SliceExchange = this;
+  /** Those of the process's memory: peers announce all over it. */
   readonly words: Int32Array;
   readonly operandTable: number;
   readonly flightRing: number;
   readonly stagingBytes: number;
   parity: 0 | 1 = 1;
-  /** Byte offset of the rooms in the rank's memory. */
-  readonly byteOffset: number;
   readonly #endpoint: MpiEndpoint;
-  readonly #mpi: Mpi;
-  readonly #rooms: AnnouncementRooms;
-  readonly #pool: AnnouncementPool;
-  /** Global ranks, in group order. */
+  readonly #local: LocalPeers;
+  readonly #remote: RemotePeers;
+  /** Global ranks, in group order, and those of other processes. */
   readonly #ranks: readonly number[];
-  /** By place in the group: the peer's process, and the tags of messages to it and from it. */
-  readonly #processes: readonly number[];
-  readonly #announcementsTo: readonly number[];
-  readonly #announcementsFrom: readonly number[];
-  readonly #slicesTo: readonly number[];
-  readonly #slicesFrom: readonly number[];
+  readonly #remoteRanks: readonly number[];
+  /** Byte offset of this rank's own rooms. */
+  readonly #roomsOffset: number;
+  /** First words of all ranks' announcements, for both parities. */
+  readonly #places: readonly [readonly number[], readonly number[]];
   #published: number;
-  /** Receives of the peers' announcements, and the slices that are on their way to and from them. */
-  readonly #receives: number[];
-  readonly #giving: number[][];
-  readonly #taking: number[][];
-  /** Byte addresses of what the running collective has allocated. */
-  #allocated: number[] = [];
   #filled = 0;
   #looks = 0;
   #cause: Error | undefined;
 
   /** `ranks`: global ranks, in group order; `globalRank` is one of them. */
   constructor(place: MpiPlace, ranks: readonly number[], globalRank: number, endpoint: MpiEndpoint) {
-    const { homes, channel, stagingBytes } = place;
-    this.#published = place.initialProgress;
-    const { mpi, heap } = endpoint;
+    const { channel, stagingBytes, homes } = place;
+    const { heap, mpi } = endpoint;
     this.rank = ranks.indexOf(globalRank);
     this.size = ranks.length;
     this.channel = channel;
     this.stagingBytes = stagingBytes;
+    this.words = new Int32Array(heap.buffer);
+    this.#published = place.initialProgress;
     this.#endpoint = endpoint;
-    this.#mpi = mpi;
     this.#ranks = ranks;
-    const rooms = announcementRooms(this.size, stagingBytes);
-    this.#rooms = rooms;
-    this.operandTable = rooms.operandTable;
-    this.flightRing = rooms.flightRing;
-    this.byteOffset = heap.allocate(rooms.totalWords * 4);
-    this.words = new Int32Array(heap.buffer, this.byteOffset, rooms.totalWords);
-    // Staging areas stay out of resident memory until used.
-    this.words.fill(0, 0, rooms.place(0, 0));
-    for (let rank = 0; rank < this.size; rank++) {
-      for (const parity of [0, 1] as const) {
-        this.words.fill(0, rooms.place(rank, parity), rooms.staging(rank, parity));
-      }
-    }
-    this.#pool = new AnnouncementPool(mpi, heap, HEAD_BYTES + stagingBytes);
-    const own: RankHome = homes[this.rank] ?? { process: 0, worker: 0 };
-    const to = (kind: typeof ANNOUNCEMENT | typeof SLICE): number[] =>
-      homes.map((home) => groupTag(channel, home, own, kind, mpi.tagLimit));
-    const from = (kind: typeof ANNOUNCEMENT | typeof SLICE): number[] =>
-      homes.map((home) => groupTag(channel, own, home, kind, mpi.tagLimit));
-    this.#processes = homes.map(({ process }) => process);
-    this.#announcementsTo = to(ANNOUNCEMENT);
-    this.#announcementsFrom = from(ANNOUNCEMENT);
-    this.#slicesTo = to(SLICE);
-    this.#slicesFrom = from(SLICE);
-    this.#receives = homes.map(() => NONE);
-    this.#giving = homes.map(() => []);
-    this.#taking = homes.map(() => []);
+    this.#remote = new RemotePeers(mpi, heap, this.words, place, this.rank);
+    this.#remoteRanks = this.#remote.ranks.map((peer) => ranks[peer] ?? 0);
+    const rooms = announcementRooms(this.size, this.#remoteRanks.length, stagingBytes);
+    this.#roomsOffset = heap.allocate(rooms.totalWords * 4);
+    this.#clear(rooms);
+    const firstRoom = this.#roomsOffset / 4;
+    this.operandTable = firstRoom + rooms.operandTable;
+    this.flightRing = firstRoom + rooms.flightRing;
+    const firstWord = (endpoint.blocksStart + place.block) / 4;
+    this.#local = new LocalPeers(this.words, { ...place, firstWord }, this.rank);
+    const places = (parity: 0 | 1): number[] =>
+      homes.map((_, peer) => {
+        const index = this.#remote.ranks.indexOf(peer);
+        return index < 0 ? this.#local.place(peer, parity) : firstRoom + rooms.place(index, parity);
+      });
+    this.#places = [places(0), places(1)];
     endpoint.directory.add(channel, this.addressOf(this.flightRing));
     endpoint.mailbox.enter(this);
   }
 
+  /** Staging areas stay out of resident memory until used. */
+  #clear(rooms: AnnouncementRooms): void {
+    const first = this.#roomsOffset / 4;
+    this.words.fill(0, first, first + rooms.place(0, 0));
+    for (let index = 0; index < this.#remoteRanks.length; index++) {
+      for (const parity of [0, 1] as const) {
+        const place = first + rooms.place(index, parity);
+        this.words.fill(0, place, place + LINE_WORDS);
+      }
+    }
+  }
+
   addressOf(word: number): number {
-    return this.byteOffset + word * 4;
+    return word * 4;
   }
 
   header(rank: number): number {
-    return this.#rooms.place(rank, this.parity);
+    return this.#places[this.parity][rank] ?? 0;
   }
 
   staging(rank: number): number {
-    return this.#rooms.staging(rank, this.parity);
+    return this.header(rank) + LINE_WORDS;
   }
 
   stagingAddress(rank: number, parity: 0 | 1): number {
-    return this.addressOf(this.#rooms.staging(rank, parity));
+    return this.addressOf((this.#places[parity][rank] ?? 0) + LINE_WORDS);
   }
 
   /** Rounds that this rank has published. */
@@ -152,9 +136,7 @@ export class MpiTransport implements Transport, SliceExchange {
   }
 
   turn(): void {
-    const { heap } = this.#endpoint;
-    for (const address of this.#allocated) heap.release(address);
-    this.#allocated.length = 0;
+    this.#remote.turn();
     this.parity = this.parity === 0 ? 1 : 0;
     this.#filled = 0;
   }
@@ -164,54 +146,19 @@ export class MpiTransport implements Transport, SliceExchange {
   }
 
   publish(): void {
-    const { size, rank, words } = this;
     this.#published = (this.#published + 1) | 0;
-    const parity = this.parity;
-    const longest = HEAD_BYTES + this.stagingBytes;
-    const mpi = this.#mpi;
-    const pool = this.#pool;
-    for (let step = 1; step < size; step++) {
-      const peer = (rank + step) % size;
-      const address = pool.processAddress(this.addressOf(this.#rooms.place(peer, parity)));
-      this.#receives[peer] = mpi.irecv(
-        address,
-        longest,
-        this.#processes[peer] ?? 0,
-        this.#announcementsFrom[peer] ?? 0,
-      );
-    }
-    if (size === 1) return;
-    const place = this.#rooms.place(rank, parity);
-    words[place + ROUND_WORD] = this.#published;
-    const bytes = HEAD_BYTES + this.#filled;
+    const place = this.header(this.rank);
+    const { ranks } = this.#remote;
+    for (const peer of ranks) this.#remote.receive(peer, this.header(peer));
+    this.words[place + ROUND_WORD] = this.#published;
+    this.#local.publish(this.#published);
+    if (ranks.length > 0) this.#remote.send(place, this.#filled);
     this.#filled = 0;
-    const { address, requests } = pool.copy(this.addressOf(place), bytes);
-    const from = pool.processAddress(address);
-    for (let step = 1; step < size; step++) {
-      const peer = (rank + step) % size;
-      requests.push(mpi.isend(from, bytes, this.#processes[peer] ?? 0, this.#announcementsTo[peer] ?? 0));
-    }
   }
 
   hasArrived(peer: number): boolean {
-    const request = this.#receives[peer] ?? NONE;
-    if (request !== NONE) {
-      if (!this.#mpi.test(request)) return false;
-      this.#receives[peer] = NONE;
-      const round = this.words[this.#rooms.place(peer, this.parity) + ROUND_WORD];
-      if (round !== this.#published) {
-        throw new Error(`rank ${this.#ranks[peer]} sent round ${round} where ${this.#published} was due`);
-      }
-    }
-    return this.#areOver(this.#giving[peer]) && this.#areOver(this.#taking[peer]);
-  }
-
-  #areOver(requests: number[] | undefined): boolean {
-    while (requests !== undefined && requests.length > 0) {
-      if (!this.#mpi.test(requests[requests.length - 1] ?? NONE)) return false;
-      requests.pop();
-    }
-    return true;
+    if (this.#local.has(peer)) return this.#local.hasPublished(peer, this.#published);
+    return this.#remote.hasArrived(peer, this.header(peer), this.#published);
   }
 
   spin(peer: number): boolean {
@@ -221,12 +168,10 @@ export class MpiTransport implements Transport, SliceExchange {
   }
 
   wait(peer: number, turn: number, now: number, until: number): number {
-    const { mailbox, waiting } = this.#endpoint;
+    const { waiting } = this.#endpoint;
     let time = now;
     if (turn === 0) waiting.begin(now);
-    while (time < until && !this.hasArrived(peer)) {
-      mailbox.poll();
-      if (this.#cause !== undefined || this.failureOf(peer) !== undefined) break;
+    while (time < until && !this.hasArrived(peer) && !this.#isHopeless(peer)) {
       waiting.pause(time);
       time = performance.now();
     }
@@ -234,72 +179,58 @@ export class MpiTransport implements Transport, SliceExchange {
   }
 
   async waitAsync(peer: number, now: number, until: number): Promise<number> {
-    const { mailbox, waiting } = this.#endpoint;
+    const { waiting } = this.#endpoint;
     let time = now;
-    while (time < until && !this.hasArrived(peer)) {
-      mailbox.poll();
-      if (this.#cause !== undefined || this.failureOf(peer) !== undefined) break;
+    while (time < until && !this.hasArrived(peer) && !this.#isHopeless(peer)) {
       await waiting.pauseAsync(time - now);
       time = performance.now();
     }
     return time;
   }
 
+  #isHopeless(peer: number): boolean {
+    this.#endpoint.mailbox.poll();
+    return this.isAborted || this.failureOf(peer) !== undefined;
+  }
+
+  /** Ranks of this process read the tensor where it lies. */
   give(peer: number, record: number, axis: number, start: number, count: number): void {
-    const { heap } = this.#endpoint;
-    const slice = tensorSlice(this.words, record, axis, start, count);
-    let { address } = slice;
-    if (!isPacked(slice)) {
-      address = heap.allocate(slice.bytes);
-      this.#allocated.push(address);
-      packSlice(heap.buffer, slice, address);
-    }
-    const mpi = this.#mpi;
-    const giving = this.#giving[peer];
-    for (let at = 0; at < slice.bytes; at += LONGEST_MESSAGE) {
-      const bytes = Math.min(LONGEST_MESSAGE, slice.bytes - at);
-      const from = this.#pool.processAddress(address + at);
-      giving?.push(mpi.isend(from, bytes, this.#processes[peer] ?? 0, this.#slicesTo[peer] ?? 0));
-    }
+    if (!this.#local.has(peer)) this.#remote.give(peer, record, axis, start, count);
   }
 
   take(peer: number, record: number, axis: number, start: number, count: number): void {
-    const { heap } = this.#endpoint;
-    const slice = tensorSlice(this.words, record, axis, start, count);
-    const landing = heap.allocate(slice.bytes);
-    this.#allocated.push(landing);
-    const mpi = this.#mpi;
-    const taking = this.#taking[peer];
-    for (let at = 0; at < slice.bytes; at += LONGEST_MESSAGE) {
-      const bytes = Math.min(LONGEST_MESSAGE, slice.bytes - at);
-      const to = this.#pool.processAddress(landing + at);
-      taking?.push(mpi.irecv(to, bytes, this.#processes[peer] ?? 0, this.#slicesFrom[peer] ?? 0));
-    }
-    leadToLanding(this.words, record, axis, start, slice, landing);
+    if (!this.#local.has(peer)) this.#remote.take(peer, record, axis, start, count);
   }
 
-  /** Slices are on their way since they were given and taken: a round without a message of its own. */
+  /**
+   * Slices are on their way since they were given and taken: to other processes a round without a message of its own.
+   * Ranks of this process see that this one has come so far.
+   */
   exchange(): void {
     this.#published = (this.#published + 1) | 0;
+    this.#local.publish(this.#published);
   }
 
   get isAborted(): boolean {
     if (this.#cause === undefined && (this.size === 1 || (++this.#looks & MAILBOX_MASK) === 0)) {
       this.#endpoint.mailbox.poll();
     }
+    this.#cause ??= this.#local.abortCause();
     return this.#cause !== undefined;
   }
 
   abort(cause: Error): void {
-    this.#endpoint.mailbox.poll();
-    if (this.#cause !== undefined) return;
-    this.#cause = cause;
-    this.#endpoint.mailbox.tellAbort(this.channel, this.#ranks, cause);
+    const { mailbox } = this.#endpoint;
+    mailbox.poll();
+    if (this.isAborted) return;
+    this.aborted(cause);
+    mailbox.tellAbort(this.channel, this.#remoteRanks, cause);
   }
 
-  /** Somebody else aborted the group. */
+  /** The group is aborted. Ranks of this process learn of it before a collective of this one throws. */
   aborted(cause: Error): void {
     this.#cause ??= cause;
+    this.#local.tellAbort(this.#cause);
   }
 
   abortCause(): Error {
@@ -313,23 +244,11 @@ export class MpiTransport implements Transport, SliceExchange {
   /** Peers poll. */
   nudge(): void {}
 
-  /**
-   * Ends this rank's part: receives are called off, and the rooms go back. Where the library still holds some of them,
-   * because a peer died or gave up in the middle of sending, they stay: a send cannot be called off.
-   */
+  /** Ends this rank's part. The group's block is the leader's to give back; the rooms go, unless MPI still has them. */
   close(): void {
     const { heap, mailbox, directory } = this.#endpoint;
     mailbox.leave(this);
     directory.remove(this.channel);
-    let isThrough = this.#pool.close();
-    for (const request of this.#giving.flat()) if (!this.#mpi.test(request)) isThrough = false;
-    for (const request of [...this.#receives, ...this.#taking.flat()]) {
-      if (request !== NONE && !this.#mpi.test(request) && !this.#mpi.cancel(request)) isThrough = false;
-    }
-    this.#receives.fill(NONE);
-    for (const requests of [...this.#giving, ...this.#taking]) requests.length = 0;
-    if (!isThrough) return;
-    for (const address of this.#allocated.splice(0)) heap.release(address);
-    heap.release(this.byteOffset);
+    if (this.#remote.close()) heap.release(this.#roomsOffset);
   }
 }

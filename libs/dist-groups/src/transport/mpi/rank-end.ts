@@ -21,6 +21,8 @@ export interface MpiInvitation {
   readonly openedAt: number;
   /** The part of the process's memory that is the transport's. */
   readonly room: { readonly start: number; readonly bytes: number };
+  /** Byte offset of the blocks of groups in the process's memory. */
+  readonly blocksStart: number;
   /** Byte offset of the rank's flight directory, and of the process's coarse clock. */
   readonly directoryOffset: number;
   readonly clockOffset: number;
@@ -36,13 +38,14 @@ export class MpiRank implements RankTransport {
 
   /** `rank` is global; `memory` that of its process. */
   constructor(rank: number, memoryId: string, memory: WasmMemory, invitation: MpiInvitation) {
-    const { handles, homes, room } = invitation;
+    const { handles, homes, room, blocksStart } = invitation;
     const mpi = attachMpi(handles);
     const heap = SharedHeap.range(memoryId, memory, room.start, room.bytes, true);
     const mailbox = new RankMailbox(invitation.world, rank, homes, mpi, heapRoom(mpi, heap));
     const directory = new FlightDirectory(memory.buffer, invitation.directoryOffset);
     this.#rank = rank;
-    this.#endpoint = { mpi, mailbox, heap, directory, waiting: new PollingWait(invitation.isCrowded) };
+    const waiting = new PollingWait(invitation.isCrowded);
+    this.#endpoint = { mpi, mailbox, heap, directory, waiting, blocksStart };
     const clock = new Int32Array(memory.buffer, invitation.clockOffset, 1);
     this.health = new MpiRankHealth(mailbox, clock, invitation.openedAt);
   }

@@ -110,7 +110,7 @@ export class RankMailbox {
     return left !== undefined && left.era >= (this.#eras[rank] ?? 0) ? fromPlainError(left.failure) : undefined;
   }
 
-  /** Tells the ranks of a group, and the leader, that this rank aborted it. */
+  /** Tells ranks of a group, and the leader, that this rank aborted it. */
   tellAbort(channel: number, ranks: readonly number[], cause: Error): void {
     this.#tell({ kind: "abort", channel, cause: toPlainError(cause) }, ranks);
   }
