@@ -4,6 +4,7 @@ import { DEMO_MODEL } from "../peer/prompts.ts";
 import { Differing } from "./differing.ts";
 import { makeRequests, textsOf } from "./requests.ts";
 import { SideProcess } from "./side-process.ts";
+import { outcomeOf } from "../../tests/outcome-of.ts";
 
 const job = { model: DEMO_MODEL, parallel: 1, context: 256, texts: 3, kvDtype: "f32" } as const;
 
@@ -22,5 +23,5 @@ test("Lockstep's side makes the same texts as a library and as a server, and end
 
 test("a side that cannot open its model is told of", async () => {
   const opening = SideProcess.open("./lockstep-side.ts", { ...job, model: "/nowhere" });
-  await expect(opening).rejects.toThrow("./lockstep-side.ts ended when it was to open its model");
+  expect(await outcomeOf(opening)).toThrow("./lockstep-side.ts ended when it was to open its model");
 }, 120_000);

@@ -4,6 +4,7 @@ import { openWorld } from "@lockstep/dist-groups";
 import type * as program from "./capacity-program.ts";
 import type { CapacityShape } from "./capacity-rows.ts";
 import { checkCapacity, kvBytes } from "./check-capacity.ts";
+import { outcomeOf } from "../outcome-of.ts";
 
 setDefaultTimeout(600_000);
 
@@ -26,5 +27,5 @@ test("one rank refuses what it cannot hold, in one line that says how much was a
     heapBytesPerRank: 4 << 20,
     startDeadlineMs: 300_000,
   });
-  await expect(opened).rejects.toThrow(/`bytes` must be an integer from 1 to 4294901760, but is \d+/);
+  expect(await outcomeOf(opened)).toThrow(/`bytes` must be an integer from 1 to 4294901760, but is \d+/);
 });

@@ -10,6 +10,7 @@ import type { HostProcess } from "./host-processes.ts";
 import { type Job, startJob } from "./job.ts";
 import { LET_OTHERS_LIVE } from "./launch-command.ts";
 import { openNetwork } from "./network.ts";
+import { outcomeOf } from "../outcome-of.ts";
 
 setDefaultTimeout(120_000);
 
@@ -158,7 +159,7 @@ describe.each(MPI_IMPLEMENTATIONS)("%s", (implementation) => {
     const next = startJob(network, { implementation, command: ["sleep", "0.5"], deadlineMs: DEADLINE_MS });
     await late.kill();
     expect((await next.ended).exitCode).toBe(0);
-    await expect(next.printed("finished")).rejects.toThrow('did not print "finished"');
+    expect(await outcomeOf(next.printed("finished"))).toThrow('did not print "finished"');
   });
 
   test.each(["SIGINT", "SIGTERM", "SIGKILL"] as const)(

@@ -2,6 +2,7 @@ import { afterAll, expect, test } from "bun:test";
 import { openBackend } from "@lockstep/kernels";
 import { ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
 import { packSeq, unpackSeq } from "./pack-seq.ts";
+import { outcomeOf } from "../../../tests/outcome-of.ts";
 
 const heap = SharedHeap.create(8 << 20);
 const backend = await openBackend("wasm", { heap });
@@ -46,7 +47,7 @@ test.each([
   ["lengths in f32", () => packSeq(backend, rows, Tensor.zeros(heap, "f32", [2]))],
 ])("refuses %s and keeps no memory", async (_, run) => {
   const used = heap.usedBytes;
-  expect(run()).rejects.toThrow(ArgumentError);
+  expect(await outcomeOf(run())).toThrow(ArgumentError);
   await Promise.resolve();
   expect(heap.usedBytes - used).toBeLessThan(1024);
 });

@@ -8,6 +8,7 @@ import { Engine } from "../src/engine/engine.ts";
 import type { GeneratedPart, Prompt, RequestOptions } from "../src/engine/request-options.ts";
 import { EngineBusy, RanksFailed } from "../src/errors.ts";
 import { greedy, model } from "./shipped-model.ts";
+import { outcomeOf, reasonOf } from "../../../tests/outcome-of.ts";
 
 setDefaultTimeout(120_000);
 
@@ -128,9 +129,9 @@ test("what is known outlives an engine, and is refused by one with another layou
     const again = await collect(engine.generate(prompt, { maxTokens: 10 }));
     expect({ text: again.text, ids: again.ids }).toEqual({ text: first.text, ids: first.ids });
     expect([first, again].map(({ last }) => last?.usage?.cachedTokens)).toEqual([0, 48]);
-    await expect(Engine.open(model, { ...saving, world: 1 })).rejects.toMatchObject({ _tag: "PrefixStoreError" });
+    expect(await reasonOf(Engine.open(model, { ...saving, world: 1 }))).toMatchObject({ _tag: "PrefixStoreError" });
     await using other = await Engine.open(model, options);
-    await expect(other.savePrefixes()).rejects.toMatchObject({ _tag: "ArgumentError", argument: "prefixFolder" });
+    expect(await reasonOf(other.savePrefixes())).toMatchObject({ _tag: "ArgumentError", argument: "prefixFolder" });
   } finally {
     rmSync(prefixFolder, { recursive: true });
   }
@@ -209,7 +210,7 @@ describe("leaving early", () => {
     const controller = new AbortController();
     const reading = collect(engine.generate(promptIds, { ignoreEnd: true, signal: controller.signal }));
     setTimeout(() => controller.abort(new Error("went away")), 20);
-    await expect(reading).rejects.toThrow("went away");
+    expect(await outcomeOf(reading)).toThrow("went away");
     await free();
     const never = engine.generate(promptIds, { ignoreEnd: true, maxTokens: 200 });
     await never.return();
@@ -227,7 +228,7 @@ describe("leaving early", () => {
   test("a request whose signal has aborted is not computed", async () => {
     await using engine = await Engine.open(model, options);
     const request = engine.generate(promptIds, { signal: AbortSignal.abort(new Error("too late")) });
-    await expect(request.next()).rejects.toThrow("too late");
+    expect(await outcomeOf(request.next())).toThrow("too late");
     expect(engine.status().totals.requests).toBe(0);
   });
 });
@@ -305,7 +306,7 @@ test("nothing listens to the signal of a request that is over, however it ended"
   const failing = engine.generate(promptIds, { maxTokens: 200, ignoreEnd: true, signal });
   await failing.next();
   await engine.terminateRank(1);
-  await expect(collect(failing)).rejects.toThrow(RanksFailed);
+  expect(await outcomeOf(collect(failing))).toThrow(RanksFailed);
   while (engine.status().state === "restarting") await Bun.sleep(5);
   expect(() => engine.generate(promptIds, { signal })).toThrow(RanksFailed);
   expect(listeners).toBe(0);
@@ -367,7 +368,7 @@ test("a rank that dies fails what was computed, is named, and what waits and com
   const last = engine.generate(promptIds, long);
   await last.next();
   await engine.terminateRank(0);
-  await expect(collect(last)).rejects.toThrow(RanksFailed);
+  expect(await outcomeOf(collect(last))).toThrow(RanksFailed);
   while (engine.status().state === "restarting") await Bun.sleep(5);
   expect(engine.status().state).toBe("failed");
   expect(() => engine.generate(promptIds)).toThrow(RanksFailed);
@@ -404,7 +405,7 @@ test("while ranks are opened again requests are taken up to the same bound, give
   const computed = engine.generate(promptIds, { maxTokens: 200, ignoreEnd: true });
   await computed.next();
   await engine.terminateRank(1);
-  await expect(collect(computed)).rejects.toThrow(RanksFailed);
+  expect(await outcomeOf(collect(computed))).toThrow(RanksFailed);
   while (engine.status().state !== "restarting") await Bun.sleep(0);
   // From here to the first wait nothing else runs.
   const taken = [12, 5].map((maxTokens) => engine.generate(promptIds, { maxTokens }));
@@ -486,7 +487,7 @@ test("the flight record tells of every rank, and a closed engine says so", async
   expect(engine.flightRecord().groups.some(({ ranks }) => ranks.length === 2)).toBe(true);
   const request = engine.generate(promptIds, { ignoreEnd: true });
   await engine.close();
-  await expect(collect(request)).rejects.toThrow(ResourceClosed);
+  expect(await outcomeOf(collect(request))).toThrow(ResourceClosed);
   expect(() => engine.generate(promptIds)).toThrow(ResourceClosed);
   expect(() => engine.flightRecord()).toThrow(ResourceClosed);
   expect(engine.status().state).toBe("closed");

@@ -5,6 +5,7 @@ import { UnfitOptions } from "../src/errors.ts";
 import { Generator } from "../src/generation/generator.ts";
 import { openModel } from "../src/model/model.ts";
 import { continuation, greedy, model } from "./shipped-model.ts";
+import { outcomeOf } from "../../../tests/outcome-of.ts";
 
 setDefaultTimeout(120_000);
 
@@ -67,7 +68,7 @@ test("leaving a text early leaves the world usable", async () => {
 describe("refused", () => {
   test("values that no type allows: nothing is computed", async () => {
     for (const wrong of [null, 5, {}, { folder: "here", config: null }]) {
-      await expect(Generator.open(wrong as never, options)).rejects.toThrow(ArgumentError);
+      expect(await outcomeOf(Generator.open(wrong as never, options))).toThrow(ArgumentError);
     }
     for (const wrong of [
       { softwareVulkan: "yes" },
@@ -76,7 +77,7 @@ describe("refused", () => {
       { calibration: null },
       { calibration: [-1] },
     ]) {
-      await expect(Generator.open(model, { ...options, ...(wrong as object) })).rejects.toThrow(ArgumentError);
+      expect(await outcomeOf(Generator.open(model, { ...options, ...(wrong as object) }))).toThrow(ArgumentError);
     }
     for (const wrong of [null, undefined, 5, {}, ["model"]]) {
       expect(() => openModel(wrong as never)).toThrow(ArgumentError);
@@ -96,10 +97,10 @@ describe("refused", () => {
       [1n],
       [Symbol("one")],
     ]) {
-      await expect(generator.generate(ids as never, { maxTokens: 1 }).next()).rejects.toThrow(ArgumentError);
-      await expect(generator.generateAll(ids as never, { maxTokens: 1 }).next()).rejects.toThrow(ArgumentError);
-      await expect(generator.prefill(ids as never)).rejects.toThrow(ArgumentError);
-      await expect(generator.step(ids as never)).rejects.toThrow(ArgumentError);
+      expect(await outcomeOf(generator.generate(ids as never, { maxTokens: 1 }).next())).toThrow(ArgumentError);
+      expect(await outcomeOf(generator.generateAll(ids as never, { maxTokens: 1 }).next())).toThrow(ArgumentError);
+      expect(await outcomeOf(generator.prefill(ids as never))).toThrow(ArgumentError);
+      expect(await outcomeOf(generator.step(ids as never))).toThrow(ArgumentError);
     }
     for (const wrong of [
       { endTokens: null },
@@ -111,12 +112,12 @@ describe("refused", () => {
       { maxTokens: Symbol("many") },
     ]) {
       const all = { maxTokens: 1, ...wrong } as never;
-      await expect(generator.generateAll([[1]], all).next()).rejects.toThrow(ArgumentError);
+      expect(await outcomeOf(generator.generateAll([[1]], all).next())).toThrow(ArgumentError);
     }
     for (const none of [null, undefined, 5]) {
-      await expect(generator.generateAll([[1]], none as never).next()).rejects.toThrow(ArgumentError);
+      expect(await outcomeOf(generator.generateAll([[1]], none as never).next())).toThrow(ArgumentError);
     }
-    await expect(generator.prefill([1], 5 as never)).rejects.toThrow(ArgumentError);
+    expect(await outcomeOf(generator.prefill([1], 5 as never))).toThrow(ArgumentError);
     const [rank] = await generator.metrics();
     expect(rank?.attention.steps).toBe(0);
   });
@@ -125,23 +126,23 @@ describe("refused", () => {
     await using generator = await Generator.open(model, { ...options, maxStepTokens: 4 });
     await generator.prefill([1, 2, 3]);
     for (const ids of [[], [4096], [-1], [1.5], [1, 2, 3, 4, 5]]) {
-      await expect(generator.step(ids)).rejects.toThrow(ArgumentError);
+      expect(await outcomeOf(generator.step(ids))).toThrow(ArgumentError);
     }
     const all = (prompts: number[][], maxTokens: number) => generator.generateAll(prompts, { maxTokens }).next();
-    await expect(all([[4096]], 1)).rejects.toThrow("`prompts[0]` must be from 0 to 4095, but is 4096");
-    await expect(all([[]], 1)).rejects.toThrow("`prompts[0]` must be at least one token");
-    await expect(all([[1]], 0)).rejects.toThrow("`maxTokens` must be a positive integer");
-    await expect(all([[1], [2]], 1)).rejects.toThrow("`prompts` must be from 1 to 1, the texts it was opened for");
+    expect(await outcomeOf(all([[4096]], 1))).toThrow("`prompts[0]` must be from 0 to 4095, but is 4096");
+    expect(await outcomeOf(all([[]], 1))).toThrow("`prompts[0]` must be at least one token");
+    expect(await outcomeOf(all([[1]], 0))).toThrow("`maxTokens` must be a positive integer");
+    expect(await outcomeOf(all([[1], [2]], 1))).toThrow("`prompts` must be from 1 to 1, the texts it was opened for");
     const [rank] = await generator.metrics();
     expect(rank?.attention.steps).toBe(1);
   });
 
   test("sizes that cannot run the model", async () => {
-    await expect(Generator.open(model, { ...options, world: 9 })).rejects.toThrow(UnfitOptions);
-    await expect(Generator.open(model, { ...options, world: 4, dcp: 4, kvHeads: "sharded" })).rejects.toThrow(
+    expect(await outcomeOf(Generator.open(model, { ...options, world: 9 }))).toThrow(UnfitOptions);
+    expect(await outcomeOf(Generator.open(model, { ...options, world: 4, dcp: 4, kvHeads: "sharded" }))).toThrow(
       UnfitOptions,
     );
-    await expect(Generator.open(model, { ...options, capacity: 16385 })).rejects.toThrow("was made for 16384");
+    expect(await outcomeOf(Generator.open(model, { ...options, capacity: 16385 }))).toThrow("was made for 16384");
   });
 
   test("a text that outgrows the blocks it was promised, on the host, naming the cause", async () => {
@@ -163,7 +164,7 @@ describe("overlapping use", () => {
     await using generator = await Generator.open(model, options);
     const entries = [0, 1].map((entry) => greedy[entry] ?? expect.unreachable());
     const streams = entries.map(({ promptIds }) => generator.generate(promptIds, { maxTokens: 5 }));
-    await expect(generator.generate([4096], { maxTokens: 5 }).next()).rejects.toThrow(ArgumentError);
+    expect(await outcomeOf(generator.generate([4096], { maxTokens: 5 }).next())).toThrow(ArgumentError);
     const found: number[][] = [[], []];
     for (let round = 0; round < 5; round++) {
       for (const [text, stream] of streams.entries()) found[text]?.push((await stream.next()).value ?? -1);
@@ -197,7 +198,7 @@ describe("overlapping use", () => {
       () => generator.metrics(),
       () => generator.eraseCache(0),
     ]) {
-      await expect(use()).rejects.toThrow(ResourceClosed);
+      expect(await outcomeOf(use())).toThrow(ResourceClosed);
     }
   });
 });

@@ -16,6 +16,7 @@ import { join } from "node:path";
 import { checkpointFingerprint } from "../src/engine/checkpoint-fingerprint.ts";
 import { openStoreWorld, type StoreSettings } from "./prefix-store-world.ts";
 import { writeRandomCheckpoint } from "./random-checkpoint.ts";
+import { outcomeOf, reasonOf } from "../../../tests/outcome-of.ts";
 
 setDefaultTimeout(120_000);
 
@@ -89,7 +90,7 @@ test("a second save takes the place of the first; without a save nothing is foun
     { blocks: 7, moved: 7 },
   ]);
   expect(await world.call("known", [])).toEqual([7, 7]);
-  await expect(world.call("save", [place, ""])).rejects.toThrow("savePrefixes: `save`");
+  expect(await outcomeOf(world.call("save", [place, ""]))).toThrow("savePrefixes: `save`");
 });
 
 test("what does not fit is refused on every rank, and nothing is loaded", async () => {
@@ -182,7 +183,7 @@ test("a folder that cannot be made is told on every rank, and what was known sta
   writeFileSync(file, "no folder");
   await using world = await openStoreWorld(model, settings);
   await world.call("compute", [text(20, 3)]);
-  await expect(world.call("save", [{ folder: join(file, "store"), checkpoint }, "one"])).rejects.toMatchObject({
+  expect(await reasonOf(world.call("save", [{ folder: join(file, "store"), checkpoint }, "one"]))).toMatchObject({
     _tag: "PrefixStoreError",
     reason: "unwritable",
   });
@@ -215,7 +216,7 @@ test("a fingerprint changes with any bit of config and weights, and with nothing
     writeFileSync(path, bytes);
   }
   rmSync(join(copy, "model.safetensors"));
-  await expect(checkpointFingerprint(copy)).rejects.toThrow(
+  expect(await outcomeOf(checkpointFingerprint(copy))).toThrow(
     "model.safetensors: expected a readable file, but found none",
   );
 });

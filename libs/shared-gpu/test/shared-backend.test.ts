@@ -5,6 +5,7 @@ import { ArgumentError, SharedHeap } from "@lockstep/tensor";
 import { ranksApart } from "../../dist-groups/test/apart/ranks-apart.ts";
 import { openSharedBackend } from "../src/shared-backend.ts";
 import type * as program from "./shared-backend-program.ts";
+import { outcomeOf } from "../../../tests/outcome-of.ts";
 
 setDefaultTimeout(120_000);
 
@@ -179,7 +180,7 @@ test.each([
 });
 
 test.each([null, undefined, 5, {}, { heap: SharedHeap.create(1) }])("no options of a kind: %p", async (wrong) => {
-  await expect(openSharedBackend(wrong as never)).rejects.toThrow(ArgumentError);
+  expect(await outcomeOf(openSharedBackend(wrong as never))).toThrow(ArgumentError);
 });
 
 test("ranks of several processes cannot share a device, and are told so", async () => {
@@ -188,5 +189,5 @@ test("ranks of several processes cannot share a device, and are told so", async 
     worker: ranksApart(new URL("./shared-backend-program.ts", import.meta.url)),
     options: {},
   });
-  await expect(opening).rejects.toThrow(/openSharedBackend: `group` must be ranks of one process/);
+  expect(await outcomeOf(opening)).toThrow(/openSharedBackend: `group` must be ranks of one process/);
 });

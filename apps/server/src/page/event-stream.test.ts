@@ -1,6 +1,7 @@
 // The page's reader of server-sent events.
 import { expect, test } from "bun:test";
 import { readEvents } from "./event-stream.js";
+import { outcomeOf } from "../../../../tests/outcome-of.ts";
 
 /** The events of a body that comes in these pieces. */
 async function eventsOf(...pieces: readonly (string | Uint8Array<ArrayBuffer>)[]): Promise<[string, string][]> {
@@ -40,5 +41,5 @@ test("the same, however it is cut, with every kind of line end", async () => {
 
 test("an event that does not end is an error", async () => {
   const piece = `data: ${"x".repeat(1 << 20)}`;
-  await expect(eventsOf(...Array.from({ length: 6 }, () => piece))).rejects.toThrow("does not end");
+  expect(await outcomeOf(eventsOf(...Array.from({ length: 6 }, () => piece)))).toThrow("does not end");
 });

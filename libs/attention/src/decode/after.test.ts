@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { after } from "./after.ts";
+import { outcomeOf } from "../../../../tests/outcome-of.ts";
 
 test("goes on there and then with what is there, and later with what is not", async () => {
   const seen: number[] = [];
@@ -19,12 +20,12 @@ test("passes errors on as they come, and goes on with nothing after one", async 
     throw new RangeError("no");
   };
   expect(() => after(1, fail)).toThrow(RangeError);
-  expect(after(Promise.resolve(1), fail)).rejects.toThrow(RangeError);
+  expect(await outcomeOf(after(Promise.resolve(1), fail))).toThrow(RangeError);
   let wentOn = false;
   const goOn = (): undefined => {
     wentOn = true;
   };
-  expect(after(Promise.reject(new RangeError("no")), goOn)).rejects.toThrow(RangeError);
+  expect(await outcomeOf(after(Promise.reject(new RangeError("no")), goOn))).toThrow(RangeError);
   await Promise.resolve();
   expect(wentOn).toBe(false);
 });

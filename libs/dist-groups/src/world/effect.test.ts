@@ -17,6 +17,7 @@ import {
   type World,
   worldLayer,
 } from "./effect.ts";
+import { outcomeOf } from "../../../../tests/outcome-of.ts";
 
 setDefaultTimeout(120_000);
 
@@ -36,7 +37,7 @@ test("a world lives as long as its scope", async () => {
     }),
   );
   expect(await Effect.runPromise(program)).toEqual({ all: [0, 1], one: 1 });
-  await expect(escaped?.call("rank", [])).rejects.toThrow(/closed/);
+  expect(await outcomeOf(escaped?.call("rank", []))).toThrow(/closed/);
 });
 
 test("failures are typed and caught by their tag", async () => {

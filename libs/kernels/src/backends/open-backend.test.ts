@@ -3,6 +3,7 @@ import { ArgumentError, HeapExhausted, SharedHeap, Tensor } from "@lockstep/tens
 import { BackendClosed } from "../errors.ts";
 import { openBackend } from "./open-backend.ts";
 import { Random } from "../testing/random.ts";
+import { outcomeOf } from "../../../../tests/outcome-of.ts";
 
 setDefaultTimeout(120_000);
 
@@ -11,7 +12,7 @@ const TIMEOUT_MS = 120_000;
 test("an unknown backend is an error that lists the known ones", async () => {
   const heap = SharedHeap.create(1 << 16);
   const opened = openBackend("cuda" as "wasm", { heap });
-  await expect(opened).rejects.toThrow(/`name` must be "webgpu", "wasm", "reference" or "auto", but is cuda/);
+  expect(await outcomeOf(opened)).toThrow(/`name` must be "webgpu", "wasm", "reference" or "auto", but is cuda/);
 });
 
 test(

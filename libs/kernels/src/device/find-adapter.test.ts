@@ -7,6 +7,7 @@ import { openDawn } from "./dawn.ts";
 import { findInPage } from "./find-adapter.ts";
 import { openOn } from "./gpu-device.ts";
 import { addSoftwareVulkan } from "./vulkan-drivers.ts";
+import { outcomeOf } from "../../../../tests/outcome-of.ts";
 
 setDefaultTimeout(60_000);
 
@@ -30,13 +31,13 @@ test("an adapter that tells nothing of itself counts as hardware, without subgro
   const adapter = { features: new Set() } as unknown as GPUAdapter;
   const gpu = { requestAdapter: async () => adapter } as unknown as GPU;
   expect((await findInPage("hardware", gpu)).adapter).toBe(adapter);
-  await expect(findInPage("software", gpu)).rejects.toThrow(/no software adapter/);
+  expect(await outcomeOf(findInPage("software", gpu))).toThrow(/no software adapter/);
 });
 
 test("no WebGPU, and no adapter, are errors that say what to do", async () => {
   const none = findInPage("hardware", undefined);
-  await expect(none).rejects.toThrow(BackendUnavailable);
-  await expect(none).rejects.toThrow(/navigator\.gpu.*https or on localhost, or the wasm backend/);
+  expect(await outcomeOf(none)).toThrow(BackendUnavailable);
+  expect(await outcomeOf(none)).toThrow(/navigator\.gpu.*https or on localhost, or the wasm backend/);
   const blocked = { requestAdapter: async () => null } as unknown as GPU;
-  await expect(findInPage("hardware", blocked)).rejects.toThrow(/offers no GPU here.*chrome:\/\/gpu/);
+  expect(await outcomeOf(findInPage("hardware", blocked))).toThrow(/offers no GPU here.*chrome:\/\/gpu/);
 });

@@ -4,6 +4,7 @@ import { MODEL_FOLDER } from "../../test/shipped-folder.ts";
 import { UnfitOptions } from "../errors.ts";
 import { openModel } from "../model/model.ts";
 import { resolveEngineOptions } from "./resolve-engine-options.ts";
+import { outcomeOf, reasonOf } from "../../../../tests/outcome-of.ts";
 
 const model = openModel(MODEL_FOLDER);
 const options = { world: 2, backend: "wasm" } as const;
@@ -33,22 +34,22 @@ test("a cache of so many tokens is rounded up to whole blocks of all ranks that 
 test("a text is never longer than the cache", async () => {
   expect(await resolveEngineOptions(model, { ...options, kvTokens: 320 })).toMatchObject({ maxContext: 320 });
   const refused = resolveEngineOptions(model, { ...options, maxContext: 100, kvTokens: 99 });
-  await expect(refused).rejects.toThrow(UnfitOptions);
-  await expect(refused).rejects.toThrow("more `kvTokens`, or a smaller `maxContext`");
+  expect(await outcomeOf(refused)).toThrow(UnfitOptions);
+  expect(await outcomeOf(refused)).toThrow("more `kvTokens`, or a smaller `maxContext`");
 });
 
 test("the model's own context is the longest where nobody says, and what it was not made for is refused", async () => {
   expect((await resolveEngineOptions(model, options)).maxContext).toBe(16384);
   for (const world of [2, "auto"] as const) {
     const refused = resolveEngineOptions(model, { ...options, world, maxContext: 16385 });
-    await expect(refused).rejects.toThrow(UnfitOptions);
-    await expect(refused).rejects.toThrow("take a `maxContext` of at most 16384");
+    expect(await outcomeOf(refused)).toThrow(UnfitOptions);
+    expect(await outcomeOf(refused)).toThrow("take a `maxContext` of at most 16384");
   }
 });
 
 test("what is wrong is said in the engine's words", async () => {
   const problem = 'Engine.open: `world` must be an integer from 1 to 2147483647, or chosen by "auto"';
-  await expect(resolveEngineOptions(model, { ...options, world: 0 })).rejects.toThrow(problem);
+  expect(await outcomeOf(resolveEngineOptions(model, { ...options, world: 0 }))).toThrow(problem);
   const large = resolveEngineOptions(model, { ...options, kvTokens: 2 ** 31 - 1, maxContext: 16384 });
   const message = await large.then(String, (error: unknown) => String(error));
   expect(message).toStartWith("UnfitOptions: Engine.open: ");
@@ -82,6 +83,6 @@ test.each([
   [{ ...options, kvDtype: "f7" }, "kvDtype"],
 ] as const)("%j is refused, and names %s", async (given, argument) => {
   const refused = Reflect.apply(resolveEngineOptions, undefined, [model, given]);
-  await expect(refused).rejects.toThrow(ArgumentError);
-  await expect(refused).rejects.toMatchObject({ argument });
+  expect(await outcomeOf(refused)).toThrow(ArgumentError);
+  expect(await reasonOf(refused)).toMatchObject({ argument });
 });

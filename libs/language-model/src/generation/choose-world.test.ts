@@ -6,6 +6,7 @@ import { openModel } from "../model/model.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import { chooseFastest, chooseMeasured, chooseWorld } from "./choose-world.ts";
 import { Generator } from "./generator.ts";
+import { outcomeOf } from "../../../../tests/outcome-of.ts";
 
 const model = openModel(MODEL_FOLDER);
 
@@ -111,7 +112,7 @@ describe("chooseWorld", () => {
   });
 
   test("ranks that share a GPU are refused, as are options that fit no number of ranks", async () => {
-    await expect(chooseWorld(model, { sharedGpu: true })).rejects.toThrow(UnfitOptions);
+    expect(await outcomeOf(chooseWorld(model, { sharedGpu: true }))).toThrow(UnfitOptions);
     expect(() => Generator.check(model, { world: "auto", sharedGpu: true })).toThrow("`sharedGpu`");
     expect(() => Generator.check(model, { world: "auto", capacity: 16385 })).toThrow("was made for 16384");
     Generator.check(model, { world: "auto", capacity: 64 });
@@ -119,7 +120,7 @@ describe("chooseWorld", () => {
 
   test.each([null, undefined, "x", 5])("options that are no object are refused: %p", async (options) => {
     const call = Reflect.apply(chooseWorld, undefined, [model, options]);
-    await expect(call).rejects.toThrow(ArgumentError);
-    await expect(call).rejects.toThrow("chooseWorld: `options` must be an object");
+    expect(await outcomeOf(call)).toThrow(ArgumentError);
+    expect(await outcomeOf(call)).toThrow("chooseWorld: `options` must be an object");
   });
 });
