@@ -4,13 +4,19 @@ import process from "node:process";
 import { CHANNEL, liveHeap, type ThreadAnswer } from "./collect.ts";
 
 const DEADLINE_MS = 20_000;
-let ranks = 0;
+/** Workers of ranks that have not been ended: choosing how many ranks to take opens worlds, and closes them. */
+const ranks = new Set<Worker>();
 
 globalThis.Worker = class extends Worker {
   constructor(module: string | URL, options: WorkerOptions = {}) {
     const isRank = options.name?.startsWith("lockstep-rank-") ?? false;
     super(isRank ? new URL("./rank.ts", import.meta.url).href : module, options);
-    if (isRank) ranks++;
+    if (isRank) ranks.add(this);
+  }
+
+  override terminate(): void {
+    ranks.delete(this);
+    super.terminate();
   }
 };
 
@@ -25,12 +31,12 @@ async function liveHeaps(): Promise<number[]> {
   channel.onmessage = ({ data }: MessageEvent<ThreadAnswer>) => {
     if (data.asked !== number) return;
     bytes.push(data.bytes);
-    if (bytes.length === ranks) all.resolve();
+    if (bytes.length === ranks.size) all.resolve();
   };
-  const late = setTimeout(() => all.reject(new Error(`${bytes.length} of ${ranks} ranks answered`)), DEADLINE_MS);
+  const late = setTimeout(() => all.reject(new Error(`${bytes.length} of ${ranks.size} ranks answered`)), DEADLINE_MS);
   channel.postMessage(number);
   try {
-    if (ranks > 0) await all.promise;
+    if (ranks.size > 0) await all.promise;
   } finally {
     clearTimeout(late);
   }
