@@ -12,6 +12,7 @@ import {
   checkStagingBytes,
   chooseStagedLimits,
   DEFAULT_STAGING_BYTES,
+  LIMITS_OVER_MPI,
   type StagedLimits,
 } from "../site/staged-limits.ts";
 import type { WebWorkerLike } from "../site/worker-like.ts";
@@ -166,7 +167,7 @@ export class ManyProcesses implements WorldSite {
     this.part = part;
     this.#own = new ProcessPart(job, part, heapBytesHost);
     this.heap = this.#own.heap;
-    this.stagedLimits = chooseStagedLimits(settings.stagedLimit, stagingBytes, size, 0);
+    this.stagedLimits = chooseStagedLimits(settings.stagedLimit, stagingBytes, LIMITS_OVER_MPI);
     this.host = new MpiHost({
       world: part.world,
       openedAt,

@@ -4,7 +4,13 @@ import { SharedMemoryHost, STAGING_STEP_BYTES } from "../transport/shared-memory
 import type { HostTransport } from "../transport/world-transport.ts";
 import { type MemoryLayout, memoryLayout } from "./memory-layout.ts";
 import { startWorker } from "./rank-thread.ts";
-import { checkStagingBytes, chooseStagedLimits, DEFAULT_STAGING_BYTES, type StagedLimits } from "./staged-limits.ts";
+import {
+  checkStagingBytes,
+  chooseStagedLimits,
+  DEFAULT_STAGING_BYTES,
+  limitsInSharedMemory,
+  type StagedLimits,
+} from "./staged-limits.ts";
 import type { WebWorkerLike } from "./worker-like.ts";
 import { givePlace, type WorldSite } from "./world-site.ts";
 import type { WorldSettings } from "./world-settings.ts";
@@ -31,7 +37,8 @@ export class OneProcess implements WorldSite {
     const controlHeap = SharedHeap.range(whole.id, whole.memory, control.start, control.bytes);
     this.processes = [Array.from({ length: size }, (_, rank) => rank)];
     this.heap = SharedHeap.range(whole.id, whole.memory, host.start, host.bytes);
-    this.stagedLimits = chooseStagedLimits(settings.stagedLimit, stagingBytes, size, navigator.hardwareConcurrency);
+    const limits = limitsInSharedMemory(size, navigator.hardwareConcurrency);
+    this.stagedLimits = chooseStagedLimits(settings.stagedLimit, stagingBytes, limits);
     this.#host = new SharedMemoryHost(controlHeap, size, stagingBytes, settings.initialProgress ?? 0);
     this.transport = this.#host;
     this.#settings = settings;

@@ -11,14 +11,20 @@ export interface StagedLimits {
 }
 
 /**
- * The defaults, measured by `bun bench/staging.ts`. With a core per rank a round costs a tenth of a microsecond, and
- * staging pays for itself only while copying is about as cheap; with more ranks than cores a round costs some switches
- * of threads.
+ * The defaults of ranks that share memory, measured by `bun bench/staging.ts`. With a core per rank a round costs a
+ * tenth of a microsecond, and staging pays for itself only while copying is about as cheap; with more ranks than cores
+ * a round costs some switches of threads.
  */
-function defaultStagedLimits(ranks: number, cores: number): StagedLimits {
+export function limitsInSharedMemory(ranks: number, cores: number): StagedLimits {
   if (ranks > cores) return { stagedLimit: DEFAULT_STAGING_BYTES, stagedAllReduceLimit: DEFAULT_STAGING_BYTES };
   return { stagedLimit: 8 * 1024, stagedAllReduceLimit: 2 * 1024 };
 }
+
+/**
+ * The defaults over MPI, measured by `bun run bench:mpi`. A message that is not staged takes a round more, and is
+ * copied twice less.
+ */
+export const LIMITS_OVER_MPI: StagedLimits = { stagedLimit: 16 * 1024, stagedAllReduceLimit: 16 * 1024 };
 
 /**
  * Throws unless a staging area of this size is made of whole steps, holds the tensor records of an all-to-all of `size`
@@ -32,15 +38,13 @@ export function checkStagingBytes(stagingBytes: number, size: number, stepBytes:
   throw new ArgumentError("openWorld", "stagingBytes", expected, describe(stagingBytes));
 }
 
-/** The limits that `stagedLimit` asks for, or else the defaults, as far as they fit a staging area. */
+/** The limits that `stagedLimit` asks for, or else those that are given, as far as they fit a staging area. */
 export function chooseStagedLimits(
   stagedLimit: number | undefined,
   stagingBytes: number,
-  ranks: number,
-  cores: number,
+  limits: StagedLimits,
 ): StagedLimits {
   if (stagedLimit === undefined) {
-    const limits = defaultStagedLimits(ranks, cores);
     return {
       stagedLimit: Math.min(stagingBytes, limits.stagedLimit),
       stagedAllReduceLimit: Math.min(stagingBytes, limits.stagedAllReduceLimit),

@@ -64,7 +64,7 @@ export interface CommonWorldOptions<P extends Program = UntypedProgram> {
   /**
    * Largest message, in bytes that a rank brings, that a collective stages in its control block instead of letting
    * peers read it where it lies; from 0 to `stagingBytes`. Default: 8 KiB (2 KiB of an all-reduce), or 64 KiB with more
-   * ranks than cores. For tuning: results are the same bits.
+   * ranks than cores; 16 KiB over MPI. For tuning: results are the same bits.
    */
   readonly stagedLimit?: number | undefined;
   /** Where progress words start counting. Default 0. For tests of their wrap-around. */
