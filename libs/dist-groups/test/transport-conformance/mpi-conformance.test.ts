@@ -1,7 +1,8 @@
 // Ranks in processes of their own under mpirun, over both MPI implementations that Debian has; and two processes with
-// several ranks each. All give the bits of shared memory.
+// several ranks each, in Bun and in Deno. All give the bits of shared memory in Bun.
 
 import { afterAll, expect, setDefaultTimeout } from "bun:test";
+import { denoBinary } from "../../../../scripts/deno-binary.ts";
 import { MPI_IMPLEMENTATIONS } from "../mpi/mpi-launcher.ts";
 import { conformanceSuite } from "./conformance-suite.ts";
 import { workersOver } from "./conforming-group.ts";
@@ -14,12 +15,19 @@ const ownProcesses = MPI_IMPLEMENTATIONS.map(
   (implementation) =>
     new JobSubject({ name: `${implementation}, a process per rank`, implementation, processes: (size) => size }),
 );
+const twoProcesses = (size: number): number => Math.min(size, 2);
 const shared = new JobSubject({
   name: "openmpi, two processes",
   implementation: "openmpi",
-  processes: (size) => Math.min(size, 2),
+  processes: twoProcesses,
 });
-const jobs = [...ownProcesses, shared];
+const inDeno = new JobSubject({
+  name: "mpich, two processes in Deno",
+  implementation: "mpich",
+  processes: twoProcesses,
+  runtime: [denoBinary(), "run", "--allow-all", "--no-check", "--quiet", "--unstable-no-legacy-abort"],
+});
+const jobs = [...ownProcesses, shared, inDeno];
 const sharedMemory = TRANSPORTS.filter(({ name }) => name === "shared memory").map(workersOver);
 
 conformanceSuite([...jobs, ...sharedMemory]);
