@@ -127,39 +127,25 @@ export class AllReduce implements Collective {
   transfer(round: number, slices: SliceExchange): boolean {
     const plan = this.#running;
     if (round > 1 || plan?.direct !== true) return false;
-    const { run } = this.#member;
-    const { rank, size } = run;
-    this.#chooseChunks(plan.input);
-    for (let peer = 0; peer < size; peer++) {
-      if (peer === rank) continue;
-      if (round === 0) this.#giveAndTake(slices, peer, INPUT, peer, rank);
-      else this.#giveAndTake(slices, peer, OUTPUT, rank, peer);
-    }
-    return true;
-  }
-
-  /** This rank gives a peer chunk `given` of its input or output, and takes chunk `taken` of the peer's. */
-  #giveAndTake(slices: SliceExchange, peer: number, which: number, given: number, taken: number): void {
     const { run, transport } = this.#member;
     const { rank, size } = run;
+    this.#chooseChunks(plan.input);
     const length = this.#shape[this.#axis] ?? 0;
     const axis = this.#shape === this.#flatShape ? FLAT : this.#axis;
-    const own = firstOfChunk(length, given, size);
-    slices.give(
-      peer,
-      recordWord(transport.staging(rank), which),
-      axis,
-      own,
-      firstOfChunk(length, given + 1, size) - own,
-    );
-    const theirs = firstOfChunk(length, taken, size);
-    slices.take(
-      peer,
-      recordWord(transport.staging(peer), which),
-      axis,
-      theirs,
-      firstOfChunk(length, taken + 1, size) - theirs,
-    );
+    const first = (chunk: number): number => firstOfChunk(length, chunk, size);
+    const record = (of: number): number => recordWord(transport.staging(of), round === 0 ? INPUT : OUTPUT);
+    const count = first(rank + 1) - first(rank);
+    if (round === 1) slices.share(record(rank), axis, first(rank), count);
+    for (let peer = 0; peer < size; peer++) {
+      if (peer === rank) continue;
+      const theirs = first(peer + 1) - first(peer);
+      if (round === 1) slices.takeShared(peer, record(peer), axis, first(peer), theirs);
+      else {
+        slices.give(peer, record(rank), axis, first(peer), theirs);
+        slices.take(peer, record(peer), axis, first(rank), count);
+      }
+    }
+    return true;
   }
 
   advance(round: number): boolean {

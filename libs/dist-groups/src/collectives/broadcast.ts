@@ -56,12 +56,8 @@ export class Broadcast implements Collective {
     if (round > 0 || !this.#direct) return false;
     const { run, transport } = this.#member;
     const record = transport.staging(this.#root);
-    if (run.rank !== this.#root) slices.take(this.#root, record, WHOLE, 0, 0);
-    else {
-      for (let peer = 0; peer < run.size; peer++) {
-        if (peer !== run.rank) slices.give(peer, record, WHOLE, 0, 0);
-      }
-    }
+    if (run.rank === this.#root) slices.share(record, WHOLE, 0, 0);
+    else slices.takeShared(this.#root, record, WHOLE, 0, 0);
     return true;
   }
 

@@ -33,6 +33,10 @@ export interface SliceExchange {
    * of the tensor were there.
    */
   take(peer: number, record: number, axis: number, start: number, count: number): void;
+  /** {@link give} to every peer, of the same slice: it need not travel more often than there are memories. */
+  share(record: number, axis: number, start: number, count: number): void;
+  /** The other end of {@link share}: every rank but the peer takes that slice. */
+  takeShared(peer: number, record: number, axis: number, start: number, count: number): void;
   /**
    * Ends this rank's part of a round in which slices move and nothing is announced. Never waits. A peer has arrived
    * once all that it gave is here and all that was given to it is taken; one with which nothing is exchanged has

@@ -68,6 +68,13 @@ export function setRecordAddress(words: Int32Array, record: number, address: num
   words[record + IS_RELATIVE] = 0;
 }
 
+/** Makes a record lead to where another one of the same tensor leads. */
+export function copyRecordLead(words: Int32Array, from: number, to: number): void {
+  setRecordAddress(words, to, recordAddress(words, from));
+  const dims = (words[from] ?? 0) >>> 8;
+  for (let dim = 0; dim < dims; dim++) words[to + STRIDES + dim] = words[from + STRIDES + dim] ?? 0;
+}
+
 /** First word of the strides of a record, in elements. */
 export function recordStrides(record: number): number {
   return record + STRIDES;

@@ -21,6 +21,7 @@ const BLOCK_BYTES = 4 << 20;
 export interface CountedRank {
   readonly process: number;
   readonly transport: MpiTransport;
+  readonly mailbox: RankMailbox;
   readonly heap: SharedHeap;
   readonly group: AsyncProcessGroup;
 }
@@ -64,7 +65,7 @@ export async function openCountedGroup(size: number, processes: number, stagedLi
     const transport = new MpiTransport(place, members, rank, endpoint);
     const run = new CollectiveRun(settings, transport, { worldTime: (now) => Math.round(now), coarseTime: () => 0 });
     const reduce = instantiateReduceKernels(kernels, whole.memory as WebAssembly.Memory);
-    return { process, transport, heap, group: new BlockingGroup(run, transport, reduce, heap).async };
+    return { process, transport, mailbox, heap, group: new BlockingGroup(run, transport, reduce, heap).async };
   });
   return { network, ranks, blocks };
 }

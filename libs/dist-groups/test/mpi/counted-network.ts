@@ -41,6 +41,7 @@ export class CountedNetwork {
   /** MPI as a thread of a process calls it. */
   attach(process: number): Mpi {
     const requests: (PostedReceive | undefined)[] = [];
+    let probed: Parcel | undefined;
     const open = (request: PostedReceive | undefined): number => requests.push(request) - 1;
     return {
       rank: process,
@@ -60,11 +61,23 @@ export class CountedNetwork {
         return open(receive);
       },
       test: (request) => requests[request]?.isDone ?? true,
-      probe: () => false,
-      probedSource: -1,
-      probedBytes: 0,
-      receiveProbed: () => 0,
-      receivedBytes: 0,
+      probe: (tag) => {
+        probed = this.#queue(this.#parcels, process, tag).shift();
+        return probed !== undefined;
+      },
+      get probedSource() {
+        return probed?.from ?? -1;
+      },
+      get probedBytes() {
+        return probed?.content.length ?? 0;
+      },
+      receiveProbed: (address, bytes) => {
+        this.#at(address, bytes).set(probed?.content ?? []);
+        return open(undefined);
+      },
+      get receivedBytes() {
+        return probed?.content.length ?? 0;
+      },
       cancel: () => true,
       openRequests: 0,
     };

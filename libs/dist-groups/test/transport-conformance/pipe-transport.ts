@@ -211,6 +211,14 @@ export class PipeTransport implements Transport, SliceExchange {
     this.#pipes[peer]?.postMessage({ kind: "slice", bytes } satisfies Frame, [bytes.buffer]);
   }
 
+  share(record: number, axis: number, start: number, count: number): void {
+    for (let peer = 0; peer < this.size; peer++) if (peer !== this.rank) this.give(peer, record, axis, start, count);
+  }
+
+  takeShared(peer: number, record: number, axis: number, start: number, count: number): void {
+    this.take(peer, record, axis, start, count);
+  }
+
   take(peer: number, record: number, axis: number, start: number, count: number): void {
     const { elementBytes, shape } = this.#slice(record, axis, start, count);
     const bytes = elementCount(shape) * elementBytes;

@@ -4,9 +4,13 @@
 import { describe, expect, test } from "bun:test";
 import { Tensor } from "@lockstep/tensor";
 import { type CountedGroup, openCountedGroup } from "../../../test/mpi/counted-group.ts";
-import { GroupAborted } from "../../errors/errors.ts";
+import { GroupAborted, RankCrashed } from "../../errors/errors.ts";
+import { toPlainError } from "../../errors/plain-error.ts";
 import { headersAgree, writeHeader } from "../../wire/collective-header.ts";
+import { recordAddress, TENSOR_RECORD_WORDS, writeTensorRecord } from "../../wire/tensor-record.ts";
+import { WHOLE } from "../transport.ts";
 import { HEAD_BYTES } from "./announcement-rooms.ts";
+import { SLICE } from "./tags.ts";
 
 /** Elements that each rank brings, of 4 bytes. */
 const COUNT = 512;
@@ -18,12 +22,12 @@ function member({ ranks }: CountedGroup, rank: number): CountedGroup["ranks"][nu
   return found;
 }
 
-/** Messages between processes, and how many bytes they were, without those of headers alone. */
+/** Messages within a process, and bytes of slices by their processes: from, to. */
 function crossed({ network }: CountedGroup): { readonly within: number; readonly data: number[][] } {
   const data = [0, 1].map((from) =>
     [0, 1].map((to) =>
       network.given
-        .filter((message) => message.from === from && message.to === to && message.bytes > HEAD_BYTES)
+        .filter((message) => message.from === from && message.to === to && (message.tag & 1) === SLICE)
         .reduce((sum, { bytes }) => sum + bytes, 0),
     ),
   );
@@ -84,6 +88,52 @@ describe.each([
   });
 });
 
+test.each([2, 3])("what everybody needs of a rank crosses once to each process: %i ranks a process", async (locals) => {
+  const size = 2 * locals;
+  const group = await openCountedGroup(size, 2);
+  for (const output of await gather(group)) expect(output).toEqual(gathered(size));
+  const each = locals * BYTES;
+  const nothing = 0;
+  expect(crossed(group)).toEqual({
+    within: 0,
+    data: [
+      [nothing, each],
+      [each, nothing],
+    ],
+  });
+
+  group.network.given.length = 0;
+  const tensors = group.ranks.map(({ heap }, rank) => {
+    const tensor = Tensor.zeros(heap, "f32", [size * COUNT]);
+    tensor.fill(rank + 1);
+    return tensor;
+  });
+  const everywhere = (call: (rank: (typeof group.ranks)[number], tensor: Tensor) => Promise<void>): Promise<unknown> =>
+    Promise.all(group.ranks.map((rank, at) => call(rank, tensors[at] ?? Tensor.zeros(rank.heap, "f32", [1]))));
+  await everywhere((rank, tensor) => rank.group.broadcast(tensor, size - 1));
+  for (const tensor of tensors) expect(new Set(tensor.toNumbers())).toEqual(new Set([size]));
+  expect(crossed(group)).toEqual({
+    within: 0,
+    data: [
+      [nothing, nothing],
+      [size * BYTES, nothing],
+    ],
+  });
+
+  group.network.given.length = 0;
+  await everywhere((rank, tensor) => rank.group.allReduce(tensor, tensor));
+  for (const tensor of tensors) expect(new Set(tensor.toNumbers())).toEqual(new Set([size * size]));
+  // Each of a process's ranks sends each of the other's its chunk, then its own chunk of the sum to one of them.
+  const reduced = locals * locals * BYTES + locals * BYTES;
+  expect(crossed(group)).toEqual({
+    within: 0,
+    data: [
+      [nothing, reduced],
+      [reduced, nothing],
+    ],
+  });
+});
+
 test("a peer of this process has arrived only once its header is there", async () => {
   const group = await openCountedGroup(2, 1);
   const [first, second] = [member(group, 0).transport, member(group, 1).transport];
@@ -104,6 +154,56 @@ test("a peer of this process has arrived only once its header is there", async (
     second.exchange();
     expect(first.hasArrived(1)).toBe(true);
   }
+});
+
+/** Rank 2 shares a tensor, which rank 0 lands and rank 1 reads; all have announced it. */
+async function sharing(): Promise<CountedGroup> {
+  const group = await openCountedGroup(4, 2);
+  const sender = member(group, 2);
+  const tensor = Tensor.zeros(sender.heap, "f32", [COUNT]);
+  tensor.fill(3);
+  for (const { transport } of group.ranks) {
+    transport.turn();
+    writeHeader(transport.words, transport.header(transport.rank), 11, 0, []);
+  }
+  writeTensorRecord(sender.transport.words, sender.transport.staging(2), tensor);
+  sender.transport.fill(TENSOR_RECORD_WORDS * 4);
+  for (const { transport } of group.ranks) transport.publish();
+  for (const { transport } of group.ranks) {
+    for (const peer of group.ranks.keys()) if (peer !== transport.rank) expect(transport.hasArrived(peer)).toBe(true);
+  }
+  sender.transport.share(sender.transport.staging(2), WHOLE, 0, 0);
+  sender.transport.exchange();
+  return group;
+}
+
+test("what another rank of the process lands is there once that rank has said so", async () => {
+  const group = await sharing();
+  const [lander, reader] = [member(group, 0).transport, member(group, 1).transport];
+  reader.takeShared(2, reader.staging(2), WHOLE, 0, 0);
+  reader.exchange();
+  expect(reader.hasArrived(2)).toBe(false);
+  lander.takeShared(2, lander.staging(2), WHOLE, 0, 0);
+  lander.exchange();
+  expect(reader.hasArrived(2)).toBe(false);
+  // The lander looks at all that it lands, whomever it waits for.
+  expect(lander.hasArrived(3)).toBe(true);
+  expect(reader.hasArrived(2)).toBe(true);
+  const address = recordAddress(reader.words, reader.staging(2));
+  expect(address).toBe(recordAddress(lander.words, lander.staging(2)));
+  expect([...new Float32Array(reader.words.buffer, address, COUNT)]).toEqual(new Array(COUNT).fill(3));
+});
+
+test("a rank that dies before it has landed what others are to read is why they wait in vain", async () => {
+  const group = await sharing();
+  const { transport: reader, mailbox } = member(group, 1);
+  reader.takeShared(2, reader.staging(2), WHOLE, 0, 0);
+  reader.exchange();
+  expect(reader.failureOf(2)).toBeUndefined();
+  member(group, 0).mailbox.tellExit(toPlainError(new RankCrashed(0, "it ended")));
+  mailbox.poll();
+  expect(reader.failureOf(2)).toMatchObject({ rank: 0 });
+  expect(reader.failureOf(3)).toBeUndefined();
 });
 
 test("what an earlier group has left in the block is not taken for a peer", async () => {

@@ -10,7 +10,15 @@
 
 import { readErrorRecord, writeErrorRecord } from "../../errors/error-record.ts";
 import { fromPlainError } from "../../errors/plain-error.ts";
-import { ABORTED, groupMark, JOINED, PROGRESS, type ProcessBlockLayout, processBlockLayout } from "./process-block.ts";
+import {
+  ABORTED,
+  groupMark,
+  JOINED,
+  PROGRESS,
+  ROOMS,
+  type ProcessBlockLayout,
+  processBlockLayout,
+} from "./process-block.ts";
 import { HEAD_BYTES } from "./announcement-rooms.ts";
 import type { RankHome } from "./tags.ts";
 
@@ -26,6 +34,8 @@ export interface BlockPlace {
   readonly homes: readonly RankHome[];
   readonly stagingBytes: number;
   readonly initialProgress: number;
+  /** First word of this rank's own rooms. */
+  readonly roomsWord: number;
 }
 
 export class LocalPeers {
@@ -43,11 +53,11 @@ export class LocalPeers {
 
   /** Joins. `words` are those of the process's memory, `rank` is this rank's place in the group. */
   constructor(words: Int32Array, block: BlockPlace, rank: number) {
-    const { homes, firstWord, channel, stagingBytes, initialProgress } = block;
+    const { homes, firstWord, channel, stagingBytes, initialProgress, roomsWord } = block;
     const process = homes[rank]?.process;
     let locals = 0;
     this.#indexes = homes.map((home) => (home.process === process ? locals++ : ELSEWHERE));
-    const layout = processBlockLayout(locals, stagingBytes);
+    const layout = processBlockLayout(locals, homes.length, stagingBytes);
     this.#words = words;
     this.#mark = groupMark(channel);
     this.#firstWord = firstWord;
@@ -60,6 +70,8 @@ export class LocalPeers {
       words.fill(0, head, head + HEAD_BYTES / 4);
     }
     const line = this.#lines[this.#own] ?? 0;
+    for (let peer = 0; peer < homes.length; peer++) words[this.#landed(rank, peer)] = initialProgress;
+    words[line + ROOMS] = roomsWord;
     Atomics.store(words, line + PROGRESS, initialProgress);
     Atomics.store(words, line + JOINED, this.#mark);
   }
@@ -88,6 +100,25 @@ export class LocalPeers {
       this.#hasJoined[index] = true;
     }
     return ((Atomics.load(this.#words, line + PROGRESS) - rounds) | 0) >= 0;
+  }
+
+  #landed(rank: number, peer: number): number {
+    return this.#firstWord + this.#layout.landed(this.#indexes[rank] ?? 0, peer);
+  }
+
+  /** This rank, whose place is `rank`, has landed what a peer elsewhere shares in a round. */
+  tellLanded(rank: number, peer: number, round: number): void {
+    Atomics.store(this.#words, this.#landed(rank, peer), round);
+  }
+
+  /** Whether a rank of this process, which has joined, has landed what a peer elsewhere shares in a round. */
+  hasLanded(rank: number, peer: number, round: number): boolean {
+    return ((Atomics.load(this.#words, this.#landed(rank, peer)) - round) | 0) >= 0;
+  }
+
+  /** First word of the rooms of a rank of this process that has joined. */
+  roomsWord(rank: number): number {
+    return this.#words[(this.#lines[this.#indexes[rank] ?? 0] ?? 0) + ROOMS] ?? 0;
   }
 
   /** Tells the ranks of this process that the group is aborted, and why. */

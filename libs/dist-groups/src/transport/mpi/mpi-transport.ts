@@ -14,6 +14,7 @@ import { LocalPeers } from "./local-peers.ts";
 import type { PollingWait } from "./polling-wait.ts";
 import type { RankMailbox } from "./rank-mailbox.ts";
 import { RemotePeers } from "./remote-peers.ts";
+import { SharedSlices } from "./shared-slices.ts";
 import type { RankHome } from "./tags.ts";
 
 /** Looks at a peer between two looks at the mailbox, and collectives between two. */
@@ -58,6 +59,7 @@ export class MpiTransport implements Transport, SliceExchange {
   readonly #endpoint: MpiEndpoint;
   readonly #local: LocalPeers;
   readonly #remote: RemotePeers;
+  readonly #shared: SharedSlices;
   /** Global ranks, in group order, and those of other processes. */
   readonly #ranks: readonly number[];
   readonly #remoteRanks: readonly number[];
@@ -91,10 +93,13 @@ export class MpiTransport implements Transport, SliceExchange {
     this.operandTable = firstRoom + rooms.operandTable;
     this.flightRing = firstRoom + rooms.flightRing;
     const firstWord = (endpoint.blocksStart + place.block) / 4;
-    this.#local = new LocalPeers(this.words, { ...place, firstWord }, this.rank);
+    this.#local = new LocalPeers(this.words, { ...place, firstWord, roomsWord: firstRoom }, this.rank);
+    this.#shared = new SharedSlices(this.words, homes, this.rank, firstRoom, this.#local, this.#remote);
+    const inOrder = this.#remote.ranks.toSorted((a, b) => a - b);
     const places = (parity: 0 | 1): number[] =>
       homes.map((_, peer) => {
-        const index = this.#remote.ranks.indexOf(peer);
+        // The same order on all ranks of the process: they find records in each other's rooms.
+        const index = inOrder.indexOf(peer);
         return index < 0 ? this.#local.place(peer, parity) : firstRoom + rooms.place(index, parity);
       });
     this.#places = [places(0), places(1)];
@@ -158,7 +163,9 @@ export class MpiTransport implements Transport, SliceExchange {
 
   hasArrived(peer: number): boolean {
     if (this.#local.has(peer)) return this.#local.hasPublished(peer, this.#published);
-    return this.#remote.hasArrived(peer, this.header(peer), this.#published);
+    const hasArrived = this.#remote.hasArrived(peer, this.header(peer), this.#published);
+    this.#shared.tellLanded(this.#published);
+    return hasArrived && this.#shared.hasLanded(peer, this.#published);
   }
 
   spin(peer: number): boolean {
@@ -190,6 +197,7 @@ export class MpiTransport implements Transport, SliceExchange {
 
   #isHopeless(peer: number): boolean {
     this.#endpoint.mailbox.poll();
+    this.#shared.tellLanded(this.#published);
     return this.isAborted || this.failureOf(peer) !== undefined;
   }
 
@@ -200,6 +208,14 @@ export class MpiTransport implements Transport, SliceExchange {
 
   take(peer: number, record: number, axis: number, start: number, count: number): void {
     if (!this.#local.has(peer)) this.#remote.take(peer, record, axis, start, count);
+  }
+
+  share(record: number, axis: number, start: number, count: number): void {
+    this.#remote.share(record, axis, start, count);
+  }
+
+  takeShared(peer: number, record: number, axis: number, start: number, count: number): void {
+    if (!this.#local.has(peer)) this.#shared.take(peer, record, axis, start, count);
   }
 
   /**
@@ -238,7 +254,11 @@ export class MpiTransport implements Transport, SliceExchange {
   }
 
   failureOf(peer: number): Error | undefined {
-    return this.#endpoint.mailbox.failureOf(this.#ranks[peer] ?? 0, this.channel, this.#published);
+    const { mailbox } = this.#endpoint;
+    const failure = mailbox.failureOf(this.#ranks[peer] ?? 0, this.channel, this.#published);
+    const lander = this.#shared.awaitedLander(peer);
+    if (failure !== undefined || lander === undefined) return failure;
+    return mailbox.failureOf(this.#ranks[lander] ?? 0, this.channel, this.#published);
   }
 
   /** Peers poll. */

@@ -3,6 +3,8 @@
 // rank has a part in the group any more.
 //
 //   rank lines       one 128-byte line per rank of the process: see the words below; written by that rank only
+//   landing lines    for each rank of the process, a word per rank of the group: the round of which it has landed what
+//                    that rank shares; written by the former only
 //   abort records    one per rank: JSON, written once by that rank before it sets its abort word
 //   places           two per rank, which alternate with the collectives: a line with the header, and the staging area
 //
@@ -19,6 +21,8 @@ export const PROGRESS = 0;
 export const JOINED = 1;
 /** and it knows that the group is aborted; its abort record says why. */
 export const ABORTED = 2;
+/** First word of its own rooms (announcement-rooms.ts), once it has joined. */
+export const ROOMS = 3;
 
 /** What says that a word is of a group: not 0, which is what no group has written. */
 export function groupMark(channel: number): number {
@@ -28,18 +32,23 @@ export function groupMark(channel: number): number {
 /** Word offsets of a block, relative to its start. `index` is a rank's among those of its process in the group. */
 export interface ProcessBlockLayout {
   line(index: number): number;
+  /** The word of what a rank of the group shares. */
+  landed(index: number, rank: number): number;
   abortRecord(index: number): number;
   place(index: number, parity: 0 | 1): number;
   readonly totalWords: number;
 }
 
-/** The block of a process that has `locals` ranks of the group. */
-export function processBlockLayout(locals: number, stagingBytes: number): ProcessBlockLayout {
-  const records = locals * LINE_WORDS;
+/** The block of a process that has `locals` of the `size` ranks of the group. */
+export function processBlockLayout(locals: number, size: number, stagingBytes: number): ProcessBlockLayout {
+  const landings = locals * LINE_WORDS;
+  const landingWords = Math.ceil(size / LINE_WORDS) * LINE_WORDS;
+  const records = landings + locals * landingWords;
   const places = records + locals * ERROR_RECORD_WORDS;
   const words = placeWords(stagingBytes);
   return {
     line: (index) => index * LINE_WORDS,
+    landed: (index, rank) => landings + index * landingWords + rank,
     abortRecord: (index) => records + index * ERROR_RECORD_WORDS,
     place: (index, parity) => places + (2 * index + parity) * words,
     totalWords: places + 2 * locals * words,
@@ -50,5 +59,5 @@ export function processBlockLayout(locals: number, stagingBytes: number): Proces
 export function processBlockBytes(homes: readonly RankHome[], stagingBytes: number): number {
   const locals = new Map<number, number>();
   for (const { process } of homes) locals.set(process, (locals.get(process) ?? 0) + 1);
-  return processBlockLayout(Math.max(...locals.values()), stagingBytes).totalWords * 4;
+  return processBlockLayout(Math.max(...locals.values()), homes.length, stagingBytes).totalWords * 4;
 }

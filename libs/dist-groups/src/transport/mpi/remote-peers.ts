@@ -14,6 +14,7 @@ import type { SharedHeap } from "@lockstep/tensor";
 import { AnnouncementPool } from "./announcement-pool.ts";
 import { HEAD_BYTES, ROUND_WORD } from "./announcement-rooms.ts";
 import type { Mpi } from "./library/mpi.ts";
+import { landersOf } from "./landing-ranks.ts";
 import { ANNOUNCEMENT, groupTag, type RankHome, SLICE } from "./tags.ts";
 import { isPacked, leadToLanding, packSlice, type TensorSlice, tensorSlice } from "./tensor-slice.ts";
 
@@ -41,6 +42,8 @@ export class RemotePeers {
   readonly #receives: number[];
   readonly #giving: number[][];
   readonly #taking: number[][];
+  /** Who lands what this rank shares: one rank of each other process. */
+  readonly #landers: readonly number[];
   /** Byte addresses of what the running collective has allocated. */
   readonly #allocated: number[] = [];
 
@@ -70,6 +73,7 @@ export class RemotePeers {
     this.#announcementsFrom = from(ANNOUNCEMENT);
     this.#slicesTo = to(SLICE);
     this.#slicesFrom = from(SLICE);
+    this.#landers = landersOf(homes, rank);
     this.#receives = homes.map(() => NONE);
     this.#giving = homes.map(() => []);
     this.#taking = homes.map(() => []);
@@ -110,7 +114,12 @@ export class RemotePeers {
       const came = this.#words[place + ROUND_WORD];
       if (came !== round) throw new Error(`rank ${peer} of the group sent round ${came} where ${round} was due`);
     }
-    return this.#areOver(this.#giving[peer]) && this.#areOver(this.#taking[peer]);
+    return this.#areOver(this.#giving[peer]) && this.hasTaken(peer);
+  }
+
+  /** Whether all slices that were taken from a peer are here. */
+  hasTaken(peer: number): boolean {
+    return this.#areOver(this.#taking[peer]);
   }
 
   #areOver(requests: number[] | undefined): boolean {
@@ -124,7 +133,18 @@ export class RemotePeers {
   /** See {@link SliceExchange.give}. */
   give(peer: number, record: number, axis: number, start: number, count: number): void {
     const slice = tensorSlice(this.#words, record, axis, start, count);
+    this.#send(slice, this.#packed(slice), peer);
+  }
+
+  /** See {@link SliceExchange.share}: to one rank of each process. */
+  share(record: number, axis: number, start: number, count: number): void {
+    if (this.#landers.length === 0) return;
+    const slice = tensorSlice(this.#words, record, axis, start, count);
     const address = this.#packed(slice);
+    for (const peer of this.#landers) this.#send(slice, address, peer);
+  }
+
+  #send(slice: TensorSlice, address: number, peer: number): void {
     const giving = this.#giving[peer];
     for (let at = 0; at < slice.bytes; at += LONGEST_MESSAGE) {
       const bytes = Math.min(LONGEST_MESSAGE, slice.bytes - at);
