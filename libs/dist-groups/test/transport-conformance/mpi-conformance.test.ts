@@ -1,8 +1,7 @@
 // Ranks in processes of their own under mpirun, over both MPI implementations that Debian has; and two processes with
-// several ranks each, in Bun and in Deno. All give the bits of shared memory in Bun.
+// several ranks each. All give the bits of shared memory.
 
 import { afterAll, expect, setDefaultTimeout } from "bun:test";
-import { denoBinary } from "../../../../scripts/deno-binary.ts";
 import { MPI_IMPLEMENTATIONS } from "../mpi/mpi-launcher.ts";
 import { conformanceSuite } from "./conformance-suite.ts";
 import { workersOver } from "./conforming-group.ts";
@@ -21,13 +20,7 @@ const shared = new JobSubject({
   implementation: "openmpi",
   processes: twoProcesses,
 });
-const inDeno = new JobSubject({
-  name: "mpich, two processes in Deno",
-  implementation: "mpich",
-  processes: twoProcesses,
-  runtime: [denoBinary(), "run", "--allow-all", "--no-check", "--quiet", "--unstable-no-legacy-abort"],
-});
-const jobs = [...ownProcesses, shared, inDeno];
+const jobs = [...ownProcesses, shared];
 const sharedMemory = TRANSPORTS.filter(({ name }) => name === "shared memory").map(workersOver);
 
 conformanceSuite([...jobs, ...sharedMemory]);
