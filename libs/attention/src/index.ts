@@ -7,8 +7,11 @@
 export {
   globalPosition,
   type KvShard,
+  kvBlockSize,
   kvOwner,
   kvSlot,
+  kvWeight,
+  kvWeightSum,
   localLength,
   visibleRange,
 } from "@lockstep/kernels";

@@ -14,10 +14,14 @@ export { BackendClosed, BackendUnavailable, DeviceError } from "./errors.ts";
 export { GpuTensor, type RemoteGpuMemory, type WrapOptions } from "./gpu-tensor.ts";
 export {
   checkKvShard,
+  checkKvWeights,
   globalPosition,
   type KvShard,
+  kvBlockSize,
   kvOwner,
   kvSlot,
+  kvWeight,
+  kvWeightSum,
   localLength,
   UNSHARDED,
   visibleRange,

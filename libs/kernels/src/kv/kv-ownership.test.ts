@@ -5,17 +5,22 @@ import {
   checkKvShard,
   globalPosition,
   type KvShard,
+  kvBlockSize,
   kvOwner,
   kvSlot,
+  kvWeight,
+  kvWeightSum,
   localLength,
   visibleRange,
 } from "./kv-ownership.ts";
 
 /** Positions below `length` that a shard stores, by definition. */
 function stored(shard: KvShard, length: number): number[] {
+  const { index, count, interleave, weights = new Array<number>(count).fill(1) } = shard;
+  const turns = weights.flatMap((weight, owner) => new Array<number>(weight * interleave).fill(owner));
   const positions: number[] = [];
   for (let position = 0; position < length; position++) {
-    if (Math.floor(position / shard.interleave) % shard.count === shard.index) positions.push(position);
+    if (turns[position % turns.length] === index) positions.push(position);
   }
   return positions;
 }
@@ -73,15 +78,24 @@ describe("localLength", () => {
   });
 });
 
+/** Weights of so many shards, of which some may be 0, but not all. */
+function weightsOf(count: number): fc.Arbitrary<readonly number[]> {
+  const weight = fc.integer({ min: 0, max: 5 });
+  return fc.array(weight, { minLength: count, maxLength: count }).filter((weights) => weights.some((one) => one > 0));
+}
+
 const shards = fc
   .record({ count: fc.integer({ min: 1, max: 8 }), interleave: fc.constantFrom(...INTERLEAVES) })
   .chain(({ count, interleave }) =>
-    fc.record({
-      index: fc.integer({ min: 0, max: count - 1 }),
-      count: fc.constant(count),
-      interleave: fc.constant(interleave),
-    }),
+    fc
+      .record({ index: fc.integer({ min: 0, max: count - 1 }), weights: fc.option(weightsOf(count)) })
+      .map(({ index, weights }): KvShard => {
+        return { index, count, interleave, ...(weights === null ? {} : { weights }) };
+      }),
   );
+
+/** A shard that stores something. */
+const storing = shards.filter((shard) => kvWeight(shard) > 0);
 
 test("globalPosition lists the stored positions in order", () => {
   fc.assert(
@@ -93,15 +107,67 @@ test("globalPosition lists the stored positions in order", () => {
   );
 });
 
+test("kvOwner names the one shard that stores a position, for any weights", () => {
+  fc.assert(
+    fc.property(shards, fc.integer({ min: 0, max: 3000 }), ({ count, interleave, weights }, position) => {
+      const owners = Array.from({ length: count }, (_, index): KvShard => {
+        return { index, count, interleave, ...(weights === undefined ? {} : { weights }) };
+      }).filter((shard) => localLength(shard, position + 1) > localLength(shard, position));
+      expect(owners.map(({ index }) => index)).toEqual([kvOwner(position, count, interleave, weights)]);
+    }),
+    { seed: 4 },
+  );
+});
+
+test("equal weights deal as no weights do, with turns as many times as long", () => {
+  fc.assert(
+    fc.property(
+      fc.record({ count: fc.integer({ min: 1, max: 8 }), interleave: fc.constantFrom(...INTERLEAVES) }),
+      fc.integer({ min: 1, max: 4 }),
+      fc.integer({ min: 0, max: 5000 }),
+      ({ count, interleave }, weight, position) => {
+        const weights = new Array<number>(count).fill(weight);
+        const blocks = Array.from({ length: 5001 }, (_, index) => index);
+        for (let index = 0; index < count; index++) {
+          const plain = { index, count, interleave: interleave * weight };
+          const weighted = { index, count, interleave, weights };
+          expect(localLength(weighted, position)).toBe(localLength(plain, position));
+          expect(globalPosition(weighted, position)).toBe(globalPosition(plain, position));
+          const blockSize = kvBlockSize(weighted, interleave * 2);
+          expect(kvSlot(weighted, position, blockSize, blocks)).toBe(kvSlot(plain, position, blockSize, blocks));
+        }
+        expect(kvOwner(position, count, interleave, weights)).toBe(kvOwner(position, count, interleave * weight));
+      },
+    ),
+    { seed: 5 },
+  );
+});
+
+test("a block covers the same positions on every shard, and each fills its own part of it", () => {
+  fc.assert(
+    fc.property(shards, fc.integer({ min: 1, max: 4 }), fc.integer({ min: 0, max: 20 }), (shard, runs, block) => {
+      const blockSize = shard.interleave * runs;
+      const covered = blockSize * kvWeightSum(shard);
+      const own = kvBlockSize(shard, blockSize);
+      expect(localLength(shard, block * covered)).toBe(block * own);
+      const blocks = Array.from({ length: block + 1 }, (_, index) => index);
+      const slots = Array.from({ length: covered }, (_, at) => kvSlot(shard, block * covered + at, own, blocks));
+      const stored = Array.from({ length: own }, (_, at) => block * own + at);
+      expect(slots.filter((slot) => slot >= 0)).toEqual(stored);
+    }),
+    { seed: 6 },
+  );
+});
+
 test("kvSlot puts stored positions one after another into the blocks, and others nowhere", () => {
   fc.assert(
-    fc.property(shards, fc.integer({ min: 1, max: 4 }), fc.integer({ min: 0, max: 2000 }), (shard, runs, length) => {
-      const blockSize = shard.interleave * runs;
+    fc.property(storing, fc.integer({ min: 1, max: 4 }), fc.integer({ min: 0, max: 2000 }), (shard, runs, length) => {
+      const blockSize = kvBlockSize(shard, shard.interleave * runs);
       const blocks = Array.from({ length: Math.ceil(length / blockSize) + 1 }, (_, index) => (index * 7 + 3) % 1009);
       let local = 0;
       for (let position = 0; position < length; position++) {
         const slot = kvSlot(shard, position, blockSize, blocks);
-        if (kvOwner(position, shard.count, shard.interleave) !== shard.index) {
+        if (kvOwner(position, shard.count, shard.interleave, shard.weights) !== shard.index) {
           expect(slot).toBe(-1);
           continue;
         }
@@ -141,6 +207,8 @@ test("a block table that is too short is an error", () => {
 test("checkKvShard rejects what is malformed", () => {
   const check = (shard: KvShard): void => checkKvShard("test", shard, 16);
   expect(() => check({ index: 1, count: 2, interleave: 16 })).not.toThrow();
+  expect(() => check({ index: 0, count: 2, interleave: 8, weights: [2, 3] })).not.toThrow();
+  expect(() => check({ index: 1, count: 2, interleave: 8, weights: [3, 0] })).not.toThrow();
   for (const shard of [
     { index: 0, count: 0, interleave: 1 },
     { index: 0, count: 1.5, interleave: 1 },
@@ -149,6 +217,12 @@ test("checkKvShard rejects what is malformed", () => {
     { index: 0, count: 2, interleave: 0 },
     { index: 0, count: 2, interleave: 3 },
     { index: 0, count: 2, interleave: 32 },
+    { index: 0, count: 2, interleave: 1, weights: [1] },
+    { index: 0, count: 2, interleave: 1, weights: [0, 0] },
+    { index: 0, count: 2, interleave: 1, weights: [1, -1] },
+    { index: 0, count: 2, interleave: 1, weights: [1, 0.5] },
+    { index: 0, count: 2, interleave: 1, weights: [2 ** 16, 1] },
+    { index: 0, count: 2, interleave: 8, weights: [3, 1] },
   ]) {
     expect(() => check(shard)).toThrow(ArgumentError);
   }

@@ -72,7 +72,7 @@ export function checkAttentionStep(name: string, step: AttentionStep, size: Page
   if (step.window !== undefined) expectInteger(name, "window", step.window, 1, 2 ** 31 - 1);
   const shard = step.shard ?? UNSHARDED;
   // A workspace's blocks are none of the ranks' blocks, which turns must not cross.
-  checkKvShard(name, shard, step.segments === undefined ? size.blockSize : shard.interleave);
+  checkKvShard(name, shard, step.segments === undefined ? size.blockSize : undefined);
   checkSegments(name, step);
   const [rowStride = 0, columnStride = 0] = blockTable.strides;
   const [rows = 0, columns = 0] = blockTable.shape;
@@ -105,7 +105,7 @@ export class AttentionPlan implements Disposable {
     const { shard, segments, window } = step;
     this.#given = {
       positions: new Int32Array(step.positions),
-      ...(shard === undefined ? {} : { shard }),
+      ...(shard === undefined ? {} : { shard: structuredClone(shard) }),
       ...(segments === undefined ? {} : { segments: Array.from(segments, (segment) => ({ ...segment })) }),
       ...(window === undefined ? {} : { window }),
     };

@@ -281,7 +281,7 @@ export function buildAttention(arena: Arena, row: AttentionRow, random: Random):
     taken += blocks.length;
     const first = firstVisible(row, sequence, tokens);
     for (let position = first; position < length; position++) {
-      if (kvOwner(position, shard.count, shard.interleave) !== shard.index) continue;
+      if (kvOwner(position, shard.count, shard.interleave, shard.weights) !== shard.index) continue;
       const slot = kvSlot(shard, position, blockSize, blocks);
       const block = Math.floor(slot / blockSize);
       blockTable.i32[sequence * maxBlocks + blocks.indexOf(block)] = block;

@@ -1,5 +1,6 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Arena, ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
+import { type KvShard, kvBlockSize, kvOwner, UNSHARDED } from "../../kv/kv-ownership.ts";
 import { F32_TOLERANCE, expectClose, expectSameBits } from "../../testing/close.ts";
 import { expectRejected, TEST_TIMEOUT_MS, testCases } from "../../testing/op-case.ts";
 import { Random } from "../../testing/random.ts";
@@ -194,6 +195,16 @@ const BAD: readonly [what: string, changes: Partial<UnplannedAttentionArgs>, mes
   ["an lse of another shape", { lse: tensor("f32", 1, 2) }, /`lse` must be of shape \[1, 1\]/],
 ];
 
+/** How tokens are dealt to shards: evenly, by weight, one without any, one with all. */
+const DEALS: readonly Omit<KvShard, "index">[] = [
+  { count: 2, interleave: 1 },
+  { count: 3, interleave: 4 },
+  { count: 8, interleave: 8 },
+  { count: 2, interleave: 1, weights: [3, 1] },
+  { count: 3, interleave: 4, weights: [1, 0, 5] },
+  { count: 2, interleave: 8, weights: [0, 1] },
+];
+
 const SHARDED: readonly AttentionRow[] = [
   { lengths: [100, 7], heads: [4, 2], keyDim: 16, blockSize: 16 },
   { lengths: [33, 20], queries: [5, 3], heads: [4, 2], keyDim: 16, blockSize: 8, window: 9 },
@@ -211,12 +222,9 @@ for (const backend of backends) {
 
   describe(`partialAttention over shards merges to the whole on ${backend.name}`, () => {
     for (const row of SHARDED) {
-      for (const [count, interleave] of [
-        [2, 1],
-        [3, 4],
-        [8, 8],
-      ] as const) {
-        const name = `${row.window === undefined ? "decode" : "several queries, window"}, W${count} I${interleave}`;
+      for (const { count, interleave, weights } of DEALS) {
+        const dealt = `W${count} I${interleave}${weights === undefined ? "" : ` weights ${weights.join(", ")}`}`;
+        const name = `${row.window === undefined ? "decode" : "several queries, window"}, ${dealt}`;
         test(
           name,
           async () => {
@@ -225,8 +233,10 @@ for (const backend of backends) {
             await backend.partialAttention(whole);
             const states: HeapPartialAttentionArgs[] = [];
             for (let index = 0; index < count; index++) {
-              const shard = { index, count, interleave };
-              const part = buildAttention(arena, { ...row, shard }, new Random(0));
+              const shard = { index, count, interleave, ...(weights === undefined ? {} : { weights }) };
+              // A shard that stores nothing has no blocks, of whatever size.
+              const blockSize = kvBlockSize(shard, row.blockSize) || row.blockSize;
+              const part = buildAttention(arena, { ...row, shard, blockSize }, new Random(0));
               copyShard(whole, part, row);
               await backend.partialAttention(part);
               states.push(part);
@@ -344,15 +354,16 @@ for (const backend of backends) {
 
 /** Copies queries, and the keys and values that a shard holds, from an unsharded case; the rest stays NaN. */
 function copyShard(whole: HeapPartialAttentionArgs, part: HeapPartialAttentionArgs, row: AttentionRow): void {
-  const { index, count, interleave } = part.shard ?? { index: 0, count: 1, interleave: 1 };
+  const { index, count, interleave, weights } = part.shard ?? UNSHARDED;
   part.query.copyFrom(whole.query);
   for (const [sequence, length] of row.lengths.entries()) {
     let local = 0;
     for (let position = 0; position < length; position++) {
-      if (Math.floor(position / interleave) % count !== index) continue;
+      if (kvOwner(position, count, interleave, weights) !== index) continue;
       const at = (args: HeapPartialAttentionArgs, cache: Tensor, token: number): Tensor | undefined => {
-        const block = args.blockTable.at(sequence, Math.floor(token / row.blockSize));
-        return block < 0 ? undefined : cache.select(0, block).select(0, token % row.blockSize);
+        const blockSize = cache.dim(1);
+        const block = args.blockTable.at(sequence, Math.floor(token / blockSize));
+        return block < 0 ? undefined : cache.select(0, block).select(0, token % blockSize);
       };
       for (const cache of ["keyCache", "valueCache"] as const) {
         const source = at(whole, whole[cache], position);
