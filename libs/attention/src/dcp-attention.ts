@@ -56,7 +56,7 @@ export class DcpAttention {
     this.shard = groups.shard;
     this.#caches = caches;
     this.#border = border;
-    this.#sequences = new KvSequences(groups.shard, caches, cache.numBlocks, cache.blockSize, heap);
+    this.#sequences = new KvSequences(groups.shard, caches, cache, heap);
     const { decode, prefill } = openSteps(options, caches, border);
     this.#decode = decode;
     this.#prefill = prefill;
@@ -72,7 +72,7 @@ export class DcpAttention {
     const resolved = resolveOptions(options);
     agreeOnOptions(resolved);
     const border = resolved.steps.prefillChunk === undefined ? 1 : agreedBorder(resolved);
-    const caches = KvCaches.open({ backend: resolved.backend, ...resolved.model, ...resolved.cache });
+    const caches = openCaches(resolved);
     try {
       return new DcpAttention(resolved, caches, border);
     } catch (error) {
@@ -81,7 +81,10 @@ export class DcpAttention {
     }
   }
 
-  /** Key cache of a layer [numBlocks, blockSize, kvHeads, headDim]. */
+  /**
+   * Key cache of a layer [numBlocks, blockSize, kvHeads, headDim]. With weights it has weights[rank] * blockSize tokens
+   * in a block, and no blocks on a rank of weight 0; so have the other caches.
+   */
   keyCache(layer: number): Operand {
     this.#open("keyCache");
     return this.#caches.key(layer);
@@ -566,6 +569,11 @@ export class DcpAttention {
     if (this.#sequences.plan !== undefined) throw new StepOrderError(method, "end the step with endStep first");
     this.#afterTransfer(method);
   }
+}
+
+/** What this rank stores. */
+function openCaches({ backend, model, cache }: ResolvedOptions): KvCaches {
+  return KvCaches.open({ backend, ...model, ...cache, ...cache.own });
 }
 
 /** What runs the steps: both or, when they do not fit, neither. */

@@ -31,6 +31,11 @@ export interface Replay {
   readonly sinks?: TensorDescriptor;
 }
 
+/** Tokens of a round of all ranks' turns, in interleaves. */
+export function tokensOfTurns({ weights }: Pick<DcpAttentionOptions, "weights">, { size }: { size: number }): number {
+  return weights === undefined ? size : weights.reduce((sum, weight) => sum + weight, 0);
+}
+
 /** Called by the world on every rank. */
 export async function setup(context: RankContext, options: { backend: TestBackend }) {
   const { heap, world } = context;
@@ -61,7 +66,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         valueDim: out.dim(2),
         kvDtype,
         blockSize,
-        numBlocks: Math.ceil(key.dim(0) / (blockSize * world.size)) + sequences,
+        numBlocks: Math.ceil(key.dim(0) / (blockSize * tokensOfTurns(options, world))) + sequences,
         maxStepQueries: key.dim(0) + 1,
         ...options,
         ...(sinks === undefined ? {} : { sinks }),

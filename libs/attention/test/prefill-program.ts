@@ -3,6 +3,7 @@ import { DcpAttention, type DcpAttentionOptions, type HeadLayoutOptions, headLay
 import type { ParallelSizes, RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { type DType, Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import { tokensOfTurns } from "./attention-program.ts";
 import { openTestBackend, operandHeap, type TestBackend } from "./test-backend.ts";
 
 /**
@@ -26,7 +27,7 @@ export interface PrefillRun {
   readonly sizes: ParallelSizes;
   readonly kv: HeadLayoutOptions["kv"];
   readonly options: Partial<
-    Pick<DcpAttentionOptions, "interleave" | "window" | "softcap" | "scale" | "mla" | "kvScales">
+    Pick<DcpAttentionOptions, "interleave" | "weights" | "window" | "softcap" | "scale" | "mla" | "kvScales">
   >;
 }
 
@@ -66,7 +67,8 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         headGroup,
         kvDtype: run.kvDtype,
         blockSize: run.blockSize,
-        numBlocks: Math.ceil(key.dim(0) / (run.blockSize * context.group("kv").size)) + sequences,
+        numBlocks:
+          Math.ceil(key.dim(0) / (run.blockSize * tokensOfTurns(run.options, context.group("kv")))) + sequences,
         maxStepQueries: key.dim(0),
         prefillChunk: run.prefillChunk,
         ...run.options,

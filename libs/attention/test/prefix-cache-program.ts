@@ -15,10 +15,17 @@ export interface PrefixShape {
   readonly kvDtype: DType;
   readonly blockSize: number;
   readonly interleave: number;
+  /** Of as many ranks as the largest world has; smaller ones take the first. */
+  readonly weights?: readonly number[];
   readonly numBlocks: number;
   readonly window?: number;
   readonly hasSinks: boolean;
   readonly mla: boolean;
+}
+
+/** Tokens of a block over all ranks of a world of `size`. */
+export function blockTokens({ blockSize, weights }: PrefixShape, size: number): number {
+  return blockSize * (weights?.slice(0, size).reduce((sum, weight) => sum + weight, 0) ?? size);
 }
 
 /** A text that is computed in parts of `chunk` tokens, by prefill or not; a draft is forgotten after each part. */
@@ -45,7 +52,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
   context.onClose(() => scratch.close());
 
   function open(shape: PrefixShape, prefixCache: boolean): { attention: DcpAttention; sinks: Tensor } {
-    const { heads, dims, window, hasSinks, ...cache } = shape;
+    const { heads, dims, window, hasSinks, weights, ...cache } = shape;
     const sinks = Tensor.from(heap, "f32", [LAYERS, heads[0]], new RandomStream(7).normals(LAYERS * heads[0]));
     const attention = DcpAttention.open({
       ...cache,
@@ -64,6 +71,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       prefixCache,
       ...(window === undefined ? {} : { window }),
       ...(hasSinks ? { sinks } : {}),
+      ...(weights === undefined ? {} : { weights: weights.slice(0, world.size) }),
     });
     return { attention, sinks };
   }
@@ -320,7 +328,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       const { attention, sinks } = open(shape, true);
       try {
         const sequence = attention.createSequence();
-        const size = shape.blockSize * world.size;
+        const size = blockTokens(shape, world.size);
         attention.beginStep([{ sequence, tokens: size }]);
         attention.endStep();
         attention.keepPrefix(sequence, new Array<number>(size).fill(1));

@@ -5,6 +5,7 @@ import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { type Allocator, Arena, type DType, Tensor } from "@lockstep/tensor";
 import { RandomStream } from "../../../tests/random.ts";
+import { tokensOfTurns } from "./attention-program.ts";
 import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
 const LAYERS = 2;
@@ -16,6 +17,7 @@ export interface RowBitsShape {
   readonly kvDtype: DType;
   readonly blockSize: number;
   readonly interleave: number;
+  readonly weights?: readonly number[];
   readonly window?: number;
   readonly softcap?: number;
   readonly hasSinks: boolean;
@@ -65,6 +67,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
     ): Promise<RowBits[]> {
       const { heads, dims, window, softcap, hasSinks, ...cache } = shape;
       const own = headRange(heads[0], world.rank, world.size);
+      const blockTokens = cache.blockSize * tokensOfTurns(cache, world);
       const sinks = Tensor.from(heap, "f32", [LAYERS, heads[0]], new RandomStream(7).normals(LAYERS * heads[0]));
       const attention = DcpAttention.open({
         ...cache,
@@ -77,7 +80,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         kvHeads: heads[1],
         headDim: dims[0],
         valueDim: dims[1],
-        numBlocks: 6 + Math.ceil((texts.length * (6 + (texts[0]?.length ?? 0))) / (cache.blockSize * world.size)) * 2,
+        numBlocks: 6 + Math.ceil((texts.length * (6 + (texts[0]?.length ?? 0))) / blockTokens) * 2,
         combine,
         prefillChunk,
         ...(window === undefined ? {} : { window }),

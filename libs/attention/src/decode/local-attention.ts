@@ -51,13 +51,12 @@ export class LocalAttention {
   /** Plans a step, once for all layers of a window. @throws HeapExhausted: nothing is planned then */
   begin({ blockTable, sequences, positions }: StepPlan): void {
     const { backend, model, cache, groups } = this.#options;
-    const { numBlocks, blockSize } = cache;
     const step = { blockTable, sequences, positions, shard: groups.shard };
     try {
       for (const { window } of model.variants) {
         if (this.#plans.has(window)) continue;
         const seen = window === undefined ? step : { ...step, window };
-        this.#plans.set(window, backend.planAttention(seen, { numBlocks, blockSize }));
+        this.#plans.set(window, backend.planAttention(seen, cache.own));
       }
     } catch (error) {
       this.end();

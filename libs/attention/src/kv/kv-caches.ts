@@ -9,7 +9,9 @@ import type { LayerScales } from "./kv-scales.ts";
 export interface KvCacheShape {
   readonly backend: KernelBackend;
   readonly layers: number;
+  /** Blocks that this rank stores; none when its share of all contexts is none. */
   readonly numBlocks: number;
+  /** Tokens of a block on this rank. */
   readonly blockSize: number;
   readonly kvHeads: number;
   readonly headDim: number;
@@ -86,11 +88,13 @@ export class KvCaches {
 
   /** Bytes of one block, keys, values and their scales, over all layers. */
   get blockBytes(): number {
-    return this.#memory.reduce((sum, cache) => sum + cache.byteLength, 0) / this.#shape.numBlocks;
+    const bytes = this.#memory.reduce((sum, cache) => sum + cache.byteLength, 0);
+    return bytes / Math.max(1, this.#shape.numBlocks);
   }
 
-  /** What is stored of every block, by names: see {@link CachePart}. */
+  /** What is stored of every block, by names: see {@link CachePart}. Nothing where there are no blocks. */
   get parts(): CachePart[] {
+    if (this.#shape.numBlocks === 0) return [];
     return [...this.#named].map(([name, { dtype, shape }]) => ({ name, dtype, shape: shape.slice(1) }));
   }
 
@@ -229,7 +233,7 @@ export class KvCaches {
    */
   copyBlocks(copies: readonly BlockCopy[]): Promise<void> | undefined {
     const pending: Promise<void>[] = [];
-    if (copies.length === 0) return undefined;
+    if (copies.length === 0 || this.#shape.numBlocks === 0) return undefined;
     for (const cache of this.#memory) {
       for (const copy of copies) {
         const done = this.#copyBlock(cache, copy);

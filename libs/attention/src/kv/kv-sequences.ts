@@ -1,4 +1,4 @@
-import { type KvShard, localLength } from "@lockstep/kernels";
+import { type KvShard, kvWeightSum, localLength, type PagedCacheSize } from "@lockstep/kernels";
 import type { SharedHeap } from "@lockstep/tensor";
 import { type BlockCounts, BlockManager, type Reservation } from "./block-manager.ts";
 import type { KvCaches } from "./kv-caches.ts";
@@ -13,11 +13,17 @@ import {
 } from "./prefix-transfer.ts";
 import { planStep, type StepItem, type StepPlan } from "./step-plan.ts";
 
+/** Blocks that all ranks of a context count alike. */
+export interface SharedBlocks extends PagedCacheSize {
+  /** What this rank stores of them. */
+  readonly own: PagedCacheSize;
+}
+
 /** The sequences stored on one rank, and what the step under way has reserved for them. */
 export class KvSequences {
   readonly #shard: KvShard;
   readonly #caches: KvCaches;
-  readonly #blockSize: number;
+  readonly #own: PagedCacheSize;
   readonly #heap: SharedHeap;
   readonly #manager: BlockManager;
   readonly #live = new Set<number>();
@@ -27,12 +33,12 @@ export class KvSequences {
   #copying: Promise<void> | undefined;
 
   /** Block tables are allocated from `heap`. */
-  constructor(shard: KvShard, caches: KvCaches, numBlocks: number, blockSize: number, heap: SharedHeap) {
+  constructor(shard: KvShard, caches: KvCaches, { numBlocks, blockSize, own }: SharedBlocks, heap: SharedHeap) {
     this.#shard = shard;
     this.#caches = caches;
-    this.#blockSize = blockSize;
+    this.#own = own;
     this.#heap = heap;
-    this.#manager = new BlockManager(numBlocks, blockSize * shard.count);
+    this.#manager = new BlockManager(numBlocks, blockSize * kvWeightSum(shard));
   }
 
   /** The step under way. */
@@ -151,7 +157,7 @@ export class KvSequences {
     const reservation = this.#manager.extend(items);
     let plan: StepPlan | undefined;
     try {
-      plan = planStep(items, this.#manager, this.#shard, this.#blockSize, this.#heap);
+      plan = planStep(items, this.#manager, this.#shard, this.#own, this.#heap);
       this.#copying = this.#caches.copyBlocks(reservation.copies);
       // Whoever uses the caches next awaits it; until then a failure must not count as unhandled.
       this.#copying?.catch(() => {});

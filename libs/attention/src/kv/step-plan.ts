@@ -1,4 +1,4 @@
-import { type KvShard, kvSlot, SlotPlan } from "@lockstep/kernels";
+import { type KvShard, kvSlot, type PagedCacheSize, SlotPlan } from "@lockstep/kernels";
 import { type Allocator, ArgumentError, describe, Tensor } from "@lockstep/tensor";
 import type { BlockManager } from "./block-manager.ts";
 
@@ -58,12 +58,15 @@ export function checkStepItems(items: readonly StepItem[]): void {
   }
 }
 
-/** Plans a step over sequences that have been extended by its tokens. The block table comes from `allocator`. */
+/**
+ * Plans a step over sequences that have been extended by its tokens. The block table comes from `allocator`.
+ * @param own what this rank stores
+ */
 export function planStep(
   items: readonly StepItem[],
   manager: BlockManager,
   shard: KvShard,
-  blockSize: number,
+  own: PagedCacheSize,
   allocator: Allocator,
 ): StepPlan {
   const tokens = items.reduce((sum, item) => sum + item.tokens, 0);
@@ -81,7 +84,7 @@ export function planStep(
     const { length, blocks } = manager.get(item.sequence);
     table.set(blocks, row * widest);
     for (let position = length - item.tokens; position < length; position++) {
-      slotMapping[token++] = kvSlot(shard, position, blockSize, blocks);
+      slotMapping[token++] = kvSlot(shard, position, own.blockSize, blocks);
     }
     const wanted = item.queries ?? item.tokens;
     for (let index = 0; index < wanted; index++) {
@@ -89,6 +92,6 @@ export function planStep(
       positions[query++] = Math.max(-1, length - wanted + index);
     }
   }
-  const slotPlan = new SlotPlan(slotMapping, { numBlocks: manager.totalBlocks, blockSize });
+  const slotPlan = new SlotPlan(slotMapping, own);
   return { tokens, queries, slotMapping, slotPlan, sequences, positions, blockTable };
 }

@@ -35,6 +35,7 @@ export function agreeOnOptions({ model, cache, groups, exchange, steps }: Resolv
     queryReplicated,
     blockSize: cache.blockSize,
     interleave: groups.shard.interleave,
+    weights: groups.shard.weights === undefined ? undefined : brief(groups.shard.weights),
     numBlocks: cache.numBlocks,
     prefixCache: cache.hasPrefixes,
     combine,

@@ -7,7 +7,7 @@ export type CacheLayout = Readonly<Record<string, string | number | boolean>>;
 /** The layout of the cache that options describe. */
 export function cacheLayout({ model, cache, groups }: ResolvedOptions): CacheLayout {
   const { layers, kvHeads, headDim, valueDim, mla } = model;
-  const { index, count, interleave } = groups.shard;
+  const { index, count, interleave, weights } = groups.shard;
   const scales = cache.scales.flatMap(({ keyScale = [], valueScale = [] }) => {
     return [...Array.from(keyScale), ...Array.from(valueScale)];
   });
@@ -15,5 +15,5 @@ export function cacheLayout({ model, cache, groups }: ResolvedOptions): CacheLay
   const kvScales = cache.hasRowScales ? "per-token" : typeof given === "string" ? given : given.join(" ");
   const { dtype: kvDtype, blockSize } = cache;
   const shape = { layers, kvHeads, headDim, valueDim, mla, kvDtype, kvScales, blockSize, interleave };
-  return { ...shape, dcp: count, dcpRank: index };
+  return { ...shape, dcp: count, dcpRank: index, ...(weights === undefined ? {} : { weights: weights.join(" ") }) };
 }

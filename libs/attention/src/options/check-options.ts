@@ -1,4 +1,4 @@
-import { checkKvShard, checkScoreFactor, KV_DTYPES } from "@lockstep/kernels";
+import { checkKvShard, checkKvWeights, checkScoreFactor, KV_DTYPES } from "@lockstep/kernels";
 import { ArgumentError, type DType, describe, SharedHeap, Tensor } from "@lockstep/tensor";
 import { expectBackend, expectGroup, expectRecord } from "../arguments/expect-argument.ts";
 import { COMBINES } from "../combine/combine.ts";
@@ -62,6 +62,16 @@ export function checkOptions(given: DcpAttentionOptions, options: FilledOptions)
     throw new ArgumentError(NAME, "mergeBackend", "a wasm or reference backend", given.mergeBackend.name);
   }
   checkKvShard(NAME, { index: dcpGroup.rank, count: dcpGroup.size, interleave }, blockSize);
+  if (given.weights !== undefined) checkWeights(given.weights, dcpGroup.size, blockSize);
+}
+
+/** Throws ArgumentError unless these are weights of so many ranks, whose blocks caches can have. */
+function checkWeights(weights: readonly number[], ranks: number, blockSize: number): void {
+  checkKvWeights(NAME, "weights", weights, ranks);
+  const most = Math.max(...weights);
+  if (most * blockSize <= MOST.blockSize) return;
+  const expected = `at most ${Math.floor(MOST.blockSize / blockSize)} each with a block size of ${blockSize}`;
+  throw new ArgumentError(NAME, "weights", expected, `${most}`);
 }
 
 /** Throws ArgumentError unless backends, heap and groups are what they are called. */

@@ -56,11 +56,22 @@ export interface DcpAttentionOptions {
   readonly partialDtype?: DType;
   /** Every rank brings the queries of all heads of the query group, and nothing is gathered. Default false. */
   readonly queryReplicated?: boolean;
-  /** Tokens per block. */
+  /** Tokens per block on a rank of weight 1. */
   readonly blockSize: number;
   /** Consecutive tokens a rank stores before the next rank's turn; divides blockSize. Default 1. */
   readonly interleave?: number;
-  /** Blocks on this rank, shared by all layers' tables: blockSize * dcpGroup.size tokens each. */
+  /**
+   * Share of every context that each rank of the dcpGroup stores, in its order: integers, of which one at least is not
+   * 0. Rank r stores weights[r] * interleave consecutive tokens before the next rank's turn, and weights[r] * blockSize
+   * tokens of each block. A rank of weight 0 stores nothing and attends to nothing, but serves its query heads. A
+   * prefill's chunks are rounded up to whole tiles of keys of every rank, so small weights without a common factor
+   * (3, 1) are best. Default: 1 each.
+   */
+  readonly weights?: readonly number[];
+  /**
+   * Blocks, shared by all layers' tables. Each holds blockSize * dcpGroup.size tokens (with weights: blockSize * their
+   * sum), of which this rank stores blockSize (with weights: blockSize * its own).
+   */
   readonly numBlocks: number;
   /**
    * Full blocks are shared by content: see {@link DcpAttention.createSequenceFrom}. Default false.

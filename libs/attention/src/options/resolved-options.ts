@@ -1,6 +1,6 @@
 // What a DcpAttention is made for, decided once: all that is below it reads this and applies no default.
 import { type HeadRange, headRange, type ProcessGroup } from "@lockstep/dist-groups";
-import type { KernelBackend, KvShard, LseBase } from "@lockstep/kernels";
+import { type KernelBackend, type KvShard, kvBlockSize, type LseBase, type PagedCacheSize } from "@lockstep/kernels";
 import { ArgumentError, type DType, type SharedHeap, type Tensor } from "@lockstep/tensor";
 import { expectGroup, expectRecord } from "../arguments/expect-argument.ts";
 import { type Combine, sameRanks } from "../combine/combine.ts";
@@ -42,11 +42,14 @@ export interface ModelShape {
   readonly sinks: Tensor | undefined;
 }
 
-/** The paged KV cache of one layer on this rank. */
+/** The paged KV cache of one layer. */
 export interface CacheShape {
   readonly dtype: DType;
+  /** Tokens of a block on a rank of weight 1. */
   readonly blockSize: number;
   readonly numBlocks: number;
+  /** Blocks that this rank stores, and tokens in each; no blocks with a weight of 0. */
+  readonly own: PagedCacheSize;
   /** Full blocks are shared by content. */
   readonly hasPrefixes: boolean;
   /** Every token and KV head has scales of its own, kept beside the cache. */
@@ -101,19 +104,21 @@ export function resolveOptions(given: DcpAttentionOptions): ResolvedOptions {
   const options = withDefaults(given);
   checkOptions(given, options);
   const { backend, mergeBackend, heap, layers, queryHeads, kvHeads, headDim, valueDim, mla, headGroup } = options;
-  const { kvDtype: dtype, kvScales, blockSize, numBlocks, prefixCache: hasPrefixes, interleave, sinks } = options;
+  const { kvDtype: dtype, kvScales, blockSize, numBlocks, prefixCache: hasPrefixes, sinks } = options;
   const { queryDtype, gatherDtype, queryScale, queryReplicated, partialDtype, combine, lseBase } = options;
   const { dcpGroup, queryGroup, pcpGroup, onPartialLse, deadlineMs, maxStepQueries, prefillChunk } = options;
   const variants = attentionVariants(options);
   const hasRowScales = scalesPerToken(dtype, kvScales);
   const scales = layerScales(kvScales, layers, mla);
+  const groups = attentionGroups(dcpGroup, queryGroup, pcpGroup, options, queryHeads);
+  const own = ownBlocks(groups.shard, { numBlocks, blockSize });
   return {
     backend,
     mergeBackend,
     heap,
     model: { layers, queryHeads, kvHeads, headDim, valueDim, mla, headGroup, variants, sinks },
-    cache: { dtype, blockSize, numBlocks, hasPrefixes, hasRowScales, scales },
-    groups: attentionGroups(dcpGroup, queryGroup, pcpGroup, interleave, queryHeads),
+    cache: { dtype, blockSize, numBlocks, own, hasPrefixes, hasRowScales, scales },
+    groups,
     exchange: {
       queryDtype,
       gatherDtype,
@@ -151,7 +156,7 @@ export function withGroups(
   }
   const { dcpGroup = dcp, pcpGroup = pcp } = given;
   const { queryGroup = query === dcp ? dcpGroup : query } = given;
-  const groups = attentionGroups(dcpGroup, queryGroup, pcpGroup, shard.interleave, options.model.queryHeads);
+  const groups = attentionGroups(dcpGroup, queryGroup, pcpGroup, shard, options.model.queryHeads);
   return { ...options, groups };
 }
 
@@ -159,7 +164,7 @@ function attentionGroups(
   dcp: ProcessGroup,
   query: ProcessGroup,
   pcp: ProcessGroup | undefined,
-  interleave: number,
+  deal: Pick<KvShard, "interleave" | "weights">,
   queryHeads: number,
 ): AttentionGroups {
   return {
@@ -167,8 +172,23 @@ function attentionGroups(
     query,
     pcp,
     all: new Set(pcp === undefined ? [dcp, query] : [dcp, query, pcp]),
-    shard: { index: dcp.rank, count: dcp.size, interleave },
+    shard: shardOf(dcp, deal),
     ownHeads: headRange(queryHeads, query.rank, query.size),
     isAlone: dcp.size === 1 && query.size === 1,
   };
+}
+
+/** A rank's shard. Weights of 1 each are left out: they are none. */
+function shardOf(
+  { rank, size }: ProcessGroup,
+  { interleave, weights }: Pick<KvShard, "interleave" | "weights">,
+): KvShard {
+  const shard = { index: rank, count: size, interleave };
+  return weights?.some((weight) => weight !== 1) ? { ...shard, weights: [...weights] } : shard;
+}
+
+/** What of caches of a size a shard stores. */
+function ownBlocks(shard: KvShard, { numBlocks, blockSize }: PagedCacheSize): PagedCacheSize {
+  const own = kvBlockSize(shard, blockSize);
+  return own === 0 ? { numBlocks: 0, blockSize } : { numBlocks, blockSize: own };
 }

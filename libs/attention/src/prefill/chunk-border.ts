@@ -1,4 +1,5 @@
 // Where the contexts of a prefill may be cut.
+import { type KvShard, kvWeight, kvWeightSum } from "@lockstep/kernels";
 import { Tensor } from "@lockstep/tensor";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
 
@@ -9,14 +10,14 @@ import type { ResolvedOptions } from "../options/resolved-options.ts";
  * @throws HeapExhausted; the group's errors when ranks do not come
  */
 export function agreedBorder({ backend, groups, model, heap, exchange }: ResolvedOptions): number {
-  const { count, interleave } = groups.shard;
+  const { shard } = groups;
   const { deadlineMs } = exchange;
   const own = Tensor.from(heap, "i32", [1], [backend.sumsBorder(model.headDim, model.valueDim)]);
   try {
-    const all = Tensor.empty(heap, "i32", [count]);
+    const all = Tensor.empty(heap, "i32", [shard.count]);
     try {
       groups.dcp.allGather(own, all, { dim: 0, deadlineMs });
-      return count * all.toNumbers().reduce(leastCommonMultiple, interleave);
+      return contextBorder(shard, all.toNumbers());
     } finally {
       all.free();
     }
@@ -25,8 +26,25 @@ export function agreedBorder({ backend, groups, model, heap, exchange }: Resolve
   }
 }
 
+/**
+ * The shortest run of whole rounds in which every shard stores whole multiples of each of `keys` keys.
+ * @param shard any of the shards
+ */
+export function contextBorder(shard: KvShard, keys: Iterable<number>): number {
+  let rounds = 1;
+  for (let index = 0; index < shard.count; index++) {
+    const turn = kvWeight(shard, index) * shard.interleave;
+    // Nothing is a multiple of anything.
+    if (turn === 0) continue;
+    for (const some of keys) rounds = leastCommonMultiple(rounds, some / greatestCommonDivisor(some, turn));
+  }
+  return rounds * kvWeightSum(shard) * shard.interleave;
+}
+
 function leastCommonMultiple(a: number, b: number): number {
-  let multiple = a;
-  while (multiple % b !== 0) multiple += a;
-  return multiple;
+  return (a / greatestCommonDivisor(a, b)) * b;
+}
+
+function greatestCommonDivisor(a: number, b: number): number {
+  return b === 0 ? a : greatestCommonDivisor(b, a % b);
 }

@@ -1,4 +1,4 @@
-import type { Operand } from "@lockstep/kernels";
+import { kvWeight, kvWeightSum, type Operand } from "@lockstep/kernels";
 import { type Allocator, type DType, Tensor } from "@lockstep/tensor";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
@@ -103,13 +103,15 @@ export class ChunkRows {
 }
 
 /**
- * Most rows of a chunk that one shard holds: its even share, and at most an interleave more for each segment. There are
- * at most as many segments as blocks.
+ * Most rows of a chunk that this rank's shard holds: its share by weight, and at most a turn more for each segment.
+ * There are at most as many segments as blocks. At least one, for what reads none.
  */
 function rowsOfShard({ cache, groups }: ResolvedOptions, blocks: number): number {
   const { shard } = groups;
   const tokens = blocks * cache.blockSize;
-  return Math.min(tokens, Math.ceil(tokens / shard.count) + blocks * shard.interleave);
+  const weight = kvWeight(shard);
+  const share = Math.ceil((tokens * weight) / kvWeightSum(shard)) + blocks * weight * shard.interleave;
+  return Math.max(1, Math.min(tokens, share));
 }
 
 function scalesOf(caches: KvCaches, layer: number): Pair<Operand> {

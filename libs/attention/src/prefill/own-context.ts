@@ -74,7 +74,7 @@ export class OwnContext implements ContextAttention {
     if (known !== undefined) return known;
     const { backend, cache, groups } = this.#options;
     const seen = { blockTable: step.blockTable, sequences, positions, shard: groups.shard };
-    const plan = backend.planAttention(window === undefined ? seen : { ...seen, window }, cache);
+    const plan = backend.planAttention(window === undefined ? seen : { ...seen, window }, cache.own);
     this.#plans.set(window, plan);
     return plan;
   }

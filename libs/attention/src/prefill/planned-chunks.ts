@@ -71,7 +71,7 @@ export function plannedChunks(
       });
       return { ...segment, isFirst: first === range?.first, isLast: first + count === range?.end, from, to, shards };
     });
-    return { segments, ownSlots: slotsOf(segments, plan.step, shard, cache.blockSize), shardRows };
+    return { segments, ownSlots: slotsOf(segments, plan.step, shard, cache.own.blockSize), shardRows };
   });
 }
 

@@ -90,7 +90,7 @@ export class Prefill {
   /** To be called when a step begins. */
   begin(step: StepPlan, tokens: readonly number[]): PrefillPlan {
     const { rank = 0, size = 1 } = this.#options.groups.pcp ?? {};
-    this.#plan = planPrefill(step, tokens, rank, size, this.#options.cache);
+    this.#plan = planPrefill(step, tokens, rank, size, this.#options.cache.own);
     return this.#plan;
   }
 
