@@ -9,7 +9,14 @@ import { exitWithMessage } from "../exit-with-message.ts";
 import { printTable } from "../print-table.ts";
 import type * as program from "./program.ts";
 import type { Sharing, StepFigures, StepOptions } from "./program.ts";
-import { SMALL_SHAPES, STEP_SHAPES, type StepShape, transferBytes } from "./step-shapes.ts";
+import {
+  type ResultPlace,
+  recordedNccl,
+  SMALL_SHAPES,
+  STEP_SHAPES,
+  type StepShape,
+  transferBytes,
+} from "./step-shapes.ts";
 
 const { values: options } = readCommandLine({
   name: "bench:gpu-steps",
@@ -17,6 +24,7 @@ const { values: options } = readCommandLine({
   options: {
     ranks: { type: "string", default: "2,4", takes: "N,N", help: "numbers of ranks" },
     gpus: { type: "string", default: "", takes: "N", help: "GPUs to use (default: all)" },
+    results: { type: "string", default: "heap,GPU", takes: "heap,GPU", help: "where results are wanted" },
     json: { type: "boolean", default: false, help: "figures as JSON" },
     software: { type: "boolean", default: false, help: "a small shape on software Vulkan, to check the bench" },
   },
@@ -36,6 +44,7 @@ interface Placement {
   readonly ranks: number;
   readonly sharing: Sharing;
   readonly gpus: number | undefined;
+  readonly results: ResultPlace;
 }
 
 interface StepReport {
@@ -44,6 +53,7 @@ interface StepReport {
   readonly partials: string;
   readonly ranks: number;
   readonly placement: string;
+  readonly results: ResultPlace;
   readonly device: string;
   readonly microseconds: number;
   readonly gatherUs: number;
@@ -51,8 +61,11 @@ interface StepReport {
   readonly combineUs: number;
   readonly combine: string;
   readonly transfersUs: number;
+  /** What must cross in a step, on the rank that carries most. */
   readonly megabytesUp: number;
   readonly megabytesDown: number;
+  /** What was mapped in a step, on the rank that mapped most. */
+  readonly megabytesMapped: number;
   readonly ncclUs: number | undefined;
 }
 
@@ -61,26 +74,27 @@ const gpus = gpuCount();
 const shapes = options.software ? SMALL_SHAPES : STEP_SHAPES;
 const seconds = options.software ? 0.2 : 0.7;
 const reports: StepReport[] = [];
-/** Outputs of a shape by a number of ranks: the same bits wherever the ranks compute. */
+/** Outputs of a shape by a number of ranks: the same bits wherever the ranks compute, by where they are combined. */
 const outputs = new Map<string, Float32Array>();
 
 try {
   const worlds = counts("ranks", options.ranks, 64);
+  const places = resultPlaces(options.results);
   await expectGpu();
-  for (const ranks of worlds) await measureAll(ranks);
+  for (const ranks of worlds) await measureAll(ranks, places);
 } catch (error) {
   exitWithMessage(error);
 }
 if (options.json) console.log(JSON.stringify({ gpus, reports }, null, 1));
 else print();
 
-async function measureAll(ranks: number): Promise<void> {
+async function measureAll(ranks: number, places: readonly ResultPlace[]): Promise<void> {
   await expectedOnCpu(ranks);
-  const placements: Placement[] = [
-    ...(gpus > 1 ? [{ ranks, sharing: "own devices", gpus } as const] : []),
-    { ranks, sharing: "own devices", gpus: gpus > 1 ? 1 : undefined },
-    { ranks, sharing: "shared device", gpus: gpus > 1 ? 1 : undefined },
-  ];
+  const placements: Placement[] = places.flatMap((results) => [
+    ...(gpus > 1 ? [{ ranks, sharing: "own devices", gpus, results } as const] : []),
+    { ranks, sharing: "own devices", gpus: gpus > 1 ? 1 : undefined, results },
+    { ranks, sharing: "shared device", gpus: gpus > 1 ? 1 : undefined, results },
+  ]);
   for (const placement of placements) reports.push(...(await measure(placement)));
 }
 
@@ -89,6 +103,14 @@ function counts(option: string, text: string, most: number): number[] {
   return text.split(",").map((part) => {
     if (/^\d+$/.test(part) && Number(part) >= 1 && Number(part) <= most) return Number(part);
     throw new ArgumentError("bench:gpu-steps", `--${option}`, `whole numbers from 1 to ${most}, between commas`, part);
+  });
+}
+
+/** Places between commas. */
+function resultPlaces(text: string): ResultPlace[] {
+  return text.split(",").map((part) => {
+    if (part === "heap" || part === "GPU") return part;
+    throw new ArgumentError("bench:gpu-steps", "--results", '"heap", "GPU" or both, between commas', part);
   });
 }
 
@@ -116,15 +138,16 @@ async function expectedOnCpu(ranks: number): Promise<void> {
     gpus: undefined,
     adapter: "hardware",
     wasm: true,
+    results: "heap",
   });
   for (const shape of shapes) {
     outputs.set(`${shape.name} ${ranks} cpu`, gathered(shape, await world.call("steps", [shape, 0])));
   }
 }
 
-async function measure({ ranks, sharing, gpus: used }: Placement): Promise<StepReport[]> {
+async function measure({ ranks, sharing, gpus: used, results }: Placement): Promise<StepReport[]> {
   const adapter = options.software ? "software" : "hardware";
-  await using world = await openBenchWorld(ranks, { sharing, gpus: used, adapter, wasm: false });
+  await using world = await openBenchWorld(ranks, { sharing, gpus: used, adapter, wasm: false, results });
   const floors = await world.call("floor", [shapes, options.software ? 3 : 31]);
   const [device = ""] = await world.call("open", []);
   const placement =
@@ -132,14 +155,15 @@ async function measure({ ranks, sharing, gpus: used }: Placement): Promise<StepR
   const found: StepReport[] = [];
   for (const [index, shape] of shapes.entries()) {
     const figures = await world.call("steps", [shape, seconds]);
-    check(shape, ranks, placement, gathered(shape, figures));
+    check(shape, ranks, placement, results, gathered(shape, figures));
     const slowest = (value: (figure: StepFigures) => number): number => Math.max(...figures.map(value));
-    const { up, down } = transferBytes(shape);
+    const { up, down } = transferBytes(shape, ranks, results);
     found.push({
       shape: shape.name,
       partials: shape.partialDtype,
       ranks,
       placement,
+      results,
       device,
       microseconds: slowest(({ microseconds }) => microseconds),
       gatherUs: slowest(({ gatherUs }) => gatherUs),
@@ -149,7 +173,8 @@ async function measure({ ranks, sharing, gpus: used }: Placement): Promise<StepR
       transfersUs: Math.max(...floors.map((rank) => rank[index] ?? 0)),
       megabytesUp: up / 1e6,
       megabytesDown: down / 1e6,
-      ncclUs: ranks === 2 ? shape.nccl : undefined,
+      megabytesMapped: slowest(({ crossed }) => crossed.down) / 1e6,
+      ncclUs: ranks === 2 ? recordedNccl(shape, device) : undefined,
     });
   }
   return found;
@@ -171,8 +196,8 @@ function gathered({ batch, valueDim }: StepShape, figures: readonly StepFigures[
   return all;
 }
 
-function check(shape: StepShape, ranks: number, placement: string, out: Float32Array): void {
-  const what = `${shape.name} on ${ranks} ranks, ${placement}`;
+function check(shape: StepShape, ranks: number, placement: string, results: ResultPlace, out: Float32Array): void {
+  const what = `${shape.name} on ${ranks} ranks, ${placement}, results in ${results}`;
   const cpu = outputs.get(`${shape.name} ${ranks} cpu`) ?? new Float32Array();
   if (out.length !== cpu.length) throw new Error(`${what}: ${out.length} elements instead of ${cpu.length}`);
   for (const [index, want] of cpu.entries()) {
@@ -181,7 +206,8 @@ function check(shape: StepShape, ranks: number, placement: string, out: Float32A
       throw new Error(`${what}: element ${index} is ${got} instead of ${want}`);
     }
   }
-  const key = `${shape.name} ${ranks} gpu`;
+  // WebAssembly and GPUs round exponentials each in their way.
+  const key = `${shape.name} ${ranks} gpu ${results}`;
   const before = outputs.get(key);
   if (before === undefined) outputs.set(key, out);
   else if (Buffer.compare(Buffer.from(before.buffer), Buffer.from(out.buffer)) !== 0) {
@@ -196,11 +222,15 @@ function print(): void {
     "partials",
     "ranks",
     "devices",
+    "results",
     "us",
     "gather",
     "attend",
     "combine",
     "by",
+    "MB up",
+    "MB down",
+    "mapped",
     "transfers us",
     "ratio",
     "NCCL us",
@@ -210,11 +240,15 @@ function print(): void {
     report.partials,
     `${report.ranks}`,
     report.placement,
+    report.results,
     report.microseconds.toFixed(0),
     report.gatherUs.toFixed(0),
     report.attentionUs.toFixed(0),
     report.combineUs.toFixed(0),
     report.combine,
+    report.megabytesUp.toFixed(2),
+    report.megabytesDown.toFixed(2),
+    report.megabytesMapped.toFixed(2),
     report.transfersUs.toFixed(0),
     (report.microseconds / report.transfersUs).toFixed(2),
     report.ncclUs?.toFixed(0) ?? "",

@@ -2,12 +2,13 @@
 // one.
 import { type Combine, DcpAttention } from "@lockstep/attention";
 import { headRange, type RankContext } from "@lockstep/dist-groups";
-import { type KernelBackend, openBackend } from "@lockstep/kernels";
+import { type KernelBackend, type Operand, openBackend } from "@lockstep/kernels";
 import { openSharedBackend } from "@lockstep/shared-gpu";
 import { Tensor } from "@lockstep/tensor";
+import { type CrossedBytes, countBytes } from "../../libs/kernels/src/testing/count-bytes.ts";
 import { openGpuDevice } from "../../libs/kernels/src/device/gpu-device.ts";
 import { repeatableTensor } from "../repeatable-tensor.ts";
-import { type StepShape, transferBytes } from "./step-shapes.ts";
+import { type ResultPlace, type StepShape, transferBytes } from "./step-shapes.ts";
 import { transferSeconds } from "./transfer-floor.ts";
 
 /** Who holds a device: every rank, or rank 0 for all. */
@@ -20,6 +21,8 @@ export interface StepOptions {
   readonly adapter: "hardware" | "software";
   /** On the CPU instead, for comparison. */
   readonly wasm: boolean;
+  /** Where results are wanted. On the GPU they are combined there as well, in the heap by WebAssembly. */
+  readonly results: ResultPlace;
 }
 
 /** A shape's figures on one rank. */
@@ -30,6 +33,8 @@ export interface StepFigures {
   readonly attentionUs: number;
   readonly combineUs: number;
   readonly combine: Combine;
+  /** What crossed between host and GPU on this thread in a step, without uploads by mapped memory. */
+  readonly crossed: CrossedBytes;
   /** Its heads' outputs. */
   readonly out: Float32Array;
 }
@@ -39,7 +44,7 @@ const SAMPLES = 15;
 
 /** Called by the world on every rank. */
 export async function setup({ heap, world, rank, onClose }: RankContext, options: StepOptions) {
-  const { sharing, gpus, adapter } = options;
+  const { sharing, gpus, adapter, results } = options;
   const device = gpus === undefined ? { adapter } : { adapter, index: rank % gpus };
   const merge = await openBackend("wasm", { heap });
   onClose(() => merge.close());
@@ -60,7 +65,7 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
       const gpu = sharing === "shared device" && rank > 0 ? undefined : await openGpuDevice(device);
       const medians: number[] = [];
       for (const shape of shapes) {
-        const { up, down } = transferBytes(shape);
+        const { up, down } = transferBytes(shape, world.size, results);
         // A shared device carries everybody's bytes.
         const times = sharing === "shared device" ? world.size : 1;
         const seconds = gpu === undefined ? 0 : await transferSeconds(gpu, heap, up * times, down * times, rounds);
@@ -89,7 +94,7 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
       const mla = kvHeads === 1 && valueDim < headDim;
       const attention = DcpAttention.open({
         backend,
-        mergeBackend: merge,
+        ...(results === "GPU" ? {} : { mergeBackend: merge }),
         heap,
         dcpGroup: world,
         layers: 1,
@@ -111,7 +116,8 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
       const value = mla ? undefined : repeatableTensor(heap, dtype, [length, kvHeads, valueDim], 2);
       const queries = repeatableTensor(heap, dtype, [batch, queryHeads, headDim], 3);
       const query = queries.slice(1, start, end).clone(heap);
-      const out = Tensor.empty(heap, "f32", [batch, end - start, valueDim]).fill(Number.NaN);
+      const heapOut = Tensor.empty(heap, "f32", [batch, end - start, valueDim]).fill(Number.NaN);
+      const out: Operand = results === "GPU" ? backend.empty("f32", heapOut.shape) : heapOut;
       const sequences = Array.from({ length: batch }, () => attention.createSequence());
       for (const sequence of sequences) {
         attention.beginStep([{ sequence, tokens: length, queries: 0 }]);
@@ -123,6 +129,8 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
         world.barrier();
         const started = performance.now();
         for (let step = 0; step < steps; step++) await attention.attend(0, query, out);
+        // The last one's results as well.
+        if (out !== heapOut) await backend.download(out, heapOut);
         return ((performance.now() - started) / steps) * 1e3;
       };
       // Enough for `auto` to have tried every combine.
@@ -139,17 +147,20 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
       const after = attention.metrics;
       const part = (name: "gatherMs" | "attentionMs" | "combineMs"): number =>
         ((after[name] - before[name]) / (samples * stepsPerSample)) * 1e3;
+      const crossed = await countBytes(() => attention.attend(0, query, out));
       const figures: StepFigures = {
         microseconds: times.toSorted((a, b) => a - b)[samples >> 1] ?? Number.NaN,
         gatherUs: part("gatherMs"),
         attentionUs: part("attentionMs"),
         combineUs: part("combineMs"),
         combine: after.combine,
-        out: out.f32.slice(),
+        crossed,
+        out: heapOut.f32.slice(),
       };
       attention.endStep();
       attention.close();
-      for (const tensor of [key, queries, query, out]) tensor.free();
+      if (out !== heapOut) out.free();
+      for (const tensor of [key, queries, query, heapOut]) tensor.free();
       value?.free();
       return figures;
     },

@@ -10,13 +10,25 @@ export interface StepShape {
   /** In which the ranks exchange partial outputs. */
   readonly partialDtype: "f32" | "f16" | "bf16";
   readonly length: number;
-  /** What the exchange alone took on 2 H200 with NCCL and the original kernels, eagerly, in microseconds. */
-  readonly nccl?: number;
+  /** What the exchange alone took on 2 GPUs with NCCL, eagerly, in microseconds; see `nccl_peer.py`. */
+  readonly nccl?: NcclTimes;
+}
+
+/** By the GPU's name. */
+export interface NcclTimes {
+  readonly H200: number;
+  readonly H100: number;
+}
+
+/** Microseconds that were recorded on GPUs of an adapter's name; undefined for others. */
+export function recordedNccl({ nccl }: StepShape, device: string): number | undefined {
+  if (nccl === undefined) return undefined;
+  return device.includes("H200") ? nccl.H200 : device.includes("H100") ? nccl.H100 : undefined;
 }
 
 const LENGTH = 64;
 
-function mla(batch: number, nccl: number): StepShape {
+function mla(batch: number, nccl: NcclTimes): StepShape {
   const heads = { queryHeads: 128, kvHeads: 1, headDim: 576, valueDim: 512, dtype: "bf16" } as const;
   return {
     name: `B${batch} H128 Dq576 Dv512 bf16`,
@@ -28,7 +40,7 @@ function mla(batch: number, nccl: number): StepShape {
   };
 }
 
-function gqa(batch: number, nccl: number): StepShape {
+function gqa(batch: number, nccl: NcclTimes): StepShape {
   const heads = { queryHeads: 32, kvHeads: 8, headDim: 128, valueDim: 128, dtype: "f16" } as const;
   return { name: `B${batch} H32 D128 f16`, batch, ...heads, ...partialOf(batch, "f16"), length: LENGTH, nccl };
 }
@@ -40,12 +52,12 @@ function partialOf(batch: number, dtype: "f16" | "bf16"): Pick<StepShape, "parti
 
 /** The shapes whose times with NCCL are known. */
 export const STEP_SHAPES: readonly StepShape[] = [
-  mla(1, 124),
-  mla(8, 152),
-  mla(64, 174),
-  gqa(1, 212),
-  gqa(32, 146),
-  gqa(256, 188),
+  mla(1, { H200: 124, H100: 357 }),
+  mla(8, { H200: 152, H100: 345 }),
+  mla(64, { H200: 174, H100: 391 }),
+  gqa(1, { H200: 212, H100: 297 }),
+  gqa(32, { H200: 146, H100: 353 }),
+  gqa(256, { H200: 188, H100: 328 }),
 ];
 
 /** Small ones, for checking the bench on software Vulkan. */
@@ -63,9 +75,20 @@ export const SMALL_SHAPES: readonly StepShape[] = [
   },
 ];
 
-/** Bytes that must go up to a GPU and come down from it in a step: the queries of all heads, their outputs and LSEs. */
-export function transferBytes(shape: StepShape): { up: number; down: number } {
+/** Where a step's results are wanted. */
+export type ResultPlace = "heap" | "GPU";
+
+/**
+ * Bytes that must go up to a rank's GPU and come down from it in a step of `ranks` ranks, whose queries come in the
+ * heap: up the queries of all heads; down the outputs and LSEs of all heads or, where partial outputs are combined on
+ * the GPU, of those that peers own, and up what the peers computed for its own.
+ */
+export function transferBytes(shape: StepShape, ranks: number, results: ResultPlace): { up: number; down: number } {
   const { batch, queryHeads, headDim, valueDim, partialDtype } = shape;
   const outputBytes = partialDtype === "f32" ? 4 : 2;
-  return { up: batch * queryHeads * headDim * 2, down: batch * queryHeads * (valueDim * outputBytes + 4) };
+  const queries = batch * queryHeads * headDim * 2;
+  const all = batch * queryHeads * (valueDim * outputBytes + 4);
+  if (results === "heap") return { up: queries, down: all };
+  const ofPeers = Math.ceil((all * (ranks - 1)) / ranks / 4) * 4;
+  return { up: queries + ofPeers, down: ofPeers };
 }

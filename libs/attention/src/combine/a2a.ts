@@ -15,6 +15,7 @@ export const ALL_TO_ALL: CombineWay = {
 
 class AllToAllCombine implements PlacedCombine {
   readonly name = "a2a";
+  readonly place = "heap";
   readonly out: Tensor;
   readonly lse: Tensor;
   readonly #setup: CombineSetup;

@@ -19,6 +19,7 @@ export const GATHER_REDUCE: CombineWay = {
 
 class GatherReduceCombine implements PlacedCombine {
   readonly name = "ag-rs";
+  readonly place = "heap";
   readonly out: Tensor;
   readonly lse: Tensor;
   readonly #setup: CombineSetup;

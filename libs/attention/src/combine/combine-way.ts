@@ -22,6 +22,7 @@ export interface CombineSetup {
 /** Partial results of one size: where they land, and what becomes of them. */
 export interface PlacedCombine extends PartialResults {
   readonly name: Combine;
+  readonly place: "heap";
   /**
    * Combines what {@link PartialResults.out} and lse hold with the peers', and writes this rank's heads to `out`
    * [B, h, D] and, if given, `lse` [B, h]. May overwrite the partial results. Called by every rank.

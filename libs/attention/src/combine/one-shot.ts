@@ -24,6 +24,7 @@ export const ONE_SHOT: CombineWay = {
  */
 class OneShotCombine implements PlacedCombine {
   readonly name = "one-shot";
+  readonly place = "heap";
   /** Views of the packed rows. */
   readonly out: Tensor;
   readonly lse: Tensor;

@@ -2,8 +2,10 @@ import type { Completion, Operand } from "@lockstep/kernels";
 import { Arena, StagedTensors, Tensor } from "@lockstep/tensor";
 import { expectOperand, expectResults } from "../arguments/expect-tensor.ts";
 import { isOnGpu, withHeapOperands } from "../arguments/operand-memory.ts";
+import type { AllToAllOnDevice } from "../combine/a2a-on-device.ts";
 import type { Combine } from "../combine/combine.ts";
 import type { CombineChoiceMetrics } from "../combine/combine-choice.ts";
+import type { PlacedCombine } from "../combine/combine-way.ts";
 import { convertLse } from "../combine/lse-base.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { StepPlan } from "../kv/step-plan.ts";
@@ -12,7 +14,7 @@ import { after } from "./after.ts";
 import { DeviceResults } from "./device-results.ts";
 import { LocalAttention } from "./local-attention.ts";
 import { QueryGather, queryGatherBytes } from "./query-gather.ts";
-import { type SizedCombines, StepCombines } from "./step-combines.ts";
+import { StepCombines } from "./step-combines.ts";
 
 const NAME = "DcpAttention.attend";
 
@@ -135,16 +137,61 @@ export class DecodeAttention {
         this.times.attentionMs += performance.now() - started;
       });
     }
+    if (this.#options.groups.isAlone) {
+      if (!isOnGpu(query) && !isOnGpu(out) && !isOnGpu(lse)) return this.#attendAlone(layer, plan, query, out, lse);
+      return withHeapOperands(backend, heap, [query] as const, [out, lse] as const, ([queries], [outs, lses]) =>
+        this.#attendAlone(layer, plan, queries, outs, lses),
+      );
+    }
+    const combine = this.#combines.next(this.#combines.of(plan.queries));
+    if (combine.place === "device") return this.#attendOnDevice(layer, plan, query, combine, out, lse);
     if (!isOnGpu(query) && !isOnGpu(out) && !isOnGpu(lse)) {
-      return this.#options.groups.isAlone
-        ? this.#attendAlone(layer, plan, query, out, lse)
-        : this.#attendInReach(layer, plan, query, out, lse);
+      return this.#attendInReach(layer, plan, query, combine, out, lse);
     }
     return withHeapOperands(backend, heap, [query] as const, [out, lse] as const, ([queries], [outs, lses]) =>
-      this.#options.groups.isAlone
-        ? this.#attendAlone(layer, plan, queries, outs, lses)
-        : this.#attend(layer, plan, queries, outs, lses),
+      this.#attend(layer, plan, queries, combine, outs, lses),
     );
+  }
+
+  /** Several ranks whose partial results are combined where they were computed. */
+  async #attendOnDevice(
+    layer: number,
+    plan: StepPlan,
+    query: Operand,
+    combine: AllToAllOnDevice,
+    out: Operand,
+    lse: Operand | undefined,
+  ): Promise<void> {
+    const { backend, heap, exchange } = this.#options;
+    if (isOnGpu(lse) && exchange.lseBase !== "e") {
+      return withHeapOperands(backend, heap, [], [lse] as const, (_, [inHeap]) =>
+        this.#attendOnDevice(layer, plan, query, combine, out, inHeap),
+      );
+    }
+    const started = performance.now();
+    const gathered = await this.#gatherFromAnywhere(query);
+    const gatherEnd = performance.now();
+    this.times.gatherMs += gatherEnd - started;
+    await combine.attendAndShow(() => this.#local.attend(layer, plan, gathered, combine.out, combine.lse));
+    const combineStart = performance.now();
+    this.times.attentionMs += combineStart - gatherEnd;
+    await combine.combine(out, lse);
+    const took = performance.now() - combineStart;
+    this.times.combineMs += took;
+    this.#combines.record(this.#combines.of(plan.queries), combine, took);
+    if (lse instanceof Tensor) convertLse(lse, "e", exchange.lseBase, lse);
+  }
+
+  /** Queries of all heads, in the heap unless they need not be gathered. */
+  async #gatherFromAnywhere(query: Operand): Promise<Operand> {
+    const { backend, heap } = this.#options;
+    if (!isOnGpu(query)) return this.#gather.gather(this.#staged.copyOf("query", query));
+    if (this.#gather.keeps(query.dtype)) return query;
+    let gathered: Operand = query;
+    await withHeapOperands(backend, heap, [query] as const, [], async ([own]) => {
+      gathered = await this.#gather.gather(own);
+    });
+    return gathered;
   }
 
   /** A rank alone: its partial result is the result. */
@@ -171,27 +218,35 @@ export class DecodeAttention {
     layer: number,
     plan: StepPlan,
     query: Tensor,
+    combine: PlacedCombine,
     out: Tensor,
     lse: Tensor | undefined,
   ): Promise<void> {
     const staged = this.#staged;
     const isFar =
       staged.isElsewhere(query) || staged.isElsewhere(out) || (lse !== undefined && staged.isElsewhere(lse));
-    if (!isFar) return this.#attend(layer, plan, query, out, lse);
+    if (!isFar) return this.#attend(layer, plan, query, combine, out, lse);
     const near = (role: string, tensor: Tensor): Tensor =>
       staged.isElsewhere(tensor) ? staged.room(role, tensor) : tensor;
     const [nearOut, nearLse] = [near("out", out), lse === undefined ? undefined : near("lse", lse)];
-    await this.#attend(layer, plan, staged.copyOf("query", query), nearOut, nearLse);
+    await this.#attend(layer, plan, staged.copyOf("query", query), combine, nearOut, nearLse);
     if (nearOut !== out) out.copyFrom(nearOut);
     if (lse !== undefined && nearLse !== undefined && nearLse !== lse) lse.copyFrom(nearLse);
   }
 
-  async #attend(layer: number, plan: StepPlan, query: Tensor, out: Tensor, lse: Tensor | undefined): Promise<void> {
+  async #attend(
+    layer: number,
+    plan: StepPlan,
+    query: Tensor,
+    combine: PlacedCombine,
+    out: Tensor,
+    lse: Tensor | undefined,
+  ): Promise<void> {
     const started = performance.now();
     const gathering = this.#gather.gather(query);
     const gathered = gathering instanceof Tensor ? gathering : await gathering;
     this.times.gatherMs += performance.now() - started;
-    await this.#attendAndCombine(layer, plan, gathered, this.#combines.of(plan.queries), out, lse);
+    await this.#attendAndCombine(layer, plan, gathered, combine, out, lse);
     if (lse !== undefined) convertLse(lse, "e", this.#options.exchange.lseBase, lse);
   }
 
@@ -199,12 +254,11 @@ export class DecodeAttention {
     layer: number,
     plan: StepPlan,
     query: Tensor,
-    combines: SizedCombines,
+    combine: PlacedCombine,
     out: Tensor,
     lse: Tensor | undefined,
   ): Promise<void> {
     const started = performance.now();
-    const combine = this.#combines.next(combines);
     const attended = this.#local.attend(layer, plan, query, combine.out, combine.lse);
     if (attended !== undefined) await attended;
     this.#options.exchange.onPartialLse?.(layer, combine.lse);
@@ -213,11 +267,12 @@ export class DecodeAttention {
     await combine.combine(out, lse);
     const took = performance.now() - combineStart;
     this.times.combineMs += took;
-    this.#combines.record(combines, combine, took);
+    this.#combines.record(this.#combines.of(plan.queries), combine, took);
   }
 
   close(): void {
     this.#local.close();
+    this.#combines.close();
     this.#device.close();
     this.#staged.free();
     this.#scratch.close();

@@ -1,4 +1,5 @@
 import type { Allocator, Tensor } from "@lockstep/tensor";
+import { AllToAllOnDevice, combinesOnDevice, DevicePartialMemory } from "../combine/a2a-on-device.ts";
 import { COMBINES, type Combine, DEFAULT_COMBINE } from "../combine/combine.ts";
 import { CombineChoice, type CombineChoiceMetrics, type SizeClass } from "../combine/combine-choice.ts";
 import { COMBINE_WAYS } from "../combine/combine-table.ts";
@@ -9,7 +10,7 @@ import type { ResolvedOptions } from "../options/resolved-options.ts";
 /** What steps of one number of query tokens use: made once and used again. */
 export interface SizedCombines {
   /** One for each combine that these steps may use. */
-  readonly placed: Readonly<Partial<Record<Combine, PlacedCombine>>>;
+  readonly placed: Readonly<Partial<Record<Combine, PlacedCombine | AllToAllOnDevice>>>;
   /** Where a rank alone leaves an LSE that nobody asked for, and its output before it is rounded, if it is. */
   readonly spareLse: Tensor;
   readonly sums: Tensor | undefined;
@@ -21,6 +22,8 @@ export interface SizedCombines {
 export class StepCombines {
   readonly #setup: CombineSetup;
   readonly #memory: PartialMemory;
+  /** Where a2a combines on the GPU; undefined where all combines are the heap's. */
+  readonly #device: DevicePartialMemory | undefined;
   /** Most query tokens of a step that each takes, in the order of preference. */
   readonly #mostRows: ReadonlyMap<Combine, number>;
   /** undefined when one combine was chosen by the options. */
@@ -36,6 +39,9 @@ export class StepCombines {
     this.#mostRows = mostRows(options);
     this.#memory = new PartialMemory(memoryShape(options), scratch);
     this.#choice = combine === "auto" ? new CombineChoice(groups.dcp, heap, deadlineMs) : undefined;
+    const isOnDevice = exchange.onPartialLse === undefined && combinesOnDevice(options.backend, this.#setup);
+    const shape = partialShape(options);
+    this.#device = isOnDevice ? new DevicePartialMemory(options.backend, shape, groups.ownHeads.count) : undefined;
     const [first = DEFAULT_COMBINE] = this.#mostRows.keys();
     this.#last = first;
   }
@@ -60,9 +66,7 @@ export class StepCombines {
     if (known !== undefined) return known;
     const names = [...this.#mostRows].filter(([, most]) => queries <= most).map(([name]) => name);
     const sized: SizedCombines = {
-      placed: Object.fromEntries(
-        names.map((name) => [name, COMBINE_WAYS[name].place(queries, this.#memory, this.#setup)]),
-      ),
+      placed: Object.fromEntries(names.map((name) => [name, this.#place(name, queries)])),
       spareLse: this.#memory.apart(queries).lse,
       sums: this.#memory.sums(queries),
       sizeClass: this.#choice?.sizeClass(queries, names),
@@ -72,7 +76,7 @@ export class StepCombines {
   }
 
   /** The combine of the next layer. Every rank makes the same calls and gets the same one. */
-  next({ placed, sizeClass }: SizedCombines): PlacedCombine {
+  next({ placed, sizeClass }: SizedCombines): PlacedCombine | AllToAllOnDevice {
     const name = sizeClass === undefined ? this.#last : (this.#choice?.next(sizeClass) ?? this.#last);
     const combine = placed[name];
     if (combine === undefined) throw new RangeError(`${name} takes no steps of this size`);
@@ -80,9 +84,21 @@ export class StepCombines {
   }
 
   /** Records how long the combine that `next` gave took. */
-  record({ sizeClass }: SizedCombines, { name }: PlacedCombine, milliseconds: number): void {
+  record({ sizeClass }: SizedCombines, { name }: PlacedCombine | AllToAllOnDevice, milliseconds: number): void {
     if (sizeClass !== undefined) this.#choice?.record(sizeClass, milliseconds);
     this.#last = name;
+  }
+
+  /** Frees what lies on a GPU. */
+  close(): void {
+    this.#device?.free();
+  }
+
+  #place(name: Combine, queries: number): PlacedCombine | AllToAllOnDevice {
+    if (name !== "a2a" || this.#device === undefined) {
+      return COMBINE_WAYS[name].place(queries, this.#memory, this.#setup);
+    }
+    return new AllToAllOnDevice(queries, this.#device, this.#memory.apart(queries), this.#setup);
   }
 }
 

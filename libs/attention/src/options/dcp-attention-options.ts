@@ -8,7 +8,10 @@ import type { KvScaling } from "../kv/kv-scales.ts";
 export interface DcpAttentionOptions {
   /** Computes partial attention and stores the KV cache. */
   readonly backend: KernelBackend;
-  /** Combines partial outputs in the shared heap. Default: `backend`; give a wasm one beside webgpu. */
+  /**
+   * Combines partial outputs. Default: `backend`; a webgpu one combines on its GPU, so that only what peers own crosses
+   * the host. A wasm one beside webgpu combines in the shared heap.
+   */
   readonly mergeBackend?: KernelBackend;
   /** This rank's heap. */
   readonly heap: SharedHeap;

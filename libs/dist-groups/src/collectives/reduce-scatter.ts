@@ -14,15 +14,13 @@ import {
   DTYPE_CODES,
   MAX_DIMS,
   OP_CODES,
-  FOLD_CODES,
-  type Fold,
-  foldOf,
+  REDUCTION_CODES,
+  type Reduction,
   signatureOf,
 } from "../wire/collective-header.ts";
 import { TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 import {
   checkChunkShape,
-  checkDeterministic,
   checkDim,
   checkDimNumber,
   checkLive,
@@ -46,7 +44,7 @@ interface ReduceScatterPlan {
   readonly output: Tensor;
   readonly variant: number;
   readonly axis: number;
-  readonly fold: Fold;
+  readonly reduction: Reduction;
   readonly length: number;
   /** This rank's chunk of the dimension. */
   readonly start: number;
@@ -71,17 +69,15 @@ export class ReduceScatter implements Collective {
     const dim = options?.dim ?? 0;
     const reduction = options?.op ?? "sum";
     checkDimNumber(OP, dim);
-    const deterministic = options?.deterministic ?? "rank-order";
     checkReductionName(OP, reduction);
-    checkDeterministic(OP, deterministic);
     checkLive(OP, "input", input);
     checkLive(OP, "output", output);
-    const fold = foldOf(reduction, deterministic);
     const { run, transport, table } = this.#member;
     const { rank } = run;
     const { words } = transport;
     const plan =
-      this.#plans.find(input, output, variantOf(dim, fold)) ?? this.#plans.keep(this.#plan(input, output, dim, fold));
+      this.#plans.find(input, output, variantOf(dim, reduction)) ??
+      this.#plans.keep(this.#plan(input, output, dim, reduction));
     const { axis, length, direct } = plan;
     run.begin(OP, plan.signature, input.shape, direct ? DIRECT : 0, options?.deadlineMs);
     transport.fill(direct ? TENSOR_RECORD_WORDS * 4 : input.byteLength);
@@ -96,7 +92,7 @@ export class ReduceScatter implements Collective {
     this.bytesReceived = plan.bytesReceived;
   }
 
-  #plan(input: Tensor, output: Tensor, dim: number, fold: Fold): ReduceScatterPlan {
+  #plan(input: Tensor, output: Tensor, dim: number, reduction: Reduction): ReduceScatterPlan {
     const { run, heap } = this.#member;
     const { rank, size } = run;
     checkTensor(OP, "input", input, heap);
@@ -114,16 +110,16 @@ export class ReduceScatter implements Collective {
     return {
       input,
       output,
-      variant: variantOf(dim, fold),
+      variant: variantOf(dim, reduction),
       axis,
-      fold,
+      reduction,
       length,
       start,
       count,
       signature: signatureOf(
         OP_CODES.reduceScatter,
         DTYPE_CODES[input.dtype],
-        FOLD_CODES[fold],
+        REDUCTION_CODES[reduction],
         axis,
         input.shape.length,
       ),
@@ -160,11 +156,11 @@ export class ReduceScatter implements Collective {
       if (direct) table.record(1 + peer, transport.staging(peer), axis, start);
       else table.packed(1 + peer, transport.stagingAddress(peer, transport.parity), axis, length, start);
     }
-    table.fold(size, plan.fold);
+    table.fold(size, plan.reduction);
     return direct;
   }
 }
 
-function variantOf(dim: number, fold: Fold): number {
-  return dim + (FOLD_CODES[fold] ?? Number.NaN) * 4 * MAX_DIMS;
+function variantOf(dim: number, reduction: Reduction): number {
+  return dim + (REDUCTION_CODES[reduction] ?? Number.NaN) * 4 * MAX_DIMS;
 }

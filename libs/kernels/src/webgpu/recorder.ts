@@ -169,7 +169,10 @@ export class Recorder {
     return region;
   }
 
-  /** Operands of one dtype and shape to read, one after another: operand i lies `stride` elements behind i - 1. */
+  /**
+   * Operands of one dtype and shape to read, one after another: operand i lies `stride` elements behind i - 1. Those of
+   * the heap, and of several places, have no gaps then; those that lie in one buffer at equal distances stay as they are.
+   */
   readStack(operands: readonly Operand[]): { region: Region; stride: number } {
     const inPlace = gpuStack(operands);
     if (inPlace !== undefined) return { region: this.#regionOf(inPlace), stride: inPlace.strides[0] ?? 0 };

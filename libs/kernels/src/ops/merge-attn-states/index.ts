@@ -12,7 +12,10 @@ import { checkNonFinite, type LseBase, type NonFinite } from "../correct-attn-ou
  * Source: FlashAttention split-KV reduction; "Cascade attention" merge_state of FlashInfer.
  */
 export interface MergeAttnStatesArgs {
-  /** One or more partial outputs [T, H, D], all of one dtype (f32, f16, bf16), any strides. */
+  /**
+   * One or more partial outputs [T, H, D], all of one dtype (f32, f16, bf16), any strides; on a GPU without gaps, or
+   * some heads of larger tensors, in one buffer at equal distances.
+   */
   readonly outs: readonly Operand[];
   /** Their LSEs [T, H], f32, any strides; as many as `outs`. */
   readonly lses: readonly Operand[];

@@ -10,8 +10,11 @@ export const MERGE_ATTN_STATES_WGSL = /* wgsl */ `
 // state whose LSE is -inf is not added, and a NaN or +inf LSE makes its row NaN. Else NaN and +inf count as -inf, and a
 // state of weight 0 is not added at all.
 //
+// GAPS: the rows of a token lie together, and between those of one token and of the next are others: outs_gap units, and
+// lses_gap LSEs. Results have no gaps.
+//
 // Before this text come: THREADS, ROWS, ROW_UNITS (units per row), STATES, LOADS (units that a thread has in flight),
-// FETCHED (LOADS * STATES), BASE_2, PROPAGATE; Unit, fetch_outs, decoded_outs, store_out (in units), write_lse. Loops
+// FETCHED (LOADS * STATES), BASE_2, PROPAGATE, GAPS; Unit, fetch_outs, decoded_outs, store_out (in units), write_lse. Loops
 // marked 'unroll' are written out.
 
 struct Params {
@@ -23,6 +26,9 @@ struct Params {
   lses_stride: u32,
   out_first: u32,
   lse_first: u32,
+  heads: u32,
+  outs_gap: u32,
+  lses_gap: u32,
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
@@ -44,13 +50,26 @@ fn logarithm(value: f32) -> f32 {
   return log(value);
 }
 
+// Where unit 'unit' of the rows from row 'first' on lies in a state.
+fn unit_of(first: u32, unit: u32) -> u32 {
+  let at = params.outs_first + first * ROW_UNITS + unit;
+  if (!GAPS) { return at; }
+  return at + (first + unit / max(ROW_UNITS, 1u)) / params.heads * params.outs_gap;
+}
+
+fn lse_bits(state: u32, row: u32) -> u32 {
+  let at = params.lses_first + state * params.lses_stride + row;
+  if (!GAPS) { return lses[at]; }
+  return lses[at + row / params.heads * params.lses_gap];
+}
+
 // Writes the weights of row 'r' of the workgroup, and the row's LSE.
 fn weigh_row(r: u32, row: u32) {
   var maximum = 0.0;
   var any = false;
   var poisoned = false;
   for (var state = 0u; state < STATES; state++) {
-    let bits = lses[params.lses_first + state * params.lses_stride + row];
+    let bits = lse_bits(state, row);
     if (is_finite_bits(bits)) {
       let value = bitcast<f32>(bits);
       maximum = select(value, max(maximum, value), any);
@@ -61,7 +80,7 @@ fn weigh_row(r: u32, row: u32) {
   }
   var sum = 0.0;
   for (var state = 0u; state < STATES; state++) {
-    let bits = lses[params.lses_first + state * params.lses_stride + row];
+    let bits = lse_bits(state, row);
     var share = NONE;
     if (is_finite_bits(bits)) {
       share = power(bitcast<f32>(bits) - maximum);
@@ -92,13 +111,12 @@ fn merge_attn_states(
   if (index >= params.workgroups) { return; }
   let first = index * ROWS;
   let units = min(ROWS, params.rows - first) * ROW_UNITS;
-  let outs_at = params.outs_first + first * ROW_UNITS;
   var fetched: array<Fetched_outs, FETCHED>;
   for (var i = 0u; i < LOADS; i++) { // unroll
     let unit = i * THREADS + thread;
     if (unit < units) {
       for (var state = 0u; state < STATES; state++) { // unroll
-        fetched[i * STATES + state] = fetch_outs(outs_at + state * params.outs_stride + unit);
+        fetched[i * STATES + state] = fetch_outs(unit_of(first, unit) + state * params.outs_stride);
       }
     }
   }
@@ -112,7 +130,7 @@ fn merge_attn_states(
         let unit = start + i * THREADS + thread;
         if (unit < units) {
           for (var state = 0u; state < STATES; state++) { // unroll
-            fetched[i * STATES + state] = fetch_outs(outs_at + state * params.outs_stride + unit);
+            fetched[i * STATES + state] = fetch_outs(unit_of(first, unit) + state * params.outs_stride);
           }
         }
       }

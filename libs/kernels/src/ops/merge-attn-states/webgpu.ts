@@ -1,5 +1,7 @@
-import { ArgumentError } from "@lockstep/tensor";
+import { ArgumentError, contiguousStrides } from "@lockstep/tensor";
+import type { Operand } from "../../operand.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
+import { gpuStack } from "../../webgpu/gpu-stack.ts";
 import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, floatDType, floatOperand, unitAlias, widestUnit } from "../../webgpu/wgsl-operands.ts";
@@ -15,6 +17,9 @@ const PARAMS = new ParamTable(MERGE_ATTN_STATES_WGSL, [
   "lsesStride",
   "outFirst",
   "lseFirst",
+  "heads",
+  "outsGap",
+  "lsesGap",
 ]);
 const THREADS = 256;
 /** Units that a thread has in flight, of all states together: about so many. */
@@ -28,8 +33,8 @@ export function recordMergeAttnStates(recorder: Recorder, args: MergeAttnStatesA
   const { outs, lses, base = "e", nonFinite = "original", out, lse } = args;
   const [first] = outs;
   if (first === undefined) return;
-  for (const [index, operand] of outs.entries()) expectContiguousOnGpu("mergeAttnStates", `outs[${index}]`, operand);
-  for (const [index, operand] of lses.entries()) expectContiguousOnGpu("mergeAttnStates", `lses[${index}]`, operand);
+  const outsGap = tokenGap("outs", outs);
+  const lsesGap = tokenGap("lses", lses);
   expectContiguousOnGpu("mergeAttnStates", "out", out);
   if (lse !== undefined) expectContiguousOnGpu("mergeAttnStates", "lse", lse);
   const states = outs.length;
@@ -43,13 +48,14 @@ export function recordMergeAttnStates(recorder: Recorder, args: MergeAttnStatesA
   const lsesStack = recorder.readStack(lses);
   const outRegion = recorder.write(out);
   const lseRegion = lse === undefined ? undefined : recorder.write(lse);
-  const offsets = [headDim, outsStack.region.first, outsStack.stride, outRegion.first];
+  const offsets = [headDim, outsStack.region.first, outsStack.stride, outsGap, outRegion.first];
   const [from, to] = [floatDType(first.dtype), floatDType(out.dtype)];
   const unit = widestUnit([from, to], offsets);
   const rowUnits = headDim / unit;
   const mostLoads = Math.max(1, Math.floor(MOST_LOADS / states));
   const rowsPerWorkgroup = chooseRows(rows, rowUnits, states, mostLoads);
   const loads = Math.max(1, Math.min(mostLoads, Math.ceil((rowsPerWorkgroup * rowUnits) / THREADS)));
+  const hasGaps = outsGap !== 0 || lsesGap !== 0;
   const constants = {
     THREADS,
     ROWS: rowsPerWorkgroup,
@@ -59,12 +65,13 @@ export function recordMergeAttnStates(recorder: Recorder, args: MergeAttnStatesA
     FETCHED: loads * states,
     BASE_2: base === "2",
     PROPAGATE: nonFinite === "propagate",
+    GAPS: hasGaps,
   };
   const writesLse = lseRegion !== undefined;
   const kernel = recorder.kernel({
     key:
       `merge-attn-states ${from}->${to} D${headDim} N${states} unit${unit} rows${rowsPerWorkgroup} base${base} ` +
-      `${nonFinite}${writesLse ? " lse" : ""}`,
+      `${nonFinite}${hasGaps ? " gaps" : ""}${writesLse ? " lse" : ""}`,
     entryPoint: "merge_attn_states",
     bindings: ["uniform", "read", "read", "write", ...(writesLse ? (["write"] as const) : [])],
     wgsl: () =>
@@ -86,10 +93,32 @@ export function recordMergeAttnStates(recorder: Recorder, args: MergeAttnStatesA
       lsesStride: lsesStack.stride,
       outFirst: outRegion.first / unit,
       lseFirst: lseRegion?.first ?? 0,
+      heads,
+      outsGap: outsGap / unit,
+      lsesGap,
     }),
   );
   const regions = [params, lsesStack.region, outsStack.region, outRegion];
   recorder.dispatch(kernel, lseRegion === undefined ? regions : [...regions, lseRegion], workgroups);
+}
+
+/**
+ * Elements between the rows of one token and of the next, beyond the rows: of operands on the GPU that are some heads of
+ * larger ones. @throws ArgumentError for GPU operands with other strides, and for several that do not lie alike
+ */
+function tokenGap(argument: "outs" | "lses", operands: readonly Operand[]): number {
+  const [first] = operands;
+  if (first === undefined) return 0;
+  const inner = first.size === 0 ? 0 : first.size / (first.shape[0] ?? 0);
+  const isStack = gpuStack(operands) !== undefined;
+  const [tokenStride = 0, ...rest] = first.strides;
+  const rowMajor = contiguousStrides(first.shape).slice(1);
+  const isWholeRows = rest.every((step, dim) => step === rowMajor[dim] || first.shape[dim + 1] === 1);
+  if (isStack && (first.shape[0] ?? 0) > 1 && isWholeRows && tokenStride >= inner) return tokenStride - inner;
+  for (const [index, operand] of operands.entries()) {
+    expectContiguousOnGpu("mergeAttnStates", `${argument}[${index}]`, operand);
+  }
+  return 0;
 }
 
 const LSE_WRITTEN = `@group(0) @binding(4) var<storage, read_write> lse: array<u32>;
