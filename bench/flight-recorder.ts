@@ -1,6 +1,6 @@
 // What recording a collective costs: the recorder alone, over memory of its own.
 import { controlBlockLayout } from "../libs/dist-groups/src/transport/shared-memory/control-block.ts";
-import { DTYPE_CODES, OP_CODES, REDUCTION_CODES, signatureOf } from "../libs/dist-groups/src/wire/collective-header.ts";
+import { DTYPE_CODES, FOLD_CODES, OP_CODES, signatureOf } from "../libs/dist-groups/src/wire/collective-header.ts";
 import { FlightRecorder } from "../libs/dist-groups/src/flight-record/flight-ring.ts";
 import { RankStatus } from "../libs/dist-groups/src/transport/shared-memory/rank-status.ts";
 import { medianSeconds } from "./timing.ts";
@@ -15,7 +15,7 @@ export async function flightRecorderSeconds(): Promise<number> {
   const words = new Int32Array(memory, 0, layout.totalWords);
   const recorder = new FlightRecorder(words, layout.flightRing(0), status);
   const shape = [64, 128];
-  const signature = signatureOf(OP_CODES.allReduce, DTYPE_CODES.f32, REDUCTION_CODES.sum, 0, shape.length);
+  const signature = signatureOf(OP_CODES.allReduce, DTYPE_CODES.f32, FOLD_CODES.sum, 0, shape.length);
   let sequence = 0;
   const seconds = await medianSeconds(() => {
     for (let count = 0; count < COLLECTIVES; count++) {

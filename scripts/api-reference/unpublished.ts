@@ -3,6 +3,7 @@ export const UNPUBLISHED: readonly string[] = [
   // What `openWorld` makes a World of.
   "@lockstep/dist-groups/src/world/world-host.ts: WorldHost",
   // The reductions as values; their type is published.
+  "@lockstep/dist-groups/src/wire/collective-header.ts: DETERMINISMS",
   "@lockstep/dist-groups/src/wire/collective-header.ts: REDUCTIONS",
   // AsyncProcessGroup says what it is.
   "@lockstep/dist-groups/src/group/process-group.ts: Promised",

@@ -45,7 +45,7 @@ export type {
   RankContext,
   UntypedProgram,
 } from "./rank/rank-context.ts";
-export type { Reduction } from "./wire/collective-header.ts";
+export type { Determinism, Reduction } from "./wire/collective-header.ts";
 export type { FlightOp, FlightRecord, GroupFlight, RankFlight } from "./wire/flight-types.ts";
 export type { AbortSignalLike } from "./world/abort-signal-like.ts";
 export type { RenewedGroup } from "./world/group-lifecycle.ts";

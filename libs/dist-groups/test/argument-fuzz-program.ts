@@ -75,6 +75,10 @@ const BAD_OPTIONS: Readonly<Record<string, { readonly junk: readonly string[]; r
     junk: [...NO_OBJECTS, CONVERTED, "a sparse list"].filter((name) => name !== "null"),
     of: ["allReduce", "reduceScatter"],
   },
+  deterministic: {
+    junk: [...NO_OBJECTS, CONVERTED, "a sparse list"].filter((name) => name !== "null"),
+    of: ["allReduce", "reduceScatter"],
+  },
   bytesRead: {
     junk: [...NO_OBJECTS, "Infinity"].filter((name) => name !== "null" && name !== "0.5"),
     of: ["readPeers"],

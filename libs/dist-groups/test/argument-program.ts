@@ -1,5 +1,5 @@
 import { ArgumentError, SharedHeap, Tensor } from "@lockstep/tensor";
-import type { ProcessGroup, RankContext, Reduction } from "../src/index.ts";
+import type { Determinism, ProcessGroup, RankContext, Reduction } from "../src/index.ts";
 
 /** A call with one bad argument, made on rank 0 of 2, and the name of the argument that the error must give. */
 interface BadCall {
@@ -165,6 +165,14 @@ const BAD_CALLS: readonly BadCall[] = [
     call: (group, heap) => {
       const op: string = "mean";
       group.reduceScatter(f32(heap, 4), f32(heap, 2), { op: op as Reduction });
+    },
+  },
+  {
+    name: "allReduce: an unknown way to be deterministic",
+    argument: "deterministic",
+    call: (group, heap) => {
+      const deterministic: string = "sorted";
+      group.allReduce(f32(heap, 4), f32(heap, 4), { deterministic: deterministic as Determinism });
     },
   },
   {

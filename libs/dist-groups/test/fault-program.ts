@@ -61,6 +61,10 @@ const MISMATCHES: Readonly<Record<string, (group: ProcessGroup, heap: SharedHeap
     const tensor = Tensor.zeros(heap, "f32", [6]);
     group.allReduce(tensor, tensor, { op: odd ? "max" : "sum" });
   },
+  deterministic: (group, heap, odd) => {
+    const tensor = Tensor.zeros(heap, "f32", [6]);
+    group.allReduce(tensor, tensor, { deterministic: odd ? "world-invariant" : "rank-order" });
+  },
   root: (group, heap, odd) => {
     group.broadcast(Tensor.zeros(heap, "f32", [6]), odd ? 1 : 0);
   },

@@ -1,5 +1,5 @@
 import { type DType, elementCount, Tensor } from "@lockstep/tensor";
-import { chunkStart, type ProcessGroup, type RankContext, type Reduction } from "../src/index.ts";
+import { chunkStart, type Determinism, type ProcessGroup, type RankContext, type Reduction } from "../src/index.ts";
 import { firstDifference, randomValues, randomWords, rawOf, SUMMED_DTYPES, writeRaw } from "./collective-cases.ts";
 
 /** A case of the laws. */
@@ -8,6 +8,7 @@ export interface LawCase {
   readonly shape: readonly number[];
   readonly dim: number;
   readonly reduction: Reduction;
+  readonly deterministic: Determinism;
   readonly seed: number;
 }
 
@@ -42,7 +43,7 @@ export function setup(context: RankContext) {
     /** Checks the laws on every case; returns a digest of all reductions. */
     laws(cases: readonly LawCase[]): number {
       let hash = 2166136261;
-      for (const { dtype, shape, dim, reduction, seed } of cases) {
+      for (const { dtype, shape, dim, reduction, deterministic, seed } of cases) {
         const next = randomWords(seed + 31 * rank);
         const mine = Tensor.from(heap, dtype, shape, randomValues(dtype, elementCount(shape), seed + rank));
         const make = (of: readonly number[]): Tensor => Tensor.zeros(heap, dtype, of);
@@ -50,9 +51,9 @@ export function setup(context: RankContext) {
         const chunk = make(chunkShape(shape, dim));
         const gathered = make(shape);
         pause(next);
-        world.allReduce(mine, reduced, { op: reduction });
+        world.allReduce(mine, reduced, { op: reduction, deterministic });
         pause(next);
-        world.reduceScatter(mine, chunk, { dim, op: reduction });
+        world.reduceScatter(mine, chunk, { dim, op: reduction, deterministic });
         pause(next);
         world.allGather(chunk, gathered, { dim });
         mustEqual("allReduce = allGather of reduceScatter", gathered, reduced);

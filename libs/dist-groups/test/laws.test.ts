@@ -15,6 +15,7 @@ const lawCase: fc.Arbitrary<LawCase> = fc
     shape: fc.array(fc.integer({ min: 0, max: 24 }), { minLength: 1, maxLength: 3 }),
     dim: fc.nat({ max: 2 }),
     reduction: fc.constantFrom("sum" as const, "max" as const, "min" as const),
+    deterministic: fc.constantFrom("rank-order" as const, "world-invariant" as const),
     seed: fc.nat({ max: 1e6 }),
   })
   .map((drawn) => ({ ...drawn, dim: drawn.dim % drawn.shape.length }));

@@ -6,7 +6,8 @@
 // all inputs into chunk r of its output; then everyone copies chunk p from rank p's output; then all acknowledge. In
 // place this is safe: in round 0 rank r writes only chunk r of its own tensor, which no peer reads before round 1.
 // Chunks cut the flat elements when all tensors are contiguous, else the largest dimension. Cutting does not change a
-// bit: each element is folded in rank order, seeded with rank 0's value, by whichever rank folds it.
+// bit: each element is folded in rank order, seeded with rank 0's value (or in no order: `deterministic`), by
+// whichever rank folds it.
 
 import { isSameView, overlaps, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
@@ -17,13 +18,15 @@ import {
   DTYPE_CODES,
   headerFlags,
   OP_CODES,
-  REDUCTION_CODES,
-  type Reduction,
+  FOLD_CODES,
+  type Fold,
+  foldOf,
   signatureOf,
 } from "../wire/collective-header.ts";
 import { recordWord, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 import {
   checkChunkShape,
+  checkDeterministic,
   checkLive,
   checkOptions,
   checkOutput,
@@ -46,7 +49,7 @@ interface AllReducePlan {
   readonly input: Tensor;
   readonly output: Tensor;
   readonly variant: number;
-  readonly reduction: Reduction;
+  readonly fold: Fold;
   readonly direct: boolean;
   readonly signature: number;
   readonly flags: number;
@@ -70,15 +73,16 @@ export class AllReduce implements Collective {
   prepare(input: Tensor, output: Tensor, options?: ReductionOptions): void {
     checkOptions(OP, options);
     const reduction = options?.op ?? "sum";
+    const deterministic = options?.deterministic ?? "rank-order";
     checkReductionName(OP, reduction);
+    checkDeterministic(OP, deterministic);
     checkLive(OP, "input", input);
     checkLive(OP, "output", output);
+    const fold = foldOf(reduction, deterministic);
     const { run, transport, table } = this.#member;
     const { rank } = run;
     const { words } = transport;
-    const plan =
-      this.#plans.find(input, output, REDUCTION_CODES[reduction]) ??
-      this.#plans.keep(this.#plan(input, output, reduction));
+    const plan = this.#plans.find(input, output, FOLD_CODES[fold]) ?? this.#plans.keep(this.#plan(input, output, fold));
     run.begin(OP, plan.signature, input.shape, plan.flags, options?.deadlineMs);
     transport.fill(plan.direct ? 2 * TENSOR_RECORD_WORDS * 4 : input.byteLength);
     if (plan.direct) {
@@ -94,7 +98,7 @@ export class AllReduce implements Collective {
     this.bytesReceived = plan.bytesReceived;
   }
 
-  #plan(input: Tensor, output: Tensor, reduction: Reduction): AllReducePlan {
+  #plan(input: Tensor, output: Tensor, fold: Fold): AllReducePlan {
     const { run, heap } = this.#member;
     checkTensor(OP, "input", input, heap);
     checkOutput(OP, "output", output, heap);
@@ -109,16 +113,10 @@ export class AllReduce implements Collective {
     return {
       input,
       output,
-      variant: REDUCTION_CODES[reduction],
-      reduction,
+      variant: FOLD_CODES[fold],
+      fold,
       direct,
-      signature: signatureOf(
-        OP_CODES.allReduce,
-        DTYPE_CODES[input.dtype],
-        REDUCTION_CODES[reduction],
-        0,
-        input.shape.length,
-      ),
+      signature: signatureOf(OP_CODES.allReduce, DTYPE_CODES[input.dtype], FOLD_CODES[fold], 0, input.shape.length),
       flags: (direct ? DIRECT : 0) | (input.isContiguous && output.isContiguous ? CONTIGUOUS : 0),
       bytesReceived: direct ? Math.round((2 * others * input.byteLength) / run.size) : others * input.byteLength,
     };
@@ -151,27 +149,27 @@ export class AllReduce implements Collective {
   advance(round: number): boolean {
     const plan = this.#running;
     if (plan === undefined) return false;
-    const { input, output, reduction } = plan;
+    const { input, output, fold } = plan;
     if (!plan.direct) {
-      this.#foldStaged(input, output, reduction);
+      this.#foldStaged(input, output, fold);
       return false;
     }
-    if (round === 0) this.#foldOwnChunk(input, reduction);
+    if (round === 0) this.#foldOwnChunk(input, fold);
     else if (round === 1) this.#gatherChunks(output);
     return round < 2;
   }
 
-  #foldStaged(input: Tensor, output: Tensor, reduction: Reduction): void {
+  #foldStaged(input: Tensor, output: Tensor, fold: Fold): void {
     const { run, transport, table } = this.#member;
     table.begin(input.dtype, input.shape, -1, 0);
     table.tensor(0, output, 0, 0);
     for (let peer = 0; peer < run.size; peer++) {
       table.packed(1 + peer, transport.stagingAddress(peer, transport.parity), -1, 0, 0);
     }
-    table.fold(run.size, reduction);
+    table.fold(run.size, fold);
   }
 
-  #foldOwnChunk(input: Tensor, reduction: Reduction): void {
+  #foldOwnChunk(input: Tensor, fold: Fold): void {
     const { run } = this.#member;
     const { rank, size } = run;
     this.#chooseChunks(input);
@@ -180,7 +178,7 @@ export class AllReduce implements Collective {
     this.#beginChunk(input.dtype, firstOfChunk(length, rank + 1, size) - start);
     this.#operand(0, rank, OUTPUT, start);
     for (let peer = 0; peer < size; peer++) this.#operand(1 + peer, peer, INPUT, start);
-    this.#member.table.fold(size, reduction);
+    this.#member.table.fold(size, fold);
   }
 
   #gatherChunks(output: Tensor): void {

@@ -1,6 +1,6 @@
 import { ArgumentError, describe, formatShape, overlapsItself, type SharedHeap, Tensor } from "@lockstep/tensor";
 import { isList } from "../errors/printed-value.ts";
-import { MAX_DIMS, REDUCTIONS, type Reduction } from "../wire/collective-header.ts";
+import { DETERMINISMS, type Determinism, MAX_DIMS, REDUCTIONS, type Reduction } from "../wire/collective-header.ts";
 
 /** The longest delay that setTimeout takes. */
 const LONGEST_TIMER_MS = 2 ** 31 - 1;
@@ -69,6 +69,12 @@ export function checkDim(op: string, dim: number, tensor: Tensor): number {
 export function checkReductionName(op: string, reduction: Reduction): void {
   if (REDUCTIONS.includes(reduction)) return;
   throw new ArgumentError(op, "op", `one of ${REDUCTIONS.join(", ")}`, describe(reduction));
+}
+
+/** Throws unless `deterministic` says what a sum may depend on. */
+export function checkDeterministic(op: string, deterministic: Determinism): void {
+  if (DETERMINISMS.includes(deterministic)) return;
+  throw new ArgumentError(op, "deterministic", `one of ${DETERMINISMS.join(", ")}`, describe(deterministic));
 }
 
 /** Throws unless elements of this dtype can be summed. */

@@ -1,4 +1,4 @@
-import type { Reduction } from "../wire/collective-header.ts";
+import type { Determinism, Reduction } from "../wire/collective-header.ts";
 
 /** Options of every collective. */
 export interface CollectiveOptions {
@@ -16,6 +16,14 @@ export interface DimOptions extends CollectiveOptions {
 export interface ReductionOptions extends CollectiveOptions {
   /** How elements become one. */
   readonly op?: Reduction | undefined;
+  /**
+   * What a sum of f32, f16 or bf16 depends on; the same on every rank. Default `rank-order`: ((x0 + x1) + x2) + ... in
+   * the order of the group, in f32, rounded once. `world-invariant`: on the addends alone, not on the number or order
+   * of the ranks, nor on how many of them bring zeros. Then a sum of f16 is the exact one, rounded once; of f32 and bf16
+   * each addend is rounded to multiples of 2^-44 times the largest magnitude's power of two, the sum of these is exact,
+   * and it is rounded once. A sum that is 0 is +0. Sums of integers, and `max` and `min`, do not depend on an order.
+   */
+  readonly deterministic?: Determinism | undefined;
 }
 
 /** Options of `readPeers`. */

@@ -14,13 +14,15 @@ import {
   DTYPE_CODES,
   MAX_DIMS,
   OP_CODES,
-  REDUCTION_CODES,
-  type Reduction,
+  FOLD_CODES,
+  type Fold,
+  foldOf,
   signatureOf,
 } from "../wire/collective-header.ts";
 import { TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 import {
   checkChunkShape,
+  checkDeterministic,
   checkDim,
   checkDimNumber,
   checkLive,
@@ -44,7 +46,7 @@ interface ReduceScatterPlan {
   readonly output: Tensor;
   readonly variant: number;
   readonly axis: number;
-  readonly reduction: Reduction;
+  readonly fold: Fold;
   readonly length: number;
   /** This rank's chunk of the dimension. */
   readonly start: number;
@@ -69,15 +71,17 @@ export class ReduceScatter implements Collective {
     const dim = options?.dim ?? 0;
     const reduction = options?.op ?? "sum";
     checkDimNumber(OP, dim);
+    const deterministic = options?.deterministic ?? "rank-order";
     checkReductionName(OP, reduction);
+    checkDeterministic(OP, deterministic);
     checkLive(OP, "input", input);
     checkLive(OP, "output", output);
+    const fold = foldOf(reduction, deterministic);
     const { run, transport, table } = this.#member;
     const { rank } = run;
     const { words } = transport;
     const plan =
-      this.#plans.find(input, output, variantOf(dim, reduction)) ??
-      this.#plans.keep(this.#plan(input, output, dim, reduction));
+      this.#plans.find(input, output, variantOf(dim, fold)) ?? this.#plans.keep(this.#plan(input, output, dim, fold));
     const { axis, length, direct } = plan;
     run.begin(OP, plan.signature, input.shape, direct ? DIRECT : 0, options?.deadlineMs);
     transport.fill(direct ? TENSOR_RECORD_WORDS * 4 : input.byteLength);
@@ -92,7 +96,7 @@ export class ReduceScatter implements Collective {
     this.bytesReceived = plan.bytesReceived;
   }
 
-  #plan(input: Tensor, output: Tensor, dim: number, reduction: Reduction): ReduceScatterPlan {
+  #plan(input: Tensor, output: Tensor, dim: number, fold: Fold): ReduceScatterPlan {
     const { run, heap } = this.#member;
     const { rank, size } = run;
     checkTensor(OP, "input", input, heap);
@@ -110,16 +114,16 @@ export class ReduceScatter implements Collective {
     return {
       input,
       output,
-      variant: variantOf(dim, reduction),
+      variant: variantOf(dim, fold),
       axis,
-      reduction,
+      fold,
       length,
       start,
       count,
       signature: signatureOf(
         OP_CODES.reduceScatter,
         DTYPE_CODES[input.dtype],
-        REDUCTION_CODES[reduction],
+        FOLD_CODES[fold],
         axis,
         input.shape.length,
       ),
@@ -156,11 +160,11 @@ export class ReduceScatter implements Collective {
       if (direct) table.record(1 + peer, transport.staging(peer), axis, start);
       else table.packed(1 + peer, transport.stagingAddress(peer, transport.parity), axis, length, start);
     }
-    table.fold(size, plan.reduction);
+    table.fold(size, plan.fold);
     return direct;
   }
 }
 
-function variantOf(dim: number, reduction: Reduction): number {
-  return dim + (REDUCTION_CODES[reduction] ?? Number.NaN) * 4 * MAX_DIMS;
+function variantOf(dim: number, fold: Fold): number {
+  return dim + (FOLD_CODES[fold] ?? Number.NaN) * 4 * MAX_DIMS;
 }

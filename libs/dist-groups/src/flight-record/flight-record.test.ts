@@ -3,7 +3,7 @@ import { untilIn } from "../../test/until-in.ts";
 import { CallTimeout, CollectiveTimeout } from "../errors/errors.ts";
 import { controlBlockLayout } from "../transport/shared-memory/control-block.ts";
 import { RankStatus } from "../transport/shared-memory/rank-status.ts";
-import { DTYPE_CODES, OP_CODES, REDUCTION_CODES, signatureOf } from "../wire/collective-header.ts";
+import { DTYPE_CODES, FOLD_CODES, OP_CODES, signatureOf } from "../wire/collective-header.ts";
 import { openWorld } from "../world/world.ts";
 import { formatFlightRecord, laggards, readGroupFlight } from "./flight-record.ts";
 import { FlightRecorder, readFlightRing } from "./flight-ring.ts";
@@ -23,7 +23,7 @@ async function failureOf(promise: Promise<unknown>): Promise<unknown> {
   );
 }
 
-const signature = signatureOf(OP_CODES.allReduce, DTYPE_CODES.bf16, REDUCTION_CODES.max, 0, 2);
+const signature = signatureOf(OP_CODES.allReduce, DTYPE_CODES.bf16, FOLD_CODES.max, 0, 2);
 
 /** A recorder over memory of its own. */
 function openRing() {

@@ -1,5 +1,5 @@
 import { DTYPE_BYTES, type DType, type Tensor } from "@lockstep/tensor";
-import { DTYPE_CODES, MAX_DIMS, REDUCTION_CODES, type Reduction } from "../wire/collective-header.ts";
+import { DTYPE_CODES, FOLD_CODES, type Fold, MAX_DIMS } from "../wire/collective-header.ts";
 import { recordAddress, recordStrides } from "../wire/tensor-record.ts";
 import type { ReduceKernels } from "./reduce.ts";
 
@@ -96,8 +96,10 @@ export class OperandTable {
     this.#kernels.copy(this.#address, this.#dims, this.#elementBytes);
   }
 
-  /** Operand 0 = operand 1 op ... op operand `sources`, folded from left to right. */
-  fold(sources: number, reduction: Reduction): void {
-    this.#kernels.fold(this.#address, this.#dims, sources, DTYPE_CODES[this.#dtype], REDUCTION_CODES[reduction]);
+  /**
+   * Operand 0 = operand 1 op ... op operand `sources`, folded from left to right; a world-invariant sum in no order.
+   */
+  fold(sources: number, fold: Fold): void {
+    this.#kernels.fold(this.#address, this.#dims, sources, DTYPE_CODES[this.#dtype], FOLD_CODES[fold]);
   }
 }

@@ -7,96 +7,19 @@
 // Numerical contract: a left fold over the sources in table order, seeded with source 0: ((s0 + s1) + s2) + ...
 //   f32 adds in f32; f16 and bf16 widen to f32, fold in f32, and round once (to nearest, ties to even) on store;
 //   integer sums wrap. max and min return NaN when any operand is NaN and order -0 below +0. No fused multiply-add.
-//   Vector and scalar elements go through the same lane arithmetic, so the bits do not depend on strides or
-//   alignment.
-//
-// Operand table (32-bit words, private to the caller, overwritten by a call):
-//   [0, 8) shape   [8, 16) scratch   then 9 words per operand: byte address, 8 strides in elements.
-//   Operand 0 is the destination.
+//   The world-invariant sum of floats has no order: see invariant-sum.as.ts. Vector and scalar elements go through the
+//   same lane arithmetic, so the bits do not depend on strides or alignment.
+
+import {
+  BF16, F16, F32, I32, loadElement, loadVector, storeElement, storeVector, U32,
+} from "./elements.as";
+import { invariantSum } from "./invariant-sum.as";
+import { advance, coalesce, extent, innerIsContiguous, operand, stride } from "./operands.as";
 
 const SUM: i32 = 0;
 const MAX: i32 = 1;
-
-const F32: i32 = 0;
-const F16: i32 = 1;
-const BF16: i32 = 2;
-const I32: i32 = 3;
-const U32: i32 = 4;
-
-const INDEX: usize = 32;
-const OPERANDS: usize = 64;
-const OPERAND_BYTES: usize = 36;
-
-@inline function operand(table: usize, k: i32): usize {
-  return table + OPERANDS + <usize>k * OPERAND_BYTES;
-}
-
-@inline function stride(table: usize, k: i32, dim: i32): i32 {
-  return load<i32>(operand(table, k) + 4 + (<usize>dim << 2));
-}
-
-@inline function extent(table: usize, dim: i32): i32 {
-  return load<i32>(table + (<usize>dim << 2));
-}
-
-/** f16 patterns in 32-bit lanes to f32. Scaling by 2^112 is exact and normalises subnormals. */
-@inline function widenF16(half: v128): v128 {
-  const magnitude = v128.and(half, i32x4.splat(0x7fff));
-  const scaled = f32x4.mul(i32x4.shl(magnitude, 13), f32x4.splat(reinterpret<f32>(0x77800000)));
-  const special = i32x4.ge_s(magnitude, i32x4.splat(0x7c00));
-  const widened = v128.or(scaled, v128.and(special, i32x4.splat(0x7f800000)));
-  return v128.or(widened, i32x4.shl(v128.and(half, i32x4.splat(0x8000)), 16));
-}
-
-/** f32 lanes to f16 patterns in 32-bit lanes, to nearest, ties to even. NaN becomes quiet. */
-@inline function narrowF16(value: v128): v128 {
-  const magnitude = v128.and(value, i32x4.splat(0x7fffffff));
-  const odd = v128.and(i32x4.shr_u(magnitude, 13), i32x4.splat(1));
-  const normal = i32x4.shr_u(i32x4.add(i32x4.sub(magnitude, i32x4.splat(0x38000000 - 0xfff)), odd), 13);
-  const subnormal = i32x4.sub(f32x4.add(magnitude, f32x4.splat(0.5)), i32x4.splat(0x3f000000));
-  let result = v128.bitselect(subnormal, normal, i32x4.lt_s(magnitude, i32x4.splat(0x38800000)));
-  result = v128.bitselect(i32x4.splat(0x7c00), result, i32x4.ge_s(magnitude, i32x4.splat(0x477ff000)));
-  result = v128.bitselect(i32x4.splat(0x7e00), result, i32x4.gt_s(magnitude, i32x4.splat(0x7f800000)));
-  return v128.or(result, v128.and(i32x4.shr_u(value, 16), i32x4.splat(0x8000)));
-}
-
-/** f32 lanes to bf16 patterns in 32-bit lanes, to nearest, ties to even. NaN becomes quiet. */
-@inline function narrowBF16(value: v128): v128 {
-  const odd = v128.and(i32x4.shr_u(value, 16), i32x4.splat(1));
-  const rounded = i32x4.shr_u(i32x4.add(i32x4.add(value, i32x4.splat(0x7fff)), odd), 16);
-  const nan = v128.or(v128.and(i32x4.shr_u(value, 16), i32x4.splat(0x8000)), i32x4.splat(0x7fc0));
-  const magnitude = v128.and(value, i32x4.splat(0x7fffffff));
-  return v128.bitselect(nan, rounded, i32x4.gt_s(magnitude, i32x4.splat(0x7f800000)));
-}
-
-/** 16 bytes of a 32-bit or 8-bit dtype, or four 16-bit elements widened to f32. */
-@inline function loadVector(dtype: i32, address: usize): v128 {
-  if (dtype == F16) return widenF16(v128.load_ext<u16>(address));
-  if (dtype == BF16) return i32x4.shl(v128.load_ext<u16>(address), 16);
-  return v128.load(address);
-}
-
-@inline function storeVector(dtype: i32, address: usize, value: v128): void {
-  if (dtype == F16 || dtype == BF16) {
-    const narrow = dtype == F16 ? narrowF16(value) : narrowBF16(value);
-    v128.store64_lane(address, i16x8.narrow_i32x4_u(narrow, narrow), 0);
-  } else v128.store(address, value);
-}
-
-/** One element in lane 0. */
-@inline function loadElement(dtype: i32, address: usize): v128 {
-  if (dtype == F16) return widenF16(i32x4.splat(<i32>load<u16>(address)));
-  if (dtype == BF16) return i32x4.splat((<i32>load<u16>(address)) << 16);
-  if (dtype == F32 || dtype == I32 || dtype == U32) return i32x4.splat(load<i32>(address));
-  return i8x16.splat(load<i8>(address));
-}
-
-@inline function storeElement(dtype: i32, address: usize, value: v128): void {
-  if (dtype == F16) store<u16>(address, <u16>i32x4.extract_lane(narrowF16(value), 0));
-  else if (dtype == BF16) store<u16>(address, <u16>i32x4.extract_lane(narrowBF16(value), 0));
-  else if (dtype == F32 || dtype == I32 || dtype == U32) store<i32>(address, i32x4.extract_lane(value, 0));
-  else store<u8>(address, i8x16.extract_lane_u(value, 0));
-}
+const MIN: i32 = 2;
+const INVARIANT_SUM: i32 = 3;
 
 @inline function combine(dtype: i32, op: i32, a: v128, b: v128): v128 {
   if (dtype == F32 || dtype == F16 || dtype == BF16) {
@@ -157,66 +80,12 @@ const OPERAND_BYTES: usize = 36;
   }
 }
 
-/**
- * Merges dimensions that lie end to end in every operand, drops those of size 1, turns strides into bytes, and clears
- * the index. Returns the number of dimensions left (at least 1).
- */
-function coalesce(table: usize, operands: i32, dims: i32, elementBytes: i32): i32 {
-  let kept = 0;
-  for (let dim = 0; dim < dims; dim++) {
-    const size = extent(table, dim);
-    if (size == 1) continue;
-    let merges = kept > 0;
-    for (let k = 0; merges && k < operands; k++) {
-      if (stride(table, k, kept - 1) != stride(table, k, dim) * size) merges = false;
-    }
-    const to = merges ? kept - 1 : kept;
-    store<i32>(table + (<usize>to << 2), merges ? extent(table, to) * size : size);
-    for (let k = 0; k < operands; k++) {
-      store<i32>(operand(table, k) + 4 + (<usize>to << 2), stride(table, k, dim));
-    }
-    if (!merges) kept++;
-  }
-  if (kept == 0) {
-    store<i32>(table, 1);
-    for (let k = 0; k < operands; k++) store<i32>(operand(table, k) + 4, 1);
-    kept = 1;
-  }
-  for (let dim = 0; dim < kept; dim++) {
-    store<i32>(table + INDEX + (<usize>dim << 2), 0);
-    for (let k = 0; k < operands; k++) {
-      store<i32>(operand(table, k) + 4 + (<usize>dim << 2), stride(table, k, dim) * elementBytes);
-    }
-  }
-  return kept;
-}
-
-/** Moves every operand to the next run of the innermost dimension; false after the last. */
-@inline function advance(table: usize, operands: i32, dims: i32): bool {
-  for (let dim = dims - 2; dim >= 0; dim--) {
-    const index = load<i32>(table + INDEX + (<usize>dim << 2)) + 1;
-    const size = extent(table, dim);
-    const wraps = index == size;
-    store<i32>(table + INDEX + (<usize>dim << 2), wraps ? 0 : index);
-    for (let k = 0; k < operands; k++) {
-      const step = stride(table, k, dim);
-      store<i32>(operand(table, k), load<i32>(operand(table, k)) + (wraps ? -(size - 1) * step : step));
-    }
-    if (!wraps) return true;
-  }
-  return false;
-}
-
-@inline function innerIsContiguous(table: usize, operands: i32, dims: i32, elementBytes: i32): bool {
-  for (let k = 0; k < operands; k++) if (stride(table, k, dims - 1) != elementBytes) return false;
-  return true;
-}
-
 @inline function foldRuns(dtype: i32, op: i32, table: usize, sources: i32, dims: i32, elementBytes: i32): void {
   const count = <usize>extent(table, dims - 1);
   const contiguous = innerIsContiguous(table, sources + 1, dims, elementBytes);
   do {
-    if (contiguous) foldContiguous(dtype, op, table, sources, count);
+    if (op == INVARIANT_SUM) invariantSum(dtype, table, sources, count, dims - 1, contiguous);
+    else if (contiguous) foldContiguous(dtype, op, table, sources, count);
     else foldStrided(dtype, op, table, sources, count, dims - 1);
   } while (advance(table, sources + 1, dims));
 }
@@ -225,25 +94,28 @@ function foldDtype(dtype: i32, op: i32, table: usize, sources: i32, dims: i32): 
   if (dtype == F32) {
     if (op == SUM) foldRuns(F32, 0, table, sources, dims, 4);
     else if (op == MAX) foldRuns(F32, 1, table, sources, dims, 4);
-    else foldRuns(F32, 2, table, sources, dims, 4);
+    else if (op == MIN) foldRuns(F32, 2, table, sources, dims, 4);
+    else foldRuns(F32, 3, table, sources, dims, 4);
   } else if (dtype == F16) {
     if (op == SUM) foldRuns(F16, 0, table, sources, dims, 2);
     else if (op == MAX) foldRuns(F16, 1, table, sources, dims, 2);
-    else foldRuns(F16, 2, table, sources, dims, 2);
+    else if (op == MIN) foldRuns(F16, 2, table, sources, dims, 2);
+    else foldRuns(F16, 3, table, sources, dims, 2);
   } else if (dtype == BF16) {
     if (op == SUM) foldRuns(BF16, 0, table, sources, dims, 2);
     else if (op == MAX) foldRuns(BF16, 1, table, sources, dims, 2);
-    else foldRuns(BF16, 2, table, sources, dims, 2);
+    else if (op == MIN) foldRuns(BF16, 2, table, sources, dims, 2);
+    else foldRuns(BF16, 3, table, sources, dims, 2);
   } else if (dtype == I32) {
-    if (op == SUM) foldRuns(I32, 0, table, sources, dims, 4);
+    if (op == SUM || op == INVARIANT_SUM) foldRuns(I32, 0, table, sources, dims, 4);
     else if (op == MAX) foldRuns(I32, 1, table, sources, dims, 4);
     else foldRuns(I32, 2, table, sources, dims, 4);
   } else if (dtype == U32) {
-    if (op == SUM) foldRuns(U32, 0, table, sources, dims, 4);
+    if (op == SUM || op == INVARIANT_SUM) foldRuns(U32, 0, table, sources, dims, 4);
     else if (op == MAX) foldRuns(U32, 1, table, sources, dims, 4);
     else foldRuns(U32, 2, table, sources, dims, 4);
   } else {
-    if (op == SUM) foldRuns(5, 0, table, sources, dims, 1);
+    if (op == SUM || op == INVARIANT_SUM) foldRuns(5, 0, table, sources, dims, 1);
     else if (op == MAX) foldRuns(5, 1, table, sources, dims, 1);
     else foldRuns(5, 2, table, sources, dims, 1);
   }

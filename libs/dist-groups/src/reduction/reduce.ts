@@ -8,7 +8,7 @@ export interface ReduceKernels {
   /** Copies operand 1 to operand 0 of the table at byte address `table`. */
   copy(table: number, dims: number, elementBytes: number): void;
   /** Folds operands 1 to `sources` into operand 0, from left to right. */
-  fold(table: number, dims: number, sources: number, dtype: number, reduction: number): void;
+  fold(table: number, dims: number, sources: number, dtype: number, fold: number): void;
 }
 
 let compiled: Promise<WebAssembly.Module> | undefined;

@@ -1,6 +1,6 @@
 // A header says what its rank is about to do. Ranks compare them before they move data:
 //
-//   0 signature: op | dtype << 8 | reduction << 12 | dim or root << 16 | dimensions << 24      compared
+//   0 signature: op | dtype << 8 | fold << 12 | dim or root << 16 | dimensions << 24      compared
 //   1 flags: what this rank's data looks like                                                  not compared
 //   2 ...  shape, one word per dimension                                                       compared
 //
@@ -33,6 +33,23 @@ export const REDUCTIONS = ["sum", "max", "min"] as const;
 /** How elements of all ranks become one. They are folded in rank order, so that every run gives the same bits. */
 export type Reduction = (typeof REDUCTIONS)[number];
 
+/** What the bits of a sum may depend on, besides what is summed. */
+export const DETERMINISMS = ["rank-order", "world-invariant"] as const;
+/**
+ * What the bits of a result may depend on besides its inputs. `rank-order`: on the order and number of ranks, so that
+ * every run of a world gives the same bits. `world-invariant`: on nothing, so that every world gives the same bits.
+ */
+export type Determinism = (typeof DETERMINISMS)[number];
+
+/** What a header says of a reduction, and what the kernels fold by, in the order of its code. */
+export const FOLDS = [...REDUCTIONS, "world-invariant sum"] as const;
+export type Fold = (typeof FOLDS)[number];
+
+/** Largest and smallest do not depend on an order: they are the same fold in either mode. */
+export function foldOf(reduction: Reduction, deterministic: Determinism): Fold {
+  return reduction === "sum" && deterministic === "world-invariant" ? "world-invariant sum" : reduction;
+}
+
 const FLAGS = 1;
 const SHAPE = 2;
 /** Words of a header. */
@@ -43,22 +60,16 @@ export const DIRECT = 1;
 /** Flag: this rank's tensors are contiguous. */
 export const CONTIGUOUS = 2;
 
-/** Codes of what a header names: places in the lists. The kernels know dtypes and reductions by them (reduce.as.ts). */
+/** Codes of what a header names: places in the lists. The kernels know dtypes and folds by them (reduce.as.ts). */
 export const OP_CODES = codesOf(COLLECTIVES);
 export const DTYPE_CODES = codesOf(DTYPES);
-export const REDUCTION_CODES = codesOf(REDUCTIONS);
+export const FOLD_CODES = codesOf(FOLDS);
 /** For collectives without a dtype or without a reduction. */
 export const NO_CODE = 15;
 
 /** What a collective is, without its shape. `axis` is the dimension of a gather or scatter, the root of a broadcast. */
-export function signatureOf(
-  opCode: number,
-  dtypeCode: number,
-  reductionCode: number,
-  axis: number,
-  dims: number,
-): number {
-  return opCode | (dtypeCode << 8) | (reductionCode << 12) | (axis << 16) | (dims << 24);
+export function signatureOf(opCode: number, dtypeCode: number, foldCode: number, axis: number, dims: number): number {
+  return opCode | (dtypeCode << 8) | (foldCode << 12) | (axis << 16) | (dims << 24);
 }
 
 /** Writes what this rank is about to do. */
@@ -96,13 +107,16 @@ export function headerFlags(words: Int32Array, header: number): number {
 export function decodeSignature(signature: number): {
   readonly op: string;
   readonly dtype: DType | undefined;
+  readonly fold: Fold | undefined;
   readonly reduction: Reduction | undefined;
   readonly axis: number;
 } {
+  const fold = FOLDS[(signature >>> 12) & 0xf];
   return {
     op: COLLECTIVES[signature & 0xff] ?? `collective ${signature & 0xff}`,
     dtype: DTYPES[(signature >>> 8) & 0xf],
-    reduction: REDUCTIONS[(signature >>> 12) & 0xf],
+    fold,
+    reduction: fold === "world-invariant sum" ? "sum" : fold,
     axis: (signature >>> 16) & 0xff,
   };
 }
@@ -112,11 +126,11 @@ export function describeHeader(words: Int32Array, header: number): string {
   const signature = words[header] ?? 0;
   const dims = Math.min(signature >>> 24, MAX_DIMS);
   const shape = Array.from({ length: dims }, (_, dim) => words[header + SHAPE + dim] ?? 0);
-  const { op, dtype, reduction, axis } = decodeSignature(signature);
+  const { op, dtype, fold, axis } = decodeSignature(signature);
   if (op === "barrier" || op === "allToAll" || op === "sendRecv" || op === "agree") return op;
   if (op === "readPeers") return `readPeers of ${shape[0]} tensors${axis === 0 ? "" : ` along dim ${readDim(axis)}`}`;
   if (op === "allGatherCoalesced") return `allGatherCoalesced of ${shape[0]} tensors along dim ${(axis << 24) >> 24}`;
-  const what = [op, reduction, dtype, formatShape(shape)].filter((part) => part !== undefined).join(" ");
+  const what = [op, fold, dtype, formatShape(shape)].filter((part) => part !== undefined).join(" ");
   if (op === "broadcast") return `${what} from root ${axis}`;
   return op === "allReduce" ? what : `${what} along dim ${axis}`;
 }
