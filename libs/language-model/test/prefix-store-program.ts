@@ -44,6 +44,7 @@ export async function setup(context: RankContext, options: RankOptions) {
     numBlocks,
     maxStepQueries: maxStepTokens,
     prefixCache: true,
+    ...(options.kvWeights === undefined ? {} : { weights: options.kvWeights }),
   });
   context.onClose(() => attention.close());
   const storeAt = ({ folder, checkpoint: name }: StorePlace): PrefixStore => {

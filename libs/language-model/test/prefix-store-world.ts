@@ -6,7 +6,10 @@ import { openModel } from "../src/model/model.ts";
 import type * as program from "./prefix-store-program.ts";
 
 /** How a world of the tests is made. */
-export type StoreSettings = Pick<GeneratorOptions, "weights" | "kvDtype" | "dcp" | "interleave" | "blockSize"> & {
+export type StoreSettings = Pick<
+  GeneratorOptions,
+  "weights" | "kvDtype" | "kvWeights" | "dcp" | "interleave" | "blockSize"
+> & {
   readonly world: number;
 };
 

@@ -37,6 +37,7 @@ describe("saved by one process, loaded by another", () => {
     [{ world: 2, dcp: 2, interleave: 2, kvDtype: "i8" }],
     [{ world: 2, dcp: 1, kvDtype: "f16", weights: "i8" }],
     [{ world: 4, dcp: 2 }],
+    [{ world: 3, dcp: 3, kvWeights: [2, 0, 1] }],
   ])("%o", async (settings) => {
     const place = { folder: fresh(), checkpoint };
     const ids = text(60, 7);
@@ -52,10 +53,12 @@ describe("saved by one process, loaded by another", () => {
 
     await using world = await openStoreWorld(model, settings);
     const loaded = await world.call("load", [place]);
-    const blocks = Math.floor(60 / (4 * (settings.dcp ?? 1)));
+    const { dcp = 1, kvWeights = new Array<number>(dcp).fill(1) } = settings;
+    const blockTokens = 4 * kvWeights.reduce((sum, weight) => sum + weight, 0);
+    const blocks = Math.floor(60 / blockTokens);
     for (const result of loaded) expect(result).toEqual({ blocks, moved: blocks });
     for (const [rank, { cached, logits }] of (await world.call("compute", [ids])).entries()) {
-      expect(cached).toBe(Math.floor(59 / (4 * (settings.dcp ?? 1))) * 4 * (settings.dcp ?? 1));
+      expect(cached).toBe(Math.floor(59 / blockTokens) * blockTokens);
       expect(computed[rank]?.cached).toBe(0);
       expect(logits).toEqual(computed[rank]?.logits.slice(cached) ?? []);
     }
@@ -161,6 +164,7 @@ test.each<[string, StoreSettings]>([
   ["layout.interleave 2", { ...settings, interleave: 2 }],
   ["layout.kvDtype i8, layout.kvScales per-token", { ...settings, kvDtype: "i8" }],
   ["computed.weights i8", { ...settings, weights: "i8" }],
+  ["layout.weights 3 1", { ...settings, kvWeights: [3, 1] }],
   ["layout.dcp 1", { world: 2, dcp: 1 }],
   ["layout.dcp 4", { world: 4, dcp: 4 }],
 ])("a world with another %s is refused by name", async (named, given) => {

@@ -1,6 +1,7 @@
 // What each rank of an engine's world runs.
 import type { RankContext } from "@lockstep/dist-groups";
 import { Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import { blockTokens } from "../generation/kv-blocks.ts";
 import { OWN_PROGRAM } from "../generation/own-program.ts";
 import { openRankModel } from "../generation/rank-model.ts";
 import type { RankOptions } from "../generation/rank-options.ts";
@@ -40,7 +41,7 @@ export async function setup(context: RankContext, options: EngineRankOptions) {
   const model = await openRankModel(context, options);
   const { layers, world, share } = model;
   const { heap } = context;
-  const { config, sizes, blockSize, maxStepTokens, maxRunning, sharesPrefixes } = options;
+  const { config, sizes, maxStepTokens, maxRunning, sharesPrefixes } = options;
   const sampler = new Sampler({
     layers,
     world,
@@ -50,7 +51,7 @@ export async function setup(context: RankContext, options: EngineRankOptions) {
     maxRows: options.maxLogitRows,
   });
   const server = new RequestServer(model, sampler, {
-    blockTokens: blockSize * sizes.dcp,
+    blockTokens: blockTokens(options),
     maxStepTokens,
     maxRunning,
     sharesPrefixes,

@@ -1,6 +1,7 @@
 import type { AbortSignalLike, FlightRecord } from "@lockstep/dist-groups";
 import { ArgumentError, describe, ResourceClosed } from "@lockstep/tensor";
 import { EngineBusy, PrefixStoreError } from "../errors.ts";
+import { blockTokens } from "../generation/kv-blocks.ts";
 import { explainStep } from "../generation/explanation.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import type { Model } from "../model/model.ts";
@@ -110,14 +111,15 @@ export class Engine implements TextEngine {
   }
 
   status(): EngineStatus {
-    const { numBlocks: total, blockSize, sizes } = this.#engine.resolved.rank;
+    const { rank } = this.#engine.resolved;
+    const { numBlocks: total } = rank;
     const { state, size, running, freeBlocks = { free: total, known: 0 }, totals } = this.#loop;
     return {
       state,
       running,
       waiting: size - running,
       blocks: { total, used: total - freeBlocks.free, cached: freeBlocks.known },
-      blockTokens: blockSize * sizes.dcp,
+      blockTokens: blockTokens(rank),
       totals: { ...totals },
     };
   }

@@ -1,5 +1,5 @@
 // The file of each rank's known blocks: where it lies, what is in it, and whether it is whole.
-import type { CachePart, DcpAttention, PrefixBlock } from "@lockstep/attention";
+import { type CachePart, type DcpAttention, kvWeightSum, type PrefixBlock } from "@lockstep/attention";
 import {
   type Allocator,
   builtinModule,
@@ -69,8 +69,7 @@ export function prefixTensors(attention: DcpAttention, blocks: number): Streamed
 
 /** Tokens of a block over all ranks. */
 function blockTokens(attention: DcpAttention): number {
-  const { blockSize, dcp } = attention.cacheLayout;
-  return Number(blockSize) * Number(dcp);
+  return Number(attention.cacheLayout.blockSize) * kvWeightSum(attention.shard);
 }
 
 /** A rank's file that is open, and whole. */

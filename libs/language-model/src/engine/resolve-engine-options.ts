@@ -112,7 +112,11 @@ async function withWorld(model: Model, options: GeneratorOptions & ServingNeeds)
 /** The options with a cache of so many tokens; without a number, of the longest texts, as many as fit. */
 function resolveFor(model: Model, options: SizedOptions & ServingNeeds, kvTokens: number | undefined): ResolvedOptions {
   // Of one text: what a text may have at most does not depend on how many there are.
-  const { capacity } = planOptions(model, { ...options, kvTokens: kvTokens ?? 1 });
+  const { capacity, mostKvTokens } = planOptions(model, { ...options, kvTokens: kvTokens ?? 1 });
+  // Where the ranks have so much room for it, the cache fills it: what is known of texts stays for longer.
+  if (kvTokens === undefined && mostKvTokens !== undefined && mostKvTokens >= capacity) {
+    return resolveOptions(model, { ...options, capacity, kvTokens: mostKvTokens });
+  }
   if (kvTokens !== undefined) {
     if (options.capacity !== undefined && kvTokens < options.capacity) {
       throw new UnfitOptions(

@@ -7,7 +7,7 @@ import { decodeStep } from "../model/step-attention.ts";
 import { lengthOf, type RankShare } from "../model/tensor-parallel.ts";
 import type { Transformer } from "../model/transformer.ts";
 import { KvCalibration, nonFiniteKv, type QuantisedKv } from "./kv-calibration.ts";
-import { calibrationBlocks } from "./memory-plan.ts";
+import { calibrationBlocks } from "./kv-blocks.ts";
 
 /** What a rank finds scales with. */
 export interface CalibrationParts {

@@ -63,6 +63,8 @@ export function checkValues(options: GeneratorOptions): void {
       describe(value),
     );
   }
+  if (options.kvWeights !== undefined) checkShares("kvWeights", options.kvWeights, 2 ** 16);
+  if (options.kvBytes !== undefined) checkShares("kvBytes", options.kvBytes, 2 ** 50);
   for (const name of ["softwareVulkan", "sharedGpu", "batchInvariant"] as const) {
     const value: unknown = options[name];
     if (value === undefined || typeof value === "boolean") continue;
@@ -77,6 +79,15 @@ export function checkValues(options: GeneratorOptions): void {
     if (value === undefined || known.some((choice) => choice === value)) continue;
     throw new ArgumentError(NAME, name, `one of ${known.join(", ")}`, describe(value));
   }
+}
+
+/** Throws ArgumentError unless these are whole numbers up to `most` together, one at least, and not all of them 0. */
+function checkShares(name: string, shares: readonly number[], most: number): void {
+  const isShare = (share: unknown): boolean => typeof share === "number" && Number.isInteger(share) && share >= 0;
+  const sum = Array.isArray(shares) && shares.every(isShare) ? shares.reduce((total, share) => total + share, 0) : 0;
+  if (sum >= 1 && sum <= most) return;
+  const expected = `a list of non-negative integers, one for each rank of a DCP group, whose sum is from 1 to ${most}`;
+  throw new ArgumentError(NAME, name, expected, Array.isArray(shares) ? `[${shares.join(", ")}]` : describe(shares));
 }
 
 /**

@@ -57,6 +57,18 @@ export interface GeneratorOptions {
   /** Default 1. */
   readonly interleave?: number;
   /**
+   * Shares of the KV cache that the ranks of a DCP group store, in their order: 3, 1 where the first has three times the
+   * memory of the second. Integers, of which one at least is not 0. As many as `dcp`, which is their number where it is
+   * left out. Default: by `kvBytes`, or equal ones.
+   */
+  readonly kvWeights?: readonly number[];
+  /**
+   * Bytes that each rank of a DCP group has for its KV cache, in their order, on its GPU or in its memory. Tokens are
+   * dealt such that it holds as many as it can. What does not fit is refused, and where nobody says how many tokens
+   * there are to be, there are as many as fit. As many as `dcp`, likewise. Default: as much as is needed.
+   */
+  readonly kvBytes?: readonly number[];
+  /**
    * Most tokens of one text, prompt included: decides how many KV blocks each rank gets. Default: as many as the model
    * was made for, or as fit.
    */

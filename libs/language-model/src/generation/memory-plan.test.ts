@@ -5,7 +5,8 @@ import { readModelConfig } from "../model/config.ts";
 import { modelFolder } from "../model/model-files.ts";
 import type { StoredDTypes } from "../model/stored-dtypes.ts";
 import { largestContext } from "./memory-advice.ts";
-import { blocksPerRank, type CacheShape, hostHeapBytes, planRanks } from "./memory-plan.ts";
+import { blocksPerRank } from "./kv-blocks.ts";
+import { type CacheShape, hostHeapBytes, planRanks } from "./memory-plan.ts";
 
 const config = readModelConfig(modelFolder("test", MODEL_FOLDER));
 const stored: StoredDTypes = { usual: "bf16", others: new Map() };

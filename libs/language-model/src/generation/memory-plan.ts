@@ -1,18 +1,18 @@
 // What each rank will hold, and in which memories.
 import { placementOf, type WorldPlacement } from "@lockstep/dist-groups";
 import { attentionTileKeys, gpuSumsBorder } from "@lockstep/kernels";
-import { DTYPE_BYTES } from "@lockstep/tensor";
 import { HEAP_LINE_BYTES } from "../layers/heap-line.ts";
 import { linearScratchBytes } from "../layers/linear-scratch.ts";
 import type { WeightKind } from "../layers/weight.ts";
 import { activationBytes } from "../model/activations.ts";
 import type { ModelConfig } from "../model/config.ts";
 import type { StoredDTypes } from "../model/stored-dtypes.ts";
-import { lengthOf, type ParallelSizes, rankShare } from "../model/tensor-parallel.ts";
+import { lengthOf, rankShare } from "../model/tensor-parallel.ts";
 import { loadingScratchBytes, weightBytes } from "../model/weight-bytes.ts";
 import { widestInput } from "../model/weight-parts.ts";
 import { samplerExchangeBytes, samplerOwnBytes } from "../sampling/sampler-memory.ts";
-import { isQuantisedKv, type KvDtype } from "./kv-calibration.ts";
+import { blocksBytes, blocksPerRank, type KvCacheShape, kvScaleBytes, sampleBytes } from "./kv-blocks.ts";
+import { weightSum } from "./kv-shares.ts";
 
 const MEBI = 1 << 20;
 /** A WebAssembly memory's limit. */
@@ -25,18 +25,9 @@ const HOST_BYTES = 64 * MEBI;
 export const STEPS_PER_CALL = 32;
 
 /** What the memory plan depends on besides the model. */
-export interface CacheShape {
-  readonly sizes: ParallelSizes;
-  readonly kvDtype: KvDtype;
-  readonly blockSize: number;
-  /** Most tokens of one text. */
-  readonly capacity: number;
-  /** Texts at a time. */
-  readonly texts: number;
-  /** Tokens that the cache holds over all texts. Left out: as many as all of them may have. */
-  readonly kvTokens?: number | undefined;
-  /** Tokens that are cached in f32 at first, to find static scales of a quantised cache; 0 without. */
-  readonly calibrationTokens: number;
+export interface CacheShape extends KvCacheShape {
+  /** Bytes that each rank of a DCP group has for its keys and values. Left out: as much as is needed. */
+  readonly kvBytes?: readonly number[] | undefined;
   /** Tokens of the context that a prefill gathers at a time, at least; 0 where none does. */
   readonly prefillChunk: number;
   readonly maxStepTokens: number;
@@ -88,29 +79,9 @@ export interface RankMemoryPlan {
   readonly problem: string | undefined;
 }
 
-/**
- * KV blocks each rank needs for texts of `capacity` tokens: a block on each of `dcp` ranks covers dcp * blockSize
- * positions of one text.
- */
-export function blocksPerRank({
-  capacity,
-  texts,
-  kvTokens,
-  blockSize,
-  sizes,
-}: Pick<CacheShape, "capacity" | "texts" | "kvTokens" | "blockSize" | "sizes">): number {
-  const blocks = (tokens: number): number => Math.max(1, Math.ceil(tokens / (blockSize * sizes.dcp)));
-  return kvTokens === undefined ? texts * blocks(capacity) : Math.max(blocks(capacity), blocks(kvTokens));
-}
-
 /** Bytes of the host's heap, where ranks leave their tokens: at most `maxLogitRows` a step. */
 export function hostHeapBytes(maxLogitRows: number): number {
   return MEBI + 8 * STEPS_PER_CALL * maxLogitRows;
-}
-
-/** KV blocks each rank needs for a sample of so many tokens. */
-export function calibrationBlocks(tokens: number, blockSize: number, dcp: number): number {
-  return Math.ceil(tokens / (blockSize * dcp));
 }
 
 /**
@@ -134,7 +105,8 @@ export function planRanks(
   const layout = layOut(shared, (bytes) => inMebi(most(bytes) + SLACK_BYTES));
   const totalBytes =
     ranks.reduce((sum, rank) => sum + rank.weights + rank.kvCache + rank.scratch + rank.exchange, 0) + HOST_BYTES;
-  return { ranks, layout, totalBytes, problem: problemOf(cache, shared, ranks, layout, totalBytes, machineBytes) };
+  const problem = shareProblem(config, cache) ?? problemOf(cache, shared, ranks, layout, totalBytes, machineBytes);
+  return { ranks, layout, totalBytes, problem };
 }
 
 /** Size of a memory for a rank's KV cache alone. */
@@ -172,6 +144,19 @@ function layOut(
     ownBytes: most(({ weights, scratch }) => weights + scratch),
     cacheBytes: most(({ kvCache, scratch }) => kvCache + scratch),
   };
+}
+
+/** Whose keys and values take more than it has for them; undefined when nobody's do. */
+function shareProblem(config: ModelConfig, cache: CacheShape): string | undefined {
+  const { sizes, kvBytes } = cache;
+  if (kvBytes === undefined) return undefined;
+  for (let rank = 0; rank < sizes.world; rank++) {
+    const [taken, there] = [blocksBytes(config, cache, rank), kvBytes[rank % sizes.dcp] ?? 0];
+    if (taken <= there) continue;
+    const [most, room] = formatApart(taken, there);
+    return `the KV cache takes ${most} of rank ${rank}, which has ${room} for it`;
+  }
+  return undefined;
 }
 
 function problemOf(
@@ -221,8 +206,7 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
   const share = rankShare(sizes, rank, config);
   const kvHeads = lengthOf(share.kvHeads);
   const rowElements = 2 * kvHeads * config.headDim;
-  // A scale for each key and value in f32, unless a sample decides static ones.
-  const scaleBytes = isQuantisedKv(cache.kvDtype) && cache.calibrationTokens === 0 ? 8 * kvHeads : 0;
+  const scaleBytes = kvScaleBytes(cache, kvHeads);
   const chunkRows = prefillChunk === 0 || sizes.dcp === 1 ? 0 : prefillChunk + chunkRounding(config, cache);
   const groupRow = 4 * lengthOf(share.groupQueryHeads) * (config.headDim + 1);
   const ownRow = 4 * lengthOf(share.queryHeads) * (config.headDim + 1);
@@ -248,7 +232,7 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
   const blockTables = 16 * (named + maxStepTokens) + chunkPlanBytes(config, cache);
   return {
     weights: weightBytes(stored, config, share, cache.weights),
-    kvCache: cache.isOnDevice ? 0 : kvCacheBytes(config, cache, rowElements, scaleBytes),
+    kvCache: cache.isOnDevice ? 0 : blocksBytes(config, cache, rank) + sampleBytes(config, cache, rank),
     scratch: Math.max(
       loading,
       activationBytes(config, share, maxStepTokens, maxLogitRows) +
@@ -269,11 +253,11 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
 
 /** Most tokens by which a chunk exceeds what was asked for, in whole blocks, tiles of keys and turns of every rank. */
 function chunkRounding(config: ModelConfig, cache: CacheShape): number {
-  const { blockSize, sizes } = cache;
+  const { blockSize, sizes, kvWeights } = cache;
   const border = chunkKeys(config, cache);
   let keys = border;
   while (keys % blockSize !== 0) keys += border;
-  return keys * sizes.dcp + blockSize;
+  return keys * weightSum(kvWeights, sizes.dcp) + blockSize;
 }
 
 /** Keys of a rank at whose multiples chunks end, whatever backend its peers have. */
@@ -292,25 +276,14 @@ function chunkPlanBytes(config: ModelConfig, cache: CacheShape): number {
   if (prefillChunk === 0) return 0;
   const { dcp } = cache.sizes;
   // Where a rank holds all of a context, one plan does.
-  const chunkTokens = dcp === 1 ? capacity : Math.max(prefillChunk, chunkKeys(config, cache) * dcp);
+  const border = chunkKeys(config, cache) * weightSum(cache.kvWeights, dcp);
+  const chunkTokens = dcp === 1 ? capacity : Math.max(prefillChunk, border);
   const blocks = Math.ceil(chunkTokens / blockSize);
   const chunks = Math.ceil(capacity / (blocks * blockSize));
   const words = 3 * Math.min(prefillChunk, maxStepTokens) + blocks;
   // On a GPU what each rank holds of a chunk is planned by itself, and that sums begin and end.
   const plans = cache.isOnDevice && dcp > 1 ? (chunks + 1) * dcp : chunks;
   return new Set(config.windows).size * plans * (4 * words + HEAP_LINE_BYTES);
-}
-
-/**
- * Bytes of a rank's keys and values, and of the sample that finds their static scales before: caches larger than its
- * room do not fit where it was.
- */
-function kvCacheBytes(config: ModelConfig, cache: CacheShape, rowElements: number, scaleBytes: number): number {
-  const bytes = (blocks: number, rowBytes: number): number => config.layers * blocks * cache.blockSize * rowBytes;
-  const sample = calibrationBlocks(cache.calibrationTokens, cache.blockSize, cache.sizes.dcp);
-  return (
-    bytes(blocksPerRank(cache), rowElements * DTYPE_BYTES[cache.kvDtype] + scaleBytes) + bytes(sample, rowElements * 4)
-  );
 }
 
 function inMebi(bytes: number): number {

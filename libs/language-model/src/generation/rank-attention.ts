@@ -34,13 +34,13 @@ export function modelAttention(config: ModelConfig, share: RankShare): ModelAtte
 export async function eraseCaches(
   attention: DcpAttention,
   backend: KernelBackend,
-  { heap, layers, numBlocks }: { readonly heap: SharedHeap; readonly layers: number; readonly numBlocks: number },
+  { heap, layers }: { readonly heap: SharedHeap; readonly layers: number },
 ): Promise<void> {
   for (let layer = 0; layer < layers; layer++) {
     for (const cache of [attention.keyCache(layer), attention.valueCache(layer)]) {
       const zeros = Tensor.zeros(heap, cache.dtype, [1, ...cache.shape.slice(1)]);
       try {
-        for (let block = 0; block < numBlocks; block++) {
+        for (let block = 0; block < (cache.shape[0] ?? 0); block++) {
           await backend.upload(zeros, cache.slice(0, block, block + 1));
         }
       } finally {

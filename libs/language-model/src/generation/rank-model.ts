@@ -130,6 +130,7 @@ export async function openRankModel(
     numBlocks,
     prefixCache: options.prefixCache,
     kvDtype,
+    ...(options.kvWeights === undefined ? {} : { weights: options.kvWeights }),
     ...(kvScales === undefined ? {} : { kvScales }),
     onPartialLse: (layer, lse) => tracer?.takePartialLse(layer, lse),
     ...(gathersPrefills ? { prefillChunk: options.prefillChunk } : {}),

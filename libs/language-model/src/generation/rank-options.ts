@@ -28,7 +28,9 @@ export interface RankOptions {
   readonly calibration: readonly number[];
   readonly blockSize: number;
   readonly interleave: number;
-  /** KV blocks of one rank. */
+  /** Shares of the KV cache of the ranks of a DCP group; undefined: equal ones. */
+  readonly kvWeights: readonly number[] | undefined;
+  /** KV blocks, of which each rank stores its share. */
   readonly numBlocks: number;
   /** Whether texts that begin alike share blocks. */
   readonly prefixCache: boolean;

@@ -150,7 +150,7 @@ export async function setup(context: RankContext, options: RankOptions, hooks: S
 
     /** Overwrites everything this rank has cached with zeros: shows what the other ranks' shards are worth alone. */
     async eraseCache(): Promise<void> {
-      await eraseCaches(attention, backend, { heap, layers: options.config.layers, numBlocks: options.numBlocks });
+      await eraseCaches(attention, backend, { heap, layers: options.config.layers });
     },
   };
 }

@@ -5,8 +5,10 @@ import { checkParallelSizes, chooseKvLayout, leastDcp, type ParallelSizes } from
 import { calibrationOf, checkModel, checkValues } from "./check-options.ts";
 import type { GeneratorOptions, ServingNeeds, SizedOptions } from "./generator-options.ts";
 import { machineBytes } from "./machine-memory.ts";
+import { blocksPerRank, blockTokens, kvBlockBytes } from "./kv-blocks.ts";
+import { checkNamedRanks, kvWeightsOf, mostBlocks, namedRanks } from "./kv-shares.ts";
 import { adviceFor, largestContext } from "./memory-advice.ts";
-import { blocksPerRank, type CacheShape, cacheMemoryBytes, planRanks, type RankMemoryPlan } from "./memory-plan.ts";
+import { type CacheShape, cacheMemoryBytes, planRanks, type RankMemoryPlan } from "./memory-plan.ts";
 import type { RankOptions } from "./rank-options.ts";
 
 /** Options checked against a model, with all that was left out filled in. */
@@ -35,6 +37,8 @@ export interface PlannedOptions {
   readonly capacity: number;
   /** Whether the KV cache lies on GPUs. */
   readonly isOnDevice: boolean;
+  /** Tokens that the KV cache can hold over all texts; undefined where nobody says how much room there is. */
+  readonly mostKvTokens: number | undefined;
   readonly plan: RankMemoryPlan;
 }
 
@@ -97,7 +101,8 @@ export function planOptions(
   const {
     world,
     kvHeads = "auto",
-    dcp = leastDcp(world, config.kvHeads, kvHeads),
+    dcp = namedRanks(options) ?? leastDcp(world, config.kvHeads, kvHeads),
+    kvBytes,
     blockSize = 16,
     kvDtype = "f32",
     prefillChunk,
@@ -110,6 +115,7 @@ export function planOptions(
   const maxStepTokens = Math.max(options.maxStepTokens ?? 256, maxLogitRows);
   const kvLayout = kvHeads === "auto" ? chooseKvLayout(world, dcp, config.kvHeads) : kvHeads;
   const sizes: ParallelSizes = { world, dcp, kvLayout };
+  checkNamedRanks(options, world, dcp);
   checkParallelSizes(sizes, config.queryHeads, config.kvHeads);
   if (options.capacity !== undefined && options.capacity > config.maxPositions) {
     throw new UnfitOptions(
@@ -123,16 +129,21 @@ export function planOptions(
   const isOnDevice = backend === "webgpu" || (backend === "auto" && gpusFound > 0);
   // Without a GPU prompts are computed by gathering queries.
   const mayGather = sharedGpu || backend === "webgpu" || backend === "auto";
+  const calibrationTokens = calibration.length;
+  const blockBytes = kvBlockBytes(config, { sizes, kvDtype, calibrationTokens, blockSize });
+  const kvWeights = kvWeightsOf(options, blockBytes);
   const withoutCapacity: Omit<CacheShape, "capacity" | "isOnDevice"> = {
     sizes,
     kvDtype,
+    kvWeights,
+    kvBytes,
     blockSize,
     texts,
     kvTokens,
     maxStepTokens,
     maxLogitRows,
     maxWholeRows: options.drawsTokens === true ? maxLogitRows : 0,
-    calibrationTokens: calibration.length,
+    calibrationTokens,
     prefillChunk: mayGather ? (prefillChunk ?? 0) : 0,
     weights,
     isShared: sharedGpu,
@@ -164,12 +175,17 @@ export function planOptions(
     calibration,
     blockSize,
     interleave: options.interleave ?? 1,
-    numBlocks: blocksPerRank({ capacity, texts, kvTokens, blockSize, sizes }),
+    kvWeights,
+    numBlocks: blocksPerRank({ ...withoutCapacity, capacity }),
     prefixCache: options.prefixCache ?? false,
     maxStepTokens,
     maxLogitRows,
     prefillChunk,
   };
   const deadlineMs = options.deadlineMs ?? 120_000;
-  return { rank, texts, maxDraft, deadlineMs, capacity, isOnDevice, plan: { ...plan, layout } };
+  const mostKvTokens =
+    kvBytes === undefined || kvWeights === undefined
+      ? undefined
+      : mostBlocks(kvWeights, kvBytes, blockBytes) * blockTokens(withoutCapacity);
+  return { rank, texts, maxDraft, deadlineMs, capacity, isOnDevice, mostKvTokens, plan: { ...plan, layout } };
 }

@@ -24,7 +24,9 @@ import { type TrialTimes, wholeStep } from "./world-times.ts";
 /** A way of spreading the model of a trial. */
 export interface TrialCandidate {
   readonly sizes: ParallelSizes;
-  /** KV blocks of one rank. */
+  /** Shares of the KV cache of the ranks of a DCP group; undefined: equal ones. */
+  readonly kvWeights: readonly number[] | undefined;
+  /** KV blocks, of which each rank stores its share. */
   readonly numBlocks: number;
 }
 
@@ -139,7 +141,7 @@ async function openAttention(
   backend: { readonly attend: KernelBackend; readonly merge: KernelBackend },
   heap: SharedHeap,
   share: RankShare,
-  { numBlocks }: TrialCandidate,
+  { numBlocks, kvWeights }: TrialCandidate,
   { config, kvDtype, combine, blockSize, interleave, maxStepTokens }: TrialOptions,
 ): Promise<DcpAttention> {
   const attention = DcpAttention.open({
@@ -152,11 +154,12 @@ async function openAttention(
     blockSize,
     interleave,
     numBlocks,
+    ...(kvWeights === undefined ? {} : { weights: kvWeights }),
     combine,
     maxStepQueries: maxStepTokens,
   });
   // What nobody has written is not read from memory.
-  await eraseCaches(attention, backend.attend, { heap, layers: config.layers, numBlocks });
+  await eraseCaches(attention, backend.attend, { heap, layers: config.layers });
   return attention;
 }
 

@@ -95,7 +95,7 @@ export interface TrialPlan {
  */
 export function planTrial(model: Model, shape: TrialShape, candidates: readonly SizedOptions[]): TrialPlan {
   const { texts, lengths, promptTokens, promptStart } = shape;
-  const plans = candidates.map((options) => planOptions(shape.model, partOptions(options, shape)));
+  const plans = candidates.map((options) => planOptions(shape.model, partOptions(withWeights(model, options), shape)));
   const [first] = plans;
   if (first === undefined) throw new RangeError("there is no candidate");
   const size = Math.max(...plans.map(({ rank }) => rank.sizes.world));
@@ -123,7 +123,7 @@ export function planTrial(model: Model, shape: TrialShape, candidates: readonly 
       interleave: rank.interleave,
       maxStepTokens: rank.maxStepTokens,
       ownBytes: isOneMemory ? 0 : bytes.all,
-      candidates: plans.map((plan) => ({ sizes: plan.rank.sizes, numBlocks: plan.rank.numBlocks })),
+      candidates: plans.map(({ rank: { sizes, kvWeights, numBlocks } }) => ({ sizes, kvWeights, numBlocks })),
       texts,
       lengths,
       promptTokens,
@@ -132,6 +132,14 @@ export function planTrial(model: Model, shape: TrialShape, candidates: readonly 
       vocabulary: model.config.vocabularySize,
     },
   };
+}
+
+/** The same with shares of the KV cache as they are of the whole model, of which there may be less room. */
+function withWeights(model: Model, options: SizedOptions): SizedOptions {
+  const { kvBytes, ...same } = options;
+  if (kvBytes === undefined) return options;
+  const { kvWeights } = planOptions(model, options).rank;
+  return kvWeights === undefined ? same : { ...same, kvWeights };
 }
 
 /** A candidate's options for the part of the model: room for the texts and a prompt. */

@@ -4,6 +4,7 @@ import type { Model } from "../model/model.ts";
 import { chooseKvLayout, leastDcp, type ParallelSizes } from "../model/tensor-parallel.ts";
 import { checkModel, checkValues } from "./check-options.ts";
 import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
+import { namedRanks } from "./kv-shares.ts";
 import { launchedTogether } from "./machine-cores.ts";
 import { fittingContext, resolveOptions } from "./resolve-options.ts";
 
@@ -47,7 +48,7 @@ export function triedSizes(
   checkModel(model);
   checkValues({ ...options, world: 1 });
   const { kvHeads, queryHeads } = model.config;
-  const { dcp: givenDcp, kvHeads: wanted = "auto" } = options;
+  const { dcp: givenDcp = namedRanks(options), kvHeads: wanted = "auto" } = options;
   if (givenDcp !== undefined && givenDcp > queryHeads) {
     throw new UnfitOptions(`\`dcp\` must be at most the model's ${queryHeads} query heads, but is ${givenDcp}.`);
   }
