@@ -6,6 +6,7 @@ import { linearScratchBytes } from "../layers/linear-scratch.ts";
 import type { WeightKind } from "../layers/weight.ts";
 import { activationBytes } from "../model/activations.ts";
 import type { ModelConfig } from "../model/config.ts";
+import { gatherBytes } from "../model/gathered-columns.ts";
 import type { StoredDTypes } from "../model/stored-dtypes.ts";
 import { lengthOf, rankShare } from "../model/tensor-parallel.ts";
 import { loadingScratchBytes, weightBytes } from "../model/weight-bytes.ts";
@@ -247,6 +248,7 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
       forwarded +
       samplerExchangeBytes(sampler) +
       4 * maxStepTokens * config.hiddenSize +
+      gatherBytes(config, share, maxStepTokens).sent +
       blockTables,
   };
 }

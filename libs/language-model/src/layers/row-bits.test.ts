@@ -64,6 +64,34 @@ test.each(WEIGHTS)("products with weights in %s", (dtype) => {
   );
 });
 
+test.each(WEIGHTS)("an output with weights in %s is the same whatever other outputs are computed with it", (dtype) => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 70 }), sizes, sizes, fc.nat(), (tokens, outs, ins, seed) => {
+      const arena = new Arena(heap, 16 << 20);
+      try {
+        const stream = new RandomStream(seed);
+        const matrix = weight(arena, dtype, outs, ins, stream);
+        const x = random(arena, "f32", [tokens, ins], stream);
+        const whole = Tensor.empty(arena, "f32", [tokens, outs]);
+        layers.linear(x, matrix, whole);
+        // As ranks would have it that share the rows.
+        const cuts = [0, stream.below(outs + 1), stream.below(outs + 1), outs].sort((a, b) => a - b);
+        for (const [index, from] of cuts.slice(0, -1).entries()) {
+          const to = cuts[index + 1] ?? outs;
+          const part = Tensor.empty(arena, "f32", [tokens, to - from]);
+          const scales = matrix.scales === undefined ? {} : { scales: matrix.scales.slice(0, from, to) };
+          layers.linear(x, { ...matrix, values: matrix.values.slice(0, from, to), ...scales }, part);
+          const words = (tensor: Tensor): Int32Array => new Int32Array(Float32Array.from(tensor.toNumbers()).buffer);
+          expect(words(part)).toEqual(words(whole.slice(1, from, to)));
+        }
+      } finally {
+        arena.close();
+      }
+    }),
+    { numRuns: 20 },
+  );
+});
+
 test("norms, rotations, activations and sums", () => {
   fc.assert(
     fc.property(fc.integer({ min: 1, max: 20 }), fc.integer({ min: 1, max: 40 }), fc.nat(), (tokens, half, seed) => {

@@ -1,6 +1,7 @@
 import { type SharedHeap, Tensor } from "@lockstep/tensor";
 import { HEAP_LINE_BYTES } from "../layers/heap-line.ts";
 import type { ModelConfig } from "./config.ts";
+import { GatherRoom, type GatheredStep, gatherBytes, wordsOf } from "./gathered-columns.ts";
 import { lengthOf, type RankShare } from "./tensor-parallel.ts";
 
 /** Tensors of a rank's activations, at most. */
@@ -30,6 +31,16 @@ export interface Activations {
   readonly sines: Tensor;
   /** Rows on their way through an all-reduce [T, hidden], where peers reach them; undefined where they reach all. */
   readonly exchanged: Tensor | undefined;
+  /** Their words, or those of `hidden`, i32. */
+  readonly words: Tensor;
+  /** What is gathered from other ranks; undefined where layers' partial outputs are summed instead, if at all. */
+  readonly gathered: GatheredStep | undefined;
+}
+
+/** Activations of the most tokens of a step. */
+export interface AllActivations extends Omit<Activations, "gathered" | "words"> {
+  /** Room for what is gathered from other ranks. */
+  readonly gatherRoom: GatherRoom | undefined;
 }
 
 /**
@@ -41,8 +52,9 @@ export function openActivations(
   config: ModelConfig,
   share: RankShare,
   maxStepTokens: number,
-  { heap, ownHeap }: { readonly heap: SharedHeap; readonly ownHeap: SharedHeap },
-): Activations {
+  heaps: { readonly heap: SharedHeap; readonly ownHeap: SharedHeap },
+): AllActivations {
+  const { heap, ownHeap } = heaps;
   const rows = (...shape: number[]): Tensor => Tensor.empty(ownHeap, "f32", [maxStepTokens, ...shape]);
   const heads = lengthOf(share.queryHeads);
   const kvHeads = lengthOf(share.kvHeads);
@@ -62,6 +74,7 @@ export function openActivations(
     cosines: rows(config.headDim / 2),
     sines: rows(config.headDim / 2),
     exchanged: ownHeap.id === heap.id ? undefined : Tensor.empty(heap, "f32", [maxStepTokens, config.hiddenSize]),
+    gatherRoom: share.outputs.isGathered ? new GatherRoom(config, share, maxStepTokens, heaps) : undefined,
   };
 }
 
@@ -69,25 +82,28 @@ export function openActivations(
  * The first `tokens` rows of all of them. Of one token, what comes of one input lies one behind another, as the weights
  * do, so that it can be one product: query, key and value, and gate and up.
  */
-export function firstRows(all: Activations, tokens: number): Activations {
+export function firstRows(all: AllActivations, tokens: number): Activations {
   const cut = (tensor: Tensor): Tensor => tensor.slice(0, 0, tokens);
   const [query, key, value] = tokens === 1 ? behindOneAnother(all.query, all.key, all.value) : [];
   const [gate, up] = tokens === 1 ? behindOneAnother(all.gate, all.up) : [];
+  const exchanged = all.exchanged === undefined ? undefined : cut(all.exchanged);
+  const hidden = cut(all.hidden);
+  const own = { attended: cut(all.attended), gate: gate ?? cut(all.gate), delta: cut(all.delta) };
   return {
+    ...own,
     ids: cut(all.ids),
     positions: cut(all.positions),
-    hidden: cut(all.hidden),
+    hidden,
     normed: cut(all.normed),
-    delta: cut(all.delta),
     query: query ?? cut(all.query),
     key: key ?? cut(all.key),
     value: value ?? cut(all.value),
-    attended: cut(all.attended),
-    gate: gate ?? cut(all.gate),
     up: up ?? cut(all.up),
     cosines: cut(all.cosines),
     sines: cut(all.sines),
-    exchanged: all.exchanged === undefined ? undefined : cut(all.exchanged),
+    exchanged,
+    words: wordsOf(exchanged ?? hidden),
+    gathered: all.gatherRoom?.of(own),
   };
 }
 
@@ -114,5 +130,6 @@ export function activationBytes(
 ): number {
   const heads = 2 * lengthOf(share.queryHeads) + 2 * lengthOf(share.kvHeads) + 1;
   const row = 2 + 3 * config.hiddenSize + heads * config.headDim + 2 * lengthOf(share.intermediate);
-  return 4 * (maxStepTokens * row + maxLogitRows * lengthOf(share.vocabulary)) + TENSORS * HEAP_LINE_BYTES;
+  const elements = maxStepTokens * row + maxLogitRows * lengthOf(share.vocabulary);
+  return 4 * elements + TENSORS * HEAP_LINE_BYTES + gatherBytes(config, share, maxStepTokens).own;
 }

@@ -29,10 +29,18 @@ type Segment = () => void;
 export interface DecoderLayer {
   /** Adds what the layer before gave; normalises; query, key and value with bias, norm and rotation. */
   readonly attentionInputs: Segment;
-  /** This rank's part of the output projection: `delta`, to be summed over the ranks. */
+  /**
+   * This rank's part of the output projection: `delta`, to be summed over the ranks; or, of gathered attention, its
+   * outputs, to be gathered.
+   */
   readonly attentionOutput: Segment;
-  /** Adds that sum; normalises; this rank's part of the MLP: `delta`, to be summed over the ranks. */
+  /**
+   * Adds that; normalises; this rank's part of the MLP: `delta`, to be summed over the ranks; or its columns of the
+   * hidden layer, to be gathered.
+   */
   readonly feedForward: Segment;
+  /** This rank's outputs of gathered columns, to be gathered; undefined where nothing is. */
+  readonly feedForwardOutput: Segment | undefined;
 }
 
 /** Everything that a step of T tokens computes between exchanges; can be run at any step of as many. */
@@ -65,11 +73,15 @@ export class StepLayers {
         this.#attentionInputs(layer);
       }),
       attentionOutput: this.#segment(() => {
-        layers.linear(step.attended, layer.attentionOutput, step.delta);
+        const { gathered } = step;
+        if (gathered === undefined) layers.linear(step.attended, layer.attentionOutput, step.delta);
+        else layers.linear(gathered.attended.whole, layer.attentionOutput, gathered.delta.own);
       }),
       feedForward: this.#segment(() => {
         this.#feedForward(layer);
+        if (step.gathered === undefined) layers.linear(step.gate, layer.down, step.delta);
       }),
+      feedForwardOutput: this.#gatheredOutput(layer),
     }));
     this.finish = this.#segment(() => {
       layers.addInto(step.hidden, step.delta);
@@ -100,14 +112,21 @@ export class StepLayers {
   #feedForward(weights: LayerWeights): void {
     const { config, layers } = this.#parts;
     const { hidden, normed, delta, gate, up } = this.step;
-    // Once, after the sum: every rank adds the whole bias.
+    // Once, to the whole output: every rank adds the whole bias.
     if (weights.attentionOutputBias !== undefined) layers.addBias(delta, weights.attentionOutputBias);
     layers.addInto(hidden, delta);
     layers.rmsNorm(hidden, weights.mlpNorm, normed, config.normEpsilon);
     layers.linear(normed, weights.gate, gate);
     layers.linear(normed, weights.up, up);
     layers.swiGlu(gate, up, gate);
-    layers.linear(gate, weights.down, delta);
+  }
+
+  #gatheredOutput(weights: LayerWeights): Segment | undefined {
+    const { gathered } = this.step;
+    if (gathered === undefined) return undefined;
+    return this.#segment(() => {
+      this.#parts.layers.linear(gathered.gate.whole, weights.down, gathered.delta.own);
+    });
   }
 
   /** Recorded when it runs first, where steps are small. */

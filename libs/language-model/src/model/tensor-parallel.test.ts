@@ -12,7 +12,7 @@ import {
   rankShare,
 } from "./tensor-parallel.ts";
 
-const MODEL = { queryHeads: 8, kvHeads: 2, intermediateSize: 704, vocabularySize: 4096 };
+const MODEL = { queryHeads: 8, kvHeads: 2, hiddenSize: 256, intermediateSize: 704, vocabularySize: 4096 };
 
 /** Throws unless the ranges, in order, cover [0, end) without overlap. */
 function expectPartition(ranges: readonly Range[], end: number): void {
@@ -87,6 +87,38 @@ test("too few columns for that are cut one by one", () => {
   const shares = Array.from({ length: 4 }, (_, rank) => rankShare(sizes, rank, model).intermediate);
   expectPartition(shares, 127);
   expect(shares.map(lengthOf)).toEqual([31, 32, 32, 32]);
+});
+
+describe("world-invariant shares of the output projections", () => {
+  const layouts: readonly (readonly [world: number, dcp: number, headsAreChunks: boolean])[] = [
+    [1, 1, true],
+    [3, 3, true],
+    [5, 1, true],
+    [6, 3, true],
+    [6, 2, false],
+    [8, 4, true],
+  ];
+  test.each(layouts)("TP%d DCP%d: rows are split, whole inputs come in", (world, dcp, headsAreChunks) => {
+    const sizes = { world, dcp, kvLayout: "replicated", deterministic: "world-invariant" } as const;
+    const shares = Array.from({ length: world }, (_, rank) => rankShare(sizes, rank, MODEL));
+    for (const part of ["hidden", "intermediate", "queryHeads"] as const) {
+      const [length, ranges] = {
+        hidden: [MODEL.hiddenSize, shares.map(({ outputs }) => outputs.hidden)] as const,
+        intermediate: [MODEL.intermediateSize, shares.map(({ intermediate }) => intermediate)] as const,
+        queryHeads: [MODEL.queryHeads, shares.map(({ queryHeads }) => queryHeads)] as const,
+      }[part];
+      expectPartition(ranges, length);
+      // What an all-gather takes of each rank.
+      const chunks = ranges.map((_, rank) => chunk({ start: 0, end: length }, rank, world));
+      if (part === "queryHeads" && !headsAreChunks) expect(ranges).not.toEqual(chunks);
+      else expect(ranges).toEqual(chunks);
+    }
+    for (const { outputs } of shares) {
+      expect(outputs).toMatchObject({ headsAreChunks, isGathered: world > 1 });
+      expect(outputs.queryHeads).toEqual({ start: 0, end: MODEL.queryHeads });
+      expect(outputs.intermediate).toEqual({ start: 0, end: MODEL.intermediateSize });
+    }
+  });
 });
 
 /** Sizes that may be legal or not: heads are any multiple of the KV heads. */

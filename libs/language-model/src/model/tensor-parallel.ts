@@ -19,6 +19,12 @@ export interface Range {
  */
 export type KvHeadLayout = "replicated" | "sharded";
 
+/**
+ * `world-invariant`: a token's logits have the same bits on any number of ranks, however they share the caches. The
+ * output projections of attention and MLP are split by rows and get whole inputs, so that no sum crosses ranks.
+ */
+export type Determinism = "world-invariant";
+
 /** The sizes that decide who owns what. */
 export interface ParallelSizes {
   /** Ranks of the world, all of them tensor-parallel. */
@@ -27,6 +33,8 @@ export interface ParallelSizes {
   readonly dcp: number;
   /** Where KV heads live. */
   readonly kvLayout: KvHeadLayout;
+  /** Left out: ranks sum partial outputs of layers, in rank order: the same bits for as many ranks. */
+  readonly deterministic?: Determinism | undefined;
 }
 
 /** The part of a model's dimensions one rank owns. */
@@ -37,10 +45,32 @@ export interface RankShare {
   readonly groupQueryHeads: Range;
   /** KV heads this rank stores. */
   readonly kvHeads: Range;
-  /** Columns of the MLP's hidden layer: cut in units of 32, so that groups of int8 weights stay whole. */
+  /**
+   * Columns of the MLP's hidden layer. Cut in units of 32, so that groups of int8 weights stay whole, where its output
+   * projection is cut with them.
+   */
   readonly intermediate: Range;
   /** Rows of the embedding table and of the output projection. */
   readonly vocabulary: Range;
+  /** What this rank computes of the output projections of a layer's attention and MLP. */
+  readonly outputs: OutputShare;
+}
+
+/**
+ * A part of the outputs over all inputs, or a partial sum of all outputs over the inputs that this rank has: see
+ * {@link Determinism}.
+ */
+export interface OutputShare {
+  /** Outputs, of the hidden size. */
+  readonly hidden: Range;
+  /** Query heads whose attention comes in. */
+  readonly queryHeads: Range;
+  /** Columns of the MLP's hidden layer that come in. */
+  readonly intermediate: Range;
+  /** What comes in is gathered from the other ranks, and what comes out as well. */
+  readonly isGathered: boolean;
+  /** Whether each rank's query heads are the chunk that an all-gather takes of it. */
+  readonly headsAreChunks: boolean;
 }
 
 export function lengthOf(range: Range): number {
@@ -105,23 +135,54 @@ export function rankShare(
   model: {
     readonly queryHeads: number;
     readonly kvHeads: number;
+    readonly hiddenSize: number;
     readonly intermediateSize: number;
     readonly vocabularySize: number;
   },
 ): RankShare {
-  const { world, dcp, kvLayout } = sizes;
+  const { world, dcp, kvLayout, deterministic } = sizes;
   const group = Math.floor(rank / dcp);
   const groups = world / dcp;
-  const groupQueryHeads = chunk({ start: 0, end: model.queryHeads }, group, groups);
+  const groupQueryHeads = groupHeads(sizes, group, model.queryHeads);
+  const queryHeads = chunk(groupQueryHeads, rank % dcp, dcp);
+  const all = (length: number): Range => ({ start: 0, end: length });
+  const isInvariant = deterministic === "world-invariant";
+  const intermediate = isInvariant
+    ? chunk(all(model.intermediateSize), rank, world)
+    : columnShare(model.intermediateSize, rank, world);
   const kvHeads =
     kvLayout === "replicated" ? { start: 0, end: model.kvHeads } : kvHeadsOf(group, groups, model.kvHeads);
   return {
     groupQueryHeads,
-    queryHeads: chunk(groupQueryHeads, rank % dcp, dcp),
+    queryHeads,
     kvHeads,
-    intermediate: columnShare(model.intermediateSize, rank, world),
-    vocabulary: chunk({ start: 0, end: model.vocabularySize }, rank, world),
+    intermediate,
+    vocabulary: chunk(all(model.vocabularySize), rank, world),
+    outputs: isInvariant
+      ? {
+          hidden: chunk(all(model.hiddenSize), rank, world),
+          queryHeads: all(model.queryHeads),
+          intermediate: all(model.intermediateSize),
+          isGathered: world > 1,
+          headsAreChunks: headsAreChunks(sizes, model.queryHeads),
+        }
+      : { hidden: all(model.hiddenSize), queryHeads, intermediate, isGathered: false, headsAreChunks: false },
   };
+}
+
+/** The query heads of a DCP group. */
+function groupHeads({ world, dcp }: ParallelSizes, group: number, queryHeads: number): Range {
+  return chunk({ start: 0, end: queryHeads }, group, world / dcp);
+}
+
+/** Whether chunks of the groups' chunks are chunks of all heads: of heads that groups share unevenly they may not be. */
+function headsAreChunks(sizes: ParallelSizes, queryHeads: number): boolean {
+  const { world, dcp } = sizes;
+  for (let rank = 0; rank < world; rank++) {
+    const own = chunk(groupHeads(sizes, Math.floor(rank / dcp), queryHeads), rank % dcp, dcp);
+    if (own.start !== chunk({ start: 0, end: queryHeads }, rank, world).start) return false;
+  }
+  return true;
 }
 
 /** The KV heads that a group stores when they are split over groups, one or other of which divides the other. */

@@ -1,8 +1,9 @@
 import type { ProcessGroup } from "@lockstep/dist-groups";
 import { type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { RotaryTurns } from "../layers/layers.ts";
-import { type Activations, firstRows, openActivations } from "./activations.ts";
+import { type Activations, type AllActivations, firstRows, openActivations } from "./activations.ts";
 import { ropeTurns } from "./rope-scaling.ts";
+import { type GatheredColumns, gatherColumns, joinWords } from "./gathered-columns.ts";
 import type { StepAttention, StepTokens } from "./step-attention.ts";
 import { MOST_RECORDED_TOKENS, StepLayers, type StepLayersParts } from "./step-layers.ts";
 import { lengthOf } from "./tensor-parallel.ts";
@@ -24,12 +25,14 @@ export interface TransformerParts extends StepLayersParts {
 /**
  * A decoder-only transformer on one rank of a tensor-parallel world: Q, K, V and O split by heads, the MLP by columns,
  * the vocabulary by rows. The residual stream is the same on every rank, bit for bit: partial sums are all-reduced in
- * rank order.
+ * rank order. With a share that is world-invariant ({@link OutputShare}) O and the MLP's last matrix are split by rows
+ * instead: ranks gather what goes into them and what comes out, so that every number is one product of whole rows, the
+ * same on any number of ranks.
  */
 export class Transformer {
   readonly #parts: TransformerParts;
   readonly #turns: RotaryTurns;
-  readonly #full: Activations;
+  readonly #full: AllActivations;
   readonly #logits: Tensor;
   /** Those of steps of few tokens, which are recorded; there are no more than {@link MOST_RECORDED_TOKENS}. */
   readonly #recorded = new Map<number, StepLayers>();
@@ -83,17 +86,20 @@ export class Transformer {
     for (const item of items) for (const id of item.ids) ids[at++] = id;
     step.positions.i32.set(positions);
     layers.embed();
-    this.#sumOverRanks(step.hidden, step);
+    this.#joinEmbedded(step);
     for (let index = 0; index < decoder.length; index++) {
       const layer = decoder[index];
       if (layer === undefined) break;
       layer.attentionInputs();
       const attending = attention.forward(index, step.query, step.key, step.value, step.attended);
       if (attending !== undefined) await attending;
+      this.#gather(step.gathered?.attended);
       layer.attentionOutput();
-      this.#sumOverRanks(step.delta, step);
+      this.#completeDelta(step);
       layer.feedForward();
-      this.#sumOverRanks(step.delta, step);
+      this.#gather(step.gathered?.gate);
+      layer.feedForwardOutput?.();
+      this.#completeDelta(step);
     }
     layers.finish();
     attention.end();
@@ -115,6 +121,28 @@ export class Transformer {
     }
     if (count > 0) layers.linear(step.normed.slice(0, 0, count), weights.output, logits);
     return logits;
+  }
+
+  /** The embedded tokens, of which each rank has looked up those of its vocabulary. */
+  #joinEmbedded(step: Activations): void {
+    const { hidden, exchanged, words, gathered } = step;
+    if (gathered === undefined) {
+      this.#sumOverRanks(hidden, step);
+      return;
+    }
+    exchanged?.copyFrom(hidden);
+    joinWords(this.#parts.world, words);
+    if (exchanged !== undefined) hidden.copyFrom(exchanged);
+  }
+
+  /** A layer's whole output: the sum of all ranks' or, where they gather, what each has of it. */
+  #completeDelta(step: Activations): void {
+    if (step.gathered === undefined) this.#sumOverRanks(step.delta, step);
+    else this.#gather(step.gathered.delta);
+  }
+
+  #gather(columns: GatheredColumns | undefined): void {
+    if (columns !== undefined) gatherColumns(this.#parts.world, columns);
   }
 
   /** Sums rows [T, hidden] over all ranks, in rank order, in place. */

@@ -1,4 +1,7 @@
-/** What a layer has, whatever stands for a matrix (M) and for a vector (V). H hidden size; row counts of a share. */
+/**
+ * What a layer has, whatever stands for a matrix (M) and for a vector (V). H hidden size; row counts of a share. The
+ * two output projections have H rows and a share's columns or, in world-invariant shares, a share's rows and all columns.
+ */
 export interface LayerLayout<M, V> {
   /** [H] */
   readonly attentionNorm: V;

@@ -25,6 +25,7 @@ export function weightParts(
   const { headDim } = config;
   const heads = (range: Range): Range => ({ start: range.start * headDim, end: range.end * headDim });
   const hidden = { start: 0, end: config.hiddenSize };
+  const { outputs } = share;
   const queryRows = heads(share.queryHeads);
   const kvRows = heads(share.kvHeads);
   const hasBias = config.attentionBias !== "none";
@@ -38,7 +39,7 @@ export function weightParts(
       query: { name: names.query, rows: queryRows, columns: hidden },
       key: { name: names.key, rows: kvRows, columns: hidden },
       value: { name: names.value, rows: kvRows, columns: hidden },
-      attentionOutput: { name: names.attentionOutput, rows: hidden, columns: queryRows },
+      attentionOutput: { name: names.attentionOutput, rows: outputs.hidden, columns: heads(outputs.queryHeads) },
       queryBias: vectorIf(hasBias, names.queryBias, queryRows),
       keyBias: vectorIf(hasBias, names.keyBias, kvRows),
       valueBias: vectorIf(hasBias, names.valueBias, kvRows),
@@ -48,7 +49,7 @@ export function weightParts(
       mlpNorm: { name: names.mlpNorm, rows: hidden },
       gate: { name: names.gate, rows: share.intermediate, columns: hidden },
       up: { name: names.up, rows: share.intermediate, columns: hidden },
-      down: { name: names.down, rows: hidden, columns: share.intermediate },
+      down: { name: names.down, rows: outputs.hidden, columns: outputs.intermediate },
     };
   };
   return {
@@ -60,6 +61,6 @@ export function weightParts(
 }
 
 /** Most inputs of a rank's linear layers. */
-export function widestInput({ hiddenSize, headDim }: ModelConfig, share: RankShare): number {
-  return Math.max(hiddenSize, lengthOf(share.queryHeads) * headDim, lengthOf(share.intermediate));
+export function widestInput({ hiddenSize, headDim }: ModelConfig, { outputs }: RankShare): number {
+  return Math.max(hiddenSize, lengthOf(outputs.queryHeads) * headDim, lengthOf(outputs.intermediate));
 }
