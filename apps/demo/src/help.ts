@@ -24,6 +24,10 @@ usage: bun run demo [options]
                     time (default: prompts join the other texts' steps, 256 tokens a step)
   --interleave N    consecutive tokens a rank stores before the next rank's turn; divides --block-size (default 1)
   --block-size N    tokens per KV block (default 16)
+  --kv-weights W,W  shares of the KV cache of the ranks that split its tokens: 3,1 where the first stores three times what
+                    the second does; one for each of the --dcp ranks (default: by --kv-bytes, or equal ones)
+  --kv-bytes S,S    memory that each of these ranks has for it, as 3GiB,1GiB: its shares follow, and what does not fit is
+                    refused (default: as much as is needed)
   --backend B       webgpu, wasm, reference or auto (default: webgpu on a hardware GPU, else wasm)
   --combine C       ag-rs, a2a, one-shot or auto: how the ranks' partial results are combined (default auto)
   --weights W       stored: matrices of weights are kept in the dtype that the checkpoint has (default); int8: in int8,

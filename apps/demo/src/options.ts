@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import { installedGpus } from "@lockstep/kernels";
 import { isQuantisedKv, type KvDtype, type KvScaleSource, type WeightKind } from "@lockstep/language-model";
 import { UsageError } from "./errors.ts";
+import { readKvBytes, readKvWeights } from "./kv-share-flags.ts";
 import { readPrompts } from "./prompt-file.ts";
 
 const BACKENDS = ["webgpu", "wasm", "reference", "auto"] as const;
@@ -37,6 +38,10 @@ export interface DemoOptions {
   readonly plan: boolean;
   readonly interleave: number;
   readonly blockSize: number;
+  /** Undefined: by `kvBytes`, or equal shares. */
+  readonly kvWeights: readonly number[] | undefined;
+  /** Undefined: nobody says how much memory there is for the KV cache. */
+  readonly kvBytes: readonly number[] | undefined;
   readonly backend: (typeof BACKENDS)[number];
   readonly combine: (typeof COMBINES)[number];
   readonly weights: WeightKind;
@@ -114,6 +119,8 @@ export function parseOptions(args: readonly string[]): DemoOptions {
     plan: values.plan ?? false,
     interleave,
     blockSize,
+    kvWeights: readKvWeights(values["kv-weights"]),
+    kvBytes: readKvBytes(values["kv-bytes"]),
     backend,
     combine: choice("combine", values.combine, COMBINES, "auto"),
     weights,
@@ -225,6 +232,8 @@ function parse(args: readonly string[]) {
         plan: { type: "boolean" },
         interleave: { type: "string" },
         "block-size": { type: "string" },
+        "kv-weights": { type: "string" },
+        "kv-bytes": { type: "string" },
         backend: { type: "string" },
         combine: { type: "string" },
         weights: { type: "string" },

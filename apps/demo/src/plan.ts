@@ -27,7 +27,7 @@ export function tellPlan(model: Model, options: GeneratorOptions): number {
 
 /** A table of the ranks, and whether they fit, in lines for people. */
 export function formatPlan(plan: MemoryPlan): string {
-  const { context, mostContext, texts, ranks, totalBytes, machineBytes, isOnDevice, problem, advice } = plan;
+  const { context, mostContext, texts, kvWeights, ranks, totalBytes, machineBytes, isOnDevice, problem, advice } = plan;
   const header = [
     "rank",
     "weights",
@@ -45,8 +45,10 @@ export function formatPlan(plan: MemoryPlan): string {
     formatBytes(weights + kvCache + scratch + exchange),
   ]);
   const room = `room for ${texts === 1 ? "a text" : `${texts} texts`} of ${context} tokens`;
+  const isEven = kvWeights.every((weight) => weight === 1);
+  const dealt = isEven ? "" : `, dealt ${kvWeights.join(", ")} to the ranks that share them`;
   const most = mostContext === undefined ? "none fits" : `${mostContext} fit`;
-  const lines = [`${room} (${most})`, formatTable(header, rows)];
+  const lines = [`${room} (${most})${dealt}`, formatTable(header, rows)];
   if (problem === undefined) lines.push(`fits: ${formatBytes(totalBytes)} in all, of ${formatBytes(machineBytes)}`);
   else lines.push(withFlags(`does not fit: ${problem}: ${advice}.`));
   return lines.join("\n");

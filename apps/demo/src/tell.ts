@@ -78,7 +78,8 @@ export async function tell(model: Model, options: DemoOptions, progress: Progres
     const ranks = await generator.metrics();
     const { sizes } = generator;
     const device = `${ranks[0]?.backend} (${ranks[0]?.device})`;
-    const layout = `TP${sizes.world} DCP${sizes.dcp}, KV heads ${sizes.kvLayout}`;
+    const shares = generator.kvWeights.every((weight) => weight === 1) ? "" : ` by ${generator.kvWeights.join(", ")}`;
+    const layout = `TP${sizes.world} DCP${sizes.dcp}${shares}, KV heads ${sizes.kvLayout}`;
     const scales = options.kvScales === "static" ? " with static scales" : "";
     const kv = options.kvDtype === "f32" ? "" : `, KV ${kvName(options.kvDtype)}${scales}`;
     const weights = options.weights === "i8" ? ", weights int8" : "";
@@ -165,12 +166,14 @@ async function verify(
 export function generatorOptions(options: DemoOptions): Omit<GeneratorOptions, "capacity"> {
   const { world, dcp, kvHeads, backend, softwareVulkan, combine, kvDtype, blockSize, interleave, prefillChunk } =
     options;
-  const { gpus, sharedGpu, maxDraft, kvScales, weights } = options;
+  const { gpus, sharedGpu, maxDraft, kvScales, weights, kvWeights, kvBytes } = options;
   const spread = { world, kvHeads, backend, softwareVulkan, sharedGpu, combine, kvDtype, blockSize, interleave };
   return {
     ...spread,
     weights,
     ...(dcp === undefined ? {} : { dcp }),
+    ...(kvWeights === undefined ? {} : { kvWeights }),
+    ...(kvBytes === undefined ? {} : { kvBytes }),
     maxDraft,
     ...(kvScales === undefined ? {} : { kvScales }),
     ...(gpus === undefined ? {} : { gpus }),
@@ -180,7 +183,8 @@ export function generatorOptions(options: DemoOptions): Omit<GeneratorOptions, "
 
 /** The same on one rank, one text at a time. */
 function aloneOptions(model: Model, options: DemoOptions, prompts: readonly (readonly number[])[]): GeneratorOptions {
-  const alone = { ...generatorOptions(options), world: 1, dcp: 1, kvHeads: "auto", maxDraft: 0 } as const;
+  const { kvWeights: _, kvBytes: __, ...spread } = generatorOptions(options);
+  const alone = { ...spread, world: 1, dcp: 1, kvHeads: "auto", maxDraft: 0 } as const;
   return { ...alone, ...cacheOptions(model, options, prompts) };
 }
 

@@ -50,6 +50,24 @@ test("generates text and closes with a table of every rank", () => {
   expect(lines[4]).toContain("10 generated");
 });
 
+test("ranks with unequal memories hold unequal parts, as planned, and generate what one rank does", () => {
+  const plan = demo("--world", "2", "--backend", "wasm", "--kv-bytes", "4MiB,1MiB", "--max-context", "max", "--plan");
+  expect(plan).toMatchObject({ code: 0, err: "" });
+  expect(plan.out).toStartWith("room for a text of 640 tokens (640 fit), dealt 4, 1 to the ranks that share them\n");
+  const args = ["--world", "2", "--backend", "wasm", "--kv-weights", "3,1", "--max-tokens", "10", "--verify"];
+  const { code, out } = demo(...args);
+  expect(code).toBe(0);
+  const lines = out.split("\n\n")[1]?.trimEnd().split("\n") ?? [];
+  expect(lines[0]).toStartWith("TP2 DCP2 by 3, 1, KV heads replicated, wasm");
+  expect(lines.slice(2, 4).map((line) => line.trim().split(/\s{2,}/)[1])).toEqual(["12", "4"]);
+  expect(lines.at(-1)).toBe("verify: one rank generates the same 10 tokens");
+  const small = demo("--world", "2", "--backend", "wasm", "--kv-bytes", "4MiB,1MiB", "--max-context", "641", "--plan");
+  expect(small.code).toBe(2);
+  expect(small.out).toMatch(
+    /does not fit: the KV cache takes .* of rank 0, which has 4.0 MiB for it: take --kv-dtype f16/,
+  );
+});
+
 test("by default the number of ranks is chosen, and the last line says why; what nobody can have is refused", () => {
   const { code, out, err } = demo("--max-tokens", "10", "--backend", "wasm");
   expect(code).toBe(0);

@@ -1,5 +1,5 @@
 import { UnfitOptions } from "@lockstep/language-model";
-import { UsageError } from "./options.ts";
+import { UsageError } from "./usage-error.ts";
 
 /** Errors of the command line, the model folder or the machine that the user can act on: exit code 2. */
 const USER_ERRORS = ["UsageError", "ModelError", "UnfitOptions", "SafetensorsError", "BackendUnavailable"];

@@ -3,12 +3,9 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { EngineOptions, KvDtype, WeightKind } from "@lockstep/language-model";
 import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
+import { readKvBytes, readKvWeights } from "./kv-share-flags.ts";
 import { isLoopback } from "./listen/is-loopback.ts";
-
-/** The command line asked for something that cannot be: exit code 2 and this one line. */
-export class UsageError extends Error {
-  override readonly name = "UsageError";
-}
+import { UsageError } from "./usage-error.ts";
 
 const BACKENDS = ["webgpu", "wasm", "reference", "auto"] as const;
 /** Names of the KV cache's types on the command line. */
@@ -55,6 +52,9 @@ the model
   --world N           ranks, or auto: as many, up to the cores, as are fastest here (default auto)
   --dcp N             ranks that split the tokens of a KV cache among them; divides --world (default: the fewest that
                       leave no KV head stored twice)
+  --kv-weights W,W    shares of the KV cache of these ranks, as 3,1 (default: by --kv-bytes, or equal ones)
+  --kv-bytes S,S      memory that each of these ranks has for it, as 3GiB,1GiB: shares follow, and the cache fills it
+                      (default: as much as is needed)
   --backend B         webgpu, wasm, reference or auto (default: webgpu on a hardware GPU, else wasm)
   --software-vulkan   accept a software adapter for webgpu (for tests: slow)
   --weights W         stored: as the checkpoint has them (default); int8: with a scale for every 32 elements of a row
@@ -108,7 +108,7 @@ export function parseOptions(
   }
   const engine: EngineOptions = {
     world: ranks,
-    ...defined({ dcp }),
+    ...defined({ dcp, kvWeights: readKvWeights(values["kv-weights"]), kvBytes: readKvBytes(values["kv-bytes"]) }),
     backend,
     softwareVulkan,
     weights: WEIGHTS[choice("weights", values.weights, Object.keys(WEIGHTS), "stored")] ?? "stored",
@@ -146,13 +146,17 @@ export function parseOptions(
 }
 
 /** Those entries that are not undefined. */
-function defined<K extends string>(entries: Readonly<Record<K, number | undefined>>): Partial<Record<K, number>> {
-  const kept: Partial<Record<K, number>> = {};
+function defined<T extends object>(entries: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const kept: { [K in keyof T]?: Exclude<T[K], undefined> } = {};
   for (const name in entries) {
     const value = entries[name];
-    if (value !== undefined) kept[name] = value;
+    if (isDefined(value)) kept[name] = value;
   }
   return kept;
+}
+
+function isDefined<T>(value: T): value is Exclude<T, undefined> {
+  return value !== undefined;
 }
 
 function readName(name: string | undefined, folder: string | undefined): string {
@@ -189,6 +193,8 @@ function parse(args: readonly string[]) {
         kv: { type: "string" },
         "max-context": { type: "string" },
         "kv-tokens": { type: "string" },
+        "kv-weights": { type: "string" },
+        "kv-bytes": { type: "string" },
         "max-running": { type: "string" },
         "max-waiting": { type: "string" },
         "no-prefix-cache": { type: "boolean" },

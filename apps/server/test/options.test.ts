@@ -1,7 +1,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { installedGpus } from "@lockstep/kernels";
 import { explainFailure } from "../src/command-errors.ts";
-import { HELP, parseOptions, UsageError } from "../src/options.ts";
+import { HELP, parseOptions } from "../src/options.ts";
+import { UsageError } from "../src/usage-error.ts";
 import { commandOf, RUNTIMES, startServer } from "./server-process.ts";
 
 setDefaultTimeout(60_000);
@@ -27,7 +28,7 @@ test("what is left out", () => {
 test("every option", () => {
   const args =
     "--model /models/Qwen3-0.6B/ --world 4 --dcp 2 --backend wasm --weights int8 --kv fp8 --max-context 4096 " +
-    "--kv-tokens 9999 --max-running 5 --max-waiting 0 --no-prefix-cache --host 0.0.0.0 --port 0 --token t " +
+    "--kv-tokens 9999 --kv-weights 3,1 --kv-bytes 3GiB,512MiB --max-running 5 --max-waiting 0 --no-prefix-cache --host 0.0.0.0 --port 0 --token t " +
     "--drain-seconds 0 --idle-seconds 5 --max-body-bytes 1000 --max-choices 3 --max-requests 7";
   expect(parseOptions(args.split(" "), { LOCKSTEP_TOKEN: "other" })).toMatchObject({
     modelFolder: "/models/Qwen3-0.6B/",
@@ -40,6 +41,8 @@ test("every option", () => {
       kvDtype: "f8e4m3",
       maxContext: 4096,
       kvTokens: 9999,
+      kvWeights: [3, 1],
+      kvBytes: [3 * 2 ** 30, 512 * 2 ** 20],
       maxRunning: 5,
       maxWaiting: 0,
       prefixCache: false,
@@ -62,6 +65,8 @@ test.each([
     ["--software-vulkan", "--backend", "wasm"],
     "--software-vulkan accepts an adapter for webgpu, but --backend is wasm.",
   ],
+  [["--kv-weights", "1;2"], "--kv-weights must be whole numbers with commas between them, as 3,1, whose sum is"],
+  [["--kv-bytes", "0"], "--kv-bytes must be sizes with commas between them, as 3GiB,512MiB, but is 0."],
   [["--port", "65536"], "--port must be a whole number from 0 to 65535, but is 65536."],
   [["--kv", "f8"], "--kv must be one of f32, f16, bf16, fp8, int8, but is f8."],
   [["--idle-seconds", "256"], "--idle-seconds must be a whole number from 1 to 255, but is 256."],

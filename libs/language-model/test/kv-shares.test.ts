@@ -119,4 +119,9 @@ describe("a big and a small memory", () => {
     const given = { world: 2, ...wrong } as unknown as Parameters<typeof planMemory>[1];
     expect(() => planMemory(model, given)).toThrow(/must be a list of non-negative integers/);
   });
+
+  test("with larger blocks than caches have are refused", () => {
+    const large = { world: 2, kvWeights: [2 ** 15, 1], blockSize: 64 };
+    expect(() => planMemory(model, large)).toThrow(/`kvWeights` must be at most 16384 each with a blockSize of 64/);
+  });
 });

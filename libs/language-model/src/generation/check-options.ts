@@ -10,6 +10,8 @@ const NAME = "Generator.open";
 /** Tokens of the sample that decides the scales of a quantised KV cache. */
 const CALIBRATION_TOKENS = 256;
 const MOST = 2 ** 31 - 1;
+/** Tokens of a block on one rank. */
+const MOST_BLOCK_SIZE = 2 ** 20;
 
 /** Least values of the counts among the options. */
 const LEAST = {
@@ -63,7 +65,15 @@ export function checkValues(options: GeneratorOptions): void {
       describe(value),
     );
   }
-  if (options.kvWeights !== undefined) checkShares("kvWeights", options.kvWeights, 2 ** 16);
+  if (options.kvWeights !== undefined) {
+    const { kvWeights, blockSize = 16 } = options;
+    checkShares("kvWeights", kvWeights, 2 ** 16);
+    const most = Math.floor(MOST_BLOCK_SIZE / blockSize);
+    if (Math.max(...kvWeights) > most) {
+      const expected = `at most ${most} each with a blockSize of ${blockSize}`;
+      throw new ArgumentError(NAME, "kvWeights", expected, `${Math.max(...kvWeights)}`);
+    }
+  }
   if (options.kvBytes !== undefined) checkShares("kvBytes", options.kvBytes, 2 ** 50);
   for (const name of ["softwareVulkan", "sharedGpu", "batchInvariant"] as const) {
     const value: unknown = options[name];

@@ -13,6 +13,7 @@ import {
 } from "./generate-options.ts";
 import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
 import { hostHeapBytes, STEPS_PER_CALL } from "./memory-plan.ts";
+import { sharesOf } from "./kv-shares.ts";
 import { openRanks } from "./open-ranks.ts";
 import type { RankMetrics } from "./rank-program.ts";
 import { type ResolvedOptions, resolveOptions } from "./resolve-options.ts";
@@ -38,8 +39,10 @@ export class Generator implements AsyncDisposable {
   readonly sizes: ParallelSizes;
   /** Why it has these sizes, when its `world` was to be "auto"; undefined when it was given. */
   readonly choice: WorldChoice | undefined;
-  /** KV blocks of each rank. */
+  /** KV blocks, of which each rank stores its share. */
   readonly blocksPerRank: number;
+  /** Shares of the KV cache that the ranks of a DCP group store, in their order; 1 each where they are equal. */
+  readonly kvWeights: readonly number[];
   readonly #world: GeneratorRanks;
   readonly #maxStepTokens: number;
   readonly #prefillChunk: number | undefined;
@@ -63,6 +66,7 @@ export class Generator implements AsyncDisposable {
     this.#prefillChunk = rank.prefillChunk;
     this.sizes = rank.sizes;
     this.blocksPerRank = rank.numBlocks;
+    this.kvWeights = sharesOf(rank.kvWeights, rank.sizes.dcp);
     this.#maxStepTokens = rank.maxStepTokens;
     this.#vocabularySize = rank.config.vocabularySize;
     this.#stream = TokenStream.create(world.heap, tokensPerCall(rank.maxLogitRows));

@@ -73,5 +73,7 @@ test("as many ranks share a cache as are named", () => {
   for (const wrong of [{ kvWeights: [3, 1] }, { kvBytes: [1] }, { kvWeights: [1, 1, 1, 1], kvBytes: [1] }]) {
     expect(() => checkNamedRanks(wrong, 4, 4)).toThrow(UnfitOptions);
   }
-  expect(() => checkNamedRanks({ kvWeights: [1, 2, 3] }, 4, 3)).toThrow(/`kvWeights` has 3 entries, one for each rank/);
+  expect(() => checkNamedRanks({}, 4, 3)).not.toThrow();
+  expect(() => checkNamedRanks({ kvBytes: [1] }, 4, 2)).toThrow(/has 1 entry, one for each rank .*, but `dcp` is 2\.$/);
+  expect(() => checkNamedRanks({ kvWeights: [1, 2, 3] }, 4, 3)).toThrow(/, but 3 does not divide `world` 4\.$/);
 });

@@ -22,11 +22,12 @@ export function namedRanks({ kvWeights, kvBytes }: ShareOptions): number | undef
 /** Throws {@link UnfitOptions} unless as many ranks share a KV cache as options name, if they do. */
 export function checkNamedRanks({ kvWeights, kvBytes }: ShareOptions, world: number, dcp: number): void {
   for (const [name, list] of Object.entries({ kvWeights, kvBytes })) {
-    if (list === undefined || (list.length === dcp && world % dcp === 0)) continue;
-    const entries = `\`${name}\` has ${list.length} ${list.length === 1 ? "entry" : "entries"}`;
-    throw new UnfitOptions(
-      `${entries}, one for each rank that shares a KV cache, but \`world\` ${world} has \`dcp\` ${dcp}.`,
-    );
+    const ranks = list?.length ?? dcp;
+    if (ranks === dcp && world % dcp === 0) continue;
+    if (list === undefined) continue;
+    const entries = `\`${name}\` has ${ranks} ${ranks === 1 ? "entry" : "entries"}, one for each rank that shares a KV cache`;
+    const others = ranks === dcp ? `${dcp} does not divide \`world\` ${world}` : `\`dcp\` is ${dcp}`;
+    throw new UnfitOptions(`${entries}, but ${others}.`);
   }
 }
 
@@ -70,9 +71,14 @@ export function weightOf(weights: readonly number[] | undefined, rank: number, d
   return weights === undefined ? 1 : (weights[rank % dcp] ?? 0);
 }
 
+/** The weights of the ranks of a DCP group; 1 each where nobody gave any. */
+export function sharesOf(weights: readonly number[] | undefined, dcp: number): readonly number[] {
+  return weights ?? new Array<number>(dcp).fill(1);
+}
+
 /** The weights of the ranks of a DCP group together. */
 export function weightSum(weights: readonly number[] | undefined, dcp: number): number {
-  return weights === undefined ? dcp : sum(weights);
+  return sum(sharesOf(weights, dcp));
 }
 
 function sum(numbers: readonly number[]): number {

@@ -4,6 +4,7 @@ import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import { checkOptionsObject } from "./check-options.ts";
 import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
 import { allCores } from "./machine-cores.ts";
+import { sharesOf } from "./kv-shares.ts";
 import { machineBytes } from "./machine-memory.ts";
 import type { RankMemory } from "./memory-plan.ts";
 import { adviceOf, planOptions } from "./resolve-options.ts";
@@ -20,6 +21,8 @@ export interface MemoryPlan {
   readonly mostContext: number | undefined;
   /** Texts at a time, each of so many tokens. */
   readonly texts: number;
+  /** Shares of the KV cache that the ranks of a DCP group store, in their order; 1 each where they are equal. */
+  readonly kvWeights: readonly number[];
   /** Bytes of each rank. */
   readonly ranks: readonly RankMemory[];
   /** Bytes of all ranks, and of what the host needs. */
@@ -72,7 +75,7 @@ export function planMemory(model: Model, options: SizedOptions): MemoryPlan {
   if (world === "auto") {
     throw new ArgumentError(name, "world", "a number of ranks (planWorlds plans those of auto)", describe(world));
   }
-  const { plan, capacity, texts, isOnDevice } = planOptions(model, options);
+  const { plan, capacity, texts, isOnDevice, rank } = planOptions(model, options);
   const { capacity: _, ...withoutCapacity } = options;
   const most = planOptions(model, withoutCapacity);
   const known = [most, { plan, capacity }].filter((planned) => planned.plan.problem === undefined);
@@ -80,6 +83,7 @@ export function planMemory(model: Model, options: SizedOptions): MemoryPlan {
     context: capacity,
     mostContext: known.length === 0 ? undefined : Math.max(...known.map((planned) => planned.capacity)),
     texts,
+    kvWeights: sharesOf(rank.kvWeights, rank.sizes.dcp),
     ranks: plan.ranks,
     totalBytes: plan.totalBytes,
     machineBytes: machineBytes(),
