@@ -29,12 +29,27 @@ export {
 export { expectApart, expectWritable } from "./overlapping-operands.ts";
 export { type OpenBackendOptions, openBackend } from "./backends/open-backend.ts";
 export type { Operand } from "./operand.ts";
+export type {
+  AttentionBoundsArgs,
+  AttentionBoundsOperands,
+  PlannedAttentionBoundsArgs,
+  UnplannedAttentionBoundsArgs,
+} from "./ops/attention-bounds/index.ts";
 export type { CorrectAttnOutArgs, LseBase, NonFinite } from "./ops/correct-attn-out/index.ts";
+export type { FinishLatticeArgs } from "./ops/finish-lattice/index.ts";
 export type { GatherKvCacheArgs } from "./ops/gather-kv-cache/index.ts";
+export type {
+  LatticeSumsArgs,
+  LatticeSumsOperands,
+  PlannedLatticeSumsArgs,
+  UnplannedLatticeSumsArgs,
+} from "./ops/lattice-sums/index.ts";
+export { MOST_LATTICE_KEYS, MOST_LATTICE_RANKS } from "./ops/lattice-sums/lattice.ts";
 export type { MergeAttnStatesArgs } from "./ops/merge-attn-states/index.ts";
 export { checkArguments, type OfEveryOp, type OpArguments, type OpName, opResults } from "./ops/op-table.ts";
 export type { PackSeqArgs } from "./ops/pack-seq/index.ts";
 export { checkLengths } from "./ops/pack-seq/lengths.ts";
+export type { AttentionInputs, PlannedStep, UnplannedStep } from "./ops/partial-attention/attention-inputs.ts";
 export {
   AttentionPlan,
   type AttentionStep,

@@ -81,6 +81,11 @@ export function expectInteger(operation: string, argument: string, value: number
   }
 }
 
+/** Throws unless `value` is true or false. */
+export function expectFlag(operation: string, argument: string, value: boolean): void {
+  if (typeof value !== "boolean") throw new ArgumentError(operation, argument, "true or false", describe(value));
+}
+
 /** f32, f16, bf16. */
 export const FLOATS: readonly DType[] = ["f32", "f16", "bf16"];
 

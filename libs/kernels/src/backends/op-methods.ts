@@ -1,5 +1,8 @@
+import type { AttentionBoundsArgs } from "../ops/attention-bounds/index.ts";
 import type { CorrectAttnOutArgs } from "../ops/correct-attn-out/index.ts";
+import type { FinishLatticeArgs } from "../ops/finish-lattice/index.ts";
 import type { GatherKvCacheArgs } from "../ops/gather-kv-cache/index.ts";
+import type { LatticeSumsArgs } from "../ops/lattice-sums/index.ts";
 import type { MergeAttnStatesArgs } from "../ops/merge-attn-states/index.ts";
 import type { OfEveryOp, OpArguments, OpName } from "../ops/op-table.ts";
 import type { PackSeqArgs } from "../ops/pack-seq/index.ts";
@@ -46,5 +49,20 @@ export abstract class OpMethods implements OfEveryOp<Completion> {
   /** Attends over the tokens that a paged KV cache holds: see {@link PartialAttentionArgs}. */
   partialAttention(args: PartialAttentionArgs): Completion {
     return this.op("partialAttention", args);
+  }
+
+  /** How large scores and weighted values are, for world-invariant sums: see {@link AttentionBoundsArgs}. */
+  attentionBounds(args: AttentionBoundsArgs): Completion {
+    return this.op("attentionBounds", args);
+  }
+
+  /** Sums of attention that do not depend on order: see {@link LatticeSumsArgs}. */
+  latticeSums(args: LatticeSumsArgs): Completion {
+    return this.op("latticeSums", args);
+  }
+
+  /** Outputs and LSEs of world-invariant sums: see {@link FinishLatticeArgs}. */
+  finishLattice(args: FinishLatticeArgs): Completion {
+    return this.op("finishLattice", args);
   }
 }

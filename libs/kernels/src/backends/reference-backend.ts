@@ -4,8 +4,11 @@ import { KernelContext } from "../context.ts";
 import { BackendClosed } from "../errors.ts";
 import { checkDownload, checkUpload } from "./copy-arguments.ts";
 import { expectFunction, expectHeapTensor, type Operand } from "../operand.ts";
+import { attentionBoundsReference } from "../ops/attention-bounds/reference.ts";
 import { correctAttnOutReference } from "../ops/correct-attn-out/reference.ts";
+import { finishLatticeReference } from "../ops/finish-lattice/reference.ts";
 import { gatherKvCacheReference } from "../ops/gather-kv-cache/reference.ts";
+import { latticeSumsReference } from "../ops/lattice-sums/reference.ts";
 import { mergeAttnStatesReference } from "../ops/merge-attn-states/reference.ts";
 import type { OfEveryOp, OpArguments, OpName } from "../ops/op-table.ts";
 import { packSeqReference } from "../ops/pack-seq/reference.ts";
@@ -34,6 +37,9 @@ const REFERENCE_OPS: OfEveryOp<void> = {
   writeKvCache: writeKvCacheReference,
   gatherKvCache: gatherKvCacheReference,
   partialAttention: partialAttentionReference,
+  attentionBounds: attentionBoundsReference,
+  latticeSums: latticeSumsReference,
+  finishLattice: finishLatticeReference,
 };
 
 class ReferenceBackend extends OpMethods implements KernelBackend {

@@ -1,7 +1,7 @@
 import { type DType, HeapExhausted, type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { BackendName, Completion, KernelBackend } from "./backend.ts";
 import { KernelContext } from "../context.ts";
-import { BackendClosed } from "../errors.ts";
+import { BackendClosed, BackendUnavailable } from "../errors.ts";
 import { checkDownload, checkUpload } from "./copy-arguments.ts";
 import { expectFunction, expectHeapTensor, type Operand } from "../operand.ts";
 import { correctAttnOutWasm } from "../ops/correct-attn-out/wasm.ts";
@@ -39,6 +39,12 @@ export async function openWasmBackend(options: {
   return new WasmBackend(await WasmMemories.open(options.heap, options.ownHeap ?? options.heap));
 }
 
+// attention-bounds/wasm.ts, lattice-sums/wasm.ts and finish-lattice/wasm.ts go here.
+function refuseWorldInvariant(): never {
+  const reason = "world-invariant attention has no WebAssembly yet";
+  throw new BackendUnavailable("wasm", reason, "Open a reference backend for it.");
+}
+
 type WasmOp<Args> = (memories: WasmMemories, context: KernelContext, args: Args) => void;
 
 const WASM_OPS: { readonly [Name in OpName]: WasmOp<OpArguments[Name]> } = {
@@ -49,6 +55,9 @@ const WASM_OPS: { readonly [Name in OpName]: WasmOp<OpArguments[Name]> } = {
   writeKvCache: writeKvCacheWasm,
   gatherKvCache: gatherKvCacheWasm,
   partialAttention: partialAttentionWasm,
+  attentionBounds: refuseWorldInvariant,
+  latticeSums: refuseWorldInvariant,
+  finishLattice: refuseWorldInvariant,
 };
 
 class WasmBackend extends OpMethods implements KernelBackend {

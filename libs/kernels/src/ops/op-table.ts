@@ -1,8 +1,11 @@
 // The only list of the ops: what they take, the check that comes first, and what they write.
 import { ArgumentError, describe } from "@lockstep/tensor";
 import type { Operand } from "../operand.ts";
+import { type AttentionBoundsArgs, planAttentionBounds } from "./attention-bounds/index.ts";
 import { type CorrectAttnOutArgs, checkCorrectAttnOut } from "./correct-attn-out/index.ts";
+import { checkFinishLattice, type FinishLatticeArgs } from "./finish-lattice/index.ts";
 import { checkGatherKvCache, type GatherKvCacheArgs } from "./gather-kv-cache/index.ts";
+import { type LatticeSumsArgs, planLatticeSums } from "./lattice-sums/index.ts";
 import { checkMergeAttnStates, type MergeAttnStatesArgs } from "./merge-attn-states/index.ts";
 import { checkPackSeq, type PackSeqArgs } from "./pack-seq/index.ts";
 import { type PartialAttentionArgs, planPartialAttention } from "./partial-attention/index.ts";
@@ -25,6 +28,12 @@ export interface OpArguments {
   readonly gatherKvCache: GatherKvCacheArgs;
   /** Of attention over the tokens that a paged KV cache holds. */
   readonly partialAttention: PartialAttentionArgs;
+  /** Of the first pass of world-invariant attention: how large scores and weighted values are. */
+  readonly attentionBounds: AttentionBoundsArgs;
+  /** Of its second pass: sums that do not depend on order. */
+  readonly latticeSums: LatticeSumsArgs;
+  /** Of its end: outputs and LSEs of the sums of all ranks. */
+  readonly finishLattice: FinishLatticeArgs;
 }
 
 /** The name of an op. */
@@ -59,6 +68,9 @@ const OPS = {
       ...(sums?.isLast === false ? [] : [out, lse]),
     ],
   },
+  attentionBounds: { plan: planAttentionBounds, results: ({ bounds, scores }) => [bounds, scores] },
+  latticeSums: { plan: planLatticeSums, results: ({ sums }) => [sums] },
+  finishLattice: { plan: checkFinishLattice, results: ({ out, lse }) => [out, lse] },
 } as const satisfies { readonly [Name in OpName]: Op<OpArguments[Name], unknown> };
 
 /** What an op's check returns. */

@@ -1,5 +1,6 @@
 // How each op is recorded for a GPU: the kernels that it runs, and what they are given.
 import type { Recorder } from "../webgpu/recorder.ts";
+import { BackendUnavailable } from "../errors.ts";
 import { recordCorrectAttnOut } from "./correct-attn-out/webgpu.ts";
 import { recordGatherKvCache } from "./gather-kv-cache/webgpu.ts";
 import { recordMergeAttnStates } from "./merge-attn-states/webgpu.ts";
@@ -11,6 +12,12 @@ import { recordWriteKvCache } from "./write-kv-cache/webgpu.ts";
 
 type GpuOp<Args, Plan> = (recorder: Recorder, args: Args, plan: Plan) => void;
 
+// attention-bounds/webgpu.ts, lattice-sums/webgpu.ts and finish-lattice/webgpu.ts go here.
+function refuseWorldInvariant(): never {
+  const reason = "world-invariant attention has no WGSL yet";
+  throw new BackendUnavailable("webgpu", reason, "Open a wasm or reference backend for it.");
+}
+
 /** Records an op whose arguments have been checked, with what the check returned. */
 export const GPU_OPS: { readonly [Name in OpName]: GpuOp<OpArguments[Name], PlanOf<Name>> } = {
   correctAttnOut: recordCorrectAttnOut,
@@ -20,4 +27,7 @@ export const GPU_OPS: { readonly [Name in OpName]: GpuOp<OpArguments[Name], Plan
   writeKvCache: recordWriteKvCache,
   gatherKvCache: recordGatherKvCache,
   partialAttention: recordPartialAttention,
+  attentionBounds: refuseWorldInvariant,
+  latticeSums: refuseWorldInvariant,
+  finishLattice: refuseWorldInvariant,
 };

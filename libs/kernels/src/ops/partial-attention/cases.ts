@@ -344,7 +344,8 @@ function firstVisible(row: AttentionRow, sequence: number, tokens: readonly Quer
   return row.window === undefined ? 0 : Math.max(0, earliest - row.window + 1);
 }
 
-function describeRow(row: AttentionRow): string {
+/** A case in words. */
+export function describeRow(row: AttentionRow): string {
   const { lengths, heads, keyDim, valueDim = keyDim, blockSize, dtype = "f32", queryDType = "f32", shard } = row;
   const [queryHeads, kvHeads] = heads;
   const batch = lengths.length > 4 ? `${lengths.length} sequences` : `[${lengths}]`;

@@ -6,7 +6,8 @@ import type { WasmFunction, WasmKernels } from "../../wasm/wasm-kernels.ts";
 import type { WasmMemories } from "../../wasm/wasm-memories.ts";
 import type { PreparedAttention, WithRoom } from "../prepared-ops.ts";
 import { type AttentionPlan, visibleOfPlan } from "./attention-plan.ts";
-import { type PartialAttentionPlan, type PlannedAttentionArgs, planPartialAttention, readSinks } from "./index.ts";
+import { readSinks } from "./attention-inputs.ts";
+import { type PartialAttentionPlan, type PlannedAttentionArgs, planPartialAttention } from "./index.ts";
 import {
   type AttentionLayout,
   layOutAttention,
