@@ -7,6 +7,11 @@ export interface LateUpload {
   readonly offset: number;
 }
 
+/** Bytes of operands that are still to be gathered. */
+export function lateBytes(late: readonly LateUpload[]): number {
+  return late.reduce((sum, { tensor }) => sum + tensor.byteLength, 0);
+}
+
 /** Gathers operands to their places in what goes up. */
 export function gatherLate(late: readonly LateUpload[], target: ArrayBuffer): void {
   for (const { tensor, offset } of late) gatherTensor(tensor, target, offset);

@@ -7,10 +7,10 @@ import type { Operand } from "../operand.ts";
 import type { Command, Download, PoolUse } from "./commands.ts";
 import { type CompiledKernel, compileKernel, type KernelSource } from "./compiled-kernel.ts";
 import { gpuStack } from "./gpu-stack.ts";
-import { gatherLate, type LateUpload } from "./late-uploads.ts";
+import { gatherLate, lateBytes, type LateUpload } from "./late-uploads.ts";
 import { type Pool, REGION_ALIGNMENT, type Region, regionsOverlap, reservedBytes } from "./region.ts";
 import { gatherTensor } from "./strided-copy.ts";
-import { Submitter } from "./submitter.ts";
+import { STAGED_BYTES, Submitter } from "./submitter.ts";
 import { bufferOf } from "./tensor-buffer.ts";
 import { Verdicts } from "./verdicts.ts";
 import { workgroupGrid } from "./workgroup-grid.ts";
@@ -95,9 +95,13 @@ export class Recorder {
     return Promise.all([...early, last]).then(() => undefined);
   }
 
-  /** When nobody waits for what was recorded it goes with what comes next, but with its operands as they are now. */
+  /**
+   * When nobody waits for what was recorded it goes with what comes next, but with its operands as they are now. Many
+   * bytes of operands go at once: they would be copied once more.
+   */
   #submitUnlessItMayWait(): Promise<void> | undefined {
-    const mayWait = this.#downloads.length === 0 && this.gpu.owned && this.#commands.length < MOST_PENDING_COMMANDS;
+    const isFew = this.#commands.length < MOST_PENDING_COMMANDS && lateBytes(this.#late) < STAGED_BYTES;
+    const mayWait = this.#downloads.length === 0 && this.gpu.owned && isFew;
     if (!mayWait) return this.submit();
     this.gatherOperands();
     return undefined;
@@ -164,9 +168,14 @@ export class Recorder {
   read(operand: Operand): Region {
     if (operand.place === "device") return this.#regionOf(operand);
     const region = this.#reserve("upload", operand.byteLength, contiguousStrides(operand.shape));
-    if (operand.byteLength < LATE_BYTES) gatherTensor(operand, this.#staging, region.offset);
-    else this.#late.push({ tensor: operand, offset: region.offset });
+    this.#gather(operand, region.offset);
     return region;
+  }
+
+  /** Puts an operand at an offset of what goes up: small ones now, others where they go up from. */
+  #gather(tensor: Tensor, offset: number): void {
+    if (tensor.byteLength < LATE_BYTES) gatherTensor(tensor, this.#staging, offset);
+    else this.#late.push({ tensor, offset });
   }
 
   /**
@@ -184,7 +193,7 @@ export class Recorder {
     for (const [index, operand] of operands.entries()) {
       const offset = region.offset + index * stride * width;
       if (operand.place === "device") this.#copyTensor(operand, region, offset);
-      else gatherTensor(operand, this.#staging, offset);
+      else this.#gather(operand, offset);
     }
     return { region, stride };
   }
