@@ -47,6 +47,7 @@ export async function setup({ heap, world, onClose }: RankContext) {
     queryReplicated: false,
     blockSize: 4,
     interleave: 1,
+    weights: new Array<number>(world.size).fill(2),
     numBlocks: 4,
     prefixCache: true,
     combine: "auto",

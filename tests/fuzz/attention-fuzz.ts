@@ -117,6 +117,13 @@ function randomCase(random: RandomStream, size: number): FeatureCase {
       ...(random.next() < 0.3 ? { scale: pick(0, -0.3, 0.1, 1) } : {}),
       ...(random.next() < 0.2 ? { lseBase: "2" as const } : {}),
       ...(!gathersF8 && random.next() < 0.2 ? { queryReplicated: true } : {}),
+      ...(random.next() < 0.4 ? { weights: randomWeights(random, size) } : {}),
     },
   };
+}
+
+/** Shares of ranks, of which some may store nothing. */
+function randomWeights(random: RandomStream, ranks: number): readonly number[] {
+  const weights = Array.from({ length: ranks }, () => Math.max(0, random.below(7) - 1));
+  return weights.some((weight) => weight > 0) ? weights : weights.map(() => 1);
 }

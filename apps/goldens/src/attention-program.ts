@@ -32,6 +32,8 @@ export interface AttentionRun {
   readonly softcap?: number;
   readonly window?: number;
   readonly interleave: number;
+  /** Shares of the ranks. Left out: equal ones. */
+  readonly weights?: readonly number[];
   readonly blockSize: number;
   readonly combine: Combine;
   /** Where the result goes: [B, Hq, Dv] and [B, Hq], f32; every rank writes its own heads. */
@@ -56,7 +58,8 @@ export async function setup(context: RankContext, options: AttentionProgramOptio
       const tensor = (descriptor: TensorDescriptor): Tensor => Tensor.fromDescriptor(descriptor, heap);
       const [query, key, out, lse] = [tensor(run.query), tensor(run.key), tensor(run.out), tensor(run.lse)];
       const value = run.value === undefined ? undefined : tensor(run.value);
-      const virtualBlock = run.blockSize * world.size;
+      const shares = run.weights?.reduce((sum, weight) => sum + weight, 0) ?? world.size;
+      const virtualBlock = run.blockSize * shares;
       const blocks = run.lengths.reduce((sum, length) => sum + Math.ceil(length / virtualBlock), 0);
       const attention = DcpAttention.open({
         backend,
@@ -77,6 +80,7 @@ export async function setup(context: RankContext, options: AttentionProgramOptio
         lseBase: run.lseBase,
         blockSize: run.blockSize,
         interleave: run.interleave,
+        ...(run.weights === undefined ? {} : { weights: run.weights }),
         numBlocks: blocks + 1,
         combine: run.combine,
         scale: run.scale,

@@ -10,12 +10,18 @@ import { compare, type Deviation, F32_TOLERANCE, HALF_INPUT_TOLERANCE, NO_DEVIAT
 /** A world whose ranks run the attention program. */
 export type AttentionWorld = World<MethodsOf<typeof program>>;
 
-/** Tokens a block holds in every run: the interleaves 1 and 16 divide it. */
+/** Tokens a block holds in every run on a rank of weight 1: the interleaves 1 and 16 divide it. */
 const BLOCK_SIZE = 16;
-const INTERLEAVES = [1, 16] as const;
 const COMBINES: readonly Combine[] = ["ag-rs", "a2a", "one-shot"];
 
-/** Runs an `attention` case sharded over the ranks of a world, with interleave 1 and 16 and every combine. */
+/** How tokens are dealt to so many ranks: evenly, or the more to a rank the earlier it comes. */
+function deals(ranks: number): readonly Pick<AttentionRun, "interleave" | "weights">[] {
+  const even = [{ interleave: 1 }, { interleave: 16 }];
+  if (ranks === 1) return even;
+  return [...even, { interleave: 1, weights: Array.from({ length: ranks }, (_, rank) => ranks - rank) }];
+}
+
+/** Runs an `attention` case sharded over the ranks of a world, with every deal and combine. */
 export async function checkAttention(reference: ReferenceCase, world: AttentionWorld): Promise<Deviation> {
   const { file, id } = reference;
   const arena = new Arena(world.heap, Math.min(world.heap.largestFreeBytes, 64 << 20));
@@ -25,11 +31,11 @@ export async function checkAttention(reference: ReferenceCase, world: AttentionW
     const { run, out, lse, isExact } = readCase(reference, arena);
     const tolerance = isExact ? F32_TOLERANCE : HALF_INPUT_TOLERANCE;
     let deviation = NO_DEVIATION;
-    for (const interleave of INTERLEAVES) {
+    for (const deal of deals(world.size)) {
       for (const combine of COMBINES) {
         out.fill(Number.NaN);
         lse.fill(Number.NaN);
-        await world.call("run", [{ ...run, interleave, combine }]);
+        await world.call("run", [{ ...run, ...deal, combine }]);
         deviation = worse(deviation, compare(out.toNumbers(), expectedOut, tolerance));
         deviation = worse(deviation, compare(lse.toNumbers(), expectedLse, tolerance));
       }
@@ -40,12 +46,12 @@ export async function checkAttention(reference: ReferenceCase, world: AttentionW
   }
 }
 
-/** What the ranks are told of a case, but for interleave and combine, and where they write. */
+/** What the ranks are told of a case, but for deal and combine, and where they write. */
 function readCase(
   reference: ReferenceCase,
   arena: Arena,
 ): {
-  readonly run: Omit<AttentionRun, "interleave" | "combine">;
+  readonly run: Omit<AttentionRun, "interleave" | "weights" | "combine">;
   readonly out: Tensor;
   readonly lse: Tensor;
   /** Inputs in f32. */
