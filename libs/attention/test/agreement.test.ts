@@ -30,6 +30,7 @@ const DIFFERENT: readonly [option: string, most: Partial<DcpAttentionOptions>, l
   ["blockSize", {}, { blockSize: 8 }],
   ["numBlocks", {}, { numBlocks: 9 }],
   ["combine", {}, { combine: "a2a" }],
+  ["deterministic", {}, { deterministic: "world-invariant" }],
   ["scale", {}, { scale: 0.25 }],
   ["softcap", {}, { softcap: 3 }],
   ["window", {}, { window: [null, 3] }],

@@ -1,6 +1,6 @@
 // The rank's side of the tests of DcpAttention's refusals and clean-up.
 import { DcpAttention, type DcpAttentionOptions } from "@lockstep/attention";
-import type { RankContext } from "@lockstep/dist-groups";
+import type { Determinism, RankContext } from "@lockstep/dist-groups";
 import { type KernelBackend, openBackend, type WriteKvCacheArgs } from "@lockstep/kernels";
 import { LockstepError, Tensor } from "@lockstep/tensor";
 
@@ -81,12 +81,12 @@ export async function setup({ heap, world, onClose }: RankContext) {
      * Partial LSEs of both heads, and this rank's head's LSE, after one token at a time with keys of 0: a rank's share
      * is its tokens'.
      */
-    async partialLses(tokens: number, combine: "ag-rs" | "a2a" | "one-shot") {
+    async partialLses(tokens: number, combine: "ag-rs" | "a2a" | "one-shot", deterministic: Determinism) {
       const told: { layer: number; shape: readonly number[]; partial: number[] }[] = [];
       const onPartialLse = (layer: number, lse: Tensor): void => {
         told.push({ layer, shape: [...lse.shape], partial: [...lse.toNumbers()] });
       };
-      const attention = DcpAttention.open({ ...defaults, combine, lseBase: "2", onPartialLse });
+      const attention = DcpAttention.open({ ...defaults, combine, deterministic, lseBase: "2", onPartialLse });
       const sequence = attention.createSequence();
       const lse = Tensor.empty(heap, "f32", [1, 1]);
       for (let token = 0; token < tokens; token++) {

@@ -53,6 +53,21 @@ describe("DcpAttention refuses options that disagree", () => {
       { partialDtype: "f16", combine: "one-shot" },
       'combine` must be "a2a" or "auto" with a partialDtype of f16',
     ],
+    [
+      "bits that depend on the day",
+      { deterministic: "daily" as "rank-order" },
+      'deterministic` must be "rank-order" or "world-invariant"',
+    ],
+    [
+      "world-invariant sums exchanged in 16 bits",
+      { deterministic: "world-invariant", partialDtype: "f16" },
+      'partialDtype` must be f32 with deterministic "world-invariant"',
+    ],
+    [
+      "world-invariant sums by a combine that packs f32",
+      { deterministic: "world-invariant", combine: "one-shot" },
+      'combine` must be "a2a", "ag-rs" or "auto" with deterministic "world-invariant"',
+    ],
     ["an unknown combine", { combine: "ring" as "a2a" }, "combine"],
     ["chunks of nothing", { prefillChunk: 0 }, "prefillChunk"],
     ["an LSE base of 10", { lseBase: "10" as "2" }, "lseBase"],
@@ -164,8 +179,14 @@ test("closing returns every byte", async () => {
   for (const usedBytes of await world.call("openAndClose", [])) expect(usedBytes).toBe(0);
 });
 
-test.each(["ag-rs", "a2a", "one-shot"] as const)("partial LSEs are told before %s combines them", async (combine) => {
-  const ranks = await world.call("partialLses", [5, combine]);
+test.each([
+  ["ag-rs", "rank-order"],
+  ["a2a", "rank-order"],
+  ["one-shot", "rank-order"],
+  ["ag-rs", "world-invariant"],
+  ["a2a", "world-invariant"],
+] as const)("partial LSEs are told before %s combines them, %s", async (combine, deterministic) => {
+  const ranks = await world.call("partialLses", [5, combine, deterministic]);
   for (const [rank, { told, lse }] of ranks.entries()) {
     expect(told.map(({ layer, shape }) => [layer, ...shape])).toEqual(Array(5).fill([0, 1, 2]));
     // Keys of 0 weigh the same, so a rank's partial LSE is ln of its tokens; after one token rank 1 has none.

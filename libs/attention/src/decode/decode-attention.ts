@@ -11,19 +11,14 @@ import type { KvCaches } from "../kv/kv-caches.ts";
 import type { StepPlan } from "../kv/step-plan.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
 import { after } from "./after.ts";
+import type { DecodeTimes } from "./decode-times.ts";
 import { DeviceResults } from "./device-results.ts";
+import { LatticeDecode } from "./lattice-decode.ts";
 import { LocalAttention } from "./local-attention.ts";
 import { QueryGather, queryGatherBytes } from "./query-gather.ts";
 import { StepCombines } from "./step-combines.ts";
 
 const NAME = "DcpAttention.attend";
-
-/** Milliseconds spent in the parts of a step so far. */
-export interface DecodeTimes {
-  gatherMs: number;
-  attentionMs: number;
-  combineMs: number;
-}
 
 interface CheckedOperands {
   readonly query: Operand;
@@ -43,7 +38,9 @@ export class DecodeAttention {
   readonly #local: LocalAttention;
   readonly #scratch: Arena;
   readonly #gather: QueryGather;
-  readonly #combines: StepCombines;
+  /** Exactly one of the two: what bits may depend on decides. */
+  readonly #combines: StepCombines | undefined;
+  readonly #lattice: LatticeDecode | undefined;
   readonly #device: DeviceResults;
   /** By the layer, operands that were found to be what it takes in steps of so many queries. */
   readonly #checked = new Map<number, CheckedOperands>();
@@ -67,11 +64,14 @@ export class DecodeAttention {
       backend: options.mergeBackend,
       deadlineMs: exchange.deadlineMs,
     };
-    this.#scratch = new Arena(options.heap, StepCombines.bytes(options) + queryGatherBytes(gather));
+    const { isWorldInvariant } = exchange;
+    const rows = isWorldInvariant ? LatticeDecode : StepCombines;
+    this.#scratch = new Arena(options.heap, rows.bytes(options) + queryGatherBytes(gather));
     try {
       this.#gather = new QueryGather(gather, this.#scratch);
-      this.#combines = new StepCombines(options, this.#scratch);
       this.#local = new LocalAttention(options, caches, this.#gather.scoreFactor);
+      if (isWorldInvariant) this.#lattice = new LatticeDecode(options, this.#local, this.times, this.#scratch);
+      else this.#combines = new StepCombines(options, this.#scratch);
     } catch (error) {
       this.#scratch.close();
       throw error;
@@ -82,12 +82,22 @@ export class DecodeAttention {
 
   /** The combine of the last step. */
   get combine(): Combine {
-    return this.#combines.last;
+    return this.#lattice?.combine ?? this.#merging.last;
   }
 
   /** What `auto` has measured and chosen. */
   get combineChoices(): CombineChoiceMetrics[] {
-    return this.#combines.choices;
+    return this.#lattice?.combineChoices ?? this.#merging.choices;
+  }
+
+  get #exactly(): LatticeDecode {
+    if (this.#lattice === undefined) throw new RangeError("nothing is summed exactly in this mode");
+    return this.#lattice;
+  }
+
+  get #merging(): StepCombines {
+    if (this.#combines === undefined) throw new RangeError("nothing is merged by LSE in this mode");
+    return this.#combines;
   }
 
   /** To be called when a step begins. @throws HeapExhausted */
@@ -143,8 +153,8 @@ export class DecodeAttention {
         this.#attendAlone(layer, plan, queries, outs, lses),
       );
     }
-    const combine = this.#combines.next(this.#combines.of(plan.queries));
-    if (combine.place === "device") return this.#attendOnDevice(layer, plan, query, combine, out, lse);
+    const combine = this.#lattice === undefined ? this.#merging.next(this.#merging.of(plan.queries)) : undefined;
+    if (combine?.place === "device") return this.#attendOnDevice(layer, plan, query, combine, out, lse);
     if (!isOnGpu(query) && !isOnGpu(out) && !isOnGpu(lse)) {
       return this.#attendInReach(layer, plan, query, combine, out, lse);
     }
@@ -178,7 +188,7 @@ export class DecodeAttention {
     await combine.combine(out, lse);
     const took = performance.now() - combineStart;
     this.times.combineMs += took;
-    this.#combines.record(this.#combines.of(plan.queries), combine, took);
+    this.#merging.record(this.#merging.of(plan.queries), combine, took);
     if (lse instanceof Tensor) convertLse(lse, "e", exchange.lseBase, lse);
   }
 
@@ -201,7 +211,12 @@ export class DecodeAttention {
     return after(this.#gather.gather(query), (gathered) => {
       const gatherEnd = performance.now();
       this.times.gatherMs += gatherEnd - started;
-      const combines = this.#combines.of(plan.queries);
+      if (this.#lattice !== undefined) {
+        return after(this.#lattice.attend(layer, plan, gathered, out, lse), (): undefined => {
+          if (lse !== undefined) convertLse(lse, "e", exchange.lseBase, lse);
+        });
+      }
+      const combines = this.#merging.of(plan.queries);
       const partialOut = out.dtype === "f32" ? out : (combines.sums ?? out);
       const partialLse = lse ?? combines.spareLse;
       return after(this.#local.attend(layer, plan, gathered, partialOut, partialLse), (): undefined => {
@@ -218,7 +233,7 @@ export class DecodeAttention {
     layer: number,
     plan: StepPlan,
     query: Tensor,
-    combine: PlacedCombine,
+    combine: PlacedCombine | undefined,
     out: Tensor,
     lse: Tensor | undefined,
   ): Promise<void> {
@@ -238,7 +253,7 @@ export class DecodeAttention {
     layer: number,
     plan: StepPlan,
     query: Tensor,
-    combine: PlacedCombine,
+    combine: PlacedCombine | undefined,
     out: Tensor,
     lse: Tensor | undefined,
   ): Promise<void> {
@@ -246,7 +261,8 @@ export class DecodeAttention {
     const gathering = this.#gather.gather(query);
     const gathered = gathering instanceof Tensor ? gathering : await gathering;
     this.times.gatherMs += performance.now() - started;
-    await this.#attendAndCombine(layer, plan, gathered, combine, out, lse);
+    if (combine === undefined) await this.#exactly.attend(layer, plan, gathered, out, lse);
+    else await this.#attendAndCombine(layer, plan, gathered, combine, out, lse);
     if (lse !== undefined) convertLse(lse, "e", this.#options.exchange.lseBase, lse);
   }
 
@@ -267,12 +283,13 @@ export class DecodeAttention {
     await combine.combine(out, lse);
     const took = performance.now() - combineStart;
     this.times.combineMs += took;
-    this.#combines.record(this.#combines.of(plan.queries), combine, took);
+    this.#merging.record(this.#merging.of(plan.queries), combine, took);
   }
 
   close(): void {
     this.#local.close();
-    this.#combines.close();
+    this.#combines?.close();
+    this.#lattice?.close();
     this.#device.close();
     this.#staged.free();
     this.#scratch.close();

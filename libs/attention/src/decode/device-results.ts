@@ -8,7 +8,7 @@ import type { LocalAttention } from "./local-attention.ts";
  * Scratch memory on the GPU is allocated when it is needed first.
  */
 export class DeviceResults {
-  /** True when results may stay where they were computed: no other rank, the host or another base needs them. */
+  /** True when results may stay where they were computed: no other rank, the host, another base or exact sum needs them. */
   readonly canKeep: boolean;
   readonly #options: ResolvedOptions;
   /** LSEs that nobody asked for [rows, queryHeads]. */
@@ -17,9 +17,10 @@ export class DeviceResults {
   #unrounded: Operand | undefined;
 
   constructor(options: ResolvedOptions) {
-    const { lseBase, onPartialLse } = options.exchange;
+    const { lseBase, onPartialLse, isWorldInvariant } = options.exchange;
     this.#options = options;
-    this.canKeep = options.groups.isAlone && lseBase === "e" && onPartialLse === undefined;
+    const isPlain = lseBase === "e" && onPartialLse === undefined && !isWorldInvariant;
+    this.canKeep = options.groups.isAlone && isPlain;
   }
 
   /** @throws DeviceError */

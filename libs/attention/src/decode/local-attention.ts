@@ -1,17 +1,18 @@
-import type {
-  AttentionOperands,
-  AttentionPlan,
-  Completion,
-  Operand,
-  PlannedAttentionArgs,
-  PreparedAttention,
+import {
+  type AttentionOperands,
+  type AttentionPlan,
+  type Completion,
+  type Operand,
+  type PlannedAttentionArgs,
+  type PreparedAttention,
+  visibleRange,
 } from "@lockstep/kernels";
 import { MOST_PREPARED_TOKENS, RepeatedOperands } from "../arguments/repeated-operands.ts";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { StepPlan } from "../kv/step-plan.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
 
-type LayerArgs = Omit<AttentionOperands, "query" | "out" | "lse">;
+type LayerArgs = Omit<AttentionOperands, "query" | "out" | "lse" | "sums">;
 
 /**
  * Attention of all query heads over this rank's own tokens: the partial results that ranks combine. Outputs in 16 bits
@@ -25,6 +26,8 @@ export class LocalAttention {
   readonly #prepared = new RepeatedOperands<PreparedAttention>();
   /** What the queries of the step under way see, by the layers' windows. */
   readonly #plans = new Map<number | undefined, AttentionPlan>();
+  /** By the layers' windows. */
+  readonly #mostKeys = new Map<number | undefined, number>();
   /** Outputs and LSEs before they are rounded, on the backend; undefined where nothing is rounded. */
   readonly #unrounded: { readonly out: Operand; readonly lse: Operand } | undefined;
 
@@ -68,6 +71,7 @@ export class LocalAttention {
   end(): void {
     for (const plan of this.#plans.values()) plan.free();
     this.#plans.clear();
+    this.#mostKeys.clear();
   }
 
   /**
@@ -76,10 +80,9 @@ export class LocalAttention {
    * @param lse where the natural LSE goes [T, queryHeads], f32
    */
   attend(layer: number, { queries }: StepPlan, query: Operand, out: Operand, lse: Operand): Completion {
-    const { backend, model } = this.#options;
+    const { backend } = this.#options;
     const layerArgs = this.#layerArgs[layer] ?? this.#argsOf(layer);
-    const plan = this.#plans.get(model.variants[layer]?.window);
-    if (plan === undefined) throw new RangeError("no step is under way");
+    const plan = this.#planOf(layer);
     if (out.dtype === "f32" || this.#unrounded === undefined) {
       const prepared = queries > MOST_PREPARED_TOKENS ? undefined : backend.prepared;
       const args = (): PlannedAttentionArgs => ({ ...layerArgs, query, plan, out, lse });
@@ -96,6 +99,51 @@ export class LocalAttention {
       void backend.partialAttention({ ...args, out: unrounded, lse: unroundedLse });
       void backend.mergeAttnStates({ outs: [unrounded], lses: [unroundedLse], nonFinite: "propagate", out, lse });
     });
+  }
+
+  /**
+   * The largest scores of the step's query tokens among this rank's keys.
+   * @param bounds where they go [3, T, queryHeads], f32: see `attentionBounds`
+   * @param scores where scores are kept for {@link sums}, if there is room
+   */
+  bounds(layer: number, query: Operand, bounds: Operand, scores: Operand | undefined): Completion {
+    return this.#options.backend.attentionBounds({ ...this.#latticeArgs(layer, query, scores), bounds });
+  }
+
+  /**
+   * This rank's exact sums, relative to the largest scores of all ranks.
+   * @param bounds of all ranks [3, T, queryHeads], f32
+   * @param sums where they go [T, queryHeads, valueDim + 1, 2], i32: see `latticeSums`
+   * @param scores as {@link bounds} left them
+   */
+  sums(layer: number, query: Operand, bounds: Operand, sums: Operand, scores: Operand | undefined): Completion {
+    return this.#options.backend.latticeSums({ ...this.#latticeArgs(layer, query, scores), bounds, sums });
+  }
+
+  /** The most keys that a query token of the step sees here, in a layer. */
+  mostKeys(layer: number, { positions }: StepPlan): number {
+    const { window } = this.#options.model.variants[layer] ?? {};
+    const known = this.#mostKeys.get(window);
+    if (known !== undefined) return known;
+    const { shard } = this.#options.groups;
+    let most = 0;
+    for (let query = 0; query < positions.length; query++) {
+      const { start, end } = visibleRange(shard, positions[query] ?? -1, window);
+      most = Math.max(most, end - start);
+    }
+    this.#mostKeys.set(window, most);
+    return most;
+  }
+
+  #latticeArgs(layer: number, query: Operand, scores: Operand | undefined) {
+    const layerArgs = this.#layerArgs[layer] ?? this.#argsOf(layer);
+    return { ...layerArgs, plan: this.#planOf(layer), query, ...(scores === undefined ? {} : { scores }) };
+  }
+
+  #planOf(layer: number): AttentionPlan {
+    const plan = this.#plans.get(this.#options.model.variants[layer]?.window);
+    if (plan === undefined) throw new RangeError("no step is under way");
+    return plan;
   }
 
   close(): void {

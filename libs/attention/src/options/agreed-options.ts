@@ -39,6 +39,7 @@ export function agreeOnOptions({ model, cache, groups, exchange, steps }: Resolv
     numBlocks: cache.numBlocks,
     prefixCache: cache.hasPrefixes,
     combine,
+    deterministic: exchange.isWorldInvariant ? "world-invariant" : "rank-order",
     scale: variants[0]?.scale,
     softcap: variants[0]?.softcap,
     window: new Set(windows).size === 1 ? windows[0] : windows.map((size) => size ?? 0),

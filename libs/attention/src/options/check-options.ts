@@ -2,6 +2,7 @@ import { checkKvShard, checkKvWeights, checkScoreFactor, KV_DTYPES } from "@lock
 import { ArgumentError, type DType, describe, SharedHeap, Tensor } from "@lockstep/tensor";
 import { expectBackend, expectGroup, expectRecord } from "../arguments/expect-argument.ts";
 import { COMBINES } from "../combine/combine.ts";
+import { LATTICE_COMBINES, MOST_LATTICE_RANKS } from "../combine/lattice-combine.ts";
 import { checkKvScales, layerScales } from "../kv/kv-scales.ts";
 import { checkVariant } from "./attention-variant.ts";
 import type { DcpAttentionOptions } from "./dcp-attention-options.ts";
@@ -58,11 +59,30 @@ export function checkOptions(given: DcpAttentionOptions, options: FilledOptions)
   if (combine !== "auto" && !COMBINES.includes(combine)) {
     throw new ArgumentError(NAME, "combine", '"ag-rs", "a2a", "one-shot" or "auto"', describe(combine));
   }
+  checkDeterministic(options);
   if (given.mergeBackend?.isSynchronous === false) {
     throw new ArgumentError(NAME, "mergeBackend", "a wasm or reference backend", given.mergeBackend.name);
   }
   checkKvShard(NAME, { index: dcpGroup.rank, count: dcpGroup.size, interleave }, blockSize);
   if (given.weights !== undefined) checkWeights(given.weights, dcpGroup.size, blockSize);
+}
+
+/** Throws ArgumentError unless what bits may depend on goes with how ranks exchange. */
+function checkDeterministic({ deterministic, combine, partialDtype, dcpGroup }: FilledOptions): void {
+  if (deterministic !== "rank-order" && deterministic !== "world-invariant") {
+    throw new ArgumentError(NAME, "deterministic", '"rank-order" or "world-invariant"', describe(deterministic));
+  }
+  if (deterministic === "rank-order") return;
+  const mode = 'with deterministic "world-invariant"';
+  if (combine !== "auto" && !LATTICE_COMBINES.includes(combine)) {
+    throw new ArgumentError(NAME, "combine", `"a2a", "ag-rs" or "auto" ${mode}`, describe(combine));
+  }
+  if (partialDtype !== "f32") {
+    const advice = "Its sums are exact integers, which 16 bits would round by rank.";
+    throw new ArgumentError(NAME, "partialDtype", `f32 ${mode}`, partialDtype, advice);
+  }
+  if (dcpGroup.size <= MOST_LATTICE_RANKS) return;
+  throw new ArgumentError(NAME, "dcpGroup", `of at most ${MOST_LATTICE_RANKS} ranks ${mode}`, `${dcpGroup.size}`);
 }
 
 /** Throws ArgumentError unless these are weights of so many ranks, whose blocks caches can have. */

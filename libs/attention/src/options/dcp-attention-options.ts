@@ -1,4 +1,4 @@
-import type { ProcessGroup } from "@lockstep/dist-groups";
+import type { Determinism, ProcessGroup } from "@lockstep/dist-groups";
 import type { KernelBackend, LseBase } from "@lockstep/kernels";
 import type { DType, SharedHeap, Tensor } from "@lockstep/tensor";
 import type { Combine } from "../combine/combine.ts";
@@ -85,6 +85,14 @@ export interface DcpAttentionOptions {
    * Default "auto", which begins with {@link DEFAULT_COMBINE}.
    */
   readonly combine?: Combine | "auto";
+  /**
+   * What the bits of results may depend on besides queries, keys and values; the same on every rank. `rank-order`: on
+   * how the world shares the tokens. `world-invariant`: on nothing, so that any number of ranks (at most 32 that share
+   * tokens), interleave, block size, chunk, batch and combine give the same outputs and LSEs, on each backend for
+   * itself. Ranks then exchange the largest scores first and exact sums of integers after, 8 bytes for each element:
+   * the combine is `a2a`, `ag-rs` or `auto`, the partialDtype f32. Default "rank-order".
+   */
+  readonly deterministic?: Determinism;
   /** Factor on q.k. Default 1 / sqrt(headDim). */
   readonly scale?: number;
   /** Scores become softcap * tanh(score / softcap). Default: none. */

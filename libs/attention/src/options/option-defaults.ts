@@ -16,6 +16,7 @@ type WithDefault =
   | "interleave"
   | "prefixCache"
   | "combine"
+  | "deterministic"
   | "scale"
   | "lseBase"
   | "maxStepQueries";
@@ -39,6 +40,7 @@ export function withDefaults(options: DcpAttentionOptions): FilledOptions {
     interleave = 1,
     prefixCache = false,
     combine = "auto",
+    deterministic = "rank-order",
     scale = 1 / Math.sqrt(headDim),
     lseBase = "e",
     maxStepQueries = 256,
@@ -58,6 +60,7 @@ export function withDefaults(options: DcpAttentionOptions): FilledOptions {
     interleave,
     prefixCache,
     combine,
+    deterministic,
     scale,
     lseBase,
     maxStepQueries,

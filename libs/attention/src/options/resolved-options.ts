@@ -84,6 +84,8 @@ export interface ExchangeSettings {
   readonly queryReplicated: boolean;
   readonly partialDtype: DType;
   readonly combine: Combine | "auto";
+  /** Results have the same bits for any number of ranks, layout, chunk and combine. */
+  readonly isWorldInvariant: boolean;
   readonly lseBase: LseBase;
   readonly onPartialLse: ((layer: number, partialLse: Tensor) => void) | undefined;
   /** undefined: the group's. */
@@ -106,6 +108,7 @@ export function resolveOptions(given: DcpAttentionOptions): ResolvedOptions {
   const { backend, mergeBackend, heap, layers, queryHeads, kvHeads, headDim, valueDim, mla, headGroup } = options;
   const { kvDtype: dtype, kvScales, blockSize, numBlocks, prefixCache: hasPrefixes, sinks } = options;
   const { queryDtype, gatherDtype, queryScale, queryReplicated, partialDtype, combine, lseBase } = options;
+  const isWorldInvariant = options.deterministic === "world-invariant";
   const { dcpGroup, queryGroup, pcpGroup, onPartialLse, deadlineMs, maxStepQueries, prefillChunk } = options;
   const variants = attentionVariants(options);
   const hasRowScales = scalesPerToken(dtype, kvScales);
@@ -126,6 +129,7 @@ export function resolveOptions(given: DcpAttentionOptions): ResolvedOptions {
       queryReplicated,
       partialDtype,
       combine,
+      isWorldInvariant,
       lseBase,
       onPartialLse,
       deadlineMs,

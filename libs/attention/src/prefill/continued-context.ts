@@ -1,11 +1,12 @@
-import type { AttentionOperands, AttentionStep, ContinuedSums } from "@lockstep/kernels";
+import type { AttentionStep, ContinuedSums } from "@lockstep/kernels";
 import { type Allocator, Tensor } from "@lockstep/tensor";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
-import { ChunkRows, type Pair, type RankRows } from "./chunk-rows.ts";
+import { ChunkRows, type RankRows } from "./chunk-rows.ts";
 import { type ContextAttention, scoreArgs, sinkArgs, variantOf } from "./context-attention.ts";
 import { type ChunkLimits, type PlannedChunk, type PlannedSegment, plannedChunks } from "./planned-chunks.ts";
 import type { PrefillPlan } from "./prefill-plan.ts";
+import { rowsAsCache } from "./rows-as-cache.ts";
 
 /** A rank's attention over its shard, as far as chunks have come: the sums, and what they become in the end. */
 interface ShardState {
@@ -107,13 +108,13 @@ export class ContinuedContext implements ContextAttention {
         shard: { ...groups.shard, index },
         segments: [{ first, count }],
       };
-      const operands = count === 0 ? this.#operands(layer, this.#rows.spare, 0, 1) : undefined;
+      const [held, start, end] = count === 0 ? [this.#rows.spare, 0, 1] : [rows, at, at + count];
       // Planned anew on every layer, which costs more of the op the fewer tokens a step has: plans that are kept would
       // take 12 bytes for every token of the step, rank and chunk of a long context.
       void backend.partialAttention({
         ...tokens,
         ...seen,
-        ...(operands ?? this.#operands(layer, rows, at, at + count)),
+        ...rowsAsCache(this.#options.model, this.#caches, layer, held, start, end),
         // Sinks join once: where the first tokens are.
         ...(index === 0 ? sinkArgs(this.#options, variant) : {}),
         sums,
@@ -121,20 +122,6 @@ export class ContinuedContext implements ContextAttention {
         lse: cut(lse),
       });
     }
-  }
-
-  /** Rows [from, to) of a rank's as a cache of one block, as `partialAttention` takes it. */
-  #operands(layer: number, { elements, scales }: RankRows, from: number, to: number): CacheOperands {
-    const { mla, valueDim } = this.#options.model;
-    const block = ({ key, value }: Pair<Tensor>): { readonly keys: Tensor; readonly values: Tensor } => {
-      const keys = key.slice(0, from, to).unsqueeze(0);
-      return { keys, values: value === undefined ? keys : value.slice(0, from, to).unsqueeze(0) };
-    };
-    const { keys, values } = block(elements);
-    const caches = { keyCache: keys, valueCache: mla ? keys.slice(3, 0, valueDim) : values };
-    if (scales === undefined) return { ...caches, ...this.#caches.scales(layer) };
-    const rowScales = block(scales);
-    return { ...caches, keyScaleCache: rowScales.keys, valueScaleCache: rowScales.values };
   }
 
   #chunksFor(plan: PrefillPlan, window: number | undefined): readonly PlannedChunk[] {
@@ -145,8 +132,3 @@ export class ContinuedContext implements ContextAttention {
     return chunks;
   }
 }
-
-type CacheOperands = Pick<
-  AttentionOperands,
-  "keyCache" | "valueCache" | "keyScale" | "valueScale" | "keyScaleCache" | "valueScaleCache"
->;

@@ -9,6 +9,7 @@ import type { ResolvedOptions } from "../options/resolved-options.ts";
 import type { ContextAttention } from "./context-attention.ts";
 import { ContinuedContext } from "./continued-context.ts";
 import { ContinuedOnDevice } from "./continued-on-device.ts";
+import { LatticeContext } from "./lattice-context.ts";
 import { MergedContext } from "./merged-context.ts";
 import { OwnContext } from "./own-context.ts";
 import { pcpRows } from "./pcp-rows.ts";
@@ -20,8 +21,8 @@ const NAME = "DcpAttention.prefill";
 /**
  * Prefill over a sharded KV cache: every rank attends for its own query heads and its own tokens over the whole
  * context. What other ranks have stored of it comes chunk by chunk, in memory of bounded size: see
- * {@link ContinuedContext}, for GPUs {@link ContinuedOnDevice} and, where bits may depend on chunks,
- * {@link MergedContext}.
+ * {@link ContinuedContext}, for GPUs {@link ContinuedOnDevice}, where bits may depend on chunks {@link MergedContext}
+ * and, where they may not even depend on the ranks, {@link LatticeContext}.
  *
  * With many query tokens this moves less than gathering queries and combining outputs: KV rows of a context, once for
  * each rank, instead of queries and f32 outputs of all heads for every token.
@@ -49,8 +50,9 @@ export class Prefill {
     this.#options = options;
     this.#caches = caches;
     this.#staged = new StagedTensors(heap);
-    const [bytes, open] =
-      groups.dcp.size === 1
+    const [bytes, open] = options.exchange.isWorldInvariant
+      ? [LatticeContext.bytes(options, blocks), () => new LatticeContext(options, caches, chunk, this.#scratch)]
+      : groups.dcp.size === 1
         ? [OwnContext.bytes(options), () => new OwnContext(options, caches, this.#scratch)]
         : width === undefined
           ? [MergedContext.bytes(options, blocks), () => new MergedContext(options, caches, chunk, this.#scratch)]
