@@ -83,8 +83,16 @@ describe("a big and a small memory", () => {
     await using engine = await Engine.open(model, { ...options, maxContext: 100 });
     const { blocks, blockTokens } = engine.status();
     expect([blocks.total, blockTokens]).toEqual([25, 20]);
-    const [part] = await Array.fromAsync(engine.generate(promptIds, { maxTokens: 4 }));
-    expect(part).toBeDefined();
+    // Blocks of 20 tokens: of 50, and of 41 that begin alike, two blocks are known the second and the third time.
+    const prompt = Array.from({ length: 50 }, (_, at) => promptIds[at % promptIds.length] ?? 0);
+    const answers: string[] = [];
+    for (const length of [50, 50, 41]) {
+      const parts = await Array.fromAsync(engine.generate(prompt.slice(0, length), { maxTokens: 8 }));
+      answers.push(parts.map(({ text }) => text).join(""));
+    }
+    expect(answers[0]?.length).toBeGreaterThan(0);
+    expect(answers[1]).toBe(answers[0] ?? "");
+    expect(engine.status().totals.cachedTokens).toBe(80);
   });
 
   test("are shared alike by every group of ranks, and decide how many ranks share a cache", () => {

@@ -37,7 +37,7 @@ describe("saved by one process, loaded by another", () => {
     [{ world: 2, dcp: 2, interleave: 2, kvDtype: "i8" }],
     [{ world: 2, dcp: 1, kvDtype: "f16", weights: "i8" }],
     [{ world: 4, dcp: 2 }],
-    [{ world: 3, dcp: 3, kvWeights: [2, 0, 1] }],
+    [{ world: 3, dcp: 3, kvWeights: [2, 0, 3] }],
   ])("%o", async (settings) => {
     const place = { folder: fresh(), checkpoint };
     const ids = text(60, 7);
