@@ -30,6 +30,8 @@ usage: bun run demo [options]
                     refused (default: as much as is needed)
   --backend B       webgpu, wasm, reference or auto (default: webgpu on a hardware GPU, else wasm)
   --combine C       ag-rs, a2a, one-shot or auto: how the ranks' partial results are combined (default auto)
+  --deterministic D what the bits of logits may depend on besides the text: rank-order: on how the model is spread over
+                    ranks (default); world-invariant: not on that either, so that any number of ranks gives the same
   --weights W       stored: matrices of weights are kept in the dtype that the checkpoint has (default); int8: in int8,
                     with a scale for every 32 elements of a row
   --kv T            f32, f16, bf16, fp8 (e4m3) or int8: type of the cached keys and values (default f32)

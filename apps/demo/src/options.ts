@@ -1,5 +1,6 @@
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import type { Determinism } from "@lockstep/dist-groups";
 import { installedGpus } from "@lockstep/kernels";
 import { isQuantisedKv, type KvDtype, type KvScaleSource, type WeightKind } from "@lockstep/language-model";
 import { UsageError } from "./errors.ts";
@@ -19,6 +20,7 @@ const KV_DTYPES: Readonly<Record<string, KvDtype>> = {
 const KV_SCALES: readonly KvScaleSource[] = ["per-token", "static"];
 /** Names of how weights are kept on the command line. */
 const WEIGHTS: Readonly<Record<string, WeightKind>> = { stored: "stored", int8: "i8" };
+const DETERMINISMS: readonly Determinism[] = ["rank-order", "world-invariant"];
 const KV_LAYOUTS = ["replicated", "sharded", "auto"] as const;
 const MOST_RANKS = 64;
 const DEFAULT_DRAFT = 4;
@@ -44,6 +46,7 @@ export interface DemoOptions {
   readonly kvBytes: readonly number[] | undefined;
   readonly backend: (typeof BACKENDS)[number];
   readonly combine: (typeof COMBINES)[number];
+  readonly deterministic: Determinism;
   readonly weights: WeightKind;
   readonly kvDtype: KvDtype;
   /** Undefined unless the KV cache is quantised. */
@@ -123,6 +126,7 @@ export function parseOptions(args: readonly string[]): DemoOptions {
     kvBytes: readKvBytes(values["kv-bytes"]),
     backend,
     combine: choice("combine", values.combine, COMBINES, "auto"),
+    deterministic: choice("deterministic", values.deterministic, DETERMINISMS, "rank-order"),
     weights,
     kvDtype,
     kvScales: readKvScales(values["kv-scales"], kvDtype),
@@ -236,6 +240,7 @@ function parse(args: readonly string[]) {
         "kv-bytes": { type: "string" },
         backend: { type: "string" },
         combine: { type: "string" },
+        deterministic: { type: "string" },
         weights: { type: "string" },
         kv: { type: "string" },
         "kv-dtype": { type: "string" },

@@ -84,7 +84,8 @@ export async function tell(model: Model, options: DemoOptions, progress: Progres
     const kv = options.kvDtype === "f32" ? "" : `, KV ${kvName(options.kvDtype)}${scales}`;
     const weights = options.weights === "i8" ? ", weights int8" : "";
     const combine = `combine ${ranks[0]?.attention.combine}`;
-    process.stdout.write(`${layout}, ${device}, ${combine}${weights}${kv}\n${formatRanks(ranks)}\n`);
+    const bits = options.deterministic === "world-invariant" ? ", world-invariant" : "";
+    process.stdout.write(`${layout}, ${device}, ${combine}${bits}${weights}${kv}\n${formatRanks(ranks)}\n`);
     const seconds = (ms: number): string => `${(ms / 1000).toFixed(2)} s`;
     const rate = (((count - before) * 1000) / (ended - first)).toFixed(1);
     const of = prompts.length === 1 ? "" : ` of ${prompts.length} texts`;
@@ -166,11 +167,12 @@ async function verify(
 export function generatorOptions(options: DemoOptions): Omit<GeneratorOptions, "capacity"> {
   const { world, dcp, kvHeads, backend, softwareVulkan, combine, kvDtype, blockSize, interleave, prefillChunk } =
     options;
-  const { gpus, sharedGpu, maxDraft, kvScales, weights, kvWeights, kvBytes } = options;
+  const { gpus, sharedGpu, maxDraft, kvScales, weights, deterministic, kvWeights, kvBytes } = options;
   const spread = { world, kvHeads, backend, softwareVulkan, sharedGpu, combine, kvDtype, blockSize, interleave };
   return {
     ...spread,
     weights,
+    deterministic,
     ...(dcp === undefined ? {} : { dcp }),
     ...(kvWeights === undefined ? {} : { kvWeights }),
     ...(kvBytes === undefined ? {} : { kvBytes }),

@@ -18,6 +18,7 @@ const KV_DTYPES: Readonly<Record<string, KvDtype>> = {
 };
 /** Names of how weights are kept on the command line. */
 const WEIGHTS: Readonly<Record<string, WeightKind>> = { stored: "stored", int8: "i8" };
+const DETERMINISMS = ["rank-order", "world-invariant"] as const;
 const MOST_RANKS = 64;
 
 /** The command line, checked as far as it can be without the model. */
@@ -57,6 +58,8 @@ the model
                       (default: as much as is needed)
   --backend B         webgpu, wasm, reference or auto (default: webgpu on a hardware GPU, else wasm)
   --software-vulkan   accept a software adapter for webgpu (for tests: slow)
+  --deterministic D   what the bits of logits may depend on besides the text: rank-order: on how the model is spread over
+                      ranks (default); world-invariant: not on that either, so that any number gives the same
   --weights W         stored: as the checkpoint has them (default); int8: with a scale for every 32 elements of a row
   --kv T              f32, f16, bf16, fp8 (e4m3) or int8: type of the cached keys and values (default f32)
   --max-context N     most tokens of one text, prompt included (default: as many as the model was made for, or as fit)
@@ -111,6 +114,7 @@ export function parseOptions(
     ...defined({ dcp, kvWeights: readKvWeights(values["kv-weights"]), kvBytes: readKvBytes(values["kv-bytes"]) }),
     backend,
     softwareVulkan,
+    deterministic: choice("deterministic", values.deterministic, DETERMINISMS, "rank-order"),
     weights: WEIGHTS[choice("weights", values.weights, Object.keys(WEIGHTS), "stored")] ?? "stored",
     kvDtype: KV_DTYPES[choice("kv", values.kv, Object.keys(KV_DTYPES), "f32")] ?? "f32",
     ...defined({
@@ -189,6 +193,7 @@ function parse(args: readonly string[]) {
         dcp: { type: "string" },
         backend: { type: "string" },
         "software-vulkan": { type: "boolean" },
+        deterministic: { type: "string" },
         weights: { type: "string" },
         kv: { type: "string" },
         "max-context": { type: "string" },

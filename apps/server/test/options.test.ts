@@ -15,7 +15,14 @@ const MAIN = {
 test("what is left out", () => {
   expect(parseOptions([], {})).toMatchObject({
     modelName: "demo",
-    engine: { world: "auto", backend: "auto", weights: "stored", kvDtype: "f32", prefixCache: true },
+    engine: {
+      world: "auto",
+      backend: "auto",
+      deterministic: "rank-order",
+      weights: "stored",
+      kvDtype: "f32",
+      prefixCache: true,
+    },
     host: "127.0.0.1",
     port: 8000,
     token: undefined,
@@ -28,7 +35,7 @@ test("what is left out", () => {
 test("every option", () => {
   const args =
     "--model /models/Qwen3-0.6B/ --world 4 --dcp 2 --backend wasm --weights int8 --kv fp8 --max-context 4096 " +
-    "--kv-tokens 9999 --kv-weights 3,1 --kv-bytes 3GiB,512MiB --max-running 5 --max-waiting 0 --no-prefix-cache --host 0.0.0.0 --port 0 --token t " +
+    "--deterministic world-invariant --kv-tokens 9999 --kv-weights 3,1 --kv-bytes 3GiB,512MiB --max-running 5 --max-waiting 0 --no-prefix-cache --host 0.0.0.0 --port 0 --token t " +
     "--drain-seconds 0 --idle-seconds 5 --max-body-bytes 1000 --max-choices 3 --max-requests 7";
   expect(parseOptions(args.split(" "), { LOCKSTEP_TOKEN: "other" })).toMatchObject({
     modelFolder: "/models/Qwen3-0.6B/",
@@ -37,6 +44,7 @@ test("every option", () => {
       world: 4,
       dcp: 2,
       backend: "wasm",
+      deterministic: "world-invariant",
       weights: "i8",
       kvDtype: "f8e4m3",
       maxContext: 4096,
@@ -65,6 +73,7 @@ test.each([
     ["--software-vulkan", "--backend", "wasm"],
     "--software-vulkan accepts an adapter for webgpu, but --backend is wasm.",
   ],
+  [["--deterministic", "yes"], "--deterministic must be one of rank-order, world-invariant, but is yes."],
   [["--kv-weights", "1;2"], "--kv-weights must be whole numbers with commas between them, as 3,1, whose sum is"],
   [["--kv-bytes", "0"], "--kv-bytes must be sizes with commas between them, as 3GiB,512MiB, but is 0."],
   [["--port", "65536"], "--port must be a whole number from 0 to 65535, but is 65536."],

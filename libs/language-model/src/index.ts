@@ -49,7 +49,7 @@ export { type Model, openModel } from "./model/model.ts";
 export type { ModelFiles, ModelSource } from "./model/model-files.ts";
 export type { RopeScaling } from "./model/rope-scaling.ts";
 export type { StoredDTypes } from "./model/stored-dtypes.ts";
-export type { Determinism, KvHeadLayout, ParallelSizes, Range } from "./model/tensor-parallel.ts";
+export type { KvHeadLayout, ParallelSizes, Range } from "./model/tensor-parallel.ts";
 export { type EncodeOptions, StreamDecoder, Tokenizer } from "./model/tokenizer.ts";
 export { MOST_LOGPROBS, type SamplingOptions } from "./sampling/sampling-options.ts";
 export type { TokenLogprob } from "./sampling/token-logprob.ts";

@@ -34,7 +34,7 @@ export async function setup(context: RankContext, options: RankOptions) {
   const backend = await openBackend("wasm", { heap });
   context.onClose(() => backend.close());
   const attention = DcpAttention.open({
-    ...modelAttention(config, share),
+    ...modelAttention(config, share, sizes),
     backend,
     heap,
     dcpGroup: context.group("dcp"),

@@ -100,11 +100,11 @@ export async function setup(context: RankContext, options: RowBitsOptions) {
 }
 
 async function openDcp(context: RankContext, options: RankOptions, share: RankShare): Promise<Texts> {
-  const { config, maxStepTokens, blockSize, interleave, numBlocks, combine, prefillChunk } = options;
+  const { config, maxStepTokens, blockSize, interleave, numBlocks, kvWeights, combine, prefillChunk } = options;
   const { heap } = context;
   const backend = await openRankBackend(context, options, () => heap);
   const attention = DcpAttention.open({
-    ...modelAttention(config, share),
+    ...modelAttention(config, share, options.sizes),
     backend: backend.attend,
     mergeBackend: backend.merge,
     heap,
@@ -113,6 +113,7 @@ async function openDcp(context: RankContext, options: RankOptions, share: RankSh
     blockSize,
     interleave,
     numBlocks,
+    ...(kvWeights === undefined ? {} : { weights: kvWeights }),
     combine,
     maxStepQueries: maxStepTokens,
     ...(prefillChunk === undefined ? {} : { prefillChunk }),

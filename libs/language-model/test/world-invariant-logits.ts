@@ -9,7 +9,7 @@ import type { LogitBits, ModelStep } from "./row-bits-program.ts";
 import { MAX_STEP_TOKENS } from "./text-schedule.ts";
 
 /** How a model is spread. */
-export type Layout = Pick<GeneratorOptions, "kvHeads" | "interleave" | "blockSize" | "combine"> & {
+export type Layout = Pick<GeneratorOptions, "kvHeads" | "kvWeights" | "interleave" | "blockSize" | "combine"> & {
   readonly world: number;
   readonly dcp: number;
   /** As of row-bits-program.ts. Default false. */
@@ -17,7 +17,7 @@ export type Layout = Pick<GeneratorOptions, "kvHeads" | "interleave" | "blockSiz
 };
 
 /** What is the same on every world that is compared. */
-export type Settings = Pick<GeneratorOptions, "weights" | "kvDtype"> & {
+export type Settings = Pick<GeneratorOptions, "weights" | "kvDtype" | "backend"> & {
   /** As of row-bits-program.ts. */
   readonly isPlain: boolean;
 };

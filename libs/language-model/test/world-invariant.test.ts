@@ -7,6 +7,7 @@ import { join } from "node:path";
 import type { DType } from "@lockstep/tensor";
 import { openModel } from "../src/model/model.ts";
 import { writeRandomCheckpoint } from "./random-checkpoint.ts";
+import { checkWorlds } from "./random-worlds.ts";
 import { schedule } from "./text-schedule.ts";
 import { type Layout, logitsOf, type Settings } from "./world-invariant-logits.ts";
 
@@ -65,5 +66,17 @@ describe("layers alone: logits have the bits of one rank", () => {
     const alone = await logitsOf(model, { world: 1, dcp: 1 }, options, steps);
     expect(alone.length).toBeGreaterThan(LENGTHS.length);
     for (const layout of layouts) expect(await logitsOf(model, layout, options, steps)).toEqual(alone);
+  });
+});
+
+describe("on random worlds, mixed with others, logits have the bits of their text alone on one rank", () => {
+  test.each<readonly [object, Omit<Settings, "isPlain">]>([
+    [{}, {}],
+    [{ sliding_window: 9, use_sliding_window: true, max_window_layers: 1 }, { kvDtype: "f16" }],
+    [{}, { kvDtype: "i8", weights: "i8" }],
+  ])("%o, %o", async (config, settings) => {
+    const folder = join(root, `mixed-${Object.values({ ...config, ...settings }).join()}`);
+    writeRandomCheckpoint(folder, "Qwen3ForCausalLM", { ...CONFIG, ...config }, { dtype: "bf16" });
+    await checkWorlds(openModel(folder), settings, { runs: 1, worlds: 2 });
   });
 });

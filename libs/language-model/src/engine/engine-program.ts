@@ -65,7 +65,10 @@ export async function setup(context: RankContext, options: EngineRankOptions) {
     folder,
     checkpoint,
     mostBytes,
-    computed: { weights: options.weights, backend: name, batchInvariant, kvLayout: sizes.kvLayout },
+    computed: {
+      ...{ weights: options.weights, backend: name, batchInvariant, kvLayout: sizes.kvLayout },
+      ...(sizes.deterministic === undefined ? {} : { deterministic: sizes.deterministic }),
+    },
     deadlineMs: STORE_DEADLINE_MS,
   });
 

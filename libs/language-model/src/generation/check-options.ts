@@ -32,6 +32,7 @@ const CHOICES = {
   kvHeads: ["replicated", "sharded", "auto"],
   backend: ["webgpu", "wasm", "reference", "auto"],
   combine: ["ag-rs", "a2a", "one-shot", "auto"],
+  deterministic: ["rank-order", "world-invariant"],
   kvDtype: ["f32", "f16", "bf16", "f8e4m3", "i8"],
   weights: ["stored", "i8"],
 } as const;
@@ -88,6 +89,18 @@ export function checkValues(options: GeneratorOptions): void {
     const value: string | undefined = options[name as keyof typeof CHOICES];
     if (value === undefined || known.some((choice) => choice === value)) continue;
     throw new ArgumentError(NAME, name, `one of ${known.join(", ")}`, describe(value));
+  }
+  if (options.deterministic === "world-invariant") checkWorldInvariant(options);
+}
+
+/** Throws UnfitOptions for what would make bits depend on how a model is spread, or on what is computed beside a text. */
+function checkWorldInvariant({ combine, batchInvariant }: GeneratorOptions): void {
+  const mode = "`deterministic` world-invariant";
+  if (combine === "one-shot") {
+    throw new UnfitOptions(`${mode} goes with \`combine\` a2a, ag-rs or auto, but is given one-shot.`);
+  }
+  if (batchInvariant === false) {
+    throw new UnfitOptions(`${mode} needs \`batchInvariant\`, which is false: leave it out.`);
   }
 }
 

@@ -1,4 +1,4 @@
-import type { RankWorkerSource } from "@lockstep/dist-groups";
+import type { Determinism, RankWorkerSource } from "@lockstep/dist-groups";
 import type { BackendName } from "@lockstep/kernels";
 import type { WeightKind } from "../layers/weight.ts";
 import type { KvHeadLayout } from "../model/tensor-parallel.ts";
@@ -36,6 +36,14 @@ export interface GeneratorOptions {
    * that is fastest for each step, with matrix units; results agree within tolerance. Default true.
    */
   readonly batchInvariant?: boolean;
+  /**
+   * What the bits of a token's logits may depend on besides its text. `rank-order`: on how the model is spread (`world`,
+   * `dcp`, `kvHeads`, `interleave`), and on no more. `world-invariant`: not on that either, so that any number of ranks
+   * gives the same logits and tokens, drawn ones too, on each backend for itself. Ranks then gather whole rows between
+   * matrices instead of summing parts of them, and exchange exact sums in attention: the combine is a2a, ag-rs or auto.
+   * Default "rank-order".
+   */
+  readonly deterministic?: Determinism;
   /** Default "auto". */
   readonly combine?: "ag-rs" | "a2a" | "one-shot" | "auto";
   /**

@@ -3,25 +3,30 @@ import type { DcpAttention, DcpAttentionOptions } from "@lockstep/attention";
 import type { KernelBackend } from "@lockstep/kernels";
 import { type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { ModelConfig } from "../model/config.ts";
-import { lengthOf, type RankShare } from "../model/tensor-parallel.ts";
+import { lengthOf, type ParallelSizes, type RankShare } from "../model/tensor-parallel.ts";
 
 /** What of a rank's attention its share of a model decides. */
 type ModelAttention = Pick<
   DcpAttentionOptions,
-  "layers" | "queryHeads" | "kvHeads" | "headDim" | "window" | "headGroup"
+  "layers" | "queryHeads" | "kvHeads" | "headDim" | "window" | "headGroup" | "deterministic"
 >;
 
 /**
- * Layers, heads and windows of the attention that a rank opens for its share of a model: the query heads of its DCP
+ * Layers, heads, windows and determinism of the attention that a rank opens for its share of a model: the query heads of its DCP
  * group, over the KV heads that it stores.
  */
-export function modelAttention(config: ModelConfig, share: RankShare): ModelAttention {
+export function modelAttention(
+  config: ModelConfig,
+  share: RankShare,
+  { deterministic }: Pick<ParallelSizes, "deterministic">,
+): ModelAttention {
   const headsPerKv = config.queryHeads / config.kvHeads;
   return {
     layers: config.layers,
     queryHeads: lengthOf(share.groupQueryHeads),
     kvHeads: lengthOf(share.kvHeads),
     headDim: config.headDim,
+    ...(deterministic === undefined ? {} : { deterministic }),
     ...(config.windows.some((window) => window !== null) ? { window: config.windows } : {}),
     headGroup: { size: headsPerKv, offset: share.groupQueryHeads.start - share.kvHeads.start * headsPerKv },
   };

@@ -96,7 +96,7 @@ export async function openRankModel(
   });
   const backend = await openRankBackend(context, options, cacheHeap);
   const attentionOptions = {
-    ...modelAttention(config, share),
+    ...modelAttention(config, share, sizes),
     backend: backend.attend,
     mergeBackend: backend.merge,
     heap,

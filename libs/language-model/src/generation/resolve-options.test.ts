@@ -44,6 +44,39 @@ test.each([
   },
 );
 
+test("sizes say that logits are to have the same bits on any number of ranks", () => {
+  const sizes = { world: 4, dcp: 2, kvLayout: "sharded" } as const;
+  const { rank } = resolve({ ...least, deterministic: "world-invariant" });
+  expect(rank.sizes).toEqual({ ...sizes, deterministic: "world-invariant" });
+  expect(resolve({ ...least, deterministic: "rank-order" }).rank.sizes).toEqual(sizes);
+});
+
+test("what would make bits depend on the world is refused in the mode in which they do not", () => {
+  const mode = { ...least, deterministic: "world-invariant" } as const;
+  expect(() => resolve({ ...mode, combine: "one-shot" })).toThrow(UnfitOptions);
+  expect(() => resolve({ ...mode, combine: "one-shot" })).toThrow(
+    "`combine` a2a, ag-rs or auto, but is given one-shot.",
+  );
+  expect(() => resolve({ ...mode, batchInvariant: false })).toThrow(UnfitOptions);
+  expect(() => resolve({ ...mode, batchInvariant: false })).toThrow("needs `batchInvariant`");
+  for (const combine of ["a2a", "ag-rs", "auto"] as const)
+    expect(resolve({ ...mode, combine }).rank.combine).toBe(combine);
+  expect(() => resolve({ ...least, deterministic: "always" })).toThrow(ArgumentError);
+});
+
+test("plans of ranks that gather count what they gather", () => {
+  const plan = (options: object) => planMemory(model, { ...least, backend: "wasm", ...options }).ranks;
+  const [plain, gathering] = [plan({}), plan({ deterministic: "world-invariant" })];
+  for (const [rank, { scratch, exchange, kvCache }] of gathering.entries()) {
+    // 256 tokens of 704 columns, in f32.
+    expect(scratch - (plain[rank]?.scratch ?? 0)).toBeGreaterThanOrEqual(256 * 704 * 4);
+    expect(exchange - (plain[rank]?.exchange ?? 0)).toBeGreaterThanOrEqual(256 * 704 * 4);
+    expect(kvCache).toBe(plain[rank]?.kvCache ?? 0);
+  }
+  const weights = (ranks: readonly { weights: number }[]) => ranks.reduce((sum, rank) => sum + rank.weights, 0);
+  expect(weights(gathering)).toBe(weights(plain));
+});
+
 test("a model of more KV heads than ranks: each rank stores whole ones, all tokens of each", () => {
   const many = { ...model, config: { ...model.config, kvHeads: 8 } };
   const memory = (options: object) => planMemory(many, { world: 4, capacity: 4096, backend: "wasm", ...options });

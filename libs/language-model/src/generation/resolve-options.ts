@@ -114,7 +114,8 @@ export function planOptions(
   const maxLogitRows = texts * (maxDraft + 1);
   const maxStepTokens = Math.max(options.maxStepTokens ?? 256, maxLogitRows);
   const kvLayout = kvHeads === "auto" ? chooseKvLayout(world, dcp, config.kvHeads) : kvHeads;
-  const sizes: ParallelSizes = { world, dcp, kvLayout };
+  const isInvariant = options.deterministic === "world-invariant";
+  const sizes: ParallelSizes = { world, dcp, kvLayout, ...(isInvariant ? { deterministic: "world-invariant" } : {}) };
   checkNamedRanks(options, world, dcp);
   checkParallelSizes(sizes, config.queryHeads, config.kvHeads);
   if (options.capacity !== undefined && options.capacity > config.maxPositions) {

@@ -141,11 +141,11 @@ async function openAttention(
   backend: { readonly attend: KernelBackend; readonly merge: KernelBackend },
   heap: SharedHeap,
   share: RankShare,
-  { numBlocks, kvWeights }: TrialCandidate,
+  { numBlocks, kvWeights, sizes }: TrialCandidate,
   { config, kvDtype, combine, blockSize, interleave, maxStepTokens }: TrialOptions,
 ): Promise<DcpAttention> {
   const attention = DcpAttention.open({
-    ...modelAttention(config, share),
+    ...modelAttention(config, share, sizes),
     backend: backend.attend,
     mergeBackend: backend.merge,
     heap,

@@ -118,7 +118,7 @@ export function planTrial(model: Model, shape: TrialShape, candidates: readonly 
       config: rank.config,
       stored: model.storedDTypes,
       // What "auto" takes is known after many steps: with few tokens mostly this.
-      combine: combine === "auto" ? "one-shot" : combine,
+      combine: combine !== "auto" ? combine : rank.sizes.deterministic === undefined ? "one-shot" : "a2a",
       blockSize: rank.blockSize,
       interleave: rank.interleave,
       maxStepTokens: rank.maxStepTokens,

@@ -1,3 +1,4 @@
+import type { Determinism } from "@lockstep/dist-groups";
 import { UnfitOptions } from "../errors.ts";
 import { WEIGHT_GROUP } from "../layers/weight.ts";
 
@@ -19,12 +20,6 @@ export interface Range {
  */
 export type KvHeadLayout = "replicated" | "sharded";
 
-/**
- * `world-invariant`: a token's logits have the same bits on any number of ranks, however they share the caches. The
- * output projections of attention and MLP are split by rows and get whole inputs, so that no sum crosses ranks.
- */
-export type Determinism = "world-invariant";
-
 /** The sizes that decide who owns what. */
 export interface ParallelSizes {
   /** Ranks of the world, all of them tensor-parallel. */
@@ -33,8 +28,12 @@ export interface ParallelSizes {
   readonly dcp: number;
   /** Where KV heads live. */
   readonly kvLayout: KvHeadLayout;
-  /** Left out: ranks sum partial outputs of layers, in rank order: the same bits for as many ranks. */
-  readonly deterministic?: Determinism | undefined;
+  /**
+   * What the bits of logits may depend on besides a text. `rank-order`, or left out: on these sizes; partial outputs of
+   * layers are summed in the order of ranks. `world-invariant`: on nothing; the output projections of attention and MLP
+   * are split by rows and get whole inputs, so that no sum crosses ranks.
+   */
+  readonly deterministic?: Determinism;
 }
 
 /** The part of a model's dimensions one rank owns. */
@@ -58,7 +57,7 @@ export interface RankShare {
 
 /**
  * A part of the outputs over all inputs, or a partial sum of all outputs over the inputs that this rank has: see
- * {@link Determinism}.
+ * `deterministic` of {@link ParallelSizes}.
  */
 export interface OutputShare {
   /** Outputs, of the hidden size. */
