@@ -30,7 +30,7 @@ export const FOLDERS: Readonly<Record<string, readonly string[]>> = {
     "job",
     "world",
   ],
-  "libs/attention": ["arguments", "kv", "combine", "options", "decode", "prefill"],
+  "libs/attention": ["arguments", "kv", "combine", "options", "redistribute", "decode", "prefill"],
   "libs/language-model": ["layers", "model", "sampling", "generation", "engine"],
   "apps/server": ["tokenize", "http", "openai", "routes", "live", "page", "listen"],
 };

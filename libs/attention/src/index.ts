@@ -10,6 +10,7 @@ export {
   kvBlockSize,
   kvOwner,
   kvSlot,
+  kvTurnEnd,
   kvWeight,
   kvWeightSum,
   localLength,

@@ -20,6 +20,7 @@ export {
   kvBlockSize,
   kvOwner,
   kvSlot,
+  kvTurnEnd,
   kvWeight,
   kvWeightSum,
   localLength,

@@ -1,6 +1,7 @@
 import { ArgumentError, describe } from "@lockstep/tensor";
 import { OutOfBlocks } from "../errors.ts";
 import { BlockPool } from "./block-pool.ts";
+import type { ContextImage } from "./context-image.ts";
 import type { KnownContents } from "./known-blocks.ts";
 import { expectTokens } from "./expect-tokens.ts";
 
@@ -199,6 +200,35 @@ export class BlockManager {
   forgetPrefixes(): void {
     this.#pool.forgetAll();
     for (const sequence of this.#sequences.values()) sequence.kept = 0;
+  }
+
+  /** Who holds which blocks, and what is known of them. */
+  get image(): ContextImage {
+    const sequences = [...this.#sequences].map(([id, { length, blocks, kept }]) => {
+      return { id, length, blocks: [...blocks], kept };
+    });
+    return {
+      nextSequence: this.nextSequence,
+      sequences: sequences.sort((a, b) => a.id - b.id),
+      known: this.listKnown(),
+    };
+  }
+
+  /**
+   * Takes over what an image says. Only for a manager that has given out nothing yet.
+   * @param image its blocks are numbered from 0 on, without a gap, and there are as many here at least
+   */
+  adopt({ nextSequence, sequences, known }: ContextImage): void {
+    const held = new Set([...known.map(({ block }) => block), ...sequences.flatMap(({ blocks }) => blocks)]);
+    this.#pool.take(held.size);
+    for (const { block, parent, tokens } of known) this.#pool.known.add(block, parent, [...tokens]);
+    for (const { id, length, blocks, kept } of sequences) {
+      this.#pool.hold(blocks);
+      this.#sequences.set(id, { length, blocks: [...blocks], kept });
+    }
+    // Of those that no sequence holds the first of the list was used last: it is released last.
+    this.#pool.release([...held]);
+    this.nextSequence = nextSequence;
   }
 
   /** @throws ArgumentError when there is no such sequence */

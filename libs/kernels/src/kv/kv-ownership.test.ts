@@ -8,6 +8,7 @@ import {
   kvBlockSize,
   kvOwner,
   kvSlot,
+  kvTurnEnd,
   kvWeight,
   kvWeightSum,
   localLength,
@@ -225,5 +226,22 @@ test("checkKvShard rejects what is malformed", () => {
     { index: 0, count: 2, interleave: 8, weights: [3, 1] },
   ]) {
     expect(() => check(shard)).toThrow(ArgumentError);
+  }
+});
+
+test("kvTurnEnd is where positions stop to lie one after another in a shard", () => {
+  const weighted = [undefined, [3, 0, 1, 2]] as const;
+  for (const weights of weighted) {
+    for (const interleave of [1, 2, 5]) {
+      for (let position = 0; position < 90; position++) {
+        const index = kvOwner(position, 4, interleave, weights);
+        const shard = { index, count: 4, interleave, ...(weights === undefined ? {} : { weights }) };
+        const end = kvTurnEnd(shard, position);
+        for (let next = position; next < end; next++) {
+          expect(globalPosition(shard, localLength(shard, position) + next - position)).toBe(next);
+        }
+        expect(kvOwner(end, 4, interleave, weights)).not.toBe(index);
+      }
+    }
   }
 });

@@ -158,6 +158,15 @@ export function kvSlot(shard: KvShard, position: number, blockSize: number, bloc
 }
 
 /**
+ * One past the last position of the turn that a stored position of this shard belongs to: the positions from it to
+ * there lie at consecutive local indexes of the shard.
+ */
+export function kvTurnEnd(shard: KvShard, position: number): number {
+  const turn = kvWeight(shard) * shard.interleave;
+  return position + turn - (localLength(shard, position) % turn);
+}
+
+/**
  * The local indexes [start, end) that a query at global position `position` sees in a shard: stored positions p with
  * position - window < p <= position (all p <= position without a window). Position -1 sees nothing.
  */
