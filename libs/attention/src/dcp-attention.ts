@@ -1,5 +1,5 @@
 import type { Completion, KvShard, Operand } from "@lockstep/kernels";
-import { ArgumentError, describe, ResourceClosed } from "@lockstep/tensor";
+import { ArgumentError, describe, ResourceClosed, SharedHeap } from "@lockstep/tensor";
 import { isOnGpu, withHeapOperands } from "./arguments/operand-memory.ts";
 import { type DcpAttentionMetrics, ReceivedBytes } from "./dcp-attention-metrics.ts";
 import { after } from "./decode/after.ts";
@@ -19,6 +19,23 @@ import { type ResolvedOptions, resolveOptions, withGroups } from "./options/reso
 import { agreedBorder } from "./prefill/chunk-border.ts";
 import { Prefill } from "./prefill/prefill.ts";
 import type { PrefillPlan } from "./prefill/prefill-plan.ts";
+import { type ContextPart, moveContext } from "./redistribute/move-context.ts";
+import type { RedistributeMetrics } from "./redistribute/redistribute-metrics.ts";
+import { checkMoveOptions, type MoveOptions } from "./redistribute/redistribute-options.ts";
+
+/** Options of {@link DcpAttention.redistribute}. */
+export interface RedistributeOptions extends MoveOptions {
+  /** This rank's attention of the old layout. Left out on a rank that has no part of it. */
+  readonly from?: DcpAttention;
+}
+
+/** A context that has moved. */
+export interface Redistributed {
+  /** This rank's attention of the new layout; undefined where it has no part of that. The caller closes it. */
+  readonly attention: DcpAttention | undefined;
+  /** What this rank sent, received and kept. */
+  readonly metrics: RedistributeMetrics;
+}
 
 /**
  * Attention of one rank over a KV cache sharded by tokens. It owns the rank's shard of every layer (paged blocks, slot
@@ -45,7 +62,7 @@ export class DcpAttention {
   /** Why the step under way cannot end: see {@link NonFiniteKeyValue}. */
   #refusal: NonFiniteKeyValue | undefined;
   /** What moves known blocks out of the caches or into them, and has not ended. */
-  #transfer: "exportPrefixes" | "importPrefixes" | undefined;
+  #transfer: "exportPrefixes" | "importPrefixes" | "redistribute" | undefined;
   #steps = 0;
   readonly #received: ReceivedBytes;
   #closed = false;
@@ -69,7 +86,10 @@ export class DcpAttention {
    *   ranks, HeapExhausted when they do not fit, the groups' errors when ranks do not come; nothing stays allocated
    */
   static open(options: DcpAttentionOptions): DcpAttention {
-    const resolved = resolveOptions(options);
+    return DcpAttention.#openResolved(resolveOptions(options));
+  }
+
+  static #openResolved(resolved: ResolvedOptions): DcpAttention {
     agreeOnOptions(resolved);
     const border = resolved.steps.prefillChunk === undefined ? 1 : agreedBorder(resolved);
     const caches = openCaches(resolved);
@@ -79,6 +99,74 @@ export class DcpAttention {
       caches.free();
       throw error;
     }
+  }
+
+  /**
+   * Moves a live context to another layout: other ranks or another number of them, interleave, weights, block size,
+   * number of blocks. Nothing is computed again. A row whose rank changes is sent once, one that stays is copied where
+   * it is. Every rank of the group calls it together, between steps; a rank may be in the old layout, in the new one, or
+   * in both. It needs room for both caches until it ends.
+   *
+   * Kept are the ids of sequences, their tokens and blocks that they share; and with a prefixCache in both, known
+   * prefixes, as far as full blocks of the new size go and find room, those used last first. What a row is must be the
+   * same: layers, KV heads of a rank, head dims, dtype and scales.
+   *
+   * Until all ranks have all that is theirs, and know that of each other, `from` is untouched and goes on after a
+   * failure, if need be with `useGroups`; nothing is left of the new one then. After that `from` is closed.
+   * A rank that dies in the very last exchange may leave some with the new one and some with the old one.
+   * @returns when all ranks are done
+   * @throws ArgumentError where the options are no options, and nobody is told; on every rank: this rank's own error,
+   *   or RedistributeFailed, which names who failed; OutOfBlocks when sequences do not fit the new caches; errors of
+   *   {@link DcpAttention.open}; the group's errors when ranks die or do not come
+   */
+  static async redistribute(options: RedistributeOptions): Promise<Redistributed> {
+    checkMoveOptions(options);
+    const { from: old, to, ...move } = options;
+    if (old !== undefined && !(old instanceof DcpAttention)) {
+      throw new ArgumentError("DcpAttention.redistribute", "from", "a DcpAttention", describe(old));
+    }
+    const heap = old === undefined ? to?.heap : old.#options.heap;
+    if (!(heap instanceof SharedHeap)) {
+      const expected = "given, or options of the new layout with a SharedHeap";
+      throw new ArgumentError("DcpAttention.redistribute", "from", expected, describe(old));
+    }
+    let opened: DcpAttention | undefined;
+    let target: ResolvedOptions | undefined;
+    let failure: Error | undefined;
+    try {
+      if (old !== undefined) old.#between("redistribute");
+      target = to === undefined ? undefined : resolveOptions(to);
+    } catch (error) {
+      failure = error instanceof Error ? error : new Error(String(error));
+    }
+    const source = failure === undefined ? old : undefined;
+    if (source !== undefined) source.#transfer = "redistribute";
+    try {
+      const open = (resolved: ResolvedOptions): DcpAttention => {
+        opened = DcpAttention.#openResolved(resolved);
+        return opened;
+      };
+      const metrics = await moveContext({
+        ...move,
+        heap,
+        failure,
+        source: source === undefined ? undefined : source.#part,
+        target,
+        open: (resolved) => open(resolved).#part,
+      });
+      source?.close();
+      return { attention: opened, metrics };
+    } catch (error) {
+      opened?.close();
+      throw error;
+    } finally {
+      if (source !== undefined) source.#transfer = undefined;
+    }
+  }
+
+  /** What moves when the layout changes. */
+  get #part(): ContextPart {
+    return { options: this.#options, caches: this.#caches, sequences: this.#sequences };
   }
 
   /**
@@ -560,7 +648,7 @@ export class DcpAttention {
   #afterTransfer(method: string): void {
     if (this.#transfer === undefined) return;
     const isImport = this.#transfer === "importPrefixes";
-    const first = isImport ? "commit or cancel what importPrefixes put back" : "wait for exportPrefixes";
+    const first = isImport ? "commit or cancel what importPrefixes put back" : `wait for ${this.#transfer}`;
     throw new StepOrderError(method, `${first} first`);
   }
 

@@ -21,7 +21,7 @@ export type { CombineChoiceMetrics } from "./combine/combine-choice.ts";
 export { type CorrectOptions, dcpCorrectAttnOut } from "./combine/correct-attn-out.ts";
 export { convertLse } from "./combine/lse-base.ts";
 export { dcpReduceOutput, type ReduceOutputArgs } from "./combine/reduce-output.ts";
-export { DcpAttention } from "./dcp-attention.ts";
+export { DcpAttention, type Redistributed, type RedistributeOptions } from "./dcp-attention.ts";
 export type { DcpAttentionMetrics } from "./dcp-attention-metrics.ts";
 export { dcpPrepareQuery, type PrepareQueryOptions } from "./decode/prepare-query.ts";
 export { NonFiniteKeyValue, OutOfBlocks, StepOrderError } from "./errors.ts";
@@ -34,6 +34,7 @@ export {
   type Reservation,
   type SequenceBlocks,
 } from "./kv/block-manager.ts";
+export type { ContextImage, ImagedSequence } from "./kv/context-image.ts";
 export type { KnownContents } from "./kv/known-blocks.ts";
 export type { CachePart, RowScales } from "./kv/kv-caches.ts";
 export type { KvScales, KvScaling } from "./kv/kv-scales.ts";
@@ -42,4 +43,7 @@ export type { StepItem, StepPlan } from "./kv/step-plan.ts";
 export type { CacheLayout } from "./options/cache-layout.ts";
 export type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
 export { type Lengths, type PackOptions, packSeq, unpackSeq } from "./pack-seq.ts";
+export { RedistributeFailed } from "./redistribute/redistribute-failed.ts";
+export type { RedistributeMetrics } from "./redistribute/redistribute-metrics.ts";
+export { DEFAULT_WORKSPACE_BYTES, type MoveOptions } from "./redistribute/redistribute-options.ts";
 export type { PrefillPlan } from "./prefill/prefill-plan.ts";

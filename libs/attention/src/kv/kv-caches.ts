@@ -35,6 +35,15 @@ export interface CachePart {
   readonly shape: readonly number[];
 }
 
+/** What is stored of every token: a row of one layer's keys, say. */
+export interface RowPart {
+  /** As of a {@link CachePart}. */
+  readonly name: string;
+  readonly dtype: DType;
+  /** Of one row: [kvHeads, dim]. */
+  readonly shape: readonly number[];
+}
+
 /** Scales of rows, as the kernels take them: both or neither. With MLA both are the keys' scales. */
 export interface RowScales {
   /** Scales of keys [numBlocks, blockSize, kvHeads, 1], f32. */
@@ -98,6 +107,18 @@ export class KvCaches {
     return [...this.#named].map(([name, { dtype, shape }]) => ({ name, dtype, shape: shape.slice(1) }));
   }
 
+  /** What is stored of every token, by names, on every rank alike: also where there are no blocks. */
+  get rowParts(): RowPart[] {
+    return [...this.#named].map(([name, { dtype, shape }]) => ({ name, dtype, shape: shape.slice(2) }));
+  }
+
+  /** The cache [numBlocks, blockSize, kvHeads, dim] of a part. */
+  part(part: string): Operand {
+    const cache = this.#named.get(part);
+    if (cache !== undefined) return cache;
+    throw new ArgumentError("DcpAttention", "part", "the name of a part of the cache", describe(part));
+  }
+
   /** Copies a part of a block into a heap tensor [1, blockSize, kvHeads, dim] of its dtype. */
   readBlock(part: string, block: number, target: Tensor): Completion {
     return this.#shape.backend.download(this.#block(part, block), target);
@@ -109,9 +130,7 @@ export class KvCaches {
   }
 
   #block(part: string, block: number): Operand {
-    const cache = this.#named.get(part);
-    if (cache !== undefined) return cache.slice(0, block, block + 1);
-    throw new ArgumentError("DcpAttention", "part", "the name of a part of the cache", describe(part));
+    return this.part(part).slice(0, block, block + 1);
   }
 
   /** All that was allocated, by names. */

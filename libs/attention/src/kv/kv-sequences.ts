@@ -1,6 +1,7 @@
 import { type KvShard, kvWeightSum, localLength, type PagedCacheSize } from "@lockstep/kernels";
 import type { SharedHeap } from "@lockstep/tensor";
 import { type BlockCounts, BlockManager, type Reservation } from "./block-manager.ts";
+import type { ContextImage } from "./context-image.ts";
 import type { KvCaches } from "./kv-caches.ts";
 import {
   type GiveBlock,
@@ -80,6 +81,17 @@ export class KvSequences {
   /** The id that the next sequence gets. */
   get next(): number {
     return this.#manager.nextSequence;
+  }
+
+  /** Who holds which blocks, and what is known of them. */
+  get image(): ContextImage {
+    return this.#manager.image;
+  }
+
+  /** Takes over what an image says, where there is nothing yet. */
+  adopt(image: ContextImage): void {
+    this.#manager.adopt(image);
+    for (const { id } of image.sequences) this.#live.add(id);
   }
 
   create(): number {
