@@ -300,8 +300,8 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         if (thrown instanceof LockstepError && "ranks" in thrown) ranks = thrown.ranks as number[];
       }
       if (hog !== undefined) heap.release(hog);
-      const leaks = heap.usedBytes - used;
       if (trouble === "in a step" && isCulprit) attention?.endStep();
+      const leaks = heap.usedBytes - used;
       if (attention === undefined || old === undefined || trouble === "dies") {
         attention?.close();
         return { error, ranks, goesOn: true, leaks };

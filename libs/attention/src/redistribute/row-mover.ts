@@ -92,13 +92,11 @@ export class RowMover implements Disposable {
     this.#counts.rowsReceived += received.slots.length;
     this.#counts.rowsKept += kept.from.length;
     for (const part of this.#parts) {
-      await this.#attempt(async () => {
-        this.#options.beforeRound();
-        await this.#keep(part, kept);
-      });
+      await this.#attempt(async () => this.#options.beforeRound());
+      await this.#keep(part, kept);
       // Where nothing is sent the next exchange, or the last vote, tells of failures.
       if (!slots.crosses) continue;
-      await this.#attempt(() => this.#pack(part, sent));
+      await this.#pack(part, sent);
       await this.#exchange(part, slots);
       await this.#attempt(() => this.#unpack(part, received));
     }
@@ -115,22 +113,21 @@ export class RowMover implements Disposable {
   }
 
   async #keep(part: RowPart, { from, to }: RoundSlots["kept"]): Promise<void> {
-    if (from.length === 0) return;
-    const rows = this.#rows(part, from.length);
-    await this.#read(part, from, rows);
-    await this.#write(part, to, rows);
+    const rows = await this.#read(part, from);
+    await this.#attempt(() => this.#write(part, to, rows));
   }
 
   async #pack(part: RowPart, { slots, counts }: PeerSlots): Promise<void> {
-    const rows = this.#rows(part, slots.length);
-    await this.#read(part, slots, rows);
-    let row = 0;
-    const bytes = rowBytes(part);
-    for (const { start, count } of placesOf(counts, bytes)) {
-      const own = rows.bytes.subarray(row * bytes, (row + count) * bytes);
-      this.#send.bytes.set(own, start + HEADER_BYTES);
-      row += count;
-    }
+    const rows = await this.#read(part, slots);
+    await this.#attempt(async () => {
+      let row = 0;
+      const bytes = rowBytes(part);
+      for (const { start, count } of placesOf(counts, bytes)) {
+        const own = rows.bytes.subarray(row * bytes, (row + count) * bytes);
+        this.#send.bytes.set(own, start + HEADER_BYTES);
+        row += count;
+      }
+    });
   }
 
   async #unpack(part: RowPart, { slots, counts }: PeerSlots): Promise<void> {
@@ -161,16 +158,27 @@ export class RowMover implements Disposable {
     if (failed.length > 0) throw new RedistributeFailed(failed, "see its error");
   }
 
+  /**
+   * Rows of the old cache. Every rank reads as often as every other one, also when it has nothing to read or has failed:
+   * for ranks that share a device through one of them that is a collective.
+   */
+  async #read(part: RowPart, wanted: readonly number[]): Promise<Tensor> {
+    const { source, target } = this.#options;
+    const end = source ?? target;
+    const slots = this.failure === undefined ? wanted : [];
+    const rows = this.#rows(part, slots.length);
+    if (end === undefined) return rows;
+    try {
+      await end.backend.gatherKvCache({ cache: end.caches.part(part.name), slots, rows });
+    } catch (error) {
+      this.failure ??= error instanceof Error ? error : new Error(String(error));
+    }
+    return rows;
+  }
+
   #rows({ dtype, shape }: RowPart, count: number): Tensor {
     this.#arena.reset(this.#mark);
     return Tensor.empty(this.#arena, dtype, [count, ...shape]);
-  }
-
-  async #read({ name }: RowPart, slots: readonly number[], rows: Tensor): Promise<void> {
-    const { source } = this.#options;
-    if (slots.length === 0) return;
-    if (source === undefined) throw new RangeError("a rank without an old cache sends nothing");
-    await source.backend.gatherKvCache({ cache: source.caches.part(name), slots, rows });
   }
 
   async #write({ name }: RowPart, slots: readonly number[], rows: Tensor): Promise<void> {
