@@ -12,9 +12,11 @@ export interface ContextImage {
 
 /** One sequence of a {@link ContextImage}. */
 export interface ImagedSequence {
+  /** As `createSequence` gave it. */
   readonly id: number;
   /** Tokens that are stored, over all ranks. */
   readonly length: number;
+  /** Its blocks, in order. */
   readonly blocks: readonly number[];
   /** So many blocks at its start are known ones. */
   readonly kept: number;
