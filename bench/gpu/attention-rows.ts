@@ -18,13 +18,15 @@ export interface DecodeShape {
   readonly queryDType?: FloatDType;
   /** Left out: a sequence's keys lie in one block. */
   readonly blockSize?: number;
+  /** true: by the ops of world-invariant attention, which read keys and values twice. `bytes` counts them once. */
+  readonly worldInvariant?: boolean;
 }
 
 const queryValues = (shape: DecodeShape): RandomValues => ({ dtype: shape.queryDType ?? "f32", seed: 3, scale: 8 });
 /** Multiply-adds of a check in float64 on the CPU. */
 const MOST_CHECKED = 1 << 28;
 
-/** partial-attention of one query token per sequence. */
+/** Attention of one query token per sequence. */
 export function decodeRow(shape: DecodeShape): BenchRow {
   const { batch, queryHeads, kvHeads, length, keyDim, latentValueDim, dtype, blockSize = length } = shape;
   const rowElements = latentValueDim === undefined ? 2 * keyDim : keyDim;
@@ -34,7 +36,7 @@ export function decodeRow(shape: DecodeShape): BenchRow {
   const layout = blockSize === length ? "" : ` bs${blockSize}`;
   const queryDType = shape.queryDType === undefined ? "" : ` q ${shape.queryDType}`;
   return {
-    op: "partial-attention",
+    op: shape.worldInvariant === true ? "world-invariant-attention" : "partial-attention",
     shape: `B${batch} Hq${queryHeads} Hkv${kvHeads} L${length} D${keyDim}${latent}${layout}${queryDType}`,
     dtype,
     bytes,
@@ -57,13 +59,23 @@ export function decodeRow(shape: DecodeShape): BenchRow {
       const blockTable = Tensor.from(bench.heap, "i32", [batch, perSequence], order);
       const sequences = Int32Array.from({ length: batch }, (_, b) => b);
       const positions = new Int32Array(batch).fill(length - 1);
-      const args = { query, keyCache, valueCache, blockTable, sequences, positions, out, lse };
+      const inputs = { query, keyCache, valueCache, blockTable, sequences, positions };
+      const bounds = bench.empty("f32", [3, batch, queryHeads]);
+      const sums = bench.empty("i32", [batch, queryHeads, valueDim + 1, 2]);
+      const attendInvariant = (): void => {
+        void bench.backend.attentionBounds({ ...inputs, bounds });
+        void bench.backend.latticeSums({ ...inputs, bounds, sums });
+        void bench.backend.finishLattice({ bounds, sums, out, lse });
+      };
       const problem: Problem = { shape, valueDim, blockSize, perSequence, order, keys, values };
       return {
-        run: () => bench.backend.partialAttention(args),
+        run: () =>
+          shape.worldInvariant === true
+            ? bench.backend.batch(attendInvariant)
+            : bench.backend.partialAttention({ ...inputs, out, lse }),
         outputs: [out, lse],
         error: async () => {
-          const onMatrices = dtype === "f16" && bench.gpu.matrixUnits !== undefined;
+          const onMatrices = dtype === "f16" && bench.gpu.matrixUnits !== undefined && !shape.worldInvariant;
           const tolerance = TOLERANCE[onMatrices ? "f16" : "f32"];
           const heads = samples(batch * queryHeads, bytes > 1e9 ? 1 : 3);
           let worst = 0;
@@ -74,7 +86,7 @@ export function decodeRow(shape: DecodeShape): BenchRow {
           return worst;
         },
         free: () => {
-          freeAll([keyCache, query, out, lse, ...(latentValueDim === undefined ? [valueCache] : [])]);
+          freeAll([keyCache, query, bounds, sums, out, lse, ...(latentValueDim === undefined ? [valueCache] : [])]);
           blockTable.free();
         },
       };

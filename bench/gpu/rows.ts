@@ -43,6 +43,12 @@ export const ROWS: readonly BenchRow[] = [
   decodeRow({ ...MLA, batch: 1, queryHeads: 16, length: 131072 }),
   decodeRow({ ...MLA, batch: 1, queryHeads: 16, length: 131072, queryDType: "f16" }),
   decodeRow({ ...MLA, batch: 64, queryHeads: 128, length: 8192, queryDType: "f16" }),
+  decodeRow({ ...LONG, worldInvariant: true }),
+  decodeRow({ ...MANY, worldInvariant: true }),
+  decodeRow({ ...MANY, dtype: "f32", worldInvariant: true }),
+  decodeRow({ ...GQA, batch: 1, length: 16384 }),
+  decodeRow({ ...GQA, batch: 1, length: 16384, worldInvariant: true }),
+  decodeRow({ ...MLA, batch: 1, queryHeads: 16, length: 131072, worldInvariant: true }),
 ];
 
 /** The same ops at shapes that a software adapter can run: for checking the bench, never for speed. */
@@ -56,4 +62,5 @@ export const SMALL_ROWS: readonly BenchRow[] = [
   decodeRow({ ...GQA, batch: 2, length: 512, blockSize: 16 }),
   decodeRow({ batch: 1, queryHeads: 8, kvHeads: 1, length: 300, keyDim: 64, dtype: "bf16" }),
   decodeRow({ ...MLA, batch: 1, queryHeads: 4, length: 64 }),
+  decodeRow({ ...GQA, batch: 2, length: 512, blockSize: 16, worldInvariant: true }),
 ];

@@ -1,8 +1,10 @@
 // How each op is recorded for a GPU: the kernels that it runs, and what they are given.
 import type { Recorder } from "../webgpu/recorder.ts";
-import { BackendUnavailable } from "../errors.ts";
+import { recordAttentionBounds } from "./attention-bounds/webgpu.ts";
 import { recordCorrectAttnOut } from "./correct-attn-out/webgpu.ts";
+import { recordFinishLattice } from "./finish-lattice/webgpu.ts";
 import { recordGatherKvCache } from "./gather-kv-cache/webgpu.ts";
+import { recordLatticeSums } from "./lattice-sums/webgpu.ts";
 import { recordMergeAttnStates } from "./merge-attn-states/webgpu.ts";
 import type { OpArguments, OpName, PlanOf } from "./op-table.ts";
 import { recordPackSeq } from "./pack-seq/webgpu.ts";
@@ -11,12 +13,6 @@ import { recordUnpackSeq } from "./unpack-seq/webgpu.ts";
 import { recordWriteKvCache } from "./write-kv-cache/webgpu.ts";
 
 type GpuOp<Args, Plan> = (recorder: Recorder, args: Args, plan: Plan) => void;
-
-// attention-bounds/webgpu.ts, lattice-sums/webgpu.ts and finish-lattice/webgpu.ts go here.
-function refuseWorldInvariant(): never {
-  const reason = "world-invariant attention has no WGSL yet";
-  throw new BackendUnavailable("webgpu", reason, "Open a wasm or reference backend for it.");
-}
 
 /** Records an op whose arguments have been checked, with what the check returned. */
 export const GPU_OPS: { readonly [Name in OpName]: GpuOp<OpArguments[Name], PlanOf<Name>> } = {
@@ -27,7 +23,7 @@ export const GPU_OPS: { readonly [Name in OpName]: GpuOp<OpArguments[Name], Plan
   writeKvCache: recordWriteKvCache,
   gatherKvCache: recordGatherKvCache,
   partialAttention: recordPartialAttention,
-  attentionBounds: refuseWorldInvariant,
-  latticeSums: refuseWorldInvariant,
-  finishLattice: refuseWorldInvariant,
+  attentionBounds: recordAttentionBounds,
+  latticeSums: recordLatticeSums,
+  finishLattice: recordFinishLattice,
 };

@@ -2,15 +2,15 @@ import type { CompiledKernel } from "../../webgpu/compiled-kernel.ts";
 import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import type { Region } from "../../webgpu/region.ts";
-import { ATTENTION_PARAMS_WGSL } from "./attention-params.wgsl.ts";
+import type { AttentionInputPlan } from "./attention-inputs.ts";
+import { ATTENTION_PARAMS_WGSL, ATTENTION_RESULTS_WGSL } from "./attention-params.wgsl.ts";
 import type { AttentionOperandRegions } from "./attention-regions.ts";
-import type { PartialAttentionPlan } from "./index.ts";
 import type { KvChunkShape } from "./kv-operand.ts";
 import { PARTIAL_ATTENTION_WGSL } from "./partial-attention.wgsl.ts";
 import { type StepWords, TABLE_WIDTH } from "./plan-words.ts";
 
-export const ATTENTION_SOURCE = [ATTENTION_PARAMS_WGSL, PARTIAL_ATTENTION_WGSL].join("\n");
-/** Parameters of partial-attention.wgsl and matrix-attention.wgsl. */
+export const ATTENTION_SOURCE = [ATTENTION_PARAMS_WGSL, ATTENTION_RESULTS_WGSL, PARTIAL_ATTENTION_WGSL].join("\n");
+/** Parameters of partial-attention.wgsl, matrix-attention.wgsl and lattice-attention.wgsl. */
 const PARAMS = new ParamTable(ATTENTION_SOURCE, [
   "workgroups",
   "firstSplit",
@@ -84,7 +84,7 @@ export interface SplitResults {
 export function attendSplits(
   recorder: Recorder,
   kernel: CompiledKernel,
-  plan: PartialAttentionPlan,
+  plan: AttentionInputPlan,
   operands: AttentionOperandRegions,
   planned: PlanRegion,
   { step, chunk, rowGroups, splitKeys }: SplitGrid,

@@ -2,14 +2,14 @@ import type { CompiledKernel } from "../../webgpu/compiled-kernel.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import { assembleWgsl, type FloatDType } from "../../webgpu/wgsl-operands.ts";
 import { ATTENTION_SOURCE } from "./attend-splits.ts";
-import type { PartialAttentionPlan } from "./index.ts";
+import type { AttentionInputPlan } from "./attention-inputs.ts";
 import type { AttentionKernelShape } from "./kernel-shape.ts";
 import { type KvChunkShape, type KvElement, kvOperand, queryOperand, rowScaleOperand } from "./kv-operand.ts";
 import { scoreOwnership, teamExchange } from "./team-exchange.ts";
 
 /** Everything that a compiled kernel is made for. */
 export interface AttentionKernelProblem {
-  readonly plan: PartialAttentionPlan;
+  readonly plan: AttentionInputPlan;
   readonly queryDType: FloatDType | "f8e4m3";
   readonly queryUnit: 1 | 4;
   readonly kvDType: KvElement;
@@ -75,13 +75,14 @@ export function attentionKernel(recorder: Recorder, problem: AttentionKernelProb
 }
 
 /** The kernel with the builtin by which a thread knows its place among those that it exchanges scores with. */
-function placed(source: string, useSubgroups: boolean): string {
+export function placed(source: string, useSubgroups: boolean): string {
   return source
     .replace("PLACE_PARAMETER", useSubgroups ? "@builtin(subgroup_invocation_id) subgroup_place: u32," : "")
     .replace("= PLACE;", useSubgroups ? "= subgroup_place;" : "= thread;");
 }
 
-function attentionConstants(problem: AttentionKernelProblem): Record<string, number> {
+/** Constants of kernels that share keys, dimensions and rows out to threads in the way of a shape. */
+export function attentionConstants(problem: AttentionKernelProblem): Record<string, number> {
   const { threads, lanes, keys, rows, rowSlots } = problem.threads;
   const { scores, own, ownRows, ownKeys, spread, rowLanes } = scoreOwnership(problem.threads);
   const { chunk, vectors } = problem.chunk;

@@ -1,5 +1,5 @@
 export const ATTENTION_PARAMS_WGSL = /* wgsl */ `
-// What both attention kernels are given, where they write, and how a softcap bounds their scores.
+// What attention kernels are given, and how a softcap bounds their scores.
 
 struct Params {
   workgroups: u32,
@@ -46,10 +46,6 @@ struct Params {
 // table_width, start, end), the block table, the sinks of the query heads (bits of f32, times log2(e), LOWEST for
 // none), and the scales of the KV heads' keys, then values (bits of f32).
 @group(0) @binding(1) var<storage, read> plan: array<u32>;
-// [T, Hq, Dv], or the splits' unnormalised sums [T, Hq, splits, Dv].
-@group(0) @binding(2) var<storage, read_write> out: array<f32>;
-// Bits of the LSE [T, Hq], or of the splits' maximum (times log2(e)) and sum [T, Hq, splits, 2].
-@group(0) @binding(3) var<storage, read_write> lse: array<u32>;
 
 // The lowest f32.
 const LOWEST = -0x1.fffffep+127f;
@@ -65,4 +61,13 @@ fn capped(score: f32) -> f32 {
   let far = sign(x) * (1.0 - 2.0 / (exp2(2.0 * LOG2_E * size) + 1.0));
   return params.softcap * select(far, near_zero, abs(x) < 0.5);
 }
+`;
+
+export const ATTENTION_RESULTS_WGSL = /* wgsl */ `
+// Where kernels of partialAttention write.
+
+// [T, Hq, Dv], or the splits' unnormalised sums [T, Hq, splits, Dv].
+@group(0) @binding(2) var<storage, read_write> out: array<f32>;
+// Bits of the LSE [T, Hq], or of the splits' maximum (times log2(e)) and sum [T, Hq, splits, 2].
+@group(0) @binding(3) var<storage, read_write> lse: array<u32>;
 `;

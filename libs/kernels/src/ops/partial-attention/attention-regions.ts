@@ -2,10 +2,10 @@ import type { DType } from "@lockstep/tensor";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import type { Region } from "../../webgpu/region.ts";
 import { type FloatDType, floatDType } from "../../webgpu/wgsl-operands.ts";
-import type { PartialAttentionArgs, PartialAttentionPlan } from "./index.ts";
+import type { AttentionInputPlan, AttentionInputs } from "./attention-inputs.ts";
 import type { KvElement } from "./kv-operand.ts";
 
-/** What partialAttention reads on a GPU, and what kernels are chosen by. */
+/** What attention reads on a GPU, and what kernels are chosen by. */
 export interface AttentionOperandRegions {
   readonly query: Region;
   readonly keys: Region;
@@ -22,11 +22,11 @@ export interface AttentionOperandRegions {
   readonly headsTogether: number;
 }
 
-/** Has the operands of partialAttention read. `plan` is what the check of `args` returned. */
+/** Has the operands of attention read. `plan` is what the check of `args` returned. */
 export function readAttentionOperands(
   recorder: Recorder,
-  args: PartialAttentionArgs,
-  plan: PartialAttentionPlan,
+  args: AttentionInputs,
+  plan: AttentionInputPlan,
 ): AttentionOperandRegions {
   const query = recorder.read(args.query);
   const keys = recorder.read(args.keyCache);

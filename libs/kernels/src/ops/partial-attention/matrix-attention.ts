@@ -13,11 +13,16 @@ import {
 import { separateMatrices } from "./separate-matrices.ts";
 import type { MatrixUnits } from "../../device/matrix-units.ts";
 import { matrixDirectives, matrixOperations } from "./subgroup-matrix.ts";
-import { ATTENTION_PARAMS_WGSL } from "./attention-params.wgsl.ts";
+import { ATTENTION_PARAMS_WGSL, ATTENTION_RESULTS_WGSL } from "./attention-params.wgsl.ts";
 import { MATRIX_ATTENTION_MEMORY_WGSL } from "./matrix-attention-memory.wgsl.ts";
 import { MATRIX_ATTENTION_WGSL } from "./matrix-attention.wgsl.ts";
 
-const SOURCE = [ATTENTION_PARAMS_WGSL, MATRIX_ATTENTION_MEMORY_WGSL, MATRIX_ATTENTION_WGSL].join("\n");
+const SOURCE = [
+  ATTENTION_PARAMS_WGSL,
+  ATTENTION_RESULTS_WGSL,
+  MATRIX_ATTENTION_MEMORY_WGSL,
+  MATRIX_ATTENTION_WGSL,
+].join("\n");
 
 /** A kernel that fits a problem. */
 export interface MatrixAttention {

@@ -1,7 +1,7 @@
 import type { DType } from "@lockstep/tensor";
 import { float32Bits } from "../../webgpu/float-bits.ts";
 import type { AttentionPlan } from "./attention-plan.ts";
-import type { PartialAttentionPlan } from "./index.ts";
+import type { AttentionInputPlan } from "./attention-inputs.ts";
 import { type WorkItem, workItems } from "./work-items.ts";
 
 /** What the kernels take for minus infinity. */
@@ -19,7 +19,7 @@ export interface StepWords {
 const PLANNED = new WeakMap<AttentionPlan, Map<number, StepWords>>();
 
 /** The words of a step whose items have at most `mostTokens`; those of a step that was planned are kept. */
-export function stepWords(plan: PartialAttentionPlan, mostTokens: number): StepWords {
+export function stepWords(plan: AttentionInputPlan, mostTokens: number): StepWords {
   const { planned } = plan;
   if (planned === undefined) return encodeStep(plan, workItems(plan, mostTokens));
   let known = PLANNED.get(planned);
@@ -38,7 +38,7 @@ export function stepWords(plan: PartialAttentionPlan, mostTokens: number): StepW
 /** A token's words give the place of its row of the table in single entries. */
 export const TABLE_WIDTH = 1;
 
-function encodeStep(plan: PartialAttentionPlan, items: readonly WorkItem[]): StepWords {
+function encodeStep(plan: AttentionInputPlan, items: readonly WorkItem[]): StepWords {
   const { rows, elements, rowStride, columnStride } = plan.table;
   // Of each sequence only the blocks that its tokens see: a batch costs what it holds, not its longest times its size.
   const rowBlocks = new Int32Array(rows);
@@ -71,7 +71,7 @@ function encodeStep(plan: PartialAttentionPlan, items: readonly WorkItem[]): Ste
 /** The step's words, the sinks and the scales of a layer behind them, and where those begin. */
 export function layerWords(
   kvDtype: DType,
-  plan: PartialAttentionPlan,
+  plan: AttentionInputPlan,
   { words: step }: StepWords,
 ): { words: Uint32Array; sinksAt: number; scalesAt: number } {
   const { sinks, keyScales, valueScales } = plan;

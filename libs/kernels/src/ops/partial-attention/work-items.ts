@@ -1,4 +1,4 @@
-import type { PartialAttentionPlan } from "./index.ts";
+import type { AttentionInputPlan } from "./attention-inputs.ts";
 
 /** Some consecutive query tokens of one sequence whose keys one workgroup reads together. */
 export interface WorkItem {
@@ -13,7 +13,7 @@ export interface WorkItem {
  * Groups query tokens into items of at most `mostTokens`. Tokens share an item only if they follow each other in one
  * sequence and their ranges touch, so that every key of an item is seen by one of its tokens.
  */
-export function workItems(plan: PartialAttentionPlan, mostTokens: number): WorkItem[] {
+export function workItems(plan: AttentionInputPlan, mostTokens: number): WorkItem[] {
   const items: WorkItem[] = [];
   let last: WorkItem | undefined;
   for (let token = 0; token < plan.tokens; token++) {
