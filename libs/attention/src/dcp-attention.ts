@@ -6,7 +6,7 @@ import { after } from "./decode/after.ts";
 import { DecodeAttention } from "./decode/decode-attention.ts";
 import { NonFiniteKeyValue, StepOrderError } from "./errors.ts";
 import type { BlockCounts } from "./kv/block-manager.ts";
-import { type CachePart, KvCaches, type RowScales } from "./kv/kv-caches.ts";
+import { type CachePart, KvCaches, type RowPart, type RowScales } from "./kv/kv-caches.ts";
 import { KvSequences } from "./kv/kv-sequences.ts";
 import type { GiveBlock, PendingPrefixes, PrefixBlock, TakeBlock } from "./kv/prefix-transfer.ts";
 import { commonSequences } from "./kv/step-agreement.ts";
@@ -264,6 +264,12 @@ export class DcpAttention {
   get cacheParts(): CachePart[] {
     this.#open("cacheParts");
     return this.#caches.parts;
+  }
+
+  /** What is stored of every token, on all ranks alike, also on those that store none. */
+  get rowParts(): RowPart[] {
+    this.#open("rowParts");
+    return this.#caches.rowParts;
   }
 
   /**

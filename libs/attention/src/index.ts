@@ -5,6 +5,7 @@
  * @module @lockstep/attention
  */
 export {
+  checkKvShard,
   globalPosition,
   type KvShard,
   kvBlockSize,
@@ -36,13 +37,16 @@ export {
 } from "./kv/block-manager.ts";
 export type { ContextImage, ImagedSequence } from "./kv/context-image.ts";
 export type { KnownContents } from "./kv/known-blocks.ts";
-export type { CachePart, RowScales } from "./kv/kv-caches.ts";
+export type { CachePart, RowPart, RowScales } from "./kv/kv-caches.ts";
 export type { KvScales, KvScaling } from "./kv/kv-scales.ts";
 export type { GiveBlock, PendingPrefixes, PrefixBlock, TakeBlock } from "./kv/prefix-transfer.ts";
 export type { StepItem, StepPlan } from "./kv/step-plan.ts";
 export type { CacheLayout } from "./options/cache-layout.ts";
 export type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
 export { type Lengths, type PackOptions, packSeq, unpackSeq } from "./pack-seq.ts";
+export { type KvLayout, positionsOfBlock } from "./redistribute/kv-layout.ts";
+export { type RegroupedBlock, type RegroupedPrefixes, regroupPrefixes } from "./redistribute/regroup-prefixes.ts";
+export { type BlockMove, type RowRun, rowRuns } from "./redistribute/row-runs.ts";
 export { RedistributeFailed } from "./redistribute/redistribute-failed.ts";
 export type { RedistributeMetrics } from "./redistribute/redistribute-metrics.ts";
 export { DEFAULT_WORKSPACE_BYTES, type MoveOptions } from "./redistribute/redistribute-options.ts";

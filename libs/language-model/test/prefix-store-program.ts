@@ -49,7 +49,8 @@ export async function setup(context: RankContext, options: RankOptions) {
   context.onClose(() => attention.close());
   const storeAt = ({ folder, checkpoint: name }: StorePlace): PrefixStore => {
     const computed = { weights: kind, backend: backend.name };
-    return { attention, group: world, heap, folder, checkpoint: name, computed };
+    const firstKvHead = share.kvHeads.start;
+    return { attention, group: world, heap, folder, checkpoint: name, firstKvHead, computed };
   };
 
   return {
@@ -63,6 +64,32 @@ export async function setup(context: RankContext, options: RankOptions) {
         for (const row of part.keys()) logits.push(new Sha256("logits").add(rows.select(0, row).bytes).hex());
       }
       attention.keepPrefix(sequence, ids);
+      attention.freeSequence(sequence);
+      return { cached, logits };
+    },
+
+    /** Digests of what this rank stores of known blocks, by part and by the text up to the block's end. */
+    async stored(): Promise<Record<string, string>> {
+      const texts: string[] = [];
+      for (const { parent, tokens } of attention.listPrefixes()) {
+        texts.push(`${texts[parent] ?? ""} ${tokens.join(" ")}`);
+      }
+      const found: Record<string, string> = {};
+      await attention.exportPrefixes((part, index, rows) => {
+        found[`${part.name}:${texts[index]}`] = new Sha256("rows").add(rows.bytes).hex();
+      });
+      return found;
+    },
+
+    /** Tokens of a text that were known, and this rank's logits after its last token. */
+    async last(ids: readonly number[]): Promise<{ cached: number; logits: number[] }> {
+      const { sequence, cached } = attention.createSequenceFrom(ids);
+      let logits: number[] = [];
+      for (let at = cached; at < ids.length; at += maxStepTokens) {
+        const part = ids.slice(at, at + maxStepTokens);
+        const rows = await transformer.forward(decodeStep(attention), [{ sequence, ids: part, logits: 1 }]);
+        logits = [...rows.select(0, 0).toNumbers()];
+      }
       attention.freeSequence(sequence);
       return { cached, logits };
     },

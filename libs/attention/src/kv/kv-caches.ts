@@ -39,6 +39,7 @@ export interface CachePart {
 export interface RowPart {
   /** As of a {@link CachePart}. */
   readonly name: string;
+  /** Dtype of its elements. */
   readonly dtype: DType;
   /** Of one row: [kvHeads, dim]. */
   readonly shape: readonly number[];

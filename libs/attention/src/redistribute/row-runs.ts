@@ -16,10 +16,13 @@ export interface BlockMove {
 export interface RowRun {
   /** Shard of the old layout that stores them. */
   readonly from: number;
+  /** Slot of the first one there. */
   readonly fromSlot: number;
   /** Shard of the new layout that is to store them. */
   readonly to: number;
+  /** Slot that the first one gets there. */
   readonly toSlot: number;
+  /** How many. */
   readonly count: number;
 }
 

@@ -18,7 +18,8 @@ export interface EngineOptions
   readonly prefixCache?: boolean;
   /**
    * Folder on disk where known beginnings outlive the ranks: loaded when these open, if there are any, and saved by
-   * {@link Engine.savePrefixes}. Those of another checkpoint or layout are refused. Default: none.
+   * {@link Engine.savePrefixes}. Those of another checkpoint or with other rows (kvDtype) are refused;
+   * those of another number of ranks or layout are dealt anew. Default: none.
    */
   readonly prefixFolder?: string;
   /**

@@ -65,8 +65,9 @@ export async function setup(context: RankContext, options: EngineRankOptions) {
     folder,
     checkpoint,
     mostBytes,
+    firstKvHead: share.kvHeads.start,
     computed: {
-      ...{ weights: options.weights, backend: name, batchInvariant, kvLayout: sizes.kvLayout },
+      ...{ weights: options.weights, backend: name, batchInvariant },
       ...(sizes.deterministic === undefined ? {} : { deterministic: sizes.deterministic }),
     },
     deadlineMs: STORE_DEADLINE_MS,

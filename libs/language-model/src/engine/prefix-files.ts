@@ -58,18 +58,34 @@ function fileSystem(path: string): FileSystem {
   throw new PrefixStoreError("unsupported", path, "a file system", "none, as in browsers");
 }
 
+/** What a file holds of each block. */
+export interface FileShape {
+  /** Tokens of a block over all ranks. */
+  readonly blockTokens: number;
+  readonly parts: readonly CachePart[];
+}
+
+/** What a rank's own file holds. */
+export function ownShape(attention: DcpAttention): FileShape {
+  const blockTokens = Number(attention.cacheLayout.blockSize) * kvWeightSum(attention.shard);
+  return { blockTokens, parts: attention.cacheParts };
+}
+
 /** The tensors of the file of so many blocks, in their order. */
-export function prefixTensors(attention: DcpAttention, blocks: number): StreamedTensor[] {
+export function prefixTensors({ blockTokens, parts }: FileShape, blocks: number): StreamedTensor[] {
   return [
-    { name: BLOCKS, dtype: "i32", shape: [blocks, 1 + blockTokens(attention)] },
-    ...attention.cacheParts.map(({ name, dtype, shape }) => ({ name, dtype, shape: [blocks, ...shape] })),
+    { name: BLOCKS, dtype: "i32", shape: [blocks, 1 + blockTokens] },
+    ...parts.map(({ name, dtype, shape }) => ({ name, dtype, shape: [blocks, ...shape] })),
     { name: DIGEST, dtype: "u8", shape: [32] },
   ];
 }
 
-/** Tokens of a block over all ranks. */
-function blockTokens(attention: DcpAttention): number {
-  return Number(attention.cacheLayout.blockSize) * kvWeightSum(attention.shard);
+/** What a file's header says, but for the save. @throws PrefixStoreError */
+export function headerOf(path: string): Readonly<Record<string, string>> {
+  const file = asDamage(path, () => SafetensorsFile.open(path));
+  const { save: _, ...described } = file.metadata;
+  file.close();
+  return described;
 }
 
 /** A rank's file that is open, and whole. */
@@ -88,17 +104,19 @@ export interface PrefixFile extends Disposable {
  */
 export function openPrefixFile(
   path: string,
-  attention: DcpAttention,
+  shape: FileShape,
   expected: Readonly<Record<string, string>>,
   heap: Allocator,
 ): PrefixFile {
   const file = asDamage(path, () => SafetensorsFile.open(path));
   try {
     return asDamage(path, () => {
-      checkMetadata(path, file.metadata, expected);
-      const count = checkTensors(path, file, attention);
-      const { blocks, contents } = readBlocks(path, file, attention, count, heap);
-      const save = new Sha256(path).add(new TextEncoder().encode(file.metadata.save)).add(contents).digest();
+      const { save: id, ...described } = file.metadata;
+      checkMetadata(path, described, expected);
+      if (id === undefined) throw new PrefixStoreError("damaged", path, "the id of a save", "none");
+      const count = checkTensors(path, file, shape);
+      const { blocks, contents } = readBlocks(path, file, shape, count, heap);
+      const save = new Sha256(path).add(new TextEncoder().encode(id)).add(contents).digest();
       return {
         blocks,
         save,
@@ -125,12 +143,11 @@ function asDamage<T>(path: string, read: () => T): T {
 }
 
 /** Throws PrefixStoreError, which names all that differs, unless the metadata is as expected. */
-function checkMetadata(
+export function checkMetadata(
   path: string,
-  found: Readonly<Record<string, string>>,
+  described: Readonly<Record<string, string>>,
   expected: Readonly<Record<string, string>>,
 ): void {
-  const { save, ...described } = found;
   const names = [...new Set([...Object.keys(expected), ...Object.keys(described)])];
   const differing = names.filter((name) => described[name] !== expected[name]);
   const list = (of: Readonly<Record<string, string>>): string =>
@@ -139,15 +156,14 @@ function checkMetadata(
     const isOther = differing.some((name) => name === "checkpoint" || name.startsWith("computed."));
     throw new PrefixStoreError(isOther ? "checkpoint" : "layout", path, list(expected), list(described));
   }
-  if (save === undefined) throw new PrefixStoreError("damaged", path, "the id of a save", "none");
 }
 
 /** How many blocks the file has. @throws PrefixStoreError unless it has the tensors that it should */
-function checkTensors(path: string, file: SafetensorsFile, attention: DcpAttention): number {
+function checkTensors(path: string, file: SafetensorsFile, shape: FileShape): number {
   const count = file.has(BLOCKS) ? (file.info(BLOCKS).shape[0] ?? 0) : 0;
   const described = (tensors: readonly Omit<StreamedTensor, "name">[], names: readonly string[]): string =>
     tensors.map(({ dtype, shape }, index) => `${names[index]} ${dtype} [${shape}]`).join(", ");
-  const wanted = prefixTensors(attention, count);
+  const wanted = prefixTensors(shape, count);
   const expected = described(
     wanted,
     wanted.map(({ name }) => name),
@@ -165,14 +181,14 @@ function checkTensors(path: string, file: SafetensorsFile, attention: DcpAttenti
 function readBlocks(
   path: string,
   file: SafetensorsFile,
-  attention: DcpAttention,
+  fileShape: FileShape,
   count: number,
   heap: Allocator,
 ): { blocks: PrefixBlock[]; contents: Uint8Array } {
   const digest = new Sha256(path);
   const contents = new Sha256(path);
   const blocks: PrefixBlock[] = [];
-  for (const { name, dtype, shape } of prefixTensors(attention, count)) {
+  for (const { name, dtype, shape } of prefixTensors(fileShape, count)) {
     if (name === DIGEST) continue;
     const row = Tensor.empty(heap, dtype, [1, ...shape.slice(1)]);
     try {

@@ -14,17 +14,21 @@ import {
 import { PrefixStoreError } from "../errors.ts";
 import {
   DIGEST,
+  headerOf,
   isThere,
   makeFolder,
   openPrefixFile,
+  ownShape,
   type PrefixFile,
   prefixFile,
   prefixTensors,
 } from "./prefix-files.ts";
+import { openResharded } from "./resharded-prefixes.ts";
+import { dealsAlike, savedLayout } from "./saved-layout.ts";
 import { Sha256 } from "./sha256.ts";
 
 /** Changes with what is in the files. */
-const FORMAT = "lockstep-prefixes-1";
+const FORMAT = "lockstep-prefixes-2";
 
 /** Whose prefixes are saved and loaded, and where. */
 export interface PrefixStore {
@@ -38,7 +42,9 @@ export interface PrefixStore {
   readonly folder: string;
   /** Which weights keys and values are computed with: `checkpointFingerprint`. */
   readonly checkpoint: string;
-  /** What else decides what keys and values are, by names: `weights` in int8, the backend, how heads are spread. */
+  /** The first of the model's KV heads that this rank stores. */
+  readonly firstKvHead: number;
+  /** What else decides what keys and values are, by names: `weights` in int8, the backend. */
   readonly computed: Readonly<Record<string, string | number | boolean>>;
   /** Most bytes of each rank's file, the same on every rank; those of its header come on top. Default: no limit. */
   readonly mostBytes?: number;
@@ -91,18 +97,21 @@ export async function savePrefixes(store: PrefixStore, save: string): Promise<St
  * Puts what was saved back into the cache, as many blocks as find room, those used last first. Every rank calls this
  * together, between steps. All files are read to their end, and all ranks have found theirs to be fit, before the first
  * block is touched; blocks become known when all ranks have theirs.
+ *
+ * A world of another size or layout than the one that saved (ranks, DCP, interleave, weights, block size, how KV heads
+ * are spread) reads what it needs of all files, a block at a time: they must lie in one folder that all ranks see. Texts
+ * are cut into full blocks of its own size, and what fills none is left out.
  * @returns undefined when no rank has a file
- * @throws PrefixStoreError on every rank when a file is damaged or cut, missing, of another checkpoint or layout, or of
- *   another save than the others': the cache is as it was
+ * @throws PrefixStoreError on every rank when a file is damaged or cut, missing, of another checkpoint, of caches that
+ *   store other rows of a token, or of another save than the others': the cache is as it was
  */
 export async function loadPrefixes(store: PrefixStore): Promise<StoredPrefixes | undefined> {
-  const { attention, folder, group, heap } = store;
-  const path = prefixFile(folder, group.rank);
+  const { attention } = store;
   let file: PrefixFile | undefined;
   let pending: PendingPrefixes | undefined;
   try {
     const opened = await attempted(async () => {
-      if (isThere(path)) file = openPrefixFile(path, attention, metadataOf(store), heap);
+      file = openSaved(store);
     });
     if (!agree(store, opened, file?.save)) return undefined;
     const blocks = file?.blocks ?? [];
@@ -118,10 +127,21 @@ export async function loadPrefixes(store: PrefixStore): Promise<StoredPrefixes |
   }
 }
 
+/** What was saved, as this rank stores it; undefined when it has no file. @throws PrefixStoreError */
+function openSaved(store: PrefixStore): PrefixFile | undefined {
+  const { attention, folder, group, heap } = store;
+  const own = metadataOf(store);
+  const [first, path] = [prefixFile(folder, 0), prefixFile(folder, group.rank)];
+  // Where ranks of several machines have a folder each, all but one find no file of rank 0.
+  const saved = isThere(first) ? headerOf(first) : own;
+  if (!dealsAlike(saved, own)) return openResharded(folder, attention, own, savedLayout(first, saved).world, heap);
+  return isThere(path) ? openPrefixFile(path, ownShape(attention), own, heap) : undefined;
+}
+
 /** Blocks that fit every rank's file: what a rank keeps of a block may take more bytes than on another. */
 function agreedBlocks({ attention, group, heap, mostBytes, deadlineMs }: PrefixStore): number {
   if (mostBytes === undefined) return Number.MAX_SAFE_INTEGER;
-  const bytes = prefixTensors(attention, 1)
+  const bytes = prefixTensors(ownShape(attention), 1)
     .filter(({ name }) => name !== DIGEST)
     .reduce((sum, { dtype, shape }) => sum + DTYPE_BYTES[dtype] * elementCount(shape), 0);
   const most = Math.min(2 ** 31 - 1, Math.floor(mostBytes / bytes));
@@ -135,10 +155,10 @@ function agreedBlocks({ attention, group, heap, mostBytes, deadlineMs }: PrefixS
 }
 
 /** The header of this rank's file, but for the save: all of it must be the same to load it. */
-function metadataOf({ attention, group, checkpoint, computed }: PrefixStore): Record<string, string> {
+function metadataOf({ attention, group, checkpoint, computed, firstKvHead }: PrefixStore): Record<string, string> {
   const named = (prefix: string, fields: Readonly<Record<string, string | number | boolean>>) =>
     Object.entries(fields).map(([name, value]) => [`${prefix}.${name}`, String(value)] as const);
-  const layout = { ...attention.cacheLayout, world: group.size, rank: group.rank };
+  const layout = { ...attention.cacheLayout, world: group.size, rank: group.rank, firstKvHead };
   return {
     format: FORMAT,
     checkpoint,
@@ -148,7 +168,10 @@ function metadataOf({ attention, group, checkpoint, computed }: PrefixStore): Re
 
 function begin(store: PrefixStore, save: string, blocks: number): SafetensorsStream {
   const path = prefixFile(store.folder, store.group.rank);
-  return SafetensorsStream.create(path, prefixTensors(store.attention, blocks), { ...metadataOf(store), save });
+  return SafetensorsStream.create(path, prefixTensors(ownShape(store.attention), blocks), {
+    ...metadataOf(store),
+    save,
+  });
 }
 
 async function write(
