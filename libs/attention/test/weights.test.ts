@@ -11,6 +11,7 @@ import { PREFILL_CASES } from "./prefill-cases.ts";
 import type * as prefillProgram from "./prefill-program.ts";
 import type { TestBackend } from "./test-backend.ts";
 import type * as weightsProgram from "./weights-program.ts";
+import { ALONE, bitsOf, drawnRun, invariantCases, openInvariantWorld, WORLDS } from "./world-invariance-cases.ts";
 
 setDefaultTimeout(180_000);
 
@@ -148,6 +149,36 @@ describe("prefill over shards of any size, then decoding, any chunk size", () =>
     checkPrefill(classic(2, 2), backend, PREFILL_CASES.slice(3, 4)),
   );
 });
+
+/** Bits of cases on one rank, and on ranks that store these shares. */
+async function checkInvariant(backend: TestBackend, layouts: RegExp, sharesOf: readonly (readonly number[])[]) {
+  const wanted: Buffer[] = [];
+  {
+    await using world = await openInvariantWorld(ALONE, backend);
+    for (const item of invariantCases(world.heap, 2, 9))
+      wanted.push(await bitsOf(world, item, drawnRun(ALONE, item, 1)));
+  }
+  let compared = 0;
+  for (const layout of WORLDS.filter(({ name }) => layouts.test(name))) {
+    await using world = await openInvariantWorld(layout, backend);
+    const ranks = layout.groups.kv[0]?.length ?? 0;
+    for (const [at, item] of invariantCases(world.heap, 2, 9).entries()) {
+      const run = { ...drawnRun(layout, item, 10 * ranks + at), weights: (sharesOf[at] ?? []).slice(0, ranks) };
+      const found = await bitsOf(world, item, run);
+      const what = `${layout.name}, ${item.name} by ${JSON.stringify(run)}`;
+      expect([what, found.equals(wanted[at] ?? found.subarray(1))]).toEqual([what, true]);
+      compared++;
+    }
+  }
+  expect(compared).toBeGreaterThan(1);
+}
+
+test.each(["reference"] as const)("world-invariant attention has the bits of one rank over any shards, %s", (backend) =>
+  checkInvariant(backend, /[24] ranks: (classic TP2|queries)/, [
+    [3, 1, 0, 2],
+    [0, 2, 1, 1],
+  ]),
+);
 
 describe("weights of a world", () => {
   const open = (size: number): Promise<World<MethodsOf<typeof weightsProgram>>> =>
