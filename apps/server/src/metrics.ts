@@ -72,6 +72,15 @@ export class ServerMetrics implements GenerationMetrics {
       });
     }
     new Gauge({
+      name: "lockstep_kv_block_tokens",
+      help: "Tokens of a KV block that each of the ranks that share it holds.",
+      labelNames: ["rank"],
+      registers,
+      collect() {
+        for (const [rank, tokens] of engine.status().rankBlockTokens.entries()) this.set({ rank }, tokens);
+      },
+    });
+    new Gauge({
       name: "lockstep_state",
       help: "1 for the state that the engine is in.",
       labelNames: ["state"],

@@ -69,6 +69,7 @@ test("metrics count what was done, by route and status", async () => {
     "lockstep_time_to_first_token_seconds_count 1",
     "lockstep_inter_token_seconds_count 3",
     "lockstep_kv_blocks 256",
+    'lockstep_kv_block_tokens{rank="0"} 16',
     'lockstep_state{state="ready"} 1',
     'lockstep_state{state="failed"} 0',
   ]) {

@@ -236,6 +236,7 @@ export class ScriptedEngine implements TextEngine {
       waiting: this.#waiting.length,
       blocks: { total: 256, used: this.#usedBlocks, cached: 3 },
       blockTokens: BLOCK_TOKENS,
+      rankBlockTokens: [BLOCK_TOKENS],
       totals: { ...this.#totals },
     };
   }

@@ -116,6 +116,7 @@ export class StoryEngine implements TextEngine {
       waiting: 0,
       blocks: { total: BLOCKS, used, cached: Math.min(BLOCKS - used, 14) },
       blockTokens: BLOCK_TOKENS,
+      rankBlockTokens: [BLOCK_TOKENS],
       totals: { ...this.#totals },
     };
   }

@@ -81,8 +81,8 @@ describe("a big and a small memory", () => {
 
   test("are filled by an engine", async () => {
     await using engine = await Engine.open(model, { ...options, maxContext: 100 });
-    const { blocks, blockTokens } = engine.status();
-    expect([blocks.total, blockTokens]).toEqual([25, 20]);
+    const { blocks, blockTokens, rankBlockTokens } = engine.status();
+    expect([blocks.total, blockTokens, rankBlockTokens]).toEqual([25, 20, [16, 4]]);
     // Blocks of 20 tokens: of 50, and of 41 that begin alike, two blocks are known the second and the third time.
     const prompt = Array.from({ length: 50 }, (_, at) => promptIds[at % promptIds.length] ?? 0);
     const answers: string[] = [];

@@ -9,6 +9,7 @@ const status = (steps: number, running = 1, state: EngineStatus["state"] = "read
   waiting: 0,
   blocks: { total: 1, used: 0, cached: 0 },
   blockTokens: 16,
+  rankBlockTokens: [16],
   totals: { ...noTotals(), steps },
 });
 

@@ -13,6 +13,8 @@ export interface EngineStatus {
   readonly blocks: { readonly total: number; readonly used: number; readonly cached: number };
   /** Tokens that a block of all ranks together holds. */
   readonly blockTokens: number;
+  /** Those that each rank of a DCP group holds, in their order. */
+  readonly rankBlockTokens: readonly number[];
   /** Totals since it was opened. */
   readonly totals: EngineTotals;
 }

@@ -2,6 +2,7 @@ import type { AbortSignalLike, FlightRecord } from "@lockstep/dist-groups";
 import { ArgumentError, describe, ResourceClosed } from "@lockstep/tensor";
 import { EngineBusy, PrefixStoreError } from "../errors.ts";
 import { blockTokens } from "../generation/kv-blocks.ts";
+import { sharesOf } from "../generation/kv-shares.ts";
 import { explainStep } from "../generation/explanation.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import type { Model } from "../model/model.ts";
@@ -120,6 +121,7 @@ export class Engine implements TextEngine {
       waiting: size - running,
       blocks: { total, used: total - freeBlocks.free, cached: freeBlocks.known },
       blockTokens: blockTokens(rank),
+      rankBlockTokens: sharesOf(rank.kvWeights, rank.sizes.dcp).map((weight) => weight * rank.blockSize),
       totals: { ...totals },
     };
   }
