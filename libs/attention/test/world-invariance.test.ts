@@ -9,6 +9,8 @@ setDefaultTimeout(180_000);
 describe("world-invariant attention has the bits of one rank", () => {
   const backends: readonly (readonly [TestBackend, number, readonly RegExp[]])[] = [
     ["reference", 3, [/3 ranks: classic/, /4 ranks: queries/]],
+    ["webgpu", 1, [/^2 ranks: classic TP2 PCP1/]],
+    ["webgpu shared", 2, [/3 ranks: classic/, /4 ranks: queries/]],
   ];
   test.each(backends)("%s", async (backend, count, chosen) => {
     const wanted: Buffer[] = [];

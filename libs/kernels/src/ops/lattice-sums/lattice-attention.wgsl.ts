@@ -10,7 +10,7 @@ export const LATTICE_ATTENTION_WGSL = /* wgsl */ `
 // are maxima and integers, which know no order:
 // - bounds: the largest score (times log2(e)), exponent of values, and sum of both, as attentionBounds says
 // - sums: of round(w * 2^26) for the weights w = exp2(score - bound), and for each column of round(w * 2^b * value),
-//   2^b being 1 over the step of the row's lattice: a power of two, so that only one product is rounded. A term is at
+//   2^b being 1 over the step of the row's lattice: a power of two, so that one fused product is rounded. A term is at
 //   most 2^26 in size; FLUSH_STEPS tiles of them fit i32 beside 26 bits that are left from before. What is above 26
 //   bits goes to a second i32.
 // Keys that a row does not see have weight 0, and add the integer 0. A value that is not finite is left out and marks
@@ -26,6 +26,8 @@ export const LATTICE_ATTENTION_WGSL = /* wgsl */ `
 @group(0) @binding(3) var<storage, read> bounds: array<u32>;
 
 const RESULT_COLUMNS = VALUE_DIM + 1u;
+// Of 0.5.
+const HALF_BITS = 0x3f000000u;
 
 // One row's values of all threads: vector v of thread i at v * THREADS + i.
 var<workgroup> team_values: array<vec4i, VALUE_VECTORS * THREADS>;
@@ -302,8 +304,12 @@ fn lattice_attention(
                 value = select(value, vec4f(), infinite);
               }
             }
+            // Cutting off what is behind the point rounds to the nearest integer then, half an integer away from 0. It
+            // costs one conversion; 'round' costs another.
+            let half = bitcast<vec4f>((bitcast<vec4u>(value) & vec4u(0x80000000u)) | vec4u(HALF_BITS));
             for (var r = 0u; r < ROWS; r++) { // unroll
-              values_low[r * VALUE_VECTORS + round * CHUNK_VECTORS + v] += nearest(weights[r * KEYS + k] * value);
+              let term = fma(vec4f(weights[r * KEYS + k]), value, half);
+              values_low[r * VALUE_VECTORS + round * CHUNK_VECTORS + v] += vec4i(term);
             }
           }
         }
@@ -375,11 +381,6 @@ fn lattice_attention(
       results[at + 2u] = bound_bits(largest.z);
     }
   }
-}
-
-// The nearest integers, the even one of two.
-fn nearest(terms: vec4f) -> vec4i {
-  return vec4i(round(terms));
 }
 
 // Of factors on values: beyond this one are only those of values of 0, and infinity times 0 is none.
