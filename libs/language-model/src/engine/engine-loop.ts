@@ -152,6 +152,25 @@ export class EngineLoop {
     return Promise.race([promise, this.#gone.promise]);
   }
 
+  /**
+   * Puts other ranks in the place of these, between two steps: all requests go on there. Where `open` throws, these go
+   * on.
+   * @param open opens ranks that answer; closing the ones that it is given is not its part
+   * @throws what `open` throws; ResourceClosed when the engine closes before, RanksFailed when it gives up
+   */
+  replace(open: (ranks: ServingRanks) => Promise<ServingRanks>): Promise<void> {
+    return this.between(async (ranks) => {
+      const next = await open(ranks);
+      if (this.#ranks !== ranks || this.#state !== "ready") {
+        await next.close();
+        throw new ResourceClosed("Engine.resize", "the engine", "Open another.");
+      }
+      this.#begin(next);
+      // What a world's end complains of concerns nobody any more.
+      await ranks.close().catch(() => {});
+    });
+  }
+
   /** @throws ResourceClosed when there are no ranks */
   flightRecord(): FlightRecord {
     if (this.#ranks !== undefined && this.#state !== "closed") return this.#ranks.flightRecord();
@@ -192,8 +211,15 @@ export class EngineLoop {
   async #run(): Promise<void> {
     let isBusy = false;
     while (this.#state === "ready" && this.#ranks !== undefined) {
+      const task = this.#tasks.shift();
+      if (task !== undefined) {
+        const before = this.#ranks;
+        await task(before);
+        // Others know of no step that is to go on: they are told all requests.
+        if (this.#ranks !== before) isBusy = false;
+        continue;
+      }
       const ranks = this.#ranks;
-      for (const task of this.#tasks.splice(0)) await task(ranks);
       if (!isBusy && !this.#hasChanges) {
         await this.#rest(ranks);
         continue;
@@ -357,12 +383,17 @@ export class EngineLoop {
       return;
     }
     this.totals.restarts++;
+    this.#begin(ranks);
+    this.#state = "ready";
+  }
+
+  /** Has ranks that know of nothing compute all requests. */
+  #begin(ranks: ServingRanks): void {
     this.#earlierPreemptions = this.totals.preemptions;
     this.#freeBlocks = ranks.freeBlocks;
     this.#cancel = [];
     this.#submit = [...this.#live.values()];
     this.#ranks = ranks;
-    this.#state = "ready";
   }
 
   #giveUp(failure: RanksFailed): void {

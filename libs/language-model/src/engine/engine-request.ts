@@ -29,7 +29,7 @@ export class EngineRequest implements AsyncGenerator<GeneratedPart, void, void> 
   readonly #parts: EngineRequestParts;
   #text = "";
   #tokens: GeneratedToken[] = [];
-  #completionTokens = 0;
+  readonly #generated: number[] = [];
   #cachedTokens = 0;
   #finish: FinishReason | undefined;
   #failure: { readonly error: unknown } | undefined;
@@ -64,10 +64,11 @@ export class EngineRequest implements AsyncGenerator<GeneratedPart, void, void> 
     return this.#parts.prompt.length;
   }
 
-  /** As the ranks take it. */
+  /** As the ranks take it, and go on with it if others began it. */
   get scheduled(): ScheduledRequest {
     const { id, prompt, maxTokens, endTokens, sampling } = this.#parts;
-    return { id, prompt, maxTokens, endTokens, sampling };
+    const scheduled = { id, prompt, maxTokens, endTokens, sampling };
+    return this.#generated.length === 0 ? scheduled : { ...scheduled, generated: [...this.#generated] };
   }
 
   /** The ranks began it; of its prompt so many tokens were known. Again after it gave its blocks up: not counted. */
@@ -82,7 +83,7 @@ export class EngineRequest implements AsyncGenerator<GeneratedPart, void, void> 
    * @returns whether the text ended here although the ranks would go on: a stop text came
    */
   push(token: GeneratedToken, finish: FinishReason | undefined): boolean {
-    this.#completionTokens++;
+    this.#generated.push(token.id);
     const { text } = this.#parts;
     if (finish === "stop") {
       this.#end("stop", text.end().text);
@@ -163,7 +164,7 @@ export class EngineRequest implements AsyncGenerator<GeneratedPart, void, void> 
 
   get #usage(): Usage {
     const promptTokens = this.promptTokens;
-    return { promptTokens, cachedTokens: this.#cachedTokens, completionTokens: this.#completionTokens };
+    return { promptTokens, cachedTokens: this.#cachedTokens, completionTokens: this.#generated.length };
   }
 
   #end(finish: FinishReason, text: string): void {

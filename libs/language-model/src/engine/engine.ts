@@ -18,9 +18,16 @@ import type { GeneratedPart, Prompt, RequestOptions } from "./request-options.ts
 import { type EngineSizes, resolveEngineOptions } from "./resolve-engine-options.ts";
 import { ServingRanks } from "./serving-ranks.ts";
 import type { EngineStep, TextEngine } from "./text-engine.ts";
+import { openTemporaryFolder } from "./temporary-folder.ts";
 import { TextStream } from "./text-stream.ts";
 
 const NAME = "Engine.generate";
+
+/** What an engine's ranks are opened with, now and after they failed. */
+interface Current {
+  engine: EngineSizes;
+  options: EngineOptions;
+}
 
 /**
  * A model that serves many requests at once, on ranks that share its weights and its KV cache. Requests join and leave
@@ -28,24 +35,19 @@ const NAME = "Engine.generate";
  * prompt, options and seed give the same tokens whatever else is computed beside it.
  */
 export class Engine implements TextEngine {
-  readonly maxContext: number;
   readonly hasChat: boolean;
-  /** Ranks, and how they share KV caches. */
-  readonly sizes: ParallelSizes;
   readonly #model: Model;
-  readonly #engine: EngineSizes;
+  readonly #current: Current;
   readonly #loop: EngineLoop;
   readonly #place: PrefixPlace | undefined;
   #nextId = 0;
   #isDraining = false;
 
-  private constructor(model: Model, engine: EngineSizes, loop: EngineLoop, place: PrefixPlace | undefined) {
+  private constructor(model: Model, current: Current, loop: EngineLoop, place: PrefixPlace | undefined) {
     this.#place = place;
     this.#model = model;
-    this.#engine = engine;
+    this.#current = current;
     this.#loop = loop;
-    this.maxContext = engine.maxContext;
-    this.sizes = engine.resolved.rank.sizes;
     this.hasChat = model.chatTemplate !== undefined;
   }
 
@@ -61,9 +63,23 @@ export class Engine implements TextEngine {
       folder === undefined ? undefined : { folder, mostBytes, checkpoint: await checkpointFingerprint(model.source) };
     const ranks = await openServing(engine, place, () => false);
     // Saved beginnings that have become useless meanwhile are no reason not to serve.
+    const current = { engine, options };
     const reopen = (): Promise<ServingRanks> =>
-      openServing(engine, place, (error) => error instanceof PrefixStoreError);
-    return new Engine(model, engine, new EngineLoop(ranks, reopen, engine.maxRestarts), place);
+      openServing(current.engine, place, (error) => error instanceof PrefixStoreError);
+    return new Engine(model, current, new EngineLoop(ranks, reopen, engine.maxRestarts), place);
+  }
+
+  get maxContext(): number {
+    return this.#engine.maxContext;
+  }
+
+  /** Ranks, and how they share KV caches. */
+  get sizes(): ParallelSizes {
+    return this.#engine.resolved.rank.sizes;
+  }
+
+  get #engine(): EngineSizes {
+    return this.#current.engine;
   }
 
   get ranks(): number {
@@ -184,6 +200,33 @@ export class Engine implements TextEngine {
     return moved;
   }
 
+  /**
+   * Goes on with another number of ranks, or another layout, between two steps: requests under way get the tokens that
+   * they would have got, up to what another order of sums does to the last digits of logits. Other ranks are opened
+   * beside these, take what these stored of full blocks (by a folder of their own, which is removed), and are given all
+   * requests. Of each request under way only what fills no block of either layout is computed again; all of it without
+   * a prefixCache, or where the runtime has no files. These ranks go on when the others do not open.
+   * While the others open, memory must hold both, and nothing is computed.
+   * @param changes options of {@link Engine.open} that become others; what is left out stays as it is
+   * @throws as `open`, also when a text of `maxContext` tokens does not fit the others; ResourceClosed, RanksFailed
+   */
+  async resize(
+    changes: Partial<Pick<EngineOptions, "world" | "dcp" | "interleave" | "blockSize" | "kvWeights">>,
+  ): Promise<void> {
+    const operation = "Engine.resize";
+    this.#expectOpen(operation);
+    if (typeof changes !== "object" || changes === null) {
+      throw new ArgumentError(operation, "changes", "an object", describe(changes));
+    }
+    const options = { ...this.#current.options, maxContext: this.maxContext, ...changes };
+    const engine = await resolveEngineOptions(this.#model, options);
+    await this.#loop.replace(async (ranks) => {
+      const others = await openBeside(ranks, engine);
+      Object.assign(this.#current, { engine, options });
+      return others;
+    });
+  }
+
   async drain(): Promise<void> {
     this.#isDraining = true;
     await this.#loop.empty();
@@ -236,6 +279,23 @@ async function openServing(
     await ranks.close();
     throw error;
   }
+}
+
+/** Opens other ranks, which take over what these know of texts as far as it can be told. */
+async function openBeside(ranks: ServingRanks, engine: EngineSizes): Promise<ServingRanks> {
+  if (!engine.sharesPrefixes) return openServing(engine, undefined, () => false);
+  using folder = openTemporaryFolder();
+  if (folder === undefined) return openServing(engine, undefined, () => false);
+  const place: PrefixPlace = { folder: folder.path, mostBytes: Number.MAX_SAFE_INTEGER, checkpoint: "of one engine" };
+  const isSaved = await ranks.savePrefixes(place).then(
+    () => true,
+    (error: unknown) => {
+      if (error instanceof PrefixStoreError) return false;
+      throw error;
+    },
+  );
+  // Awaited, as the folder goes when this returns.
+  return await openServing(engine, isSaved ? place : undefined, (error) => error instanceof PrefixStoreError);
 }
 
 /** Characters: those of an HTTP request's id, and more. */

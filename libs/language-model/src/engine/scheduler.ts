@@ -8,7 +8,9 @@ export interface ScheduledRequest {
   /** Its number: later requests have higher ones. */
   readonly id: number;
   readonly prompt: readonly number[];
-  /** Most tokens to generate. */
+  /** Tokens that ranks before these generated; left out: none. */
+  readonly generated?: readonly number[];
+  /** Most tokens to generate, those among them. */
   readonly maxTokens: number;
   /** Tokens that end the text. */
   readonly endTokens: readonly number[];
@@ -122,7 +124,8 @@ export class Scheduler {
 
   /** Adds a request. One that no cache of this size could ever hold is refused before it comes here. */
   submit(request: ScheduledRequest): void {
-    this.#waiting.push({ request, ids: [...request.prompt], sequence: -1, stored: 0, kept: 0, behind: undefined });
+    const ids = [...request.prompt, ...(request.generated ?? [])];
+    this.#waiting.push({ request, ids, sequence: -1, stored: 0, kept: 0, behind: undefined });
   }
 
   /** Forgets a request and frees its blocks. One that is over already is none any more: nothing happens. */
