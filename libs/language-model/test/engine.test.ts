@@ -113,7 +113,7 @@ test("many requests that begin alike compute what they share once", async () => 
   expect(engine.status().totals).toMatchObject({ promptTokens: 50 * 66, cachedTokens: 49 * 64 });
 });
 
-test("what is known outlives an engine, and is refused by one with another layout", async () => {
+test("what is known outlives an engine, is known to one on other ranks, and refused by one with another dtype", async () => {
   const prefixFolder = mkdtempSync(join(tmpdir(), "lockstep-engine-"));
   try {
     const prompt = [...promptIds, ...greedyIds].slice(0, 50);
@@ -129,7 +129,14 @@ test("what is known outlives an engine, and is refused by one with another layou
     const again = await collect(engine.generate(prompt, { maxTokens: 10 }));
     expect({ text: again.text, ids: again.ids }).toEqual({ text: first.text, ids: first.ids });
     expect([first, again].map(({ last }) => last?.usage?.cachedTokens)).toEqual([0, 48]);
-    expect(await reasonOf(Engine.open(model, { ...saving, world: 1 }))).toMatchObject({ _tag: "PrefixStoreError" });
+    {
+      await using alone = await Engine.open(model, { ...saving, world: 1 });
+      const found = await collect(alone.generate(prompt, { maxTokens: 10 }));
+      expect(found.ids).toEqual(first.ids);
+      expect(found.last?.usage?.cachedTokens).toBe(48);
+    }
+    const refused = await reasonOf(Engine.open(model, { ...saving, world: 1, kvDtype: "f16" }));
+    expect(refused).toMatchObject({ _tag: "PrefixStoreError", reason: "layout" });
     await using other = await Engine.open(model, options);
     expect(await reasonOf(other.savePrefixes())).toMatchObject({ _tag: "ArgumentError", argument: "prefixFolder" });
   } finally {
