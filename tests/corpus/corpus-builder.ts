@@ -1,31 +1,26 @@
 // Collects the cases of the corpus, and makes of them the bytes of its files.
 import { createHash } from "node:crypto";
-import { type DType, encodeSafetensors, SharedHeap, Tensor } from "@lockstep/tensor";
+import { encodeSafetensors, SharedHeap, Tensor } from "@lockstep/tensor";
+import { CORPUS_FORMAT, CORPUS_VERSION } from "../../apps/goldens/src/corpus/manifest.ts";
+import { type OpName, OPS } from "../../apps/goldens/src/corpus/ops.ts";
+import { TOLERANCES } from "../../apps/goldens/src/corpus/tolerances.ts";
+import { type Inputs, type OpParameters, type Outputs, sizeOf, type Values } from "./corpus-values.ts";
+import { FLOAT64_OPS } from "./float64-ops.ts";
 import { MISTAKES } from "./mistakes.ts";
-import { OPS } from "./ops.ts";
-import { TOLERANCES, type ToleranceName } from "./tolerances.ts";
 
-/** Numbers of a tensor, row-major, before they are written. */
-export interface Values {
-  readonly dtype: DType;
-  readonly shape: readonly number[];
-  readonly numbers: ArrayLike<number>;
-}
-
-/** One case as its author gives it. */
+/** One case as its author gives it; its outputs are computed. */
 export interface CaseSpec {
   readonly name: string;
-  readonly op: keyof typeof OPS;
-  readonly parameters: Readonly<Record<string, unknown>>;
-  readonly inputs: Readonly<Record<string, Values>>;
-  readonly outputs: Readonly<Record<string, Values & { readonly tolerance: ToleranceName }>>;
-  /** What mistakes make of the outputs. Those that do not show here are left out. */
-  readonly wrong: readonly { readonly mistake: string; readonly outputs: Readonly<Record<string, ArrayLike<number>>> }[];
+  readonly op: OpName;
+  readonly parameters: OpParameters;
+  readonly inputs: Inputs;
+  /** Why an implementation must throw instead of giving a result. */
+  readonly refuse?: string;
 }
 
 interface Wrong {
   readonly mistakes: string[];
-  readonly outputs: Readonly<Record<string, ArrayLike<number>>>;
+  readonly outputs: Outputs;
 }
 
 /** A wrong output shows when some element is this many tolerances off. */
@@ -39,35 +34,43 @@ export class CorpusBuilder {
   readonly #files = new Map<string, [name: string, tensor: Tensor][]>();
   readonly #names = new Map<Values, string>();
   readonly #cases: Record<string, unknown>[] = [];
-  readonly #caseNames = new Set<string>();
-  readonly #shown = new Set<string>();
+  readonly #specs = new Map<string, CaseSpec>();
 
-  /** Adds a case. Values that another case of the same op family brought already are stored once. */
+  /** All cases by name. */
+  get specs(): ReadonlyMap<string, CaseSpec> {
+    return this.#specs;
+  }
+
+  /** Adds a case. An input that another case brought already, as the same object, is stored once. */
   add(spec: CaseSpec): void {
-    if (this.#caseNames.has(spec.name)) throw new Error(`two cases are named ${spec.name}`);
-    this.#caseNames.add(spec.name);
-    const file = `${OPS[spec.op].file}.safetensors`;
-    const put = (name: string, values: Values): string => this.#put(file, `${spec.name}.${name}`, values);
-    const inputs = Object.fromEntries(Object.entries(spec.inputs).map(([name, values]) => [name, put(name, values)]));
+    if (this.#specs.has(spec.name)) throw new Error(`two cases are named ${spec.name}`);
+    this.#specs.set(spec.name, spec);
+    const { name, op, parameters } = spec;
+    const file = `${OPS[op].file}.safetensors`;
+    const put = (part: string, values: Values): string => this.#put(file, `${name}.${part}`, values);
+    const inputs = Object.fromEntries(Object.entries(spec.inputs).map(([part, values]) => [part, put(part, values)]));
+    if (spec.refuse !== undefined) {
+      this.#cases.push({ name, op, file, parameters, inputs, refuse: spec.refuse });
+      return;
+    }
+    const right = FLOAT64_OPS[op].compute(parameters, spec.inputs);
     const outputs = Object.fromEntries(
-      Object.entries(spec.outputs).map(([name, values]) => {
-        return [name, { tensor: put(name, values), tolerance: values.tolerance }];
+      Object.entries(right).map(([part, values]) => {
+        return [part, { tensor: put(part, values), tolerance: values.tolerance }];
       }),
     );
-    const wrong = this.#distinct(spec).map(({ mistakes, outputs: numbers }, index) => {
-      const tensors = Object.entries(spec.outputs).map(([name, { dtype, shape }]) => {
-        return [name, put(`wrong${index}.${name}`, { dtype, shape, numbers: numbers[name] ?? [] })];
+    const wrong = this.#distinct(spec, right).map(({ mistakes, outputs: wrongOutputs }, index) => {
+      const tensors = Object.entries(wrongOutputs).map(([part, values]) => {
+        const isRight = distance({ [part]: values }, right) === 0;
+        return [part, isRight ? outputs[part]?.tensor : put(`wrong${index}.${part}`, values)];
       });
       return { mistakes, outputs: Object.fromEntries(tensors) };
     });
-    const { name, op, parameters } = spec;
     this.#cases.push({ name, op, file, parameters, inputs, outputs, wrong });
   }
 
-  /** The names and bytes of all files. @throws Error when a mistake shows nowhere */
+  /** The names and bytes of all files. */
   build(): Map<string, Uint8Array> {
-    const unseen = Object.keys(MISTAKES).filter((name) => !this.#shown.has(name));
-    if (unseen.length > 0) throw new Error(`no case shows ${unseen.join(", ")}`);
     const files = new Map<string, Uint8Array>();
     const sums: Record<string, unknown> = {};
     for (const [name, tensors] of this.#files) {
@@ -76,16 +79,18 @@ export class CorpusBuilder {
       sums[name] = { bytes: bytes.length, sha256: createHash("sha256").update(bytes).digest("hex") };
     }
     const manifest = {
-      format: "lockstep-dcp-corpus",
-      version: 1,
+      format: CORPUS_FORMAT,
+      version: CORPUS_VERSION,
       case_count: this.#cases.length,
       files: sums,
       tolerances: TOLERANCES,
       ops: Object.fromEntries(Object.entries(OPS).map(([op, { does, fails }]) => [op, { does, fails }])),
       mistakes: MISTAKES,
-      cases: this.#cases,
     };
-    files.set("manifest.json", new TextEncoder().encode(`${printed(manifest)}\n`));
+    // A case a line, so that a difference of two versions can be read.
+    const head = JSON.stringify(manifest, undefined, 1).slice(0, -2);
+    const cases = this.#cases.map((each) => `  ${JSON.stringify(each)}`).join(",\n");
+    files.set("manifest.json", new TextEncoder().encode(`${head},\n "cases": [\n${cases}\n ]\n}\n`));
     return files;
   }
 
@@ -93,6 +98,7 @@ export class CorpusBuilder {
     const known = this.#names.get(values);
     if (known !== undefined) return known;
     this.#names.set(values, name);
+    if (values.numbers.length !== sizeOf(values.shape)) throw new Error(`${name} is not of shape ${values.shape}`);
     const tensor = Tensor.from(this.#heap, values.dtype, values.shape, values.numbers);
     const tensors = this.#files.get(file) ?? [];
     tensors.push([name, tensor]);
@@ -101,49 +107,33 @@ export class CorpusBuilder {
   }
 
   /** The wrong outputs that show, those that are alike under several names. */
-  #distinct(spec: CaseSpec): Wrong[] {
+  #distinct({ name, op, parameters, inputs }: CaseSpec, right: Outputs): Wrong[] {
     const kept: Wrong[] = [];
-    const right = Object.fromEntries(Object.entries(spec.outputs).map(([name, { numbers }]) => [name, numbers]));
-    for (const { mistake, outputs } of spec.wrong) {
-      if (!(mistake in MISTAKES)) throw new Error(`${mistake} is not in the list of mistakes`);
-      if (distance(spec, outputs, right) < SHOWS) continue;
-      const alike = kept.find((other) => distance(spec, outputs, other.outputs) <= ALIKE);
+    for (const mistake of new Set(FLOAT64_OPS[op].mistakes)) {
+      if (!(mistake in MISTAKES)) throw new Error(`${name}: ${mistake} is not in the list of mistakes`);
+      const outputs = FLOAT64_OPS[op].compute(parameters, inputs, mistake);
+      if (distance(outputs, right) < SHOWS) continue;
+      const alike = kept.find((other) => distance(outputs, other.outputs) <= ALIKE);
       if (alike === undefined) kept.push({ mistakes: [mistake], outputs });
       else alike.mistakes.push(mistake);
-    }
-    for (const { mistakes } of kept) {
-      if (mistakes.length === 1) for (const mistake of mistakes) this.#shown.add(mistake);
     }
     return kept;
   }
 }
 
-/** The largest distance of two sets of outputs, in tolerances. */
-function distance(
-  spec: CaseSpec,
-  a: Readonly<Record<string, ArrayLike<number>>>,
-  b: Readonly<Record<string, ArrayLike<number>>>,
-): number {
+/** The largest distance of outputs from others of the same names, in tolerances; Infinity for another shape. */
+export function distance(outputs: Outputs, from: Outputs): number {
   let most = 0;
-  for (const [name, { tolerance, shape }] of Object.entries(spec.outputs)) {
-    const [left, right] = [a[name] ?? [], b[name] ?? []];
-    const size = shape.reduce((product, length) => product * length, 1);
-    if (left.length !== size || right.length !== size) throw new Error(`${spec.name}.${name} is not of ${size} numbers`);
+  for (const [name, { numbers: left, shape, tolerance }] of Object.entries(outputs)) {
+    const other = from[name];
+    if (other === undefined || other.shape.join() !== shape.join()) return Number.POSITIVE_INFINITY;
     const { atol, rtol } = TOLERANCES[tolerance];
-    for (let index = 0; index < size; index++) {
-      const [x = Number.NaN, y = Number.NaN] = [left[index], right[index]];
+    for (let index = 0; index < left.length; index++) {
+      const [x = Number.NaN, y = Number.NaN] = [left[index], other.numbers[index]];
       if (Object.is(x, y) || x === y) continue;
       const error = Math.abs(x - y) / (atol + rtol * Math.abs(y));
       most = Math.max(most, Number.isNaN(error) ? Number.POSITIVE_INFINITY : error);
     }
   }
   return most;
-}
-
-/** JSON with lists of numbers on one line where they fit. */
-function printed(manifest: unknown): string {
-  return JSON.stringify(manifest, undefined, 1).replace(/\[[-\d,.\se+]*\]/g, (list) => {
-    const line = list.replace(/\s+/g, "").replaceAll(",", ", ");
-    return line.length <= 80 ? line : list;
-  });
 }

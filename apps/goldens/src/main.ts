@@ -6,15 +6,18 @@ import { parseArgs } from "node:util";
 import { type BackendName, BackendUnavailable } from "@lockstep/kernels";
 import { ArgumentError, LockstepError } from "@lockstep/tensor";
 import { type CaseResult, checkFiles } from "./check-file.ts";
+import { checkCorpus, type CorpusResult } from "./corpus/check-corpus.ts";
+import type { Deviation } from "./tolerance.ts";
 
-const USAGE = `bun run goldens FILE.safetensors... [options]
+const USAGE = `bun run goldens FILE.safetensors|manifest.json... [options]
 
-Runs every backend over the cases of reference files (docs/goldens.md specifies the format) and prints a line per case
-and backend with the largest error. Exits 1 beyond tolerance or when a backend did not run, 2 when a file or an option
-is bad.
+Runs every backend over the cases of reference files (docs/goldens.md specifies the format) or of the conformance corpus
+(by its manifest), and prints a line per case and backend with the largest error. A case of the corpus that fails like a
+known mistake names it. Exits 1 beyond tolerance or when a backend did not run, 2 when a file or an option is bad.
 
   --backend LIST   webgpu,wasm,reference (default: all three)
-  --world LIST     worlds that run attention cases (default: 1,2,3,4,8)
+  --world LIST     worlds that run attention cases of reference files (default: 1,2,3,4,8); the corpus says its own
+  --only LIST      beginnings of the names of cases of the corpus to run, as decode_step/ (default: all)
   --adapter KIND   software (default), hardware or any: which adapter webgpu uses
   --help`;
 
@@ -34,6 +37,7 @@ function readOptions() {
       backend: { type: "string", default: BACKENDS.join(",") },
       world: { type: "string", default: "1,2,3,4,8" },
       adapter: { type: "string", default: "software" },
+      only: { type: "string" },
       help: { type: "boolean", default: false },
     },
   });
@@ -58,7 +62,8 @@ function readOptions() {
   for (const path of positionals) {
     if (!existsSync(path)) throw new ArgumentError("goldens", "FILE", "an existing file", path);
   }
-  return { backends, worlds, adapter, paths: positionals };
+  const only = values.only === undefined ? undefined : listOption("--only", values.only);
+  return { backends, worlds, adapter, paths: positionals, ...(only === undefined ? {} : { only }) };
 }
 
 function formatResult({ file, id, backend, world, fields, deviation }: CaseResult): string {
@@ -72,6 +77,13 @@ function formatResult({ file, id, backend, world, fields, deviation }: CaseResul
   return `${verdict} ${basename(file)} ${id} ${backend}${where}  ${error}  ${details}`;
 }
 
+function formatCorpusResult({ case: name, backend, deviation, mistakes }: CorpusResult): string {
+  const verdict = deviation.worst <= 1 ? "ok  " : "FAIL";
+  const error = `max error ${deviation.maxError.toExponential(2)} (${deviation.worst.toFixed(3)} of tolerance)`;
+  const named = mistakes.length === 0 ? "" : `  looks like ${mistakes.join(" or ")}`;
+  return `${verdict} ${name} ${backend}  ${error}${named}`;
+}
+
 /** Returns the exit code. */
 async function main(): Promise<number> {
   const options = readOptions();
@@ -79,11 +91,22 @@ async function main(): Promise<number> {
     console.log(USAGE);
     return 0;
   }
-  const results = await checkFiles(options.paths, {
-    ...options,
-    onDevice: (backend, device) => console.log(`${backend} on ${device}`),
-    onResult: (result) => console.log(formatResult(result)),
-  });
+  const onDevice = (backend: BackendName, device: string): void => console.log(`${backend} on ${device}`);
+  const results: { readonly deviation: Deviation }[] = [];
+  const manifests = options.paths.filter((path) => path.endsWith(".json"));
+  for (const path of manifests) {
+    const onResult = (result: CorpusResult): void => console.log(formatCorpusResult(result));
+    const { results: found, mistakes } = await checkCorpus(path, { ...options, onDevice, onResult });
+    results.push(...found);
+    for (const name of new Set(found.flatMap((result) => result.mistakes))) {
+      console.log(`${name}: ${mistakes.get(name) ?? ""}`);
+    }
+  }
+  const paths = options.paths.filter((path) => !path.endsWith(".json"));
+  if (paths.length > 0) {
+    const onResult = (result: CaseResult): void => console.log(formatResult(result));
+    results.push(...(await checkFiles(paths, { ...options, onDevice, onResult })));
+  }
   const failed = results.filter(({ deviation }) => !(deviation.worst <= 1)).length;
   console.log(`${results.length - failed} passed, ${failed} failed`);
   return failed === 0 && results.length > 0 ? 0 : 1;

@@ -1,3 +1,5 @@
+// The ops of the conformance corpus.
+
 /** What the cases of an op ask for. */
 interface Op {
   /** File of its tensors, without the ending. */
@@ -56,7 +58,7 @@ export const OPS = {
   },
   slot_mapping: {
     file: "ownership",
-    does: "Cache slot of each position on each rank [W, positions], or -1 where another rank stores it.",
+    does: "Cache slot (block * own block size + offset) of each position on each rank [W, positions], or -1.",
     fails: "Block table indexed without the virtual block, offsets not compacted.",
   },
   partial_attention: {
@@ -70,3 +72,6 @@ export const OPS = {
     fails: "All of the above. The output stays plausible: compare numbers, not text.",
   },
 } as const satisfies Readonly<Record<string, Op>>;
+
+/** A name of {@link OPS}. */
+export type OpName = keyof typeof OPS;
