@@ -10,6 +10,7 @@ import { computed } from "../apps/goldens/src/corpus/kernel-ops.ts";
 import { readCorpus } from "../apps/goldens/src/corpus/manifest.ts";
 import { OPS } from "../apps/goldens/src/corpus/ops.ts";
 import { TOLERANCES } from "../apps/goldens/src/corpus/tolerances.ts";
+import { denoBinary } from "../scripts/deno-binary.ts";
 import { corpusBuilder } from "./corpus/build-corpus.ts";
 import type { Outputs } from "./corpus/corpus-values.ts";
 import { FLOAT64_OPS } from "./corpus/float64-ops.ts";
@@ -32,6 +33,13 @@ test("it is what `bun tests/corpus/generate.ts` writes, to the byte, and below 2
   expect(total).toBeLessThan(2 << 20);
   const data = readdirSync(folder).filter((name) => /\.(json|safetensors)$/.test(name));
   expect(data.toSorted()).toEqual([...files.keys()].toSorted());
+});
+
+test("it has the same bytes in Deno", () => {
+  const generate = fileURLToPath(new URL("./corpus/generate.ts", import.meta.url));
+  const command = [denoBinary(), "run", "--allow-all", "--no-check", "--quiet", generate, "--check"];
+  const { exitCode, stdout, stderr } = Bun.spawnSync(command, { timeout: 200_000 });
+  expect([exitCode, stdout.toString(), stderr.toString()]).toEqual([0, expect.not.stringContaining("differ"), ""]);
 });
 
 test("every op and every tolerance has cases, and its README names every op", () => {

@@ -99,7 +99,9 @@ export class CorpusBuilder {
     if (known !== undefined) return known;
     this.#names.set(values, name);
     if (values.numbers.length !== sizeOf(values.shape)) throw new Error(`${name} is not of shape ${values.shape}`);
-    const tensor = Tensor.from(this.#heap, values.dtype, values.shape, values.numbers);
+    // Engines store NaN results with different signs.
+    const numbers = Float64Array.from(values.numbers, (number) => (Number.isNaN(number) ? Number.NaN : number));
+    const tensor = Tensor.from(this.#heap, values.dtype, values.shape, numbers);
     const tensors = this.#files.get(file) ?? [];
     tensors.push([name, tensor]);
     this.#files.set(file, tensors);
