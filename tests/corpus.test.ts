@@ -16,7 +16,7 @@ import type { Outputs } from "./corpus/corpus-values.ts";
 import { FLOAT64_OPS } from "./corpus/float64-ops.ts";
 import { MISTAKES } from "./corpus/mistakes.ts";
 
-setDefaultTimeout(300_000);
+setDefaultTimeout(900_000);
 
 const folder = fileURLToPath(new URL("../corpus/", import.meta.url));
 const path = `${folder}manifest.json`;
