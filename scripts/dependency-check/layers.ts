@@ -32,6 +32,7 @@ export const FOLDERS: Readonly<Record<string, readonly string[]>> = {
   ],
   "libs/attention": ["arguments", "kv", "combine", "options", "redistribute", "decode", "prefill"],
   "libs/language-model": ["layers", "model", "sampling", "generation", "engine"],
+  "apps/goldens": ["corpus"],
   "apps/server": ["tokenize", "http", "openai", "routes", "live", "page", "listen"],
 };
 

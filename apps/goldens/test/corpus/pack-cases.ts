@@ -1,6 +1,6 @@
 // Packing of sequences into a padded batch, and back.
 import type { DType } from "@lockstep/tensor";
-import { Random } from "../../libs/kernels/src/testing/random.ts";
+import { Random } from "../../../../libs/kernels/src/testing/random.ts";
 import type { CorpusBuilder } from "./corpus-builder.ts";
 import { sizeOf, type Values } from "./corpus-values.ts";
 import { normals, rounded } from "./rounded.ts";

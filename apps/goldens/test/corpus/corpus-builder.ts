@@ -1,9 +1,9 @@
 // Collects the cases of the corpus, and makes of them the bytes of its files.
 import { createHash } from "node:crypto";
 import { encodeSafetensors, SharedHeap, Tensor } from "@lockstep/tensor";
-import { CORPUS_FORMAT, CORPUS_VERSION } from "../../apps/goldens/src/corpus/manifest.ts";
-import { type OpName, OPS } from "../../apps/goldens/src/corpus/ops.ts";
-import { TOLERANCES } from "../../apps/goldens/src/corpus/tolerances.ts";
+import { CORPUS_FORMAT, CORPUS_VERSION } from "../../src/corpus/manifest.ts";
+import { type OpName, OPS } from "../../src/corpus/ops.ts";
+import { TOLERANCES } from "../../src/corpus/tolerances.ts";
 import { type Inputs, type OpParameters, type Outputs, sizeOf, type Values } from "./corpus-values.ts";
 import { FLOAT64_OPS } from "./float64-ops.ts";
 import { MISTAKES } from "./mistakes.ts";

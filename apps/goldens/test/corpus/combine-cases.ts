@@ -1,6 +1,6 @@
 // Correction, merge, reduce-scatter, all-to-all and query gather.
 import type { DType } from "@lockstep/tensor";
-import { Random } from "../../libs/kernels/src/testing/random.ts";
+import { Random } from "../../../../libs/kernels/src/testing/random.ts";
 import type { Base, NonFiniteRule } from "./combine-in-float64.ts";
 import type { CorpusBuilder } from "./corpus-builder.ts";
 import { type Inputs, input } from "./corpus-values.ts";

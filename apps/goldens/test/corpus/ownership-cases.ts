@@ -1,5 +1,5 @@
 // Groups of ranks, shares of lengths, cache slots.
-import { Random } from "../../libs/kernels/src/testing/random.ts";
+import { Random } from "../../../../libs/kernels/src/testing/random.ts";
 import type { CorpusBuilder } from "./corpus-builder.ts";
 import type { OpParameters, Values } from "./corpus-values.ts";
 

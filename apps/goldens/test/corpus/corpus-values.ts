@@ -1,5 +1,5 @@
 import type { DType } from "@lockstep/tensor";
-import type { ToleranceName } from "../../apps/goldens/src/corpus/tolerances.ts";
+import type { ToleranceName } from "../../src/corpus/tolerances.ts";
 
 /** Numbers of a tensor, row-major, before they are written. */
 export interface Values {

@@ -1,5 +1,5 @@
 // Every op of the corpus in float64, and the mistakes that are known of each.
-import type { OpName } from "../../apps/goldens/src/corpus/ops.ts";
+import type { OpName } from "../../src/corpus/ops.ts";
 import { decodeStep, partialAttention } from "./attention-ops.ts";
 import { a2aCombine, correctAttnOut, gatherQuery, mergeAttnStates, reduceOutput } from "./combine-ops.ts";
 import type { Float64Op } from "./corpus-values.ts";

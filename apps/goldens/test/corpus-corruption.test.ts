@@ -9,8 +9,8 @@ import { encodeSafetensors, SafetensorsFile, SharedHeap, type Tensor } from "@lo
 
 setDefaultTimeout(300_000);
 
-const corpus = fileURLToPath(new URL("../corpus/", import.meta.url));
-const command = fileURLToPath(new URL("../apps/goldens/src/main.ts", import.meta.url));
+const corpus = fileURLToPath(new URL("../../../corpus/", import.meta.url));
+const command = fileURLToPath(new URL("../src/main.ts", import.meta.url));
 const scratch = mkdtempSync(join(tmpdir(), "lockstep-"));
 afterAll(() => rmSync(scratch, { recursive: true }));
 const heap = SharedHeap.create(16 << 20);

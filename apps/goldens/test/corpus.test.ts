@@ -4,13 +4,13 @@ import { readdirSync, readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { BackendName } from "@lockstep/kernels";
 import { SharedHeap, Tensor } from "@lockstep/tensor";
-import { checkCorpus } from "../apps/goldens/src/corpus/check-corpus.ts";
-import { type CaseResults, judge } from "../apps/goldens/src/corpus/judge.ts";
-import { computed } from "../apps/goldens/src/corpus/kernel-ops.ts";
-import { readCorpus } from "../apps/goldens/src/corpus/manifest.ts";
-import { OPS } from "../apps/goldens/src/corpus/ops.ts";
-import { TOLERANCES } from "../apps/goldens/src/corpus/tolerances.ts";
-import { denoBinary } from "../scripts/deno-binary.ts";
+import { checkCorpus } from "../src/corpus/check-corpus.ts";
+import { type CaseResults, judge } from "../src/corpus/judge.ts";
+import { computed } from "../src/corpus/kernel-ops.ts";
+import { readCorpus } from "../src/corpus/manifest.ts";
+import { OPS } from "../src/corpus/ops.ts";
+import { TOLERANCES } from "../src/corpus/tolerances.ts";
+import { denoBinary } from "../../../scripts/deno-binary.ts";
 import { corpusBuilder } from "./corpus/build-corpus.ts";
 import type { Outputs } from "./corpus/corpus-values.ts";
 import { FLOAT64_OPS } from "./corpus/float64-ops.ts";
@@ -18,11 +18,11 @@ import { MISTAKES } from "./corpus/mistakes.ts";
 
 setDefaultTimeout(900_000);
 
-const folder = fileURLToPath(new URL("../corpus/", import.meta.url));
+const folder = fileURLToPath(new URL("../../../corpus/", import.meta.url));
 const path = `${folder}manifest.json`;
 const builder = corpusBuilder();
 
-test("it is what `bun tests/corpus/generate.ts` writes, to the byte, and below 2 MiB", () => {
+test("it is what `bun apps/goldens/test/corpus/generate.ts` writes, to the byte, and below 2 MiB", () => {
   const files = builder.build();
   let total = 0;
   for (const [name, bytes] of files) {

@@ -1,5 +1,5 @@
 // Correction, merge, reduce-scatter, all-to-all and query gather in float64.
-import type { ToleranceName } from "../../apps/goldens/src/corpus/tolerances.ts";
+import type { ToleranceName } from "../../src/corpus/tolerances.ts";
 import { type Base, combineStates, type NonFiniteRule, type States } from "./combine-in-float64.ts";
 import { type Float64Op, type Inputs, input, type OpParameters, type Outputs } from "./corpus-values.ts";
 

@@ -1,6 +1,6 @@
 // Attention over the shards of a paged cache, and the whole step of decoding.
 import type { DType } from "@lockstep/tensor";
-import { Random } from "../../libs/kernels/src/testing/random.ts";
+import { Random } from "../../../../libs/kernels/src/testing/random.ts";
 import type { CorpusBuilder } from "./corpus-builder.ts";
 import type { OpParameters, Values } from "./corpus-values.ts";
 import { placeOf } from "./ownership-ops.ts";

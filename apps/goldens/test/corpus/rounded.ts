@@ -7,7 +7,7 @@ import {
   numberToFloat16,
   numberToFloat8,
 } from "@lockstep/tensor";
-import type { Random } from "../../libs/kernels/src/testing/random.ts";
+import type { Random } from "../../../../libs/kernels/src/testing/random.ts";
 
 /** Numbers as a dtype holds them. */
 export function rounded(dtype: DType, numbers: ArrayLike<number>): Float64Array {
