@@ -1,6 +1,9 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { Arena, ArgumentError, HeapExhausted, SharedHeap, Tensor } from "@lockstep/tensor";
 import { CORRECT_ATTN_OUT_CASES } from "../ops/correct-attn-out/cases.ts";
+import { ATTENTION_BOUNDS_CASES } from "../ops/attention-bounds/cases.ts";
+import { FINISH_LATTICE_CASES } from "../ops/finish-lattice/cases.ts";
+import { LATTICE_SUMS_CASES } from "../ops/lattice-sums/cases.ts";
 import { MERGE_ATTN_STATES_CASES } from "../ops/merge-attn-states/cases.ts";
 import { type OpArguments, type OpName, opResults } from "../ops/op-table.ts";
 import { PACK_SEQ_CASES } from "../ops/pack-seq/cases.ts";
@@ -28,18 +31,16 @@ interface AnyCase {
   readonly build: (arena: Arena) => object;
 }
 
-const CASES: {
-  readonly [Name in Exclude<
-    OpName,
-    "gatherKvCache" | "attentionBounds" | "latticeSums" | "finishLattice"
-  >]: readonly OpCase<OpArguments[Name]>[];
-} = {
+const CASES: { readonly [Name in Exclude<OpName, "gatherKvCache">]: readonly OpCase<OpArguments[Name]>[] } = {
   correctAttnOut: CORRECT_ATTN_OUT_CASES,
   mergeAttnStates: MERGE_ATTN_STATES_CASES,
   packSeq: PACK_SEQ_CASES,
   unpackSeq: UNPACK_SEQ_CASES,
   writeKvCache: WRITE_KV_CACHE_CASES,
   partialAttention: PARTIAL_ATTENTION_CASES,
+  attentionBounds: ATTENTION_BOUNDS_CASES,
+  latticeSums: LATTICE_SUMS_CASES,
+  finishLattice: FINISH_LATTICE_CASES,
 };
 
 /** The same view, strides and gaps, of a copy of its bytes in another heap. */

@@ -1,11 +1,14 @@
 import { type DType, HeapExhausted, type SharedHeap, Tensor } from "@lockstep/tensor";
 import type { BackendName, Completion, KernelBackend } from "./backend.ts";
 import { KernelContext } from "../context.ts";
-import { BackendClosed, BackendUnavailable } from "../errors.ts";
+import { BackendClosed } from "../errors.ts";
 import { checkDownload, checkUpload } from "./copy-arguments.ts";
 import { expectFunction, expectHeapTensor, type Operand } from "../operand.ts";
+import { attentionBoundsWasm } from "../ops/attention-bounds/wasm.ts";
 import { correctAttnOutWasm } from "../ops/correct-attn-out/wasm.ts";
+import { finishLatticeWasm } from "../ops/finish-lattice/wasm.ts";
 import { gatherKvCacheWasm } from "../ops/gather-kv-cache/wasm.ts";
+import { latticeSumsWasm } from "../ops/lattice-sums/wasm.ts";
 import { mergeAttnStatesWasm } from "../ops/merge-attn-states/wasm.ts";
 import type { OpArguments, OpName } from "../ops/op-table.ts";
 import { packSeqWasm } from "../ops/pack-seq/wasm.ts";
@@ -39,12 +42,6 @@ export async function openWasmBackend(options: {
   return new WasmBackend(await WasmMemories.open(options.heap, options.ownHeap ?? options.heap));
 }
 
-// attention-bounds/wasm.ts, lattice-sums/wasm.ts and finish-lattice/wasm.ts go here.
-function refuseWorldInvariant(): never {
-  const reason = "world-invariant attention has no WebAssembly yet";
-  throw new BackendUnavailable("wasm", reason, "Open a reference backend for it.");
-}
-
 type WasmOp<Args> = (memories: WasmMemories, context: KernelContext, args: Args) => void;
 
 const WASM_OPS: { readonly [Name in OpName]: WasmOp<OpArguments[Name]> } = {
@@ -55,9 +52,9 @@ const WASM_OPS: { readonly [Name in OpName]: WasmOp<OpArguments[Name]> } = {
   writeKvCache: writeKvCacheWasm,
   gatherKvCache: gatherKvCacheWasm,
   partialAttention: partialAttentionWasm,
-  attentionBounds: refuseWorldInvariant,
-  latticeSums: refuseWorldInvariant,
-  finishLattice: refuseWorldInvariant,
+  attentionBounds: attentionBoundsWasm,
+  latticeSums: latticeSumsWasm,
+  finishLattice: finishLatticeWasm,
 };
 
 class WasmBackend extends OpMethods implements KernelBackend {

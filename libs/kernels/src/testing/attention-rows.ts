@@ -3,7 +3,6 @@ import { type Arena, Tensor } from "@lockstep/tensor";
 import { UNSHARDED, visibleRange } from "../kv/kv-ownership.ts";
 import type { Random } from "./random.ts";
 import type { HeapPartialAttentionArgs } from "../ops/partial-attention/cases.ts";
-import type { UnplannedAttentionArgs } from "../ops/partial-attention/index.ts";
 
 /**
  * One token and heads [from, to) of a batch, its keys in scattered blocks of another size, all else in them NaN.
@@ -73,7 +72,7 @@ export function contextPart(
   first: number,
   end: number,
   room = end - first,
-): Partial<UnplannedAttentionArgs> {
+): Partial<HeapPartialAttentionArgs> {
   const { blockTable, shard = UNSHARDED, keyCache, valueCache, keyScaleCache, valueScaleCache } = args;
   const [sequences = 0, columns = 0] = blockTable.shape;
   const blockSize = keyCache.dim(1);

@@ -2,10 +2,25 @@
 // No static data, so that instances cannot disturb one another.
 
 export {
+  attentionBounds_bf16,
+  attentionBounds_f8e4m3,
+  attentionBounds_f16,
+  attentionBounds_f32,
+  attentionBounds_i8,
+} from "../ops/attention-bounds/attention-bounds.as";
+export {
   correctAttnOut_bf16, correctAttnOut_f16, correctAttnOut_f32,
 } from "../ops/correct-attn-out/correct-attn-out.as";
 export { scaleHalves_bf16, scaleHalves_f16 } from "../ops/correct-attn-out/scale-halves.as";
+export { finishLattice_bf16, finishLattice_f16, finishLattice_f32 } from "../ops/finish-lattice/finish-lattice.as";
 export { gatherKvCache } from "../ops/gather-kv-cache/gather-kv-cache.as";
+export {
+  latticeSums_bf16,
+  latticeSums_f8e4m3,
+  latticeSums_f16,
+  latticeSums_f32,
+  latticeSums_i8,
+} from "../ops/lattice-sums/lattice-sums.as";
 export {
   mergeAttnStates_bf16_bf16,
   mergeAttnStates_bf16_f16,

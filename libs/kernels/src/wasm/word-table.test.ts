@@ -1,6 +1,7 @@
 // Tables that TypeScript writes and kernels read lie as the kernels' constants say.
 import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
+import { FINISH_TABLE } from "../ops/finish-lattice/wasm-table.ts";
 import { ATTENTION_TABLE } from "../ops/partial-attention/wasm-table.ts";
 import { VIEW_TABLE } from "../ops/write-kv-cache/wasm-table.ts";
 import { STATE_TABLE } from "./state-table.ts";
@@ -19,7 +20,8 @@ test("parts lie one after another", () => {
 });
 
 test.each([
-  ["../ops/partial-attention/partial-attention.as.ts", ATTENTION_TABLE],
+  ["../ops/partial-attention/attention-table.as.ts", ATTENTION_TABLE],
+  ["../ops/finish-lattice/finish-lattice.as.ts", FINISH_TABLE],
   ["../ops/write-kv-cache/write-kv-cache.as.ts", VIEW_TABLE],
   ["./lse.as.ts", STATE_TABLE],
 ] as const)("%s has the same table", (file, table) => {

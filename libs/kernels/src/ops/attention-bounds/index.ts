@@ -43,8 +43,8 @@ export interface AttentionBoundsOperands extends AttentionInputs {
   readonly continues?: boolean;
   /**
    * Where scores are kept for `latticeSums` over the same inputs [T, Hq, K], f32, of stride 1 in its last dimension: K
-   * is at least the number of keys that any token sees here. What is in them is the backend's affair. Default: none,
-   * and latticeSums computes them again, with the same bits.
+   * is at least the number of keys that any token sees here. They lie in the memory of the caches; what is in them is
+   * the backend's affair. Default: none, and latticeSums computes them again, with the same bits.
    */
   readonly scores?: Operand;
 }

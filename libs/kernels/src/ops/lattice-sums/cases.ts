@@ -47,7 +47,9 @@ function build(arena: Arena, row: AttentionRow, random: Random, continues: boole
     cache.set(Array.from(numbers, (number) => (Number.isNaN(number) ? number : random.integer(9) - 4)));
   }
   const bounds = Tensor.empty(arena, "f32", [3, tokens, heads]);
-  attentionBoundsReference({ ...args, bounds });
+  const sinks = Tensor.empty(arena, "f32", [heads]);
+  sinks.set(Array.from({ length: heads }, (_, head) => (head % 2 === 0 ? 0 : Number.NEGATIVE_INFINITY)));
+  attentionBoundsReference({ ...args, sinks, bounds });
   // Other shards may have larger scores.
   const columns = (args.valueCache.shape[3] ?? 0) + 1;
   for (let at = 0; at < tokens * heads; at++) {
@@ -59,12 +61,6 @@ function build(arena: Arena, row: AttentionRow, random: Random, continues: boole
   const sums = Tensor.empty(arena, "i32", [tokens, heads, columns, 2]);
   sums.set(
     Array.from({ length: sums.size }, (_, at) => (at % 2 === 0 ? random.integer(2 ** 26) : random.integer(99) - 50)),
-  );
-  const sinks = Tensor.from(
-    arena,
-    "f32",
-    [heads],
-    [...Array(heads).keys()].map((head) => -head * Math.LN2),
   );
   return { ...args, bounds, sinks, sums, continues };
 }

@@ -11,7 +11,7 @@ import { latticeSumsReference } from "./reference.ts";
 setDefaultTimeout(120_000);
 
 const heap = SharedHeap.create(64 << 20);
-const backends = [await openBackend("reference", { heap })];
+const backends = [await openBackend("reference", { heap }), await openBackend("wasm", { heap })];
 afterAll(() => Promise.all(backends.map((backend) => backend.close())));
 
 testCases(heap, backends, {

@@ -69,3 +69,16 @@ export function valueExponent(values: readonly number[]): number {
   while (2 ** (exponent - 1) > largest) exponent--;
   return Math.max(-126, exponent);
 }
+
+const LOW_BITS = (1n << 25n) - 1n;
+const ODD = 1n << 24n;
+
+/**
+ * The weight that terms are made with: of its 29 leading bits the last one is set, so that no term is half-way between
+ * two integers. 0 stays 0.
+ */
+export function oddWeight(weight: number): number {
+  if (weight === 0) return 0;
+  const [bits = 0n] = new BigUint64Array(Float64Array.of(weight).buffer);
+  return new Float64Array(BigUint64Array.of((bits & ~LOW_BITS) | ODD).buffer)[0] ?? 0;
+}

@@ -7,6 +7,7 @@ import {
   latticeExponent,
   latticeStep,
   NOT_FINITE,
+  oddWeight,
   splitWords,
   WEIGHT_STEP,
 } from "./lattice.ts";
@@ -35,10 +36,11 @@ export function latticeSumsReference(args: LatticeSumsArgs): void {
     const add = (column: number, term: number): void => {
       sums[column] = (sums[column] ?? 0) + Math.round(term);
     };
-    if (!plan.continues) add(valueDim, 2 ** (Math.fround(sink * Math.LOG2E) - largest) / WEIGHT_STEP);
+    const weightOf = (score: number): number => oddWeight(2 ** (Math.fround(score * Math.LOG2E) - largest));
+    if (!plan.continues) add(valueDim, weightOf(sink) / WEIGHT_STEP);
     for (const [index, score] of scores.entries()) {
-      const weight = 2 ** (Math.fround(score * Math.LOG2E) - largest);
-      for (const [column, element] of value(index).entries()) add(column, (weight * element) / step);
+      const weight = weightOf(score);
+      for (const [column, element] of value(index).entries()) add(column, (weight * Math.fround(element)) / step);
       add(valueDim, weight / WEIGHT_STEP);
     }
     for (const [column, sum] of sums.entries()) {

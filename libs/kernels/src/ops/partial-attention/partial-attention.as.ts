@@ -9,12 +9,16 @@
 // Numerics: f32; keys in order, 4 partial sums per dot product, one exact maximum and one rescale per tile. Tiles end
 // at multiples of a constant in local indexes; the first begins with the first key that is seen. A row sums only keys
 // that it sees, in order: what else is in the batch never reaches its bits, not even as a NaN times zero.
-//
-// Parameters are u32 in a table, in the order of the constants below; strides in bytes.
 
 import { BF16, F16, F8, I8 } from "../../wasm/dtype.as";
 import { log4 } from "../../wasm/math.as";
+import {
+  ENDS, findRows, GROUP_OFFSET, GROUP_SIZE, headScale, KEY, KEY_DIM, KEY_ROW_SCALES, KEY_SCALES, LSE, O_ROWS, OUT,
+  pad4, PASS, POINTERS, Q_ROWS, QUERY, S_ROWS, SCALE, SINKS, SOFTCAP, SPREAD, STATE, STATE_BYTES, SUMS, SUMS_FIRST,
+  SUMS_LAST, TILE, TILE_KEYS, TOUCHED, VALUE, VALUE_DIM, VALUE_ROW_SCALES, VALUE_SCALES, writeVisible,
+} from "./attention-table.as";
 import { storeOut } from "./out-row.as";
+import { beginPasses, nextPass } from "./passes.as";
 import { loadQueryRow, pairRow, unpairRow } from "./rows.as";
 import { SCORE_STRIDE, scores } from "./scores.as";
 import { softmaxRow } from "./softmax.as";
@@ -22,91 +26,19 @@ import { convertScaledTile, convertTile } from "./tile.as";
 import { touchRows } from "./touch.as";
 import { weightedSum } from "./weighted-sum.as";
 
-const QUERY: usize = 0; // pointer, token stride, head stride, column stride, dtype (0 f32, 1 f16, 2 bf16, 3 f8e4m3)
-const KEY: usize = 20; // pointer, block stride, offset stride, head stride
-const VALUE: usize = 36;
-const TABLE: usize = 52; // block table: pointer, row stride, column stride
-const SEQUENCES: usize = 64; // pointers to one i32 per token
-const STARTS: usize = 68;
-const ENDS: usize = 72;
-const TOKENS: usize = 76;
-const QUERY_HEADS: usize = 80;
-const KEY_DIM: usize = 84;
-const VALUE_DIM: usize = 88;
-const BLOCK_SIZE: usize = 92;
-const GROUP_SIZE: usize = 96;
-const GROUP_OFFSET: usize = 100;
-const SCALE: usize = 104; // f32; scores are in units of ln 2
-const SOFTCAP: usize = 108; // f32, in units of ln 2; 0 for none
-const OUT: usize = 112; // pointer, token stride, head stride, column stride
-const LSE: usize = 128; // pointer, token stride, head stride
-const MAX_ROWS: usize = 140;
-const TILE_KEYS: usize = 144; // multiple of 4, at most 128
-const Q_ROWS: usize = 148; // scratch: maxRows x padded key dim
-const O_ROWS: usize = 152; // maxRows x padded value dim
-const S_ROWS: usize = 156; // maxRows x SCORE_STRIDE bytes
-const STATE: usize = 160; // maxRows x (max, sum, rescale, first visible key of the tile, one past the last)
-const POINTERS: usize = 164; // tileKeys pointers each to key rows, value rows, tile rows, and the scales of both
-const TILE: usize = 168; // KV heads x tileKeys x the larger padded dim: keys, later values, as f32
-const TOUCHED: usize = 172; // what touchRows read
-const SINKS: usize = 176; // one f32 per query head, in units of ln 2; 0 for none
-const KEY_SCALES: usize = 180; // one f32 per KV head; 0 for none
-const VALUE_SCALES: usize = 184;
-const SPREAD: usize = 188; // scratch of weightedSum: 4 x SPREAD_STRIDE bytes, then 4 x padded value dim
-// One f32 per row of the keys: pointer (0 for none), block stride, offset stride, head stride.
-const KEY_ROW_SCALES: usize = 192;
-const VALUE_ROW_SCALES: usize = 208;
-const SUMS: usize = 224; // continued sums of every row: pointer (0 for none), token and head strides
-const SUMS_FIRST: usize = 236; // 1 where sums begin, 0 where they go on
-const SUMS_LAST: usize = 240; // 1 where they end in out and lse, 0 where they are kept
-
-const STATE_BYTES: i32 = 20;
-/** KV heads that share a tile; one more where a pass begins within a group. */
-const MAX_TILE_HEADS: i32 = 16;
 const LN_2: f32 = 0.69314718055994531;
 
 // @ts-ignore: decorator
 @inline
-function pad4(dim: i32): i32 {
-  return (dim + 3) & ~3;
-}
-
-// @ts-ignore: decorator
-@inline
 function attend<T>(p: usize): void {
-  const tokens = load<i32>(p, TOKENS);
-  const queryHeads = load<i32>(p, QUERY_HEADS);
-  const size = load<i32>(p, GROUP_SIZE);
-  const offset = load<i32>(p, GROUP_OFFSET);
-  const maxRows = load<i32>(p, MAX_ROWS);
-  const tokensPerPass = max(1, maxRows / min(size, queryHeads));
-  let token = 0;
-  while (token < tokens) {
-    const sequence = load<i32>(load<u32>(p, SEQUENCES) + token * 4);
-    let start = load<i32>(load<u32>(p, STARTS) + token * 4);
-    let end = load<i32>(load<u32>(p, ENDS) + token * 4);
-    let last = token + 1;
-    // Tokens join while what they see touches: every key in between is then seen by one of them.
-    while (last < tokens && last - token < tokensPerPass && start < end) {
-      const nextStart = load<i32>(load<u32>(p, STARTS) + last * 4);
-      const nextEnd = load<i32>(load<u32>(p, ENDS) + last * 4);
-      if (load<i32>(load<u32>(p, SEQUENCES) + last * 4) != sequence) break;
-      if (nextStart >= nextEnd || nextStart > end || nextEnd < start) break;
-      start = min(start, nextStart);
-      end = max(end, nextEnd);
-      last++;
-    }
-    const headsPerPass = max(1, min(maxRows / (last - token), size * MAX_TILE_HEADS));
-    let head = 0;
-    while (head < queryHeads) {
-      let stop = min(queryHeads, head + headsPerPass);
-      // Whole groups, if one fits.
-      const boundary = ((stop + offset) / size) * size - offset;
-      if (stop < queryHeads && boundary > head) stop = boundary;
-      pass<T>(p, token, last - token, head, stop, sequence, start, end);
-      head = stop;
-    }
-    token = last;
+  beginPasses(p);
+  while (nextPass(p)) {
+    const token = load<i32>(p, PASS);
+    const tokenCount = load<i32>(p, PASS + 4);
+    const head = load<i32>(p, PASS + 8);
+    const stop = load<i32>(p, PASS + 12);
+    const sequence = load<i32>(p, PASS + 16);
+    pass<T>(p, token, tokenCount, head, stop, sequence, load<i32>(p, PASS + 20), load<i32>(p, PASS + 24));
   }
 }
 
@@ -295,59 +227,6 @@ function pass<T>(
 @inline
 function sumsOf(p: usize, token: i32, head: i32): usize {
   return load<u32>(p, SUMS) + token * load<u32>(p, SUMS + 4) + head * load<u32>(p, SUMS + 8);
-}
-
-/** What an element of a KV head stands for, by KEY_SCALES or VALUE_SCALES; 1 when there are no scales. */
-// @ts-ignore: decorator
-@inline
-function headScale(p: usize, scales: usize, kvHead: i32): f32 {
-  const table: usize = load<u32>(p + scales);
-  return table == 0 ? 1 : load<f32>(table + kvHead * 4);
-}
-
-/**
- * Pointers to KV head 0 of `count` rows of a cache (KEY, VALUE, or the scales of either) from local index `first` on.
- */
-function findRows(p: usize, cache: usize, sequence: i32, first: i32, count: i32, rows: usize): void {
-  const blockSize = load<i32>(p, BLOCK_SIZE);
-  const base: usize = load<u32>(p + cache);
-  const blockStride = load<u32>(p + cache, 4);
-  const offsetStride = load<u32>(p + cache, 8);
-  const columnStride = load<u32>(p, TABLE + 8);
-  let entry: usize = load<u32>(p, TABLE) + sequence * load<u32>(p, TABLE + 4) + (first / blockSize) * columnStride;
-  let offset = first % blockSize;
-  let key = 0;
-  while (key < count) {
-    let row = base + load<u32>(entry) * blockStride + offset * offsetStride;
-    const stop = min(count, key + blockSize - offset);
-    for (; key < stop; key++) {
-      store<u32>(rows + key * 4, <u32>row);
-      row += offsetStride;
-    }
-    entry += columnStride;
-    offset = 0;
-  }
-}
-
-/** Which keys of the tile each row of a KV head sees, into the rows' states. */
-function writeVisible(
-  p: usize,
-  token: i32,
-  tokenCount: i32,
-  heads: i32,
-  first: i32,
-  count: i32,
-  state: usize,
-): void {
-  for (let index = token; index < token + tokenCount; index++) {
-    const from = min(count, max(0, load<i32>(load<u32>(p, STARTS) + index * 4) - first));
-    const stop = max(from, min(count, load<i32>(load<u32>(p, ENDS) + index * 4) - first));
-    for (let row = 0; row < heads; row++) {
-      store<i32>(state, from, 12);
-      store<i32>(state, stop, 16);
-      state += STATE_BYTES;
-    }
-  }
 }
 
 /** The row's LSE, and its output: the sums over the total weight, times the values' scale; 0 when nothing was seen. */

@@ -6,7 +6,7 @@ import { exp2Negative4, tanh4 } from "../../wasm/math.as";
 /** 0 when all scores [first, stop) are finite, else NaN. */
 // @ts-ignore: decorator
 @inline
-function poison(row: usize, first: i32, stop: i32): f32 {
+export function poison(row: usize, first: i32, stop: i32): f32 {
   let key = first;
   let scalar: f32 = 0;
   for (; key < stop && (key & 3) != 0; key++) scalar += load<f32>(row + key * 4) * 0;
@@ -15,6 +15,18 @@ function poison(row: usize, first: i32, stop: i32): f32 {
   for (; key < stop; key++) scalar += load<f32>(row + key * 4) * 0;
   lanes = f32x4.add(lanes, v128.shuffle<f32>(lanes, lanes, 2, 3, 0, 1));
   return scalar + f32x4.extract_lane(lanes, 0) + f32x4.extract_lane(lanes, 1);
+}
+
+/** Bounds `keys` (a multiple of 4) scores to (-softcap, softcap); 0 for no softcap. */
+// @ts-ignore: decorator
+@inline
+export function capScores(row: usize, keys: i32, softcap: f32): void {
+  if (softcap == 0) return;
+  const cap = f32x4.splat(softcap);
+  for (let key = 0; key < keys; key += 4) {
+    const score = v128.load(row + key * 4);
+    v128.store(row + key * 4, f32x4.mul(cap, tanh4(f32x4.div(score, cap))));
+  }
 }
 
 /**
@@ -28,13 +40,7 @@ export function softmaxRow(row: usize, keys: i32, state: usize, softcap: f32): v
     store<f32>(state, 1, 8);
     return;
   }
-  if (softcap != 0) {
-    const cap = f32x4.splat(softcap);
-    for (let key = 0; key < keys; key += 4) {
-      const score = v128.load(row + key * 4);
-      v128.store(row + key * 4, f32x4.mul(cap, tanh4(f32x4.div(score, cap))));
-    }
-  }
+  capScores(row, keys, softcap);
   const poisoned = poison(row, first, stop);
   for (let key = 0; key < first; key++) store<f32>(row + key * 4, -Infinity);
   for (let key = stop; key < keys; key++) store<f32>(row + key * 4, -Infinity);

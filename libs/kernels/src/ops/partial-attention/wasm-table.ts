@@ -1,6 +1,6 @@
 import { WordTable } from "../../wasm/word-table.ts";
 
-/** Parameters of partial-attention.as.ts. */
+/** Parameters of the kernels of attention, as in attention-table.as.ts. */
 export const ATTENTION_TABLE = new WordTable({
   /** Pointer, token, head and column strides, dtype. */
   QUERY: 5,
@@ -45,4 +45,15 @@ export const ATTENTION_TABLE = new WordTable({
   SUMS: 3,
   SUMS_FIRST: 1,
   SUMS_LAST: 1,
+  /** Pointer, strides of the three bounds, of tokens and of heads. */
+  BOUNDS: 4,
+  /** Pointer (0 for none), token and head strides. */
+  KEPT: 3,
+  /** Pointer, token and head strides. */
+  LATTICE: 3,
+  CONTINUES: 1,
+  EXPONENTS: 1,
+  ROW_SUMS: 1,
+  /** Of the rows that are worked on: written by the kernels alone. */
+  PASS: 7,
 });

@@ -2,12 +2,13 @@ import type { Tensor } from "@lockstep/tensor";
 import type { KernelContext } from "../../context.ts";
 import { expectHeapTensor } from "../../operand.ts";
 import { putView } from "../../wasm/put-view.ts";
-import { dtypeCode } from "../../wasm/wasm-kernels.ts";
+import { dtypeCode, type WasmKernels } from "../../wasm/wasm-kernels.ts";
 import type { WasmMemories } from "../../wasm/wasm-memories.ts";
-import type { BlockTable } from "./attention-plan.ts";
+import type { AttentionPlan, BlockTable } from "./attention-plan.ts";
+import type { AttentionInputPlan } from "./attention-inputs.ts";
 import { attentionTileKeys } from "./attention-tiles.ts";
-import { expectSumsWidth } from "./continued-sums.ts";
-import { type PartialAttentionArgs, type PartialAttentionPlan, planPartialAttention } from "./index.ts";
+import { type ContinuedSums, expectSumsWidth } from "./continued-sums.ts";
+import { type PartialAttentionArgs, planPartialAttention } from "./index.ts";
 import { ATTENTION_TABLE } from "./wasm-table.ts";
 
 /** Rows (query token, head) that share a tile of keys: enough to hide the tile's conversion behind arithmetic. */
@@ -19,6 +20,8 @@ const SCORE_STRIDE = 528;
 const SPREAD_STRIDE = 2064;
 /** KV heads that share a tile, as in `partial-attention.as.ts`. */
 const MAX_TILE_HEADS = 16;
+/** Bytes of what latticeSums knows of a row, as in `lattice-sums.as.ts`. */
+const ROW_SUMS_BYTES = 32;
 
 /** f32 elements of a row's sums: its weighted values, padded, then its maximum and its sum of weights, padded. */
 export function wasmSumsWidth(valueDim: number): number {
@@ -54,27 +57,49 @@ export function partialAttentionWasm(memories: WasmMemories, context: KernelCont
     kernels.resident(name, "sums.state", sums.state);
   }
   if (plan.tokens === 0 || plan.queryHeads === 0) return;
-  const planned = plan.planned?.heap.id === kernels.heap.id ? plan.planned : undefined;
-  const blockTable = planned?.visible.table ?? tableOf(kernels.input(name, "blockTable", plan.table.tensor));
+  const step = residentStep(name, kernels, plan);
   const query = kernels.input(name, "query", args.query);
   const isWritten = sums?.isLast !== false;
   const out = isWritten ? kernels.output(name, "out", args.out) : undefined;
   const lse = isWritten ? kernels.output(name, "lse", args.lse) : undefined;
   const kernel = kernels.get(context, `${name}_${keyCache.dtype}`);
-  const layout = layOutAttention(plan, keyCache.dim(2), planned === undefined);
+  const layout = layOutAttention(plan, keyCache.dim(2), step.planned === undefined);
   const { pointer, ints, floats } = kernels.reserve(layout.tableBytes + layout.areaBytes);
   const operands = { query, keyCache, valueCache, out, lse, keyRowScales, valueRowScales };
   writeAttentionTable(ints, floats, pointer, plan, operands, layout);
   placeAttentionAreas(ints, pointer + layout.tableBytes, layout);
-  const visibleAt = pointer + layout.table.visible;
-  writeVisibleKeys(ints, planned?.byteOffset ?? visibleAt, plan.tokens, blockTable);
-  if (planned === undefined) {
-    const visible = layout.table.visible >> 2;
-    ints.set(plan.sequences, visible);
-    ints.set(plan.starts, visible + plan.tokens);
-    ints.set(plan.ends, visible + 2 * plan.tokens);
-  }
+  writeStep(ints, pointer, plan, step, layout);
   kernel(pointer);
+}
+
+/** Where a step's plan and its block table lie. */
+export interface ResidentStep {
+  /** undefined where it has no plan in the kernel's memory. */
+  readonly planned: AttentionPlan | undefined;
+  readonly blockTable: Pick<BlockTable, "byteOffset" | "rowStride" | "columnStride">;
+}
+
+/** @throws ArgumentError, HeapExhausted */
+export function residentStep(name: string, kernels: WasmKernels, plan: AttentionInputPlan): ResidentStep {
+  const planned = plan.planned?.heap.id === kernels.heap.id ? plan.planned : undefined;
+  const blockTable = planned?.visible.table ?? tableOf(kernels.input(name, "blockTable", plan.table.tensor));
+  return { planned, blockTable };
+}
+
+/** Writes what the tokens see: where the plan has it, or the lists themselves, behind the parameters. */
+export function writeStep(
+  ints: Int32Array,
+  pointer: number,
+  plan: AttentionInputPlan,
+  { planned, blockTable }: ResidentStep,
+  layout: AttentionLayout,
+): void {
+  writeVisibleKeys(ints, planned?.byteOffset ?? pointer + layout.table.visible, plan.tokens, blockTable);
+  if (planned !== undefined) return;
+  const visible = layout.table.visible >> 2;
+  ints.set(plan.sequences, visible);
+  ints.set(plan.starts, visible + plan.tokens);
+  ints.set(plan.ends, visible + 2 * plan.tokens);
 }
 
 function tableOf({ byteOffset, strides }: Tensor): Pick<BlockTable, "byteOffset" | "rowStride" | "columnStride"> {
@@ -90,7 +115,7 @@ export function writeAttentionTable(
   ints: Int32Array,
   floats: Float32Array,
   pointer: number,
-  plan: PartialAttentionPlan,
+  plan: AttentionInputPlan & { readonly sums?: ContinuedSums | undefined },
   operands: ResidentOperands,
   { maxRows, tileKeys, table }: AttentionLayout,
 ): void {
@@ -144,6 +169,8 @@ export function placeAttentionAreas(ints: Int32Array, pointer: number, { areas }
   ints[at.POINTERS] = pointer + areas.pointers;
   ints[at.TILE] = pointer + areas.tile;
   ints[at.SPREAD] = pointer + areas.spread;
+  ints[at.EXPONENTS] = pointer + areas.exponents;
+  ints[at.ROW_SUMS] = pointer + areas.rowSums;
 }
 
 /** Writes what the query tokens see in a step: `sequences`, `starts` and `ends` lie one after another. */
@@ -163,13 +190,28 @@ export function writeVisibleKeys(
   ints[at.TOUCHED] = 0;
 }
 
+/** Areas that only some kernels work in. */
+interface AreasOfPass {
+  /** Bytes of a sum in a row. Default 4. */
+  readonly sumBytes?: number;
+  /** How large values are, of attentionBounds. */
+  readonly exponents?: boolean;
+  /** What latticeSums knows of each row. */
+  readonly rowSums?: boolean;
+}
+
 export type AttentionLayout = ReturnType<typeof layOutAttention>;
 
 /**
  * Where everything lies, in bytes: in the table, which begins with the parameters, and in the areas that the kernel
  * works in.
  */
-export function layOutAttention(plan: PartialAttentionPlan, kvHeads: number, keepsVisible: boolean) {
+export function layOutAttention(
+  plan: AttentionInputPlan,
+  kvHeads: number,
+  keepsVisible: boolean,
+  { sumBytes = 4, exponents = false, rowSums = false }: AreasOfPass = {},
+) {
   const keyColumns = Math.ceil(plan.keyDim / 4) * 4;
   const valueColumns = Math.ceil(plan.valueDim / 4) * 4;
   const columns = Math.max(keyColumns, valueColumns, 4);
@@ -192,12 +234,14 @@ export function layOutAttention(plan: PartialAttentionPlan, kvHeads: number, kee
   bytes = 0;
   const areas = {
     query: take(maxRows * keyColumns * 4),
-    out: take(maxRows * valueColumns * 4),
+    out: take(maxRows * valueColumns * sumBytes),
     scores: take(maxRows * SCORE_STRIDE),
     state: take(maxRows * 20),
     spread: take(4 * SPREAD_STRIDE + 4 * valueColumns * 4),
     pointers: take(tileKeys * 20),
     tile: take(Math.min(kvHeads, MAX_TILE_HEADS + 1) * tileKeys * columns * 4),
+    exponents: take(exponents ? Math.min(kvHeads, MAX_TILE_HEADS + 1) * SCORE_STRIDE : 0),
+    rowSums: take(rowSums ? maxRows * ROW_SUMS_BYTES : 0),
   };
   return { tableBytes, areaBytes: bytes, maxRows, tileKeys, table, areas };
 }
