@@ -1,5 +1,5 @@
 // A page in Chromium, isolated from other origins: ranks as its workers, on WebAssembly and on the browser's WebGPU.
-import { cpSync, existsSync, readFileSync } from "node:fs";
+import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join, normalize } from "node:path";
 import { fileURLToPath } from "node:url";
 import { buildPage, buildTextPage } from "./bundle-checks.ts";
@@ -7,6 +7,7 @@ import type { Check } from "./checks.ts";
 import { openPage } from "./chromium.ts";
 import type { Expected } from "./expected.ts";
 import type { Lab } from "./lab.ts";
+import { recordedDigests } from "../invariant-digests/recorded-digests.ts";
 import type { WorldResults } from "./programs/run-world.ts";
 
 const DEMO = fileURLToPath(new URL("../../apps/demo", import.meta.url));
@@ -52,6 +53,28 @@ export function pageChecks(lab: Lab, expected: Expected, chromium: Promise<strin
           const { tokens, weightBytes } = found as { readonly tokens: number[]; readonly weightBytes: number };
           if (tokens.join() !== wanted.join()) throw new Error(`expected ${wanted}, but found ${tokens}`);
           return `${tokens.length} tokens of ${weightBytes} bytes of weights`;
+        } finally {
+          await server.stop(true);
+        }
+      },
+    },
+    {
+      name: "Chromium: a thousand world-invariant attentions, the recorded bits",
+      run: async () => {
+        const folder = join(lab.folder, "digest-page");
+        const entry = fileURLToPath(new URL("../invariant-digests/page.ts", import.meta.url));
+        const { success, logs } = await Bun.build({ entrypoints: [entry], target: "browser", outdir: folder });
+        if (!success) throw new Error(`cannot bundle ${entry}: ${logs.join("\n")}`);
+        writeFileSync(join(folder, "page.html"), '<!doctype html>\n<script type="module" src="./page.js"></script>\n');
+        const server = serve(folder);
+        try {
+          const address = `http://127.0.0.1:${server.port}/page.html`;
+          const found = await openPage(await chromium, address, (page) => page.evaluate("digests(5)"));
+          const recorded = recordedDigests();
+          if (!Array.isArray(found) || found.length !== recorded.length) throw new Error("the page found no digests");
+          const different = recorded.findIndex((digest, at) => digest !== found[at]);
+          if (different === -1) return `${recorded.length} digests`;
+          throw new Error(`case ${different}: expected ${recorded[different]}, but found ${found[different]}`);
         } finally {
           await server.stop(true);
         }

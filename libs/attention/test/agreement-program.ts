@@ -1,6 +1,6 @@
 // The rank's side of the tests of what ranks must agree on, of closed attention, and of going on with new groups.
 import { DcpAttention, type DcpAttentionOptions } from "@lockstep/attention";
-import type { RankContext } from "@lockstep/dist-groups";
+import type { Determinism, RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { Arena, LockstepError, Tensor } from "@lockstep/tensor";
 
@@ -171,8 +171,8 @@ export async function setup(context: RankContext) {
       return { tags: [...tags].sort(), left: heap.usedBytes - used };
     },
 
-    start(): number {
-      attention = DcpAttention.open(defaults());
+    start(deterministic: Determinism = "rank-order"): number {
+      attention = DcpAttention.open({ ...defaults(), deterministic });
       return attention.createSequence();
     },
 

@@ -131,13 +131,14 @@ test("a query group that is the DCP group is renewed with it", async () => {
 
 describe("after an aborted collective the caches go on with new groups", () => {
   test.each([
-    ...[1, 2, 3, 4, 8].map((size) => [size, "", open] as const),
-    ...[2, 3].map((size) => [size, " that share nothing", openApart] as const),
-  ])("%i ranks%s", async (size, _, openRanks) => {
+    ...[1, 2, 3, 4, 8].map((size) => [size, "", open, "rank-order"] as const),
+    ...[2, 3].map((size) => [size, " that share nothing", openApart, "rank-order"] as const),
+    [3, " in the world-invariant mode", open, "world-invariant"],
+  ] as const)("%i ranks%s", async (size, _, openRanks, deterministic) => {
     await using undisturbed = await open(size);
     await using world = await openRanks(size);
-    const [sequence = -1] = await undisturbed.call("start", []);
-    expect(await world.call("start", [])).toEqual(Array.from({ length: size }, () => sequence));
+    const [sequence = -1] = await undisturbed.call("start", [deterministic]);
+    expect(await world.call("start", [deterministic])).toEqual(Array.from({ length: size }, () => sequence));
     for (let token = 0; token < 5; token++) {
       const wanted = await undisturbed.call("step", [sequence, token]);
       expect(await world.call("step", [sequence, token])).toEqual(wanted);

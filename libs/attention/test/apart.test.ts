@@ -3,6 +3,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import {
   type CommonWorldOptions,
+  type Determinism,
   type MethodArguments,
   type MethodName,
   type MethodResult,
@@ -106,11 +107,29 @@ describe("decoding, every feature and combine", () => {
   });
 });
 
+test.each([2, 3])("world-invariant decoding, every feature and combine, %d ranks", async (size) => {
+  await using both = await Both.open<typeof sentOperands>("./sent-operands-program.ts", { size, options: OPTIONS });
+  for (const [index, item] of DECODE_CASES.entries()) {
+    const { tensors, rest } = sentCase(item, 100 + index);
+    // Partial outputs in 16 bits are refused.
+    const { partialDtype: _, ...options } = rest.options;
+    const bits = new Set<string>();
+    for (const combine of ["ag-rs", "a2a", "auto"] as const) {
+      const sent = { ...rest, options: { ...options, combine, deterministic: "world-invariant" as const } };
+      for (const [rank, { out, lse }] of (await both.call("replay", [tensors, sent])).entries()) {
+        bits.add(`${rank} ${Bun.hash(out)} ${Bun.hash(lse)}`);
+      }
+    }
+    expect([item.name, bits.size]).toEqual([item.name, size]);
+  }
+});
+
 /** Prefills of some steps, in a parallel layout. */
 async function checkPrefill(
   sizes: ParallelSizes,
   kv: "head-sharded" | "replicated" = "replicated",
   cases = PREFILL_CASES,
+  deterministic: Determinism = "rank-order",
 ): Promise<void> {
   const groups = parallelGroups(sizes);
   await using both = await Both.open<typeof sentOperands>("./sent-operands-program.ts", {
@@ -122,6 +141,7 @@ async function checkPrefill(
     const { tensors, rest } = sentCase(item, 300 + index);
     const { interleave = 1, window, softcap, mla, kvScales } = rest.options;
     const options = {
+      deterministic,
       interleave,
       ...(window === undefined ? {} : { window }),
       ...(softcap === undefined ? {} : { softcap }),
@@ -141,6 +161,9 @@ describe("prefill, in chunks, then decoding", () => {
   test("PCP2", () => checkPrefill(classic(1, 1, 2)));
   test("TP2 PCP2 DCP2", () => checkPrefill(classic(2, 2, 2)));
   test("TP2 PCP2 DCP2 beside each other", () => checkPrefill(orthogonal(2, 2, 2)));
+  test("TP3 DCP3, world-invariant", () => checkPrefill(classic(3, 3), "replicated", PREFILL_CASES, "world-invariant"));
+  test("TP2 PCP2 DCP2, world-invariant", () =>
+    checkPrefill(classic(2, 2, 2), "replicated", PREFILL_CASES, "world-invariant"));
   test("TP4 DCP2 of split KV heads", () =>
     checkPrefill(classic(4, 2), "head-sharded", [...PREFILL_CASES.slice(0, 1), ...PREFILL_CASES.slice(3, 4)]));
 });

@@ -27,7 +27,10 @@ export interface PrefillRun {
   readonly sizes: ParallelSizes;
   readonly kv: HeadLayoutOptions["kv"];
   readonly options: Partial<
-    Pick<DcpAttentionOptions, "interleave" | "weights" | "window" | "softcap" | "scale" | "mla" | "kvScales">
+    Pick<
+      DcpAttentionOptions,
+      "interleave" | "weights" | "window" | "softcap" | "scale" | "mla" | "kvScales" | "deterministic"
+    >
   >;
 }
 

@@ -1,7 +1,7 @@
 // The rank's side of the tests of rows' bits: texts whose queries, keys and values follow from their tokens, in steps
 // of any kind.
 import { DcpAttention, type DcpAttentionOptions } from "@lockstep/attention";
-import { headRange, type RankContext } from "@lockstep/dist-groups";
+import { type Determinism, headRange, type RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { type Allocator, Arena, type DType, Tensor } from "@lockstep/tensor";
 import { RandomStream } from "../../../tests/random.ts";
@@ -21,6 +21,7 @@ export interface RowBitsShape {
   readonly window?: number;
   readonly softcap?: number;
   readonly hasSinks: boolean;
+  readonly deterministic?: Determinism;
 }
 
 /** What one text brings to a step: `count` tokens of it, and `junk` that is forgotten after the step. */
@@ -81,7 +82,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         headDim: dims[0],
         valueDim: dims[1],
         numBlocks: 6 + Math.ceil((texts.length * (6 + (texts[0]?.length ?? 0))) / blockTokens) * 2,
-        combine,
+        combine: cache.deterministic === "world-invariant" && combine === "one-shot" ? "a2a" : combine,
         prefillChunk,
         ...(window === undefined ? {} : { window }),
         ...(softcap === undefined ? {} : { softcap }),

@@ -20,6 +20,7 @@ const shapes: fc.Arbitrary<RowBitsShape> = fc
     window: fc.option(fc.integer({ min: 1, max: 90 }), { nil: undefined }),
     softcap: fc.option(fc.constant(3), { nil: undefined }),
     hasSinks: fc.boolean(),
+    deterministic: fc.constantFrom("rank-order" as const, "rank-order" as const, "world-invariant" as const),
     weights: fc.option(fc.array(fc.integer({ min: 0, max: 3 }), { minLength: 4, maxLength: 4 }), { nil: undefined }),
   })
   .map(({ blocks, window, softcap, weights, ...shape }) => ({
@@ -39,7 +40,7 @@ function inWorld({ weights, ...shape }: RowBitsShape, size: number): RowBitsShap
 /** Of few kernels, which a GPU compiles for every dim, dtype and block size; all ranks cross splits together. */
 const gpuShapes: fc.Arbitrary<RowBitsShape> = fc
   .record({ shape: shapes, kvHeads: fc.constantFrom(1, 2, 4), interleave: fc.constantFrom(1, 2, 4) })
-  .map(({ shape: { weights: _, ...shape }, kvHeads, interleave }) => {
+  .map(({ shape: { weights: _, deterministic: __, ...shape }, kvHeads, interleave }) => {
     return { ...shape, heads: [4, kvHeads], interleave, dims: [16, 12], blockSize: 12 };
   });
 

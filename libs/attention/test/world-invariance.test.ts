@@ -8,6 +8,8 @@ setDefaultTimeout(180_000);
 
 describe("world-invariant attention has the bits of one rank", () => {
   test.each([
+    ["wasm", 4, /./],
+    ["wasm own", 2, /3 ranks: classic/],
     ["reference", 2, /3 ranks: classic|4 ranks: queries/],
     ["webgpu", 1, /^2 ranks: classic TP2 PCP1/],
     ["webgpu shared", 2, /3 ranks: classic|4 ranks: queries/],
