@@ -9,6 +9,7 @@ import { benchLayerOverhead } from "./layer-overhead.ts";
 import { benchLongContext } from "./long-context.ts";
 import { benchMillionTokens } from "./million-tokens.ts";
 import { benchStepProfile } from "./step-profile/step-profile.ts";
+import { benchWorldInvariantText } from "./world-invariant-text.ts";
 
 const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
   [
@@ -21,6 +22,7 @@ const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
   ["million-tokens", benchMillionTokens],
   ["layer-overhead", benchLayerOverhead],
   ["decode", benchDecode],
+  ["world-invariant-text", benchWorldInvariantText],
   ["step-profile", benchStepProfile],
 ]);
 

@@ -69,12 +69,12 @@ test("ranks with unequal memories hold unequal parts, as planned, and generate w
 });
 
 test("--deterministic world-invariant is told, generates the same, and takes no combine that packs floats", () => {
-  const mode = ["--backend", "reference", "--deterministic", "world-invariant", "--world", "3"];
+  const mode = ["--backend", "wasm", "--deterministic", "world-invariant", "--world", "3"];
   const { code, out } = demo(...mode, "--max-tokens", "10", "--verify");
   expect(code).toBe(0);
   expect(out).toStartWith("Psa23:1 The LORD is my shepherd; I shall not want.\nPsa\n\n");
   const lines = out.split("\n\n")[1]?.trimEnd().split("\n") ?? [];
-  expect(lines[0]).toMatch(/^TP3 DCP3, KV heads replicated, reference .*, combine (a2a|ag-rs), world-invariant$/);
+  expect(lines[0]).toMatch(/^TP3 DCP3, KV heads replicated, wasm .*, combine (a2a|ag-rs), world-invariant$/);
   expect(lines.at(-1)).toBe("verify: one rank generates the same 10 tokens");
   expect(demo(...mode, "--combine", "one-shot")).toEqual({
     code: 2,

@@ -33,7 +33,7 @@ export async function checkWorlds(
   settings: Omit<Settings, "isPlain">,
   { runs, worlds: count }: { readonly runs: number; readonly worlds: number },
 ): Promise<void> {
-  const options = { backend: "reference" as const, ...settings, isPlain: false };
+  const options = { backend: "wasm" as const, ...settings, isPlain: false };
   await fc.assert(
     fc.asyncProperty(fc.nat(), fc.array(layouts, { minLength: count, maxLength: count }), async (seed, worlds) => {
       const { texts, steps } = schedule(seed, SHORT, false);

@@ -9,8 +9,8 @@ import { continuation, greedy, model, shortPrompts } from "./shipped-model.ts";
 setDefaultTimeout(120_000);
 
 const { promptIds, greedyIds } = shortPrompts[0] ?? expect.unreachable();
-const mode = { backend: "reference", deterministic: "world-invariant" } as const;
-const TOKENS = 4;
+const mode = { backend: "wasm", deterministic: "world-invariant" } as const;
+const TOKENS = 8;
 
 /** Tokens that follow a prompt, and a digest of all bits of the last one's logits. */
 async function generated(options: Omit<GeneratorOptions, "capacity">): Promise<{ tokens: number[]; bits: string }> {

@@ -16,7 +16,7 @@ const entries = [...shortPrompts, ...mediumPrompt];
 async function generated(options: GeneratorOptions): Promise<unknown[]> {
   const found: unknown[] = [];
   await using generator = await Generator.open(model, {
-    ...{ backend: "reference", deterministic: "world-invariant", capacity: 1200 },
+    ...{ backend: "wasm", deterministic: "world-invariant", capacity: 1200 },
     ...options,
   });
   for (const { promptIds } of entries) {
