@@ -17,7 +17,7 @@ export type Layout = Pick<GeneratorOptions, "kvHeads" | "kvWeights" | "interleav
 };
 
 /** What is the same on every world that is compared. */
-export type Settings = Pick<GeneratorOptions, "weights" | "kvDtype" | "backend"> & {
+export type Settings = Pick<GeneratorOptions, "weights" | "kvDtype" | "backend" | "softwareVulkan" | "sharedGpu"> & {
   /** As of row-bits-program.ts. */
   readonly isPlain: boolean;
 };

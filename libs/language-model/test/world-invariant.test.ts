@@ -80,3 +80,14 @@ describe("on random worlds, mixed with others, logits have the bits of their tex
     await checkWorlds(openModel(folder), settings, { runs: 1, worlds: 2 });
   });
 });
+
+test("on a GPU, too, two ranks have the bits of one", async () => {
+  const folder = join(root, "gpu");
+  writeRandomCheckpoint(folder, "Qwen3ForCausalLM", CONFIG, { dtype: "bf16" });
+  const model = openModel(folder);
+  const { steps } = schedule(5, { length: 10, prefix: 0 }, false);
+  const settings = { backend: "webgpu", softwareVulkan: true, isPlain: false } as const;
+  const alone = await logitsOf(model, { world: 1, dcp: 1 }, settings, steps);
+  const spread = await logitsOf(model, { world: 2, dcp: 2, interleave: 4 }, { ...settings, sharedGpu: true }, steps);
+  expect(spread).toEqual(alone);
+});
