@@ -9,6 +9,7 @@ import { benchLayerOverhead } from "./layer-overhead.ts";
 import { benchLongContext } from "./long-context.ts";
 import { benchMillionTokens } from "./million-tokens.ts";
 import { benchStepProfile } from "./step-profile/step-profile.ts";
+import { benchWorldInvariantAttention } from "./world-invariant-attention.ts";
 import { benchWorldInvariantText } from "./world-invariant-text.ts";
 
 const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
@@ -22,6 +23,7 @@ const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
   ["million-tokens", benchMillionTokens],
   ["layer-overhead", benchLayerOverhead],
   ["decode", benchDecode],
+  ["world-invariant-attention", benchWorldInvariantAttention],
   ["world-invariant-text", benchWorldInvariantText],
   ["step-profile", benchStepProfile],
 ]);

@@ -120,6 +120,7 @@ export async function setup(context: RankContext) {
         forgetPrefixes: () => closed.forgetPrefixes(),
         cacheLayout: () => closed.cacheLayout,
         cacheParts: () => closed.cacheParts,
+        rowParts: () => closed.rowParts,
         listPrefixes: () => closed.listPrefixes(),
         exportPrefixes: () => closed.exportPrefixes(() => {}),
         importPrefixes: () => closed.importPrefixes([], () => {}),
