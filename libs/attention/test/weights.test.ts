@@ -173,11 +173,13 @@ async function checkInvariant(backend: TestBackend, layouts: RegExp, sharesOf: r
   expect(compared).toBeGreaterThan(1);
 }
 
-test.each(["reference"] as const)("world-invariant attention has the bits of one rank over any shards, %s", (backend) =>
-  checkInvariant(backend, /[24] ranks: (classic TP2|queries)/, [
-    [3, 1, 0, 2],
-    [0, 2, 1, 1],
-  ]),
+test.each(["reference", "wasm"] as const)(
+  "world-invariant attention has the bits of one rank over any shards, %s",
+  (backend) =>
+    checkInvariant(backend, /[24] ranks: (classic TP2|queries)/, [
+      [3, 1, 0, 2],
+      [0, 2, 1, 1],
+    ]),
 );
 
 describe("weights of a world", () => {
