@@ -73,9 +73,11 @@ export async function benchWorldInvariantAttention(): Promise<void> {
     const kept = keepsScores ? Tensor.zeros(heap, "f32", [batch, queryHeads, length]) : undefined;
     const scores = kept === undefined ? {} : { scores: kept };
     const runPlain = (): void => void backend.partialAttention({ ...inputs, ...plain });
+    const runBounds = (): void => void backend.attentionBounds({ ...inputs, ...scores, bounds });
+    const runSums = (): void => void backend.latticeSums({ ...inputs, ...scores, bounds, sums });
     const runInvariant = (): void => {
-      void backend.attentionBounds({ ...inputs, ...scores, bounds });
-      void backend.latticeSums({ ...inputs, ...scores, bounds, sums });
+      runBounds();
+      runSums();
       void backend.finishLattice({ bounds, sums, ...invariant });
     };
     for (let warm = 0; warm < 3; warm++) for (const run of [runPlain, runInvariant]) run();
@@ -89,14 +91,15 @@ export async function benchWorldInvariantAttention(): Promise<void> {
     ];
     const heads = `B${batch} Hq${queryHeads} Hkv${kvHeads} L${length} D${dim} ${mla ? "MLA " : ""}${dtype}`;
     table.push([heads, keepsScores ? "kept" : "twice", formatSeconds(ofPlain), formatSeconds(ofInvariant)]);
-    table.at(-1)?.push(ratio.toFixed(2));
+    const parts = [runBounds, runSums].map((run) => median(Array.from({ length: PAIRS }, () => timed(run))));
+    table.at(-1)?.push(ratio.toFixed(2), ...parts.map(formatSeconds));
     plan.free();
     for (const tensor of [keyCache, query, blockTable, bounds, sums, ...Object.values(plain)]) tensor.free();
     for (const tensor of Object.values(invariant)) tensor.free();
     if (!mla) valueCache.free();
     kept?.free();
   }
-  printTable(["step", "scores", "plain", "invariant", "times as long"], table);
+  printTable(["step", "scores", "plain", "invariant", "times as long", "bounds", "sums"], table);
 }
 
 function timed(run: () => void): number {

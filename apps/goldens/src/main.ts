@@ -60,7 +60,9 @@ function readOptions() {
   }
   if (positionals.length === 0) throw new ArgumentError("goldens", "FILE", "one or more reference files", "none");
   for (const path of positionals) {
-    if (!existsSync(path)) throw new ArgumentError("goldens", "FILE", "an existing file", path);
+    if (existsSync(path)) continue;
+    const advice = "Give the path of a safetensors file or of a manifest.json, from this folder.";
+    throw new ArgumentError("goldens", "FILE", "an existing file", path, advice);
   }
   const only = values.only === undefined ? undefined : listOption("--only", values.only);
   return { backends, worlds, adapter, paths: positionals, ...(only === undefined ? {} : { only }) };

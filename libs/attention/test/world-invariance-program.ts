@@ -46,7 +46,7 @@ export interface InvariantRun {
 export async function setup(context: RankContext, options: { backend: TestBackend }) {
   const { heap, rank } = context;
   const backend = await openTestBackend(context, options.backend);
-  const mergeBackend = backend.name === "webgpu" ? await openBackend("reference", { heap }) : backend;
+  const mergeBackend = backend.name === "webgpu" ? await openBackend("wasm", { heap }) : backend;
   context.onClose(() => mergeBackend.close());
   const operands = operandHeap(context, options.backend);
 

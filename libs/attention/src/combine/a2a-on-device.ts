@@ -17,8 +17,8 @@ export function combinesOnDevice(attends: KernelBackend, { backend, dcpGroup, qu
 }
 
 /**
- * Memory on a GPU for the partial results of a rank's steps. Allocated when it is needed first, and kept. All combines
- * of a rank use it in turn.
+ * Memory on a GPU for the partial results of a rank's steps. Allocated when steps of about a size come first, and kept:
+ * less than twice what the largest step takes. All combines of steps of one size use it in turn.
  */
 export class DevicePartialMemory {
   readonly shape: PartialShape;
@@ -32,25 +32,28 @@ export class DevicePartialMemory {
     this.#ownHeads = ownHeads;
   }
 
-  /** Where attention leaves its results [rows, H, D] and [rows, H], f32. @throws DeviceError */
-  get attended(): Chunk {
-    const { rows, heads, valueDim } = this.shape;
+  /** Where attention leaves its results [batch or more, H, D] and [batch or more, H], f32. @throws DeviceError */
+  attended(batch: number): Chunk {
+    const { heads, valueDim } = this.shape;
+    const rows = this.#rowsFor(batch);
     return {
       out: this.#take("f32", "attended", [rows, heads, valueDim]),
       lse: this.#take("f32", "lse", [rows, heads]),
     };
   }
 
-  /** The same, rounded, each rank's heads together: of `rows * H * D` elements and `rows * H`. @throws DeviceError */
-  get packed(): Chunk {
-    const { rows, heads, valueDim, dtype } = this.shape;
+  /** The same, rounded, each rank's heads together: of at least `batch * H * D` elements and `batch * H`. */
+  packed(batch: number): Chunk {
+    const { heads, valueDim, dtype } = this.shape;
+    const rows = this.#rowsFor(batch);
     const out = this.#take(dtype, "packed", [rows * heads * valueDim]);
     return { out, lse: this.#take("f32", "packed lse", [rows * heads]) };
   }
 
-  /** Where a merge leaves what goes to the heap: [rows, h, D] of a dtype, and [rows, h]. @throws DeviceError */
-  merged(dtype: DType): Chunk {
-    const { rows, valueDim } = this.shape;
+  /** Where a merge leaves what goes to the heap: [batch or more, h, D] of a dtype, and [batch or more, h]. */
+  merged(dtype: DType, batch: number): Chunk {
+    const { valueDim } = this.shape;
+    const rows = this.#rowsFor(batch);
     const out = this.#take(dtype, "merged", [rows, this.#ownHeads, valueDim]);
     return { out, lse: this.#take("f32", "merged lse", [rows, this.#ownHeads]) };
   }
@@ -60,8 +63,12 @@ export class DevicePartialMemory {
     this.#tensors.clear();
   }
 
+  #rowsFor(batch: number): number {
+    return Math.min(this.shape.rows, 2 ** Math.ceil(Math.log2(Math.max(1, batch))));
+  }
+
   #take(dtype: DType, role: string, shape: readonly number[]): GpuTensor {
-    const key = `${role} ${dtype}`;
+    const key = `${role} ${dtype} ${shape[0]}`;
     const known = this.#tensors.get(key);
     if (known !== undefined) return known;
     const made = this.#backend.empty(dtype, shape);
@@ -98,7 +105,7 @@ export class AllToAllOnDevice {
   constructor(batch: number, memory: DevicePartialMemory, shown: PartialResults, setup: CombineSetup) {
     const { heads, valueDim, dtype } = memory.shape;
     const { dcpGroup, own } = setup;
-    const attended = memory.attended;
+    const attended = memory.attended(batch);
     this.out = attended.out.slice(0, 0, batch);
     this.lse = attended.lse.slice(0, 0, batch);
     this.#setup = setup;
@@ -109,7 +116,7 @@ export class AllToAllOnDevice {
     // The heads of one token lie together as they are.
     this.#isPacked = batch > 1 || dtype !== "f32";
     this.#chunks = this.#heads.map((range) =>
-      this.#isPacked ? packedChunk(memory.packed, range, batch, valueDim) : this.#slice(range),
+      this.#isPacked ? packedChunk(memory.packed(batch), range, batch, valueDim) : this.#slice(range),
     );
     const peerBytes = batch * own.count * (valueDim * DTYPE_BYTES[dtype] + 4);
     this.#exchange = { deadlineMs: setup.deadlineMs, bytesRead: (dcpGroup.size - 1) * peerBytes, dim: 1 };
@@ -146,7 +153,7 @@ export class AllToAllOnDevice {
   async combine(out: Operand, lse: Operand | undefined): Promise<void> {
     const { backend, dcpGroup } = this.#setup;
     const isInHeap = out instanceof Tensor || lse instanceof Tensor;
-    const merged = isInHeap ? this.#memory.merged(out.dtype) : undefined;
+    const merged = isInHeap ? this.#memory.merged(out.dtype, this.#batch) : undefined;
     const kept = {
       out: out instanceof Tensor && merged !== undefined ? merged.out.slice(0, 0, this.#batch) : out,
       lse: lse instanceof Tensor && merged !== undefined ? merged.lse.slice(0, 0, this.#batch) : lse,
