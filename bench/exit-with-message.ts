@@ -1,8 +1,11 @@
 import { LockstepError } from "@lockstep/tensor";
 
-/** Ends a bench that cannot run here with what the error says, which tells what to do; others are thrown on. */
-export function exitWithMessage(error: unknown): never {
+/**
+ * Ends a bench that cannot run here with what the error says, which tells what to do; others are thrown on.
+ * @param name what the bench is started by, as bench:gpu
+ */
+export function exitWithMessage(name: string, error: unknown): never {
   if (!(error instanceof LockstepError)) throw error;
-  console.error(`bench: ${error.message}`);
+  console.error(`${name}: ${error.message}`);
   process.exit(2);
 }

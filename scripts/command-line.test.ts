@@ -21,7 +21,9 @@ const programs = files
 
 async function run(file: string, args: readonly string[]) {
   const child = Bun.spawn([process.execPath, file, ...args], { cwd: root, stdout: "pipe", stderr: "pipe" });
-  const [out, error] = await Promise.all([child.stdout, child.stderr].map((said) => new Response(said).text()));
+  const [out = "", error = ""] = await Promise.all(
+    [child.stdout, child.stderr].map((said) => new Response(said).text()),
+  );
   return { out, error, code: await child.exited };
 }
 
@@ -54,4 +56,38 @@ test.each([
   const { error, code } = await run("bench/serve/main.ts", args);
   expect(error).toBe(`bench:serve: ${line}; --help tells what there is\n`);
   expect(code).toBe(2);
+});
+
+test.each([
+  ["bench/gpu-steps/main.ts", ["--ranks", "0"], "--ranks must be whole numbers from 1 to 64, between commas, but is 0"],
+  ["bench/gpu-steps/main.ts", ["--gpus", "x"], /--gpus must be whole numbers from 1 to \d+, between commas, but is x/],
+  [
+    "bench/gpu-steps/main.ts",
+    ["--results", "disk"],
+    "--results must be heap, GPU or both, between commas, but is disk",
+  ],
+  ["apps/goldens/src/main.ts", ["no.safetensors"], /FILE must be an existing file, but is no\.safetensors/],
+  ["apps/goldens/src/main.ts", [], "FILE must be one or more reference files, but is none"],
+  ["apps/goldens/src/main.ts", ["x", "--backend", "cuda"], /--backend must be of .*, but is cuda/],
+  ["apps/goldens/src/main.ts", ["x", "--backend", ","], '--backend must be a comma-separated list, but is ","'],
+  ["apps/goldens/src/main.ts", ["x", "--world", "0"], "--world must be integers from 1 to 64, but is 0"],
+  ["apps/goldens/src/main.ts", ["x", "--adapter", "big"], /--adapter must be one of .*, but is big/],
+  ["apps/goldens/src/main.ts", ["--nope"], "Unknown option '--nope'"],
+] as const)("%s %j is refused in a line that names the program once", async (file, args, what) => {
+  const { out, error, code } = await run(file, args);
+  const name = file.startsWith("bench/") ? "bench:gpu-steps" : "goldens";
+  expect(error).toMatch(/^[^\n]+\n$/);
+  expect(error.split(`${name}: `)).toEqual(["", expect.stringMatching(what)]);
+  expect(out).toBe("");
+  expect(code).toBe(2);
+});
+
+test("no program gives its name to an error that it prints after its name", () => {
+  const { scripts } = JSON.parse(text("package.json")) as { scripts: Record<string, string> };
+  const sources = [...files, ...new Glob("apps/*/src/**/*.ts").scanSync(root)];
+  const named = sources.flatMap((file) => {
+    const operations = [...text(file).matchAll(/new ArgumentError\(\s*(?:"([^"]+)"|(NAME|name)\b)/g)];
+    return operations.filter(([, name]) => name === undefined || name in scripts).map(([found]) => `${file}: ${found}`);
+  });
+  expect(named).toEqual([]);
 });

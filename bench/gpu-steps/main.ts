@@ -3,8 +3,8 @@
 // with NCCL.
 import { openWorld } from "@lockstep/dist-groups";
 import { installedGpus, openBackend } from "@lockstep/kernels";
-import { ArgumentError, SharedHeap } from "@lockstep/tensor";
-import { readCommandLine } from "../../scripts/command-line.ts";
+import { SharedHeap } from "@lockstep/tensor";
+import { readCommandLine, refuseCommand } from "../../scripts/command-line.ts";
 import { exitWithMessage } from "../exit-with-message.ts";
 import { printTable } from "../print-table.ts";
 import type * as program from "./program.ts";
@@ -18,8 +18,9 @@ import {
   transferBytes,
 } from "./step-shapes.ts";
 
+const NAME = "bench:gpu-steps";
 const { values: options } = readCommandLine({
-  name: "bench:gpu-steps",
+  name: NAME,
   does: "Times whole decode steps of ranks with a GPU each, or that share GPUs, and their transfers alone.",
   options: {
     ranks: { type: "string", default: "2,4", takes: "N,N", help: "numbers of ranks" },
@@ -35,7 +36,7 @@ function gpuCount(): number {
     const installed = Math.max(1, installedGpus().length);
     return options.gpus === "" ? installed : (counts("gpus", options.gpus, installed)[0] ?? 1);
   } catch (error) {
-    return exitWithMessage(error);
+    return exitWithMessage(NAME, error);
   }
 }
 
@@ -83,7 +84,7 @@ try {
   await expectGpu();
   for (const ranks of worlds) await measureAll(ranks, places);
 } catch (error) {
-  exitWithMessage(error);
+  exitWithMessage(NAME, error);
 }
 if (options.json) console.log(JSON.stringify({ gpus, reports }, null, 1));
 else print();
@@ -102,7 +103,7 @@ async function measureAll(ranks: number, places: readonly ResultPlace[]): Promis
 function counts(option: string, text: string, most: number): number[] {
   return text.split(",").map((part) => {
     if (/^\d+$/.test(part) && Number(part) >= 1 && Number(part) <= most) return Number(part);
-    throw new ArgumentError("bench:gpu-steps", `--${option}`, `whole numbers from 1 to ${most}, between commas`, part);
+    return refuseCommand(NAME, `--${option} must be whole numbers from 1 to ${most}, between commas, but is ${part}`);
   });
 }
 
@@ -110,7 +111,7 @@ function counts(option: string, text: string, most: number): number[] {
 function resultPlaces(text: string): ResultPlace[] {
   return text.split(",").map((part) => {
     if (part === "heap" || part === "GPU") return part;
-    throw new ArgumentError("bench:gpu-steps", "--results", '"heap", "GPU" or both, between commas', part);
+    return refuseCommand(NAME, `--results must be heap, GPU or both, between commas, but is ${part}`);
   });
 }
 

@@ -12,8 +12,9 @@ import { GpuBench } from "./gpu-bench.ts";
 import { recordedAnchor } from "./recorded.ts";
 import { ROWS, SMALL_ROWS } from "./rows.ts";
 
+const NAME = "bench:gpu";
 const { values: options } = readCommandLine({
-  name: "bench:gpu",
+  name: NAME,
   does: "Times GPU ops against the copy and read ceilings of the same run, and recorded times of others.",
   options: {
     json: { type: "boolean", default: false, help: "figures as JSON" },
@@ -30,7 +31,7 @@ const { values: options } = readCommandLine({
 const names = (list: string): string[] => list.split(",").filter((name) => name !== "");
 
 if (options.from === "") {
-  const report = await run().catch(exitWithMessage);
+  const report = await run().catch((error) => exitWithMessage(NAME, error));
   if (options.json) console.log(JSON.stringify(report, null, 1));
   else print(report.rows);
   if (options.plot !== "") writeFileSync(options.plot, drawShares(report));

@@ -4,10 +4,11 @@ import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { type BackendName, BackendUnavailable } from "@lockstep/kernels";
-import { ArgumentError, LockstepError } from "@lockstep/tensor";
+import { LockstepError } from "@lockstep/tensor";
 import { type CaseResult, checkFiles } from "./check-file.ts";
 import { checkCorpus, type CorpusResult } from "./corpus/check-corpus.ts";
 import type { Deviation } from "./tolerance.ts";
+import { UsageError } from "./usage-error.ts";
 
 const USAGE = `bun run goldens FILE.safetensors|manifest.json... [options]
 
@@ -26,7 +27,7 @@ const ADAPTERS = ["software", "hardware", "any"] as const;
 
 function listOption(name: string, text: string): string[] {
   const items = text.split(",").filter((item) => item !== "");
-  if (items.length === 0) throw new ArgumentError("goldens", name, "a comma-separated list", `"${text}"`);
+  if (items.length === 0) throw new UsageError(name, "a comma-separated list", `"${text}"`);
   return items;
 }
 
@@ -44,25 +45,25 @@ function readOptions() {
   if (values.help) return undefined;
   const backends = listOption("--backend", values.backend).map((text) => {
     const backend = BACKENDS.find((name) => name === text);
-    if (backend === undefined) throw new ArgumentError("goldens", "--backend", `of ${BACKENDS.join(", ")}`, text);
+    if (backend === undefined) throw new UsageError("--backend", `of ${BACKENDS.join(", ")}`, text);
     return backend;
   });
   const worlds = listOption("--world", values.world).map((text) => {
     const size = Number(text);
     if (!Number.isInteger(size) || size < 1 || size > 64) {
-      throw new ArgumentError("goldens", "--world", "integers from 1 to 64", text);
+      throw new UsageError("--world", "integers from 1 to 64", text);
     }
     return size;
   });
   const adapter = ADAPTERS.find((kind) => kind === values.adapter);
   if (adapter === undefined) {
-    throw new ArgumentError("goldens", "--adapter", ADAPTERS.join(", "), values.adapter);
+    throw new UsageError("--adapter", `one of ${ADAPTERS.join(", ")}`, values.adapter);
   }
-  if (positionals.length === 0) throw new ArgumentError("goldens", "FILE", "one or more reference files", "none");
+  if (positionals.length === 0) throw new UsageError("FILE", "one or more reference files", "none");
   for (const path of positionals) {
     if (existsSync(path)) continue;
     const advice = "Give the path of a safetensors file or of a manifest.json, from this folder.";
-    throw new ArgumentError("goldens", "FILE", "an existing file", path, advice);
+    throw new UsageError("FILE", "an existing file", path, advice);
   }
   const only = values.only === undefined ? undefined : listOption("--only", values.only);
   return { backends, worlds, adapter, paths: positionals, ...(only === undefined ? {} : { only }) };
@@ -117,7 +118,8 @@ async function main(): Promise<number> {
 try {
   process.exitCode = await main();
 } catch (error) {
-  const known = error instanceof LockstepError || (error instanceof TypeError && "code" in error);
+  const isOfOptions = error instanceof UsageError || (error instanceof TypeError && "code" in error);
+  const known = error instanceof LockstepError || isOfOptions;
   console.error(`goldens: ${known ? (error as Error).message.replaceAll("\n", " ") : (error as Error).stack}`);
   process.exitCode = known && !(error instanceof BackendUnavailable) ? 2 : 1;
 }
