@@ -22,9 +22,11 @@ const TOTALS: readonly (readonly [name: string, help: string, total: keyof Engin
   ["lockstep_engine_refused_total", "Texts refused because too many waited.", "refused"],
   ["lockstep_prompt_tokens_total", "Tokens of the prompts that were begun.", "promptTokens"],
   ["lockstep_cached_prompt_tokens_total", "Those of them that were known from other texts.", "cachedTokens"],
+  ["lockstep_computed_tokens_total", "Tokens whose keys and values were computed.", "computedTokens"],
   ["lockstep_generated_tokens_total", "Tokens generated.", "generatedTokens"],
   ["lockstep_preemptions_total", "Times that a text gave its KV blocks up for others.", "preemptions"],
   ["lockstep_restarts_total", "Times that the ranks were opened again.", "restarts"],
+  ["lockstep_resizes_total", "Times that the texts went on with other ranks.", "resizes"],
 ];
 
 const GAUGES: readonly (readonly [name: string, help: string, value: (status: EngineStatus) => number])[] = [
@@ -77,6 +79,8 @@ export class ServerMetrics implements GenerationMetrics {
       labelNames: ["rank"],
       registers,
       collect() {
+        // There may be fewer ranks than before.
+        this.reset();
         for (const [rank, tokens] of engine.status().rankBlockTokens.entries()) this.set({ rank }, tokens);
       },
     });

@@ -14,8 +14,10 @@ export function noTotals(): CountedTotals {
     refused: 0,
     promptTokens: 0,
     cachedTokens: 0,
+    computedTokens: 0,
     generatedTokens: 0,
     preemptions: 0,
     restarts: 0,
+    resizes: 0,
   };
 }

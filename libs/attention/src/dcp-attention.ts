@@ -1,11 +1,12 @@
 import type { Completion, KvShard, Operand } from "@lockstep/kernels";
-import { ArgumentError, describe, ResourceClosed, SharedHeap } from "@lockstep/tensor";
+import { ArgumentError, describe, ResourceClosed, SharedHeap, type Tensor } from "@lockstep/tensor";
 import { isOnGpu, withHeapOperands } from "./arguments/operand-memory.ts";
 import { type DcpAttentionMetrics, ReceivedBytes } from "./dcp-attention-metrics.ts";
 import { after } from "./decode/after.ts";
 import { DecodeAttention } from "./decode/decode-attention.ts";
 import { NonFiniteKeyValue, StepOrderError } from "./errors.ts";
 import type { BlockCounts } from "./kv/block-manager.ts";
+import type { ContextImage } from "./kv/context-image.ts";
 import { type CachePart, KvCaches, type RowPart, type RowScales } from "./kv/kv-caches.ts";
 import { KvSequences } from "./kv/kv-sequences.ts";
 import type { GiveBlock, PendingPrefixes, PrefixBlock, TakeBlock } from "./kv/prefix-transfer.ts";
@@ -19,6 +20,7 @@ import { type ResolvedOptions, resolveOptions, withGroups } from "./options/reso
 import { agreedBorder } from "./prefill/chunk-border.ts";
 import { Prefill } from "./prefill/prefill.ts";
 import type { PrefillPlan } from "./prefill/prefill-plan.ts";
+import { adoptImage, isUntouched, readRows, writeRows } from "./redistribute/context-rows.ts";
 import { type ContextPart, moveContext } from "./redistribute/move-context.ts";
 import type { RedistributeMetrics } from "./redistribute/redistribute-metrics.ts";
 import { checkMoveOptions, type MoveOptions } from "./redistribute/redistribute-options.ts";
@@ -330,6 +332,52 @@ export class DcpAttention {
     } finally {
       if (!isPending) this.#transfer = undefined;
     }
+  }
+
+  /**
+   * Who holds which blocks, and what is known of them: the same on all ranks. With {@link readRows} it is all that
+   * another attention of the same rows needs to go on with this context, wherever it is: {@link adoptContext}.
+   */
+  get contextImage(): ContextImage {
+    this.#between("contextImage");
+    return this.#sequences.image;
+  }
+
+  /**
+   * Reads stored rows, bit for bit, between steps. Where ranks share a device every one of them calls this as often as
+   * the others.
+   * @param part a name of the {@link rowParts}
+   * @param slots where the rows are stored on this rank, as rowRuns tells it
+   * @param rows where they go, in this order [slots, kvHeads, dim], of the part's dtype
+   * @throws StepOrderError in a step; ArgumentError for slots that there are not, or rows of another shape
+   */
+  async readRows(part: string, slots: readonly number[], rows: Tensor): Promise<void> {
+    this.#between("readRows");
+    await readRows(this.#part, part, slots, rows);
+  }
+
+  /**
+   * Writes rows that {@link readRows} read, here or in another world, for a context that {@link adoptContext} then makes
+   * this one's. Only while nothing was stored.
+   * @param part a name of the {@link rowParts}
+   * @param slots where the rows are to be stored on this rank
+   * @param rows what is stored there, in this order [slots, kvHeads, dim], of the part's dtype
+   * @throws as readRows; StepOrderError when something was stored before
+   */
+  async writeRows(part: string, slots: readonly number[], rows: Tensor): Promise<void> {
+    this.#untouched("writeRows");
+    await writeRows(this.#part, part, slots, rows);
+  }
+
+  /**
+   * Goes on with a context whose rows were written: its sequences keep their ids. Every rank calls it with the same.
+   * @param image blocks are numbered from 0 on, without a gap, as regroupContext numbers them
+   * @throws ArgumentError for an image that these caches cannot have; StepOrderError when something was stored before
+   */
+  adoptContext(image: ContextImage): void {
+    this.#untouched("adoptContext");
+    if (image.known.length > 0) this.#openWithPrefixes("adoptContext");
+    adoptImage(this.#part, image);
   }
 
   /** The blocks of the cache: all, those that no sequence holds, and of these the ones whose tokens are known. */
@@ -656,6 +704,12 @@ export class DcpAttention {
     const isImport = this.#transfer === "importPrefixes";
     const first = isImport ? "commit or cancel what importPrefixes put back" : `wait for ${this.#transfer}`;
     throw new StepOrderError(method, `${first} first`);
+  }
+
+  #untouched(method: string): void {
+    this.#between(method);
+    if (isUntouched(this.#part)) return;
+    throw new StepOrderError(method, "open another DcpAttention, which stores nothing yet, first");
   }
 
   #between(method: string): void {

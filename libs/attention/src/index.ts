@@ -46,6 +46,8 @@ export type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
 export { type Lengths, type PackOptions, packSeq, unpackSeq } from "./pack-seq.ts";
 export { type KvLayout, positionsOfBlock } from "./redistribute/kv-layout.ts";
 export { type RegroupedBlock, type RegroupedPrefixes, regroupPrefixes } from "./redistribute/regroup-prefixes.ts";
+export { moveRounds } from "./redistribute/move-rounds.ts";
+export { type RegroupedContext, regroupContext } from "./redistribute/regroup-context.ts";
 export { type BlockMove, type RowRun, rowRuns } from "./redistribute/row-runs.ts";
 export { RedistributeFailed } from "./redistribute/redistribute-failed.ts";
 export type { RedistributeMetrics } from "./redistribute/redistribute-metrics.ts";

@@ -82,6 +82,19 @@ export class RanksFailed extends LockstepError {
   }
 }
 
+/** A live context did not come to other ranks. Those that had it go on with it, and nothing of it is lost. */
+export class MoveFailed extends LockstepError {
+  static {
+    registerErrorClass("MoveFailed", MoveFailed);
+  }
+
+  readonly _tag = "MoveFailed";
+
+  constructor(problem: string, cause?: Error) {
+    super(`the context did not move to other ranks: ${problem}. The ranks that had it go on.`, { cause });
+  }
+}
+
 /**
  * Why saved prefixes were refused or not saved:
  * - "missing": files of some ranks are there, others are not

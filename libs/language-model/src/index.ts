@@ -5,7 +5,7 @@
  * @module @lockstep/language-model
  */
 export { Engine } from "./engine/engine.ts";
-export type { EngineOptions } from "./engine/engine-options.ts";
+export type { EngineOptions, ResizeChanges } from "./engine/engine-options.ts";
 export type { EngineStatus, EngineTotals } from "./engine/engine-status.ts";
 export type {
   ChatMessage,
@@ -22,6 +22,7 @@ export {
   EngineBusy,
   LogitsNotFinite,
   ModelError,
+  MoveFailed,
   PrefixStoreError,
   type PrefixStoreReason,
   RanksFailed,

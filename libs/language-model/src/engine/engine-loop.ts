@@ -7,6 +7,8 @@ import type { EngineRequest } from "./engine-request.ts";
 import type { EngineStatus, EngineTotals } from "./engine-status.ts";
 import { failedRanksOf } from "./failed-ranks.ts";
 import type { ServeChanges, ServedTrace } from "./request-server.ts";
+import type { ResumedRanks } from "./resumed-ranks.ts";
+import type { ScheduledRequest } from "./scheduler.ts";
 import type { ServeEvent } from "./serve-events.ts";
 import type { ServingRanks } from "./serving-ranks.ts";
 import { TimeBetweenEnds } from "./time-between-ends.ts";
@@ -62,9 +64,11 @@ export class EngineLoop {
     refused: 0,
     promptTokens: 0,
     cachedTokens: 0,
+    computedTokens: 0,
     generatedTokens: 0,
     preemptions: 0,
     restarts: 0,
+    resizes: 0,
   };
 
   /**
@@ -155,17 +159,24 @@ export class EngineLoop {
   /**
    * Puts other ranks in the place of these, between two steps: all requests go on there. Where `open` throws, these go
    * on.
-   * @param open opens ranks that answer; closing the ones that it is given is not its part
+   * @param open opens ranks that answer and go on with the requests that it is given, which are all that these ranks
+   *   know of and that somebody wants; closing the ranks that it is given is not its part
    * @throws what `open` throws; ResourceClosed when the engine closes before, RanksFailed when it gives up
    */
-  replace(open: (ranks: ServingRanks) => Promise<ServingRanks>): Promise<void> {
+  replace(open: (ranks: ServingRanks, requests: readonly ScheduledRequest[]) => Promise<ResumedRanks>): Promise<void> {
     return this.between(async (ranks) => {
-      const next = await open(ranks);
+      const told = [...this.#live.values()].filter((request) => !this.#submit.includes(request));
+      const next = await open(
+        ranks,
+        told.map((request) => request.scheduled),
+      );
       if (this.#ranks !== ranks || this.#state !== "ready") {
-        await next.close();
+        await next.ranks.close();
         throw new ResourceClosed("Engine.resize", "the engine", "Open another.");
       }
-      this.#begin(next);
+      this.totals.resizes++;
+      this.totals.preemptions += next.preempted;
+      this.#takeOver(next.ranks);
       // What a world's end complains of concerns nobody any more.
       await ranks.close().catch(() => {});
     });
@@ -215,8 +226,8 @@ export class EngineLoop {
       if (task !== undefined) {
         const before = this.#ranks;
         await task(before);
-        // Others know of no step that is to go on: they are told all requests.
-        if (this.#ranks !== before) isBusy = false;
+        // Others go on with what these were at.
+        if (this.#ranks !== before) isBusy = true;
         continue;
       }
       const ranks = this.#ranks;
@@ -294,6 +305,7 @@ export class EngineLoop {
     if (event.kind === "step") {
       this.#freeBlocks = { free: event.freeBlocks, known: event.knownBlocks };
       this.totals.steps++;
+      this.totals.computedTokens += event.computed;
       this.totals.preemptions = this.#earlierPreemptions + event.preemptions;
       return;
     }
@@ -389,10 +401,14 @@ export class EngineLoop {
 
   /** Has ranks that know of nothing compute all requests. */
   #begin(ranks: ServingRanks): void {
-    this.#earlierPreemptions = this.totals.preemptions;
-    this.#freeBlocks = ranks.freeBlocks;
     this.#cancel = [];
     this.#submit = [...this.#live.values()];
+    this.#takeOver(ranks);
+  }
+
+  #takeOver(ranks: ServingRanks): void {
+    this.#earlierPreemptions = this.totals.preemptions;
+    this.#freeBlocks = ranks.freeBlocks;
     this.#ranks = ranks;
   }
 

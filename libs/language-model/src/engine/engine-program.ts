@@ -1,6 +1,8 @@
 // What each rank of an engine's world runs.
+import type { ContextImage } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import { Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import { contextMethods } from "../generation/context-rank.ts";
 import { blockTokens } from "../generation/kv-blocks.ts";
 import { OWN_PROGRAM } from "../generation/own-program.ts";
 import { openRankModel } from "../generation/rank-model.ts";
@@ -9,6 +11,7 @@ import { WordStream } from "../generation/word-stream.ts";
 import { Sampler } from "../sampling/sampler.ts";
 import { loadPrefixes, type PrefixStore, type StoredPrefixes, savePrefixes } from "./prefix-store.ts";
 import { RequestServer, type ServeChanges, type ServeState } from "./request-server.ts";
+import type { RunningText, ScheduledRequest } from "./scheduler.ts";
 
 /** What the host tells every rank of an engine. Plain data. */
 export interface EngineRankOptions extends RankOptions {
@@ -74,6 +77,17 @@ export async function setup(context: RankContext, options: EngineRankOptions) {
   });
 
   return {
+    ...contextMethods(model.attention, heap),
+
+    /** Requests that are computed, and how far each is. */
+    runningTexts: (): RunningText[] => server.texts,
+
+    /** Goes on with a context whose rows were written, and with requests of the ranks that had it. */
+    resume(image: ContextImage, requests: readonly ScheduledRequest[], texts: readonly RunningText[]): void {
+      model.attention.adoptContext(image);
+      server.resume(requests, texts);
+    },
+
     /** Saves what is known of texts; `save` is another one each time. */
     savePrefixes: (place: PrefixPlace, save: string): Promise<StoredPrefixes> => savePrefixes(prefixStore(place), save),
 

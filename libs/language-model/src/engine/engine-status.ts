@@ -37,10 +37,17 @@ export interface EngineTotals {
   readonly promptTokens: number;
   /** Those of `promptTokens` that were not computed, as they were known from others. */
   readonly cachedTokens: number;
+  /**
+   * Tokens whose keys and values were computed: those of prompts that were not known, and each generated one but the
+   * last; again only where a request gave its blocks up.
+   */
+  readonly computedTokens: number;
   /** Tokens generated. */
   readonly generatedTokens: number;
   /** Times that a request gave its blocks up for others, to be computed again. */
   readonly preemptions: number;
   /** Times that the ranks were opened again. */
   readonly restarts: number;
+  /** Times that others took their place: see `Engine.resize`. */
+  readonly resizes: number;
 }

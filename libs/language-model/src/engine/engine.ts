@@ -9,16 +9,16 @@ import type { Model } from "../model/model.ts";
 import { resolveSampling } from "../sampling/sampling-options.ts";
 import { checkpointFingerprint } from "./checkpoint-fingerprint.ts";
 import { EngineLoop } from "./engine-loop.ts";
-import type { EngineOptions } from "./engine-options.ts";
+import type { EngineOptions, ResizeChanges } from "./engine-options.ts";
 import { EngineRequest } from "./engine-request.ts";
 import type { PrefixPlace } from "./engine-program.ts";
 import type { EngineStatus } from "./engine-status.ts";
 import { promptTokens } from "./prompt-tokens.ts";
 import type { GeneratedPart, Prompt, RequestOptions } from "./request-options.ts";
 import { type EngineSizes, resolveEngineOptions } from "./resolve-engine-options.ts";
+import { resumeOnOthers } from "./resumed-ranks.ts";
 import { ServingRanks } from "./serving-ranks.ts";
 import type { EngineStep, TextEngine } from "./text-engine.ts";
-import { openTemporaryFolder } from "./temporary-folder.ts";
 import { TextStream } from "./text-stream.ts";
 
 const NAME = "Engine.generate";
@@ -203,27 +203,31 @@ export class Engine implements TextEngine {
   /**
    * Goes on with another number of ranks, or another layout, between two steps: requests under way get the tokens that
    * they would have got, up to what another order of sums does to the last digits of logits. Other ranks are opened
-   * beside these, take what these stored of full blocks (by a folder of their own, which is removed), and are given all
-   * requests. Of each request under way only what fills no block of either layout is computed again; all of it without
-   * a prefixCache, or where the runtime has no files. These ranks go on when the others do not open.
+   * beside these, and all that these have stored moves there: nothing is computed again. Only where the others have
+   * fewer blocks than requests hold, those that came last give theirs up and are computed again, as ever. These ranks
+   * go on when the others do not open, or the context does not move.
    * While the others open, memory must hold both, and nothing is computed.
    * @param changes options of {@link Engine.open} that become others; what is left out stays as it is
-   * @throws as `open`, also when a text of `maxContext` tokens does not fit the others; ResourceClosed, RanksFailed
+   * @param options.signal ends it where it fires before the others have all: these ranks go on
+   * @throws as `open`, also when a text of `maxContext` tokens does not fit the others; MoveFailed; the signal's reason;
+   *   ResourceClosed, RanksFailed
    */
-  async resize(
-    changes: Partial<Pick<EngineOptions, "world" | "dcp" | "interleave" | "blockSize" | "kvWeights">>,
-  ): Promise<void> {
+  async resize(changes: ResizeChanges, options: { readonly signal?: AbortSignalLike } = {}): Promise<void> {
     const operation = "Engine.resize";
     this.#expectOpen(operation);
     if (typeof changes !== "object" || changes === null) {
       throw new ArgumentError(operation, "changes", "an object", describe(changes));
     }
-    const options = { ...this.#current.options, maxContext: this.maxContext, ...changes };
-    const engine = await resolveEngineOptions(this.#model, options);
-    await this.#loop.replace(async (ranks) => {
-      const others = await openBeside(ranks, engine);
-      Object.assign(this.#current, { engine, options });
-      return others;
+    const { signal } = options;
+    if (signal !== undefined && !isSignal(signal)) {
+      throw new ArgumentError(operation, "signal", "an AbortSignal", describe(signal));
+    }
+    const others = { ...this.#current.options, maxContext: this.maxContext, ...changes };
+    const engine = await resolveEngineOptions(this.#model, others);
+    await this.#loop.replace(async (ranks, requests) => {
+      const resumed = await resumeOnOthers(ranks, engine, requests, signal);
+      Object.assign(this.#current, { engine, options: others });
+      return resumed;
     });
   }
 
@@ -279,23 +283,6 @@ async function openServing(
     await ranks.close();
     throw error;
   }
-}
-
-/** Opens other ranks, which take over what these know of texts as far as it can be told. */
-async function openBeside(ranks: ServingRanks, engine: EngineSizes): Promise<ServingRanks> {
-  if (!engine.sharesPrefixes) return openServing(engine, undefined, () => false);
-  using folder = openTemporaryFolder();
-  if (folder === undefined) return openServing(engine, undefined, () => false);
-  const place: PrefixPlace = { folder: folder.path, mostBytes: Number.MAX_SAFE_INTEGER, checkpoint: "of one engine" };
-  const isSaved = await ranks.savePrefixes(place).then(
-    () => true,
-    (error: unknown) => {
-      if (error instanceof PrefixStoreError) return false;
-      throw error;
-    },
-  );
-  // Awaited, as the folder goes when this returns.
-  return await openServing(engine, isSaved ? place : undefined, (error) => error instanceof PrefixStoreError);
 }
 
 /** Characters: those of an HTTP request's id, and more. */

@@ -5,7 +5,13 @@ import type { WordStream } from "../generation/word-stream.ts";
 import type { ChosenToken } from "../sampling/row-request.ts";
 import type { Sampler } from "../sampling/sampler.ts";
 import { MOST_LOGPROBS } from "../sampling/sampling-options.ts";
-import { type ScheduledItem, type ScheduledRequest, Scheduler, type SchedulerOptions } from "./scheduler.ts";
+import {
+  type RunningText,
+  type ScheduledItem,
+  type ScheduledRequest,
+  Scheduler,
+  type SchedulerOptions,
+} from "./scheduler.ts";
 import { mostEventWords, writeEvent } from "./serve-events.ts";
 
 /** What the host wants of ranks before they go on. Plain data. */
@@ -65,6 +71,22 @@ export class RequestServer {
   /** Words that a stream of events must have room for. */
   static eventWords(maxRunning: number): number {
     return 4 * mostEventWords(maxRunning, MOST_LOGPROBS);
+  }
+
+  /** Requests that are computed, and how far each is. */
+  get texts(): RunningText[] {
+    return this.#scheduler.texts;
+  }
+
+  /** Goes on with requests of ranks before these: those of `texts` where they are, the others from their tokens on. */
+  resume(requests: readonly ScheduledRequest[], texts: readonly RunningText[]): void {
+    const running = new Map(texts.map((text) => [text.id, text]));
+    for (const request of requests) {
+      const text = running.get(request.id);
+      if (text === undefined) this.#scheduler.submit(request);
+      else this.#scheduler.resume(request, text.sequence, text.stored);
+      this.#prompts.set(request.id, request.prompt.length);
+    }
   }
 
   /** Takes changes, and steps until all is done or the host wants something. */
@@ -144,7 +166,8 @@ export class RequestServer {
     }
     const { running, waiting, preemptions } = this.#scheduler;
     const { free, known } = this.#model.attention.blocks;
-    writeEvent(words, { kind: "step", running, waiting, freeBlocks: free, knownBlocks: known, preemptions });
+    const computed = items.reduce((sum, { ids }) => sum + ids.length, 0);
+    writeEvent(words, { kind: "step", running, waiting, freeBlocks: free, knownBlocks: known, preemptions, computed });
     link.events.push(words);
   }
 

@@ -11,6 +11,7 @@ import {
 } from "@lockstep/attention";
 import { type Allocator, Tensor } from "@lockstep/tensor";
 import { PrefixStoreError } from "../errors.ts";
+import { type HeadRun, headRuns } from "../generation/kv-head-runs.ts";
 import {
   checkMetadata,
   type FileShape,
@@ -29,14 +30,6 @@ interface SavedFile {
   readonly path: string;
   readonly metadata: Metadata;
   readonly layout: SavedLayout;
-}
-
-/** KV heads that a file has for this rank: `count` of them, from one on in the file, and from one on in the rank's. */
-interface HeadRun {
-  readonly file: number;
-  readonly inFile: number;
-  readonly inRank: number;
-  readonly count: number;
 }
 
 /**
@@ -115,23 +108,21 @@ function filesFor(
   const deal = JSON.stringify(first?.layout.deal);
   const different = saved.findIndex(({ layout }) => JSON.stringify(layout.deal) !== deal);
   if (different >= 0) throw mixed(folder, different);
+  const sources = saved.map(({ layout: { shard, firstKvHead, kvHeads } }) => {
+    return { shard: shard.index, heads: { start: firstKvHead, end: firstKvHead + kvHeads } };
+  });
+  const wanted = { start: target.firstKvHead, end: target.firstKvHead + target.kvHeads };
   const runs = Array.from({ length: shards }, (_, shard) => {
-    const found: HeadRun[] = [];
-    for (let inRank = 0; inRank < target.kvHeads; ) {
-      const head = target.firstKvHead + inRank;
-      const file = saved.find(({ layout: { shard: its, firstKvHead, kvHeads } }) => {
-        return its.index === shard && head >= firstKvHead && head < firstKvHead + kvHeads;
-      });
-      if (file === undefined) {
-        throw new PrefixStoreError("layout", folder, `KV head ${head} of shard ${shard} in a file`, "it in none");
-      }
-      const { firstKvHead, kvHeads } = file.layout;
-      const count = Math.min(target.kvHeads - inRank, firstKvHead + kvHeads - head);
-      if (!needed.includes(file)) needed.push(file);
-      found.push({ file: needed.indexOf(file), inFile: head - firstKvHead, inRank, count });
-      inRank += count;
+    const found = headRuns(sources, shard, wanted);
+    if (typeof found === "number") {
+      throw new PrefixStoreError("layout", folder, `KV head ${found} of shard ${shard} in a file`, "it in none");
     }
-    return found;
+    return found.flatMap((run) => {
+      const file = saved[run.source];
+      if (file === undefined) return [];
+      if (!needed.includes(file)) needed.push(file);
+      return { ...run, source: needed.indexOf(file) };
+    });
   });
   return { needed, runs };
 }
@@ -184,7 +175,7 @@ class ReshardReader implements Disposable {
   }
 
   #copy(part: CachePart, { from, fromSlot, toSlot, count }: RowRun, rows: Tensor): void {
-    for (const { file, inFile, inRank, count: heads } of this.#heads[from] ?? []) {
+    for (const { source: file, inSource, inRank, count: heads } of this.#heads[from] ?? []) {
       const size = this.#needed[file]?.layout.ownBlockSize ?? 1;
       for (let at = 0; at < count; ) {
         const [block, offset] = [Math.floor((fromSlot + at) / size), (fromSlot + at) % size];
@@ -193,7 +184,7 @@ class ReshardReader implements Disposable {
         rows
           .slice(1, toSlot + at, toSlot + at + more)
           .slice(2, inRank, inRank + heads)
-          .copyFrom(source.slice(2, inFile, inFile + heads));
+          .copyFrom(source.slice(2, inSource, inSource + heads));
         at += more;
       }
     }

@@ -17,6 +17,14 @@ export interface ScheduledRequest {
   readonly sampling: Sampling;
 }
 
+/** A request that is computed, and how far it is. Plain data. */
+export interface RunningText {
+  readonly id: number;
+  readonly sequence: number;
+  /** Tokens whose keys and values are stored. */
+  readonly stored: number;
+}
+
 /** What a scheduler asks of a paged KV cache: `DcpAttention`, or a model of it. */
 export interface KvSpace {
   /** Blocks of this rank: all, and those that nobody holds. */
@@ -126,6 +134,18 @@ export class Scheduler {
   submit(request: ScheduledRequest): void {
     const ids = [...request.prompt, ...(request.generated ?? [])];
     this.#waiting.push({ request, ids, sequence: -1, stored: 0, kept: 0, behind: undefined });
+  }
+
+  /** Requests that are computed. */
+  get texts(): RunningText[] {
+    return this.#running.map(({ request: { id }, sequence, stored }) => ({ id, sequence, stored }));
+  }
+
+  /** Adds a request that others began: `sequence` holds so many of its tokens, and it goes on after them. */
+  resume(request: ScheduledRequest, sequence: number, stored: number): void {
+    const ids = [...request.prompt, ...(request.generated ?? [])];
+    this.#running.push({ request, ids, sequence, stored, kept: 0, behind: undefined });
+    this.#running.sort((a, b) => a.request.id - b.request.id);
   }
 
   /** Forgets a request and frees its blocks. One that is over already is none any more: nothing happens. */

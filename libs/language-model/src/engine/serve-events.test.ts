@@ -17,6 +17,7 @@ const event: fc.Arbitrary<ServeEvent> = fc.oneof(
     freeBlocks: id,
     knownBlocks: id,
     preemptions: id,
+    computed: id,
   }),
 );
 
@@ -37,7 +38,8 @@ test("a step of full requests takes the words that are reserved for it", () => {
     writeEvent(words, { kind: "begun", id: request, cached: 0 });
     writeEvent(words, { kind: "token", id: request, token: { id: 1, logprob: -1, top }, finish: "stop" });
   }
-  writeEvent(words, { kind: "step", running: 0, waiting: 0, freeBlocks: 0, knownBlocks: 0, preemptions: 0 });
+  const counts = { running: 0, waiting: 0, freeBlocks: 0, knownBlocks: 0, preemptions: 0, computed: 0 };
+  writeEvent(words, { kind: "step", ...counts });
   expect(words).toHaveLength(mostEventWords(5, 20));
 });
 

@@ -22,13 +22,15 @@ export interface StepCounts {
   readonly knownBlocks: number;
   /** Since the ranks were opened. */
   readonly preemptions: number;
+  /** Tokens whose keys and values the step computed. */
+  readonly computed: number;
 }
 
 const [BEGUN, TOKEN, STEP] = [1, 2, 3];
 const FINISHES: readonly (FinishReason | undefined)[] = [undefined, "stop", "length"];
 /** Words of a record of a token without alternatives, and of each alternative. */
 const [TOKEN_WORDS, TOP_WORDS] = [7, 2];
-const STEP_WORDS = 6;
+const STEP_WORDS = 7;
 const BEGUN_WORDS = 3;
 
 /** Most words of one step's records, of so many requests with so many alternatives each. */
@@ -41,7 +43,8 @@ export function writeEvent(words: number[], event: ServeEvent): void {
   if (event.kind === "begun") {
     words.push(BEGUN, event.id, event.cached);
   } else if (event.kind === "step") {
-    words.push(STEP, event.running, event.waiting, event.freeBlocks, event.knownBlocks, event.preemptions);
+    const { running, waiting, freeBlocks, knownBlocks, preemptions, computed } = event;
+    words.push(STEP, running, waiting, freeBlocks, knownBlocks, preemptions, computed);
   } else {
     const { id, logprob, top = [] } = event.token;
     const hasLogprob = logprob === undefined ? 0 : 1;
@@ -60,7 +63,8 @@ export function* readEvents(words: Int32Array): Generator<ServeEvent, void> {
       at += BEGUN_WORDS;
     } else if (kind === STEP) {
       const [running, waiting, freeBlocks] = [word(at + 1), word(at + 2), word(at + 3)];
-      yield { kind: "step", running, waiting, freeBlocks, knownBlocks: word(at + 4), preemptions: word(at + 5) };
+      const [knownBlocks, preemptions, computed] = [word(at + 4), word(at + 5), word(at + 6)];
+      yield { kind: "step", running, waiting, freeBlocks, knownBlocks, preemptions, computed };
       at += STEP_WORDS;
     } else if (kind === TOKEN) {
       const count = word(at + 6);

@@ -1,12 +1,16 @@
 // The host's side of ranks that serve.
+import type { ContextImage } from "@lockstep/attention";
 import type { FlightRecord, MethodsOf, World } from "@lockstep/dist-groups";
 import { Tensor } from "@lockstep/tensor";
+import type { StoredContext } from "../generation/context-rank.ts";
+import type { ContextRanks } from "../generation/move-live-context.ts";
 import { openRanks } from "../generation/open-ranks.ts";
 import { WordStream } from "../generation/word-stream.ts";
 import { type EngineRankOptions, type FreeBlocks, type PrefixPlace, STORE_DEADLINE_MS } from "./engine-program.ts";
 import type { StoredPrefixes } from "./prefix-store.ts";
 import { RequestServer, SLICE_MS, type ServeChanges, type ServedTrace } from "./request-server.ts";
 import type { EngineSizes } from "./resolve-engine-options.ts";
+import type { RunningText, ScheduledRequest } from "./scheduler.ts";
 import { readEvents, type ServeEvent } from "./serve-events.ts";
 
 type Program = typeof import("./engine-program.ts");
@@ -25,15 +29,18 @@ export interface RanksState {
 }
 
 /** Ranks that serve requests, and what they say meanwhile. */
-export class ServingRanks {
+export class ServingRanks implements ContextRanks {
+  readonly rank: EngineRankOptions;
   readonly #world: World<MethodsOf<Program>>;
   readonly #events: WordStream;
   readonly #interrupt: Tensor;
   readonly #deadlineMs: number;
   #freeBlocks: FreeBlocks = { free: 0, known: 0 };
 
-  private constructor(world: World<MethodsOf<Program>>, maxRunning: number, deadlineMs: number) {
+  private constructor(world: World<MethodsOf<Program>>, rank: EngineRankOptions, deadlineMs: number) {
+    const { maxRunning } = rank;
     this.#world = world;
+    this.rank = rank;
     // A rank that does not come is named by those that wait for it in a collective: before all are given up.
     this.#deadlineMs = 2 * deadlineMs + SLICE_MS;
     this.#events = WordStream.create(world.heap, RequestServer.eventWords(maxRunning));
@@ -51,7 +58,7 @@ export class ServingRanks {
       identify: (opened) => opened.call("identify", []),
     });
     try {
-      return new ServingRanks(world, maxRunning, resolved.deadlineMs);
+      return new ServingRanks(world, options, resolved.deadlineMs);
     } catch (error) {
       await world.close();
       throw error;
@@ -89,6 +96,35 @@ export class ServingRanks {
     const states = await answer;
     const traced = states.flatMap((state) => (state.traced === undefined ? [] : [state.traced]));
     return { isBusy: states[0]?.isBusy ?? false, traced };
+  }
+
+  /** What a rank stores. This and the next two only while they do not serve. */
+  storedContext(rank: number): Promise<StoredContext> {
+    return this.#world.callRank(rank, "storedContext", []);
+  }
+
+  /** Rows on their way to other ranks. */
+  readRows(rank: number, slots: readonly number[]): Promise<Uint8Array[]> {
+    return this.#world.callRank(rank, "readRows", [slots]);
+  }
+
+  /** Rows that came from others. */
+  writeRows(rank: number, slots: readonly number[], parts: readonly Uint8Array[]): Promise<void> {
+    return this.#world.callRank(rank, "writeRows", [slots, parts]);
+  }
+
+  /** Requests that are computed. Only while they do not serve. */
+  runningTexts(): Promise<RunningText[]> {
+    return this.#world.callRank(0, "runningTexts", []);
+  }
+
+  /** Goes on with a context that has moved here, and with the requests of the ranks that had it. */
+  async resume(
+    image: ContextImage,
+    requests: readonly ScheduledRequest[],
+    texts: readonly RunningText[],
+  ): Promise<void> {
+    await this.#world.call("resume", [image, requests, texts], { deadlineMs: this.#deadlineMs });
   }
 
   /** Saves known beginnings of texts. Only while they do not serve. */
