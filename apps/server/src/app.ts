@@ -17,6 +17,7 @@ import type { MakePageRoutes } from "./page-routes.ts";
 import type { PromptTokenizer } from "./tokenize/prompt-tokenizer.ts";
 import { flight } from "./routes/flight.ts";
 import { health } from "./routes/health.ts";
+import { type Resize, resizeRoute } from "./routes/resize.ts";
 import { metricsRoute } from "./routes/metrics-route.ts";
 import type { RequestRecord, ServerContext, ServerEnv } from "./server-context.ts";
 
@@ -36,6 +37,8 @@ export interface AppOptions {
   readonly loopbackOnly?: boolean;
   /** Default: none is written. */
   readonly log?: Log;
+  /** Gives the engine other ranks: POST /admin/resize. Default: there is no such path. */
+  readonly resize?: Resize;
   /** Default: no page. */
   readonly page?: MakePageRoutes;
 }
@@ -60,6 +63,7 @@ const METHODS: Readonly<Record<string, string>> = {
   "/v1/models": "GET, HEAD",
   "/v1/completions": "POST",
   "/v1/chat/completions": "POST",
+  "/admin/resize": "POST",
 };
 
 const LOOPBACK = /^(localhost|127(\.\d{1,3}){3}|\[::1\])$/;
@@ -120,10 +124,13 @@ export function createApp(options: AppOptions): ServerApp {
     app.route("/", routes);
   }
   app.route("/", flight(server));
+  if (options.resize !== undefined) app.route("/", resizeRoute(server, options.resize));
   if (page !== undefined) app.route("/", page.live);
   app.notFound((c) => {
     const { path, method } = c.req;
-    const allow = METHODS[path] ?? (path.startsWith("/v1/models/") ? "GET, HEAD" : undefined);
+    const isLeftOut = path === "/admin/resize" && options.resize === undefined;
+    const known = isLeftOut ? undefined : METHODS[path];
+    const allow = known ?? (path.startsWith("/v1/models/") ? "GET, HEAD" : undefined);
     const shown = JSON.stringify(path.slice(0, 100));
     const error =
       allow === undefined

@@ -26,6 +26,9 @@ export interface Limits {
 export const MOST_STOPS = 16;
 export const LONGEST_STOP = 256;
 
+/** Ranks that a server may have. */
+export const MOST_RANKS = 64;
+
 export const DEFAULT_LIMITS: Limits = {
   bodyBytes: 4 << 20,
   bodyMs: 30_000,

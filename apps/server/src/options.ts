@@ -2,7 +2,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { EngineOptions, KvDtype, WeightKind } from "@lockstep/language-model";
-import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
+import { DEFAULT_LIMITS, type Limits, MOST_RANKS } from "./limits.ts";
 import { readKvBytes, readKvWeights } from "./kv-share-flags.ts";
 import { isLoopback } from "./listen/is-loopback.ts";
 import { UsageError } from "./usage-error.ts";
@@ -19,7 +19,6 @@ const KV_DTYPES: Readonly<Record<string, KvDtype>> = {
 /** Names of how weights are kept on the command line. */
 const WEIGHTS: Readonly<Record<string, WeightKind>> = { stored: "stored", int8: "i8" };
 const DETERMINISMS = ["rank-order", "world-invariant"] as const;
-const MOST_RANKS = 64;
 
 /** The command line, checked as far as it can be without the model. */
 export interface ServerOptions {
@@ -32,6 +31,8 @@ export interface ServerOptions {
   readonly token: string | undefined;
   readonly limits: Partial<Limits>;
   readonly drainSeconds: number;
+  /** Whether those who may ask may give the model other ranks. */
+  readonly resize: boolean;
   readonly page: boolean;
   /** Whose texts the page shows. */
   readonly pageTexts: "all" | "own";
@@ -73,6 +74,8 @@ the server
   --port N            port, or 0 for any that is free (default 8000)
   --token TOKEN       wanted as \`Authorization: Bearer TOKEN\` by all but /health and the page's files (default: the
                       environment's LOCKSTEP_TOKEN, which other users of the machine cannot see; else none)
+  --resize            POST /admin/resize gives the model other ranks, or another layout, in the middle of texts; where
+                      others than this machine may ask it takes a token (default: there is no such path)
   --no-page           no page at /, which shows texts as they are generated
   --page-texts WHOSE  all: the page shows what is generated for anybody; own: what the page itself asked for (default:
                       all where only this machine or those who have the token may look, else own)
@@ -128,6 +131,10 @@ export function parseOptions(
   const modelFolder = values.model ?? DEFAULT_MODEL;
   const host = values.host ?? "127.0.0.1";
   const token = readToken(values.token, environment);
+  const resize = values.resize ?? false;
+  if (resize && token === undefined && !isLoopback(host)) {
+    throw new UsageError(`--resize takes a --token where others than this machine may ask, as with --host ${host}.`);
+  }
   const pageTexts = token !== undefined || isLoopback(host) ? "all" : "own";
   return {
     modelFolder,
@@ -141,6 +148,7 @@ export function parseOptions(
       choices: given("max-choices", 4096),
       requests: given("max-requests", 1 << 20),
     }),
+    resize,
     drainSeconds: given("drain-seconds", 86_400, 0) ?? 30,
     page: !(values["no-page"] ?? false),
     pageTexts: choice("page-texts", values["page-texts"], ["all", "own"], pageTexts),
@@ -206,6 +214,7 @@ function parse(args: readonly string[]) {
         host: { type: "string" },
         port: { type: "string" },
         token: { type: "string" },
+        resize: { type: "boolean" },
         "no-page": { type: "boolean" },
         "page-texts": { type: "string" },
         "drain-seconds": { type: "string" },

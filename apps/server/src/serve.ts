@@ -8,6 +8,7 @@ import type { Listen } from "./listen/listener.ts";
 import { explainFailure } from "./command-errors.ts";
 import { livePage } from "./live-page.ts";
 import { HELP, parseOptions } from "./options.ts";
+import type { Resize } from "./routes/resize.ts";
 import { runServer } from "./run-server.ts";
 import { ModelTokenizer } from "./tokenize/model-tokenizer.ts";
 
@@ -40,6 +41,8 @@ async function run(listen: Listen, args: readonly string[]): Promise<number> {
   log({ level: "info", event: "opened", ranks, max_context: maxContext, chat: hasChat });
   const { host, port, token, limits, drainSeconds, idleSeconds, pageTexts } = options;
   const page = options.page ? { page: livePage({ texts: pageTexts }) } : {};
-  const serving = { modelName, token, limits, host, port, drainSeconds, idleSeconds, ...page };
+  const resize: Resize = (changes, how) => engine.resize(changes, how);
+  const admin = options.resize ? { resize } : {};
+  const serving = { modelName, token, limits, host, port, drainSeconds, idleSeconds, ...page, ...admin };
   return await runServer({ engine, tokenizer, log, listen, ...serving });
 }

@@ -5,7 +5,7 @@
  * @module @lockstep/language-model
  */
 export { Engine } from "./engine/engine.ts";
-export type { EngineOptions, ResizeChanges } from "./engine/engine-options.ts";
+export type { EngineOptions } from "./engine/engine-options.ts";
 export type { EngineStatus, EngineTotals } from "./engine/engine-status.ts";
 export type {
   ChatMessage,
@@ -16,6 +16,7 @@ export type {
   RequestOptions,
   Usage,
 } from "./engine/request-options.ts";
+export type { ResizeChanges, ResizeOptions } from "./engine/resize-options.ts";
 export type { EngineStep, TextEngine } from "./engine/text-engine.ts";
 export {
   ChatTemplateError,

@@ -3,9 +3,10 @@
 import { describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
 import { ResourceClosed } from "@lockstep/tensor";
 import { Engine } from "../src/engine/engine.ts";
-import type { EngineOptions, ResizeChanges } from "../src/engine/engine-options.ts";
+import type { EngineOptions } from "../src/engine/engine-options.ts";
 import type { GeneratedPart, GeneratedToken, RequestOptions } from "../src/engine/request-options.ts";
 import { MoveFailed, RanksFailed } from "../src/errors.ts";
+import type { ResizeChanges } from "../src/engine/resize-options.ts";
 import { ServingRanks } from "../src/engine/serving-ranks.ts";
 import { greedy, model } from "./shipped-model.ts";
 import { outcomeOf } from "../../../tests/outcome-of.ts";

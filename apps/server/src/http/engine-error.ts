@@ -1,5 +1,12 @@
 // Errors of the engine as answers.
-import { ChatTemplateError, EngineBusy, ModelError, RanksFailed } from "@lockstep/language-model";
+import {
+  ChatTemplateError,
+  EngineBusy,
+  ModelError,
+  MoveFailed,
+  RanksFailed,
+  UnfitOptions,
+} from "@lockstep/language-model";
 import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
 import { ApiError } from "./api-error.ts";
 
@@ -10,6 +17,11 @@ const FIELDS: Readonly<Record<string, string>> = {
   topK: "top_k",
   minP: "min_p",
   ignoreEnd: "ignore_eos",
+  world: "ranks",
+  blockSize: "block_size",
+  kvWeights: "kv_weights",
+  kvBytes: "kv_bytes",
+  kvTokens: "kv_tokens",
 };
 
 /** The engine was closed, or opens its ranks again. */
@@ -26,6 +38,8 @@ export function answerFor(error: unknown): ApiError {
     return new ApiError(429, message, { code: "engine_busy", retryAfterMs });
   }
   if (error instanceof RanksFailed) return new ApiError(500, error.message, { code: "ranks_failed" });
+  if (error instanceof UnfitOptions) return new ApiError(400, error.message, { code: "unfit_options" });
+  if (error instanceof MoveFailed) return new ApiError(500, error.message, { code: "move_failed" });
   if (error instanceof ChatTemplateError) {
     return new ApiError(400, error.message, { param: "messages", code: "chat_template" });
   }

@@ -30,7 +30,7 @@ export function eventsRoute(
   { texts, intervals, mostWatchers = DEFAULT_WATCHERS }: EventsOptions,
 ): Hono {
   const { engine, activity, textOf, closing } = deps;
-  const hello = { model: deps.modelName, ranks: engine.ranks, maxContext: engine.maxContext, texts };
+  const hello = { model: deps.modelName, maxContext: engine.maxContext, texts };
   const feed = new LiveFeed({
     engine,
     activity,

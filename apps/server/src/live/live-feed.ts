@@ -1,5 +1,5 @@
 import { performance } from "node:perf_hooks";
-import type { EngineStatus, TextEngine } from "@lockstep/language-model";
+import type { TextEngine } from "@lockstep/language-model";
 import type { Activity } from "../activity.ts";
 import { flightMessage } from "./flight-message.ts";
 import type { FlightMessage, HelloMessage, LiveMessages, StatusMessage } from "./live-messages.ts";
@@ -72,7 +72,7 @@ export class LiveFeed {
     const watcher = new Watcher((gone) => this.#forget(gone), now);
     this.#watchers.add(watcher);
     watcher.send("hello", this.#options.hello, now);
-    watcher.send("status", statusMessage(this.#options.engine.status(), now), now);
+    watcher.send("status", statusMessage(this.#options.engine, now), now);
     this.#stop ??= this.#start();
     return watcher.body;
   }
@@ -129,11 +129,11 @@ export class LiveFeed {
     return () => {
       const now = performance.now();
       const status = this.#options.engine.status();
-      const text = JSON.stringify(status);
+      const text = JSON.stringify([status, this.#options.engine.ranks]);
       if (text !== toldStatus || now - statusAt >= this.#intervals.heartbeatMs) {
         toldStatus = text;
         statusAt = now;
-        this.#tell("status", statusMessage(status, now));
+        this.#tell("status", statusMessage(this.#options.engine, now));
       }
       const stuckMs = Math.round(stuck.stuckMs(status, now));
       if (stuckMs === 0) {
@@ -172,9 +172,20 @@ export class LiveFeed {
   }
 }
 
-function statusMessage({ totals, ...status }: EngineStatus, atMs: number): StatusMessage {
+function statusMessage(engine: TextEngine, atMs: number): StatusMessage {
+  const { totals, ...status } = engine.status();
   const { steps, promptTokens, cachedTokens, generatedTokens, preemptions, restarts } = totals;
-  return { ...status, steps, promptTokens, cachedTokens, generatedTokens, preemptions, restarts, atMs };
+  return {
+    ...status,
+    ranks: engine.ranks,
+    steps,
+    promptTokens,
+    cachedTokens,
+    generatedTokens,
+    preemptions,
+    restarts,
+    atMs,
+  };
 }
 
 /** Resolves after a time, or when `ends` aborts. */

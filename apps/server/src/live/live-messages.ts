@@ -5,7 +5,6 @@
 export interface HelloMessage {
   /** Name of the model. */
   readonly model: string;
-  readonly ranks: number;
   /** Most tokens of one text. */
   readonly maxContext: number;
   /** Whose texts are told: everybody's, or nobody's, as a page knows its own. */
@@ -15,6 +14,8 @@ export interface HelloMessage {
 /** Event "status": how busy the engine is. */
 export interface StatusMessage {
   readonly state: "ready" | "restarting" | "failed" | "closed";
+  /** Ranks that it has now. */
+  readonly ranks: number;
   readonly running: number;
   readonly waiting: number;
   /** KV blocks of each rank: all, those that texts hold, those kept for texts that begin alike. */

@@ -23,6 +23,22 @@ const pause = find("pause", HTMLButtonElement);
 /** @type {StepMessage | undefined} */
 let lastStep;
 
+/** What is served, and how many ranks told of it last; none before the first status. */
+const served = { model: "", maxContext: 0, ranks: 0 };
+
+/** @param {number} ranks */
+function showServed(ranks) {
+  if (served.ranks === ranks) return;
+  // Who holds which tokens, and how long each takes, was told of other ranks.
+  if (served.ranks > 0) {
+    forgetOwners();
+    forgetTimes();
+  }
+  served.ranks = ranks;
+  const { model, maxContext } = served;
+  say(about, `${model}, ${ranks} ${ranks === 1 ? "rank" : "ranks"}, up to ${maxContext} tokens of context`);
+}
+
 function showText() {
   if (lastStep === undefined) return;
   const text = chosenText(lastStep);
@@ -32,8 +48,8 @@ function showText() {
 
 const connection = new LiveConnection(
   {
-    hello: ({ model, ranks, maxContext, texts }) => {
-      say(about, `${model}, ${ranks} ${ranks === 1 ? "rank" : "ranks"}, up to ${maxContext} tokens of context`);
+    hello: ({ model, maxContext, texts }) => {
+      Object.assign(served, { model, maxContext, ranks: 0 });
       document.title = `${model} · Lockstep`;
       setModel(model);
       tellTexts(texts === "all");
@@ -44,6 +60,7 @@ const connection = new LiveConnection(
       forgetFlight();
     },
     status: (status) => {
+      showServed(status.ranks);
       showEngineState(status.state);
       showStatus(status);
     },

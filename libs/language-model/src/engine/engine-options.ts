@@ -30,6 +30,3 @@ export interface EngineOptions
   /** Times that ranks are opened again after they failed, within a minute, before the engine gives up. Default 3. */
   readonly maxRestarts?: number;
 }
-
-/** What of an engine's options `Engine.resize` changes; what is left out stays as it is. */
-export type ResizeChanges = Partial<Pick<EngineOptions, "world" | "dcp" | "interleave" | "blockSize" | "kvWeights">>;

@@ -9,13 +9,14 @@ import type { Model } from "../model/model.ts";
 import { resolveSampling } from "../sampling/sampling-options.ts";
 import { checkpointFingerprint } from "./checkpoint-fingerprint.ts";
 import { EngineLoop } from "./engine-loop.ts";
-import type { EngineOptions, ResizeChanges } from "./engine-options.ts";
+import type { EngineOptions } from "./engine-options.ts";
 import { EngineRequest } from "./engine-request.ts";
 import type { PrefixPlace } from "./engine-program.ts";
 import type { EngineStatus } from "./engine-status.ts";
 import { promptTokens } from "./prompt-tokens.ts";
 import type { GeneratedPart, Prompt, RequestOptions } from "./request-options.ts";
 import { type EngineSizes, resolveEngineOptions } from "./resolve-engine-options.ts";
+import { type ResizeChanges, type ResizeOptions, resizedOptions } from "./resize-options.ts";
 import { resumeOnOthers } from "./resumed-ranks.ts";
 import { ServingRanks } from "./serving-ranks.ts";
 import type { EngineStep, TextEngine } from "./text-engine.ts";
@@ -208,21 +209,16 @@ export class Engine implements TextEngine {
    * go on when the others do not open, or the context does not move.
    * While the others open, memory must hold both, and nothing is computed.
    * @param changes options of {@link Engine.open} that become others; what is left out stays as it is
-   * @param options.signal ends it where it fires before the others have all: these ranks go on
    * @throws as `open`, also when a text of `maxContext` tokens does not fit the others; MoveFailed; the signal's reason;
    *   ResourceClosed, RanksFailed
    */
-  async resize(changes: ResizeChanges, options: { readonly signal?: AbortSignalLike } = {}): Promise<void> {
+  async resize(changes: ResizeChanges, { signal }: ResizeOptions = {}): Promise<void> {
     const operation = "Engine.resize";
     this.#expectOpen(operation);
-    if (typeof changes !== "object" || changes === null) {
-      throw new ArgumentError(operation, "changes", "an object", describe(changes));
-    }
-    const { signal } = options;
     if (signal !== undefined && !isSignal(signal)) {
       throw new ArgumentError(operation, "signal", "an AbortSignal", describe(signal));
     }
-    const others = { ...this.#current.options, maxContext: this.maxContext, ...changes };
+    const others = { ...resizedOptions(this.#current.options, changes), maxContext: this.maxContext };
     const engine = await resolveEngineOptions(this.#model, others);
     await this.#loop.replace(async (ranks, requests) => {
       const resumed = await resumeOnOthers(ranks, engine, requests, signal);
