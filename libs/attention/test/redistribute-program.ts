@@ -2,59 +2,28 @@
 import { DcpAttention, type DcpAttentionOptions, type RedistributeMetrics } from "@lockstep/attention";
 import { headRange, type ProcessGroup, type RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
-import { Arena, type DType, LockstepError, Tensor } from "@lockstep/tensor";
+import { Arena, LockstepError, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import { RandomStream } from "../../../tests/random.ts";
+import {
+  type Deal,
+  LAYERS,
+  type MoveCase,
+  type MoveReport,
+  QUERY_HEADS,
+  type RowShape,
+  type SequenceReport,
+} from "./redistribute-cases.ts";
 import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
-const LAYERS = 2;
-const QUERY_HEADS = 4;
-
-/** What is stored of a token. */
-export interface RowShape {
-  readonly kvHeads: number;
-  readonly dims: readonly [key: number, value: number];
-  readonly kvDtype: DType;
-  readonly mla: boolean;
-  readonly scales?: number;
+function expectTag(found: string, expected: readonly string[]): void {
+  if (!expected.includes(found)) throw new Error(`expected one of ${expected.join(", ")}, but found ${found}`);
 }
 
-/** How a context is dealt to ranks. */
-export interface Deal {
-  readonly interleave: number;
-  readonly weights?: readonly number[];
-  readonly blockSize: number;
-  readonly numBlocks: number;
-}
-
-/** Moves one after another: the first deal is where the context begins. */
-export interface MoveCase {
-  readonly shape: RowShape;
-  /** Each with a group named `layout I`. */
-  readonly deals: readonly Deal[];
-  /** Names of groups of all ranks of a deal and of the next. */
-  readonly unions: readonly string[];
-  readonly workspaceBytes: number;
-  readonly seed: number;
-}
-
-/** What a rank saw. */
-export interface MoveReport {
-  readonly metrics: readonly RedistributeMetrics[];
-  /** Tokens that this rank held before and after each move. */
-  readonly held: readonly (readonly [before: number, after: number])[];
-  /** Blocks in use after each move, on ranks that have some. */
-  readonly blocks: readonly number[];
-  /** Of each sequence at the end: tokens, and the bits of the tokens that follow. */
-  readonly moved: readonly SequenceReport[];
-  /** The same of a context that was always dealt like that. */
-  readonly expected: readonly SequenceReport[];
-  /** Tokens found of the known texts at the end. */
-  readonly known: readonly number[];
-}
-
-export interface SequenceReport {
-  readonly length: number;
-  readonly bits: readonly number[];
+/** This rank's groups of a deal. */
+interface LayoutGroups {
+  readonly all: ProcessGroup;
+  readonly query: ProcessGroup;
+  readonly pcp: ProcessGroup | undefined;
 }
 
 /** Called by the world on every rank. */
@@ -73,15 +42,21 @@ export async function setup(context: RankContext, options: { backend: TestBacken
   cache.free();
   row.free();
 
-  function optionsOf(group: ProcessGroup, { kvHeads, dims, kvDtype, mla, scales }: RowShape, deal: Deal) {
+  function optionsOf(groups: LayoutGroups, shape: RowShape, deal: Deal, isInvariant = false) {
+    const { kvHeads, dims, kvDtype, mla, scales } = shape;
     const kvScales = scales === undefined ? {} : { kvScales: { key: scales, value: scales } };
+    const { pcp, ...dealt } = deal;
     return {
-      ...deal,
+      ...dealt,
       ...kvScales,
+      ...(pcp === undefined ? {} : { prefillChunk: 16 }),
+      ...(groups.pcp === undefined ? {} : { pcpGroup: groups.pcp }),
+      ...(isInvariant ? { deterministic: "world-invariant" as const } : {}),
       backend,
       mergeBackend,
       heap,
-      dcpGroup: group,
+      dcpGroup: groups.all,
+      queryGroup: groups.query,
       layers: LAYERS,
       queryHeads: QUERY_HEADS,
       kvHeads,
@@ -94,32 +69,40 @@ export async function setup(context: RankContext, options: { backend: TestBacken
     } satisfies DcpAttentionOptions;
   }
 
-  /** Appends tokens; returns the bits of the last one's results. Keys and values follow from token and position. */
+  /**
+   * Appends tokens; returns the bits of the last one's results, unless this rank does not bring it to a prefill. Keys
+   * and values follow from token and position.
+   */
   async function append(
     attention: DcpAttention,
-    group: ProcessGroup,
+    { query: { rank, size } }: LayoutGroups,
     shape: RowShape,
     sequence: number,
     ids: number[],
+    isPrefill = false,
   ) {
     const { kvHeads, dims, mla } = shape;
-    const own = headRange(QUERY_HEADS, group.rank, group.size);
+    const own = headRange(QUERY_HEADS, rank, size);
     const from = attention.sequenceLength(sequence);
-    attention.beginStep([{ sequence, tokens: ids.length }]);
+    const items = [{ sequence, tokens: ids.length }];
+    const rows = isPrefill ? [...attention.beginPrefill(items).rows] : ids.map((_, row) => row);
+    if (!isPrefill) attention.beginStep(items);
     const bits: number[] = [];
     for (let layer = 0; layer < LAYERS; layer++) {
       const numbers = (count: number, dim: number, salt: number): Tensor => {
-        const values = ids.flatMap((id, at) => [
-          ...new RandomStream(100_000 * salt + 1000 * id + from + at).normals(count * dim),
+        const values = rows.flatMap((row) => [
+          ...new RandomStream(100_000 * salt + 1000 * (ids[row] ?? 0) + from + row).normals(count * dim),
         ]);
-        return Tensor.from(scratch, "f32", [ids.length, count, dim], values);
+        return Tensor.from(scratch, "f32", [rows.length, count, dim], values);
       };
       const query = numbers(QUERY_HEADS, dims[0], layer).slice(1, own.start, own.end);
       const key = numbers(kvHeads, dims[0], 2 + layer);
       const value = mla ? undefined : numbers(kvHeads, dims[1], 4 + layer);
-      const out = Tensor.empty(scratch, "f32", [ids.length, own.end - own.start, dims[1]]).fill(Number.NaN);
-      await attention.forward(layer, query, key, value, out);
-      const last = out.select(0, ids.length - 1);
+      const out = Tensor.empty(scratch, "f32", [rows.length, own.end - own.start, dims[1]]).fill(Number.NaN);
+      if (isPrefill) await attention.prefill(layer, query, key, value, out);
+      else await attention.forward(layer, query, key, value, out);
+      if (rows.length === 0) continue;
+      const last = out.select(0, rows.length - 1);
       bits.push(...new Int32Array(last.heap.buffer, last.byteOffset, last.size));
     }
     attention.endStep();
@@ -140,12 +123,18 @@ export async function setup(context: RankContext, options: { backend: TestBacken
   }
 
   /** Sequences 0 (first), 2 (second), 3 (fork of the first), 4 (the first cut back). Sequence 1 is gone. */
-  async function fill(attention: DcpAttention, group: ProcessGroup, shape: RowShape, seed: number): Promise<void> {
+  async function fill(
+    attention: DcpAttention,
+    group: LayoutGroups,
+    shape: RowShape,
+    seed: number,
+    isPrefill = false,
+  ): Promise<void> {
     const { first, second, fork, cut, known } = textsOf(seed);
     const grow = async (sequence: number, ids: readonly number[]): Promise<void> => {
       while (attention.sequenceLength(sequence) < ids.length) {
         const at = attention.sequenceLength(sequence);
-        await append(attention, group, shape, sequence, ids.slice(at, at + 13));
+        await append(attention, group, shape, sequence, ids.slice(at, at + 13), isPrefill);
       }
     };
     const a = attention.createSequence();
@@ -164,7 +153,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
   }
 
   /** What sequences find for tokens that come now. */
-  async function goOn(attention: DcpAttention, group: ProcessGroup, shape: RowShape): Promise<SequenceReport[]> {
+  async function goOn(attention: DcpAttention, group: LayoutGroups, shape: RowShape): Promise<SequenceReport[]> {
     const reports: SequenceReport[] = [];
     for (const sequence of [0, 2, 3, 4, attention.createSequence()]) {
       const length = attention.sequenceLength(sequence);
@@ -182,14 +171,24 @@ export async function setup(context: RankContext, options: { backend: TestBacken
     }
   };
 
+  /** This rank's groups of a deal, if it has a part of it. */
+  function layoutOf(index: number, pcp = 1): LayoutGroups | undefined {
+    const all = has(`layout ${index}`);
+    if (all === undefined) return undefined;
+    if (pcp === 1) return { all, query: all, pcp: undefined };
+    const queryRanks = all.size / pcp;
+    const query = context.group(`layout ${index} query ${Math.floor(all.rank / queryRanks)}`);
+    return { all, query, pcp: context.group(`layout ${index} pcp ${all.rank % queryRanks}`) };
+  }
+
   return {
-    async move({ shape, deals, unions, workspaceBytes, seed }: MoveCase): Promise<MoveReport> {
-      const start = has("layout 0");
+    async move({ shape, deals, unions, workspaceBytes, seed, isInvariant }: MoveCase): Promise<MoveReport> {
       let attention: DcpAttention | undefined;
       const [first] = deals;
+      const start = layoutOf(0, first?.pcp);
       if (start !== undefined && first !== undefined) {
-        attention = DcpAttention.open(optionsOf(start, shape, first));
-        await fill(attention, start, shape, seed);
+        attention = DcpAttention.open(optionsOf(start, shape, first, isInvariant));
+        await fill(attention, start, shape, seed, first.pcp !== undefined);
       }
       const metrics: RedistributeMetrics[] = [];
       const held: [number, number][] = [];
@@ -198,14 +197,14 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         const group = has(name);
         const deal = deals[at + 1];
         if (group === undefined || deal === undefined) continue;
-        const target = has(`layout ${at + 1}`);
+        const target = layoutOf(at + 1, deal.pcp);
         const heldBefore = attention?.metrics.tokensHeld ?? 0;
         const used = heap.usedBytes;
         const moved = await DcpAttention.redistribute({
           group,
           workspaceBytes,
           ...(attention === undefined ? {} : { from: attention }),
-          ...(target === undefined ? {} : { to: optionsOf(target, shape, deal) }),
+          ...(target === undefined ? {} : { to: optionsOf(target, shape, deal, isInvariant) }),
         });
         if (moved.attention === undefined && heap.usedBytes > used) throw new Error("something stayed allocated");
         attention = moved.attention;
@@ -213,9 +212,10 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         held.push([heldBefore, attention?.metrics.tokensHeld ?? 0]);
         if (attention !== undefined) blocks.push(attention.blocks.total - attention.blocks.free);
       }
-      const last = has(`layout ${deals.length - 1}`);
       const deal = deals.at(-1);
-      const report = { metrics, held, blocks, moved: [], expected: [], known: [] };
+      const last = layoutOf(deals.length - 1, deal?.pcp);
+      const heads = headRange(QUERY_HEADS, last?.query.rank ?? 0, last?.query.size ?? 1);
+      const report = { metrics, held, blocks, moved: [], expected: [], known: [], heads };
       if (attention === undefined || last === undefined || deal === undefined) return report;
       const { known, second } = textsOf(seed);
       const found = [known, second].map((ids) => attention?.knownPrefix([...ids, 0]) ?? -1);
@@ -225,7 +225,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       attention.freeSequence(begun.sequence);
       const moved = await goOn(attention, last, shape);
       attention.close();
-      const fresh = DcpAttention.open(optionsOf(last, shape, deal));
+      const fresh = DcpAttention.open(optionsOf(last, shape, deal, isInvariant));
       await fill(fresh, last, shape, seed);
       const again = fresh.createSequence();
       const againBits: number[] = [];
@@ -250,11 +250,22 @@ export async function setup(context: RankContext, options: { backend: TestBacken
      */
     async fail(
       { shape, deals, seed }: MoveCase,
-      trouble: "in a step" | "signal" | "exhausted" | "too small" | "other heads" | "late" | "no blocks" | "dies",
+      trouble:
+        | "in a step"
+        | "signal"
+        | "exhausted"
+        | "too small"
+        | "other heads"
+        | "late"
+        | "no blocks"
+        | "hangs"
+        | "is killed",
       culprit: number,
+      /** Where the culprit says, by a 1, that it is in the middle of a round. */
+      reached?: TensorDescriptor,
     ): Promise<{ error: string; ranks: readonly number[]; goesOn: boolean; leaks: number }> {
       const [first, next] = deals;
-      const [old, target] = [has("layout 0"), has("layout 1")];
+      const [old, target] = [layoutOf(0), layoutOf(1)];
       if (first === undefined || next === undefined) throw new Error("two deals are needed");
       const attention = old === undefined ? undefined : DcpAttention.open(optionsOf(old, shape, first));
       if (attention !== undefined && old !== undefined) await fill(attention, old, shape, seed);
@@ -276,12 +287,13 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       let ranks: readonly number[] = [];
       try {
         if (trouble === "late" && isCulprit) await new Promise((resolve) => setTimeout(resolve, 1500));
-        if (trouble === "dies" && isCulprit) {
+        if ((trouble === "hangs" || trouble === "is killed") && isCulprit) {
           // In the middle of a round: the peers are on their way.
           Object.defineProperty(signal, "aborted", {
             get: () => {
-              if (++looks.count > 3) for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1000);
-              return false;
+              if (++looks.count <= 3) return false;
+              if (reached !== undefined) Atomics.store(Tensor.fromDescriptor(reached, heap).i32, 0, 1);
+              for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
             },
           });
         }
@@ -290,7 +302,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
           group,
           signal,
           workspaceBytes: trouble === "too small" ? 600 : trouble === "exhausted" ? 1 << 20 : 4000,
-          ...(trouble === "late" || trouble === "dies" ? { deadlineMs: 700 } : {}),
+          ...(trouble === "late" || trouble === "hangs" ? { deadlineMs: 700 } : {}),
           ...(attention === undefined ? {} : { from: attention }),
           ...(to === undefined ? {} : { to: trouble === "other heads" ? { ...to, kvHeads: 4 } : to }),
         });
@@ -302,7 +314,18 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       if (hog !== undefined) heap.release(hog);
       if (trouble === "in a step" && isCulprit) attention?.endStep();
       const leaks = heap.usedBytes - used;
-      if (attention === undefined || old === undefined || trouble === "dies") {
+      const isOldBroken = old?.all.ranks.includes(culprit) === true && ["hangs", "is killed"].includes(trouble);
+      if (attention === undefined || old === undefined || isOldBroken) {
+        // A layout whose rank is gone has lost that rank's rows: what it does is a typed error, not a hang.
+        let after = "none";
+        if (attention !== undefined && old !== undefined && trouble === "is killed") {
+          try {
+            await append(attention, old, shape, 0, [1, 2]);
+          } catch (thrown) {
+            after = thrown instanceof LockstepError ? thrown._tag : String(thrown);
+          }
+          expectTag(after, ["GroupAborted", "RankCrashed"]);
+        }
         attention?.close();
         return { error, ranks, goesOn: true, leaks };
       }

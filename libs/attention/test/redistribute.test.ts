@@ -1,26 +1,14 @@
 // A live context moves between layouts: what is stored has the bits of a context that was always dealt like that.
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { type MethodsOf, openWorld, type World } from "@lockstep/dist-groups";
+import { type MethodsOf, RankCrashed, type World } from "@lockstep/dist-groups";
+import { Tensor } from "@lockstep/tensor";
+import { outcomeOf } from "../../../tests/outcome-of.ts";
 import { RandomStream } from "../../../tests/random.ts";
 import type * as program from "./redistribute-program.ts";
-import type { Deal, MoveCase, RowShape } from "./redistribute-program.ts";
-import type { TestBackend } from "./test-backend.ts";
+import { type Deal, type MoveCase, PLAIN, shapeOf, upTo } from "./redistribute-cases.ts";
+import { open, shuffled, withGroups } from "./redistribute-worlds.ts";
 
 setDefaultTimeout(180_000);
-
-const PLAIN: RowShape = { kvHeads: 2, dims: [8, 4], kvDtype: "f32", mla: false };
-const SHAPES: readonly RowShape[] = [
-  PLAIN,
-  { kvHeads: 1, dims: [7, 5], kvDtype: "f16", mla: false },
-  { kvHeads: 2, dims: [8, 8], kvDtype: "i8", mla: false },
-  { kvHeads: 2, dims: [5, 8], kvDtype: "f8e4m3", mla: false },
-  { kvHeads: 1, dims: [16, 8], kvDtype: "i8", mla: true },
-  { kvHeads: 4, dims: [4, 4], kvDtype: "bf16", mla: false },
-  { kvHeads: 2, dims: [8, 4], kvDtype: "i8", mla: false, scales: 0.03 },
-  { kvHeads: 1, dims: [9, 6], kvDtype: "f16", mla: true },
-];
-
-const shapeOf = (at: number): RowShape => SHAPES[at % SHAPES.length] ?? PLAIN;
 
 /** Rows of every sequence of a context, shared ones once for each; see `fill`. */
 const TOKENS = 41 + 23 + 43 + 18;
@@ -35,39 +23,6 @@ function randomDeal(ranks: number, random: RandomStream): Deal {
   if (!weights.some((weight) => weight > 0)) weights[random.below(ranks)] = 1;
   return { ...plain, weights };
 }
-
-function shuffled(list: readonly number[], random: RandomStream): number[] {
-  const left = [...list];
-  return list.flatMap(() => left.splice(random.below(left.length), 1));
-}
-
-/** Groups of a case, made for one run. */
-async function withGroups<T>(
-  world: World<MethodsOf<typeof program>>,
-  layouts: readonly (readonly number[])[],
-  random: RandomStream,
-  run: (unions: string[]) => Promise<T>,
-): Promise<T> {
-  await using stack = new AsyncDisposableStack();
-  const unions: string[] = [];
-  for (const [at, ranks] of layouts.entries()) {
-    stack.use(await world.createGroup(`layout ${at}`, ranks));
-    const next = layouts[at + 1];
-    if (next === undefined) continue;
-    unions.push(`union ${at}`);
-    stack.use(await world.createGroup(`union ${at}`, shuffled([...new Set([...ranks, ...next])], random)));
-  }
-  return await run(unions);
-}
-
-const open = (size: number, backend: TestBackend) =>
-  openWorld<typeof program>({
-    size,
-    program: new URL("./redistribute-program.ts", import.meta.url),
-    options: { backend },
-    heapBytesPerRank: 8 << 20,
-    deadlineMs: 60_000,
-  });
 
 /** A context that moves through layouts: bits, and rows on their way. */
 async function checkMoves(
@@ -112,8 +67,6 @@ async function checkMoves(
     expect(rows).toBeLessThanOrEqual(TOKENS + 32);
   }
 }
-
-const upTo = (count: number, from = 0): number[] => Array.from({ length: count }, (_, at) => from + at);
 
 describe("a context that moves goes on with the bits of one that was always dealt like that", () => {
   test.each([1, 2, 3, 4, 8])("wasm, %d ranks, random layouts", async (size) => {
@@ -235,12 +188,37 @@ describe("a move that fails leaves the old context as it was, and a typed error 
     await world.createGroup("layout 0", [0, 1, 3]);
     await world.createGroup("layout 1", [1, 2, 3]);
     await world.createGroup("union 0", [2, 0, 3, 1]);
-    const calls = [0, 1, 2, 3].map((rank) => world.callRank(rank, "fail", [base, "dies", 3]));
+    const calls = [0, 1, 2, 3].map((rank) => world.callRank(rank, "fail", [base, "hangs", 3]));
     calls[3]?.catch(() => {});
     for (const { error, leaks } of await Promise.all(calls.slice(0, 3))) {
       expect(["CollectiveTimeout", "GroupAborted"]).toContain(error);
       expect(leaks).toBe(0);
     }
     await world.terminateRank(3);
+  });
+
+  const KILLED: readonly [who: string, old: readonly number[], next: readonly number[]][] = [
+    ["joins", [0, 1], [1, 2, 3]],
+    ["leaves", [0, 1, 3], [1, 2]],
+    ["is in both", [0, 1, 3], [1, 2, 3]],
+  ];
+  test.each(KILLED)("a rank that %s and is killed in the middle of a round", async (_who, old, next) => {
+    // Survivors are told: a deadline would come after that of the test.
+    await using world = await open(4, "wasm", 600_000);
+    const reached = Tensor.zeros(world.heap, "i32", [1]);
+    // Groups of a dead rank are not closed before the world.
+    await world.createGroup("layout 0", old);
+    await world.createGroup("layout 1", next);
+    await world.createGroup("union 0", [2, 0, 3, 1]);
+    const calls = [0, 1, 2, 3].map((rank) => world.callRank(rank, "fail", [base, "is killed", 3, reached.descriptor]));
+    const killed = outcomeOf(calls[3]);
+    while (Atomics.load(reached.i32, 0) === 0) await Bun.sleep(1);
+    await world.terminateRank(3);
+    expect(await killed).toThrow(RankCrashed);
+    for (const [rank, { error, goesOn, leaks }] of (await Promise.all(calls.slice(0, 3))).entries()) {
+      // Where the dead rank had no part of it, the old context has the bits that it would have had.
+      expect([rank, goesOn, leaks]).toEqual([rank, true, 0]);
+      expect(["GroupAborted", "RankCrashed"]).toContain(error);
+    }
   });
 });
