@@ -14,6 +14,7 @@ import importlib.util
 import json
 import pathlib
 import sys
+import traceback
 
 import torch
 from safetensors.torch import load
@@ -64,18 +65,19 @@ def distance(actual, expected, tolerance):
     return float(torch.where(same, torch.zeros_like(error), error).max())
 
 
-def farthest(result, tensors, outputs, names, tolerances):
-    return max(
-        distance(result.get(part), tensors[names[part]], tolerances[output["tolerance"]])
+def distances(result, tensors, outputs, names, tolerances):
+    """How far each output is from the tensors of these names, in tolerances."""
+    return {
+        part: distance(result.get(part), tensors[names[part]], tolerances[output["tolerance"]])
         for part, output in outputs.items()
-    )
+    }
 
 
 def mistakes_of(case, result, tensors, tolerances):
     """The mistakes whose results are nearest to what came, if any is near."""
     nearest, least = [], NEAR
     for wrong in case["wrong"]:
-        away = farthest(result, tensors, case["outputs"], wrong["outputs"], tolerances)
+        away = max(distances(result, tensors, case["outputs"], wrong["outputs"], tolerances).values())
         if away <= least:
             nearest, least = wrong["mistakes"], away
     return nearest
@@ -97,14 +99,16 @@ def run_case(case, op, tensors, tolerances):
     except NotImplementedError:
         raise
     except Exception as error:
-        return f"{type(error).__name__}: {error}", []
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__}: {error} ({pathlib.Path(where.filename).name}:{where.lineno})", []
     names = {part: output["tensor"] for part, output in case["outputs"].items()}
     if not isinstance(result, dict) or set(result) != set(names):
         return f"expected tensors named {', '.join(names)}", []
-    off = farthest(result, tensors, case["outputs"], names, tolerances)
-    if off <= 1:
+    off = distances(result, tensors, case["outputs"], names, tolerances)
+    parts = [part for part, away in off.items() if not away <= 1]
+    if not parts:
         return None, []
-    return f"off by {off:.3g} tolerances", mistakes_of(case, result, tensors, tolerances)
+    return f"{', '.join(parts)} off by {max(off.values()):.3g} tolerances", mistakes_of(case, result, tensors, tolerances)
 
 
 def main():

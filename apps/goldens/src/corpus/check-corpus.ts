@@ -6,9 +6,10 @@ import { NO_DEVIATION } from "../tolerance.ts";
 import type { CorpusCase } from "./corpus-case.ts";
 import { CorpusError } from "./corpus-error.ts";
 import { type CaseResults, judge, type Verdict } from "./judge.ts";
+import { expectWorld, openCorpusWorld, sizesOf } from "./corpus-world.ts";
 import { KERNEL_OPS } from "./kernel-ops.ts";
 import { type Corpus, readCorpus } from "./manifest.ts";
-import { expectWorld, openCorpusWorld, sizesOf, WORLD_OPS } from "./world-ops.ts";
+import { WORLD_OPS } from "./world-ops.ts";
 
 /** Options of {@link checkCorpus}. */
 export interface CorpusOptions {

@@ -1,17 +1,10 @@
 // What each rank of a world does for the ops of the corpus that ranks do together.
-import {
-  type Combine,
-  DcpAttention,
-  type DcpAttentionOptions,
-  dcpPrepareQuery,
-  dcpReduceOutput,
-  type HeadLayoutOptions,
-  headLayout,
-} from "@lockstep/attention";
-import { headRange, type ParallelSizes, type RankContext } from "@lockstep/dist-groups";
+import { type Combine, dcpPrepareQuery, dcpReduceOutput } from "@lockstep/attention";
+import { headRange, type RankContext } from "@lockstep/dist-groups";
 import { type LseBase, type NonFinite, openBackend } from "@lockstep/kernels";
 import { Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import type { AttentionProgramOptions } from "../attention-program.ts";
+import { decode, type PrefillRun, prefill, type RankParts, type StepRun } from "./rank-steps.ts";
 
 /** A query gather; tensors lie in the host's heap. */
 export interface GatherRun {
@@ -34,30 +27,7 @@ export interface ReduceRun {
   readonly lse: TensorDescriptor;
 }
 
-/** A step of decoding. */
-export interface StepRun {
-  /** [T, Hq, Dk] */
-  readonly query: TensorDescriptor;
-  /** [sum of lengths, Hkv, D]; no values for MLA. */
-  readonly key: TensorDescriptor;
-  readonly value?: TensorDescriptor;
-  /** [1, Hq] */
-  readonly sinks?: TensorDescriptor;
-  readonly lengths: readonly number[];
-  readonly queries: readonly number[];
-  readonly sizes: ParallelSizes;
-  readonly kv: HeadLayoutOptions["kv"];
-  readonly blockSize: number;
-  readonly numBlocks: number;
-  readonly options: Partial<
-    Pick<DcpAttentionOptions, "interleave" | "weights" | "window" | "softcap" | "scale" | "combine">
-  >;
-  /** [ranks, T, Hq, Dv] and [ranks, T, Hq], f32: each rank writes its own heads into its own part. */
-  readonly out: TensorDescriptor;
-  readonly lse: TensorDescriptor;
-}
-
-/** Called by the world on every rank. Groups: kv, query. */
+/** Called by the world on every rank. Groups: kv, query, pcp. */
 export async function setup(context: RankContext, options: AttentionProgramOptions) {
   const { heap, rank, world } = context;
   const backend = await openBackend(options.backend, { heap, adapter: options.adapter });
@@ -67,6 +37,7 @@ export async function setup(context: RankContext, options: AttentionProgramOptio
     if (mergeBackend !== backend) await mergeBackend.close();
   });
   const tensor = (descriptor: TensorDescriptor): Tensor => Tensor.fromDescriptor(descriptor, heap);
+  const own: RankParts = { context, backend, mergeBackend };
 
   return {
     gather(run: GatherRun): void {
@@ -98,58 +69,8 @@ export async function setup(context: RankContext, options: AttentionProgramOptio
       }
     },
 
-    async step(run: StepRun): Promise<void> {
-      const [query, key] = [tensor(run.query), tensor(run.key)];
-      const value = run.value === undefined ? undefined : tensor(run.value);
-      const [out, lse] = [tensor(run.out).select(0, rank), tensor(run.lse).select(0, rank)];
-      const heads = { queryHeads: query.dim(1), kvHeads: key.dim(1) };
-      const layout = headLayout({ sizes: run.sizes, kv: run.kv, ...heads }, rank);
-      const { ownQueryHeads: own, groupQueryHeads: group, kvHeads: stored, headGroup } = layout;
-      const attention = DcpAttention.open({
-        backend,
-        mergeBackend,
-        heap,
-        dcpGroup: context.group("kv"),
-        queryGroup: context.group("query"),
-        layers: 1,
-        queryHeads: group.count,
-        kvHeads: stored.count,
-        headDim: key.dim(2),
-        valueDim: out.dim(2),
-        mla: value === undefined,
-        headGroup,
-        kvDtype: key.dtype,
-        queryDtype: query.dtype,
-        blockSize: run.blockSize,
-        numBlocks: run.numBlocks,
-        maxStepQueries: Math.max(1, query.dim(0)),
-        ...(run.sinks === undefined ? {} : { sinks: tensor(run.sinks).slice(1, group.start, group.end) }),
-        ...run.options,
-      });
-      try {
-        await poison(attention, value !== undefined);
-        attention.beginStep(
-          run.lengths.map((tokens, index) => {
-            return { sequence: attention.createSequence(), tokens, queries: run.queries[index] ?? 1 };
-          }),
-        );
-        const storedHeads = (source: Tensor): Tensor => source.slice(1, stored.start, stored.end);
-        await attention.write(0, storedHeads(key), value === undefined ? undefined : storedHeads(value));
-        const mine = (of: Tensor): Tensor => of.slice(1, own.start, own.end);
-        await attention.attend(0, mine(query), mine(out), mine(lse));
-        attention.endStep();
-      } finally {
-        attention.close();
-      }
-    },
-  };
+    step: (run: StepRun): Promise<void> => decode(own, run),
 
-  /** Fills the caches with NaN: whatever is read beyond what was stored shows. */
-  async function poison(attention: DcpAttention, hasValues: boolean): Promise<void> {
-    for (const cache of [attention.keyCache(0), ...(hasValues ? [attention.valueCache(0)] : [])]) {
-      const poisoned = Tensor.empty(heap, cache.dtype, cache.shape).fill(Number.NaN);
-      await backend.upload(poisoned, cache);
-      poisoned.free();
-    }
-  }
+    prefill: (run: PrefillRun): Promise<number[]> => prefill(own, run),
+  };
 }

@@ -1,39 +1,15 @@
 // Ops of the corpus that need no world of ranks, on one backend.
 import { dcpCorrectAttnOut, packSeq, unpackSeq } from "@lockstep/attention";
 import { parallelGroups } from "@lockstep/dist-groups";
-import { checkKvShard, type KernelBackend, type KvShard, kvBlockSize, kvSlot, localLength } from "@lockstep/kernels";
-import { type Allocator, type DType, Tensor } from "@lockstep/tensor";
+import { kvBlockSize, kvSlot, localLength } from "@lockstep/kernels";
+import { Tensor } from "@lockstep/tensor";
+import { partialAttention, prefillParts } from "./attention-ops.ts";
 import type { CaseParameters } from "./case-parameters.ts";
-import type { CaseResults, Computed } from "./judge.ts";
+import { shardsOf } from "./case-shards.ts";
+import { computed } from "./computed.ts";
+import type { Computed } from "./judge.ts";
+import type { KernelOp } from "./kernel-op.ts";
 import type { OpName } from "./ops.ts";
-
-/** What an op works with. */
-export interface OpContext {
-  readonly backend: KernelBackend;
-  readonly allocator: Allocator;
-  readonly parameters: CaseParameters;
-  /** An input that the op must have. @throws CorpusError */
-  readonly input: (name: string) => Tensor;
-  /** An input that it may have. */
-  readonly optional: (name: string) => Tensor | undefined;
-}
-
-type KernelOp = (context: OpContext) => CaseResults | Promise<CaseResults>;
-
-const TYPE_NAMES: Readonly<Partial<Record<DType, string>>> = {
-  f32: "F32",
-  f16: "F16",
-  bf16: "BF16",
-  f8e4m3: "F8_E4M3",
-  i8: "I8",
-  u8: "U8",
-  i32: "I32",
-};
-
-/** What a tensor holds. */
-export function computed(tensor: Tensor): Computed {
-  return { typeName: TYPE_NAMES[tensor.dtype] ?? "", shape: tensor.shape, numbers: tensor.toNumbers() };
-}
 
 /** Float results are kept in f32 in the corpus, before they are rounded to 16 bits. */
 function asF32(tensor: Tensor): Computed {
@@ -97,24 +73,26 @@ const kvGroups: KernelOp = ({ parameters }) => {
   return { groups: integers([kv.length, kv[0]?.length ?? 0], kv.flat()) };
 };
 
-/** The shards of all ranks. @throws ArgumentError for those that contradict each other */
-function shardsOf(parameters: CaseParameters, operation: string): KvShard[] {
-  const count = parameters.number("world") ?? 1;
-  const weights = parameters.numbers("weights");
-  const interleave = parameters.number("interleave") ?? 1;
-  const blockSize = parameters.number("block_size");
-  return Array.from({ length: count }, (_, index) => {
-    const shard = { index, count, interleave, ...(weights === undefined ? {} : { weights }) };
-    checkKvShard(operation, shard, blockSize === undefined ? undefined : kvBlockSize(shard, blockSize));
-    return shard;
-  });
-}
-
 const localLengths: KernelOp = ({ parameters, input }) => {
   const shards = shardsOf(parameters, "local_lengths");
   const lengths = [...input("lengths").toNumbers()];
   const numbers = shards.flatMap((shard) => lengths.map((length) => localLength(shard, length)));
   return { local: integers([shards.length, lengths.length], numbers) };
+};
+
+const localRanges: KernelOp = ({ parameters, input }) => {
+  const shards = shardsOf(parameters, "local_ranges");
+  const [starts, ends] = [[...input("starts").toNumbers()], [...input("ends").toNumbers()]];
+  const first = shards.flatMap((shard) => starts.map((start) => localLength(shard, start)));
+  const last = shards.flatMap((shard) => ends.map((end) => localLength(shard, end)));
+  const shape = [shards.length, starts.length];
+  return {
+    first: integers(shape, first),
+    count: integers(
+      shape,
+      last.map((end, at) => end - (first[at] ?? 0)),
+    ),
+  };
 };
 
 const slotMapping: KernelOp = ({ parameters, input }) => {
@@ -127,44 +105,6 @@ const slotMapping: KernelOp = ({ parameters, input }) => {
   return { slots: integers([shards.length, positions.length], numbers) };
 };
 
-const partialAttention: KernelOp = async ({ backend, allocator, parameters, input, optional }) => {
-  const [query, keys, values] = [input("query"), input("key_cache"), optional("value_cache")];
-  const [sequences, positions] = [input("sequences").toNumbers(), input("positions").toNumbers()];
-  const shape = [keys.dim(0), query.dim(0), query.dim(1)];
-  const valueDim = values?.dim(4) ?? parameters.number("value_dim") ?? 0;
-  const out = Tensor.empty(allocator, "f32", [...shape, valueDim]).fill(Number.NaN);
-  const lse = Tensor.empty(allocator, "f32", shape).fill(Number.NaN);
-  const [scale, softcap, window] = ["scale", "softcap", "window"].map((name) => parameters.number(name));
-  const [keyScale, valueScale] = [parameters.numbers("key_scale"), parameters.numbers("value_scale")];
-  // Values of MLA are keys.
-  const valueScales = values === undefined ? keyScale : valueScale;
-  const [headGroup, sinks] = [parameters.headGroup(), optional("sinks")];
-  parameters.number("value_dim");
-  for (const shard of shardsOf(parameters, "partial_attention")) {
-    const keyCache = keys.select(0, shard.index);
-    await backend.partialAttention({
-      query,
-      keyCache,
-      valueCache: values?.select(0, shard.index) ?? keyCache.slice(3, 0, valueDim),
-      blockTable: input("block_table"),
-      sequences,
-      positions,
-      shard,
-      ...(scale === undefined ? {} : { scale }),
-      ...(softcap === undefined ? {} : { softcap }),
-      ...(window === undefined ? {} : { window }),
-      ...(headGroup === undefined ? {} : { headGroup }),
-      ...(keyScale === undefined ? {} : { keyScale }),
-      ...(valueScales === undefined ? {} : { valueScale: valueScales }),
-      // Once for the whole context.
-      ...(sinks === undefined || shard.index > 0 ? {} : { sinks }),
-      out: out.select(0, shard.index),
-      lse: lse.select(0, shard.index),
-    });
-  }
-  return { out: computed(out), lse: computed(lse) };
-};
-
 /** By name. */
 export const KERNEL_OPS: Readonly<Partial<Record<OpName, KernelOp>>> = {
   correct_attn_out: correctAttnOut,
@@ -173,6 +113,8 @@ export const KERNEL_OPS: Readonly<Partial<Record<OpName, KernelOp>>> = {
   unpack_seq: unpack,
   kv_groups: kvGroups,
   local_lengths: localLengths,
+  local_ranges: localRanges,
   slot_mapping: slotMapping,
   partial_attention: partialAttention,
+  prefill_parts: prefillParts,
 };

@@ -56,6 +56,11 @@ export const OPS = {
     does: "How many of the first L positions each of `world` ranks stores: [W, lengths].",
     fails: "Interleave ignored, remainder lost or given to all.",
   },
+  local_ranges: {
+    file: "ownership",
+    does: "Of positions [start, end): each rank's first local index and how many it stores, both [W, ranges].",
+    fails: "The range taken as if it began at 0, or its border as if the interleave were 1.",
+  },
   slot_mapping: {
     file: "ownership",
     does: "Cache slot (block * own block size + offset) of each position on each rank [W, positions], or -1.",
@@ -70,6 +75,16 @@ export const OPS = {
     file: "attention",
     does: "The whole step: gather queries, attend on every rank, combine: out [T,Hq,Dv] in head order, natural lse.",
     fails: "All of the above. The output stays plausible: compare numbers, not text.",
+  },
+  prefill_parts: {
+    file: "prefill",
+    does: "Chunks of new tokens: each rank's attention to the contexts before them, the causal one of the chunks, merged.",
+    fails: "Masks that are off by one, contexts masked or counted with the chunk, LSEs of other bases or shapes.",
+  },
+  prefill_step: {
+    file: "prefill",
+    does: "The whole prefill of chunks over sharded contexts, beside decoding rows: out [T,Hq,Dv], natural lse [T,Hq].",
+    fails: "All of the above, windows and sinks of one part only, PCP rows in the order of ranks.",
   },
 } as const satisfies Readonly<Record<string, Op>>;
 

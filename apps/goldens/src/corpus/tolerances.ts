@@ -41,9 +41,10 @@ const EXACT: readonly OpName[] = [
   "unpack_seq",
   "kv_groups",
   "local_lengths",
+  "local_ranges",
   "slot_mapping",
 ];
-const ATTENTION: readonly OpName[] = ["partial_attention", "decode_step"];
+const ATTENTION: readonly OpName[] = ["partial_attention", "decode_step", "prefill_parts", "prefill_step"];
 const NARROW = ["F16", "BF16", "F8_E4M3", "I8"];
 
 /**

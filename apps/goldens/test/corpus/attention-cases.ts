@@ -1,31 +1,8 @@
 // Attention over the shards of a paged cache, and the whole step of decoding.
-import type { DType } from "@lockstep/tensor";
 import { Random } from "../../../../libs/kernels/src/testing/random.ts";
 import type { CorpusBuilder } from "./corpus-builder.ts";
-import type { OpParameters, Values } from "./corpus-values.ts";
-import { placeOf } from "./ownership-ops.ts";
-import { normals, rounded } from "./rounded.ts";
-
-interface AttentionCase {
-  readonly name: string;
-  readonly parameters: OpParameters & { readonly world: number };
-  /** Tokens of each sequence. */
-  readonly lengths: readonly number[];
-  /** Query tokens of each, at its end. Default: one each. */
-  readonly queries?: readonly number[];
-  readonly heads?: readonly [query: number, kv: number];
-  readonly dims?: readonly [key: number, value: number];
-  readonly dtype?: DType;
-  readonly kvDtype?: DType;
-  readonly sinks?: readonly number[];
-  /** A number that stands in column 0 of KV head 0, in the key or the value of a sequence's position. */
-  readonly bad?: {
-    readonly of: "key" | "value";
-    readonly sequence: number;
-    readonly position: number;
-    readonly is: number;
-  };
-}
+import { type OpParameters, sizeOf, type Values } from "./corpus-values.ts";
+import { type AttentionCase, drawn, integers, pagedCache } from "./drawn-attention.ts";
 
 const HALF = { dtype: "f16", kvDtype: "f16" } as const;
 const BRAIN = { dtype: "bf16", kvDtype: "bf16" } as const;
@@ -147,58 +124,22 @@ export function addAttentionCases(builder: CorpusBuilder): void {
   for (const each of [...FEATURES, ...OF_CACHES]) addPartial(builder, each, random);
   for (const each of [...FEATURES, ...OF_STEPS]) addStep(builder, each, random);
   addRefusals(builder, random);
+  for (const dtype of ["f8e4m3", "i8"] as const) addRowScales(builder, dtype, random);
 }
 
-interface Drawn {
-  readonly query: Values;
-  /** [sum of lengths, Hkv, D]; values are left out for MLA. */
-  readonly key: Values;
-  readonly value: Values | undefined;
-  readonly sinks: Values | undefined;
-  readonly queries: readonly number[];
-}
-
-function drawn(each: AttentionCase, random: Random): Drawn {
-  const { lengths, queries = lengths.map(() => 1), dtype = "f32", kvDtype = dtype, bad } = each;
-  const [heads, kvHeads] = each.heads ?? [4, 2];
-  const [keyDim, valueDim] = each.dims ?? [8, 6];
-  const total = lengths.reduce((sum, length) => sum + length, 0);
-  const rows = queries.reduce((sum, count) => sum + count, 0);
-  const draw = (name: "key" | "value", dim: number): Values => {
-    const shape = [total, kvHeads, dim];
-    const numbers = Float64Array.from(stored(random, kvDtype, total * kvHeads * dim));
-    if (bad !== undefined && bad.of === name) {
-      const before = lengths.slice(0, bad.sequence).reduce((sum, length) => sum + length, 0);
-      numbers[(before + bad.position) * kvHeads * dim] = bad.is;
-    }
-    return { dtype: kvDtype, shape, numbers };
+/** A quantised cache whose rows have scales of their own, powers of 2; those of unused slots are another request's. */
+function addRowScales(builder: CorpusBuilder, kvDtype: "f8e4m3" | "i8", random: Random): void {
+  const each: AttentionCase = { name: `${kvDtype}-scale-a-token`, parameters: TWO, lengths: [14, 3], kvDtype };
+  const inputs = partialInputs(each, random);
+  const shape = inputs.key_cache?.shape.slice(0, -1) ?? [];
+  const scales = (): Values => {
+    const numbers = Array.from({ length: sizeOf(shape) }, () => 2 ** -(3 + random.integer(4)));
+    return { dtype: "f32", shape, numbers };
   };
-  const query = { dtype, shape: [rows, heads, keyDim], numbers: normals(random, dtype, rows * heads * keyDim) };
-  const key = draw("key", keyDim);
-  const value = each.parameters.value_dim === undefined ? draw("value", valueDim) : undefined;
-  const { sinks } = each;
-  return {
-    query,
-    key,
-    value,
-    sinks: sinks === undefined ? undefined : { dtype: "f32", shape: [sinks.length], numbers: sinks },
-    queries,
-  };
+  const op = "partial_attention";
+  const given = { ...inputs, key_scales: scales(), value_scales: scales() };
+  builder.add({ name: `${op}/${each.name}`, op, parameters: TWO, inputs: given });
 }
-
-/** Numbers that a cache of the dtype holds. */
-function stored(random: Random, dtype: DType, count: number): Float64Array {
-  if (dtype === "i8")
-    return random.normals(count).map((number) => Math.round(Math.min(Math.max(number * 40, -127), 127)));
-  if (dtype === "f8e4m3")
-    return rounded(
-      dtype,
-      random.normals(count).map((number) => number * 8),
-    );
-  return normals(random, dtype, count);
-}
-
-const integers = (numbers: readonly number[]): Values => ({ dtype: "i32", shape: [numbers.length], numbers });
 
 function addStep(builder: CorpusBuilder, each: AttentionCase, random: Random): void {
   const { query, key, value, sinks, queries } = drawn(each, random);
@@ -225,28 +166,12 @@ function addPartial(builder: CorpusBuilder, each: AttentionCase, random: Random)
 
 function partialInputs(each: AttentionCase, random: Random, poison?: number): Record<string, Values> {
   const { query, key, value, sinks, queries } = drawn(each, random);
-  const { world, interleave = 1, block_size: size = 1 } = each.parameters;
+  const { world, block_size: size = 1 } = each.parameters;
   const columns = Math.max(1, ...each.lengths.map((length) => Math.ceil(length / (size * world))));
   const blocks = each.lengths.length * columns;
   const table = random.permutation(blocks);
   const cacheOf = (source: Values): Values => {
-    const [, kvHeads = 0, dim = 0] = source.shape;
-    const shape = [world, blocks, size, kvHeads, dim];
-    const count = world * blocks * size * kvHeads * dim;
-    // What other requests left in the slots.
-    const numbers = stored(random, source.dtype, count).map((number) => poison ?? number);
-    let token = 0;
-    for (const [sequence, length] of each.lengths.entries()) {
-      for (let position = 0; position < length; position++, token++) {
-        const { rank, local } = placeOf({ world, interleave, weights: new Array(world).fill(1) }, position);
-        const block = table[sequence * columns + Math.floor(local / size)] ?? 0;
-        const to = ((rank * blocks + block) * size + (local % size)) * kvHeads * dim;
-        for (let at = 0; at < kvHeads * dim; at++) {
-          numbers[to + at] = source.numbers[token * kvHeads * dim + at] ?? Number.NaN;
-        }
-      }
-    }
-    return { dtype: source.dtype, shape, numbers };
+    return pagedCache(source, each.lengths, each.parameters, table, random, poison);
   };
   const asked = queries.flatMap((count, sequence) =>
     Array.from({ length: count }, (_, index) => {

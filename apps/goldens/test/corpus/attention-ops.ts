@@ -1,27 +1,20 @@
 // Attention over paged shards in float64, and the whole step of decoding, as defined and as mistakes have it.
 import { combineStates } from "./combine-in-float64.ts";
-import { type Float64Op, type Inputs, input, type OpParameters, type Outputs } from "./corpus-values.ts";
+import { type Float64Op, type Inputs, input, type OpParameters, type Outputs, type Values } from "./corpus-values.ts";
 import { shareOf, slotOf } from "./ownership-ops.ts";
-import { exp, log, tanh } from "./portable-math.ts";
+import { attendRow, type HeadShape, type KeyRows } from "./row-attention.ts";
 
 /** What one rank holds: rows [slots, Hkv, D]. */
-interface RankCache {
+interface RankCache extends KeyRows {
   readonly blockSize: number;
   readonly keys: Float64Array;
   readonly values: Float64Array;
 }
 
 /** A step: who asks, and where the keys lie. */
-interface Step {
+interface Step extends HeadShape {
   readonly query: ArrayLike<number>;
   readonly tokens: number;
-  readonly heads: number;
-  readonly kvHeads: number;
-  readonly keyDim: number;
-  /** Of a stored row, of which MLA takes a part. */
-  readonly rowDim: number;
-  readonly valueDim: number;
-  readonly isMla: boolean;
   readonly caches: readonly RankCache[];
   readonly table: ArrayLike<number>;
   readonly columns: number;
@@ -57,11 +50,13 @@ function attendOnRanks(
   const { tokens, heads, valueDim, caches } = step;
   const out = new Float64Array(caches.length * tokens * heads * valueDim);
   const lse = new Float64Array(caches.length * tokens * heads);
-  for (const rank of caches.keys()) {
+  for (const [rank, cache] of caches.entries()) {
     for (let token = 0; token < tokens; token++) {
+      const seen = seenRows(parameters, step, rank, token, mistake);
       for (let head = 0; head < heads; head++) {
         const row = (rank * tokens + token) * heads + head;
-        const result = attendRow(parameters, step, rank, token, head, mistake);
+        const asked = { query: step.query, row: token, head, sink: sinkOf(step, rank, token, head, mistake) };
+        const result = attendRow(parameters, step, asked, cache, seen, mistake);
         out.set(result.out, row * valueDim);
         lse[row] = mistake === "lse-in-base-2" ? result.lse / Math.LN2 : result.lse;
       }
@@ -70,59 +65,25 @@ function attendOnRanks(
   return { out, lse };
 }
 
-function attendRow(p: OpParameters, step: Step, rank: number, token: number, head: number, mistake?: string) {
-  const { kvHeads, keyDim, rowDim, valueDim, columns } = step;
-  const cache = step.caches[rank];
-  const out = new Float64Array(valueDim);
-  const sequence = step.sequences[token] ?? 0;
+/** What a token sees on a rank: its rows of the rank's cache. */
+function seenRows(p: OpParameters, step: Step, rank: number, token: number, mistake?: string): number[] {
+  const blockSize = step.caches[rank]?.blockSize ?? 0;
   const { start, end } = visible(p, step, rank, token, mistake);
-  const { size, offset } = p.head_group ?? { size: step.heads / kvHeads, offset: 0 };
-  const shifted = mistake === "head-offset-missing" ? head : head + offset;
-  const kvHead = mistake === "kv-head-modulo" ? head % kvHeads : Math.floor(shifted / size);
-  const hasScales = mistake !== "kv-scale-missing";
-  const keyScale = hasScales ? (p.key_scale?.[kvHead] ?? 1) : 1;
-  const valueScale = hasScales ? ((step.isMla ? p.key_scale : p.value_scale)?.[kvHead] ?? 1) : 1;
-  const scale = mistake === "scale-missing" ? 1 : (p.scale ?? 1 / Math.sqrt(keyDim));
-  const scores: number[] = [];
-  const rows: number[] = [];
-  for (let local = start; local < end && cache !== undefined; local++) {
-    const block = step.table[sequence * columns + Math.floor(local / cache.blockSize)] ?? 0;
-    const row = (block * cache.blockSize + (local % cache.blockSize)) * kvHeads + kvHead;
-    let score = 0;
-    for (let column = 0; column < keyDim; column++) {
-      const element = step.query[(token * step.heads + head) * keyDim + column] ?? Number.NaN;
-      score += element * (cache.keys[row * keyDim + column] ?? Number.NaN);
-    }
-    score *= keyScale * scale;
-    if (p.softcap !== undefined && mistake !== "softcap-missing") score = p.softcap * tanh(score / p.softcap);
-    if (mistake === "nan-key-hidden" && !Number.isFinite(score)) score = Number.NEGATIVE_INFINITY;
-    scores.push(score);
-    rows.push(row);
-  }
-  const hasSink = mistake !== "sinks-missing" && (rank === 0 || mistake === "sinks-on-every-rank");
-  const isPadding = (step.positions[token] ?? -1) < 0;
-  const sink = hasSink && !isPadding ? (step.sinks?.[head] ?? Number.NEGATIVE_INFINITY) : Number.NEGATIVE_INFINITY;
-  if (mistake !== "nan-key-hidden" && scores.some((score) => !Number.isFinite(score))) {
-    return { out: out.fill(Number.NaN), lse: Number.NaN };
-  }
-  const most = Math.max(sink, ...scores);
-  if (most === Number.NEGATIVE_INFINITY) {
-    if (mistake === "empty-row-nan") return { out: out.fill(Number.NaN), lse: Number.NaN };
-    return { out, lse: mistake === "empty-lse-zero" ? 0 : most };
-  }
-  const sum = scores.reduce((total, score) => total + exp(score - most), exp(sink - most));
-  const first = step.isMla && mistake === "mla-values-from-the-end" ? rowDim - valueDim : 0;
-  for (const [index, score] of scores.entries()) {
-    const weight = exp(score - most) / sum;
-    for (let column = 0; column < valueDim; column++) {
-      const at = (rows[index] ?? 0) * rowDim + first + column;
-      out[column] = (out[column] ?? 0) + weight * valueScale * (cache?.values[at] ?? Number.NaN);
-    }
-  }
-  return { out, lse: most + log(sum) };
+  return Array.from({ length: Math.max(0, end - start) }, (_, index) => {
+    const entry = (step.sequences[token] ?? 0) * step.columns + Math.floor((start + index) / blockSize);
+    return (step.table[entry] ?? 0) * blockSize + ((start + index) % blockSize);
+  });
 }
 
-function is16Or8Bit(...dtypes: readonly string[]): boolean {
+/** The logit that joins a row's denominator on a rank. */
+function sinkOf(step: Step, rank: number, token: number, head: number, mistake?: string): number {
+  const hasSink = mistake !== "sinks-missing" && (rank === 0 || mistake === "sinks-on-every-rank");
+  const isPadding = (step.positions[token] ?? -1) < 0;
+  return hasSink && !isPadding ? (step.sinks?.[head] ?? Number.NEGATIVE_INFINITY) : Number.NEGATIVE_INFINITY;
+}
+
+/** Whether one of the dtypes is not f32. */
+export function is16Or8Bit(...dtypes: readonly string[]): boolean {
   return dtypes.some((dtype) => dtype !== "f32");
 }
 
@@ -146,7 +107,14 @@ export const partialAttention: Float64Op = (parameters, inputs, mistake) => {
     valueDim: parameters.value_dim ?? rowDim,
     isMla: inputs.value_cache === undefined,
     caches: Array.from({ length: ranks }, (_, rank) => {
-      return { blockSize, keys: part(keys.numbers, rank, keyDim), values: part(values.numbers, rank, rowDim) };
+      const scales = (of: Values | undefined): Float64Array | undefined => of && part(of.numbers, rank, 1);
+      return {
+        blockSize,
+        keys: part(keys.numbers, rank, keyDim),
+        values: part(values.numbers, rank, rowDim),
+        keyScales: scales(inputs.key_scales),
+        valueScales: scales(inputs.value_scales),
+      };
     }),
     table: input(inputs, "block_table").numbers,
     columns: input(inputs, "block_table").shape[1] ?? 0,

@@ -3,6 +3,7 @@ import { addCombineCases } from "./combine-cases.ts";
 import { CorpusBuilder } from "./corpus-builder.ts";
 import { addOwnershipCases } from "./ownership-cases.ts";
 import { addPackCases } from "./pack-cases.ts";
+import { addPrefillCases } from "./prefill-cases.ts";
 
 /** All cases of the corpus. The same bytes on every runtime. */
 export function corpusBuilder(): CorpusBuilder {
@@ -11,5 +12,6 @@ export function corpusBuilder(): CorpusBuilder {
   addPackCases(builder);
   addOwnershipCases(builder);
   addAttentionCases(builder);
+  addPrefillCases(builder);
   return builder;
 }

@@ -89,6 +89,7 @@ export function addCombineCases(builder: CorpusBuilder): void {
   for (const ranks of RANKS) addGather(builder, `${ranks}-ranks`, ranks, 8, "f32", random);
   for (const dtype of ["f16", "bf16"] as const) addGather(builder, `${dtype}-7-heads`, 3, 7, dtype, random);
   addRefusals(builder, random);
+  addGather(builder, "f8e4m3-8-heads", 3, 8, "f8e4m3", random);
 }
 
 /** Partial states of that shape, rounded to `dtype`. LSEs are f32. */

@@ -41,6 +41,8 @@ export interface OpParameters {
   readonly scale?: number;
   readonly softcap?: number;
   readonly window?: number;
+  /** Prefill: positions of a context that are attended to at a time. Results do not depend on it. */
+  readonly context_chunk?: number;
   /** MLA: values are the first columns of the keys. */
   readonly value_dim?: number;
   readonly head_group?: { readonly size: number; readonly offset: number };

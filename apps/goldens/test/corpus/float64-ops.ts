@@ -3,8 +3,9 @@ import type { OpName } from "../../src/corpus/ops.ts";
 import { decodeStep, partialAttention } from "./attention-ops.ts";
 import { a2aCombine, correctAttnOut, gatherQuery, mergeAttnStates, reduceOutput } from "./combine-ops.ts";
 import type { Float64Op } from "./corpus-values.ts";
-import { kvGroups, localLengths, slotMapping } from "./ownership-ops.ts";
+import { kvGroups, localLengths, localRanges, slotMapping } from "./ownership-ops.ts";
 import { packSeq, unpackSeq } from "./pack-ops.ts";
+import { prefillParts, prefillStep } from "./prefill-ops.ts";
 
 interface KnownOp {
   readonly compute: Float64Op;
@@ -47,6 +48,32 @@ const ATTEND = [
   "nan-key-hidden",
 ];
 
+/** Of both ops of prefill. */
+const PREFILL = [
+  "lse-base-swapped",
+  "mean-weights",
+  "bad-shard-dropped",
+  "empty-lse-zero",
+  "empty-row-nan",
+  "own-key-missing",
+  "next-key-seen",
+  "chunk-not-causal",
+  "context-causal",
+  "context-missing",
+  "chunk-missing",
+  "chunk-seen-twice",
+  "border-key-twice",
+  "last-context-chunk-only",
+  "context-lse-in-base-2",
+  "context-lse-not-transposed",
+  "context-base-swapped",
+  "parts-base-swapped",
+  "softcap-missing",
+  "kv-scale-missing",
+  "mla-values-from-the-end",
+  "nan-key-hidden",
+];
+
 const DEALING = ["interleave-one", "weights-ignored"];
 
 /** By the names of the manifest. */
@@ -63,6 +90,7 @@ export const FLOAT64_OPS: Readonly<Record<OpName, KnownOp>> = {
     compute: localLengths,
     mistakes: [...DEALING, "even-split", "floor-split", "newest-token-missing"],
   },
+  local_ranges: { compute: localRanges, mistakes: [...DEALING, "border-from-length"] },
   slot_mapping: {
     compute: slotMapping,
     mistakes: [...DEALING, "contiguous-split", "offset-not-compacted", "swapped-ranks"],
@@ -71,5 +99,24 @@ export const FLOAT64_OPS: Readonly<Record<OpName, KnownOp>> = {
   decode_step: {
     compute: decodeStep,
     mistakes: [...ATTEND, ...COMBINE, "contiguous-split", "offset-not-compacted", "a2a-lse-of-other-heads"],
+  },
+  prefill_parts: {
+    compute: prefillParts,
+    mistakes: [...PREFILL, "border-from-length", "interleave-one", "even-split", "stale-tail"],
+  },
+  prefill_step: {
+    compute: prefillStep,
+    mistakes: [
+      ...PREFILL,
+      "chunk-offset-missing",
+      "window-missing",
+      "window-in-chunk-only",
+      "sinks-missing",
+      "sinks-on-every-rank",
+      "sinks-in-both-parts",
+      "first-row-of-previous",
+      "pcp-own-keys-only",
+      "head-tail-not-restored",
+    ],
   },
 };

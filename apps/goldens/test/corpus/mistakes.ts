@@ -39,6 +39,33 @@ export const MISTAKES: Readonly<Record<string, string>> = {
   "window-over-local-indexes": "The sliding window was counted in tokens of this rank instead of in global positions.",
   "window-missing": "The sliding window was ignored.",
   "causal-by-local-index": "Query j of a step was given the local length less its distance from the last query.",
+  "chunk-offset-missing":
+    "The causal mask began at the context's first key: query j of a chunk saw j + 1 keys of its whole sequence.",
+  "own-key-missing": "The causal mask of the chunk is off by one: a new token does not see its own key.",
+  "next-key-seen": "The causal mask of the chunk is off by one: a new token sees the key after its own.",
+  "chunk-not-causal": "New tokens saw all new tokens of their sequence, those after them too.",
+  "context-causal": "The causal mask was laid over the context too: all but the last new token missed keys of it.",
+  "context-missing": "New tokens saw each other alone: their context was left out.",
+  "chunk-missing": "New tokens saw their context alone, and neither themselves nor each other.",
+  "chunk-seen-twice":
+    "The context was given the length with the chunk: new keys counted in it and in the chunk, causal only there.",
+  "border-from-length":
+    "A rank's keys of context chunk [a, b) were counted as those of b - a positions from 0 on, not as length(b) - length(a).",
+  "border-key-twice": "The key at a border of context chunks counted in both.",
+  "last-context-chunk-only":
+    "Each chunk of the context overwrote the result of the one before it: only the last counts.",
+  "context-lse-in-base-2": "The context's LSE was a base-2 logarithm when it was merged with the chunk's natural one.",
+  "context-lse-not-transposed":
+    "LSEs of the context came from the kernel as [heads, tokens] and were used as [tokens, heads].",
+  "context-base-swapped":
+    "The ranks' states of the context were merged with exp2 and log2, though their LSEs are natural.",
+  "parts-base-swapped": "Context and chunk were merged with exp2 and log2, though their LSEs are natural.",
+  "window-in-chunk-only": "The sliding window was applied within the chunk, and all of the context was seen.",
+  "sinks-in-both-parts": "Attention sinks joined the denominator of the context and that of the chunk.",
+  "first-row-of-previous": "The first new token of each sequence was taken for one of the sequence before it.",
+  "pcp-own-keys-only": "Ranks of PCP did not show each other their new keys: a token saw those of its own rank alone.",
+  "head-tail-not-restored":
+    "Results were left in the order of the PCP ranks (head and tail of each) instead of that of tokens.",
   "kv-head-modulo": "Query head h read KV head h mod Hkv instead of floor(h / (Hq / Hkv)).",
   "head-offset-missing": "The offset of this group's first query head among those of its KV head was ignored.",
   "kv-scale-missing": "Numbers of a quantised cache were used as they are stored, without their scale.",

@@ -9,6 +9,7 @@ const integers = (numbers: readonly number[]): Values => ({ dtype: "i32", shape:
 export function addOwnershipCases(builder: CorpusBuilder): void {
   addGroups(builder);
   addLengths(builder);
+  addRanges(builder);
   addSlots(builder);
 }
 
@@ -80,6 +81,26 @@ function addLengths(builder: CorpusBuilder): void {
     inputs: { lengths },
     refuse: "All weights are 0: no rank stores anything.",
   });
+}
+
+/** Chunks of contexts, whose borders lie within turns, at their ends, and between blocks. */
+function addRanges(builder: CorpusBuilder): void {
+  const borders = [0, 1, 4, 6, 7, 16, 17, 30, 32, 33, 64, 100];
+  const [starts, ends] = [integers(borders.slice(0, -1)), integers(borders.slice(1))];
+  const add = (name: string, parameters: OpParameters): void => {
+    builder.add({ name: `local_ranges/${name}`, op: "local_ranges", parameters, inputs: { starts, ends } });
+  };
+  for (const [world, interleave] of [
+    [1, 1],
+    [2, 1],
+    [3, 2],
+    [4, 4],
+    [2, 16],
+  ] as const) {
+    add(`world-${world}-interleave-${interleave}`, { world, interleave });
+  }
+  add("weights-3-1", { world: 2, interleave: 2, weights: [3, 1] });
+  add("weights-2-0-1", { world: 3, interleave: 1, weights: [2, 0, 1] });
 }
 
 function addSlots(builder: CorpusBuilder): void {

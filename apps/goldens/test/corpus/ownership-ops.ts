@@ -55,6 +55,28 @@ export const localLengths: Float64Op = (parameters, inputs, mistake) => {
   return { local: { dtype: "i32", shape: [world, lengths.length], numbers, tolerance: "exact" } };
 };
 
+/** Of ranges of positions: each rank's first local index and how many it stores. */
+export const localRanges: Float64Op = (parameters, inputs, mistake) => {
+  const [starts, ends] = [input(inputs, "starts").numbers, input(inputs, "ends").numbers];
+  const { world = 1 } = parameters;
+  const first: number[] = [];
+  const count: number[] = [];
+  for (let rank = 0; rank < world; rank++) {
+    for (const [at, start] of Array.from(starts).entries()) {
+      const end = ends[at] ?? start;
+      const before = shareOf(parameters, rank, start, mistake);
+      const isByLength = mistake === "border-from-length";
+      first.push(before);
+      count.push(shareOf(parameters, rank, isByLength ? end - start : end, mistake) - (isByLength ? 0 : before));
+    }
+  }
+  const shape = [world, starts.length];
+  return {
+    first: { dtype: "i32", shape, numbers: first, tolerance: "exact" },
+    count: { dtype: "i32", shape, numbers: count, tolerance: "exact" },
+  };
+};
+
 /** The slot of a position on the rank that stores it, and that rank. */
 export function slotOf(
   parameters: OpParameters,
