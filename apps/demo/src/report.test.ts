@@ -35,6 +35,8 @@ test("a row per rank", () => {
     bytesReceived: 2048,
     combine: "a2a",
     combineChoices: [],
+    overlapped: 0,
+    overlapChoices: [],
   } as const;
   const rank = {
     backend: "wasm",

@@ -1,5 +1,6 @@
 import type { Combine } from "./combine/combine.ts";
 import type { CombineChoiceMetrics } from "./combine/combine-choice.ts";
+import type { OverlapChoiceMetrics } from "./decode/overlapped-halves.ts";
 import type { AttentionGroups } from "./options/resolved-options.ts";
 
 /** What a DcpAttention has done and holds. */
@@ -22,6 +23,10 @@ export interface DcpAttentionMetrics {
   readonly combine: Combine;
   /** What `auto` has measured and chosen, for each size of step. */
   readonly combineChoices: readonly CombineChoiceMetrics[];
+  /** Layers' attentions in decode steps that were cut in two halves: see the option `overlap`. */
+  readonly overlapped: number;
+  /** What `overlap: "auto"` has measured and chosen, for each size of step that it tries. */
+  readonly overlapChoices: readonly OverlapChoiceMetrics[];
 }
 
 /** Counts the bytes that a DcpAttention receives, by groups that serve others too and may be replaced. */

@@ -14,6 +14,7 @@ import { commonSequences } from "./kv/step-agreement.ts";
 import { checkStepItems, type StepItem, type StepPlan } from "./kv/step-plan.ts";
 import { checkSinks } from "./options/attention-variant.ts";
 import { agreeOnOptions } from "./options/agreed-options.ts";
+import { agreedOverlap } from "./options/agreed-overlap.ts";
 import { type CacheLayout, cacheLayout } from "./options/cache-layout.ts";
 import type { DcpAttentionOptions } from "./options/dcp-attention-options.ts";
 import { type ResolvedOptions, resolveOptions, withGroups } from "./options/resolved-options.ts";
@@ -91,8 +92,9 @@ export class DcpAttention {
     return DcpAttention.#openResolved(resolveOptions(options));
   }
 
-  static #openResolved(resolved: ResolvedOptions): DcpAttention {
-    agreeOnOptions(resolved);
+  static #openResolved(given: ResolvedOptions): DcpAttention {
+    agreeOnOptions(given);
+    const resolved = { ...given, exchange: { ...given.exchange, overlap: agreedOverlap(given) } };
     const border = resolved.steps.prefillChunk === undefined ? 1 : agreedBorder(resolved);
     const caches = openCaches(resolved);
     try {
@@ -636,6 +638,8 @@ export class DcpAttention {
       bytesReceived: this.#received.total,
       combine: this.#decode.combine,
       combineChoices: this.#decode.combineChoices,
+      overlapped: this.#decode.overlapped,
+      overlapChoices: this.#decode.overlapChoices,
     };
   }
 

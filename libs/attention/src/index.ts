@@ -24,6 +24,7 @@ export { convertLse } from "./combine/lse-base.ts";
 export { dcpReduceOutput, type ReduceOutputArgs } from "./combine/reduce-output.ts";
 export { DcpAttention, type Redistributed, type RedistributeOptions } from "./dcp-attention.ts";
 export type { DcpAttentionMetrics } from "./dcp-attention-metrics.ts";
+export type { OverlapChoiceMetrics } from "./decode/overlapped-halves.ts";
 export { dcpPrepareQuery, type PrepareQueryOptions } from "./decode/prepare-query.ts";
 export { NonFiniteKeyValue, OutOfBlocks, StepOrderError } from "./errors.ts";
 export { type HeadLayout, type HeadLayoutOptions, headLayout } from "./head-layout.ts";

@@ -31,6 +31,7 @@ const DIFFERENT: readonly [option: string, most: Partial<DcpAttentionOptions>, l
   ["numBlocks", {}, { numBlocks: 9 }],
   ["combine", {}, { combine: "a2a" }],
   ["deterministic", {}, { deterministic: "world-invariant" }],
+  ["overlap", {}, { overlap: "on" }],
   ["scale", {}, { scale: 0.25 }],
   ["softcap", {}, { softcap: 3 }],
   ["window", {}, { window: [null, 3] }],

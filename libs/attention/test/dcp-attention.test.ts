@@ -69,6 +69,7 @@ describe("DcpAttention refuses options that disagree", () => {
       'combine` must be "a2a", "ag-rs" or "auto" with deterministic "world-invariant"',
     ],
     ["an unknown combine", { combine: "ring" as "a2a" }, "combine"],
+    ["an overlap in numbers", { overlap: 2 as never }, 'overlap` must be "auto", "on" or "off"'],
     ["chunks of nothing", { prefillChunk: 0 }, "prefillChunk"],
     ["an LSE base of 10", { lseBase: "10" as "2" }, "lseBase"],
     ["a negative softcap", { softcap: -1 }, "softcap"],

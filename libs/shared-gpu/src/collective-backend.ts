@@ -21,6 +21,7 @@ export abstract class CollectiveBackend extends OpMethods implements KernelBacke
   readonly name: BackendName = "webgpu";
   readonly isSynchronous = false;
   readonly memory = "device";
+  readonly waitsForRanks = true;
   readonly roundsAsCollectives = false;
   abstract readonly device: string;
   abstract readonly batchInvariant: boolean;

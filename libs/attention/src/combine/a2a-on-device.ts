@@ -92,6 +92,8 @@ export class AllToAllOnDevice {
   readonly #setup: CombineSetup;
   readonly #memory: DevicePartialMemory;
   readonly #batch: number;
+  /** Query tokens of the whole step. */
+  readonly #of: number;
   /** Of every rank of the group, in rank order. */
   readonly #heads: readonly HeadRange[];
   /** What of this rank's results is brought to each rank, or stays, on the GPU. */
@@ -101,22 +103,32 @@ export class AllToAllOnDevice {
   readonly #shown: PartialResults;
   readonly #exchange: ReadOptions;
 
-  /** @throws DeviceError when there is no memory for it on the GPU */
-  constructor(batch: number, memory: DevicePartialMemory, shown: PartialResults, setup: CombineSetup) {
+  /**
+   * @param part the rows are [first, first + batch) of a step of `of`, whose memory they lie in; left out: all of it
+   * @throws DeviceError when there is no memory for it on the GPU
+   */
+  constructor(
+    batch: number,
+    memory: DevicePartialMemory,
+    shown: PartialResults,
+    setup: CombineSetup,
+    { first, of }: { readonly first: number; readonly of: number } = { first: 0, of: batch },
+  ) {
     const { heads, valueDim, dtype } = memory.shape;
     const { dcpGroup, own } = setup;
-    const attended = memory.attended(batch);
-    this.out = attended.out.slice(0, 0, batch);
-    this.lse = attended.lse.slice(0, 0, batch);
+    const attended = memory.attended(of);
+    this.out = attended.out.slice(0, first, first + batch);
+    this.lse = attended.lse.slice(0, first, first + batch);
     this.#setup = setup;
     this.#memory = memory;
     this.#batch = batch;
+    this.#of = of;
     this.#shown = shown;
     this.#heads = Array.from({ length: dcpGroup.size }, (_, rank) => headRange(heads, rank, dcpGroup.size));
     // The heads of one token lie together as they are.
     this.#isPacked = batch > 1 || dtype !== "f32";
     this.#chunks = this.#heads.map((range) =>
-      this.#isPacked ? packedChunk(memory.packed(batch), range, batch, valueDim) : this.#slice(range),
+      this.#isPacked ? packedChunk(memory.packed(of), range, batch, valueDim, first * heads) : this.#slice(range),
     );
     const peerBytes = batch * own.count * (valueDim * DTYPE_BYTES[dtype] + 4);
     this.#exchange = { deadlineMs: setup.deadlineMs, bytesRead: (dcpGroup.size - 1) * peerBytes, dim: 1 };
@@ -153,7 +165,7 @@ export class AllToAllOnDevice {
   async combine(out: Operand, lse: Operand | undefined): Promise<void> {
     const { backend, dcpGroup } = this.#setup;
     const isInHeap = out instanceof Tensor || lse instanceof Tensor;
-    const merged = isInHeap ? this.#memory.merged(out.dtype, this.#batch) : undefined;
+    const merged = isInHeap ? this.#memory.merged(out.dtype, this.#of) : undefined;
     const kept = {
       out: out instanceof Tensor && merged !== undefined ? merged.out.slice(0, 0, this.#batch) : out,
       lse: lse instanceof Tensor && merged !== undefined ? merged.lse.slice(0, 0, this.#batch) : lse,
@@ -194,13 +206,23 @@ export class AllToAllOnDevice {
   }
 }
 
-/** The heads of a rank [batch, h, D] and their LSEs [batch, h] in memory that holds those of each rank together. */
-function packedChunk({ out, lse }: Chunk, { start, count }: HeadRange, batch: number, valueDim: number): Chunk {
+/**
+ * The heads of a rank [batch, h, D] and their LSEs [batch, h] in memory that holds those of each rank together, behind
+ * `before` rows of a head.
+ */
+function packedChunk(
+  { out, lse }: Chunk,
+  { start, count }: HeadRange,
+  batch: number,
+  valueDim: number,
+  before: number,
+): Chunk {
   const keep = (): undefined => undefined;
   const { memory, dtype } = out;
   const shape = [batch, count, valueDim];
+  const row = count === 0 ? 0 : before + batch * start;
   return {
-    out: new GpuTensor(memory, dtype, shape, undefined, count === 0 ? 0 : batch * start * valueDim, keep),
-    lse: new GpuTensor(lse.memory, "f32", [batch, count], undefined, count === 0 ? 0 : batch * start, keep),
+    out: new GpuTensor(memory, dtype, shape, undefined, row * valueDim, keep),
+    lse: new GpuTensor(lse.memory, "f32", [batch, count], undefined, row, keep),
   };
 }

@@ -1,7 +1,7 @@
 import type { ReadOptions } from "@lockstep/dist-groups";
 import { Arena, type Tensor } from "@lockstep/tensor";
 import { OUTPUT_DTYPES, sameRanks } from "./combine.ts";
-import type { CombineSetup, CombineWay, PlacedCombine } from "./combine-way.ts";
+import type { CombineCollectives, CombineSetup, CombineWay, PlacedCombine } from "./combine-way.ts";
 import type { PartialResults } from "./partial-memory.ts";
 
 /** Each rank merges its own heads, in rank order, from where every peer left its partial outputs and LSEs. */
@@ -39,17 +39,18 @@ class AllToAllCombine implements PlacedCombine {
     this.#exchange = { deadlineMs: setup.deadlineMs, bytesRead, ...(this.#isChunked ? { dim: 1 } : {}) };
   }
 
-  async combine(out: Tensor, lse: Tensor | undefined): Promise<void> {
+  async combine(out: Tensor, lse: Tensor | undefined, via: CombineCollectives = this.#setup.dcpGroup): Promise<void> {
     const { backend, dcpGroup, base, nonFinite, allocator } = this.#setup;
     const merged = lse === undefined ? { base, nonFinite, out } : { base, nonFinite, out, lse };
     if (backend.isSynchronous) {
-      this.#read((outs, lses) => backend.mergeAttnStates({ outs, lses, ...merged }));
+      const merging = this.#read(via, (outs, lses) => backend.mergeAttnStates({ outs, lses, ...merged }));
+      if (merging !== undefined) await merging;
       return;
     }
     // A merge on a GPU outlives the exchange: take copies of the peers' rows first.
     const scratch = new Arena(allocator.heap, dcpGroup.size * (this.#peerBytes + 256));
     try {
-      const copies = this.#read((outs, lses) => ({
+      const copies = await this.#read(via, (outs, lses) => ({
         outs: outs.map((state) => state.clone(scratch)),
         lses: lses.map((state) => state.clone(scratch)),
       }));
@@ -60,11 +61,11 @@ class AllToAllCombine implements PlacedCombine {
   }
 
   /** Runs `use` over every rank's partial results for this rank's heads, while the peers keep them. */
-  #read<T>(use: (outs: Tensor[], lses: Tensor[]) => T): T {
-    const { dcpGroup, own } = this.#setup;
+  #read<T>(via: CombineCollectives, use: (outs: Tensor[], lses: Tensor[]) => T): T | Promise<T> {
+    const { own } = this.#setup;
     const isChunked = this.#isChunked;
     const mine = (tensor: Tensor): Tensor => (isChunked ? tensor : tensor.slice(1, own.start, own.end));
-    return dcpGroup.readPeers(
+    return via.readPeers(
       this.#shared,
       (peers) => {
         const outs = peers.map(([peerOut]) => mine(peerOut ?? this.out));

@@ -1,6 +1,6 @@
 import { forEachOffset, Tensor } from "@lockstep/tensor";
 import { sameRanks } from "./combine.ts";
-import type { CombineSetup, CombineWay, PlacedCombine } from "./combine-way.ts";
+import type { CombineCollectives, CombineSetup, CombineWay, PlacedCombine } from "./combine-way.ts";
 import { dcpCorrectAttnOut } from "./correct-attn-out.ts";
 import type { PartialResults } from "./partial-memory.ts";
 
@@ -36,27 +36,28 @@ class GatherReduceCombine implements PlacedCombine {
     this.#sums = sums;
   }
 
-  async combine(out: Tensor, lse: Tensor | undefined): Promise<void> {
-    if (this.#sums === undefined || out.dtype === this.#sums.dtype) return this.#reduce(out, lse);
-    await this.#reduce(this.#sums, lse);
+  async combine(out: Tensor, lse: Tensor | undefined, via: CombineCollectives = this.#setup.dcpGroup): Promise<void> {
+    if (this.#sums === undefined || out.dtype === this.#sums.dtype) return this.#reduce(out, lse, via);
+    await this.#reduce(this.#sums, lse, via);
     out.copyFrom(this.#sums);
   }
 
   /** @param out of the partial output's dtype */
-  async #reduce(out: Tensor, lse: Tensor | undefined): Promise<void> {
+  async #reduce(out: Tensor, lse: Tensor | undefined, via: CombineCollectives): Promise<void> {
     const { backend, dcpGroup, base, nonFinite, own, allocator, deadlineMs } = this.#setup;
     const partialOut = this.out;
     const [batch = 0, heads = 0] = partialOut.shape;
     const lses = Tensor.empty(allocator, "f32", [dcpGroup.size, batch, heads]);
     const globalLse = Tensor.empty(allocator, "f32", [batch, heads]);
     try {
-      dcpGroup.allGather(this.lse.unsqueeze(0), lses, { dim: 0, deadlineMs });
+      const gathering = via.allGather(this.lse.unsqueeze(0), lses, { dim: 0, deadlineMs });
+      if (gathering instanceof Promise) await gathering;
       await dcpCorrectAttnOut(backend, partialOut, lses, dcpGroup.rank, { base, nonFinite, lse: globalLse });
-      if (this.#scatters) dcpGroup.reduceScatter(partialOut, out, { dim: 1, deadlineMs });
-      else {
-        dcpGroup.allReduce(partialOut, partialOut, { deadlineMs });
-        out.copyFrom(partialOut.slice(1, own.start, own.end));
-      }
+      const summing = this.#scatters
+        ? via.reduceScatter(partialOut, out, { dim: 1, deadlineMs })
+        : via.allReduce(partialOut, partialOut, { deadlineMs });
+      if (summing instanceof Promise) await summing;
+      if (!this.#scatters) out.copyFrom(partialOut.slice(1, own.start, own.end));
       if (out.dtype === "f32") clearNegativeZeros(out);
       lse?.copyFrom(globalLse.slice(1, own.start, own.end));
     } finally {

@@ -1,8 +1,15 @@
-import type { HeadRange, ProcessGroup } from "@lockstep/dist-groups";
+import type {
+  CollectiveOptions,
+  DimOptions,
+  HeadRange,
+  ProcessGroup,
+  ReadOptions,
+  ReductionOptions,
+} from "@lockstep/dist-groups";
 import type { KernelBackend, LseBase, NonFinite } from "@lockstep/kernels";
 import type { Allocator, DType, Tensor } from "@lockstep/tensor";
 import type { Combine } from "./combine.ts";
-import type { PartialMemory, PartialResults, PartialShape } from "./partial-memory.ts";
+import type { PartialResults, PartialRows, PartialShape } from "./partial-memory.ts";
 
 /** Who combines, and how LSEs and what is not finite are to be read. */
 export interface CombineSetup {
@@ -19,6 +26,19 @@ export interface CombineSetup {
   readonly deadlineMs: number | undefined;
 }
 
+/** The collectives that combines use: a process group's blocking ones, or its asynchronous ones, which give promises. */
+export interface CombineCollectives {
+  allGather(input: Tensor, output: Tensor, options?: DimOptions): unknown;
+  reduceScatter(input: Tensor, output: Tensor, options?: DimOptions & ReductionOptions): unknown;
+  allReduce(input: Tensor, output: Tensor, options?: ReductionOptions): unknown;
+  allToAll(inputs: readonly Tensor[], outputs: readonly Tensor[], options?: CollectiveOptions): unknown;
+  readPeers<T>(
+    own: readonly Tensor[],
+    read: (tensors: readonly (readonly Tensor[])[]) => T,
+    options?: ReadOptions,
+  ): T | Promise<T>;
+}
+
 /** Partial results of one size: where they land, and what becomes of them. */
 export interface PlacedCombine extends PartialResults {
   readonly name: Combine;
@@ -26,8 +46,10 @@ export interface PlacedCombine extends PartialResults {
   /**
    * Combines what {@link PartialResults.out} and lse hold with the peers', and writes this rank's heads to `out`
    * [B, h, D] and, if given, `lse` [B, h]. May overwrite the partial results. Called by every rank.
+   * @param via collectives of the DCP group. With asynchronous ones this rank's part is published before the call
+   *   returns, and no other collective of the group may begin until the promise settles. Default: the blocking ones
    */
-  combine(out: Tensor, lse: Tensor | undefined): Promise<void>;
+  combine(out: Tensor, lse: Tensor | undefined, via?: CombineCollectives): Promise<void>;
 }
 
 /** One way to combine. */
@@ -37,7 +59,7 @@ export interface CombineWay {
   /** f32 elements that arrive at this rank and must be kept until they are merged, for `batch` query tokens. */
   receivedElements(batch: number, shape: PartialShape, setup: CombineSetup): number;
   /** The combine of `batch` query tokens whose partial results land in `memory`: to be made once and used again. */
-  place(batch: number, memory: PartialMemory, setup: CombineSetup): PlacedCombine;
+  place(batch: number, memory: PartialRows, setup: CombineSetup): PlacedCombine;
   /** Dtypes in which it can write the combination of partial outputs of a dtype. */
   resultDtypes(dtype: DType): readonly DType[];
   /** Combines partial results wherever they lie, as {@link PlacedCombine.combine}. */

@@ -1,7 +1,7 @@
 import { headRange, type ProcessGroup } from "@lockstep/dist-groups";
 import { Arena, Tensor } from "@lockstep/tensor";
 import { OUTPUT_DTYPES, sameRanks } from "./combine.ts";
-import type { CombineSetup, CombineWay, PlacedCombine } from "./combine-way.ts";
+import type { CombineCollectives, CombineSetup, CombineWay, PlacedCombine } from "./combine-way.ts";
 import type { PartialResults } from "./partial-memory.ts";
 
 /** `auto` tries it up to this size of a rank's packed partial output: what staging memory holds. */
@@ -65,10 +65,13 @@ class OneShotCombine implements PlacedCombine {
     this.#lses = mine.map((state) => state.select(2, width - 1));
   }
 
-  async combine(out: Tensor, lse: Tensor | undefined): Promise<void> {
+  async combine(out: Tensor, lse: Tensor | undefined, via: CombineCollectives = this.#group): Promise<void> {
     const { backend, base, nonFinite, deadlineMs } = this.#setup;
-    if (this.#inputs === undefined) this.#group.allGather(this.#packed, this.#received, { dim: 0, deadlineMs });
-    else this.#group.allToAll(this.#inputs, this.#outputs, { deadlineMs });
+    const arriving =
+      this.#inputs === undefined
+        ? via.allGather(this.#packed, this.#received, { dim: 0, deadlineMs })
+        : via.allToAll(this.#inputs, this.#outputs, { deadlineMs });
+    if (arriving instanceof Promise) await arriving;
     const merged = lse === undefined ? { base, nonFinite, out } : { base, nonFinite, out, lse };
     await backend.mergeAttnStates({ outs: this.#outs, lses: this.#lses, ...merged });
   }

@@ -29,9 +29,20 @@ export interface PartialMemoryShape extends PartialShape {
   readonly receivedElements: number;
 }
 
-/** Memory for partial results, which all combines of a rank use in turn. Its tensors are views, made when asked for. */
-export class PartialMemory {
+/** Where partial results of a step, or of some of its rows, lie. */
+export interface PartialRows {
   /** Where peers' rows arrive, f32, one-dimensional. */
+  readonly received: Tensor;
+  /** Outputs [batch, heads, valueDim], and behind them LSEs [batch, heads]. */
+  apart(batch: number): PartialResults;
+  /** Rows with their LSE behind them [batch, heads, valueDim + 1], f32: the memory of {@link PartialRows.apart}. */
+  packed(batch: number): Tensor;
+  /** This rank's heads before they are rounded [batch, ownHeads, valueDim], f32; undefined when none are. */
+  sums(batch: number): Tensor | undefined;
+}
+
+/** Memory for partial results, which all combines of a rank use in turn. Its tensors are views, made when asked for. */
+export class PartialMemory implements PartialRows {
   readonly received: Tensor;
   readonly #shape: PartialMemoryShape;
   /** Outputs with their LSEs; LSEs alone when outputs are in 16 bits. */
@@ -55,7 +66,6 @@ export class PartialMemory {
     return (partial + received + sums) * 4 + rounded * 2 + 1024;
   }
 
-  /** Outputs [batch, heads, valueDim], and behind them LSEs [batch, heads]. */
   apart(batch: number): PartialResults {
     const { heads, valueDim, dtype } = this.#shape;
     const rows = batch * heads;
@@ -66,14 +76,28 @@ export class PartialMemory {
     return { out, lse: this.#partial.slice(0, before, before + rows).reshape([batch, heads]) };
   }
 
-  /** Rows with their LSE behind them [batch, heads, valueDim + 1], f32: the memory of {@link PartialMemory.apart}. */
   packed(batch: number): Tensor {
     const { heads, valueDim } = this.#shape;
     const width = valueDim + 1;
     return this.#partial.slice(0, 0, batch * heads * width).reshape([batch, heads, width]);
   }
 
-  /** This rank's heads before they are rounded [batch, ownHeads, valueDim], f32; undefined when none are. */
+  /**
+   * Rows [first, first + batch) of a step of `of` rows, where the whole step's would lie: parts of a step have room
+   * beside each other. What arrives and what is summed is not apart: one part after another combines.
+   */
+  rowsOf(of: number, first: number): PartialRows {
+    return {
+      received: this.received,
+      apart: (batch) => {
+        const { out, lse } = this.apart(of);
+        return { out: out.slice(0, first, first + batch), lse: lse.slice(0, first, first + batch) };
+      },
+      packed: (batch) => this.packed(of).slice(0, first, first + batch),
+      sums: (batch) => this.sums(batch),
+    };
+  }
+
   sums(batch: number): Tensor | undefined {
     const { ownHeads, valueDim, keepsSums } = this.#shape;
     if (!keepsSums) return undefined;

@@ -15,8 +15,9 @@ import type { DecodeTimes } from "./decode-times.ts";
 import { DeviceResults } from "./device-results.ts";
 import { LatticeDecode } from "./lattice-decode.ts";
 import { LocalAttention } from "./local-attention.ts";
+import { type OverlapChoiceMetrics, OverlappedHalves, type OverlappedTimes } from "./overlapped-halves.ts";
 import { QueryGather, queryGatherBytes } from "./query-gather.ts";
-import { StepCombines } from "./step-combines.ts";
+import { type SizedCombines, StepCombines } from "./step-combines.ts";
 
 const NAME = "DcpAttention.attend";
 
@@ -36,6 +37,8 @@ export class DecodeAttention {
   readonly #options: ResolvedOptions;
   readonly #caches: KvCaches;
   readonly #local: LocalAttention;
+  /** Where partial outputs are merged. */
+  readonly #halves: OverlappedHalves | undefined;
   readonly #scratch: Arena;
   readonly #gather: QueryGather;
   /** Exactly one of the two: what bits may depend on decides. */
@@ -71,7 +74,11 @@ export class DecodeAttention {
       this.#gather = new QueryGather(gather, this.#scratch);
       this.#local = new LocalAttention(options, caches, this.#gather.scoreFactor);
       if (isWorldInvariant) this.#lattice = new LatticeDecode(options, this.#local, this.times, this.#scratch);
-      else this.#combines = new StepCombines(options, this.#scratch);
+      else {
+        this.#combines = new StepCombines(options, this.#scratch);
+        const half = (): LocalAttention => new LocalAttention(options, caches, this.#gather.scoreFactor, this.#local);
+        this.#halves = new OverlappedHalves(options, this.#combines, [half(), half()]);
+      }
     } catch (error) {
       this.#scratch.close();
       throw error;
@@ -100,13 +107,31 @@ export class DecodeAttention {
     return this.#combines;
   }
 
-  /** To be called when a step begins. @throws HeapExhausted */
+  /** What `overlap: "auto"` has measured and chosen. */
+  get overlapChoices(): OverlapChoiceMetrics[] {
+    return this.#halves?.choices ?? [];
+  }
+
+  /** How often a layer's attention was cut in two halves. */
+  get overlapped(): number {
+    return this.#halves?.count ?? 0;
+  }
+
+  /** To be called when a step begins. @throws HeapExhausted: nothing is planned then */
   begin(plan: StepPlan): void {
-    this.#local.begin(plan);
+    this.#halves?.begin(plan);
+    if (this.#halves?.isCertain === true) return;
+    try {
+      this.#local.begin(plan);
+    } catch (error) {
+      this.#halves?.end();
+      throw error;
+    }
   }
 
   /** To be called when a step ends. */
   end(): void {
+    this.#halves?.end();
     this.#local.end();
   }
 
@@ -182,13 +207,15 @@ export class DecodeAttention {
     const gathered = await this.#gatherFromAnywhere(query);
     const gatherEnd = performance.now();
     this.times.gatherMs += gatherEnd - started;
-    await combine.attendAndShow(() => this.#local.attend(layer, plan, gathered, combine.out, combine.lse));
-    const combineStart = performance.now();
-    this.times.attentionMs += combineStart - gatherEnd;
-    await combine.combine(out, lse);
-    const took = performance.now() - combineStart;
-    this.times.combineMs += took;
-    this.#merging.record(this.#merging.of(plan.queries), combine, took);
+    const sized = this.#merging.of(plan.queries);
+    if (this.#halves?.next(this.#merging.isKnown(sized)) === true) {
+      this.#record(sized, combine, await this.#halves.attend(layer, combine, gathered, out, lse));
+    } else {
+      await combine.attendAndShow(() => this.#local.attend(layer, plan, gathered, combine.out, combine.lse));
+      const combineStart = performance.now();
+      await combine.combine(out, lse);
+      this.#recordWhole(sized, combine, gatherEnd, combineStart);
+    }
     if (lse instanceof Tensor) convertLse(lse, "e", exchange.lseBase, lse);
   }
 
@@ -275,18 +302,40 @@ export class DecodeAttention {
     lse: Tensor | undefined,
   ): Promise<void> {
     const started = performance.now();
+    const sized = this.#merging.of(plan.queries);
+    if (this.#halves?.next(this.#merging.isKnown(sized)) === true) {
+      this.#record(sized, combine, await this.#halves.attend(layer, combine, query, out, lse));
+      return;
+    }
     const attended = this.#local.attend(layer, plan, query, combine.out, combine.lse);
     if (attended !== undefined) await attended;
     this.#options.exchange.onPartialLse?.(layer, combine.lse);
     const combineStart = performance.now();
-    this.times.attentionMs += combineStart - started;
     await combine.combine(out, lse);
-    const took = performance.now() - combineStart;
-    this.times.combineMs += took;
-    this.#merging.record(this.#merging.of(plan.queries), combine, took);
+    this.#recordWhole(sized, combine, started, combineStart);
+  }
+
+  /** Records a layer's attention that began and was combined from `combineStart` until now. */
+  #recordWhole(
+    sized: SizedCombines,
+    combine: PlacedCombine | AllToAllOnDevice,
+    started: number,
+    combineStart: number,
+  ): void {
+    const now = performance.now();
+    this.#halves?.record(now - started);
+    const combineMs = now - combineStart;
+    this.#record(sized, combine, { attentionMs: combineStart - started, combineMs, lastCombineMs: combineMs });
+  }
+
+  #record(sized: SizedCombines, combine: PlacedCombine | AllToAllOnDevice, times: OverlappedTimes): void {
+    this.times.attentionMs += times.attentionMs;
+    this.times.combineMs += times.combineMs;
+    this.#merging.record(sized, combine, times.lastCombineMs);
   }
 
   close(): void {
+    this.#halves?.close();
     this.#local.close();
     this.#combines?.close();
     this.#lattice?.close();

@@ -1,9 +1,10 @@
 import type { Completion, Operand } from "@lockstep/kernels";
 import { type Allocator, Tensor } from "@lockstep/tensor";
 import { type Combine, DEFAULT_COMBINE } from "../combine/combine.ts";
-import { CombineChoice, type CombineChoiceMetrics, type SizeClass } from "../combine/combine-choice.ts";
+import { type CombineChoiceMetrics, combineChoices } from "../combine/combine-choice.ts";
 import type { CombineSetup } from "../combine/combine-way.ts";
 import { BOUNDS_OF_A_ROW, LATTICE_COMBINES, type LatticeCombine, latticeCombine } from "../combine/lattice-combine.ts";
+import { type SizeClass, TimedChoice } from "../combine/timed-choice.ts";
 import type { StepPlan } from "../kv/step-plan.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
 import { after } from "./after.ts";
@@ -22,7 +23,7 @@ interface SizedRows {
   /** Where an LSE goes that nobody asked for [T, h]. */
   readonly spareLse: Tensor;
   /** For `auto`. */
-  readonly sizeClass: SizeClass | undefined;
+  readonly sizeClass: SizeClass<Combine> | undefined;
 }
 
 /** Scores that are kept from one pass to the next: 4 MiB. Of larger steps they are computed twice. */
@@ -40,7 +41,7 @@ export class LatticeDecode {
   readonly #setup: CombineSetup;
   readonly #ways: ReadonlyMap<Combine, LatticeCombine>;
   /** undefined when one combine was chosen by the options. */
-  readonly #choice: CombineChoice | undefined;
+  readonly #choice: TimedChoice<Combine> | undefined;
   readonly #bounds: Tensor;
   readonly #sums: Tensor;
   readonly #ownSums: Tensor;
@@ -72,7 +73,8 @@ export class LatticeDecode {
     };
     const names = exchange.combine === "auto" ? LATTICE_COMBINES : [exchange.combine];
     this.#ways = new Map(names.map((name) => [name, latticeCombine(name, this.#setup)]));
-    this.#choice = exchange.combine === "auto" ? new CombineChoice(groups.dcp, heap, exchange.deadlineMs) : undefined;
+    this.#choice =
+      exchange.combine === "auto" ? new TimedChoice<Combine>(groups.dcp, heap, exchange.deadlineMs) : undefined;
     this.#last = names[0] ?? DEFAULT_COMBINE;
     this.#bounds = Tensor.empty(scratch, "f32", [bounds]);
     this.#sums = Tensor.empty(scratch, "i32", [sums]);
@@ -94,7 +96,7 @@ export class LatticeDecode {
 
   /** What `auto` has measured and chosen. */
   get combineChoices(): CombineChoiceMetrics[] {
-    return this.#choice?.metrics ?? [];
+    return this.#choice === undefined ? [] : combineChoices(this.#choice);
   }
 
   /**

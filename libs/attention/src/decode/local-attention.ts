@@ -14,6 +14,9 @@ import type { ResolvedOptions } from "../options/resolved-options.ts";
 
 type LayerArgs = Omit<AttentionOperands, "query" | "out" | "lse" | "sums">;
 
+/** Query tokens of a step, all or some, and what they see. */
+export type AttendedRows = Pick<StepPlan, "blockTable" | "sequences" | "positions" | "queries">;
+
 /**
  * Attention of all query heads over this rank's own tokens: the partial results that ranks combine. Outputs in 16 bits
  * are rounded once, where they were computed, so that half as many bytes leave a GPU.
@@ -30,17 +33,24 @@ export class LocalAttention {
   readonly #mostKeys = new Map<number | undefined, number>();
   /** Outputs and LSEs before they are rounded, on the backend; undefined where nothing is rounded. */
   readonly #unrounded: { readonly out: Operand; readonly lse: Operand } | undefined;
+  readonly #lender: LocalAttention | undefined;
 
   /**
    * @param scoreFactor what scores are to be multiplied by because of how queries were gathered
+   * @param lender one whose memory for what is not rounded yet this one uses in turn with it; closed after this one
    * @throws HeapExhausted, DeviceError
    */
-  constructor(options: ResolvedOptions, caches: KvCaches, scoreFactor: number) {
+  constructor(options: ResolvedOptions, caches: KvCaches, scoreFactor: number, lender?: LocalAttention) {
     const { backend, model, groups, exchange, steps } = options;
     const { queryHeads, valueDim } = model;
     this.#options = options;
     this.#caches = caches;
     this.#scoreFactor = scoreFactor;
+    this.#lender = lender;
+    if (lender !== undefined) {
+      this.#unrounded = lender.#unrounded;
+      return;
+    }
     if (groups.isAlone || exchange.partialDtype === "f32") return;
     const out = backend.empty("f32", [steps.maxQueries, queryHeads, valueDim]);
     try {
@@ -52,7 +62,7 @@ export class LocalAttention {
   }
 
   /** Plans a step, once for all layers of a window. @throws HeapExhausted: nothing is planned then */
-  begin({ blockTable, sequences, positions }: StepPlan): void {
+  begin({ blockTable, sequences, positions }: AttendedRows): void {
     const { backend, model, cache, groups } = this.#options;
     const step = { blockTable, sequences, positions, shard: groups.shard };
     try {
@@ -79,7 +89,13 @@ export class LocalAttention {
    * @param out where it goes [T, queryHeads, valueDim], f32 or the partialDtype
    * @param lse where the natural LSE goes [T, queryHeads], f32
    */
-  attend(layer: number, { queries }: StepPlan, query: Operand, out: Operand, lse: Operand): Completion {
+  attend(
+    layer: number,
+    { queries }: Pick<AttendedRows, "queries">,
+    query: Operand,
+    out: Operand,
+    lse: Operand,
+  ): Completion {
     const { backend } = this.#options;
     const layerArgs = this.#layerArgs[layer] ?? this.#argsOf(layer);
     const plan = this.#planOf(layer);
@@ -149,6 +165,7 @@ export class LocalAttention {
   close(): void {
     this.end();
     this.#prepared.free();
+    if (this.#lender !== undefined) return;
     this.#unrounded?.out.free();
     this.#unrounded?.lse.free();
   }

@@ -1,10 +1,11 @@
 import type { Allocator, Tensor } from "@lockstep/tensor";
 import { AllToAllOnDevice, combinesOnDevice, DevicePartialMemory } from "../combine/a2a-on-device.ts";
 import { COMBINES, type Combine, DEFAULT_COMBINE } from "../combine/combine.ts";
-import { CombineChoice, type CombineChoiceMetrics, type SizeClass } from "../combine/combine-choice.ts";
+import { type CombineChoiceMetrics, combineChoices } from "../combine/combine-choice.ts";
 import { COMBINE_WAYS } from "../combine/combine-table.ts";
 import type { CombineSetup, PlacedCombine } from "../combine/combine-way.ts";
-import { PartialMemory, type PartialMemoryShape } from "../combine/partial-memory.ts";
+import { PartialMemory, type PartialMemoryShape, type PartialRows } from "../combine/partial-memory.ts";
+import { type SizeClass, TimedChoice } from "../combine/timed-choice.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
 
 /** What steps of one number of query tokens use: made once and used again. */
@@ -15,8 +16,14 @@ export interface SizedCombines {
   readonly spareLse: Tensor;
   readonly sums: Tensor | undefined;
   /** For `auto`. */
-  readonly sizeClass: SizeClass | undefined;
+  readonly sizeClass: SizeClass<Combine> | undefined;
 }
+
+/** The combines of both halves of a step that was cut. */
+export type Halves = readonly [PlacedCombine | AllToAllOnDevice, PlacedCombine | AllToAllOnDevice];
+
+/** Cuts that are remembered. */
+const MOST_HALVES = 64;
 
 /** The combines of a rank's decode steps, of every size, over one memory, and which of them is next. */
 export class StepCombines {
@@ -27,8 +34,9 @@ export class StepCombines {
   /** Most query tokens of a step that each takes, in the order of preference. */
   readonly #mostRows: ReadonlyMap<Combine, number>;
   /** undefined when one combine was chosen by the options. */
-  readonly #choice: CombineChoice | undefined;
+  readonly #choice: TimedChoice<Combine> | undefined;
   readonly #sizes = new Map<number, SizedCombines>();
+  readonly #halves = new Map<string, Halves>();
   #last: Combine;
 
   /** Takes {@link StepCombines.bytes} of `scratch`. */
@@ -38,7 +46,7 @@ export class StepCombines {
     this.#setup = combineSetup(options);
     this.#mostRows = mostRows(options);
     this.#memory = new PartialMemory(memoryShape(options), scratch);
-    this.#choice = combine === "auto" ? new CombineChoice(groups.dcp, heap, deadlineMs) : undefined;
+    this.#choice = combine === "auto" ? new TimedChoice(groups.dcp, heap, deadlineMs) : undefined;
     const isOnDevice = exchange.onPartialLse === undefined && combinesOnDevice(options.backend, this.#setup);
     const shape = partialShape(options);
     this.#device = isOnDevice ? new DevicePartialMemory(options.backend, shape, groups.ownHeads.count) : undefined;
@@ -57,7 +65,7 @@ export class StepCombines {
 
   /** What `auto` has measured and chosen. */
   get choices(): CombineChoiceMetrics[] {
-    return this.#choice?.metrics ?? [];
+    return this.#choice === undefined ? [] : combineChoices(this.#choice);
   }
 
   /** What steps of so many query tokens use. */
@@ -66,7 +74,7 @@ export class StepCombines {
     if (known !== undefined) return known;
     const names = [...this.#mostRows].filter(([, most]) => queries <= most).map(([name]) => name);
     const sized: SizedCombines = {
-      placed: Object.fromEntries(names.map((name) => [name, this.#place(name, queries)])),
+      placed: Object.fromEntries(names.map((name) => [name, this.#place(name, queries, this.#memory)])),
       spareLse: this.#memory.apart(queries).lse,
       sums: this.#memory.sums(queries),
       sizeClass: this.#choice?.sizeClass(queries, names),
@@ -83,6 +91,28 @@ export class StepCombines {
     return combine;
   }
 
+  /** True unless the combines of steps of this size are still being timed. */
+  isKnown({ sizeClass }: SizedCombines): boolean {
+    return sizeClass === undefined || sizeClass.chosen !== undefined;
+  }
+
+  /**
+   * A combine of the first `cut` query tokens of a step of `queries`, and one of the others. Their partial results lie
+   * beside each other, where the whole step's would.
+   */
+  halves(name: Combine, queries: number, cut: number): Halves {
+    const key = `${name} ${queries} ${cut}`;
+    const known = this.#halves.get(key);
+    if (known !== undefined) return known;
+    const [oldest] = this.#halves.keys();
+    if (oldest !== undefined && this.#halves.size >= MOST_HALVES) this.#halves.delete(oldest);
+    const half = (first: number, end: number): PlacedCombine | AllToAllOnDevice =>
+      this.#place(name, end - first, this.#memory.rowsOf(queries, first), { first, of: queries });
+    const made: Halves = [half(0, cut), half(cut, queries)];
+    this.#halves.set(key, made);
+    return made;
+  }
+
   /** Records how long the combine that `next` gave took. */
   record({ sizeClass }: SizedCombines, { name }: PlacedCombine | AllToAllOnDevice, milliseconds: number): void {
     if (sizeClass !== undefined) this.#choice?.record(sizeClass, milliseconds);
@@ -94,11 +124,16 @@ export class StepCombines {
     this.#device?.free();
   }
 
-  #place(name: Combine, queries: number): PlacedCombine | AllToAllOnDevice {
+  #place(
+    name: Combine,
+    queries: number,
+    memory: PartialRows,
+    part?: { readonly first: number; readonly of: number },
+  ): PlacedCombine | AllToAllOnDevice {
     if (name !== "a2a" || this.#device === undefined) {
-      return COMBINE_WAYS[name].place(queries, this.#memory, this.#setup);
+      return COMBINE_WAYS[name].place(queries, memory, this.#setup);
     }
-    return new AllToAllOnDevice(queries, this.#device, this.#memory.apart(queries), this.#setup);
+    return new AllToAllOnDevice(queries, this.#device, memory.apart(queries), this.#setup, part);
   }
 }
 

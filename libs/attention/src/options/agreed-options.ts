@@ -13,7 +13,7 @@ const LONGEST_LIST = 32;
  */
 export function agreeOnOptions({ model, cache, groups, exchange, steps }: ResolvedOptions): void {
   const { layers, queryHeads, kvHeads, headDim, valueDim, mla, headGroup, variants, sinks } = model;
-  const { queryDtype, gatherDtype, queryScale, partialDtype, queryReplicated, combine, deadlineMs } = exchange;
+  const { queryDtype, gatherDtype, queryScale, partialDtype, queryReplicated, combine, overlap, deadlineMs } = exchange;
   const scales = cache.scales.flatMap(({ keyScale = [], valueScale = [] }) => {
     return [...Array.from(keyScale), ...Array.from(valueScale)];
   });
@@ -40,6 +40,7 @@ export function agreeOnOptions({ model, cache, groups, exchange, steps }: Resolv
     prefixCache: cache.hasPrefixes,
     combine,
     deterministic: exchange.isWorldInvariant ? "world-invariant" : "rank-order",
+    overlap,
     scale: variants[0]?.scale,
     softcap: variants[0]?.softcap,
     window: new Set(windows).size === 1 ? windows[0] : windows.map((size) => size ?? 0),

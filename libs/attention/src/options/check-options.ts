@@ -60,6 +60,9 @@ export function checkOptions(given: DcpAttentionOptions, options: FilledOptions)
     throw new ArgumentError(NAME, "combine", '"ag-rs", "a2a", "one-shot" or "auto"', describe(combine));
   }
   checkDeterministic(options);
+  if (!["auto", "on", "off"].includes(options.overlap)) {
+    throw new ArgumentError(NAME, "overlap", '"auto", "on" or "off"', describe(options.overlap));
+  }
   if (given.mergeBackend?.isSynchronous === false) {
     throw new ArgumentError(NAME, "mergeBackend", "a wasm or reference backend", given.mergeBackend.name);
   }

@@ -17,6 +17,7 @@ type WithDefault =
   | "prefixCache"
   | "combine"
   | "deterministic"
+  | "overlap"
   | "scale"
   | "lseBase"
   | "maxStepQueries";
@@ -41,6 +42,7 @@ export function withDefaults(options: DcpAttentionOptions): FilledOptions {
     prefixCache = false,
     combine = "auto",
     deterministic = "rank-order",
+    overlap = "auto",
     scale = 1 / Math.sqrt(headDim),
     lseBase = "e",
     maxStepQueries = 256,
@@ -61,6 +63,7 @@ export function withDefaults(options: DcpAttentionOptions): FilledOptions {
     prefixCache,
     combine,
     deterministic,
+    overlap,
     scale,
     lseBase,
     maxStepQueries,

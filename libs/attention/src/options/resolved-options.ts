@@ -86,6 +86,7 @@ export interface ExchangeSettings {
   readonly combine: Combine | "auto";
   /** Results have the same bits for any number of ranks, layout, chunk and combine. */
   readonly isWorldInvariant: boolean;
+  readonly overlap: "auto" | "on" | "off";
   readonly lseBase: LseBase;
   readonly onPartialLse: ((layer: number, partialLse: Tensor) => void) | undefined;
   /** undefined: the group's. */
@@ -107,8 +108,8 @@ export function resolveOptions(given: DcpAttentionOptions): ResolvedOptions {
   checkOptions(given, options);
   const { backend, mergeBackend, heap, layers, queryHeads, kvHeads, headDim, valueDim, mla, headGroup } = options;
   const { kvDtype: dtype, kvScales, blockSize, numBlocks, prefixCache: hasPrefixes, sinks } = options;
-  const { queryDtype, gatherDtype, queryScale, queryReplicated, partialDtype, combine, lseBase } = options;
   const isWorldInvariant = options.deterministic === "world-invariant";
+  const { queryDtype, gatherDtype, queryScale, queryReplicated, partialDtype, combine, overlap, lseBase } = options;
   const { dcpGroup, queryGroup, pcpGroup, onPartialLse, deadlineMs, maxStepQueries, prefillChunk } = options;
   const variants = attentionVariants(options);
   const hasRowScales = scalesPerToken(dtype, kvScales);
@@ -130,6 +131,7 @@ export function resolveOptions(given: DcpAttentionOptions): ResolvedOptions {
       partialDtype,
       combine,
       isWorldInvariant,
+      overlap,
       lseBase,
       onPartialLse,
       deadlineMs,

@@ -34,6 +34,8 @@ export interface KernelBackend extends OfEveryOp<Completion>, AsyncDisposable {
    * calls that its sums go through, or where its keys lie.
    */
   readonly batchInvariant: boolean;
+  /** True when an op may wait for other ranks' ops, as where they share a device. Default: it waits for nobody. */
+  readonly waitsForRanks?: boolean;
   /** Ops with operands that stay the same from step to step; undefined where that saves nothing. */
   readonly prepared?: PreparedOps | undefined;
 
