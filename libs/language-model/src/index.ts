@@ -37,6 +37,7 @@ export type { GeneratorOptions, SizedOptions } from "./generation/generator-opti
 export { isQuantisedKv, type KvDtype, type KvScaleSource, type QuantisedKv } from "./generation/kv-calibration.ts";
 export type { RankMemory } from "./generation/memory-plan.ts";
 export { type MemoryPlan, planMemory, planWorlds, type WorldPlan } from "./generation/plan-memory.ts";
+export { planResize, type ResizePlan } from "./generation/plan-resize.ts";
 export type { RankMetrics } from "./generation/rank-program.ts";
 export type { Exchanged } from "./generation/step-trace.ts";
 export type { TextToken } from "./generation/token-stream.ts";

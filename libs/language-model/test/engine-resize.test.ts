@@ -1,11 +1,13 @@
 // An engine that gets more ranks, and fewer, while it generates: requests go on with the tokens of an undisturbed run,
 // and nothing of them is computed again.
 import { describe, expect, setDefaultTimeout, spyOn, test } from "bun:test";
+import os from "node:os";
 import { ResourceClosed } from "@lockstep/tensor";
 import { Engine } from "../src/engine/engine.ts";
 import type { EngineOptions } from "../src/engine/engine-options.ts";
 import type { GeneratedPart, GeneratedToken, RequestOptions } from "../src/engine/request-options.ts";
-import { MoveFailed, RanksFailed } from "../src/errors.ts";
+import { MoveFailed, RanksFailed, UnfitOptions } from "../src/errors.ts";
+import { planResize } from "../src/generation/plan-resize.ts";
 import type { ResizeChanges } from "../src/engine/resize-options.ts";
 import { ServingRanks } from "../src/engine/serving-ranks.ts";
 import { greedy, model } from "./shipped-model.ts";
@@ -240,6 +242,29 @@ describe("ranks come and go in the middle of texts", () => {
     expect(idsOf(await tokensOf(engine))).toEqual(expected);
     expect(engine.sizes).toMatchObject({ world: 2, dcp: 2 });
     expect(engine.status().totals).toMatchObject({ restarts: 1, resizes: 0 });
+  });
+
+  test("what memory does not hold beside these ranks is refused before anything is opened", async () => {
+    await using engine = await Engine.open(model, options);
+    const opened = spyOn(ServingRanks, "open");
+    const { maxContext: capacity, kvTokens: _, ...spread } = options;
+    const sized = { ...spread, capacity, texts: 64, kvTokens: 1024 };
+    const to = { ...sized, world: 4, dcp: 4 } as const;
+    const { peakBytes, from, to: next } = planResize(model, sized, to);
+    expect(peakBytes).toBeGreaterThan(from.totalBytes + next.totalBytes);
+    // Engines draw tokens, and know prefixes, of which the plan of a generator has nothing: some room for that.
+    const room = 64 << 20;
+    using memory = spyOn(os, "totalmem").mockReturnValue(peakBytes - room);
+    const refused = await outcomeOf(engine.resize({ world: 4, dcp: 4 }));
+    expect(refused).toThrow(UnfitOptions);
+    expect(refused).toThrow("Engine.resize: 2 ranks and 4 ranks beside them take");
+    expect(opened).not.toHaveBeenCalled();
+    expect(planResize(model, sized, to).problem).toContain("while the context moves");
+    memory.mockReturnValue(peakBytes + room);
+    await engine.resize({ world: 4, dcp: 4 });
+    expect(opened).toHaveBeenCalledTimes(1);
+    opened.mockRestore();
+    expect(engine.ranks).toBe(4);
   });
 
   test("what cannot be changes nothing, nor does what is given up", async () => {

@@ -1,9 +1,10 @@
 import type { AbortSignalLike, FlightRecord } from "@lockstep/dist-groups";
 import { ArgumentError, describe, ResourceClosed } from "@lockstep/tensor";
-import { EngineBusy, PrefixStoreError } from "../errors.ts";
+import { EngineBusy, PrefixStoreError, UnfitOptions } from "../errors.ts";
 import { blockTokens } from "../generation/kv-blocks.ts";
 import { sharesOf } from "../generation/kv-shares.ts";
 import { explainStep } from "../generation/explanation.ts";
+import { RESIZE_ADVICE, resizePeak } from "../generation/plan-resize.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
 import type { Model } from "../model/model.ts";
 import { resolveSampling } from "../sampling/sampling-options.ts";
@@ -207,7 +208,8 @@ export class Engine implements TextEngine {
    * beside these, and all that these have stored moves there: nothing is computed again. Only where the others have
    * fewer blocks than requests hold, those that came last give theirs up and are computed again, as ever. These ranks
    * go on when the others do not open, or the context does not move.
-   * While the others open, memory must hold both, and nothing is computed.
+   * Memory must hold both meanwhile: `planResize` says what they take, and where there is not so much it is refused
+   * before anything is opened. Nothing is computed meanwhile.
    * @param changes options of {@link Engine.open} that become others; what is left out stays as it is
    * @throws as `open`, also when a text of `maxContext` tokens does not fit the others; MoveFailed; the signal's reason;
    *   ResourceClosed, RanksFailed
@@ -220,6 +222,8 @@ export class Engine implements TextEngine {
     }
     const others = { ...resizedOptions(this.#current.options, changes), maxContext: this.maxContext };
     const engine = await resolveEngineOptions(this.#model, others);
+    const { problem } = resizePeak(this.#engine.resolved, engine.resolved);
+    if (problem !== undefined) throw new UnfitOptions(`${problem}: ${RESIZE_ADVICE}.`, operation);
     await this.#loop.replace(async (ranks, requests) => {
       const resumed = await resumeOnOthers(ranks, engine, requests, signal);
       Object.assign(this.#current, { engine, options: others });

@@ -299,7 +299,7 @@ function formatBytes(bytes: number): string {
 }
 
 /** Two different numbers, so that they look different. */
-function formatApart(a: number, b: number): readonly [string, string] {
+export function formatApart(a: number, b: number): readonly [string, string] {
   const mebi = (bytes: number): string => `${(bytes / MEBI).toFixed(1)} MiB`;
   for (const format of [formatBytes, mebi]) if (format(a) !== format(b)) return [format(a), format(b)];
   return [`${a} bytes`, `${b} bytes`];

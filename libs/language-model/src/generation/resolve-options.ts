@@ -24,6 +24,8 @@ export interface ResolvedOptions {
   readonly deadlineMs: number;
   /** Bytes of weights that all ranks hold. */
   readonly weightBytes: number;
+  /** Bytes that all ranks hold, and what the host needs. */
+  readonly totalBytes: number;
   readonly onLoad: GeneratorOptions["onLoad"];
   readonly worker: GeneratorOptions["worker"];
 }
@@ -64,6 +66,7 @@ export function resolveOptions(
     heapBytesPerRank: layout.sharedBytes,
     deadlineMs,
     weightBytes: plan.ranks.reduce((sum, { weights }) => sum + weights, 0),
+    totalBytes: plan.totalBytes,
     onLoad: options.onLoad,
     worker: options.worker,
   };
