@@ -16,7 +16,6 @@ export type {
   RequestOptions,
   Usage,
 } from "./engine/request-options.ts";
-export type { ResizeChanges, ResizeOptions } from "./engine/resize-options.ts";
 export type { EngineStep, TextEngine } from "./engine/text-engine.ts";
 export {
   ChatTemplateError,
@@ -39,6 +38,7 @@ export type { RankMemory } from "./generation/memory-plan.ts";
 export { type MemoryPlan, planMemory, planWorlds, type WorldPlan } from "./generation/plan-memory.ts";
 export { planResize, type ResizePlan } from "./generation/plan-resize.ts";
 export type { RankMetrics } from "./generation/rank-program.ts";
+export type { ResizeChanges, ResizeOptions } from "./generation/resize-options.ts";
 export type { Exchanged } from "./generation/step-trace.ts";
 export type { TextToken } from "./generation/token-stream.ts";
 export { spreadOptions } from "./generation/world-candidates.ts";

@@ -8,7 +8,7 @@ import type { EngineOptions } from "../src/engine/engine-options.ts";
 import type { GeneratedPart, GeneratedToken, RequestOptions } from "../src/engine/request-options.ts";
 import { MoveFailed, RanksFailed, UnfitOptions } from "../src/errors.ts";
 import { planResize } from "../src/generation/plan-resize.ts";
-import type { ResizeChanges } from "../src/engine/resize-options.ts";
+import type { ResizeChanges } from "../src/generation/resize-options.ts";
 import { ServingRanks } from "../src/engine/serving-ranks.ts";
 import { greedy, model } from "./shipped-model.ts";
 import { outcomeOf } from "../../../tests/outcome-of.ts";

@@ -1,8 +1,15 @@
-import type { AbortSignalLike, FlightRecord } from "@lockstep/dist-groups";
+import type { FlightRecord } from "@lockstep/dist-groups";
 import { ArgumentError, describe, ResourceClosed } from "@lockstep/tensor";
 import { EngineBusy, PrefixStoreError, UnfitOptions } from "../errors.ts";
 import { blockTokens } from "../generation/kv-blocks.ts";
+import { isSignal } from "../generation/is-signal.ts";
 import { sharesOf } from "../generation/kv-shares.ts";
+import {
+  checkResizeSignal,
+  type ResizeChanges,
+  type ResizeOptions,
+  resizedOptions,
+} from "../generation/resize-options.ts";
 import { explainStep } from "../generation/explanation.ts";
 import { RESIZE_ADVICE, resizePeak } from "../generation/plan-resize.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
@@ -17,7 +24,6 @@ import type { EngineStatus } from "./engine-status.ts";
 import { promptTokens } from "./prompt-tokens.ts";
 import type { GeneratedPart, Prompt, RequestOptions } from "./request-options.ts";
 import { type EngineSizes, resolveEngineOptions } from "./resolve-engine-options.ts";
-import { type ResizeChanges, type ResizeOptions, resizedOptions } from "./resize-options.ts";
 import { resumeOnOthers } from "./resumed-ranks.ts";
 import { ServingRanks } from "./serving-ranks.ts";
 import type { EngineStep, TextEngine } from "./text-engine.ts";
@@ -217,10 +223,8 @@ export class Engine implements TextEngine {
   async resize(changes: ResizeChanges, { signal }: ResizeOptions = {}): Promise<void> {
     const operation = "Engine.resize";
     this.#expectOpen(operation);
-    if (signal !== undefined && !isSignal(signal)) {
-      throw new ArgumentError(operation, "signal", "an AbortSignal", describe(signal));
-    }
-    const others = { ...resizedOptions(this.#current.options, changes), maxContext: this.maxContext };
+    checkResizeSignal(operation, signal);
+    const others = { ...resizedOptions(operation, this.#current.options, changes), maxContext: this.maxContext };
     const engine = await resolveEngineOptions(this.#model, others);
     const { problem } = resizePeak(this.#engine.resolved, engine.resolved);
     if (problem !== undefined) throw new UnfitOptions(`${problem}: ${RESIZE_ADVICE}.`, operation);
@@ -291,11 +295,4 @@ const LONGEST_LABEL = 256;
 function checkLabel(label: string | undefined): void {
   if (label === undefined || (typeof label === "string" && label.length <= LONGEST_LABEL)) return;
   throw new ArgumentError(NAME, "label", `a name of up to ${LONGEST_LABEL} characters`, describe(label));
-}
-
-/** Whether it can be listened to as an `AbortSignal`: one of another realm is none of this one's class. */
-function isSignal(signal: unknown): boolean {
-  const { aborted, addEventListener, removeEventListener } = Object(signal) as Partial<AbortSignalLike>;
-  const listens = typeof addEventListener === "function" && typeof removeEventListener === "function";
-  return typeof aborted === "boolean" && listens;
 }

@@ -46,7 +46,16 @@ export interface BatchProgress {
   readonly stored: number;
 }
 
-interface TextState {
+/** How far a batch is: what others need to go on with it. Plain data. */
+export interface BatchSnapshot {
+  readonly texts: readonly TextState[];
+  readonly options: BatchOptions;
+  readonly drafted: number;
+  readonly accepted: number;
+}
+
+/** How far one text is. */
+export interface TextState {
   readonly ids: number[];
   readonly promptLength: number;
   readonly maxTokens: number;
@@ -60,7 +69,7 @@ interface TextState {
  * the step. Every rank runs its own and all decide alike.
  */
 export class Batch {
-  readonly #texts: readonly TextState[];
+  #texts: readonly TextState[];
   readonly #options: BatchOptions;
   /** Tokens drafted, and those of them that were accepted, so far. */
   drafted = 0;
@@ -75,6 +84,21 @@ export class Batch {
       stored: 0,
       isDone: false,
     }));
+  }
+
+  /** Goes on with a batch where it is. */
+  static resume({ texts, options, drafted, accepted }: BatchSnapshot): Batch {
+    const batch = new Batch([], options);
+    batch.#texts = texts.map((text) => ({ ...text, ids: [...text.ids] }));
+    batch.drafted = drafted;
+    batch.accepted = accepted;
+    return batch;
+  }
+
+  /** How far it is. */
+  get snapshot(): BatchSnapshot {
+    const { drafted, accepted } = this;
+    return { texts: this.#texts, options: this.#options, drafted, accepted };
   }
 
   get isDone(): boolean {

@@ -1,4 +1,4 @@
-import type { MethodsOf, World } from "@lockstep/dist-groups";
+import type { AbortSignalLike } from "@lockstep/dist-groups";
 import { ArgumentError, ResourceClosed } from "@lockstep/tensor";
 import type { Model } from "../model/model.ts";
 import type { ParallelSizes } from "../model/tensor-parallel.ts";
@@ -11,20 +11,18 @@ import {
   checkPrompts,
   type GenerateOptions,
 } from "./generate-options.ts";
-import type { GeneratorOptions, SizedOptions } from "./generator-options.ts";
-import { hostHeapBytes, STEPS_PER_CALL } from "./memory-plan.ts";
+import type { GeneratorOptions } from "./generator-options.ts";
+import { GeneratorRanks, isSized, moveTexts, openBeside, resolveWorld } from "./generator-ranks.ts";
+import { STEPS_PER_CALL } from "./memory-plan.ts";
 import { sharesOf } from "./kv-shares.ts";
-import { openRanks } from "./open-ranks.ts";
+import { checkResizeSignal, type ResizeChanges, type ResizeOptions } from "./resize-options.ts";
 import type { RankMetrics } from "./rank-program.ts";
-import { type ResolvedOptions, resolveOptions } from "./resolve-options.ts";
+import { resolveOptions } from "./resolve-options.ts";
 import { runAhead } from "./run-ahead.ts";
 import { checkTokenIds } from "./token-ids.ts";
-import { type TextToken, TokenStream } from "./token-stream.ts";
-import { spreadOptions } from "./world-candidates.ts";
+import type { TextToken } from "./token-stream.ts";
 
-type Program = typeof import("./rank-program.ts");
-/** The ranks of a generator, and what the host may call on them. */
-type GeneratorRanks = World<MethodsOf<Program>>;
+const NONE = { logits: undefined, explanation: undefined } as const;
 
 interface MakeOptions {
   readonly maxTokens: number;
@@ -35,41 +33,43 @@ interface MakeOptions {
 
 /** A model on a world of ranks that continues texts. */
 export class Generator implements AsyncDisposable {
-  /** Ranks, and how they share KV caches. */
-  readonly sizes: ParallelSizes;
-  /** Why it has these sizes, when its `world` was to be "auto"; undefined when it was given. */
-  readonly choice: WorldChoice | undefined;
-  /** KV blocks, of which each rank stores its share. */
-  readonly blocksPerRank: number;
-  /** Shares of the KV cache that the ranks of a DCP group store, in their order; 1 each where they are equal. */
-  readonly kvWeights: readonly number[];
-  readonly #world: GeneratorRanks;
-  readonly #maxStepTokens: number;
-  readonly #prefillChunk: number | undefined;
-  readonly #vocabularySize: number;
-  readonly #texts: number;
-  readonly #maxDraft: number;
-  readonly #stream: TokenStream;
+  readonly #model: Model;
+  #ranks: GeneratorRanks;
   /** Settles when what changes the texts, and was asked for last, is over. */
   #lastTurn: Promise<unknown> = Promise.resolve();
+  /** What is to be done between two steps, in the middle of texts as well. */
+  readonly #betweenSteps: (() => Promise<void>)[] = [];
+  /** Of a step of ranks that are gone. */
+  #earlier: { readonly logits: Float32Array | undefined; readonly explanation: Explanation | undefined } = NONE;
   #closed = false;
 
-  private constructor(
-    world: GeneratorRanks,
-    { rank, texts, maxDraft }: ResolvedOptions,
-    choice: WorldChoice | undefined,
-  ) {
-    this.#world = world;
-    this.choice = choice;
-    this.#texts = texts;
-    this.#maxDraft = maxDraft;
-    this.#prefillChunk = rank.prefillChunk;
-    this.sizes = rank.sizes;
-    this.blocksPerRank = rank.numBlocks;
-    this.kvWeights = sharesOf(rank.kvWeights, rank.sizes.dcp);
-    this.#maxStepTokens = rank.maxStepTokens;
-    this.#vocabularySize = rank.config.vocabularySize;
-    this.#stream = TokenStream.create(world.heap, tokensPerCall(rank.maxLogitRows));
+  private constructor(model: Model, ranks: GeneratorRanks) {
+    this.#model = model;
+    this.#ranks = ranks;
+  }
+
+  get #world(): GeneratorRanks["world"] {
+    return this.#ranks.world;
+  }
+
+  /** Ranks, and how they share KV caches. */
+  get sizes(): ParallelSizes {
+    return this.#ranks.rank.sizes;
+  }
+
+  /** Why it has these sizes, when its `world` was to be "auto"; undefined when it was given. */
+  get choice(): WorldChoice | undefined {
+    return this.#ranks.choice;
+  }
+
+  /** KV blocks, of which each rank stores its share. */
+  get blocksPerRank(): number {
+    return this.#ranks.rank.numBlocks;
+  }
+
+  /** Shares of the KV cache that the ranks of a DCP group store, in their order; 1 each where they are equal. */
+  get kvWeights(): readonly number[] {
+    return sharesOf(this.#ranks.rank.kvWeights, this.sizes.dcp);
   }
 
   /** Throws what {@link Generator.open} would throw of these options before any rank starts. Opens nothing. */
@@ -85,25 +85,63 @@ export class Generator implements AsyncDisposable {
    * and whatever stopped a rank.
    */
   static async open(model: Model, options: GeneratorOptions): Promise<Generator> {
-    if (isSized(options)) return await Generator.#open(model, options, undefined);
-    const choice = await chooseWorld(model, options);
-    return await Generator.#open(model, spreadOptions(options, choice.sizes), choice);
+    const { resolved, choice } = await resolveWorld(model, options);
+    return new Generator(model, await GeneratorRanks.open(options, resolved, choice));
   }
 
-  static async #open(model: Model, options: SizedOptions, choice: WorldChoice | undefined): Promise<Generator> {
-    const spread = resolveOptions(model, options);
-    const world = await openRanks<Program>(spread, {
-      program: new URL("./rank-program.ts", import.meta.url),
-      options: spread.rank,
-      heapBytes: hostHeapBytes(spread.rank.maxLogitRows),
-      identify: (opened) => opened.call("identify", []),
+  /**
+   * Goes on with another number of ranks, or another layout: texts that are under way, in the middle of
+   * {@link Generator.generateAll} as well, go on with the tokens that they would have had, up to what another order of
+   * sums does to the last digits of logits. Other ranks are opened beside these, and all that these have stored moves
+   * there: nothing is computed again. These go on when the others do not open, or the context does not move; memory must
+   * hold both meanwhile. {@link Generator.metrics} begin anew.
+   *
+   * Static scales of a quantised cache that a sample decides (`kvScales`) are found anew: where the others find other
+   * ones, as another order of sums may, it is refused with MoveFailed.
+   * @param changes options of {@link Generator.open} that become others; what is left out stays as it is
+   * @throws as `open`, also for what memory does not hold; MoveFailed; the signal's reason; ResourceClosed
+   */
+  async resize(changes: Omit<ResizeChanges, "kvTokens">, { signal }: ResizeOptions = {}): Promise<void> {
+    const name = "Generator.resize";
+    this.#expectOpen(name);
+    checkResizeSignal(name, signal);
+    const done = Promise.withResolvers<void>();
+    this.#betweenSteps.push(async () => {
+      const resizing = this.#resize(changes, signal);
+      done.resolve(resizing);
+      await resizing.catch(() => {});
     });
+    // Where texts are under way it comes before their next steps; otherwise it is the next turn.
+    this.#inTurn(name, () => this.#runBetweenSteps()).catch((error: unknown) => done.reject(error));
+    await done.promise;
+  }
+
+  async #resize(changes: Omit<ResizeChanges, "kvTokens">, signal: AbortSignalLike | undefined): Promise<void> {
+    const name = "Generator.resize";
+    this.#expectOpen(name);
+    if (signal?.aborted === true) throw signal.reason;
+    const before = this.#ranks;
+    const others = await openBeside(this.#model, before, changes);
     try {
-      return new Generator(world, spread, choice);
+      const { hasLogits } = await before.world.callRank(0, "texts", []);
+      const earlier = {
+        logits: hasLogits ? await this.logits() : this.#earlier.logits,
+        explanation: await this.explain(),
+      };
+      await moveTexts(before, others, signal);
+      this.#expectOpen(name);
+      this.#ranks = others;
+      this.#earlier = earlier;
     } catch (error) {
-      await world.close();
+      await others.world.close().catch(() => {});
       throw error;
     }
+    // What a world's end complains of concerns nobody any more.
+    await before.world.close().catch(() => {});
+  }
+
+  async #runBetweenSteps(): Promise<void> {
+    for (let task = this.#betweenSteps.shift(); task !== undefined; task = this.#betweenSteps.shift()) await task();
   }
 
   /**
@@ -125,7 +163,7 @@ export class Generator implements AsyncDisposable {
   ): AsyncGenerator<TextToken, void> {
     const name = "Generator.generateAll";
     this.#expectOpen(name);
-    checkPrompts(name, prompts, this.#texts, this.#vocabularySize);
+    checkPrompts(name, prompts, this.#ranks.resolved.texts, this.#vocabularySize);
     checkGenerateOptions(name, options);
     const { maxTokens, endTokens = [], onPrefill, explain } = options;
     yield* runAhead<TextToken>((put, isDropped) =>
@@ -146,19 +184,19 @@ export class Generator implements AsyncDisposable {
     if (isDropped()) return;
     const texts = prompts.map((prompt) => ({ prompt, maxTokens }));
     const promptTokens = prompts.reduce((sum, prompt) => sum + prompt.length, 0);
-    const batchOptions = {
-      endTokens,
-      maxStepTokens: this.#maxStepTokens,
-      prefillChunk: this.#prefillChunk,
-      maxDraft: this.#maxDraft,
-    };
+    const { maxDraft, rank } = this.#ranks.resolved;
+    const { maxStepTokens, prefillChunk } = rank;
+    const batchOptions = { endTokens, maxStepTokens, prefillChunk, maxDraft };
+    this.#earlier = NONE;
     await this.#world.call("begin", [texts, batchOptions, explain]);
     for (let isDone = false, promptDone = 0; !isDone && !isDropped(); ) {
-      this.#stream.clear();
+      await this.#runBetweenSteps();
+      const { stream } = this.#ranks;
+      stream.clear();
       // Step by step at first, so that the caller hears of long prompts.
       const steps = promptDone < promptTokens ? 1 : STEPS_PER_CALL;
-      const answer = this.#world.call("advance", [steps, this.#stream.descriptor]);
-      yield* this.#stream.read(answer);
+      const answer = this.#world.call("advance", [steps, stream.descriptor]);
+      yield* stream.read(answer);
       const [state] = await answer;
       isDone = state?.isDone ?? true;
       if (promptDone < promptTokens) onPrefill?.(state?.promptTokensDone ?? 0);
@@ -176,12 +214,15 @@ export class Generator implements AsyncDisposable {
     checkPrompt(name, "prompt", prompt, this.#vocabularySize);
     checkOnPrefill(name, onPrefill);
     return await this.#inTurn(name, async () => {
+      this.#earlier = NONE;
       await this.#world.call("restart", []);
-      const most = Math.min(this.#prefillChunk ?? this.#maxStepTokens, this.#maxStepTokens);
+      const { maxStepTokens, prefillChunk } = this.#ranks.rank;
+      const most = Math.min(prefillChunk ?? maxStepTokens, maxStepTokens);
       let token = -1;
       for (let done = 0; done < prompt.length; ) {
         const part = prompt.slice(done, done + most);
-        token = await this.#step(part, this.#prefillChunk !== undefined);
+        await this.#runBetweenSteps();
+        token = await this.#step(part, prefillChunk !== undefined);
         done += part.length;
         onPrefill?.(done);
       }
@@ -197,13 +238,19 @@ export class Generator implements AsyncDisposable {
     const name = "Generator.step";
     this.#expectOpen(name);
     checkTokenIds(name, "ids", ids, this.#vocabularySize);
-    if (ids.length < 1 || ids.length > this.#maxStepTokens) {
-      throw new ArgumentError(name, "ids", `from 1 to ${this.#maxStepTokens} tokens`, `${ids.length}`);
+    const { maxStepTokens } = this.#ranks.rank;
+    if (ids.length < 1 || ids.length > maxStepTokens) {
+      throw new ArgumentError(name, "ids", `from 1 to ${maxStepTokens} tokens`, `${ids.length}`);
     }
     return await this.#inTurn(name, () => this.#step(ids, false));
   }
 
+  get #vocabularySize(): number {
+    return this.#ranks.rank.config.vocabularySize;
+  }
+
   async #step(ids: readonly number[], isPrefill: boolean): Promise<number> {
+    this.#earlier = { ...this.#earlier, logits: undefined };
     const [token = -1] = await this.#world.call("step", [ids, isPrefill]);
     return token;
   }
@@ -211,6 +258,7 @@ export class Generator implements AsyncDisposable {
   /** Logits of the last {@link step}, of the whole vocabulary. */
   async logits(): Promise<Float32Array> {
     this.#expectOpen("Generator.logits");
+    if (this.#earlier.logits !== undefined) return this.#earlier.logits.slice();
     const parts = await this.#world.call("logits", []);
     const all = new Float32Array(parts.reduce((sum, part) => sum + part.length, 0));
     let at = 0;
@@ -225,7 +273,7 @@ export class Generator implements AsyncDisposable {
   async explain(): Promise<Explanation | undefined> {
     this.#expectOpen("Generator.explain");
     const traces = (await this.#world.call("trace", [])).filter((trace) => trace !== undefined);
-    return traces.length === 0 ? undefined : explainStep(traces, this.sizes.dcp);
+    return traces.length === 0 ? this.#earlier.explanation : explainStep(traces, this.sizes.dcp);
   }
 
   /** What each rank did and holds. */
@@ -264,14 +312,4 @@ export class Generator implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
-}
-
-/** Tokens that the ranks make at most between two answers. */
-function tokensPerCall(maxLogitRows: number): number {
-  return STEPS_PER_CALL * maxLogitRows;
-}
-
-/** Whether the number of ranks is given, or whatever stands in its place. */
-function isSized(options: GeneratorOptions): options is SizedOptions {
-  return (options as GeneratorOptions | undefined)?.world !== "auto";
 }

@@ -1,12 +1,13 @@
 // What each rank of a generator's world runs.
-import type { DcpAttentionMetrics } from "@lockstep/attention";
+import type { ContextImage, DcpAttentionMetrics } from "@lockstep/attention";
 import type { RankContext } from "@lockstep/dist-groups";
 import type { BackendName } from "@lockstep/kernels";
 import type { Tensor, TensorDescriptor } from "@lockstep/tensor";
 import type { StepTokens } from "../model/step-attention.ts";
 import { GREEDY } from "../sampling/row-request.ts";
 import { Sampler } from "../sampling/sampler.ts";
-import { Batch, type BatchOptions, type BatchProgress, type BatchText } from "./batch.ts";
+import { Batch, type BatchOptions, type BatchProgress, type BatchSnapshot, type BatchText } from "./batch.ts";
+import { contextMethods } from "./context-rank.ts";
 import { OWN_PROGRAM } from "./own-program.ts";
 import { eraseCaches } from "./rank-attention.ts";
 import { openRankModel, type StepHooks } from "./rank-model.ts";
@@ -36,6 +37,19 @@ export interface RankMetrics {
 export interface BatchState {
   readonly isDone: boolean;
   readonly promptTokensDone: number;
+}
+
+/** Texts of ranks, and how far they are: what others need to go on. Plain data. */
+export interface RankTexts {
+  /** Sequences of the texts, in their order. */
+  readonly sequences: readonly number[];
+  /** Undefined where one text is continued step by step. */
+  readonly batch: BatchSnapshot | undefined;
+  /** Steps of the batch so far, and which of them is to be traced. */
+  readonly steps: number;
+  readonly traced: number | "last" | undefined;
+  /** Whether there are logits of a last step. */
+  readonly hasLogits: boolean;
 }
 
 /** Loads this rank's share of the model and opens its attention; returns what the host may call. */
@@ -94,6 +108,30 @@ export async function setup(context: RankContext, options: RankOptions, hooks: S
   }
 
   return {
+    ...contextMethods(attention, heap),
+
+    /** How far the texts are. */
+    texts: (): RankTexts => ({
+      sequences,
+      batch: batch?.snapshot,
+      steps,
+      traced,
+      hasLogits: logits !== undefined,
+    }),
+
+    /** Forgets all texts and begins none: for rows of others' texts. */
+    clear(): void {
+      restart(0);
+    },
+
+    /** Goes on with texts whose rows were written. */
+    resume(image: ContextImage, texts: RankTexts): void {
+      attention.adoptContext(image);
+      sequences = [...texts.sequences];
+      batch = texts.batch === undefined ? undefined : Batch.resume(texts.batch);
+      ({ steps, traced } = texts);
+    },
+
     /** Forgets all texts and begins a new, empty one. */
     restart(): void {
       restart(1);
