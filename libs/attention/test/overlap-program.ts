@@ -24,6 +24,8 @@ export interface OverlapShape {
   readonly softcap?: number;
   readonly hasSinks: boolean;
   readonly weights?: readonly number[];
+  /** Default: 64. */
+  readonly numBlocks?: number;
 }
 
 /** Nothing special. */
@@ -81,6 +83,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
   function open(shape: OverlapShape, rows: number, more: Partial<DcpAttentionOptions>): DcpAttention {
     const { heads, dims, window, softcap, hasSinks: _, weights, ...rest } = shape;
     return DcpAttention.open({
+      numBlocks: 64,
       ...rest,
       backend,
       heap,
@@ -90,7 +93,6 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       kvHeads: heads[1],
       headDim: dims[0],
       valueDim: dims[1],
-      numBlocks: 64,
       maxStepQueries: rows,
       ...(window === undefined ? {} : { window }),
       ...(softcap === undefined ? {} : { softcap }),

@@ -145,22 +145,55 @@ test("ranks that share a device attend together: nothing is cut", async () => {
 });
 
 describe("auto", () => {
-  const steps = Array.from({ length: 30 }, () => [6, 6, 6]);
-  const shape = PLAIN;
+  const shape = { ...PLAIN, numBlocks: 200 };
+  const decoding = Array.from({ length: 18 }, () => 1);
+  // From then on sequences have 33 to 64 tokens, which is one class.
+  const first = decoding.map(() => 33);
+  const steps = [first, ...Array.from({ length: 30 }, () => decoding)];
 
   test("times both ways, and all ranks choose alike; the bits are those of either", async () => {
     await using world = await open(3, "wasm");
     const whole = await world.call("run", [shape, steps, "off", 5]);
     const auto = await world.call("run", [shape, steps, "auto", 5]);
-    const [first] = auto;
-    expect(first?.overlapChoices.map(({ queries }) => queries)).toEqual([32]);
+    const [known] = auto;
+    const classes = known?.overlapChoices.map(({ queries, context }) => [queries, context]);
+    expect(classes).toEqual([
+      [32, 64],
+      [1024, 32],
+    ]);
     for (const [rank, { bits, overlapped, overlapChoices }] of auto.entries()) {
-      expect(overlapChoices).toEqual(first?.overlapChoices ?? []);
-      const [choice] = overlapChoices;
+      expect(overlapChoices).toEqual(known?.overlapChoices ?? []);
+      const [choice, other] = overlapChoices;
       expect(Object.keys(choice?.microseconds ?? {}).sort()).toEqual(["off", "on"]);
-      // 24 trials each way, then all of one.
-      expect(overlapped).toBe(choice?.overlap === "on" ? 36 : 24);
+      expect([other?.overlap, other?.microseconds]).toEqual([undefined, {}]);
+      // A trial each way of the first step, 24 each way of the others, then all of one.
+      expect(overlapped).toBe(1 + (choice?.overlap === "on" ? 36 : 24));
       expect(bits.every((byte, at) => byte === whole[rank]?.bits[at])).toBe(true);
+    }
+  });
+
+  test("times steps of other contexts anew", async () => {
+    await using world = await open(2, "wasm");
+    const longer = [...steps.slice(0, 29), ...Array.from({ length: 3 }, () => decoding.map(() => 2))];
+    for (const { overlapChoices } of await world.call("run", [shape, longer, "auto", 5])) {
+      expect(overlapChoices.map(({ queries, context }) => [queries, context])).toEqual([
+        [32, 64],
+        [64, 64],
+        [64, 128],
+        [1024, 32],
+      ]);
+    }
+  });
+
+  test("leaves whole what would read a sequence twice, and what is uneven", async () => {
+    await using world = await open(2, "wasm");
+    for (const counts of [[20], [1, 90, 1]]) {
+      for (const { overlapped, overlapChoices } of await world.call("run", [shape, [counts, counts], "auto", 5])) {
+        expect([overlapped, overlapChoices]).toEqual([0, []]);
+      }
+      for (const { overlapped } of await world.call("run", [shape, [counts, counts], "on", 5])) {
+        expect(overlapped).toBe(4);
+      }
     }
   });
 

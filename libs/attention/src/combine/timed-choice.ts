@@ -5,6 +5,8 @@ import { type Allocator, Tensor } from "@lockstep/tensor";
 export interface SizeClass<Choice extends string> {
   /** Steps of at most so many query tokens, and more than half of it. */
   readonly queries: number;
+  /** Whose query tokens see at most so many positions on average, and more than half of it; 0 where that is ignored. */
+  readonly context: number;
   readonly candidates: readonly Choice[];
   /** Milliseconds, candidates in turn. */
   readonly trials: number[];
@@ -38,16 +40,20 @@ export class TimedChoice<Choice extends string> {
 
   /** What was found so far, smallest steps first. */
   get classes(): SizeClass<Choice>[] {
-    return [...this.#classes.values()].sort((a, b) => a.queries - b.queries);
+    return [...this.#classes.values()].sort((a, b) => a.queries - b.queries || a.context - b.context);
   }
 
-  /** The class of steps of `queries` query tokens; the first candidate wins a tie. */
-  sizeClass(queries: number, candidates: readonly Choice[]): SizeClass<Choice> {
-    const most = 2 ** Math.ceil(Math.log2(Math.max(1, queries)));
-    const key = `${most} ${candidates.length}`;
+  /**
+   * The class of steps of `queries` query tokens; the first candidate wins a tie.
+   * @param positions that all query tokens see together, where the choice depends on it
+   */
+  sizeClass(queries: number, candidates: readonly Choice[], positions?: number): SizeClass<Choice> {
+    const most = nextPowerOfTwo(queries);
+    const context = positions === undefined ? 0 : nextPowerOfTwo(positions / queries);
+    const key = `${most} ${context} ${candidates.length}`;
     let size = this.#classes.get(key);
     if (size === undefined) {
-      size = { queries: most, candidates, trials: [], chosen: undefined, microseconds: {} };
+      size = { queries: most, context, candidates, trials: [], chosen: undefined, microseconds: {} };
       this.#classes.set(key, size);
     }
     return size;
@@ -87,4 +93,8 @@ export class TimedChoice<Choice extends string> {
       shared.free();
     }
   }
+}
+
+function nextPowerOfTwo(number: number): number {
+  return 2 ** Math.ceil(Math.log2(Math.max(1, number)));
 }

@@ -119,7 +119,7 @@ export class DecodeAttention {
 
   /** To be called when a step begins. @throws HeapExhausted: nothing is planned then */
   begin(plan: StepPlan): void {
-    this.#halves?.begin(plan);
+    this.#halves?.begin(plan, () => this.#merging.isKnown(this.#merging.of(plan.queries)));
     if (this.#halves?.isCertain === true) return;
     try {
       this.#local.begin(plan);
@@ -208,7 +208,7 @@ export class DecodeAttention {
     const gatherEnd = performance.now();
     this.times.gatherMs += gatherEnd - started;
     const sized = this.#merging.of(plan.queries);
-    if (this.#halves?.next(this.#merging.isKnown(sized)) === true) {
+    if (this.#halves?.next() === true) {
       this.#record(sized, combine, await this.#halves.attend(layer, combine, gathered, out, lse));
     } else {
       await combine.attendAndShow(() => this.#local.attend(layer, plan, gathered, combine.out, combine.lse));
@@ -303,7 +303,7 @@ export class DecodeAttention {
   ): Promise<void> {
     const started = performance.now();
     const sized = this.#merging.of(plan.queries);
-    if (this.#halves?.next(this.#merging.isKnown(sized)) === true) {
+    if (this.#halves?.next() === true) {
       this.#record(sized, combine, await this.#halves.attend(layer, combine, query, out, lse));
       return;
     }

@@ -22,6 +22,8 @@ import { stepCut } from "./step-halves.ts";
 export interface OverlapChoiceMetrics {
   /** Steps of at most so many query tokens, and more than half of it. */
   readonly queries: number;
+  /** Whose query tokens see at most so many positions on average, and more than half of it. */
+  readonly context: number;
   /** Whether they are cut; undefined while that is still being timed. */
   readonly overlap: "on" | "off" | undefined;
   /** Median microseconds of attention and combine either way, the same on every rank; empty while being timed. */
@@ -101,30 +103,36 @@ export class OverlappedHalves {
   /** What `auto` has measured and chosen, smallest steps first. */
   get choices(): OverlapChoiceMetrics[] {
     const classes = this.#choice?.classes ?? [];
-    return classes.map(({ queries, chosen: overlap, microseconds }) => ({ queries, overlap, microseconds }));
+    return classes.map(({ queries, context, chosen: overlap, microseconds }) => {
+      return { queries, context, overlap, microseconds };
+    });
   }
 
   /** True when every layer of the step under way is cut. */
   get isCertain(): boolean {
-    return this.#step !== undefined && this.#step.sizeClass === undefined;
+    const step = this.#step;
+    return step !== undefined && (step.sizeClass === undefined || step.sizeClass.chosen === "on");
   }
 
-  /** Plans the halves of a step, unless it stays whole. @throws HeapExhausted: nothing is planned then */
-  begin(plan: StepPlan): void {
+  /**
+   * Plans the halves of a step, unless it stays whole.
+   * @param isCombineKnown tells whether the combine of such steps is no longer being timed, which cuts would disturb
+   * @throws HeapExhausted: nothing is planned then
+   */
+  begin(plan: StepPlan, isCombineKnown: () => boolean): void {
     this.#step = undefined;
     const { groups, exchange } = this.#options;
     const cut = groups.dcp.size === 1 || exchange.overlap === "off" ? undefined : stepCut(plan);
     if (cut === undefined) return;
-    const { blockTable, sequences, positions, queries } = plan;
-    const sizeClass = queries < LEAST_AUTO_QUERIES ? undefined : this.#choice?.sizeClass(queries, WAYS);
-    if (exchange.overlap === "auto" && (sizeClass === undefined || sizeClass.chosen === "off")) return;
-    const part = (start: number, end: number): AttendedRows => ({
-      blockTable,
-      queries: end - start,
-      sequences: sequences.subarray(start, end),
-      positions: positions.subarray(start, end),
-    });
-    const rows = [part(0, cut), part(cut, queries)] as const;
+    const { queries } = plan;
+    let sizeClass: SizeClass<"on" | "off"> | undefined;
+    if (this.#choice !== undefined) {
+      // Within a sequence both halves would read its keys; uneven ones leave little to hide behind.
+      if (queries < LEAST_AUTO_QUERIES || !cut.isEven || !isCombineKnown()) return;
+      sizeClass = this.#choice.sizeClass(queries, WAYS, cut.positions);
+      if (sizeClass.chosen === "off") return;
+    }
+    const rows = [rowsOf(plan, 0, cut.first), rowsOf(plan, cut.first, queries)] as const;
     try {
       this.#attends[0].begin(rows[0]);
       this.#attends[1].begin(rows[1]);
@@ -132,7 +140,7 @@ export class OverlappedHalves {
       this.end();
       throw error;
     }
-    this.#step = { cut, rows, queries, sizeClass };
+    this.#step = { cut: cut.first, rows, queries, sizeClass };
   }
 
   /** Forgets the step. */
@@ -141,17 +149,13 @@ export class OverlappedHalves {
     for (const attend of this.#attends) attend.end();
   }
 
-  /**
-   * Whether the next layer's attention is cut. Every rank makes the same calls and gets the same answer.
-   * @param isCombineKnown the combine of such steps is no longer being timed, which cuts would disturb
-   */
-  next(isCombineKnown: boolean): boolean {
+  /** Whether the next layer's attention is cut. Every rank makes the same calls and gets the same answer. */
+  next(): boolean {
     this.#isTrial = false;
     const step = this.#step;
     if (step === undefined) return false;
     const { sizeClass } = step;
     if (sizeClass === undefined || this.#choice === undefined) return true;
-    if (!isCombineKnown) return false;
     const isOn = this.#choice.next(sizeClass) === "on";
     this.#isTrial = sizeClass.chosen === undefined;
     return isOn;
@@ -243,6 +247,17 @@ export class OverlappedHalves {
     this.#halves.set(layer, { query, out, lse, name, queries, cut, halves });
     return halves;
   }
+}
+
+/** Query tokens [start, end) of a step, with the blocks of their own sequences alone. */
+function rowsOf({ blockTable, sequences, positions }: StepPlan, start: number, end: number): AttendedRows {
+  const [first = 0, last = 0] = [sequences[start], sequences[end - 1]];
+  return {
+    blockTable: blockTable.slice(0, first, last + 1),
+    queries: end - start,
+    sequences: sequences.subarray(start, end).map((row) => row - first),
+    positions: positions.subarray(start, end),
+  };
 }
 
 function halfOf(

@@ -96,9 +96,10 @@ export interface DcpAttentionOptions {
   /**
    * "on": the query tokens of a step are cut in two halves, between sequences where there are several; while one half
    * is exchanged and combined the other attends. A step of one query token stays whole. "auto" times both ways in the
-   * first steps of each size from 16 query tokens on and keeps the faster, see `metrics.overlapChoices`; where the bits
-   * of a row depend on its batch (webgpu without `batchInvariant`), it is "off". Ranks that share a device attend
-   * together: there it is always "off". Default "auto".
+   * first steps of each size and context, from 16 query tokens on, that can be cut between sequences, and keeps the
+   * faster, see `metrics.overlapChoices`; where the bits of a row depend on its batch (webgpu without
+   * `batchInvariant`), it is "off". Ranks that share a device attend together: there it is always "off". Default
+   * "auto".
    */
   readonly overlap?: "auto" | "on" | "off";
   /** Factor on q.k. Default 1 / sqrt(headDim). */

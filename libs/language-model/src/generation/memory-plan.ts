@@ -230,7 +230,9 @@ function rankMemory(config: ModelConfig, stored: StoredDTypes, cache: CacheShape
   const sampler = { world: sizes.world, vocabularySize, ownVocabulary, maxRows: maxLogitRows, maxWholeRows };
   // Texts may share blocks, but each names its own.
   const named = blocksPerRank({ ...cache, kvTokens: undefined });
-  const blockTables = 16 * (named + maxStepTokens) + chunkPlanBytes(config, cache);
+  // What a step's query tokens see is planned for the layers of each window, of the whole step and of its halves.
+  const tables = 2 + 2 * new Set(config.windows).size;
+  const blockTables = 4 * tables * (named + maxStepTokens) + chunkPlanBytes(config, cache);
   return {
     weights: weightBytes(stored, config, share, cache.weights),
     kvCache: cache.isOnDevice ? 0 : blocksBytes(config, cache, rank) + sampleBytes(config, cache, rank),
