@@ -22,9 +22,11 @@ import { agreedBorder } from "./prefill/chunk-border.ts";
 import { Prefill } from "./prefill/prefill.ts";
 import type { PrefillPlan } from "./prefill/prefill-plan.ts";
 import { adoptImage, isUntouched, readRows, writeRows } from "./redistribute/context-rows.ts";
-import { type ContextPart, moveContext } from "./redistribute/move-context.ts";
+import type { ContextPart } from "./redistribute/move-context.ts";
 import type { RedistributeMetrics } from "./redistribute/redistribute-metrics.ts";
 import { checkMoveOptions, type MoveOptions } from "./redistribute/redistribute-options.ts";
+import type { RedistributeUnsettled } from "./redistribute/redistribute-unsettled.ts";
+import { type MovingAttention, runRedistribute } from "./redistribute/run-redistribute.ts";
 
 /** Options of {@link DcpAttention.redistribute}. */
 export interface RedistributeOptions extends MoveOptions {
@@ -65,10 +67,15 @@ export class DcpAttention {
   /** Why the step under way cannot end: see {@link NonFiniteKeyValue}. */
   #refusal: NonFiniteKeyValue | undefined;
   /** What moves known blocks out of the caches or into them, and has not ended. */
-  #transfer: "exportPrefixes" | "importPrefixes" | "redistribute" | undefined;
+  #transfer: "exportPrefixes" | "importPrefixes" | "redistribute" | "settle" | undefined;
   #steps = 0;
   readonly #received: ReceivedBytes;
   #closed = false;
+  /** Contexts of which nobody knows whether the old one or the new one counts, by what told it. */
+  static readonly #unsettled = new WeakMap<
+    RedistributeUnsettled,
+    { readonly old: DcpAttention | undefined; readonly new: DcpAttention | undefined }
+  >();
 
   private constructor(options: ResolvedOptions, caches: KvCaches, border: number) {
     const { cache, groups, heap } = options;
@@ -117,7 +124,8 @@ export class DcpAttention {
    *
    * Until all ranks have all that is theirs, and know that of each other, `from` is untouched and goes on after a
    * failure, if need be with `useGroups`; nothing is left of the new one then. After that `from` is closed.
-   * A rank that dies in the very last exchange may leave some with the new one and some with the old one.
+   * Where the very last exchange fails, some may have returned, and the others have both: RedistributeUnsettled, after
+   * which {@link DcpAttention.settle} keeps one of them.
    * @returns when all ranks are done
    * @throws ArgumentError where the options are no options, and nobody is told; on every rank: this rank's own error,
    *   or RedistributeFailed, which names who failed; OutOfBlocks when sequences do not fit the new caches; errors of
@@ -125,47 +133,64 @@ export class DcpAttention {
    */
   static async redistribute(options: RedistributeOptions): Promise<Redistributed> {
     checkMoveOptions(options);
-    const { from: old, to, ...move } = options;
-    if (old !== undefined && !(old instanceof DcpAttention)) {
-      throw new ArgumentError("DcpAttention.redistribute", "from", "a DcpAttention", describe(old));
+    const { from, ...move } = options;
+    const name = "DcpAttention.redistribute";
+    if (from !== undefined && !(from instanceof DcpAttention)) {
+      throw new ArgumentError(name, "from", "a DcpAttention", describe(from));
     }
-    const heap = old === undefined ? to?.heap : old.#options.heap;
+    const heap = from === undefined ? move.to?.heap : from.#options.heap;
     if (!(heap instanceof SharedHeap)) {
       const expected = "given, or options of the new layout with a SharedHeap";
-      throw new ArgumentError("DcpAttention.redistribute", "from", expected, describe(old));
+      throw new ArgumentError(name, "from", expected, describe(from));
     }
-    let opened: DcpAttention | undefined;
-    let target: ResolvedOptions | undefined;
-    let failure: Error | undefined;
-    try {
-      if (old !== undefined) old.#between("redistribute");
-      target = to === undefined ? undefined : resolveOptions(to);
-    } catch (error) {
-      failure = error instanceof Error ? error : new Error(String(error));
+    const source = from === undefined ? undefined : from.#moving;
+    const open = (resolved: ResolvedOptions): MovingAttention<DcpAttention> =>
+      DcpAttention.#openResolved(resolved).#moving;
+    return await runRedistribute(move, heap, source, open, (error, opened) => {
+      DcpAttention.#unsettled.set(error, { old: from, new: opened });
+    });
+  }
+
+  /**
+   * Ends what {@link DcpAttention.redistribute} left open on this rank when its last exchange failed: keeps one context
+   * and closes the other. Where the call returned on any rank, all others that it reached have the new context whole: all
+   * are to keep the "new" one. Where it returned on none, all have the old one whole: all are to keep the "old" one.
+   * Concerns this rank alone.
+   * @param error what redistribute threw on this rank
+   * @returns the attention that goes on, undefined where this rank has no part of its layout; if groups of it were
+   *   aborted, with `useGroups`
+   * @throws ArgumentError for an error that left nothing open, or has been settled
+   */
+  static settle(error: RedistributeUnsettled, keep: "old" | "new"): DcpAttention | undefined {
+    const name = "DcpAttention.settle";
+    const both = DcpAttention.#unsettled.get(error);
+    if (both === undefined) {
+      throw new ArgumentError(
+        name,
+        "error",
+        "a RedistributeUnsettled of this rank that is not settled",
+        describe(error),
+      );
     }
-    const source = failure === undefined ? old : undefined;
-    if (source !== undefined) source.#transfer = "redistribute";
-    try {
-      const open = (resolved: ResolvedOptions): DcpAttention => {
-        opened = DcpAttention.#openResolved(resolved);
-        return opened;
-      };
-      const metrics = await moveContext({
-        ...move,
-        heap,
-        failure,
-        source: source === undefined ? undefined : source.#part,
-        target,
-        open: (resolved) => open(resolved).#part,
-      });
-      source?.close();
-      return { attention: opened, metrics };
-    } catch (error) {
-      opened?.close();
-      throw error;
-    } finally {
-      if (source !== undefined) source.#transfer = undefined;
-    }
+    if (keep !== "old" && keep !== "new") throw new ArgumentError(name, "keep", '"old" or "new"', describe(keep));
+    DcpAttention.#unsettled.delete(error);
+    for (const attention of [both.old, both.new]) if (attention !== undefined) attention.#transfer = undefined;
+    const [kept, left] = keep === "old" ? [both.old, both.new] : [both.new, both.old];
+    left?.close();
+    return kept;
+  }
+
+  /** This as a move sees it. */
+  get #moving(): MovingAttention<DcpAttention> {
+    return {
+      attention: this,
+      part: this.#part,
+      expectBetween: () => this.#between("redistribute"),
+      hold: (why) => {
+        this.#transfer = why;
+      },
+      close: () => this.close(),
+    };
   }
 
   /** What moves when the layout changes. */
@@ -705,8 +730,11 @@ export class DcpAttention {
 
   #afterTransfer(method: string): void {
     if (this.#transfer === undefined) return;
-    const isImport = this.#transfer === "importPrefixes";
-    const first = isImport ? "commit or cancel what importPrefixes put back" : `wait for ${this.#transfer}`;
+    const firsts: Readonly<Record<string, string>> = {
+      importPrefixes: "commit or cancel what importPrefixes put back",
+      settle: "call DcpAttention.settle",
+    };
+    const first = firsts[this.#transfer] ?? `wait for ${this.#transfer}`;
     throw new StepOrderError(method, `${first} first`);
   }
 

@@ -51,6 +51,7 @@ export { moveRounds } from "./redistribute/move-rounds.ts";
 export { type RegroupedContext, regroupContext } from "./redistribute/regroup-context.ts";
 export { type BlockMove, type RowRun, rowRuns } from "./redistribute/row-runs.ts";
 export { RedistributeFailed } from "./redistribute/redistribute-failed.ts";
+export { RedistributeUnsettled } from "./redistribute/redistribute-unsettled.ts";
 export type { RedistributeMetrics } from "./redistribute/redistribute-metrics.ts";
 export { DEFAULT_WORKSPACE_BYTES, type MoveOptions } from "./redistribute/redistribute-options.ts";
 export type { PrefillPlan } from "./prefill/prefill-plan.ts";

@@ -1,5 +1,10 @@
 // The rank's side of the tests of contexts that move between layouts.
-import { DcpAttention, type DcpAttentionOptions, type RedistributeMetrics } from "@lockstep/attention";
+import {
+  DcpAttention,
+  type DcpAttentionOptions,
+  type RedistributeMetrics,
+  RedistributeUnsettled,
+} from "@lockstep/attention";
 import { headRange, type ProcessGroup, type RankContext } from "@lockstep/dist-groups";
 import { openBackend } from "@lockstep/kernels";
 import { Arena, LockstepError, Tensor, type TensorDescriptor } from "@lockstep/tensor";
@@ -14,6 +19,21 @@ import {
   type SequenceReport,
 } from "./redistribute-cases.ts";
 import { openTestBackend, type TestBackend } from "./test-backend.ts";
+
+/** The same group with another barrier. */
+function withBarrier(group: ProcessGroup, act: (barrier: () => Promise<void>) => Promise<void>): ProcessGroup {
+  const dressed = <T extends object>(inner: T, others: Readonly<Record<PropertyKey, unknown>>): T =>
+    new Proxy(inner, {
+      get(target, name) {
+        if (name in others) return others[name];
+        const value: unknown = Reflect.get(target, name, target);
+        return typeof value === "function" ? value.bind(target) : value;
+      },
+    });
+  const barrier = (...args: Parameters<ProcessGroup["async"]["barrier"]>): Promise<void> =>
+    act(() => group.async.barrier(...args));
+  return dressed(group, { async: dressed(group.async, { barrier }) });
+}
 
 function expectTag(found: string, expected: readonly string[]): void {
   if (!expected.includes(found)) throw new Error(`expected one of ${expected.join(", ")}, but found ${found}`);
@@ -336,6 +356,67 @@ export async function setup(context: RankContext, options: { backend: TestBacken
       const expected = await goOn(fresh, old, shape);
       fresh.close();
       return { error, ranks, goesOn: JSON.stringify(goesOnWith) === JSON.stringify(expected), leaks };
+    },
+
+    /**
+     * A move whose last barrier fails, as rank 3 is killed in it. Ranks of `left` have left it before.
+     * @returns this rank's error, and whether what it keeps goes on with the bits of a context that was always there
+     */
+    async unsettled(
+      { shape, deals, seed }: MoveCase,
+      left: readonly number[],
+      keep: "old" | "new",
+      reached: TensorDescriptor,
+    ): Promise<{ error: string; held: string; goesOn: boolean; leaks: number }> {
+      const [first, next] = deals;
+      const [old, target] = [layoutOf(0), layoutOf(1)];
+      if (first === undefined || next === undefined) throw new Error("two deals are needed");
+      // What a backend takes for itself in steps like these is no leak.
+      for (const [groups, deal] of [[old, first] as const, [target, next] as const]) {
+        if (groups === undefined) continue;
+        const warm = DcpAttention.open(optionsOf(groups, shape, deal));
+        await fill(warm, groups, shape, seed);
+        await goOn(warm, groups, shape);
+        warm.close();
+      }
+      const used = heap.usedBytes;
+      const from = old === undefined ? undefined : DcpAttention.open(optionsOf(old, shape, first));
+      if (from !== undefined && old !== undefined) await fill(from, old, shape, seed);
+      const group = withBarrier(context.group("union 0"), (barrier) => {
+        if (context.rank === 3) {
+          Atomics.store(Tensor.fromDescriptor(reached, heap).i32, 0, 1);
+          for (;;) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50);
+        }
+        return left.includes(context.rank) ? Promise.resolve() : barrier();
+      });
+      const to = target === undefined ? undefined : optionsOf(target, shape, next);
+      const options = { group, ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) };
+      let kept: DcpAttention | undefined;
+      let error = "none";
+      let held = "none";
+      try {
+        kept = (await DcpAttention.redistribute(options)).attention;
+      } catch (thrown) {
+        if (!(thrown instanceof RedistributeUnsettled)) throw thrown;
+        error = thrown._tag;
+        try {
+          from?.beginStep([]);
+        } catch (early) {
+          held = early instanceof LockstepError ? early._tag : String(early);
+        }
+        kept = DcpAttention.settle(thrown, keep);
+      }
+      const [groups, deal] = keep === "old" ? [old, first] : [target, next];
+      let goesOn = kept === undefined;
+      if (kept !== undefined && groups !== undefined) {
+        const found = await goOn(kept, groups, shape);
+        kept.close();
+        const fresh = DcpAttention.open(optionsOf(groups, shape, deal));
+        await fill(fresh, groups, shape, seed);
+        goesOn = JSON.stringify(found) === JSON.stringify(await goOn(fresh, groups, shape));
+        fresh.close();
+      }
+      return { error, held, goesOn, leaks: heap.usedBytes - used };
     },
   };
 }

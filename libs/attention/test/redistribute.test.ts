@@ -221,4 +221,35 @@ describe("a move that fails leaves the old context as it was, and a typed error 
       expect(["GroupAborted", "RankCrashed"]).toContain(error);
     }
   });
+
+  const UNSETTLED: readonly [what: string, old: number[], next: number[], left: number[], keep: "old" | "new"][] = [
+    ["nobody has left, so all keep the old context", [0, 1], [1, 2, 3], [], "old"],
+    ["somebody has left, so all keep the new context", [0, 1, 3], [0, 1, 2], [0], "new"],
+  ];
+  test.each(UNSETTLED)("a rank that is killed in the last barrier: %s", async (_what, old, next, left, keep) => {
+    await using world = await open(4, "wasm", 600_000);
+    const reached = Tensor.zeros(world.heap, "i32", [1]);
+    await world.createGroup("layout 0", old);
+    await world.createGroup("layout 1", next);
+    await world.createGroup("union 0", [2, 0, 3, 1]);
+    const args = [base, left, keep, reached.descriptor] as const;
+    const calls = [0, 1, 2, 3].map((rank) => world.callRank(rank, "unsettled", [...args]));
+    const killed = outcomeOf(calls[3]);
+    while (Atomics.load(reached.i32, 0) === 0) await Bun.sleep(1);
+    await world.terminateRank(3);
+    expect(await killed).toThrow(RankCrashed);
+    for (const [rank, report] of (await Promise.all(calls.slice(0, 3))).entries()) {
+      const hasLeft = left.includes(rank);
+      expect([rank, report]).toEqual([
+        rank,
+        {
+          error: hasLeft ? "none" : "RedistributeUnsettled",
+          // Until it is settled the old context takes no steps.
+          held: hasLeft || !old.includes(rank) ? "none" : "StepOrderError",
+          goesOn: true,
+          leaks: 0,
+        },
+      ]);
+    }
+  });
 });

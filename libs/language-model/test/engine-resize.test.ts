@@ -125,6 +125,16 @@ describe("ranks come and go in the middle of texts", () => {
     expect(engine.status().totals.computedTokens).toBe(totals.computedTokens);
   });
 
+  test("on a GPU, by software, that ranks share", async () => {
+    const gpu = { backend: "webgpu", softwareVulkan: true, sharedGpu: true, maxContext: 128 } as const;
+    const { tokens: alone, totals } = await undisturbed(gpu);
+    await using engine = await Engine.open(model, { ...options, ...gpu });
+    const { tokens, sizes } = await resized(engine, [[8, { world: 3, dcp: 3, interleave: 2 }]]);
+    expect(sizes).toEqual([3]);
+    expect(idsOf(tokens)).toEqual(idsOf(alone));
+    expect(engine.status().totals.computedTokens).toBe(totals.computedTokens);
+  });
+
   test("in the world-invariant mode log-probabilities have the same bits", async () => {
     const invariant = { deterministic: "world-invariant" } as const;
     const { tokens: alone, totals } = await undisturbed(invariant);

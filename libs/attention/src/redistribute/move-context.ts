@@ -10,6 +10,7 @@ import { type AgreedMove, agreedMove, placeIn, type RankIntent } from "./layout-
 import { moveRounds } from "./move-rounds.ts";
 import { TextChannel } from "./rank-texts.ts";
 import { RedistributeFailed } from "./redistribute-failed.ts";
+import { RedistributeUnsettled } from "./redistribute-unsettled.ts";
 import type { RedistributeCounts, RedistributeMetrics } from "./redistribute-metrics.ts";
 import { DEFAULT_WORKSPACE_BYTES, type MoveOptions } from "./redistribute-options.ts";
 import { regroupContext } from "./regroup-context.ts";
@@ -40,7 +41,7 @@ export interface ContextMove extends Omit<MoveOptions, "to"> {
 /**
  * Moves a context. Every rank of the group calls it together. When it returns, all ranks have all that is theirs, and
  * all know it; whoever called it then closes the old part. When it throws, the old part is as it was, and closing the
- * new one is the caller's.
+ * new one is the caller's; but after RedistributeUnsettled the new one is whole as well, and may be the one that counts.
  */
 export async function moveContext(move: ContextMove): Promise<RedistributeMetrics> {
   const { group, heap, source, target, deadlineMs, workspaceBytes = DEFAULT_WORKSPACE_BYTES } = move;
@@ -72,7 +73,11 @@ export async function moveContext(move: ContextMove): Promise<RedistributeMetric
   }
   await vote(channel, mover.failure);
   // All have voted, and know it when the last one comes here: from now on it is the new context that counts.
-  await group.async.barrier({ deadlineMs });
+  try {
+    await group.async.barrier({ deadlineMs });
+  } catch (error) {
+    throw new RedistributeUnsettled(error instanceof Error ? error : new Error(String(error)));
+  }
   return counts;
 }
 
