@@ -17,17 +17,20 @@ import { MOST_LATTICE_KEYS } from "./lattice.ts";
  * are the same whatever order they are added in. The inputs are those of `attentionBounds`, and the bounds of the whole
  * context.
  *
- * With m, M and x the three bounds of a row: w_k = 2^(s_k - m), of whose 29 leading bits the last one is set; E = x where |m| >= 2^16, else min(x, ceil(M - m)), at
- * least -300; q = 2^(E - 26). Column c of `sums` is the sum over the keys of w_k * v_kc / q, column Dv the sum of w_k *
- * 2^26 (a sink's included, of value 0): each term by itself rounded to the nearest integer, of which there is one,
- * because terms are odd multiples of 2^-2 or finer. An integer k is written as two words: [..., 0] = k mod 2^26, [..., 1] = floor(k / 2^26).
- * Words may be added as i32 over up to 32 ranks, in any order; `finishLattice` makes the results of them.
+ * With m, M and x the three bounds of a row: w_k = 2^(s_k - m), of whose 29 leading bits the last one is set; E = x
+ * where |m| >= 2^16, else min(x, ceil(M - m)), at least -300; q = 2^(E - 26). Column c of `sums` is the sum over the
+ * keys of w_k * v_kc / q, column Dv the sum of w_k * 2^26 (a sink's included, of value 0): each term by itself rounded
+ * to the nearest integer, of which there is one, because terms are odd multiples of 2^-2 or finer. An integer k is
+ * written as two words: [..., 0] = k mod 2^26, [..., 1] = floor(k / 2^26). Words may be added as i32 over up to 32
+ * ranks, in any order; `finishLattice` makes the results of them.
  *
  * A column in which a value is not finite has 0 and 2^26 as its words, however small the weight. A row whose score is
  * not finite somewhere (m is +inf) has zeros: `bounds` tells. Both survive the sum over ranks.
  *
  * Error of a term: at most q / 2, and 2^-28 of itself; so over n keys an error of a result is at most
- * (n * 2^-27 * (2^E + |out|)) / sum(w) + 2^-23 * |out|, besides that of scores and weights, which are partialAttention's.
+ * (n * 3 * 2^-28 * (2^E + |out|)) / sum(w) + 2^-23 * |out|, besides that of scores and weights, which are
+ * partialAttention's. On a GPU, which multiplies in f32, a term is off by 2^-24 of itself before it is rounded, so that
+ * 2^-23 * sum(w * |v|) / sum(w) come on top.
  * A query may see 2^24 keys in all.
  */
 export type LatticeSumsArgs = UnplannedLatticeSumsArgs | PlannedLatticeSumsArgs;

@@ -10,7 +10,7 @@ import { BF16, F16, F8, I8 } from "../../wasm/dtype.as";
 import { exp2Negative4 } from "../../wasm/math.as";
 import {
   BOUNDS, CONTINUES, ENDS, findRows, GROUP_SIZE, KEPT, KEY, KEY_DIM, KEY_ROW_SCALES, LATTICE, O_ROWS, pad4, PASS,
-  POINTERS, ROW_SUMS, S_ROWS, SINKS, SPREAD, STARTS, STATE, STATE_BYTES, TILE, TILE_KEYS, TOUCHED, VALUE, VALUE_DIM,
+  POINTERS, ROW_SUMS, S_ROWS, SINKS, STARTS, STATE, STATE_BYTES, TILE, TILE_KEYS, TOUCHED, VALUE, VALUE_DIM,
   VALUE_ROW_SCALES, VALUE_SCALES, writeVisible,
 } from "../partial-attention/attention-table.as";
 import {
@@ -20,14 +20,12 @@ import { beginPasses, nextPass } from "../partial-attention/passes.as";
 import { SCORE_STRIDE } from "../partial-attention/scores.as";
 import { convertScaledTile, convertTile } from "../partial-attention/tile.as";
 import { touchRows } from "../partial-attention/touch.as";
-import { latticeFourRows, latticeOneRow, latticeWeights, WEIGHT_STRIDE } from "./lattice-rows.as";
+import { addRows, ROW_SUMS_BYTES } from "./lattice-tile.as";
+import { sumsBytes } from "./lattice-rows.as";
 import { joinWords, latticeOrigin, latticeStep, splitWords, WEIGHT_STEP } from "./lattice-words.as";
 
 // A row's state: the largest score of the context, two words that are not used, the first key of the tile that it sees,
 // one past the last.
-
-/** Of a row: the step of its lattice, f64; unused; two lanes of its sum of weights. */
-const ROW_SUMS_BYTES: i32 = 32;
 
 // @ts-ignore: decorator
 @inline
@@ -96,7 +94,7 @@ function beginSums<T>(p: usize): void {
         }
         state += STATE_BYTES;
         row += ROW_SUMS_BYTES;
-        sums += padded * 8;
+        sums += sumsBytes(padded);
       }
     }
   }
@@ -206,54 +204,6 @@ function addValues<T>(p: usize, first: i32, count: i32, keysThere: bool): void {
   }
 }
 
-/** Adds the weighted values of one KV head to rows that read it. */
-function addRows(p: usize, row: i32, rowCount: i32, valueRows: usize, offset: usize, columns: i32): void {
-  const weights: usize = load<u32>(p, SPREAD);
-  let scoreRow: usize = load<u32>(p, S_ROWS) + row * <i32>SCORE_STRIDE;
-  let state: usize = load<u32>(p, STATE) + row * STATE_BYTES;
-  let total: usize = load<u32>(p, ROW_SUMS) + row * ROW_SUMS_BYTES + 16;
-  let sums: usize = load<u32>(p, O_ROWS) + row * columns * 8;
-  for (let done = 0; done < rowCount; done += 4) {
-    const together = min(4, rowCount - done);
-    let first = 0;
-    let stop = i32.MAX_VALUE;
-    for (let index = 0; index < together; index++) {
-      const rowState = state + index * STATE_BYTES;
-      const rowFirst = load<i32>(rowState, 12);
-      const rowStop = load<i32>(rowState, 16);
-      // Where a score was not finite there is nothing to add.
-      if (!(abs(load<f32>(rowState)) < Infinity)) store<i32>(rowState, rowFirst, 16);
-      else if (rowFirst < rowStop) {
-        latticeWeights(
-          scoreRow + index * <i32>SCORE_STRIDE, rowFirst, rowStop, load<f32>(rowState),
-          weights + index * <i32>WEIGHT_STRIDE, total + index * ROW_SUMS_BYTES,
-        );
-      }
-      first = max(first, rowFirst);
-      stop = min(stop, load<i32>(rowState, 16));
-    }
-    // Keys that all four rows see, and those that only some see.
-    const common = together == 4 && first < stop;
-    if (common) latticeFourRows(weights, valueRows, offset, first, stop, sums, columns);
-    for (let index = 0; index < together; index++) {
-      const rowFirst = load<i32>(state + index * STATE_BYTES, 12);
-      const rowStop = load<i32>(state + index * STATE_BYTES, 16);
-      const w = weights + index * <i32>WEIGHT_STRIDE;
-      const o = sums + index * columns * 8;
-      if (!common) {
-        if (rowFirst < rowStop) latticeOneRow(w, valueRows, offset, rowFirst, rowStop, o, columns);
-        continue;
-      }
-      if (rowFirst < first) latticeOneRow(w, valueRows, offset, rowFirst, first, o, columns);
-      if (stop < rowStop) latticeOneRow(w, valueRows, offset, stop, rowStop, o, columns);
-    }
-    scoreRow += 4 * SCORE_STRIDE;
-    state += 4 * STATE_BYTES;
-    total += 4 * ROW_SUMS_BYTES;
-    sums += 4 * columns * 8;
-  }
-}
-
 /** Writes the rows' sums as words. */
 function endSums<T>(p: usize): void {
   const token = load<i32>(p, PASS);
@@ -279,7 +229,7 @@ function endSums<T>(p: usize): void {
         const total = load<f64>(row, 16) - weightOrigin + (load<f64>(row, 24) - weightOrigin);
         splitWords(total / WEIGHT_STEP, words + columns * 8);
         row += ROW_SUMS_BYTES;
-        sums += padded * 8;
+        sums += sumsBytes(padded);
       }
     }
   }

@@ -134,6 +134,28 @@ function copyShard(whole: HeapPartialAttentionArgs, part: HeapPartialAttentionAr
   }
 }
 
+/** Some query tokens of a batch, as a batch of their own. */
+function tokensOf(arena: Arena, whole: HeapPartialAttentionArgs, tokens: readonly number[]): Part {
+  return {
+    ...attentionInputs(whole),
+    query: rowsOf(arena, whole.query, tokens),
+    sequences: tokens.map((token) => whole.sequences[token] ?? 0),
+    positions: tokens.map((token) => whole.positions[token] ?? -1),
+  };
+}
+
+function rowsOf(arena: Arena, whole: Tensor, tokens: readonly number[]): Tensor {
+  const rows = Tensor.empty(arena, whole.dtype, [tokens.length, ...whole.shape.slice(1)]);
+  for (const [at, token] of tokens.entries()) rows.select(0, at).copyFrom(whole.select(0, token));
+  return rows;
+}
+
+/** The query tokens of each sequence. */
+function bySequence({ sequences }: HeapPartialAttentionArgs): number[][] {
+  const all = Array.from(sequences);
+  return [...new Set(all)].map((sequence) => [...all.keys()].filter((token) => all[token] === sequence));
+}
+
 interface World {
   readonly count: number;
   readonly order: readonly number[];
@@ -190,7 +212,9 @@ for (const backend of backends) {
         (given, dtype, of, world, seed, keeps) => {
           arena.reset();
           const random = new Random(seed);
-          const row: AttentionRow = { dtype, ...given, lengths: of, blockSize: 16 };
+          // Some sequences decode, some are in the middle of a prefill.
+          const queries = of.map((length) => (random.integer(2) === 0 ? 1 : 1 + random.integer(Math.min(length, 12))));
+          const row: AttentionRow = { dtype, ...given, lengths: of, queries, blockSize: 16 };
           const whole = buildAttention(arena, row, random);
           // Scores over many powers of two, and some that are equal.
           if (random.integer(3) === 0) whole.query.set(whole.query.toNumbers().map((x) => 8 * x));
@@ -214,6 +238,15 @@ for (const backend of backends) {
             expectSameBits("sums", other.sums, alone.sums);
             expectSameBits("out", other.out, alone.out);
             expectSameBits("lse", other.lse, alone.lse);
+          }
+          // The same tokens in other batches: each sequence by itself, or any of them in any order.
+          const tokens = random.permutation(whole.query.dim(0));
+          const batches = random.integer(2) === 0 ? bySequence(whole) : [tokens.splice(0, cut), tokens];
+          for (const batch of batches.filter((some) => some.length > 0)) {
+            const part = attend(backend, arena, [[tokensOf(arena, whole, batch)]], keeps);
+            for (const name of ["sums", "out", "lse"] as const) {
+              expectSameBits(name, part[name], rowsOf(arena, alone[name], batch));
+            }
           }
         },
       ),

@@ -22,6 +22,8 @@ const SPREAD_STRIDE = 2064;
 const MAX_TILE_HEADS = 16;
 /** Bytes of what latticeSums knows of a row, as in `lattice-sums.as.ts`. */
 const ROW_SUMS_BYTES = 32;
+/** Rows whose weights latticeSums spreads out together, and bytes of values beside them, as in `lattice-rows.as.ts`. */
+const LATTICE_SPREAD_BYTES = 16 * SPREAD_STRIDE + 128 * 32;
 
 /** f32 elements of a row's sums: its weighted values, padded, then its maximum and its sum of weights, padded. */
 export function wasmSumsWidth(valueDim: number): number {
@@ -234,10 +236,10 @@ export function layOutAttention(
   bytes = 0;
   const areas = {
     query: take(maxRows * keyColumns * 4),
-    out: take(maxRows * valueColumns * sumBytes),
+    out: take(maxRows * (valueColumns * sumBytes + (rowSums ? 64 : 0))),
     scores: take(maxRows * SCORE_STRIDE),
     state: take(maxRows * 20),
-    spread: take(4 * SPREAD_STRIDE + 4 * valueColumns * 4),
+    spread: take(rowSums ? LATTICE_SPREAD_BYTES : 4 * SPREAD_STRIDE + 4 * valueColumns * 4),
     pointers: take(tileKeys * 20),
     tile: take(Math.min(kvHeads, MAX_TILE_HEADS + 1) * tileKeys * columns * 4),
     exponents: take(exponents ? Math.min(kvHeads, MAX_TILE_HEADS + 1) * SCORE_STRIDE : 0),
