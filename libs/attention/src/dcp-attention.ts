@@ -10,6 +10,7 @@ import type { ContextImage } from "./kv/context-image.ts";
 import { type CachePart, KvCaches, type RowPart, type RowScales } from "./kv/kv-caches.ts";
 import { KvSequences } from "./kv/kv-sequences.ts";
 import type { GiveBlock, PendingPrefixes, PrefixBlock, TakeBlock } from "./kv/prefix-transfer.ts";
+import { TransferHold } from "./kv/transfer-hold.ts";
 import { commonSequences } from "./kv/step-agreement.ts";
 import { checkStepItems, type StepItem, type StepPlan } from "./kv/step-plan.ts";
 import { checkSinks } from "./options/attention-variant.ts";
@@ -66,8 +67,7 @@ export class DcpAttention {
   #prefill: Prefill | undefined;
   /** Why the step under way cannot end: see {@link NonFiniteKeyValue}. */
   #refusal: NonFiniteKeyValue | undefined;
-  /** What moves known blocks out of the caches or into them, and has not ended. */
-  #transfer: "exportPrefixes" | "importPrefixes" | "redistribute" | "settle" | undefined;
+  readonly #transfer = new TransferHold();
   #steps = 0;
   readonly #received: ReceivedBytes;
   #closed = false;
@@ -174,7 +174,7 @@ export class DcpAttention {
     }
     if (keep !== "old" && keep !== "new") throw new ArgumentError(name, "keep", '"old" or "new"', describe(keep));
     DcpAttention.#unsettled.delete(error);
-    for (const attention of [both.old, both.new]) if (attention !== undefined) attention.#transfer = undefined;
+    for (const attention of [both.old, both.new]) if (attention !== undefined) attention.#transfer.hold(undefined);
     const [kept, left] = keep === "old" ? [both.old, both.new] : [both.new, both.old];
     left?.close();
     return kept;
@@ -186,9 +186,7 @@ export class DcpAttention {
       attention: this,
       part: this.#part,
       expectBetween: () => this.#between("redistribute"),
-      hold: (why) => {
-        this.#transfer = why;
-      },
+      hold: (why) => this.#transfer.hold(why),
       close: () => this.close(),
     };
   }
@@ -324,12 +322,7 @@ export class DcpAttention {
     if (!Number.isSafeInteger(most) || most < 0) {
       throw new ArgumentError("DcpAttention.exportPrefixes", "most", "a number of blocks", describe(most));
     }
-    this.#transfer = "exportPrefixes";
-    try {
-      await this.#sequences.takeBlocks(take, most);
-    } finally {
-      this.#transfer = undefined;
-    }
+    await this.#transfer.during("exportPrefixes", () => this.#sequences.takeBlocks(take, most));
   }
 
   /**
@@ -344,21 +337,7 @@ export class DcpAttention {
    */
   async importPrefixes(blocks: readonly PrefixBlock[], give: GiveBlock): Promise<PendingPrefixes> {
     this.#betweenWithPrefixes("importPrefixes");
-    this.#transfer = "importPrefixes";
-    let isPending = false;
-    const settled = (settle: () => void) => (): void => {
-      if (!isPending) return;
-      isPending = false;
-      this.#transfer = undefined;
-      settle();
-    };
-    try {
-      const { blocks: count, commit, cancel } = await this.#sequences.giveBlocks(blocks, give);
-      isPending = true;
-      return { blocks: count, commit: settled(commit), cancel: settled(cancel) };
-    } finally {
-      if (!isPending) this.#transfer = undefined;
-    }
+    return await this.#transfer.importPrefixes(this.#sequences, blocks, give);
   }
 
   /**
@@ -636,7 +615,7 @@ export class DcpAttention {
    */
   useGroups(groups: Partial<Pick<DcpAttentionOptions, "dcpGroup" | "queryGroup" | "pcpGroup">>): void {
     this.#open("useGroups");
-    this.#afterTransfer("useGroups");
+    this.#transfer.expectNone("useGroups");
     const options = withGroups(this.#options, groups);
     if (this.#sequences.plan !== undefined) this.cancelStep();
     agreeOnOptions(options);
@@ -728,16 +707,6 @@ export class DcpAttention {
     this.#between(method);
   }
 
-  #afterTransfer(method: string): void {
-    if (this.#transfer === undefined) return;
-    const firsts: Readonly<Record<string, string>> = {
-      importPrefixes: "commit or cancel what importPrefixes put back",
-      settle: "call DcpAttention.settle",
-    };
-    const first = firsts[this.#transfer] ?? `wait for ${this.#transfer}`;
-    throw new StepOrderError(method, `${first} first`);
-  }
-
   #untouched(method: string): void {
     this.#between(method);
     if (isUntouched(this.#part)) return;
@@ -747,7 +716,7 @@ export class DcpAttention {
   #between(method: string): void {
     this.#open(method);
     if (this.#sequences.plan !== undefined) throw new StepOrderError(method, "end the step with endStep first");
-    this.#afterTransfer(method);
+    this.#transfer.expectNone(method);
   }
 }
 

@@ -1,5 +1,6 @@
 // What `DcpAttention.redistribute` does on one rank, from its options to the attention that goes on.
 import type { SharedHeap } from "@lockstep/tensor";
+import type { Transfer } from "../kv/transfer-hold.ts";
 import { type ResolvedOptions, resolveOptions } from "../options/resolved-options.ts";
 import { type ContextPart, moveContext } from "./move-context.ts";
 import type { RedistributeMetrics } from "./redistribute-metrics.ts";
@@ -13,7 +14,7 @@ export interface MovingAttention<A> {
   /** @throws StepOrderError unless it is between steps */
   readonly expectBetween: () => void;
   /** Keeps steps from beginning until it is undefined again. */
-  readonly hold: (why: "redistribute" | "settle" | undefined) => void;
+  readonly hold: (why: Transfer | undefined) => void;
   readonly close: () => void;
 }
 
