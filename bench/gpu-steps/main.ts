@@ -8,12 +8,13 @@ import { readCommandLine, refuseCommand } from "../../scripts/command-line.ts";
 import { exitWithMessage } from "../exit-with-message.ts";
 import { printTable } from "../print-table.ts";
 import type * as program from "./program.ts";
-import type { Sharing, StepFigures, StepOptions } from "./program.ts";
+import type { StepFigures, StepOptions } from "./program.ts";
 import {
-  type ResultPlace,
+  type OperandPlace,
   recordedNccl,
   SMALL_SHAPES,
   STEP_SHAPES,
+  type StepPlaces,
   type StepShape,
   transferBytes,
 } from "./step-shapes.ts";
@@ -41,11 +42,8 @@ function gpuCount(): number {
 }
 
 /** How the ranks of a row have their GPUs. */
-interface Placement {
-  readonly ranks: number;
-  readonly sharing: Sharing;
+interface Placement extends StepPlaces {
   readonly gpus: number | undefined;
-  readonly results: ResultPlace;
 }
 
 interface StepReport {
@@ -54,7 +52,8 @@ interface StepReport {
   readonly partials: string;
   readonly ranks: number;
   readonly placement: string;
-  readonly results: ResultPlace;
+  readonly queries: OperandPlace;
+  readonly results: OperandPlace;
   readonly device: string;
   readonly microseconds: number;
   readonly gatherUs: number;
@@ -80,8 +79,9 @@ const outputs = new Map<string, Float32Array>();
 
 try {
   const worlds = counts("ranks", options.ranks, 64);
-  const places = resultPlaces(options.results);
+  const places = operandPlaces(options.results);
   await expectGpu();
+  await measureAlone();
   for (const ranks of worlds) await measureAll(ranks, places);
 } catch (error) {
   exitWithMessage(NAME, error);
@@ -89,14 +89,25 @@ try {
 if (options.json) console.log(JSON.stringify({ gpus, reports }, null, 1));
 else print();
 
-async function measureAll(ranks: number, places: readonly ResultPlace[]): Promise<void> {
+async function measureAll(ranks: number, places: readonly OperandPlace[]): Promise<void> {
   await expectedOnCpu(ranks);
-  const placements: Placement[] = places.flatMap((results) => [
-    ...(gpus > 1 ? [{ ranks, sharing: "own devices", gpus, results } as const] : []),
-    { ranks, sharing: "own devices", gpus: gpus > 1 ? 1 : undefined, results },
-    { ranks, sharing: "shared device", gpus: gpus > 1 ? 1 : undefined, results },
-  ]);
+  const placements: Placement[] = places.flatMap((results) => {
+    const step = { ranks, queries: "heap", results } as const;
+    return [
+      ...(gpus > 1 ? [{ ...step, sharing: "own devices", gpus } as const] : []),
+      { ...step, sharing: "own devices", gpus: gpus > 1 ? 1 : undefined },
+      // What nothing crosses the host for, where it is wanted on the GPU.
+      { ...step, queries: results, sharing: "shared device", gpus: gpus > 1 ? 1 : undefined },
+    ];
+  });
   for (const placement of placements) reports.push(...(await measure(placement)));
+}
+
+/** One rank that holds the whole context and attends for all heads, on one GPU, which nothing leaves. */
+async function measureAlone(): Promise<void> {
+  await expectedOnCpu(1);
+  const placement = { ranks: 1, sharing: "shared device", queries: "GPU", results: "GPU" } as const;
+  reports.push(...(await measure({ ...placement, gpus: gpus > 1 ? 1 : undefined })));
 }
 
 /** Whole numbers from 1 to `most`, between commas. */
@@ -108,7 +119,7 @@ function counts(option: string, text: string, most: number): number[] {
 }
 
 /** Places between commas. */
-function resultPlaces(text: string): ResultPlace[] {
+function operandPlaces(text: string): OperandPlace[] {
   return text.split(",").map((part) => {
     if (part === "heap" || part === "GPU") return part;
     return refuseCommand(NAME, `--results must be heap, GPU or both, between commas, but is ${part}`);
@@ -139,6 +150,7 @@ async function expectedOnCpu(ranks: number): Promise<void> {
     gpus: undefined,
     adapter: "hardware",
     wasm: true,
+    queries: "heap",
     results: "heap",
   });
   for (const shape of shapes) {
@@ -146,24 +158,32 @@ async function expectedOnCpu(ranks: number): Promise<void> {
   }
 }
 
-async function measure({ ranks, sharing, gpus: used, results }: Placement): Promise<StepReport[]> {
+async function measure(places: Placement): Promise<StepReport[]> {
+  const { ranks, sharing, gpus: used, queries, results } = places;
   const adapter = options.software ? "software" : "hardware";
-  await using world = await openBenchWorld(ranks, { sharing, gpus: used, adapter, wasm: false, results });
+  await using world = await openBenchWorld(ranks, { sharing, gpus: used, adapter, wasm: false, queries, results });
   const floors = await world.call("floor", [shapes, options.software ? 3 : 31]);
   const [device = ""] = await world.call("open", []);
   const placement =
-    sharing === "shared device" ? "one device" : (used ?? 1) > 1 ? "a GPU each" : "own devices, one GPU";
+    ranks === 1
+      ? "one rank"
+      : sharing === "shared device"
+        ? "one device"
+        : (used ?? 1) > 1
+          ? "a GPU each"
+          : "own devices, one GPU";
   const found: StepReport[] = [];
   for (const [index, shape] of shapes.entries()) {
     const figures = await world.call("steps", [shape, seconds]);
-    check(shape, ranks, placement, results, gathered(shape, figures));
+    check(shape, places, placement, gathered(shape, figures));
     const slowest = (value: (figure: StepFigures) => number): number => Math.max(...figures.map(value));
-    const { up, down } = transferBytes(shape, ranks, results);
+    const { up, down } = transferBytes(shape, places);
     found.push({
       shape: shape.name,
       partials: shape.partialDtype,
       ranks,
       placement,
+      queries,
       results,
       device,
       microseconds: slowest(({ microseconds }) => microseconds),
@@ -197,7 +217,8 @@ function gathered({ batch, valueDim }: StepShape, figures: readonly StepFigures[
   return all;
 }
 
-function check(shape: StepShape, ranks: number, placement: string, results: ResultPlace, out: Float32Array): void {
+function check(shape: StepShape, places: StepPlaces, placement: string, out: Float32Array): void {
+  const { ranks, sharing, results } = places;
   const what = `${shape.name} on ${ranks} ranks, ${placement}, results in ${results}`;
   const cpu = outputs.get(`${shape.name} ${ranks} cpu`) ?? new Float32Array();
   if (out.length !== cpu.length) throw new Error(`${what}: ${out.length} elements instead of ${cpu.length}`);
@@ -208,7 +229,8 @@ function check(shape: StepShape, ranks: number, placement: string, results: Resu
     }
   }
   // WebAssembly and GPUs round exponentials each in their way.
-  const key = `${shape.name} ${ranks} gpu ${results}`;
+  const merger = results === "heap" && sharing === "own devices" ? "WebAssembly" : "GPU";
+  const key = `${shape.name} ${ranks} gpu ${merger}`;
   const before = outputs.get(key);
   if (before === undefined) outputs.set(key, out);
   else if (Buffer.compare(Buffer.from(before.buffer), Buffer.from(out.buffer)) !== 0) {
@@ -223,6 +245,7 @@ function print(): void {
     "partials",
     "ranks",
     "devices",
+    "queries",
     "results",
     "us",
     "gather",
@@ -241,6 +264,7 @@ function print(): void {
     report.partials,
     `${report.ranks}`,
     report.placement,
+    report.queries,
     report.results,
     report.microseconds.toFixed(0),
     report.gatherUs.toFixed(0),
@@ -250,8 +274,8 @@ function print(): void {
     report.megabytesUp.toFixed(2),
     report.megabytesDown.toFixed(2),
     report.megabytesMapped.toFixed(2),
-    report.transfersUs.toFixed(0),
-    (report.microseconds / report.transfersUs).toFixed(2),
+    report.transfersUs === 0 ? "" : report.transfersUs.toFixed(0),
+    report.transfersUs === 0 ? "" : (report.microseconds / report.transfersUs).toFixed(2),
     report.ncclUs?.toFixed(0) ?? "",
   ]);
   printTable(header, cells);

@@ -8,11 +8,8 @@ import { Tensor } from "@lockstep/tensor";
 import { type CrossedBytes, countBytes } from "../../libs/kernels/src/testing/count-bytes.ts";
 import { openGpuDevice } from "../../libs/kernels/src/device/gpu-device.ts";
 import { repeatableTensor } from "../repeatable-tensor.ts";
-import { type ResultPlace, type StepShape, transferBytes } from "./step-shapes.ts";
+import { type OperandPlace, type Sharing, type StepShape, transferBytes } from "./step-shapes.ts";
 import { transferSeconds } from "./transfer-floor.ts";
-
-/** Who holds a device: every rank, or rank 0 for all. */
-export type Sharing = "own devices" | "shared device";
 
 export interface StepOptions {
   readonly sharing: Sharing;
@@ -21,8 +18,13 @@ export interface StepOptions {
   readonly adapter: "hardware" | "software";
   /** On the CPU instead, for comparison. */
   readonly wasm: boolean;
-  /** Where results are wanted. On the GPU they are combined there as well, in the heap by WebAssembly. */
-  readonly results: ResultPlace;
+  /** Where queries lie. */
+  readonly queries: OperandPlace;
+  /**
+   * Where results are wanted. On the GPU they are combined there as well, in the heap by WebAssembly where ranks have
+   * devices of their own.
+   */
+  readonly results: OperandPlace;
 }
 
 /** A shape's figures on one rank. */
@@ -44,7 +46,7 @@ const SAMPLES = 15;
 
 /** Called by the world on every rank. */
 export async function setup({ heap, world, rank, onClose }: RankContext, options: StepOptions) {
-  const { sharing, gpus, adapter, results } = options;
+  const { sharing, gpus, adapter, queries: queryPlace, results } = options;
   const device = gpus === undefined ? { adapter } : { adapter, index: rank % gpus };
   const merge = await openBackend("wasm", { heap });
   onClose(() => merge.close());
@@ -65,10 +67,9 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
       const gpu = sharing === "shared device" && rank > 0 ? undefined : await openGpuDevice(device);
       const medians: number[] = [];
       for (const shape of shapes) {
-        const { up, down } = transferBytes(shape, world.size, results);
-        // A shared device carries everybody's bytes.
-        const times = sharing === "shared device" ? world.size : 1;
-        const seconds = gpu === undefined ? 0 : await transferSeconds(gpu, heap, up * times, down * times, rounds);
+        const { up, down } = transferBytes(shape, { ranks: world.size, sharing, queries: queryPlace, results });
+        const isNothing = gpu === undefined || up + down === 0;
+        const seconds = isNothing ? 0 : await transferSeconds(gpu, heap, up, down, rounds);
         medians.push(seconds * 1e6);
         world.barrier();
       }
@@ -94,7 +95,7 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
       const mla = kvHeads === 1 && valueDim < headDim;
       const attention = DcpAttention.open({
         backend,
-        ...(results === "GPU" ? {} : { mergeBackend: merge }),
+        ...(results === "GPU" || sharing === "shared device" ? {} : { mergeBackend: merge }),
         heap,
         dcpGroup: world,
         layers: 1,
@@ -115,7 +116,12 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
       const key = repeatableTensor(heap, dtype, [length, kvHeads, headDim], 1);
       const value = mla ? undefined : repeatableTensor(heap, dtype, [length, kvHeads, valueDim], 2);
       const queries = repeatableTensor(heap, dtype, [batch, queryHeads, headDim], 3);
-      const query = queries.slice(1, start, end).clone(heap);
+      const heapQuery = queries.slice(1, start, end).clone(heap);
+      let query: Operand = heapQuery;
+      if (queryPlace === "GPU" && !options.wasm) {
+        query = backend.empty(dtype, heapQuery.shape);
+        await backend.upload(heapQuery, query);
+      }
       const heapOut = Tensor.empty(heap, "f32", [batch, end - start, valueDim]).fill(Number.NaN);
       const out: Operand = results === "GPU" ? backend.empty("f32", heapOut.shape) : heapOut;
       const sequences = Array.from({ length: batch }, () => attention.createSequence());
@@ -160,7 +166,8 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
       attention.endStep();
       attention.close();
       if (out !== heapOut) out.free();
-      for (const tensor of [key, queries, query, heapOut]) tensor.free();
+      if (query !== heapQuery) query.free();
+      for (const tensor of [key, queries, heapQuery, heapOut]) tensor.free();
       value?.free();
       return figures;
     },

@@ -75,18 +75,34 @@ export const SMALL_SHAPES: readonly StepShape[] = [
   },
 ];
 
-/** Where a step's results are wanted. */
-export type ResultPlace = "heap" | "GPU";
+/** Where a step's queries lie, and where its results are wanted. */
+export type OperandPlace = "heap" | "GPU";
+
+/** Who holds a device: every rank, or rank 0 for all. */
+export type Sharing = "own devices" | "shared device";
+
+/** How a step's operands lie, and who computes. */
+export interface StepPlaces {
+  readonly ranks: number;
+  readonly sharing: Sharing;
+  readonly queries: OperandPlace;
+  readonly results: OperandPlace;
+}
 
 /**
- * Bytes that must go up to a rank's GPU and come down from it in a step of `ranks` ranks, whose queries come in the
- * heap: up the queries of all heads; down the outputs and LSEs of all heads or, where partial outputs are combined on
- * the GPU, of those that peers own, and up what the peers computed for its own.
+ * Bytes that must go up to a rank's GPU and come down from it in a step. With queries in the heap: up the queries of
+ * all heads. Down the outputs and LSEs of all heads or, where partial outputs are combined on the GPU, of those that
+ * peers own, and up what the peers computed for its own. Of ranks that share a device: up everybody's queries, and down
+ * everybody's results, where they lie in the heap or are wanted there, and nothing else.
  */
-export function transferBytes(shape: StepShape, ranks: number, results: ResultPlace): { up: number; down: number } {
+export function transferBytes(shape: StepShape, places: StepPlaces): { up: number; down: number } {
   const { batch, queryHeads, headDim, valueDim, partialDtype } = shape;
+  const { ranks, sharing, queries: queryPlace, results } = places;
   const outputBytes = partialDtype === "f32" ? 4 : 2;
-  const queries = batch * queryHeads * headDim * 2;
+  const queries = queryPlace === "heap" ? batch * queryHeads * headDim * 2 : 0;
+  if (sharing === "shared device") {
+    return { up: queries, down: results === "heap" ? batch * queryHeads * valueDim * 4 : 0 };
+  }
   const all = batch * queryHeads * (valueDim * outputBytes + 4);
   if (results === "heap") return { up: queries, down: all };
   const ofPeers = Math.ceil((all * (ranks - 1)) / ranks / 4) * 4;

@@ -99,3 +99,39 @@ test.each([2, 4])("%d ranks with a device each bring down what peers own, once, 
     }
   }
 });
+
+test.each([2, 4, 8])(
+  "%d ranks that share a device: nothing crosses the host but what is wanted there",
+  async (size) => {
+    await using world = await open(size, "webgpu shared");
+    const of: CombineCase = { batch: 8, heads: 12, kvHeads: 1, dim: 64, ...F32, withLse: true, combine: "auto" };
+    for (const partialDtype of ["f32", "f16"] as const) {
+      const step = { ...of, partialDtype, outDtype: partialDtype };
+      const kept = await world.call("run", [step, "GPU", "GPU"]);
+      for (const [rank, { calls, bytes }] of kept.entries()) {
+        // The last step waits for the download behind it.
+        expect(calls).toMatchObject({ mapAsync: 0, createBuffer: 0, createBindGroup: 0, createComputePipeline: 0 });
+        expect(calls.submit).toBeLessThanOrEqual(rank === 0 ? 1 : 0);
+        expect(bytes.down).toBe(0);
+      }
+      const wanted = await world.call("run", [step, "heap", "heap"]);
+      const bytesOf = (heads: number): number => of.batch * heads * (of.dim * DTYPE_BYTES[partialDtype] + 4);
+      for (const [rank, { calls, bytes }] of wanted.entries()) {
+        const once = rank === 0 ? 1 : 0;
+        expect(calls).toMatchObject({ submit: once, mapAsync: once, createBuffer: 0, createBindGroup: 0 });
+        expect(bytes.down).toBeGreaterThanOrEqual(once * bytesOf(of.heads));
+        expect(bytes.down).toBeLessThanOrEqual(once * (bytesOf(of.heads) + 2 * size * SLACK));
+      }
+      expect(bits(kept)).toEqual(bits(wanted));
+    }
+  },
+);
+
+test("ranks that share a device have the bits of ranks with a device each", async () => {
+  await using apart = await open(3, "webgpu");
+  await using together = await open(3, "webgpu shared");
+  for (const of of CASES) {
+    const wanted = bits(await apart.call("run", [{ ...of, combine: "a2a" }, "heap", "heap"]));
+    expect([of, bits(await together.call("run", [of, "GPU", "GPU"]))]).toEqual([of, wanted]);
+  }
+});

@@ -150,6 +150,21 @@ export class GpuTensor {
     return tensor;
   }
 
+  /**
+   * A view of a tensor whose memory outlives it: freeing it ends it and its slices, and calls `onFree`, once. Whoever
+   * lends decides when the tensor is freed.
+   */
+  static lend(tensor: GpuTensor, onFree: () => void): GpuTensor {
+    const { memory, dtype, shape, strides, elementOffset } = tensor;
+    let isEnded = false;
+    const lent = new GpuTensor(memory, dtype, shape, strides, elementOffset, () => {
+      if (!isEnded) onFree();
+      isEnded = true;
+    });
+    lent.#life = {};
+    return lent;
+  }
+
   /** Where its bytes lie; a heap tensor says "heap". */
   get place(): "device" {
     return "device";

@@ -3,6 +3,8 @@ import {
   type AttentionStep,
   type BackendName,
   type Completion,
+  type DeviceSharing,
+  type GpuTensor,
   gpuSumsBorder,
   gpuSumsWidth,
   type KernelBackend,
@@ -16,8 +18,14 @@ import {
 } from "@lockstep/kernels";
 import { ArgumentError, type DType, type Tensor } from "@lockstep/tensor";
 
+/**
+ * After so many fences the ops before them are run, and not only with the next results in the heap: more would leave
+ * the GPU idle while a step of many layers is called, fewer would cost the ranks a meeting each.
+ */
+export const FENCES_PER_RUN = 16;
+
 /** A backend of a GPU that ranks share: every op goes one way, which its two sides make out. */
-export abstract class CollectiveBackend extends OpMethods implements KernelBackend {
+export abstract class CollectiveBackend extends OpMethods implements KernelBackend, DeviceSharing {
   readonly name: BackendName = "webgpu";
   readonly isSynchronous = false;
   readonly memory = "device";
@@ -48,6 +56,13 @@ export abstract class CollectiveBackend extends OpMethods implements KernelBacke
     return gpuSumsBorder(this.batchInvariant, keyDim, valueDim);
   }
 
+  get sharing(): DeviceSharing {
+    return this;
+  }
+
+  abstract readonly ranks: readonly number[];
+  abstract show(make: () => readonly GpuTensor[]): Promise<readonly (readonly GpuTensor[])[]>;
+  abstract fence(): Completion;
   abstract planAttention(step: AttentionStep, size: PagedCacheSize): AttentionPlan;
   abstract empty(dtype: DType, shape: readonly number[]): Operand;
   abstract upload(source: Tensor, target: Operand): Completion;

@@ -1,13 +1,16 @@
 import type { RemoteGpuMemory } from "@lockstep/kernels";
 
-/** Memory that this rank asked the owner of the device for, under a number that the two of them know it by. */
+/** Memory that a rank asked the owner of the device for, under a number that all ranks know it by. */
 export class NumberedMemory implements RemoteGpuMemory {
   readonly isRemote = true;
+  /** Within the group. */
+  readonly rank: number;
   readonly id: number;
   /** In bytes. */
   readonly size: number;
 
-  constructor(id: number, size: number) {
+  constructor(rank: number, id: number, size: number) {
+    this.rank = rank;
     this.id = id;
     this.size = size;
   }

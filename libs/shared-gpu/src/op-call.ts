@@ -23,7 +23,11 @@ export type MemoryCall =
   | readonly [name: "upload", args: { readonly source: Tensor; readonly target: Operand }]
   | readonly [name: "download", args: { readonly source: Operand; readonly target: Tensor }];
 
-export type Call = OpCall | MemoryCall;
+/** Parts what a rank calls: see `DeviceSharing.fence`. */
+export type FenceCall = readonly [name: "fence", args: Record<never, never>];
+export const FENCE: FenceCall = ["fence", {}];
+
+export type Call = OpCall | MemoryCall | FenceCall;
 
 /** True for calls that hold though others before them failed: who made them counts on it. */
 export function isAboutMemory([name]: Call): boolean {
@@ -33,6 +37,13 @@ export function isAboutMemory([name]: Call): boolean {
 /** True when an op writes to a heap tensor, so that it is complete only when bytes have come from the GPU. */
 export function hasHeapResults<Name extends OpName>(name: Name, args: OpArguments[Name]): boolean {
   return opResults(name, args).some((operand) => operand?.place === "heap");
+}
+
+/** True for calls that every rank makes together: those with results in the heap. */
+export function isCollective([name, args]: Call): boolean {
+  if (name === "download") return true;
+  if (name === "fence" || name === "upload" || isAboutMemory([name, args] as Call)) return false;
+  return hasHeapResults(...([name, args] as unknown as [OpName, OpArguments[OpName]]));
 }
 
 /** Runs an op on a backend. */

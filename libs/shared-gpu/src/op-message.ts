@@ -1,10 +1,11 @@
 import { AttentionPlan, GpuTensor } from "@lockstep/kernels";
 import { type DType, type SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import { NumberedMemory } from "./numbered-memory.ts";
-import type { Call } from "./op-call.ts";
+import { type Call, FENCE } from "./op-call.ts";
 
-/** A view of memory on the GPU, by the number that its rank gave the memory. */
+/** A view of memory on the GPU, by the rank that asked for the memory and the number that it gave it. */
 export interface GpuView {
+  readonly rank: number;
   readonly id: number;
   readonly dtype: DType;
   readonly shape: readonly number[];
@@ -12,7 +13,13 @@ export interface GpuView {
   readonly elementOffset: number;
 }
 
-/** What the owner of a device keeps for another rank. */
+/** A call to be put together when its turn comes, so that it can be about memory that one before allocated. */
+export interface EncodedCall {
+  readonly isFence: boolean;
+  take(): Call;
+}
+
+/** What the owner of a device knows of the memory of all ranks, and of the plans of one. */
 export interface RemembersMemory {
   view(view: GpuView): GpuTensor;
   planOf(id: number): AttentionPlan;
@@ -82,11 +89,11 @@ export class CallDecoder {
     this.#memory = memory;
   }
 
-  /** Each call is put together when it is asked for, so that it can be about memory that the one before allocated. */
-  decode(bytes: Uint8Array): (() => Call)[] {
+  decode(bytes: Uint8Array): EncodedCall[] {
     // A decoder takes no view of shared memory.
     const text = new TextDecoder().decode(bytes.slice());
-    return text === "" ? [] : text.split("\n").map((line) => () => this.#call(line));
+    if (text === "") return [];
+    return text.split("\n").map((line) => ({ isFence: line === FENCE[0], take: () => this.#call(line) }));
   }
 
   /** To be called when memory is freed, which remembered views are of. */
@@ -144,7 +151,8 @@ function mark(value: unknown): unknown {
 
 function viewOf({ memory, dtype, shape, strides, elementOffset }: GpuTensor): GpuView {
   // A buffer of a device of this thread means nothing to the other: no memory has the number -1.
-  return { id: memory instanceof NumberedMemory ? memory.id : -1, dtype, shape, strides, elementOffset };
+  const { rank, id } = memory instanceof NumberedMemory ? memory : { rank: -1, id: -1 };
+  return { rank, id, dtype, shape, strides, elementOffset };
 }
 
 function isMarked(value: object): value is Marked {

@@ -20,14 +20,16 @@ import {
   DTYPE_BYTES,
   type DType,
   elementCount,
-  formatShape,
   type SharedHeap,
   Tensor,
 } from "@lockstep/tensor";
-import { CollectiveBackend } from "./collective-backend.ts";
+import { CollectiveBackend, FENCES_PER_RUN } from "./collective-backend.ts";
+import { expectAlike } from "./expect-alike.ts";
+import { HeldOperands } from "./held-operands.ts";
 import { NumberedMemory } from "./numbered-memory.ts";
-import { type Call, hasHeapResults, isAboutMemory } from "./op-call.ts";
+import { type Call, FENCE, hasHeapResults, isAboutMemory } from "./op-call.ts";
 import { CallEncoder, notePlan } from "./op-message.ts";
+import { showTensors, shownTensor } from "./shown-tensors.ts";
 import { awaitVerdict } from "./verdicts.ts";
 
 /** What a rank knows of the GPU that another holds. */
@@ -59,7 +61,9 @@ class PeerBackend extends CollectiveBackend {
   /** What the owner has not been told yet. */
   #calls: Call[] = [];
   /** Heap operands of these calls, as they were when the calls were made. */
-  #copies: Tensor[] = [];
+  readonly #held: HeldOperands;
+  /** Fences among them. */
+  #fences = 0;
   /** Copies that these calls write to, of results in a memory that the owner cannot reach. */
   #results: { readonly copy: Tensor; readonly target: Tensor }[] = [];
   /** Block tables of plans that the owner has not been told of yet. They outlive a batch that fails. */
@@ -82,6 +86,7 @@ class PeerBackend extends CollectiveBackend {
     this.#heap = heap;
     this.#group = group;
     this.#deadlineMs = deadlineMs;
+    this.#held = new HeldOperands(heap);
     this.#message = Tensor.empty(heap, "u8", [4096]);
   }
 
@@ -91,7 +96,7 @@ class PeerBackend extends CollectiveBackend {
       return this.#take([name, this.#inReach(args, opResults(name, args))] as unknown as Call);
     }
     checkArguments(name, args);
-    this.#calls.push([name, this.#withCopies(args)] as unknown as Call);
+    this.#calls.push([name, this.#held.of(args)] as unknown as Call);
     return undefined;
   }
 
@@ -125,7 +130,7 @@ class PeerBackend extends CollectiveBackend {
     checkDType("empty", "dtype", dtype);
     checkShape("empty", "shape", shape);
     const id = this.#nextId++;
-    const memory = new NumberedMemory(id, elementCount(shape) * DTYPE_BYTES[dtype]);
+    const memory = new NumberedMemory(this.#group.rank, id, elementCount(shape) * DTYPE_BYTES[dtype]);
     this.#calls.push(["empty", { id, dtype, shape: [...shape] }]);
     let isFree = false;
     return new GpuTensor(memory, dtype, [...shape], undefined, 0, () => {
@@ -138,7 +143,7 @@ class PeerBackend extends CollectiveBackend {
     this.#expectOpen();
     expectAlike("upload", "target", target, source);
     if (target.place === "heap") target.copyFrom(source);
-    else this.#calls.push(["upload", this.#withCopies({ source, target })]);
+    else this.#calls.push(["upload", this.#held.of({ source, target })]);
     return undefined;
   }
 
@@ -156,7 +161,7 @@ class PeerBackend extends CollectiveBackend {
     this.#expectOpen();
     const outer = this.#batch;
     const batch = outer ?? { isCollective: false };
-    const [calls, copies, { isCollective }] = [this.#calls.length, this.#copies.length, batch];
+    const [calls, held, { isCollective }] = [this.#calls.length, this.#held.count, batch];
     const results = this.#results.length;
     this.#batch = batch;
     try {
@@ -164,7 +169,8 @@ class PeerBackend extends CollectiveBackend {
     } catch (error) {
       // Memory that was made or freed stays so: its tensors are the caller's.
       this.#calls.push(...this.#calls.splice(calls).filter(isAboutMemory));
-      for (const copy of this.#copies.splice(copies)) copy.free();
+      this.#fences = this.#calls.filter(([name]) => name === FENCE[0]).length;
+      this.#held.releaseFrom(held);
       this.#results.length = results;
       batch.isCollective = isCollective;
       throw error;
@@ -173,6 +179,50 @@ class PeerBackend extends CollectiveBackend {
     }
     if (outer === undefined && batch.isCollective) this.#run();
     return undefined;
+  }
+
+  get ranks(): readonly number[] {
+    return this.#group.ranks;
+  }
+
+  fence(): Completion {
+    this.#expectOpen();
+    this.#calls.push(FENCE);
+    this.#fences += 1;
+    if (this.#batch === undefined && this.#fences >= FENCES_PER_RUN) this.#run();
+    return undefined;
+  }
+
+  async show(make: () => readonly GpuTensor[]): Promise<readonly (readonly GpuTensor[])[]> {
+    this.#expectOpen();
+    const { rank } = this.#group;
+    let tensors: readonly GpuTensor[] = [];
+    let own: Parameters<typeof showTensors>[2];
+    try {
+      let made: { readonly failure: unknown } | undefined;
+      try {
+        tensors = make();
+      } catch (failure) {
+        made = { failure };
+      }
+      // The owner knows memory by its number once it was asked for it.
+      this.#run();
+      if (made !== undefined) throw made.failure;
+      own = tensors.map((tensor) => {
+        tensor.assertUsable("show", "tensors");
+        return shownTensor(rank, idOf(tensor), tensor);
+      });
+    } catch (failure) {
+      own = { failure };
+    }
+    const shown = showTensors(this.#group, this.#heap, own, this.#deadlineMs);
+    return shown.map((ofRank, of) => {
+      if (of === rank) return tensors;
+      return ofRank.map(({ id, memoryBytes, dtype, shape, strides, elementOffset }) => {
+        const memory = new NumberedMemory(of, id, memoryBytes);
+        return new GpuTensor(memory, dtype, shape, strides, elementOffset, () => undefined);
+      });
+    });
   }
 
   async close(): Promise<void> {
@@ -201,6 +251,7 @@ class PeerBackend extends CollectiveBackend {
       for (const { copy, target } of this.#results) target.copyFrom(copy);
     } finally {
       this.#calls = [];
+      this.#fences = 0;
       this.#results = [];
       this.#freeCopies();
     }
@@ -217,19 +268,6 @@ class PeerBackend extends CollectiveBackend {
     return message;
   }
 
-  /** Arguments whose heap tensors the caller may change: as they are now. */
-  #withCopies<T>(value: T): T {
-    if (value instanceof Tensor) {
-      const copy = Tensor.empty(this.#heap, value.dtype, value.shape).copyFrom(value);
-      this.#copies.push(copy);
-      return copy as T;
-    }
-    if (value instanceof GpuTensor || value instanceof AttentionPlan || ArrayBuffer.isView(value)) return value;
-    if (typeof value !== "object" || value === null) return value;
-    if (Array.isArray(value)) return value.map((part: unknown) => this.#withCopies(part)) as T;
-    return Object.fromEntries(Object.entries(value).map(([key, part]) => [key, this.#withCopies(part)])) as T;
-  }
-
   /**
    * Arguments with copies in place of heap tensors that lie in a memory which the owner cannot reach.
    * @throws HeapExhausted: nothing is copied then
@@ -238,14 +276,12 @@ class PeerBackend extends CollectiveBackend {
     const { id } = this.#heap;
     const isFar = (value: unknown): value is Tensor => value instanceof Tensor && value.heap.id !== id;
     const copyOf = (tensor: Tensor): Tensor => {
-      const copy = Tensor.empty(this.#heap, tensor.dtype, tensor.shape);
-      this.#copies.push(copy);
-      copy.copyFrom(tensor);
+      const copy = this.#held.keep(tensor.clone(this.#heap));
       if (results.includes(tensor)) this.#results.push({ copy, target: tensor });
       return copy;
     };
     const copies: [string, unknown][] = [];
-    const [copiesBefore, resultsBefore] = [this.#copies.length, this.#results.length];
+    const [heldBefore, resultsBefore] = [this.#held.count, this.#results.length];
     try {
       for (const [name, value] of Object.entries(args)) {
         if (isFar(value)) copies.push([name, copyOf(value)]);
@@ -254,7 +290,7 @@ class PeerBackend extends CollectiveBackend {
         }
       }
     } catch (error) {
-      for (const copy of this.#copies.splice(copiesBefore)) copy.free();
+      this.#held.releaseFrom(heldBefore);
       this.#results.length = resultsBefore;
       throw error;
     }
@@ -262,8 +298,8 @@ class PeerBackend extends CollectiveBackend {
   }
 
   #freeCopies(): void {
-    for (const copy of [...this.#copies, ...this.#planTables]) copy.free();
-    this.#copies = [];
+    this.#held.release();
+    for (const table of this.#planTables) table.free();
     this.#planTables = [];
   }
 
@@ -272,8 +308,8 @@ class PeerBackend extends CollectiveBackend {
   }
 }
 
-function expectAlike(operation: string, argument: string, operand: Operand, model: Tensor): void {
-  if (operand.dtype === model.dtype && formatShape(operand.shape) === formatShape(model.shape)) return;
-  const expected = `of dtype ${model.dtype} and shape ${formatShape(model.shape)}`;
-  throw new ArgumentError(operation, argument, expected, `${operand.dtype} ${formatShape(operand.shape)}`);
+/** @throws ArgumentError unless the backends of a shared device gave the memory a number */
+function idOf({ memory }: GpuTensor): number {
+  if (memory instanceof NumberedMemory) return memory.id;
+  throw new ArgumentError("show", "tensors", "of this backend's memory, made with `empty`", "one of another backend");
 }

@@ -6,10 +6,10 @@ import {
   type PagedCacheSize,
 } from "@lockstep/kernels";
 import { ArgumentError, type DType } from "@lockstep/tensor";
-import type { GpuView, RemembersMemory } from "./op-message.ts";
+import type { GpuView } from "./op-message.ts";
 
-/** Memory that a peer allocated, and plans that it made, by the numbers that it gave them. */
-export class PeerMemory implements RemembersMemory {
+/** Memory that a rank allocated, and plans that it made, by the numbers that it gave them. */
+export class PeerMemory {
   readonly #backend: KernelBackend;
   readonly #rank: number;
   readonly #tensors = new Map<number, GpuTensor>();
@@ -30,6 +30,16 @@ export class PeerMemory implements RemembersMemory {
       this.#failures.set(id, error);
       throw error;
     }
+  }
+
+  /** Takes note of memory that the owner of the device allocated itself, and will free. */
+  adopt(id: number, tensor: GpuTensor): void {
+    this.#tensors.set(id, tensor);
+  }
+
+  /** Forgets such memory. */
+  drop(id: number): void {
+    this.#tensors.delete(id);
   }
 
   free(id: number): void {
@@ -61,7 +71,7 @@ export class PeerMemory implements RemembersMemory {
     throw new ArgumentError("partialAttention", "plan", expected, "another");
   }
 
-  view({ id, dtype, shape, strides, elementOffset }: GpuView): GpuTensor {
+  view({ id, dtype, shape, strides, elementOffset }: Omit<GpuView, "rank">): GpuTensor {
     const whole = this.#tensors.get(id);
     if (whole !== undefined) return new GpuTensor(whole.memory, dtype, shape, strides, elementOffset, () => undefined);
     if (this.#failures.has(id)) throw this.#failures.get(id);

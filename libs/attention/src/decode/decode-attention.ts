@@ -3,6 +3,7 @@ import { Arena, StagedTensors, Tensor } from "@lockstep/tensor";
 import { expectOperand, expectResults } from "../arguments/expect-tensor.ts";
 import { isOnGpu, withHeapOperands } from "../arguments/operand-memory.ts";
 import type { AllToAllOnDevice } from "../combine/a2a-on-device.ts";
+import type { AllToAllOnSharedDevice } from "../combine/a2a-on-shared-device.ts";
 import type { Combine } from "../combine/combine.ts";
 import type { CombineChoiceMetrics } from "../combine/combine-choice.ts";
 import type { PlacedCombine } from "../combine/combine-way.ts";
@@ -179,6 +180,7 @@ export class DecodeAttention {
       );
     }
     const combine = this.#lattice === undefined ? this.#merging.next(this.#merging.of(plan.queries)) : undefined;
+    if (combine?.place === "shared device") return this.#attendOnSharedDevice(layer, plan, query, combine, out, lse);
     if (combine?.place === "device") return this.#attendOnDevice(layer, plan, query, combine, out, lse);
     if (!isOnGpu(query) && !isOnGpu(out) && !isOnGpu(lse)) {
       return this.#attendInReach(layer, plan, query, combine, out, lse);
@@ -216,6 +218,30 @@ export class DecodeAttention {
       await combine.combine(out, lse);
       this.#recordWhole(sized, combine, gatherEnd, combineStart);
     }
+    if (lse instanceof Tensor) convertLse(lse, "e", exchange.lseBase, lse);
+  }
+
+  /** Several ranks that attend and combine on a device that they share. */
+  async #attendOnSharedDevice(
+    layer: number,
+    plan: StepPlan,
+    query: Operand,
+    combine: AllToAllOnSharedDevice,
+    out: Operand,
+    lse: Operand | undefined,
+  ): Promise<void> {
+    const { backend, heap, exchange } = this.#options;
+    if (isOnGpu(lse) && exchange.lseBase !== "e") {
+      return withHeapOperands(backend, heap, [], [lse] as const, (_, [inHeap]) =>
+        this.#attendOnSharedDevice(layer, plan, query, combine, out, inHeap),
+      );
+    }
+    const started = performance.now();
+    // Queries that are only rounded are no others' concern.
+    const own = this.#gather.isLocal ? await this.#gatherFromAnywhere(query) : query;
+    await combine.run(own, (...operands) => this.#local.attend(layer, plan, ...operands), out, lse);
+    this.times.attentionMs += performance.now() - started;
+    this.#merging.record(this.#merging.of(plan.queries), combine, 0);
     if (lse instanceof Tensor) convertLse(lse, "e", exchange.lseBase, lse);
   }
 

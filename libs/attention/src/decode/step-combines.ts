@@ -1,17 +1,23 @@
+import type { DeviceSharing } from "@lockstep/kernels";
 import type { Allocator, Tensor } from "@lockstep/tensor";
 import { AllToAllOnDevice, combinesOnDevice, DevicePartialMemory } from "../combine/a2a-on-device.ts";
+import { AllToAllOnSharedDevice, sharedDeviceOf } from "../combine/a2a-on-shared-device.ts";
 import { COMBINES, type Combine, DEFAULT_COMBINE } from "../combine/combine.ts";
 import { type CombineChoiceMetrics, combineChoices } from "../combine/combine-choice.ts";
 import { COMBINE_WAYS } from "../combine/combine-table.ts";
 import type { CombineSetup, PlacedCombine } from "../combine/combine-way.ts";
 import { PartialMemory, type PartialMemoryShape, type PartialRows } from "../combine/partial-memory.ts";
+import { SharedPartialMemory } from "../combine/shared-partials.ts";
 import { type SizeClass, TimedChoice } from "../combine/timed-choice.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
+
+/** A combine of steps of one number of query tokens, wherever it runs. */
+export type StepCombine = PlacedCombine | AllToAllOnDevice | AllToAllOnSharedDevice;
 
 /** What steps of one number of query tokens use: made once and used again. */
 export interface SizedCombines {
   /** One for each combine that these steps may use. */
-  readonly placed: Readonly<Partial<Record<Combine, PlacedCombine | AllToAllOnDevice>>>;
+  readonly placed: Readonly<Partial<Record<Combine, StepCombine>>>;
   /** Where a rank alone leaves an LSE that nobody asked for, and its output before it is rounded, if it is. */
   readonly spareLse: Tensor;
   readonly sums: Tensor | undefined;
@@ -31,6 +37,9 @@ export class StepCombines {
   readonly #memory: PartialMemory;
   /** Where a2a combines on the GPU; undefined where all combines are the heap's. */
   readonly #device: DevicePartialMemory | undefined;
+  /** Where it does so on one that all ranks share. */
+  readonly #shared: { readonly memory: SharedPartialMemory; readonly sharing: DeviceSharing } | undefined;
+  readonly #exchange: ResolvedOptions["exchange"];
   /** Most query tokens of a step that each takes, in the order of preference. */
   readonly #mostRows: ReadonlyMap<Combine, number>;
   /** undefined when one combine was chosen by the options. */
@@ -47,9 +56,19 @@ export class StepCombines {
     this.#mostRows = mostRows(options);
     this.#memory = new PartialMemory(memoryShape(options), scratch);
     this.#choice = combine === "auto" ? new TimedChoice(groups.dcp, heap, deadlineMs) : undefined;
+    this.#exchange = exchange;
+    const sharing = sharingOf(options);
     const isOnDevice = exchange.onPartialLse === undefined && combinesOnDevice(options.backend, this.#setup);
     const shape = partialShape(options);
-    this.#device = isOnDevice ? new DevicePartialMemory(options.backend, shape, groups.ownHeads.count) : undefined;
+    const query = { headDim: options.model.headDim, dtype: exchange.gatherDtype };
+    this.#shared = sharing && {
+      memory: new SharedPartialMemory(options.backend, sharing, shape, query, this.#setup),
+      sharing,
+    };
+    this.#device =
+      isOnDevice && sharing === undefined
+        ? new DevicePartialMemory(options.backend, shape, groups.ownHeads.count)
+        : undefined;
     const [first = DEFAULT_COMBINE] = this.#mostRows.keys();
     this.#last = first;
   }
@@ -74,7 +93,7 @@ export class StepCombines {
     if (known !== undefined) return known;
     const names = [...this.#mostRows].filter(([, most]) => queries <= most).map(([name]) => name);
     const sized: SizedCombines = {
-      placed: Object.fromEntries(names.map((name) => [name, this.#place(name, queries, this.#memory)])),
+      placed: Object.fromEntries(names.map((name) => [name, this.#placeWhole(name, queries)])),
       spareLse: this.#memory.apart(queries).lse,
       sums: this.#memory.sums(queries),
       sizeClass: this.#choice?.sizeClass(queries, names),
@@ -84,7 +103,7 @@ export class StepCombines {
   }
 
   /** The combine of the next layer. Every rank makes the same calls and gets the same one. */
-  next({ placed, sizeClass }: SizedCombines): PlacedCombine | AllToAllOnDevice {
+  next({ placed, sizeClass }: SizedCombines): StepCombine {
     const name = sizeClass === undefined ? this.#last : (this.#choice?.next(sizeClass) ?? this.#last);
     const combine = placed[name];
     if (combine === undefined) throw new RangeError(`${name} takes no steps of this size`);
@@ -114,7 +133,7 @@ export class StepCombines {
   }
 
   /** Records how long the combine that `next` gave took. */
-  record({ sizeClass }: SizedCombines, { name }: PlacedCombine | AllToAllOnDevice, milliseconds: number): void {
+  record({ sizeClass }: SizedCombines, { name }: StepCombine, milliseconds: number): void {
     if (sizeClass !== undefined) this.#choice?.record(sizeClass, milliseconds);
     this.#last = name;
   }
@@ -122,6 +141,16 @@ export class StepCombines {
   /** Frees what lies on a GPU. */
   close(): void {
     this.#device?.free();
+    this.#shared?.memory.free();
+  }
+
+  /** The combine of whole steps. */
+  #placeWhole(name: Combine, queries: number): StepCombine {
+    if (name !== "a2a" || this.#shared === undefined) return this.#place(name, queries, this.#memory);
+    const { memory, sharing } = this.#shared;
+    const { queryReplicated: isWhole, gatherDtype, queryScale } = this.#exchange;
+    const scale = gatherDtype === "f8e4m3" ? queryScale : undefined;
+    return new AllToAllOnSharedDevice(queries, memory, { isWhole, scale }, this.#setup, sharing);
   }
 
   #place(
@@ -135,6 +164,12 @@ export class StepCombines {
     }
     return new AllToAllOnDevice(queries, this.#device, memory.apart(queries), this.#setup, part);
   }
+}
+
+/** Where ranks attend and combine on a device that they share. */
+function sharingOf(options: ResolvedOptions): DeviceSharing | undefined {
+  if (options.exchange.onPartialLse !== undefined) return undefined;
+  return sharedDeviceOf(options.backend, combineSetup(options));
 }
 
 function combineSetup({ mergeBackend, heap, groups, exchange }: ResolvedOptions): CombineSetup {
@@ -155,6 +190,8 @@ function mostRows(options: ResolvedOptions): Map<Combine, number> {
   const { combine } = options.exchange;
   const { maxQueries } = options.steps;
   if (combine !== "auto") return new Map([[combine, maxQueries]]);
+  // The others would bring to the host what need not leave the device.
+  if (sharingOf(options) !== undefined) return new Map([[DEFAULT_COMBINE, maxQueries]]);
   const [shape, setup] = [partialShape(options), combineSetup(options)];
   const most = COMBINES.map((name) => {
     return [name, Math.min(maxQueries, COMBINE_WAYS[name].autoRows(shape, setup))] as const;
