@@ -65,6 +65,8 @@ export class CallEncoder {
 
   #text(value: unknown): string {
     // Tensors do not change; arrays and objects may.
+    if (Array.isArray(value) && value[0] instanceof GpuTensor)
+      return `[${value.map((part) => this.#text(part)).join()}]`;
     if (!(value instanceof Tensor || value instanceof GpuTensor)) return textOf(value);
     const known = this.#texts.get(value);
     if (known !== undefined) return known;
@@ -109,7 +111,7 @@ export class CallDecoder {
   }
 
   #value(text: string): unknown {
-    if (!text.startsWith("{")) return this.#parsed(text);
+    if (!text.startsWith("{") && !text.startsWith("[{")) return this.#parsed(text);
     const known = this.#values.get(text);
     if (known !== undefined) return known;
     const value = this.#parsed(text);
