@@ -8,6 +8,7 @@ import { benchDecode } from "./decode.ts";
 import { benchLayerOverhead } from "./layer-overhead.ts";
 import { benchLongContext } from "./long-context.ts";
 import { benchMillionTokens } from "./million-tokens.ts";
+import { benchOverlap } from "./overlap.ts";
 import { benchStepProfile } from "./step-profile/step-profile.ts";
 import { benchWorldInvariantAttention } from "./world-invariant-attention.ts";
 import { benchWorldInvariantText } from "./world-invariant-text.ts";
@@ -22,6 +23,7 @@ const sections: ReadonlyMap<string, () => Promise<void>> = new Map([
   ["long-context", benchLongContext],
   ["million-tokens", benchMillionTokens],
   ["layer-overhead", benchLayerOverhead],
+  ["overlap", benchOverlap],
   ["decode", benchDecode],
   ["world-invariant-attention", benchWorldInvariantAttention],
   ["world-invariant-text", benchWorldInvariantText],

@@ -8,7 +8,7 @@ import { readCommandLine, refuseCommand } from "../../scripts/command-line.ts";
 import { exitWithMessage } from "../exit-with-message.ts";
 import { printTable } from "../print-table.ts";
 import type * as program from "./program.ts";
-import type { StepFigures, StepOptions } from "./program.ts";
+import type { Overlap, StepFigures, StepOptions } from "./program.ts";
 import {
   type OperandPlace,
   recordedNccl,
@@ -27,6 +27,8 @@ const { values: options } = readCommandLine({
     ranks: { type: "string", default: "2,4", takes: "N,N", help: "numbers of ranks" },
     gpus: { type: "string", default: "", takes: "N", help: "GPUs to use (default: all)" },
     results: { type: "string", default: "heap,GPU", takes: "heap,GPU", help: "where results are wanted" },
+    length: { type: "string", default: "", takes: "N", help: "tokens of each sequence (default: 64)" },
+    overlap: { type: "string", default: "off", takes: "off,on", help: "steps whole, by overlapped halves, or both" },
     json: { type: "boolean", default: false, help: "figures as JSON" },
     software: { type: "boolean", default: false, help: "a small shape on software Vulkan, to check the bench" },
   },
@@ -44,6 +46,7 @@ function gpuCount(): number {
 /** How the ranks of a row have their GPUs. */
 interface Placement extends StepPlaces {
   readonly gpus: number | undefined;
+  readonly overlap: Overlap;
 }
 
 interface StepReport {
@@ -54,6 +57,7 @@ interface StepReport {
   readonly placement: string;
   readonly queries: OperandPlace;
   readonly results: OperandPlace;
+  readonly overlap: Overlap;
   readonly device: string;
   readonly microseconds: number;
   readonly gatherUs: number;
@@ -71,7 +75,12 @@ interface StepReport {
 
 const TOLERANCE = { f32: 1e-3, f16: 1e-3, bf16: 8e-3 } as const;
 const gpus = gpuCount();
-const shapes = options.software ? SMALL_SHAPES : STEP_SHAPES;
+const overlaps = overlapWays(options.overlap);
+const shapes = (options.software ? SMALL_SHAPES : STEP_SHAPES).map((shape): StepShape => {
+  if (options.length === "") return shape;
+  // What NCCL took was recorded beside no attention: it stays.
+  return { ...shape, length: counts("length", options.length, 1 << 20)[0] ?? shape.length };
+});
 const seconds = options.software ? 0.2 : 0.7;
 const reports: StepReport[] = [];
 /** Outputs of a shape by a number of ranks: the same bits wherever the ranks compute, by where they are combined. */
@@ -91,13 +100,16 @@ else print();
 
 async function measureAll(ranks: number, places: readonly OperandPlace[]): Promise<void> {
   await expectedOnCpu(ranks);
+  const one = gpus > 1 ? 1 : undefined;
   const placements: Placement[] = places.flatMap((results) => {
     const step = { ranks, queries: "heap", results } as const;
     return [
-      ...(gpus > 1 ? [{ ...step, sharing: "own devices", gpus } as const] : []),
-      { ...step, sharing: "own devices", gpus: gpus > 1 ? 1 : undefined },
-      // What nothing crosses the host for, where it is wanted on the GPU.
-      { ...step, queries: results, sharing: "shared device", gpus: gpus > 1 ? 1 : undefined },
+      ...overlaps.flatMap((overlap): Placement[] => [
+        ...(gpus > 1 ? [{ ...step, sharing: "own devices", gpus, overlap } as const] : []),
+        { ...step, sharing: "own devices", gpus: one, overlap },
+      ]),
+      // What nothing crosses the host for, where it is wanted on the GPU. Ranks that share a device cut nothing.
+      { ...step, queries: results, sharing: "shared device", gpus: one, overlap: "off" },
     ];
   });
   for (const placement of placements) reports.push(...(await measure(placement)));
@@ -106,7 +118,7 @@ async function measureAll(ranks: number, places: readonly OperandPlace[]): Promi
 /** One rank that holds the whole context and attends for all heads, on one GPU, which nothing leaves. */
 async function measureAlone(): Promise<void> {
   await expectedOnCpu(1);
-  const placement = { ranks: 1, sharing: "shared device", queries: "GPU", results: "GPU" } as const;
+  const placement = { ranks: 1, sharing: "shared device", queries: "GPU", results: "GPU", overlap: "off" } as const;
   reports.push(...(await measure({ ...placement, gpus: gpus > 1 ? 1 : undefined })));
 }
 
@@ -123,6 +135,14 @@ function operandPlaces(text: string): OperandPlace[] {
   return text.split(",").map((part) => {
     if (part === "heap" || part === "GPU") return part;
     return refuseCommand(NAME, `--results must be heap, GPU or both, between commas, but is ${part}`);
+  });
+}
+
+/** Ways between commas. */
+function overlapWays(text: string): Overlap[] {
+  return text.split(",").map((part) => {
+    if (part === "off" || part === "on") return part;
+    return refuseCommand(NAME, `--overlap must be off, on or both, between commas, but is ${part}`);
   });
 }
 
@@ -152,6 +172,8 @@ async function expectedOnCpu(ranks: number): Promise<void> {
     wasm: true,
     queries: "heap",
     results: "heap",
+    overlap: "off",
+    batchInvariant: true,
   });
   for (const shape of shapes) {
     outputs.set(`${shape.name} ${ranks} cpu`, gathered(shape, await world.call("steps", [shape, 0])));
@@ -159,9 +181,19 @@ async function expectedOnCpu(ranks: number): Promise<void> {
 }
 
 async function measure(places: Placement): Promise<StepReport[]> {
-  const { ranks, sharing, gpus: used, queries, results } = places;
+  const { ranks, sharing, gpus: used, queries, results, overlap } = places;
   const adapter = options.software ? "software" : "hardware";
-  await using world = await openBenchWorld(ranks, { sharing, gpus: used, adapter, wasm: false, queries, results });
+  await using world = await openBenchWorld(ranks, {
+    sharing,
+    gpus: used,
+    adapter,
+    wasm: false,
+    queries,
+    results,
+    overlap,
+    // Halves have the bits of the whole then.
+    batchInvariant: overlaps.includes("on"),
+  });
   const floors = await world.call("floor", [shapes, options.software ? 3 : 31]);
   const [device = ""] = await world.call("open", []);
   const placement =
@@ -175,7 +207,7 @@ async function measure(places: Placement): Promise<StepReport[]> {
   const found: StepReport[] = [];
   for (const [index, shape] of shapes.entries()) {
     const figures = await world.call("steps", [shape, seconds]);
-    check(shape, places, placement, gathered(shape, figures));
+    check(shape, places, `${placement}, overlap ${overlap}`, gathered(shape, figures));
     const slowest = (value: (figure: StepFigures) => number): number => Math.max(...figures.map(value));
     const { up, down } = transferBytes(shape, places);
     found.push({
@@ -185,6 +217,7 @@ async function measure(places: Placement): Promise<StepReport[]> {
       placement,
       queries,
       results,
+      overlap,
       device,
       microseconds: slowest(({ microseconds }) => microseconds),
       gatherUs: slowest(({ gatherUs }) => gatherUs),
@@ -239,7 +272,9 @@ function check(shape: StepShape, places: StepPlaces, placement: string, out: Flo
 }
 
 function print(): void {
-  console.log(`${reports[0]?.device ?? "no GPU"}, ${gpus} of them; outputs checked, the same bits in every placement`);
+  console.log(
+    `${reports[0]?.device ?? "no GPU"}, ${gpus} of them; outputs checked, the same bits in every row of a step`,
+  );
   const header = [
     "step",
     "partials",
@@ -247,6 +282,7 @@ function print(): void {
     "devices",
     "queries",
     "results",
+    "overlap",
     "us",
     "gather",
     "attend",
@@ -266,6 +302,7 @@ function print(): void {
     report.placement,
     report.queries,
     report.results,
+    report.overlap,
     report.microseconds.toFixed(0),
     report.gatherUs.toFixed(0),
     report.attentionUs.toFixed(0),

@@ -11,6 +11,9 @@ import { repeatableTensor } from "../repeatable-tensor.ts";
 import { type OperandPlace, type Sharing, type StepShape, transferBytes } from "./step-shapes.ts";
 import { transferSeconds } from "./transfer-floor.ts";
 
+/** Whether steps are cut in halves, one of which attends while the other is exchanged. */
+export type Overlap = "off" | "on";
+
 export interface StepOptions {
   readonly sharing: Sharing;
   /** GPUs to spread the ranks over; undefined: one, which the system prefers. */
@@ -25,6 +28,9 @@ export interface StepOptions {
    * devices of their own.
    */
   readonly results: OperandPlace;
+  readonly overlap: Overlap;
+  /** Rows have the same bits in any batch. */
+  readonly batchInvariant: boolean;
 }
 
 /** A shape's figures on one rank. */
@@ -46,7 +52,7 @@ const SAMPLES = 15;
 
 /** Called by the world on every rank. */
 export async function setup({ heap, world, rank, onClose }: RankContext, options: StepOptions) {
-  const { sharing, gpus, adapter, queries: queryPlace, results } = options;
+  const { sharing, gpus, adapter, queries: queryPlace, results, overlap, batchInvariant } = options;
   const device = gpus === undefined ? { adapter } : { adapter, index: rank % gpus };
   const merge = await openBackend("wasm", { heap });
   onClose(() => merge.close());
@@ -81,8 +87,8 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
       if (!options.wasm) {
         backend =
           sharing === "shared device"
-            ? await openSharedBackend({ heap, group: world, ...device })
-            : await openBackend("webgpu", { heap, ...device });
+            ? await openSharedBackend({ heap, group: world, batchInvariant, ...device })
+            : await openBackend("webgpu", { heap, batchInvariant, ...device });
         const opened = backend;
         onClose(() => opened.close());
       }
@@ -98,6 +104,7 @@ export async function setup({ heap, world, rank, onClose }: RankContext, options
         ...(results === "GPU" || sharing === "shared device" ? {} : { mergeBackend: merge }),
         heap,
         dcpGroup: world,
+        overlap,
         layers: 1,
         queryHeads,
         kvHeads,
