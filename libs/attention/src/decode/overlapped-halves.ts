@@ -58,8 +58,8 @@ interface CutOperands {
 
 /** `auto` tries it in steps of so many query tokens or more: what is waited for twice must be worth it. */
 const LEAST_AUTO_QUERIES = 16;
-/** `auto` cuts steps only where that saves this share of their time. */
-const MARGIN = 0.03;
+/** `auto` cuts steps only where that saves this share of their time: less may be noise. */
+const MARGIN = 0.1;
 const WAYS = ["off", "on"] as const;
 
 /** A step under way that may be cut. */
