@@ -18,6 +18,8 @@ export interface CombineCase {
   readonly outDtype: DType;
   readonly withLse: boolean;
   readonly combine: "a2a" | "one-shot" | "auto";
+  /** Default: that of the queries. */
+  readonly gatherDtype?: "f8e4m3";
 }
 
 /** Where operands lie. */
@@ -44,7 +46,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
   return {
     /** Runs the steps with the query at one place and the results at another. */
     async run(of: CombineCase, queryPlace: Place, resultPlace: Place): Promise<CombineResult> {
-      const { batch, heads, kvHeads, dim, partialDtype, outDtype, withLse, combine } = of;
+      const { batch, heads, kvHeads, dim, partialDtype, outDtype, withLse, combine, gatherDtype = outDtype } = of;
       const own = headRange(heads, world.rank, world.size);
       const attention = DcpAttention.open({
         backend,
@@ -56,6 +58,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         headDim: dim,
         kvDtype: "f32",
         queryDtype: outDtype,
+        gatherDtype,
         partialDtype,
         blockSize: 4,
         numBlocks: batch * TOKENS,

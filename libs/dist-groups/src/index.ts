@@ -6,7 +6,13 @@
  */
 export { registerErrorClass } from "@lockstep/tensor";
 export type { AgreedFields, AgreedValue } from "./collectives/agreed-options.ts";
-export type { CollectiveOptions, DimOptions, ReadOptions, ReductionOptions } from "./collectives/options.ts";
+export type {
+  CollectiveOptions,
+  DimOptions,
+  GatherOptions,
+  ReadOptions,
+  ReductionOptions,
+} from "./collectives/options.ts";
 export {
   CallInterrupted,
   CallTimeout,

@@ -27,9 +27,11 @@ export function setup({ heap, world }: RankContext) {
     const own = [small];
     const chunks = { dim: 0 };
     const read = (tensors: readonly (readonly Tensor[])[]): number => tensors.length;
+    const reading = { read: (shown: readonly Tensor[]): number => shown.length };
     const [next, before] = [(rank + 1) % size, (rank + size - 1) % size];
     return {
       allGather: () => world.allGather(small, large),
+      "allGather, read where it lies": () => world.allGather(small, large, reading),
       "allGather, strided": () => world.allGather(strided, all),
       allGatherCoalesced: () => world.allGatherCoalesced(pair, outputPair),
       reduceScatter: () => world.reduceScatter(large, small),

@@ -62,6 +62,21 @@ export function setup(context: RankContext) {
         writeRaw(from, own);
         group.allGather(from, target.tensor, { dim });
         check(testCase, target.tensor, expected, repeat);
+        if (inPlace) continue;
+        // Some ranks, others each time, look at large chunks where they lie.
+        target.tensor.fill(POISON);
+        let isRead = false;
+        const read = (chunks: readonly Tensor[]): void => {
+          isRead = true;
+          if (chunks.length !== size) throw new Error(`rank ${rank} was shown ${chunks.length} chunks`);
+          for (const [peer, chunk] of chunks.entries()) {
+            const [first, last] = [chunkBegin(length, peer, size), chunkBegin(length, peer + 1, size)];
+            check(testCase, chunk, rawOf(dtype, chunkOf(all, shape, dim, first, last)), repeat);
+          }
+        };
+        group.allGather(from, target.tensor, (rank + repeat) % 2 === 0 ? { dim, read } : { dim });
+        const left = rawOf(dtype, new Array<number>(expected.length).fill(POISON));
+        check(testCase, target.tensor, isRead ? left : expected, repeat);
       }
       source.release();
       target.release();

@@ -62,10 +62,12 @@ export class DecodeAttention {
       ownHeads: groups.ownHeads.count,
       headDim: model.headDim,
       rows: steps.maxQueries,
+      queryDtype: exchange.queryDtype,
       dtype: exchange.gatherDtype,
       scale: exchange.queryScale,
       replicated: exchange.queryReplicated,
       backend: options.mergeBackend,
+      attends: options.backend,
       deadlineMs: exchange.deadlineMs,
     };
     const { isWorldInvariant } = exchange;
@@ -185,8 +187,9 @@ export class DecodeAttention {
     if (!isOnGpu(query) && !isOnGpu(out) && !isOnGpu(lse)) {
       return this.#attendInReach(layer, plan, query, combine, out, lse);
     }
-    return withHeapOperands(backend, heap, [query] as const, [out, lse] as const, ([queries], [outs, lses]) =>
-      this.#attend(layer, plan, queries, combine, outs, lses),
+    const inHeap = combine === undefined ? query : undefined;
+    return withHeapOperands(backend, heap, [inHeap] as const, [out, lse] as const, ([queries], [outs, lses]) =>
+      this.#attend(layer, plan, queries ?? query, combine, outs, lses),
     );
   }
 
@@ -205,15 +208,18 @@ export class DecodeAttention {
         this.#attendOnDevice(layer, plan, query, combine, out, inHeap),
       );
     }
-    const started = performance.now();
-    const gathered = await this.#gatherFromAnywhere(query);
-    const gatherEnd = performance.now();
-    this.times.gatherMs += gatherEnd - started;
     const sized = this.#merging.of(plan.queries);
+    const reached = isOnGpu(query) ? query : this.#staged.copyOf("query", query);
     if (this.#halves?.next() === true) {
-      this.#record(sized, combine, await this.#halves.attend(layer, combine, gathered, out, lse));
+      this.#record(sized, combine, await this.#attendHalves(this.#halves, layer, reached, combine, out, lse));
     } else {
-      await combine.attendAndShow(() => this.#local.attend(layer, plan, gathered, combine.out, combine.lse));
+      const started = performance.now();
+      let gatherEnd = started;
+      await this.#gather.attend(reached, (gathered) => {
+        gatherEnd = performance.now();
+        return combine.attendAndShow(() => this.#local.attend(layer, plan, gathered, combine.out, combine.lse));
+      });
+      this.times.gatherMs += gatherEnd - started;
       const combineStart = performance.now();
       await combine.combine(out, lse);
       this.#recordWhole(sized, combine, gatherEnd, combineStart);
@@ -238,23 +244,29 @@ export class DecodeAttention {
     }
     const started = performance.now();
     // Queries that are only rounded are no others' concern.
-    const own = this.#gather.isLocal ? await this.#gatherFromAnywhere(query) : query;
+    const own = this.#gather.isLocal
+      ? await this.#gather.gatherFrom(isOnGpu(query) ? query : this.#staged.copyOf("query", query))
+      : query;
     await combine.run(own, (...operands) => this.#local.attend(layer, plan, ...operands), out, lse);
     this.times.attentionMs += performance.now() - started;
     this.#merging.record(this.#merging.of(plan.queries), combine, 0);
     if (lse instanceof Tensor) convertLse(lse, "e", exchange.lseBase, lse);
   }
 
-  /** Queries of all heads, in the heap unless they need not be gathered. */
-  async #gatherFromAnywhere(query: Operand): Promise<Operand> {
-    const { backend, heap } = this.#options;
-    if (!isOnGpu(query)) return this.#gather.gather(this.#staged.copyOf("query", query));
-    if (this.#gather.keeps(query.dtype)) return query;
-    let gathered: Operand = query;
-    await withHeapOperands(backend, heap, [query] as const, [], async ([own]) => {
-      gathered = await this.#gather.gather(own);
-    });
-    return gathered;
+  /** Both halves of a step take their queries from one place, in the heap unless they need not be gathered. */
+  async #attendHalves(
+    halves: OverlappedHalves,
+    layer: number,
+    query: Operand,
+    combine: PlacedCombine | AllToAllOnDevice,
+    out: Operand,
+    lse: Operand | undefined,
+  ): Promise<OverlappedTimes> {
+    const started = performance.now();
+    const gathering = this.#gather.gatherFrom(query);
+    const gathered = gathering instanceof Promise ? await gathering : gathering;
+    this.times.gatherMs += performance.now() - started;
+    return halves.attend(layer, combine, gathered, out, lse);
   }
 
   /** A rank alone: its partial result is the result. */
@@ -305,40 +317,48 @@ export class DecodeAttention {
   async #attend(
     layer: number,
     plan: StepPlan,
-    query: Tensor,
+    query: Operand,
     combine: PlacedCombine | undefined,
     out: Tensor,
     lse: Tensor | undefined,
   ): Promise<void> {
-    const started = performance.now();
-    const gathering = this.#gather.gather(query);
-    const gathered = gathering instanceof Tensor ? gathering : await gathering;
-    this.times.gatherMs += performance.now() - started;
-    if (combine === undefined) await this.#exactly.attend(layer, plan, gathered, out, lse);
-    else await this.#attendAndCombine(layer, plan, gathered, combine, out, lse);
+    if (combine !== undefined) await this.#attendAndCombine(layer, plan, query, combine, out, lse);
+    else if (isOnGpu(query)) throw new RangeError("sums that are exact are of queries in the heap");
+    else {
+      const started = performance.now();
+      const gathering = this.#gather.gather(query);
+      const gathered = gathering instanceof Tensor ? gathering : await gathering;
+      this.times.gatherMs += performance.now() - started;
+      await this.#exactly.attend(layer, plan, gathered, out, lse);
+    }
     if (lse !== undefined) convertLse(lse, "e", this.#options.exchange.lseBase, lse);
   }
 
   async #attendAndCombine(
     layer: number,
     plan: StepPlan,
-    query: Tensor,
+    query: Operand,
     combine: PlacedCombine,
     out: Tensor,
     lse: Tensor | undefined,
   ): Promise<void> {
-    const started = performance.now();
     const sized = this.#merging.of(plan.queries);
     if (this.#halves?.next() === true) {
-      this.#record(sized, combine, await this.#halves.attend(layer, combine, query, out, lse));
+      this.#record(sized, combine, await this.#attendHalves(this.#halves, layer, query, combine, out, lse));
       return;
     }
-    const attended = this.#local.attend(layer, plan, query, combine.out, combine.lse);
+    const started = performance.now();
+    let gatherEnd = started;
+    const attended = this.#gather.attend(query, (gathered) => {
+      gatherEnd = performance.now();
+      return this.#local.attend(layer, plan, gathered, combine.out, combine.lse);
+    });
     if (attended !== undefined) await attended;
+    this.times.gatherMs += gatherEnd - started;
     this.#options.exchange.onPartialLse?.(layer, combine.lse);
     const combineStart = performance.now();
     await combine.combine(out, lse);
-    this.#recordWhole(sized, combine, started, combineStart);
+    this.#recordWhole(sized, combine, gatherEnd, combineStart);
   }
 
   /** Records a layer's attention that began and was combined from `combineStart` until now. */

@@ -38,6 +38,8 @@ export class AllGatherPlan {
   readonly flags: number;
   readonly bytesReceived: number;
   readonly moves: ContiguousMoves | undefined;
+  /** Every rank's chunk where it lies, as it was read last; made again when a peer brings another tensor. */
+  chunks: readonly Tensor[] = [];
   readonly #member: GroupMember;
 
   /** Checks the arguments. */

@@ -4,19 +4,21 @@
 // Staged (a chunk fits the staging area), one round: every rank packs its chunk there; every rank copies
 // all of them into its output.
 // Direct, two rounds: every rank publishes where its input lies; every rank copies straight from the peers' inputs,
-// then acknowledges, so that no input changes while a peer still reads it.
+// then acknowledges, so that no input changes while a peer still reads it. A rank that reads chunks where they lie copies
+// nothing; its peers need not know.
 // Contiguous chunks move through cached views; anything else through the strided copy kernel.
 // Both move (n - 1) / n of the output to each rank; staging adds one copy of the chunk and saves a round.
 
-import type { Tensor } from "@lockstep/tensor";
+import { ArgumentError, describe, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
 import type { SliceExchange } from "../transport/transport.ts";
 import { CONTIGUOUS, headerFlags } from "../wire/collective-header.ts";
+import { isViewOfRecord, viewOfRecord, WHOLE_TENSOR } from "../wire/record-view.ts";
 import { recordAddress, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 import { AllGatherPlan } from "./all-gather-plan.ts";
 import { checkDimNumber, checkLive, checkOptions } from "./arguments.ts";
 import { giveAll } from "./give-all.ts";
-import type { DimOptions } from "./options.ts";
+import type { GatherOptions } from "./options.ts";
 import { PlanCache } from "./plan-cache.ts";
 import type { Collective, GroupMember } from "./rounds.ts";
 
@@ -27,13 +29,18 @@ export class AllGather implements Collective {
   readonly #member: GroupMember;
   readonly #plans = new PlanCache<AllGatherPlan>();
   #running: AllGatherPlan | undefined;
+  #read: ((chunks: readonly Tensor[]) => unknown) | undefined;
 
   constructor(member: GroupMember) {
     this.#member = member;
   }
 
-  prepare(input: Tensor, output: Tensor, options?: DimOptions): void {
+  prepare(input: Tensor, output: Tensor, options?: GatherOptions): void {
     checkOptions(OP, options);
+    const read = options?.read;
+    if (read !== undefined && typeof read !== "function") {
+      throw new ArgumentError(OP, "read", "a function", describe(read));
+    }
     const dim = options?.dim ?? 0;
     checkDimNumber(OP, dim);
     checkLive(OP, "input", input);
@@ -58,6 +65,7 @@ export class AllGather implements Collective {
       }
     }
     this.#running = plan;
+    this.#read = direct ? read : undefined;
     this.bytesReceived = plan.bytesReceived;
   }
 
@@ -70,12 +78,40 @@ export class AllGather implements Collective {
   advance(round: number): boolean {
     const plan = this.#running;
     if (round > 0 || plan === undefined) return false;
+    const read = this.#read;
+    if (read !== undefined) {
+      this.#read = undefined;
+      // What it does later would read tensors that their ranks may have changed.
+      if (read(this.#chunksOf(plan)) instanceof Promise) {
+        throw new ArgumentError(OP, "read", "synchronous", "a function that returns a promise");
+      }
+      return true;
+    }
     const { rank, size } = this.#member.run;
     for (let peer = 0; peer < size; peer++) {
       if (peer === rank && plan.inPlace) continue;
       if (plan.moves === undefined || !this.#moveBytes(plan, peer)) this.#copyStrided(plan, peer);
     }
     return plan.direct;
+  }
+
+  /** The same list as before when every rank brings the same tensor again. */
+  #chunksOf(plan: AllGatherPlan): readonly Tensor[] {
+    const { run, transport, heap } = this.#member;
+    const { words } = transport;
+    const { input, chunks: before } = plan;
+    let isSame = before.length === run.size;
+    for (let peer = 0; isSame && peer < run.size; peer++) {
+      const view = before[peer];
+      if (peer === run.rank) isSame = view === input;
+      else isSame = view !== undefined && isViewOfRecord(words, transport.staging(peer), view, -1, 0, 0);
+    }
+    if (!isSame) {
+      plan.chunks = run.ranks.map((_, peer) => {
+        return peer === run.rank ? input : viewOfRecord(words, transport.staging(peer), heap, WHOLE_TENSOR);
+      });
+    }
+    return plan.chunks;
   }
 
   /** Moves a rank's chunk by cached views. False when that rank's tensor is not contiguous. */

@@ -1,3 +1,4 @@
+import type { Tensor } from "@lockstep/tensor";
 import type { Determinism, Reduction } from "../wire/collective-header.ts";
 
 /** Options of every collective. */
@@ -10,6 +11,17 @@ export interface CollectiveOptions {
 export interface DimOptions extends CollectiveOptions {
   /** The dimension. */
   readonly dim?: number | undefined;
+}
+
+/** Options of `allGather`. */
+export interface GatherOptions extends DimOptions {
+  /**
+   * Called once, where chunks are too large to be staged, instead of writing the output: with every rank's chunk where
+   * it lies, in rank order, this rank's included. For who brings them elsewhere, so that each byte is copied once.
+   * Nobody may use the views after it; it must be synchronous. Not called otherwise: then the output has been written.
+   * A rank's own choice: peers need not give it.
+   */
+  readonly read?: ((chunks: readonly Tensor[]) => void) | undefined;
 }
 
 /** Options of collectives that reduce. Default `sum`. */

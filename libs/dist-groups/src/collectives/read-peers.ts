@@ -4,18 +4,12 @@
 // Two rounds: publish tensor records; read; acknowledge. No byte is copied. Nobody may change a published tensor before
 // its call returns, and nobody may keep a view after it.
 
-import { ArgumentError, DTYPE_BYTES, DTYPES, describe, Tensor } from "@lockstep/tensor";
+import { ArgumentError, describe, type Tensor } from "@lockstep/tensor";
 import { firstOfChunk } from "../layout/chunk-rule.ts";
 import type { SliceExchange } from "../transport/transport.ts";
 import { NO_CODE, OP_CODES, signatureOf } from "../wire/collective-header.ts";
-import {
-  recordAddress,
-  recordShape,
-  recordStrides,
-  recordWord,
-  TENSOR_RECORD_WORDS,
-  writeTensorRecord,
-} from "../wire/tensor-record.ts";
+import { isViewOfRecord, viewOfRecord, WHOLE_TENSOR } from "../wire/record-view.ts";
+import { recordShape, recordWord, TENSOR_RECORD_WORDS, writeTensorRecord } from "../wire/tensor-record.ts";
 import { checkAllLive, checkDim, checkDimNumber, checkOptions, checkTensor } from "./arguments.ts";
 import { giveAll } from "./give-all.ts";
 import { giveChunks } from "./give-chunks.ts";
@@ -140,19 +134,8 @@ export class ReadPeers implements Collective {
     const { words } = transport;
     return Array.from({ length: count }, (_, at) => {
       const record = recordWord(staging, at);
-      const head = words[record] ?? 0;
-      const dims = head >>> 8;
-      const dtype = DTYPES[head & 0xff] ?? "u8";
-      const shape = [...words.subarray(recordShape(record), recordShape(record) + dims)];
-      const strides = [...words.subarray(recordStrides(record), recordStrides(record) + dims)];
-      let byteOffset = recordAddress(words, record);
-      if (this.#dim !== undefined) {
-        const { axis, start, count: length } = chunkOf(words, record, this.#dim, run.rank, run.size);
-        shape[axis] = length;
-        // Addresses are told modulo 2^32: of what has come in part, the first element may lie before the memory.
-        byteOffset = (byteOffset + start * (strides[axis] ?? 0) * DTYPE_BYTES[dtype]) >>> 0;
-      }
-      return Tensor.fromDescriptor({ dtype, shape, strides, heapId: heap.id, byteOffset }, heap);
+      const range = this.#dim === undefined ? WHOLE_TENSOR : chunkOf(words, record, this.#dim, run.rank, run.size);
+      return viewOfRecord(words, record, heap, range);
     });
   }
 
@@ -160,21 +143,13 @@ export class ReadPeers implements Collective {
   #isView(record: number, view: Tensor): boolean {
     const { run, transport } = this.#member;
     const { words } = transport;
-    const { shape, strides, dtype } = view;
-    const head = words[record] ?? 0;
-    if (DTYPES[head & 0xff] !== dtype || head >>> 8 !== shape.length) return false;
+    if (this.#dim === undefined) return isViewOfRecord(words, record, view, -1, 0, 0);
     // As chunkOf says, without an object for each look.
-    const along = this.#dim ?? shape.length;
-    const axis = along < 0 ? along + shape.length : along;
-    const length = axis < shape.length ? (words[recordShape(record) + axis] ?? 0) : 0;
+    const dims = (words[record] ?? 0) >>> 8;
+    const axis = this.#dim < 0 ? this.#dim + dims : this.#dim;
+    const length = words[recordShape(record) + axis] ?? 0;
     const start = firstOfChunk(length, run.rank, run.size);
     const count = firstOfChunk(length, run.rank + 1, run.size) - start;
-    const skipped = start * (strides[axis] ?? 0) * DTYPE_BYTES[dtype];
-    if ((recordAddress(words, record) + skipped) >>> 0 !== view.byteOffset) return false;
-    for (let dim = 0; dim < shape.length; dim++) {
-      if ((dim === axis ? count : words[recordShape(record) + dim]) !== shape[dim]) return false;
-      if (words[recordStrides(record) + dim] !== strides[dim]) return false;
-    }
-    return true;
+    return isViewOfRecord(words, record, view, axis, start, count);
   }
 }

@@ -1,6 +1,12 @@
 import type { SharedHeap, Tensor } from "@lockstep/tensor";
 import type { AgreedFields } from "../collectives/agreed-options.ts";
-import type { CollectiveOptions, DimOptions, ReadOptions, ReductionOptions } from "../collectives/options.ts";
+import type {
+  CollectiveOptions,
+  DimOptions,
+  GatherOptions,
+  ReadOptions,
+  ReductionOptions,
+} from "../collectives/options.ts";
 import type { ReduceKernels } from "../reduction/reduce.ts";
 import type { Transport } from "../transport/transport.ts";
 import { asyncGroup } from "./async-group.ts";
@@ -40,7 +46,7 @@ export class BlockingGroup implements ProcessGroup {
     return this.#run.isAborted;
   }
 
-  allGather(input: Tensor, output: Tensor, options?: DimOptions): void {
+  allGather(input: Tensor, output: Tensor, options?: GatherOptions): void {
     const { allGather } = this.#collectives;
     allGather.prepare(input, output, options);
     this.#run.drive(allGather);

@@ -1,6 +1,12 @@
 import type { Tensor } from "@lockstep/tensor";
 import type { AgreedFields } from "../collectives/agreed-options.ts";
-import type { CollectiveOptions, DimOptions, ReadOptions, ReductionOptions } from "../collectives/options.ts";
+import type {
+  CollectiveOptions,
+  DimOptions,
+  GatherOptions,
+  ReadOptions,
+  ReductionOptions,
+} from "../collectives/options.ts";
 import type { CollectiveName } from "../wire/collective-header.ts";
 
 /** What a group has done on this rank so far. */
@@ -53,9 +59,10 @@ export interface ProcessGroup {
   /**
    * Gathers chunks along dimension `dim` (default 0; negative counts from the end). With L = output.shape[dim], rank
    * r's input is chunk [floor(L*r/n), floor(L*(r+1)/n)) of the output. Any dtype. `input` may be exactly this rank's
-   * chunk of `output`, and must not overlap it otherwise.
+   * chunk of `output`, and must not overlap it otherwise. With the option `read` large chunks are shown where they lie
+   * instead of being copied.
    */
-  allGather(input: Tensor, output: Tensor, options?: DimOptions): void;
+  allGather(input: Tensor, output: Tensor, options?: GatherOptions): void;
 
   /**
    * Several all-gathers in one synchronisation, such as of partial outputs and their LSEs: for every i what

@@ -66,6 +66,14 @@ export interface KernelBackend extends OfEveryOp<Completion>, AsyncDisposable {
 
   /** Zeroed memory where this backend computes: its GPU, or the heap it was opened over. Freed by `free()`. */
   empty(dtype: DType, shape: readonly number[]): Operand;
+  /**
+   * Operands [B, h, ...] side by side along dimension 1 as one operand [B, H, ...], for ops to read, whole or some
+   * indexes of dimension 0. Nothing is copied before an op reads it; then each part of the heap is copied once, to where
+   * it goes up from, and each part on the GPU there. A part may be freed or changed as any operand of that op may. Left
+   * out where ops read the heap as it is, and where a device is shared.
+   * @throws ArgumentError for parts that do not fit together; on a GPU they have gaps, if any, in dimension 0 alone
+   */
+  join?(parts: readonly Operand[]): Operand;
   /** Copies a heap tensor into an operand of the same dtype and shape. */
   upload(source: Tensor, target: Operand): Completion;
   /** Copies an operand into a heap tensor of the same dtype and shape. */

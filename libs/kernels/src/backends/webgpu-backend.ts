@@ -26,6 +26,7 @@ import { GPU_OPS } from "../ops/webgpu-ops.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 import { COPY_DST, COPY_SRC, STORAGE } from "../device/buffer-usage.ts";
 import { expectContiguousOnGpu } from "../webgpu/contiguous.ts";
+import { joinParts } from "../webgpu/joined-parts.ts";
 import { Recorder } from "../webgpu/recorder.ts";
 import { gatherTensor } from "../webgpu/strided-copy.ts";
 import { bufferOf } from "../webgpu/tensor-buffer.ts";
@@ -166,6 +167,11 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
     this.#recorder.flush();
     writeTensor(this.#gpu.device.queue, source, bufferOf(target), start);
     return undefined;
+  }
+
+  join(parts: readonly Operand[]): GpuTensor {
+    this.#expectOpen();
+    return joinParts(parts);
   }
 
   download(source: Operand, target: Tensor): Completion {

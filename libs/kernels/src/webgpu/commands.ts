@@ -31,4 +31,5 @@ export interface PoolUse {
   upload: number;
   result: number;
   scratch: number;
+  together: number;
 }

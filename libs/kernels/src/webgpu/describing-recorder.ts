@@ -4,6 +4,7 @@ import type { GpuDevice } from "../device/gpu-device.ts";
 import type { Operand } from "../operand.ts";
 import type { Command } from "./commands.ts";
 import type { CompiledKernel, KernelSource } from "./compiled-kernel.ts";
+import { JoinedParts } from "./joined-parts.ts";
 import { fieldsOf } from "./param-table.ts";
 import { Recorder } from "./recorder.ts";
 import type { Region } from "./region.ts";
@@ -40,12 +41,12 @@ export type DescribedDevice = Pick<
 };
 
 function expectInBuffer(operand: Operand): void {
-  if (operand.place === "device") return;
+  if (operand.place === "device" && !(operand.memory instanceof JoinedParts)) return;
   throw new ArgumentError(
     "wgslOf",
     "an operand",
     "a view of a buffer (bufferOperand, GpuTensor.wrap)",
-    "a heap tensor",
+    operand.place === "heap" ? "a heap tensor" : "one that is joined from parts",
   );
 }
 

@@ -7,9 +7,10 @@ import type { Operand } from "../operand.ts";
 import type { Command, Download, PoolUse } from "./commands.ts";
 import { type CompiledKernel, compileKernel, type KernelSource } from "./compiled-kernel.ts";
 import { gpuStack } from "./gpu-stack.ts";
-import { gatherLate, lateBytes, type LateUpload } from "./late-uploads.ts";
+import { JoinedParts, partsOf } from "./joined-parts.ts";
+import { gatherLate, gatherPieces, lateBytes, type LateUpload, type UploadPiece } from "./late-uploads.ts";
+import { recordJoin } from "./record-join.ts";
 import { type Pool, REGION_ALIGNMENT, type Region, regionsOverlap, reservedBytes } from "./region.ts";
-import { gatherTensor } from "./strided-copy.ts";
 import { STAGED_BYTES, Submitter } from "./submitter.ts";
 import { bufferOf } from "./tensor-buffer.ts";
 import { Verdicts } from "./verdicts.ts";
@@ -19,7 +20,7 @@ import { workgroupGrid } from "./workgroup-grid.ts";
 const MOST_PENDING_COMMANDS = 16;
 /** From so many bytes on, an operand is not gathered before the submission. */
 const LATE_BYTES = 65536;
-const UNUSED: Readonly<PoolUse> = { upload: 0, result: 0, scratch: 0 };
+const UNUSED: Readonly<PoolUse> = { upload: 0, result: 0, scratch: 0, together: 0 };
 
 /**
  * Records what ops do, and submits it: one upload, one command buffer and, when heap tensors receive results, one
@@ -164,18 +165,48 @@ export class Recorder {
     return this.#reserve("scratch", bytes, []);
   }
 
+  /** Memory for an operand that is put together, for this submission. */
+  together(bytes: number, strides: readonly number[]): Region {
+    return this.#reserve("together", bytes, strides);
+  }
+
   /** An operand to read. */
   read(operand: Operand): Region {
-    if (operand.place === "device") return this.#regionOf(operand);
+    if (operand.place === "device") {
+      const { memory } = operand;
+      return memory instanceof JoinedParts ? this.#readJoined(operand, memory) : this.#regionOf(operand);
+    }
     const region = this.#reserve("upload", operand.byteLength, contiguousStrides(operand.shape));
     this.#gather(operand, region.offset);
     return region;
   }
 
+  /** Parts that all come from the heap are gathered to their places in what goes up; others are copied together. */
+  #readJoined(operand: GpuTensor, joined: JoinedParts): Region {
+    const parts = partsOf(operand, joined);
+    const strides = contiguousStrides(operand.shape);
+    const width = DTYPE_BYTES[operand.dtype];
+    const pieces: { tensor: Tensor; first: number }[] = [];
+    let along = 0;
+    for (const part of parts) {
+      if (part.place === "device") return recordJoin(this, parts);
+      pieces.push({ tensor: part, first: along * (strides[1] ?? 0) * width });
+      along += part.shape[1] ?? 0;
+    }
+    const region = this.#reserve("upload", operand.byteLength, strides);
+    const placed = pieces.map(({ tensor, first }) => ({ tensor, at: region.offset + first, strides }));
+    this.#gatherAll(placed, region.offset, operand.byteLength);
+    return region;
+  }
+
   /** Puts an operand at an offset of what goes up: small ones now, others where they go up from. */
   #gather(tensor: Tensor, offset: number): void {
-    if (tensor.byteLength < LATE_BYTES) gatherTensor(tensor, this.#staging, offset);
-    else this.#late.push({ tensor, offset });
+    this.#gatherAll([{ tensor, at: offset, strides: contiguousStrides(tensor.shape) }], offset, tensor.byteLength);
+  }
+
+  #gatherAll(pieces: readonly UploadPiece[], offset: number, bytes: number): void {
+    if (bytes < LATE_BYTES) gatherPieces(pieces, this.#staging);
+    else this.#late.push({ pieces, offset, bytes });
   }
 
   /**
@@ -318,6 +349,9 @@ export class Recorder {
   }
 
   #regionOf(tensor: GpuTensor): Region {
+    if (tensor.memory instanceof JoinedParts) {
+      throw new ArgumentError("webgpu", "an operand", "one that lies in one place", "one that is joined from parts");
+    }
     this.expectOwn(tensor);
     const width = DTYPE_BYTES[tensor.dtype];
     const start = tensor.elementOffset * width;

@@ -1,5 +1,8 @@
-/** A buffer that the recorder owns and grows: what goes up, what comes down, and what lives for one submission. */
-export type Pool = "upload" | "result" | "scratch";
+/**
+ * A buffer that the recorder owns and grows: what goes up, what comes down, and what lives for one submission. What is
+ * put together from parts is `together`, apart from scratch, which a dispatch may write that reads it.
+ */
+export type Pool = "upload" | "result" | "scratch" | "together";
 
 /** A range of a buffer that a kernel binds. Regions of pools find their buffer when the submission is encoded. */
 export interface Region {

@@ -14,11 +14,20 @@ function tensorWords(tensor: Tensor): Words {
   return wordsOf(DTYPE_BYTES[tensor.dtype], tensor.heap.buffer, tensor.byteOffset, length);
 }
 
-/** Copies a heap tensor, whatever its strides, into `target` at `byteOffset`, in row-major order without gaps. */
-export function gatherTensor(tensor: Tensor, target: ArrayBufferLike, byteOffset: number): void {
+/**
+ * Copies a heap tensor, whatever its strides, into `target` at `byteOffset`, under `strides` there: default in row-major
+ * order without gaps.
+ */
+export function gatherTensor(
+  tensor: Tensor,
+  target: ArrayBufferLike,
+  byteOffset: number,
+  strides: readonly number[] = contiguousStrides(tensor.shape),
+): void {
   if (tensor.size === 0) return;
-  const to = wordsOf(DTYPE_BYTES[tensor.dtype], target, byteOffset, tensor.size);
-  copyStrided(tensor.shape, tensorWords(tensor), tensor.strides, to, contiguousStrides(tensor.shape));
+  const length = spannedElements(tensor.shape, strides);
+  const to = wordsOf(DTYPE_BYTES[tensor.dtype], target, byteOffset, length);
+  copyStrided(tensor.shape, tensorWords(tensor), tensor.strides, to, strides);
 }
 
 /** Copies elements that lie at `byteOffset` of `source` under `strides` into a heap tensor, whatever its strides. */

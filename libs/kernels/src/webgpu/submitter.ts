@@ -28,6 +28,8 @@ interface ReadyCopy {
   readonly bytes: number;
 }
 
+const POOLS = ["upload", "result", "scratch", "together"] as const;
+
 /** From so many bytes on, uploads go by mapped buffers. */
 export const STAGED_BYTES = 1 << 18;
 
@@ -52,6 +54,7 @@ export class Submitter {
       upload: new PoolBuffer(device, "lockstep upload", STORAGE | UNIFORM | COPY_DST | COPY_SRC),
       result: new PoolBuffer(device, "lockstep result", STORAGE | COPY_SRC | COPY_DST),
       scratch: new PoolBuffer(device, "lockstep scratch", STORAGE),
+      together: new PoolBuffer(device, "lockstep together", STORAGE),
     };
     this.#readbacks = new ReadbackPool(device, gpu.name);
     this.#bindGroups = new BindGroupCache(device);
@@ -81,9 +84,10 @@ export class Submitter {
       (used.upload >= STAGED_BYTES && this.#staging.mustGrow(used.upload)) ||
       this.#pools.result.mustGrow(used.result) ||
       this.#pools.scratch.mustGrow(used.scratch) ||
+      this.#pools.together.mustGrow(used.together) ||
       (resultBytes > 0 && this.#readbacks.mustGrow(resultBytes));
     const run = (): GPUBuffer | undefined => {
-      for (const pool of ["upload", "result", "scratch"] as const) this.#pools[pool].take(used[pool]);
+      for (const pool of POOLS) if (used[pool] > 0) this.#pools[pool].take(used[pool]);
       const ready = commands.map((command) => this.#ready(command));
       const isNew = ready.some((command) => command.kind === "dispatch" && command.group === undefined);
       const encode = (): GPUBuffer | undefined => this.#encode(ready, staging, late, used.upload, resultBytes);
