@@ -104,6 +104,7 @@ export async function setup(context: RankContext) {
     /** What every method says once the attention is closed. */
     async afterClose() {
       const closed = DcpAttention.open({ ...defaults(), prefillChunk: 4 });
+      const image = closed.contextImage;
       closed.close();
       const used = heap.usedBytes;
       const items = [{ sequence: 0, tokens: 1 }];
@@ -121,6 +122,10 @@ export async function setup(context: RankContext) {
         cacheLayout: () => closed.cacheLayout,
         cacheParts: () => closed.cacheParts,
         rowParts: () => closed.rowParts,
+        contextImage: () => closed.contextImage,
+        readRows: () => closed.readRows("key 0", [0], row),
+        writeRows: () => closed.writeRows("key 0", [0], row),
+        adoptContext: () => closed.adoptContext(image),
         listPrefixes: () => closed.listPrefixes(),
         exportPrefixes: () => closed.exportPrefixes(() => {}),
         importPrefixes: () => closed.importPrefixes([], () => {}),
