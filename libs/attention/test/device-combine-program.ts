@@ -20,22 +20,27 @@ export interface CombineCase {
   readonly combine: "a2a" | "one-shot" | "auto";
   /** Default: that of the queries. */
   readonly gatherDtype?: "f8e4m3";
+  /** Every rank brings the queries of all heads. Default: its own. */
+  readonly queryReplicated?: boolean;
 }
 
-/** Where operands lie. */
-export type Place = "heap" | "GPU";
+/** Where operands lie. "GPU, strided": a rank's heads of a tensor of all heads. */
+export type Place = "heap" | "GPU" | "GPU, strided";
 
 /** What a rank got, and what its last step took once others had run. */
 export interface CombineResult {
   readonly out: Uint8Array;
   readonly lse: Uint8Array;
   readonly values: number[];
+  /** Outputs of steps that follow each other, of other queries each. */
+  readonly followed: number[];
   readonly calls: CallCounts;
   readonly bytes: CrossedBytes;
 }
 
 const TOKENS = 9;
 const WARM_UP_STEPS = 4;
+const FOLLOWING = 3;
 
 /** Called by the world on every rank. */
 export async function setup(context: RankContext, options: { backend: TestBackend }) {
@@ -46,7 +51,18 @@ export async function setup(context: RankContext, options: { backend: TestBacken
   return {
     /** Runs the steps with the query at one place and the results at another. */
     async run(of: CombineCase, queryPlace: Place, resultPlace: Place): Promise<CombineResult> {
-      const { batch, heads, kvHeads, dim, partialDtype, outDtype, withLse, combine, gatherDtype = outDtype } = of;
+      const {
+        batch,
+        heads,
+        kvHeads,
+        dim,
+        partialDtype,
+        outDtype,
+        withLse,
+        combine,
+        gatherDtype = outDtype,
+        queryReplicated = false,
+      } = of;
       const own = headRange(heads, world.rank, world.size);
       const attention = DcpAttention.open({
         backend,
@@ -63,6 +79,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         blockSize: 4,
         numBlocks: batch * TOKENS,
         combine,
+        queryReplicated,
       });
       const random = new RandomStream(11);
       const used: Operand[] = [];
@@ -89,7 +106,14 @@ export async function setup(context: RankContext, options: { backend: TestBacken
           await attention.write(0, rows(tokens, kvHeads), rows(tokens, kvHeads));
           attention.endStep();
         }
-        const query = placed(kept(rows(batch, heads).slice(1, own.start, own.end).clone(heap)), queryPlace);
+        const start = queryReplicated ? 0 : own.start;
+        const end = queryReplicated ? heads : own.end;
+        const queries = Array.from({ length: FOLLOWING }, () => {
+          const all = rows(batch, heads);
+          if (queryPlace === "GPU, strided") return placed(all, queryPlace).slice(1, start, end);
+          return placed(kept(all.slice(1, start, end).clone(heap)), queryPlace);
+        });
+        const [query = heapOut] = queries;
         const out = placed(heapOut, resultPlace);
         const lse = withLse ? placed(heapLse, resultPlace) : undefined;
         attention.beginStep(sequences.map((sequence) => ({ sequence, tokens: 0, queries: 1 })));
@@ -97,11 +121,20 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         for (let warm = 0; warm < WARM_UP_STEPS; warm++) await step();
         const calls = await countCalls(step);
         const bytes = await countBytes(step);
+        // Others follow, of which none waits for the one before where results stay on the GPU.
+        const heapOuts = queries.map(() => kept(Tensor.empty(heap, outDtype, heapOut.shape)));
+        const outs = heapOuts.map((to) => placed(to, resultPlace));
+        for (const [at, next] of queries.entries()) await attention.attend(0, next, outs[at] ?? out);
         attention.endStep();
+        const followed: number[] = [];
+        for (const [at, to] of heapOuts.entries()) {
+          await backend.download(outs[at] ?? out, to);
+          followed.push(...to.toNumbers());
+        }
         await backend.download(out, heapOut);
         if (lse !== undefined) await backend.download(lse, heapLse);
         const values = [...heapOut.toNumbers()];
-        return { out: heapOut.bytes.slice(), lse: heapLse.bytes.slice(), values, calls, bytes };
+        return { out: heapOut.bytes.slice(), lse: heapLse.bytes.slice(), values, followed, calls, bytes };
       } finally {
         attention.close();
         for (const operand of used) operand.free();

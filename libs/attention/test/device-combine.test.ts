@@ -28,18 +28,22 @@ const CASES: readonly CombineCase[] = [
   { batch: 4, heads: 5, kvHeads: 1, dim: 12, partialDtype: "bf16", outDtype: "bf16", withLse: false, combine: "auto" },
   { batch: 2, heads: 2, kvHeads: 1, dim: 5, ...F32, withLse: true, combine: "a2a" },
   { batch: 3, heads: 7, kvHeads: 1, dim: 6, ...F32, withLse: false, combine: "a2a", gatherDtype: "f8e4m3" },
+  { batch: 3, heads: 8, kvHeads: 2, dim: 8, ...F32, withLse: true, combine: "a2a", queryReplicated: true },
 ];
 
 const PLACES = [
   ["heap", "heap"],
   ["heap", "GPU"],
   ["GPU", "GPU"],
+  ["GPU, strided", "GPU"],
 ] as const;
 
 /** Bytes of alignment around a part that goes to or from a GPU. */
 const SLACK = 512;
 
 const bits = (results: readonly CombineResult[]): Uint8Array[] => results.flatMap(({ out, lse }) => [out, lse]);
+
+const followed = (results: readonly CombineResult[]): number[][] => results.map((result) => result.followed);
 
 describe.each([
   ["a device for each rank", "webgpu", [2, 3]],
@@ -48,15 +52,15 @@ describe.each([
   test.each(sizes)("%d ranks: the same bits wherever queries and results lie, and nothing is lost", async (size) => {
     await using world = await open(size, backend);
     // Each shape by some number of ranks, and each number of ranks by some shapes.
-    for (const of of CASES.filter((_, index) => (index + size) % (backend === "webgpu" ? 2 : 3) === 0)) {
+    for (const of of CASES.filter(
+      (of, index) => of.queryReplicated === true || (index + size) % (backend === "webgpu" ? 2 : 3) === 0,
+    )) {
       const inHeap = await world.call("run", [of, "heap", "heap"]);
       expect(bits(await world.call("run", [of, "heap", "heap"]))).toEqual(bits(inHeap));
       for (const [queries, results] of PLACES.slice(1)) {
-        expect([of, queries, bits(await world.call("run", [of, queries, results]))]).toEqual([
-          of,
-          queries,
-          bits(inHeap),
-        ]);
+        const got = await world.call("run", [of, queries, results]);
+        expect([of, queries, bits(got)]).toEqual([of, queries, bits(inHeap)]);
+        expect([of, queries, followed(got)]).toEqual([of, queries, followed(inHeap)]);
       }
       expect(inHeap.flatMap(({ values }) => values).every(Number.isFinite)).toBe(true);
     }

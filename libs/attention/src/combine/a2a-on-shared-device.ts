@@ -24,6 +24,8 @@ interface Views {
   readonly query: GpuTensor;
   /** Where this rank's queries go, as a KV cache of blocks of one token [B, 1, h, Dk]. */
   readonly ownQuery: GpuTensor;
+  /** The same for the queries of all heads [B, 1, H, Dk]. */
+  readonly allQueries: GpuTensor;
   /** Where this rank's attention goes [B, H, D] and [B, H]. */
   readonly out: GpuTensor;
   readonly lse: GpuTensor;
@@ -46,6 +48,7 @@ export class AllToAllOnSharedDevice {
   readonly #query: SharedQuery;
   readonly #setup: CombineSetup;
   readonly #sharing: DeviceSharing;
+  /** A slot for each query token. */
   readonly #slots: Int32Array;
   #views: Views | undefined;
 
@@ -81,16 +84,15 @@ export class AllToAllOnSharedDevice {
     const { backend, base, nonFinite } = this.#setup;
     this.#views ??= await this.#placed();
     const views = this.#views;
-    if (!this.#query.isWhole) {
-      const { scale } = this.#query;
-      const scaled = scale === undefined ? {} : { keyScale: [scale] };
-      if (views.ownQuery.size > 0) {
-        const slotMapping = this.#slots;
-        void backend.writeKvCache({ key: query, keyCache: views.ownQuery, slotMapping, ...scaled });
-      }
-      await this.#sharing.fence();
-    }
-    void attend(this.#query.isWhole ? query : views.query, views.out, views.lse);
+    const { isWhole, scale } = this.#query;
+    const isReady = isWhole && (query.place === "heap" || query.isContiguous);
+    const target = isWhole ? views.allQueries : views.ownQuery;
+    if (!isWhole) storeRows(backend, query, target, this.#slots, scale === undefined ? {} : { keyScale: [scale] });
+    // Behind it nobody reads what the attention before left, and every rank's queries are there.
+    await this.#sharing.fence();
+    // A rank's own version of all queries, where only it reads before the next rank stores its own.
+    if (isWhole && !isReady) storeRows(backend, query, target, this.#slots, {});
+    void attend(isReady ? query : views.query, views.out, views.lse);
     await this.#sharing.fence();
     const { outs, lses } = views;
     await backend.mergeAttnStates({ outs, lses, base, nonFinite, out, ...(lse === undefined ? {} : { lse }) });
@@ -100,12 +102,6 @@ export class AllToAllOnSharedDevice {
     const { dcpGroup, own } = this.#setup;
     const partials = await this.#memory.of(this.#batch);
     const query = partials.query.slice(0, 0, this.#batch);
-    const heads = query.slice(1, own.start, own.end);
-    const [tokenStride = 0, headStride = 0] = heads.strides;
-    const [batch = 0, count = 0, dim = 0] = heads.shape;
-    const keep = (): undefined => undefined;
-    const shape = [batch, 1, count, dim];
-    const strides = [tokenStride, tokenStride, headStride, 1];
     const ofRank = (all: GpuTensor, rank: number): GpuTensor => withoutFirst(all.slice(0, rank, rank + 1));
     const [outs, lses] = [partials.outs, partials.lses].map((all) => {
       return dcpGroup.ranks.map((_, rank) => ofRank(all, rank).slice(0, 0, this.#batch));
@@ -116,7 +112,8 @@ export class AllToAllOnSharedDevice {
     }
     return {
       query,
-      ownQuery: new GpuTensor(heads.memory, heads.dtype, shape, strides, heads.elementOffset, keep),
+      ownQuery: asBlocks(query.slice(1, own.start, own.end)),
+      allQueries: asBlocks(query),
       out,
       lse,
       outs: outs.map((of) => of.slice(1, own.start, own.end)),
@@ -128,4 +125,34 @@ export class AllToAllOnSharedDevice {
 /** A tensor [1, ...] without its first dimension. */
 function withoutFirst({ memory, dtype, shape, strides, elementOffset }: GpuTensor): GpuTensor {
   return new GpuTensor(memory, dtype, shape.slice(1), strides.slice(1), elementOffset, () => undefined);
+}
+
+/** Rows [B, h, D] as a KV cache of blocks of one token [B, 1, h, D]. */
+function asBlocks({ memory, dtype, shape, strides, elementOffset }: GpuTensor): GpuTensor {
+  const [tokens = 0, heads = 0, dim = 0] = shape;
+  const [tokenStride = 0, headStride = 0] = strides;
+  const blockStrides = [tokenStride, tokenStride, headStride, 1];
+  return new GpuTensor(memory, dtype, [tokens, 1, heads, dim], blockStrides, elementOffset, () => undefined);
+}
+
+/** Copies rows [B, h, D] of any strides to a cache of blocks of one token. Kernels take rows without gaps: parts. */
+function storeRows(
+  backend: KernelBackend,
+  rows: Operand,
+  blocks: GpuTensor,
+  slots: Int32Array,
+  scaled: { readonly keyScale?: readonly number[] },
+): void {
+  if (rows.size === 0) return;
+  if (rows.place === "heap" || rows.isContiguous) {
+    const tokens = rows.shape[0] ?? 0;
+    const slotMapping = tokens === slots.length ? slots : slots.subarray(0, tokens);
+    void backend.writeKvCache({ key: rows, keyCache: blocks, slotMapping, ...scaled });
+    return;
+  }
+  const dim = rows.shape.findIndex((size) => size > 1);
+  const blockDim = dim === 0 ? 0 : dim + 1;
+  for (let at = 0; at < (rows.shape[dim] ?? 0); at++) {
+    storeRows(backend, rows.slice(dim, at, at + 1), blocks.slice(blockDim, at, at + 1), slots, scaled);
+  }
 }
