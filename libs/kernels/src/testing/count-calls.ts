@@ -1,4 +1,4 @@
-import { globals } from "webgpu";
+import { watchDawn } from "./watch-dawn.ts";
 
 /** Calls that a decode step must not make once it is warm, and the two that it makes once. */
 export const COUNTED = {
@@ -26,29 +26,13 @@ export const NO_CALLS: CallCounts = {
   pushErrorScope: 0,
 };
 
-type Method = (...args: unknown[]) => unknown;
-
 /** Counts calls of Dawn's methods while `run` runs, on every device of this thread. */
 export async function countCalls(run: () => Promise<void>): Promise<CallCounts> {
   const counts = { ...NO_CALLS };
-  const restore: (() => void)[] = [];
-  const classes = globals as Record<string, { prototype: Record<string, Method> }>;
-  for (const name of Object.keys(COUNTED) as (keyof typeof COUNTED)[]) {
-    const prototype = classes[COUNTED[name]]?.prototype;
-    const original = prototype?.[name];
-    if (prototype === undefined || original === undefined) throw new Error(`Dawn has no ${COUNTED[name]}.${name}`);
-    prototype[name] = function (this: unknown, ...args: unknown[]) {
-      counts[name]++;
-      return original.apply(this, args);
-    };
-    restore.push(() => {
-      prototype[name] = original;
-    });
-  }
-  try {
-    await run();
-  } finally {
-    for (const undo of restore) undo();
-  }
+  const names = Object.keys(COUNTED) as (keyof typeof COUNTED)[];
+  await watchDawn(
+    names.map((name) => [COUNTED[name], name, () => counts[name]++]),
+    run,
+  );
   return counts;
 }

@@ -20,7 +20,7 @@ export interface Copy {
 
 export type Command = Dispatch | Copy;
 
-/** A region of the `result` pool whose elements go to a heap tensor. */
+/** A region of the `result` or the `readback` pool whose elements go to a heap tensor. */
 export interface Download {
   readonly region: Region;
   readonly tensor: Tensor;
@@ -30,6 +30,7 @@ export interface Download {
 export interface PoolUse {
   upload: number;
   result: number;
+  readback: number;
   scratch: number;
   together: number;
 }

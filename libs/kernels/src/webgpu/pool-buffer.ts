@@ -2,6 +2,24 @@ import { ArgumentError } from "@lockstep/tensor";
 
 const SMALLEST_BYTES = 65536;
 
+/**
+ * Bytes to make a buffer of that must hold `bytes`: a power of two, or the largest that the device has.
+ * @throws ArgumentError when the device has no buffer that large; `label` names it
+ */
+export function poolBufferBytes(device: GPUDevice, label: string, bytes: number): number {
+  const largest = device.limits.maxBufferSize;
+  if (bytes > largest) {
+    throw new ArgumentError(
+      "webgpu",
+      `operands (${label})`,
+      `at most ${largest} bytes per call on this device`,
+      `${bytes} bytes`,
+      "Keep large operands on the GPU (backend.empty), or split the call.",
+    );
+  }
+  return Math.min(largest, 2 ** Math.ceil(Math.log2(Math.max(bytes, SMALLEST_BYTES))));
+}
+
 /** A GPU buffer that is replaced by a larger one when it gets too small. Its contents do not survive that. */
 export class PoolBuffer {
   readonly #device: GPUDevice;
@@ -23,18 +41,8 @@ export class PoolBuffer {
   /** The buffer, at least `bytes` large. */
   take(bytes: number): GPUBuffer {
     if (this.#buffer !== undefined && bytes <= this.#buffer.size) return this.#buffer;
-    const largest = this.#device.limits.maxBufferSize;
-    if (bytes > largest) {
-      throw new ArgumentError(
-        "webgpu",
-        `operands (${this.#label})`,
-        `at most ${largest} bytes per call on this device`,
-        `${bytes} bytes`,
-        "Keep large operands on the GPU (backend.empty), or split the call.",
-      );
-    }
+    const size = poolBufferBytes(this.#device, this.#label, bytes);
     this.#buffer?.destroy();
-    const size = Math.min(largest, 2 ** Math.ceil(Math.log2(Math.max(bytes, SMALLEST_BYTES))));
     this.#buffer = this.#device.createBuffer({ label: this.#label, size, usage: this.#usage });
     return this.#buffer;
   }

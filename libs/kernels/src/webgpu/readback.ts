@@ -1,7 +1,8 @@
 import { DeviceError } from "../errors.ts";
 import { COPY_DST, MAP_MODE_READ, MAP_READ } from "../device/buffer-usage.ts";
+import { poolBufferBytes } from "./pool-buffer.ts";
 
-const SMALLEST_BYTES = 65536;
+const LABEL = "lockstep readback";
 const DEADLINE_MS = 120_000;
 
 /** Mappable buffers for results on their way down. One is busy from its submission until its bytes were read. */
@@ -23,10 +24,10 @@ export class ReadbackPool {
 
   /** A buffer to copy results into, at least `bytes` large. */
   take(bytes: number): GPUBuffer {
+    const size = poolBufferBytes(this.#device, LABEL, bytes);
     const index = this.#free.findIndex((buffer) => buffer.size >= bytes);
     const [found] = index === -1 ? [] : this.#free.splice(index, 1);
-    const size = 2 ** Math.ceil(Math.log2(Math.max(bytes, SMALLEST_BYTES)));
-    const buffer = found ?? this.#device.createBuffer({ label: "lockstep readback", size, usage: MAP_READ | COPY_DST });
+    const buffer = found ?? this.#device.createBuffer({ label: LABEL, size, usage: MAP_READ | COPY_DST });
     this.#busy.add(buffer);
     return buffer;
   }

@@ -20,7 +20,7 @@ import { workgroupGrid } from "./workgroup-grid.ts";
 const MOST_PENDING_COMMANDS = 16;
 /** From so many bytes on, an operand is not gathered before the submission. */
 const LATE_BYTES = 65536;
-const UNUSED: Readonly<PoolUse> = { upload: 0, result: 0, scratch: 0, together: 0 };
+const UNUSED: Readonly<PoolUse> = { upload: 0, result: 0, readback: 0, scratch: 0, together: 0 };
 
 /**
  * Records what ops do, and submits it: one upload, one command buffer and, when heap tensors receive results, one
@@ -270,11 +270,11 @@ export class Recorder {
     this.#commands.push({ kind: "copy", from, to: { ...to, offset: to.offset + start }, bytes });
   }
 
-  /** Records the download of a GPU tensor, whatever its strides. */
+  /** Records the download of a GPU tensor, whatever its strides, as it is once the commands before it have run. */
   download(source: GpuTensor, target: Tensor): void {
     const from = this.#regionOf(source);
     this.expectUsage("download", "source", bufferOf(source), COPY_SRC);
-    const to = this.#reserve("result", from.size, source.strides, from.first);
+    const to = this.#reserve("readback", from.size, source.strides, from.first);
     this.#commands.push({ kind: "copy", from, to, bytes: from.size });
     this.#downloads.push({ region: to, tensor: target });
   }

@@ -1,8 +1,10 @@
 /**
- * A buffer that the recorder owns and grows: what goes up, what comes down, and what lives for one submission. What is
- * put together from parts is `together`, apart from scratch, which a dispatch may write that reads it.
+ * A buffer that the recorder owns and grows: what goes up, what kernels write that comes down, what comes down as it
+ * lies in a GPU tensor, and what lives for one submission. What is put together from parts is `together`, apart from
+ * scratch, which a dispatch may write that reads it. Of these `readback` is memory that the host maps: copies write it,
+ * and kernels cannot bind it.
  */
-export type Pool = "upload" | "result" | "scratch" | "together";
+export type Pool = "upload" | "result" | "readback" | "scratch" | "together";
 
 /** A range of a buffer that a kernel binds. Regions of pools find their buffer when the submission is encoded. */
 export interface Region {

@@ -2,7 +2,7 @@ import { DTYPE_BYTES, type Tensor } from "@lockstep/tensor";
 import type { GpuDevice } from "../device/gpu-device.ts";
 import { BindGroupCache, type BoundRange } from "./bind-group-cache.ts";
 import { COPY_DST, COPY_SRC, STORAGE, UNIFORM } from "../device/buffer-usage.ts";
-import type { Command, Download, PoolUse } from "./commands.ts";
+import type { Command, Copy, Download, PoolUse } from "./commands.ts";
 import type { CompiledKernel } from "./compiled-kernel.ts";
 import { copyAround, gatherLate, type LateUpload } from "./late-uploads.ts";
 import { PoolBuffer } from "./pool-buffer.ts";
@@ -21,13 +21,14 @@ interface ReadyDispatch {
   readonly group: GPUBindGroup | undefined;
 }
 
-interface ReadyCopy {
-  readonly kind: "copy";
-  readonly from: BoundRange;
-  readonly to: BoundRange;
+/** Where what comes down lies: `readback` behind a copy of what is used of `result`. */
+interface Readback {
+  readonly buffer: GPUBuffer;
+  readonly resultBytes: number;
   readonly bytes: number;
 }
 
+/** Pools of one buffer each. */
 const POOLS = ["upload", "result", "scratch", "together"] as const;
 
 /** From so many bytes on, uploads go by mapped buffers. */
@@ -40,7 +41,7 @@ export const STAGED_BYTES = 1 << 18;
 export class Submitter {
   readonly #gpu: GpuDevice;
   readonly #verdicts: Verdicts;
-  readonly #pools: Readonly<Record<Pool, PoolBuffer>>;
+  readonly #pools: Readonly<Record<Exclude<Pool, "readback">, PoolBuffer>>;
   readonly #readbacks: ReadbackPool;
   readonly #bindGroups: BindGroupCache;
   readonly #staging: UploadStaging;
@@ -78,23 +79,23 @@ export class Submitter {
       this.#failures = this.#verdicts.failures;
       this.#bindGroups.clear();
     }
-    const resultBytes = downloads.length === 0 ? 0 : used.result;
+    const downBytes = used.result + used.readback;
     const grows =
       this.#pools.upload.mustGrow(used.upload) ||
       (used.upload >= STAGED_BYTES && this.#staging.mustGrow(used.upload)) ||
       this.#pools.result.mustGrow(used.result) ||
       this.#pools.scratch.mustGrow(used.scratch) ||
       this.#pools.together.mustGrow(used.together) ||
-      (resultBytes > 0 && this.#readbacks.mustGrow(resultBytes));
-    const run = (): GPUBuffer | undefined => {
+      (downBytes > 0 && this.#readbacks.mustGrow(downBytes));
+    const run = (): Readback | undefined => {
       for (const pool of POOLS) if (used[pool] > 0) this.#pools[pool].take(used[pool]);
       const ready = commands.map((command) => this.#ready(command));
       const isNew = ready.some((command) => command.kind === "dispatch" && command.group === undefined);
-      const encode = (): GPUBuffer | undefined => this.#encode(ready, staging, late, used.upload, resultBytes);
+      const encode = (): Readback | undefined => this.#encode(ready, staging, late, used);
       return (isNew || isDoubtful) && !grows ? this.#guard(encode) : encode();
     };
     const readback = grows ? this.#guard(run) : run();
-    return readback === undefined ? undefined : this.#finish(readback, resultBytes, downloads);
+    return readback === undefined ? undefined : this.#finish(readback, downloads);
   }
 
   /** Drops the bind groups, which may hold a buffer that is about to be destroyed. */
@@ -114,32 +115,32 @@ export class Submitter {
     return this.#verdicts.guard("rejected a submission", run);
   }
 
-  #ready(command: Command): ReadyDispatch | ReadyCopy {
-    if (command.kind === "copy") {
-      const { kind, bytes } = command;
-      return { kind, bytes, from: this.#rangeOf(command.from), to: this.#rangeOf(command.to) };
-    }
+  #ready(command: Command): ReadyDispatch | Copy {
+    if (command.kind === "copy") return command;
     const { kind, kernel, grid } = command;
     const ranges = command.regions.map((region) => this.#rangeOf(region));
     return { kind, kernel, grid, ranges, group: this.#bindGroups.find(kernel, ranges) };
   }
 
-  #rangeOf(region: Region): BoundRange {
+  #rangeOf(region: Region, readback?: Readback): BoundRange {
     const { home, offset, size } = region;
-    return { buffer: typeof home === "string" ? this.#pools[home].take(0) : home, offset, size };
+    if (typeof home !== "string") return { buffer: home, offset, size };
+    if (home !== "readback") return { buffer: this.#pools[home].take(0), offset, size };
+    if (readback === undefined) throw new RangeError("a kernel that binds memory which the host maps");
+    return { buffer: readback.buffer, offset: readback.resultBytes + offset, size };
   }
 
-  /** Uploads, encodes and submits; returns the buffer that the results are copied to, if there are any. */
+  /** Uploads, encodes and submits; returns where what comes down is copied to, if there is any. */
   #encode(
-    commands: readonly (ReadyDispatch | ReadyCopy)[],
+    commands: readonly (ReadyDispatch | Copy)[],
     staging: ArrayBuffer,
     late: readonly LateUpload[],
-    uploadBytes: number,
-    resultBytes: number,
-  ): GPUBuffer | undefined {
+    used: Readonly<PoolUse>,
+  ): Readback | undefined {
     const { device } = this.#gpu;
     const encoder = device.createCommandEncoder();
-    const upload = this.#upload(encoder, staging, late, uploadBytes);
+    const upload = this.#upload(encoder, staging, late, used.upload);
+    const readback = this.#takeReadback(used);
     let pass: GPUComputePassEncoder | undefined;
     for (const command of commands) {
       if (command.kind === "dispatch") {
@@ -150,14 +151,13 @@ export class Submitter {
       } else {
         pass?.end();
         pass = undefined;
-        const { from, to, bytes } = command;
-        encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, bytes);
+        const [from, to] = [this.#rangeOf(command.from), this.#rangeOf(command.to, readback)];
+        encoder.copyBufferToBuffer(from.buffer, from.offset, to.buffer, to.offset, command.bytes);
       }
     }
     pass?.end();
-    const readback = resultBytes > 0 ? this.#readbacks.take(resultBytes) : undefined;
-    if (readback !== undefined) {
-      encoder.copyBufferToBuffer(this.#pools.result.take(0), 0, readback, 0, resultBytes);
+    if (readback !== undefined && readback.resultBytes > 0) {
+      encoder.copyBufferToBuffer(this.#pools.result.take(0), 0, readback.buffer, 0, readback.resultBytes);
     }
     device.queue.submit([encoder.finish()]);
     if (upload !== undefined) this.#staging.release(upload);
@@ -186,16 +186,21 @@ export class Submitter {
     return source;
   }
 
+  #takeReadback({ result: resultBytes, readback }: Readonly<PoolUse>): Readback | undefined {
+    const bytes = resultBytes + readback;
+    return bytes === 0 ? undefined : { buffer: this.#readbacks.take(bytes), resultBytes, bytes };
+  }
+
   #beginPass(encoder: GPUCommandEncoder): GPUComputePassEncoder {
     const timestampWrites = this.#gpu.passTimestamps?.();
     return encoder.beginComputePass(timestampWrites === undefined ? {} : { timestampWrites });
   }
 
-  async #finish(readback: GPUBuffer, bytes: number, downloads: readonly Download[]): Promise<void> {
+  async #finish({ buffer, resultBytes, bytes }: Readback, downloads: readonly Download[]): Promise<void> {
     let broken: unknown;
     let freed: Tensor | undefined;
     try {
-      await this.#readbacks.read(readback, bytes, async (mapped) => {
+      await this.#readbacks.read(buffer, bytes, async (mapped) => {
         await this.#verdicts.settle();
         if (this.#verdicts.hasFailure) return;
         for (const { region, tensor } of downloads) {
@@ -204,7 +209,8 @@ export class Submitter {
             freed ??= tensor;
             continue;
           }
-          const start = region.offset + region.first * DTYPE_BYTES[tensor.dtype];
+          const base = region.home === "readback" ? resultBytes : 0;
+          const start = base + region.offset + region.first * DTYPE_BYTES[tensor.dtype];
           scatterTensor(mapped, start, region.strides, tensor);
         }
       });
