@@ -43,3 +43,25 @@ export class FencesDiffer extends LockstepError {
     this.fences = fences;
   }
 }
+
+/** Ranks that share a device called what does not go together. None of it was completed. */
+export class CallsDiffer extends LockstepError {
+  static {
+    registerErrorClass("CallsDiffer", CallsDiffer);
+  }
+
+  readonly _tag = "CallsDiffer";
+  /** What each rank called, in words. */
+  readonly calls: readonly string[];
+
+  constructor(calls: readonly string[]) {
+    super(
+      `the ranks that share a device called what does not go together: ${calls
+        .map((call, rank) => `rank ${rank} ${call}`)
+        .join(", ")}. ` +
+        "Every rank must make the same calls of `show` and of ops with heap results in the same order. " +
+        "None of these calls was completed: repeat them on all ranks.",
+    );
+    this.calls = calls;
+  }
+}

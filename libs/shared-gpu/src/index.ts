@@ -3,5 +3,5 @@
  *
  * @module @lockstep/shared-gpu
  */
-export { FenceFailed, FencesDiffer } from "./errors.ts";
+export { CallsDiffer, FenceFailed, FencesDiffer } from "./errors.ts";
 export { openSharedBackend, type SharedBackendOptions } from "./shared-backend.ts";

@@ -29,6 +29,19 @@ export const FENCE: FenceCall = ["fence", {}];
 
 export type Call = OpCall | MemoryCall | FenceCall;
 
+/** What has all calls run that came before it. */
+export type Called = Call[0] | "show";
+
+/** What has calls run that end so: an op, or one fence too many. */
+export function calledBy(calls: readonly Call[]): Called {
+  return calls.at(-1)?.[0] ?? FENCE[0];
+}
+
+/** True when ranks that called these have their calls run together. */
+export function goTogether(called: readonly Called[]): boolean {
+  return called.every((one) => one === "show") || called.every((one) => one !== "show");
+}
+
 /** True for calls that hold though others before them failed: who made them counts on it. */
 export function isAboutMemory([name]: Call): boolean {
   return name === "empty" || name === "free" || name === "plan" || name === "freePlan";

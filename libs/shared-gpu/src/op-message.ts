@@ -1,7 +1,8 @@
 import { AttentionPlan, GpuTensor } from "@lockstep/kernels";
 import { type DType, type SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor";
+import { textOf as textOfMessage } from "./meeting.ts";
 import { NumberedMemory } from "./numbered-memory.ts";
-import { type Call, FENCE } from "./op-call.ts";
+import { type Call, type Called, FENCE } from "./op-call.ts";
 
 /** A view of memory on the GPU, by the rank that asked for the memory and the number that it gave it. */
 export interface GpuView {
@@ -11,6 +12,12 @@ export interface GpuView {
   readonly shape: readonly number[];
   readonly strides: readonly number[];
   readonly elementOffset: number;
+}
+
+/** What a rank has to be run, and which of its calls asks for that now. */
+export interface EncodedCalls {
+  readonly called: Called;
+  readonly calls: readonly EncodedCall[];
 }
 
 /** A call to be put together when its turn comes, so that it can be about memory that one before allocated. */
@@ -44,15 +51,15 @@ type Marked =
 const MOST_REMEMBERED = 4096;
 
 /**
- * Calls as bytes. A call is a line of its name, and of its arguments' names and values in turn, between tabs, which
- * JSON does not contain. Tensors are descriptors of where they lie, so that no data moves. Values that come again, as
+ * Calls as bytes: a line of what asks for them to be run, and one for each. The line of a call has its name, and its
+ * arguments' names and values in turn, between tabs, which JSON does not contain. Tensors are descriptors of where they lie, so that no data moves. Values that come again, as
  * most do in the steps of a model, are neither put into words nor understood twice.
  */
 export class CallEncoder {
   readonly #texts = new WeakMap<object, string>();
 
-  encode(calls: readonly Call[]): Uint8Array {
-    return new TextEncoder().encode(calls.map((call) => this.#line(call)).join("\n"));
+  encode(called: Called, calls: readonly Call[]): Uint8Array {
+    return new TextEncoder().encode([called, ...calls.map((call) => this.#line(call))].join("\n"));
   }
 
   #line([name, args]: Call): string {
@@ -91,11 +98,10 @@ export class CallDecoder {
     this.#memory = memory;
   }
 
-  decode(bytes: Uint8Array): EncodedCall[] {
-    // A decoder takes no view of shared memory.
-    const text = new TextDecoder().decode(bytes.slice());
-    if (text === "") return [];
-    return text.split("\n").map((line) => ({ isFence: line === FENCE[0], take: () => this.#call(line) }));
+  decode(bytes: Uint8Array): EncodedCalls {
+    const [called, ...lines] = textOfMessage(bytes).split("\n");
+    const calls = lines.map((line) => ({ isFence: line === FENCE[0], take: () => this.#call(line) }));
+    return { called: called as Called, calls };
   }
 
   /** To be called when memory is freed, which remembered views are of. */

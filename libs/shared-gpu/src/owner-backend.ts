@@ -13,13 +13,24 @@ import {
   type OpName,
   type PagedCacheSize,
 } from "@lockstep/kernels";
-import { ArgumentError, type DType, type SharedHeap, Tensor } from "@lockstep/tensor";
+import { ArgumentError, type DType, type SharedHeap, type Tensor } from "@lockstep/tensor";
 import { CollectiveBackend, FENCES_PER_RUN } from "./collective-backend.ts";
-import { FenceFailed, FencesDiffer } from "./errors.ts";
+import { CallsDiffer, FenceFailed, FencesDiffer } from "./errors.ts";
 import { expectAlike } from "./expect-alike.ts";
 import { HeldOperands } from "./held-operands.ts";
-import { type Call, FENCE, hasHeapResults, isAboutMemory, isCollective, runOp } from "./op-call.ts";
-import { CallDecoder, type EncodedCall, type GpuView } from "./op-message.ts";
+import { meet, newMessage, writePurpose } from "./meeting.ts";
+import {
+  type Call,
+  type Called,
+  calledBy,
+  FENCE,
+  goTogether,
+  hasHeapResults,
+  isAboutMemory,
+  isCollective,
+  runOp,
+} from "./op-call.ts";
+import { CallDecoder, type EncodedCall, type EncodedCalls, type GpuView } from "./op-message.ts";
 import { PeerMemory } from "./peer-memory.ts";
 import { showTensors, shownTensor } from "./shown-tensors.ts";
 import { tellVerdicts } from "./verdicts.ts";
@@ -44,6 +55,7 @@ class OwnerBackend extends CollectiveBackend {
   readonly #deadlineMs: number | undefined;
   readonly #memories: readonly PeerMemory[];
   readonly #decoders: readonly CallDecoder[];
+  /** A message of no contents. */
   readonly #nothing: Tensor;
   /** What is run with the others' calls: collective ones, and from a fence on all. */
   #calls: Call[] = [];
@@ -83,7 +95,7 @@ class OwnerBackend extends CollectiveBackend {
       const view = (of: GpuView): GpuTensor => (memories[of.rank] ?? own).view(of);
       return new CallDecoder(heap, { view, planOf: (id) => own.planOf(id) });
     });
-    this.#nothing = Tensor.empty(heap, "u8", [0]);
+    this.#nothing = newMessage(heap, "calls");
   }
 
   protected op<Name extends OpName>(name: Name, args: OpArguments[Name]): Completion {
@@ -171,13 +183,15 @@ class OwnerBackend extends CollectiveBackend {
     let own: Parameters<typeof showTensors>[2];
     this.#isShowing = true;
     try {
-      await this.#enqueue();
+      await this.#enqueue("show");
       tensors = make();
       own = tensors.map((tensor) => {
         tensor.assertUsable("show", "tensors");
         return shownTensor(rank, this.#numberOf(tensor), tensor);
       });
     } catch (failure) {
+      // The others do not show either.
+      if (failure instanceof CallsDiffer) throw failure;
       own = { failure };
     }
     const shown = showTensors(this.#group, this.#heap, own, this.#deadlineMs);
@@ -249,7 +263,7 @@ class OwnerBackend extends CollectiveBackend {
   }
 
   /** Collective ops go one after another, as on the other ranks. */
-  #enqueue(): Promise<void> {
+  #enqueue(called: Called = calledBy(this.#calls)): Promise<void> {
     const [calls, held, freed] = [this.#calls, this.#held, this.#freed];
     this.#calls = [];
     this.#held = new HeldOperands(this.#heap);
@@ -257,7 +271,7 @@ class OwnerBackend extends CollectiveBackend {
     this.#fences = 0;
     const run = async (): Promise<void> => {
       try {
-        await this.#run(calls);
+        await this.#run(called, calls);
       } finally {
         held.release();
         for (const free of freed) free();
@@ -273,39 +287,46 @@ class OwnerBackend extends CollectiveBackend {
   }
 
   /** Runs what every rank called in one submission, and tells the others what came of it. */
-  async #run(own: readonly Call[]): Promise<void> {
+  async #run(called: Called, own: readonly Call[]): Promise<void> {
     const verdicts = new Map<number, unknown>();
     const freed: (() => void)[] = [];
     let completion: Completion;
-    this.#group.readPeers(
-      [this.#nothing],
+    const ofOwner: EncodedCalls = {
+      called,
+      calls: own.map((call) => ({ isFence: call === FENCE, take: () => call })),
+    };
+    writePurpose(this.#nothing, "calls");
+    meet(
+      this.#group,
+      "calls",
+      this.#nothing,
       (messages) => {
         try {
-          const calls = messages.map(([message], rank): readonly EncodedCall[] => {
-            if (rank === this.#group.rank) return own.map((call) => ({ isFence: call === FENCE, take: () => call }));
-            return (message && this.#decoders[rank]?.decode(message.bytes)) ?? [];
-          });
-          completion = this.#backend.batch(() => this.#recordAll(calls, verdicts, freed));
+          const ofRanks = messages.map((message, rank) => this.#decoders[rank]?.decode(message) ?? ofOwner);
+          ofRanks[this.#group.rank] = ofOwner;
+          completion = this.#backend.batch(() => this.#recordAll(ofRanks, verdicts, freed));
         } catch (error) {
           this.#failAll(error, verdicts);
         }
         for (const free of freed) free();
       },
-      { deadlineMs: this.#deadlineMs },
+      this.#deadlineMs,
     );
     try {
       await completion;
     } catch (error) {
       this.#failAll(error, verdicts);
     }
-    tellVerdicts(this.#group, this.#heap, verdicts, this.#deadlineMs);
+    tellVerdicts(this.#group, this.#heap, verdicts, this.#nothing, this.#deadlineMs);
     if (verdicts.has(this.#group.rank)) throw verdicts.get(this.#group.rank);
   }
 
   /** Records what all ranks called before their first fences, then what they called before their second, and so on. */
-  #recordAll(calls: readonly (readonly EncodedCall[])[], verdicts: Map<number, unknown>, freed: (() => void)[]): void {
-    const rounds = calls.map(roundsOf);
+  #recordAll(ofRanks: readonly EncodedCalls[], verdicts: Map<number, unknown>, freed: (() => void)[]): void {
+    const rounds = ofRanks.map(({ calls }) => roundsOf(calls));
     const count = rounds[this.#group.rank]?.length ?? 0;
+    const called = ofRanks.map((one) => one.called);
+    if (!goTogether(called)) this.#failAll(new CallsDiffer(called.map((name) => `\`${name}\``)), verdicts);
     if (rounds.some(({ length }) => length !== count)) {
       this.#failAll(new FencesDiffer(rounds.map(({ length }) => length - 1)), verdicts);
     }

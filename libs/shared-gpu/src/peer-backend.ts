@@ -24,10 +24,12 @@ import {
   Tensor,
 } from "@lockstep/tensor";
 import { CollectiveBackend, FENCES_PER_RUN } from "./collective-backend.ts";
+import { CallsDiffer } from "./errors.ts";
 import { expectAlike } from "./expect-alike.ts";
 import { HeldOperands } from "./held-operands.ts";
 import { NumberedMemory } from "./numbered-memory.ts";
-import { type Call, FENCE, hasHeapResults, isAboutMemory } from "./op-call.ts";
+import { HEADER_BYTES, meet, writePurpose } from "./meeting.ts";
+import { type Call, type Called, calledBy, FENCE, hasHeapResults, isAboutMemory } from "./op-call.ts";
 import { CallEncoder, notePlan } from "./op-message.ts";
 import { showTensors, shownTensor } from "./shown-tensors.ts";
 import { awaitVerdict } from "./verdicts.ts";
@@ -206,13 +208,15 @@ class PeerBackend extends CollectiveBackend {
         made = { failure };
       }
       // The owner knows memory by its number once it was asked for it.
-      this.#run();
+      this.#run("show");
       if (made !== undefined) throw made.failure;
       own = tensors.map((tensor) => {
         tensor.assertUsable("show", "tensors");
         return shownTensor(rank, idOf(tensor), tensor);
       });
     } catch (failure) {
+      // The others do not show either.
+      if (failure instanceof CallsDiffer) throw failure;
       own = { failure };
     }
     const shown = showTensors(this.#group, this.#heap, own, this.#deadlineMs);
@@ -229,7 +233,8 @@ class PeerBackend extends CollectiveBackend {
     if (this.#closed) return;
     this.#closed = true;
     this.#calls = [];
-    this.#freeCopies();
+    this.#held.release();
+    this.#freePlanTables();
     this.#message.free();
   }
 
@@ -242,29 +247,35 @@ class PeerBackend extends CollectiveBackend {
   }
 
   /** Has the owner run what was called, together with what the other ranks called; waits until it has completed. */
-  #run(): void {
+  #run(called: Called = calledBy(this.#calls)): void {
     const deadlineMs = this.#deadlineMs;
+    let isTold = false;
     try {
-      const message = this.#write(this.#encoder.encode(this.#calls));
-      this.#group.readPeers([message], () => undefined, { deadlineMs });
-      awaitVerdict(this.#group, message.slice(0, 0, 0), deadlineMs);
+      const message = this.#write(this.#encoder.encode(called, this.#calls));
+      meet(this.#group, "calls", message, () => undefined, deadlineMs);
+      isTold = true;
+      awaitVerdict(this.#group, this.#message.slice(0, 0, HEADER_BYTES), deadlineMs);
       for (const { copy, target } of this.#results) target.copyFrom(copy);
     } finally {
-      this.#calls = [];
+      // Memory that was made or freed stays so: the owner is told of it next time.
+      this.#calls = isTold ? [] : this.#calls.filter(isAboutMemory);
       this.#fences = 0;
       this.#results = [];
-      this.#freeCopies();
+      this.#held.release();
+      if (isTold) this.#freePlanTables();
     }
   }
 
   #write(bytes: Uint8Array): Tensor {
-    if (bytes.length > this.#message.size) {
-      const larger = Tensor.empty(this.#heap, "u8", [2 ** Math.ceil(Math.log2(bytes.length))]);
+    const size = HEADER_BYTES + bytes.length;
+    if (size > this.#message.size) {
+      const larger = Tensor.empty(this.#heap, "u8", [2 ** Math.ceil(Math.log2(size))]);
       this.#message.free();
       this.#message = larger;
     }
-    const message = this.#message.slice(0, 0, bytes.length);
-    message.bytes.set(bytes);
+    const message = this.#message.slice(0, 0, size);
+    writePurpose(message, "calls");
+    message.bytes.set(bytes, HEADER_BYTES);
     return message;
   }
 
@@ -297,8 +308,7 @@ class PeerBackend extends CollectiveBackend {
     return copies.length === 0 ? args : { ...args, ...Object.fromEntries(copies) };
   }
 
-  #freeCopies(): void {
-    this.#held.release();
+  #freePlanTables(): void {
     for (const table of this.#planTables) table.free();
     this.#planTables = [];
   }

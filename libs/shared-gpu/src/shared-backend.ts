@@ -1,9 +1,9 @@
 import { fromPlainError, type PlainError, type ProcessGroup, toPlainError } from "@lockstep/dist-groups";
 import { type KernelBackend, type OpenBackendOptions, openBackend } from "@lockstep/kernels";
-import { ArgumentError, describe, SharedHeap, Tensor } from "@lockstep/tensor";
+import { ArgumentError, describe, SharedHeap } from "@lockstep/tensor";
+import { meet, newMessage, textOf } from "./meeting.ts";
 import { ownerBackend } from "./owner-backend.ts";
 import { peerBackend } from "./peer-backend.ts";
-import { textOf } from "./verdicts.ts";
 
 /**
  * How ranks share a GPU. The fields of {@link OpenBackendOptions} are for the owner, rank 0 of the group, and the same
@@ -31,7 +31,8 @@ export interface SharedBackendOptions extends Omit<OpenBackendOptions, "heap"> {
  *   same order, empty ones included. They run when all have come, and have completed everywhere when they return.
  * - Other ops (`empty`, `upload`, cache writes, ops on GPU tensors alone) wait for nobody: they run before the next
  *   collective op. What only the device can object to is thrown there.
- * - An error of one rank's arguments is thrown on that rank alone; one of the device on all.
+ * - An error of one rank's arguments is thrown on that rank alone; one of the device on all. When ranks call what does
+ *   not go together, such as `show` and an op, all are told by `CallsDiffer`.
  * - `close` is for each rank alone, after its last op. Once the owner has closed, the others' collective ops time out.
  *
  * On ranks other than 0 collective ops block their thread.
@@ -55,10 +56,9 @@ export async function openSharedBackend(options: SharedBackendOptions): Promise<
     (error: unknown) => ({ backend: undefined, failure: { error } }),
   );
   const opened: Opened = failure === undefined ? { device: backend.device } : { error: toPlainError(failure.error) };
-  const bytes = new TextEncoder().encode(JSON.stringify(opened));
-  const told = Tensor.from(heap, "u8", [bytes.length], bytes);
+  const told = newMessage(heap, "opened", JSON.stringify(opened));
   try {
-    group.readPeers([told], () => undefined, { deadlineMs: openDeadlineMs });
+    meet(group, "opened", told, () => undefined, openDeadlineMs);
   } catch (error) {
     await backend?.close();
     throw error;
@@ -88,9 +88,9 @@ function checkOptions(options: SharedBackendOptions): void {
 type Opened = { readonly device: string } | { readonly error: PlainError };
 
 function awaitOwner(heap: SharedHeap, group: ProcessGroup, deadlineMs: number): string {
-  const nothing = Tensor.empty(heap, "u8", [0]);
+  const nothing = newMessage(heap, "opened");
   try {
-    return group.readPeers([nothing], ([owner]) => textOf(owner?.[0]), { deadlineMs });
+    return meet(group, "opened", nothing, ([owner]) => textOf(owner), deadlineMs);
   } finally {
     nothing.free();
   }

@@ -1,10 +1,10 @@
 // How ranks tell each other where tensors lie on the device that they share.
 import { fromPlainError, type PlainError, type ProcessGroup, toPlainError } from "@lockstep/dist-groups";
 import type { GpuTensor } from "@lockstep/kernels";
-import { type SharedHeap, Tensor } from "@lockstep/tensor";
+import type { SharedHeap } from "@lockstep/tensor";
 import { FenceFailed } from "./errors.ts";
+import { meet, newMessage, textOf } from "./meeting.ts";
 import type { GpuView } from "./op-message.ts";
-import { textOf } from "./verdicts.ts";
 
 /** A tensor that a rank shows, and the size of the memory that it is a view of, in bytes. */
 export interface ShownTensor extends GpuView {
@@ -17,7 +17,7 @@ type Shown = readonly ShownTensor[] | { readonly error: PlainError };
  * Tells every rank of a group what each shows. Called by all of them.
  * @param own what this rank shows, or why it cannot
  * @returns of each rank
- * @throws on every rank when one cannot
+ * @throws on every rank when one cannot, and when one calls something else
  */
 export function showTensors(
   group: ProcessGroup,
@@ -26,13 +26,11 @@ export function showTensors(
   deadlineMs: number | undefined,
 ): readonly (readonly ShownTensor[])[] {
   const isFailure = "failure" in own;
-  const text = JSON.stringify(isFailure ? { error: toPlainError(own.failure) } : own);
-  const bytes = new TextEncoder().encode(text);
-  const told = Tensor.from(heap, "u8", [bytes.length], bytes);
+  const told = newMessage(heap, "shown", JSON.stringify(isFailure ? { error: toPlainError(own.failure) } : own));
   let shown: Shown[];
   try {
-    const read = (all: readonly (readonly Tensor[])[]): Shown[] => all.map(([one]) => JSON.parse(textOf(one)) as Shown);
-    shown = group.readPeers([told], read, { deadlineMs });
+    const read = (all: readonly Uint8Array[]): Shown[] => all.map((one) => JSON.parse(textOf(one)) as Shown);
+    shown = meet(group, "shown", told, read, deadlineMs);
   } finally {
     told.free();
   }

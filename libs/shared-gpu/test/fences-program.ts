@@ -12,6 +12,9 @@ export interface Outcome {
   readonly message: string;
 }
 
+/** What of a backend ranks call together. The batch ends with an op; the fences are as many as make a run. */
+export type MixedCall = "show" | "op" | "batch" | "fences";
+
 /** Called by the world on every rank. */
 export async function setup({ heap, world, rank, onClose }: RankContext) {
   const backend = await openSharedBackend({ heap, group: world, adapter: "software" });
@@ -136,6 +139,55 @@ export async function setup({ heap, world, rank, onClose }: RankContext) {
       if (rank !== absent) await sharing.fence();
       const told = await outcome(() => read(own));
       return { told, after: await read(one(7)) };
+    },
+
+    /** Rank `odd` calls one thing, the others another; what `odd` made just before is used afterwards. */
+    async mix(odd: number, its: MixedCall, others: MixedCall): Promise<{ told: Outcome; after: number }> {
+      const [own, other, out] = [one(rank), one(0), Tensor.empty(heap, "f32", [1, 1])];
+      const batch = (): void => {
+        void copy(own, other);
+        void backend.download(other, out);
+      };
+      const call = rank === odd ? its : others;
+      const told = await outcome(async () => {
+        if (call === "show") await sharing.show(() => [own]);
+        else if (call === "op") await read(own);
+        else if (call === "batch") await backend.batch(batch);
+        else for (let fence = 0; fence < FENCES_PER_RUN; fence++) await sharing.fence();
+      });
+      out.free();
+      put(7, own);
+      return { told, after: await read(own) };
+    },
+
+    /** Rank `full` has no room to say what it shows, and goes on to an op. */
+    async showWithoutRoom(full: number): Promise<{ first: Outcome; told: Outcome; after: number }> {
+      const own = one(rank);
+      const out = Tensor.empty(heap, "f32", [1, 1]);
+      await sharing.show(() => [own]);
+      const blocks: ReturnType<typeof heap.allocate>[] = [];
+      for (let bytes = heap.freeBytes; rank === full && bytes >= 1; ) {
+        try {
+          blocks.push(heap.allocate(bytes));
+        } catch {
+          bytes = Math.floor(bytes / 2);
+        }
+      }
+      const show = () => outcome(() => sharing.show(() => [own]));
+      const first = await show();
+      const told = rank === full ? await outcome(() => backend.download(own, out)) : first;
+      for (const block of blocks) heap.release(block);
+      const again = await show();
+      if (again.tag !== "none") throw new Error(again.message);
+      put(7, own);
+      return { first, told, after: await read(own) };
+    },
+
+    /** Rank `odd` opens a backend while the others call an op. */
+    async openWhile(odd: number): Promise<Outcome> {
+      const own = one(rank);
+      if (rank !== odd) return outcome(() => read(own));
+      return outcome(() => openSharedBackend({ heap, group: world, adapter: "software" }));
     },
 
     /** Rank `wrong` shows more memory than there is. */

@@ -2,6 +2,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { openWorld } from "@lockstep/dist-groups";
 import type * as program from "./fences-program.ts";
+import type { MixedCall } from "./fences-program.ts";
 
 setDefaultTimeout(120_000);
 
@@ -78,6 +79,63 @@ describe.each([0, 1, 2])("rank %d of 3", (wrong) => {
       expect(freed.tag).toBe(rank === wrong ? "UseAfterFree" : "FenceFailed");
       expect(after).toBe(7);
     }
+  });
+});
+
+describe.each([2, 3, 4])("of %d ranks", (size) => {
+  const ranks = Array.from({ length: size }, (_, rank) => rank);
+
+  test("one calls `show` while others call an op, or the other way: all are told who called what, and go on", async () => {
+    await using world = await open(size);
+    const named: Readonly<Record<MixedCall, string>> = {
+      show: "`show`",
+      op: "`download`",
+      batch: "`download`",
+      fences: "`fence`",
+    };
+    for (const call of ["op", "batch", "fences"] as const) {
+      for (const odd of ranks) {
+        for (const [its, others] of [
+          ["show", call],
+          [call, "show"],
+        ] as const) {
+          const outcomes = await world.call("mix", [odd, its, others]);
+          const calls = ranks.map((rank) => `rank ${rank} ${named[rank === odd ? its : others]}`).join(", ");
+          for (const { told, after } of outcomes) {
+            expect(told.tag).toBe("CallsDiffer");
+            expect(told.message).toContain(calls);
+            expect(after).toBe(7);
+          }
+        }
+      }
+    }
+    for (const { values, expected } of await world.call("ring", [7])) expect(values).toEqual(expected);
+  });
+
+  test("one has no room to say what it shows, and goes on to an op: all are told, and go on", async () => {
+    await using world = await open(size);
+    for (const full of ranks) {
+      for (const [rank, { first, told, after }] of (await world.call("showWithoutRoom", [full])).entries()) {
+        expect(first.tag).toBe(rank === full ? "HeapExhausted" : "CallsDiffer");
+        expect(told.tag).toBe("CallsDiffer");
+        for (const one of ranks) {
+          const words = one === full ? "an op with results in the heap" : "the tensors of `show`";
+          expect(told.message).toContain(`rank ${one} ${words}`);
+        }
+        expect(after).toBe(7);
+      }
+    }
+    for (const { values, expected } of await world.call("ring", [7])) expect(values).toEqual(expected);
+  });
+
+  test.each(ranks)("rank %d opens a backend while others call an op: all are told both by the group", async (odd) => {
+    const world = await open(size);
+    for (const { tag, message } of await world.call("openWhile", [odd])) {
+      expect(["CollectiveMismatch", "GroupAborted"]).toContain(tag);
+      expect(message).toContain("agree");
+      expect(message).toContain("readPeers");
+    }
+    await world.close();
   });
 });
 
