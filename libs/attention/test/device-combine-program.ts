@@ -5,6 +5,7 @@ import type { Operand } from "@lockstep/kernels";
 import { type DType, Tensor } from "@lockstep/tensor";
 import { type CrossedBytes, countBytes } from "../../kernels/src/testing/count-bytes.ts";
 import { type CallCounts, countCalls } from "../../kernels/src/testing/count-calls.ts";
+import { countDispatches } from "../../kernels/src/testing/count-dispatches.ts";
 import { RandomStream } from "../../../tests/random.ts";
 import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
@@ -36,6 +37,8 @@ export interface CombineResult {
   readonly followed: number[];
   readonly calls: CallCounts;
   readonly bytes: CrossedBytes;
+  /** On this thread. */
+  readonly dispatches: number;
 }
 
 const TOKENS = 9;
@@ -121,6 +124,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         for (let warm = 0; warm < WARM_UP_STEPS; warm++) await step();
         const calls = await countCalls(step);
         const bytes = await countBytes(step);
+        const dispatches = await countDispatches(step);
         // Others follow, of which none waits for the one before where results stay on the GPU.
         const heapOuts = queries.map(() => kept(Tensor.empty(heap, outDtype, heapOut.shape)));
         const outs = heapOuts.map((to) => placed(to, resultPlace));
@@ -134,7 +138,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         await backend.download(out, heapOut);
         if (lse !== undefined) await backend.download(lse, heapLse);
         const values = [...heapOut.toNumbers()];
-        return { out: heapOut.bytes.slice(), lse: heapLse.bytes.slice(), values, followed, calls, bytes };
+        return { out: heapOut.bytes.slice(), lse: heapLse.bytes.slice(), values, followed, calls, bytes, dispatches };
       } finally {
         attention.close();
         for (const operand of used) operand.free();

@@ -123,8 +123,11 @@ test.each([2, 4, 8])(
       }
       const wanted = await world.call("run", [step, "heap", "heap"]);
       const bytesOf = (heads: number): number => of.batch * heads * (of.dim * DTYPE_BYTES[partialDtype] + 4);
-      for (const [rank, { calls, bytes }] of wanted.entries()) {
+      for (const [rank, { calls, bytes, dispatches }] of wanted.entries()) {
         const once = rank === 0 ? 1 : 0;
+        // The holder's queries, the others' at once, attention of each rank, one merge for all with as many heads.
+        const kinds = of.heads % size === 0 ? 1 : 2;
+        if (partialDtype === "f32") expect(dispatches).toBe(once * (1 + kinds + size + kinds));
         expect(calls).toMatchObject({ submit: once, mapAsync: once, createBuffer: 0, createBindGroup: 0 });
         expect(bytes.down).toBeGreaterThanOrEqual(once * bytesOf(of.heads));
         expect(bytes.down).toBeLessThanOrEqual(once * (bytesOf(of.heads) + 2 * size * SLACK));

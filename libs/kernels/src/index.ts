@@ -7,6 +7,7 @@
 export type { BackendName, Completion, KernelBackend } from "./backends/backend.ts";
 export type { PreparedAttention, PreparedOps, PreparedWrite } from "./ops/prepared-ops.ts";
 export type { DeviceSharing } from "./backends/device-sharing.ts";
+export type { OpOutcome, OpsTogether } from "./backends/ops-together.ts";
 export { OpMethods } from "./backends/op-methods.ts";
 export { KernelContext } from "./context.ts";
 export type { CallerGpuBuffer, CallerGpuDevice } from "./device/caller-gpu.ts";

@@ -47,6 +47,12 @@ export function isAboutMemory([name]: Call): boolean {
   return name === "empty" || name === "free" || name === "plan" || name === "freePlan";
 }
 
+/** True for the call of an op, which is neither about memory nor a fence. */
+export function isOpCall(call: Call): call is OpCall {
+  const [name] = call;
+  return !isAboutMemory(call) && name !== "upload" && name !== "download" && name !== "fence";
+}
+
 /** True when an op writes to a heap tensor, so that it is complete only when bytes have come from the GPU. */
 export function hasHeapResults<Name extends OpName>(name: Name, args: OpArguments[Name]): boolean {
   return opResults(name, args).some((operand) => operand?.place === "heap");

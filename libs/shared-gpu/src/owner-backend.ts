@@ -28,10 +28,13 @@ import {
   hasHeapResults,
   isAboutMemory,
   isCollective,
+  isOpCall,
+  type OpCall,
   runOp,
 } from "./op-call.ts";
 import { CallDecoder, type EncodedCall, type EncodedCalls, type GpuView } from "./op-message.ts";
 import { PeerMemory } from "./peer-memory.ts";
+import { type OpOfRank, recordRound } from "./record-round.ts";
 import { showTensors, shownTensor } from "./shown-tensors.ts";
 import { tellVerdicts } from "./verdicts.ts";
 
@@ -334,7 +337,13 @@ class OwnerBackend extends CollectiveBackend {
     for (let round = 0; round < most; round++) {
       if (round > 0) this.#spread(verdicts);
       const frees = this.#isShowing ? freed : undefined;
-      for (const [rank, ofRank] of rounds.entries()) this.#record(rank, ofRank[round] ?? [], verdicts, frees);
+      recordRound(
+        rounds.map((ofRank) => ofRank[round] ?? []),
+        {
+          record: (rank, call) => this.#record(rank, call, verdicts, frees),
+          recordTogether: (ops) => this.#recordTogether(ops, verdicts),
+        },
+      );
     }
   }
 
@@ -347,22 +356,34 @@ class OwnerBackend extends CollectiveBackend {
   }
 
   /**
-   * Records a rank's calls. After the first that fails only memory is still allocated and freed: others may rest on its
-   * results.
+   * Records a rank's call, or gives it back when it is an op that could share a dispatch with others'. After its first
+   * that fails only memory is still allocated and freed: others may rest on its results.
    */
   #record(
     rank: number,
-    calls: readonly EncodedCall[],
+    { take }: EncodedCall,
     verdicts: Map<number, unknown>,
     freed: (() => void)[] | undefined,
-  ): void {
-    for (const { take } of calls) {
-      try {
-        const call = take();
-        if (!verdicts.has(rank) || isAboutMemory(call)) this.#recordCall(rank, call, freed);
-      } catch (error) {
-        if (!verdicts.has(rank)) verdicts.set(rank, error);
-      }
+  ): OpCall | undefined {
+    try {
+      const call = take();
+      if (verdicts.has(rank) && !isAboutMemory(call)) return undefined;
+      if (isOpCall(call) && this.#backend.together?.takes(call[0]) === true) return call;
+      this.#recordCall(rank, call, freed);
+    } catch (error) {
+      if (!verdicts.has(rank)) verdicts.set(rank, error);
+    }
+    return undefined;
+  }
+
+  #recordTogether(ops: readonly OpOfRank[], verdicts: Map<number, unknown>): void {
+    const [first] = ops;
+    if (first === undefined) return;
+    const args = ops.map(({ call }) => call[1]);
+    const outcomes = this.#backend.together?.run(first.call[0], args);
+    for (const [index, outcome] of outcomes?.entries() ?? []) {
+      const rank = ops[index]?.rank;
+      if (outcome !== undefined && rank !== undefined && !verdicts.has(rank)) verdicts.set(rank, outcome.error);
     }
   }
 

@@ -6,6 +6,7 @@ import type { OfEveryOp } from "../ops/op-table.ts";
 import type { AttentionPlan, AttentionStep } from "../ops/partial-attention/attention-plan.ts";
 import type { PreparedOps } from "../ops/prepared-ops.ts";
 import type { DeviceSharing } from "./device-sharing.ts";
+import type { OpsTogether } from "./ops-together.ts";
 
 /** `webgpu`: WGSL on a GPU; `wasm`: WebAssembly SIMD on the shared heap; `reference`: float64 TypeScript. */
 export type BackendName = "webgpu" | "wasm" | "reference";
@@ -41,6 +42,8 @@ export interface KernelBackend extends OfEveryOp<Completion>, AsyncDisposable {
   readonly prepared?: PreparedOps | undefined;
   /** Of a backend whose device several ranks share; undefined for others. */
   readonly sharing?: DeviceSharing | undefined;
+  /** Several ops in one dispatch; undefined where that saves nothing. */
+  readonly together?: OpsTogether | undefined;
 
   /**
    * f32 elements that this backend keeps of a row's sums from one partialAttention to the next, for values of a size;

@@ -10,6 +10,7 @@ import {
 } from "@lockstep/tensor";
 import type { Completion, KernelBackend } from "./backend.ts";
 import { OpMethods } from "./op-methods.ts";
+import type { OpOutcome, OpsTogether } from "./ops-together.ts";
 import { KernelContext } from "../context.ts";
 import type { AdapterKind } from "../device/adapter.ts";
 import { type GpuDevice, openGpuDevice } from "../device/gpu-device.ts";
@@ -22,7 +23,7 @@ import { recordPackSeq } from "../ops/pack-seq/webgpu.ts";
 import type { MatrixUnits } from "../device/matrix-units.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
 import { gpuSumsBorder, gpuSumsWidth } from "../ops/partial-attention/continued-sums.ts";
-import { GPU_OPS } from "../ops/webgpu-ops.ts";
+import { type CheckedOp, GPU_OPS, GPU_OPS_TOGETHER } from "../ops/webgpu-ops.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 import { COPY_DST, COPY_SRC, STORAGE } from "../device/buffer-usage.ts";
 import { expectContiguousOnGpu } from "../webgpu/contiguous.ts";
@@ -75,6 +76,10 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
   readonly memory = "device";
   readonly batchInvariant: boolean;
   readonly roundsAsCollectives = false;
+  readonly together: OpsTogether = {
+    takes: (name): name is OpName => Object.hasOwn(GPU_OPS_TOGETHER, name),
+    run: (name, list) => this.#runTogether(name, list),
+  };
   readonly #heap: SharedHeap;
   readonly #gpu: GpuDevice;
   readonly #recorder: Recorder;
@@ -110,6 +115,23 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
     this.#expectOpen();
     const plan = planOp(name, args);
     return this.#run(() => GPU_OPS[name](this.#recorder, args, plan));
+  }
+
+  #runTogether<Name extends OpName>(name: Name, list: readonly OpArguments[Name][]): OpOutcome[] {
+    this.#expectOpen();
+    const outcomes: OpOutcome[] = [];
+    const checked: (CheckedOp<Name> & { readonly index: number })[] = [];
+    for (const [index, args] of list.entries()) {
+      outcomes[index] = outcomeOf(() => checked.push({ args, plan: planOp(name, args), index }));
+    }
+    const record = GPU_OPS_TOGETHER[name];
+    const failed = record && outcomeOf(() => void this.#run(() => record(this.#recorder, checked)));
+    if (record !== undefined && failed === undefined) return outcomes;
+    // One by one, so that each is told what is wrong with its own.
+    for (const { args, plan, index } of checked) {
+      outcomes[index] = outcomeOf(() => void this.#run(() => GPU_OPS[name](this.#recorder, args, plan)));
+    }
+    return outcomes;
   }
 
   sumsWidth(valueDim: number): number | undefined {
@@ -248,6 +270,15 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
     this.#recorder.releaseBuffers();
     buffer.destroy();
   }
+}
+
+function outcomeOf(run: () => unknown): OpOutcome {
+  try {
+    run();
+  } catch (error) {
+    return { error };
+  }
+  return undefined;
 }
 
 const UPLOAD_BYTES = 1 << 26;

@@ -36,8 +36,10 @@ export class Recorder {
   readonly verdicts: Verdicts;
   readonly #context: KernelContext;
   readonly #submitter: Submitter;
-  /** Asking the device costs as much as much of an op. */
-  readonly #mostBindable: number;
+  /** Bytes of the largest region that can be bound. Asking the device costs as much as much of an op. */
+  readonly mostBindable: number;
+  /** Storage buffers that a kernel can bind. */
+  readonly mostStorageBuffers: number;
   #staging = new ArrayBuffer(65536);
   readonly #used: PoolUse = { ...UNUSED };
   #submissions = 0;
@@ -55,7 +57,8 @@ export class Recorder {
   constructor(gpu: GpuDevice, context: KernelContext) {
     this.gpu = gpu;
     this.verdicts = new Verdicts(gpu);
-    this.#mostBindable = gpu.device.limits.maxStorageBufferBindingSize;
+    this.mostBindable = gpu.device.limits.maxStorageBufferBindingSize;
+    this.mostStorageBuffers = gpu.device.limits.maxStorageBuffersPerShaderStage;
     this.#context = context;
     this.#submitter = new Submitter(gpu, this.verdicts);
   }
@@ -321,7 +324,7 @@ export class Recorder {
   #reserve(pool: Pool, bytes: number, strides: readonly number[], first = 0): Region {
     const offset = this.#used[pool];
     this.#checkBindable(bytes);
-    const size = Math.min(reservedBytes(bytes), this.#mostBindable);
+    const size = Math.min(reservedBytes(bytes), this.mostBindable);
     const end = offset + Math.ceil(size / REGION_ALIGNMENT) * REGION_ALIGNMENT;
     this.#used[pool] = end;
     if (pool === "upload" && end > this.#staging.byteLength) {
@@ -364,7 +367,7 @@ export class Recorder {
   }
 
   #checkBindable(size: number): void {
-    const largest = this.#mostBindable;
+    const largest = this.mostBindable;
     if (size <= largest) return;
     const advice = "Split it, for instance into caches of fewer blocks.";
     throw new ArgumentError("webgpu", "an operand", `at most ${largest} bytes on this device`, `${size} bytes`, advice);

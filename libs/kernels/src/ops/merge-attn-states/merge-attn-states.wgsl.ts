@@ -1,7 +1,19 @@
-export const MERGE_ATTN_STATES_WGSL = /* wgsl */ `
-// Merges STATES partial outputs by their LSEs: out = sum_i base^(lse_i - lse) * outs_i.
+import { switchOf } from "../../webgpu/wgsl-parts.ts";
+
+/** The kernel for `parts` merges that are alike. */
+export function mergeAttnStatesWgsl(parts: number): string {
+  const numbers = Array.from({ length: parts }, (_, part) => part);
+  return KERNEL.replace("PARTS_OF_PARAMS", numbers.map((part) => `part_${part}: Part,`).join("\n  ")).replace(
+    "CHOSEN_PART",
+    switchOf(numbers.map((part) => `return params.part_${part};`)),
+  );
+}
+
+const KERNEL = /* wgsl */ `
+// Merges STATES partial outputs by their LSEs: out = sum_i base^(lse_i - lse) * outs_i; PARTS such merges, whose sizes
+// and strides are the same.
 //
-// Grid: one workgroup per ROWS consecutive (t, h) rows.
+// Grid: one workgroup per ROWS consecutive (t, h) rows of a part, the parts one after another.
 // Ownership: all threads fetch their first LOADS units of every state; thread r computes the weights of row r
 // meanwhile; then all threads fold and store what they fetched, and stream what is left.
 // Memory traffic: every state and LSE once in, out (and lse) once out.
@@ -14,25 +26,37 @@ export const MERGE_ATTN_STATES_WGSL = /* wgsl */ `
 // lses_gap LSEs. Results have no gaps.
 //
 // Before this text come: THREADS, ROWS, ROW_UNITS (units per row), STATES, LOADS (units that a thread has in flight),
-// FETCHED (LOADS * STATES), BASE_2, PROPAGATE, GAPS; Unit, fetch_outs, decoded_outs, store_out (in units), write_lse. Loops
-// marked 'unroll' are written out.
+// FETCHED (LOADS * STATES), BASE_2, PROPAGATE, GAPS, PARTS; Unit, Fetched, decoded, and by the part, in units,
+// fetch_outs_of, load_lses_of, store_out_of, store_lse_of. Loops marked 'unroll' are written out.
 
+// Where what a part merges lies, and where it goes.
+struct Part {
+  outs_first: u32,
+  lses_first: u32,
+  out_first: u32,
+  lse_first: u32,
+}
+
+// Of a part, but for where it lies. Workgroups of a part.
 struct Params {
   rows: u32,
   workgroups: u32,
-  outs_first: u32,
   outs_stride: u32,
-  lses_first: u32,
   lses_stride: u32,
-  out_first: u32,
-  lse_first: u32,
   heads: u32,
   outs_gap: u32,
   lses_gap: u32,
+  unused: u32,
+  PARTS_OF_PARAMS
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
-@group(0) @binding(1) var<storage, read> lses: array<u32>;
+
+// What this workgroup merges.
+var<private> which: u32;
+var<private> part: Part;
+
+fn part_of(part: u32) -> Part { CHOSEN_PART }
 
 // In the place of weights, which are from 0 to 1: not added; and, for a row's first state, a row of NaNs.
 const NONE = -1.0;
@@ -52,15 +76,15 @@ fn logarithm(value: f32) -> f32 {
 
 // Where unit 'unit' of the rows from row 'first' on lies in a state.
 fn unit_of(first: u32, unit: u32) -> u32 {
-  let at = params.outs_first + first * ROW_UNITS + unit;
+  let at = part.outs_first + first * ROW_UNITS + unit;
   if (!GAPS) { return at; }
   return at + (first + unit / max(ROW_UNITS, 1u)) / params.heads * params.outs_gap;
 }
 
 fn lse_bits(state: u32, row: u32) -> u32 {
-  let at = params.lses_first + state * params.lses_stride + row;
-  if (!GAPS) { return lses[at]; }
-  return lses[at + row / params.heads * params.lses_gap];
+  let at = part.lses_first + state * params.lses_stride + row;
+  if (!GAPS) { return load_lses_of(which, at); }
+  return load_lses_of(which, at + row / params.heads * params.lses_gap);
 }
 
 // Writes the weights of row 'r' of the workgroup, and the row's LSE.
@@ -95,10 +119,11 @@ fn weigh_row(r: u32, row: u32) {
   }
   if (poisoned) {
     weights[r * STATES] = POISON;
-    write_lse(row, NAN_BITS);
+    store_lse_of(which, part.lse_first + row, NAN_BITS);
     return;
   }
-  write_lse(row, select(NEGATIVE_INFINITY_BITS, bitcast<u32>(maximum + logarithm(max(sum, 1.0))), any));
+  let merged = select(NEGATIVE_INFINITY_BITS, bitcast<u32>(maximum + logarithm(max(sum, 1.0))), any);
+  store_lse_of(which, part.lse_first + row, merged);
 }
 
 @compute @workgroup_size(THREADS)
@@ -107,16 +132,19 @@ fn merge_attn_states(
   @builtin(num_workgroups) grid: vec3u,
   @builtin(local_invocation_index) thread: u32,
 ) {
-  let index = workgroup.x + workgroup.y * grid.x;
-  if (index >= params.workgroups) { return; }
+  let at = workgroup.x + workgroup.y * grid.x;
+  if (at >= PARTS * params.workgroups) { return; }
+  which = at / params.workgroups;
+  part = part_of(which);
+  let index = at % params.workgroups;
   let first = index * ROWS;
   let units = min(ROWS, params.rows - first) * ROW_UNITS;
-  var fetched: array<Fetched_outs, FETCHED>;
+  var fetched: array<Fetched, FETCHED>;
   for (var i = 0u; i < LOADS; i++) { // unroll
     let unit = i * THREADS + thread;
     if (unit < units) {
       for (var state = 0u; state < STATES; state++) { // unroll
-        fetched[i * STATES + state] = fetch_outs(unit_of(first, unit) + state * params.outs_stride);
+        fetched[i * STATES + state] = fetch_outs_of(which, unit_of(first, unit) + state * params.outs_stride);
       }
     }
   }
@@ -130,7 +158,7 @@ fn merge_attn_states(
         let unit = start + i * THREADS + thread;
         if (unit < units) {
           for (var state = 0u; state < STATES; state++) { // unroll
-            fetched[i * STATES + state] = fetch_outs(unit_of(first, unit) + state * params.outs_stride);
+            fetched[i * STATES + state] = fetch_outs_of(which, unit_of(first, unit) + state * params.outs_stride);
           }
         }
       }
@@ -142,10 +170,10 @@ fn merge_attn_states(
         var sum = Unit();
         for (var state = 0u; state < STATES; state++) { // unroll
           let weight = weights[r * STATES + state];
-          if (weight >= 0.0) { sum += decoded_outs(fetched[i * STATES + state]) * weight; }
+          if (weight >= 0.0) { sum += decoded(fetched[i * STATES + state]) * weight; }
         }
         if (weights[r * STATES] == POISON) { sum = nan_unit(); }
-        store_out(params.out_first + first * ROW_UNITS + unit, sum);
+        store_out_of(which, part.out_first + first * ROW_UNITS + unit, sum);
       }
     }
   }

@@ -1,15 +1,27 @@
-export const WRITE_KV_CACHE_WGSL = /* wgsl */ `
-// Scatters rows of new keys into a paged cache, and rows of new values of the same shape into another (PAIRED).
+import { switchOf } from "../../webgpu/wgsl-parts.ts";
+
+/** The kernel for `parts` kinds of rows. */
+export function writeKvCacheWgsl(parts: number): string {
+  const numbers = Array.from({ length: parts }, (_, part) => part);
+  return KERNEL.replace("PARTS_OF_PARAMS", numbers.map((part) => `part_${part}: Places,`).join("\n  ")).replace(
+    "CHOSEN_PLACES",
+    switchOf(numbers.map((part) => `return params.part_${part};`)),
+  );
+}
+
+const KERNEL = /* wgsl */ `
+// Scatters rows of new tokens into paged caches: PARTS kinds of rows of one shape, as keys and values, each into a cache
+// of its own or heads of its own, at the same slots.
 //
-// Grid: one workgroup per LOADS * THREADS units of the rows [T, Hkv, D], first all of the keys, then all of the values;
-// a unit is up to 16 bytes, or one element where rows are not aligned.
+// Grid: one workgroup per LOADS * THREADS units of the rows [T, Hkv, D] of a part, the parts one after another; a unit
+// is up to 16 bytes, or one element where rows are not aligned.
 // Ownership: a thread owns LOADS units of the cache; single 16-bit elements are stored by atomics that leave the other
 // half of the word alone.
 // Memory traffic: every row that is stored here once in and once out, the slot mapping once in.
 // Numerical contract: bit for bit when the dtypes agree, else rounded to nearest, ties to even, in integers.
 //
-// Before this text come: THREADS, LOADS, HEADS, ROW_UNITS (units per head), BLOCK_SIZE, PAIRED; Loaded, load_rows,
-// store_cache, load_other_rows, store_other_cache (in units), converted. Loops marked 'unroll' are written out.
+// Before this text come: THREADS, LOADS, HEADS, ROW_UNITS (units per head), BLOCK_SIZE, PARTS; Loaded, converted, and by
+// the part, in units, load_rows_of and store_cache_of. Loops marked 'unroll' are written out.
 
 // Where rows and their cache lie, in units.
 struct Places {
@@ -20,17 +32,19 @@ struct Places {
   head_stride: u32,
 }
 
+// Units and workgroups are of a part.
 struct Params {
   units: u32,
   workgroups: u32,
-  places: Places,
-  other_places: Places,
+  PARTS_OF_PARAMS
 }
 
 @group(0) @binding(0) var<uniform> params: Params;
 @group(0) @binding(1) var<storage, read> slots: array<u32>;
 
 const NOT_STORED_HERE = 0xffffffffu;
+
+fn places_of(part: u32) -> Places { CHOSEN_PLACES }
 
 @compute @workgroup_size(THREADS)
 fn write_kv_cache(
@@ -39,11 +53,10 @@ fn write_kv_cache(
   @builtin(local_invocation_index) thread: u32,
 ) {
   let at = workgroup.x + workgroup.y * grid.x;
-  let is_other = PAIRED && at >= params.workgroups;
-  let index = select(at, at - params.workgroups, is_other);
-  if (index >= params.workgroups) { return; }
-  var places = params.places;
-  if (is_other) { places = params.other_places; }
+  if (at >= PARTS * params.workgroups) { return; }
+  let part = at / params.workgroups;
+  let index = at % params.workgroups;
+  let places = places_of(part);
   var loaded: array<Loaded, LOADS>;
   var slot_of: array<u32, LOADS>;
   for (var i = 0u; i < LOADS; i++) { // unroll
@@ -51,8 +64,7 @@ fn write_kv_cache(
     slot_of[i] = NOT_STORED_HERE;
     if (unit < params.units) {
       slot_of[i] = slots[unit / (ROW_UNITS * HEADS)];
-      if (is_other) { loaded[i] = load_other_rows(places.rows_first + unit); }
-      else { loaded[i] = load_rows(places.rows_first + unit); }
+      loaded[i] = load_rows_of(part, places.rows_first + unit);
     }
   }
   for (var i = 0u; i < LOADS; i++) { // unroll
@@ -63,8 +75,7 @@ fn write_kv_cache(
         + (slot % BLOCK_SIZE) * places.slot_stride
         + ((unit / ROW_UNITS) % HEADS) * places.head_stride;
       let place = places.cache_first + row + unit % ROW_UNITS;
-      if (is_other) { store_other_cache(place, converted(loaded[i])); }
-      else { store_cache(place, converted(loaded[i])); }
+      store_cache_of(part, place, converted(loaded[i]));
     }
   }
 }
