@@ -29,7 +29,12 @@ export async function logitsOf(
   { isPlain, ...settings }: Settings,
   steps: readonly ModelStep[],
 ): Promise<LogitBits[]> {
-  const sizes = { capacity: model.config.maxPositions, texts: 3, maxStepTokens: MAX_STEP_TOKENS, blockSize: 8 };
+  // No text has more tokens than all steps together bring.
+  const tokens = steps
+    .flatMap(({ items }) => items)
+    .reduce((sum, { ids, drafted }) => sum + ids.length + drafted.length, 0);
+  const capacity = Math.min(model.config.maxPositions, tokens);
+  const sizes = { capacity, texts: 3, maxStepTokens: MAX_STEP_TOKENS, blockSize: 8 };
   const { rank } = resolveOptions(model, { backend: "wasm", ...sizes, ...settings, ...layout });
   const { world, dcp } = rank.sizes;
   await using ranks = await openWorld<typeof program>({
