@@ -41,12 +41,13 @@ test.each(programs)("%s: --help tells what there is", async (file) => {
 
 test.each(programs)("%s: an option that there is not is told in a line", async (file) => {
   const { out, error, code } = await run(file, ["--no-such-option"]);
-  expect(error).toMatch(/^[^\n]+: Unknown option '--no-such-option'[^\n]*\n$/);
+  expect(error).toMatch(/^[^\n]+: Unknown option '--no-such-option'[^\n]*; --help tells what there is\n$/);
   expect(out).toBe("");
   expect(code).toBe(2);
 });
 
 test.each([
+  [["--client", "3"], "Unknown option '--client': expected one such as --clients"],
   [["--clients", "0"], "--clients must be a whole number from 1, but is 0"],
   [["--clients", "many"], "--clients must be a whole number from 1, but is many"],
   [["--memory"], "Option '--memory <value>' argument missing"],
@@ -72,7 +73,8 @@ test.each([
   ["apps/goldens/src/main.ts", ["x", "--backend", ","], '--backend must be a comma-separated list, but is ","'],
   ["apps/goldens/src/main.ts", ["x", "--world", "0"], "--world must be integers from 1 to 64, but is 0"],
   ["apps/goldens/src/main.ts", ["x", "--adapter", "big"], /--adapter must be one of .*, but is big/],
-  ["apps/goldens/src/main.ts", ["--nope"], "Unknown option '--nope'"],
+  ["apps/goldens/src/main.ts", ["--onl"], "Unknown option '--onl': expected one such as --only."],
+  ["apps/goldens/src/main.ts", ["--worlds", "2"], "Unknown option '--worlds': expected one such as --world."],
 ] as const)("%s %j is refused in a line that names the program once", async (file, args, what) => {
   const { out, error, code } = await run(file, args);
   const name = file.startsWith("bench/") ? "bench:gpu-steps" : "goldens";

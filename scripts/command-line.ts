@@ -1,6 +1,8 @@
 // The command lines of benches and other programs of this repository.
 import process from "node:process";
 import { type ParseArgsOptionDescriptor, parseArgs } from "node:util";
+// Not by the package's name: set-up reads its command line before packages are linked.
+import { describeOptionsError } from "../libs/tensor/src/describe-options-error.ts";
 
 /** An option, and what `--help` tells of it. */
 export interface CommandOption extends ParseArgsOptionDescriptor {
@@ -45,7 +47,7 @@ export function readCommandLine<const Options extends CommandOptions>(
     if (first !== undefined && command.operands === undefined) throw new Error(`'${first}' is no option`);
     return parsed;
   } catch (error) {
-    return refuseCommand(command.name, error instanceof Error ? error.message : String(error));
+    return refuseCommand(command.name, describeOptionsError(error, command.options));
   }
 }
 

@@ -3,6 +3,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { openModel } from "@lockstep/language-model";
+import { describeOptionsError } from "@lockstep/tensor";
 import { explainFailure } from "./command-errors.ts";
 import { UsageError } from "./errors.ts";
 import { readExpectations } from "./expectations.ts";
@@ -29,11 +30,12 @@ const own = (path: string): string => fileURLToPath(new URL(path, import.meta.ur
 
 function parse(args: readonly string[]) {
   const string = { type: "string" } as const;
-  const options = { model: string, expect: string, "max-tokens": string, "max-prompt": string, world: string };
+  const known = { model: string, expect: string, "max-tokens": string, "max-prompt": string, world: string };
+  const options = { ...known, help: { type: "boolean" } } as const;
   try {
-    return parseArgs({ args: [...args], strict: true, options: { ...options, help: { type: "boolean" } } }).values;
+    return parseArgs({ args: [...args], strict: true, options }).values;
   } catch (error) {
-    throw new UsageError(`${error instanceof Error ? error.message : error}. See --help.`);
+    throw new UsageError(`${describeOptionsError(error, options)}. See --help.`);
   }
 }
 

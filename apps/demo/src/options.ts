@@ -3,6 +3,7 @@ import { parseArgs } from "node:util";
 import type { Determinism } from "@lockstep/dist-groups";
 import { installedGpus } from "@lockstep/kernels";
 import { isQuantisedKv, type KvDtype, type KvScaleSource, type WeightKind } from "@lockstep/language-model";
+import { describeOptionsError } from "@lockstep/tensor";
 import { UsageError } from "./errors.ts";
 import { readKvBytes, readKvWeights } from "./kv-share-flags.ts";
 import { readPrompts } from "./prompt-file.ts";
@@ -219,45 +220,47 @@ function withStep(args: readonly string[]): string[] {
   );
 }
 
+const OPTIONS = {
+  world: { type: "string" },
+  dcp: { type: "string" },
+  "kv-heads": { type: "string" },
+  prompt: { type: "string", multiple: true },
+  "prompt-file": { type: "string" },
+  "max-tokens": { type: "string" },
+  "max-context": { type: "string" },
+  plan: { type: "boolean" },
+  interleave: { type: "string" },
+  "block-size": { type: "string" },
+  "kv-weights": { type: "string" },
+  "kv-bytes": { type: "string" },
+  backend: { type: "string" },
+  combine: { type: "string" },
+  deterministic: { type: "string" },
+  weights: { type: "string" },
+  kv: { type: "string" },
+  "kv-dtype": { type: "string" },
+  "kv-scales": { type: "string" },
+  "prefill-chunk": { type: "string" },
+  speculative: { type: "boolean" },
+  draft: { type: "string" },
+  explain: { type: "string" },
+  "explain-json": { type: "string" },
+  verify: { type: "boolean" },
+  expect: { type: "string" },
+  model: { type: "string" },
+  "software-vulkan": { type: "boolean" },
+  gpus: { type: "string" },
+  "shared-gpu": { type: "boolean" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
 function parse(args: readonly string[]) {
   try {
     return parseArgs({
       args: withStep(args),
       strict: true,
       allowPositionals: false,
-      options: {
-        world: { type: "string" },
-        dcp: { type: "string" },
-        "kv-heads": { type: "string" },
-        prompt: { type: "string", multiple: true },
-        "prompt-file": { type: "string" },
-        "max-tokens": { type: "string" },
-        "max-context": { type: "string" },
-        plan: { type: "boolean" },
-        interleave: { type: "string" },
-        "block-size": { type: "string" },
-        "kv-weights": { type: "string" },
-        "kv-bytes": { type: "string" },
-        backend: { type: "string" },
-        combine: { type: "string" },
-        deterministic: { type: "string" },
-        weights: { type: "string" },
-        kv: { type: "string" },
-        "kv-dtype": { type: "string" },
-        "kv-scales": { type: "string" },
-        "prefill-chunk": { type: "string" },
-        speculative: { type: "boolean" },
-        draft: { type: "string" },
-        explain: { type: "string" },
-        "explain-json": { type: "string" },
-        verify: { type: "boolean" },
-        expect: { type: "string" },
-        model: { type: "string" },
-        "software-vulkan": { type: "boolean" },
-        gpus: { type: "string" },
-        "shared-gpu": { type: "boolean" },
-        help: { type: "boolean", short: "h" },
-      },
+      options: OPTIONS,
     }).values;
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
@@ -266,7 +269,7 @@ function parse(args: readonly string[]) {
       const shown = JSON.stringify(text.slice(0, 40));
       throw new UsageError(`Options were expected, but ${shown} came. Give a text with --prompt ${shown}. See --help.`);
     }
-    throw new UsageError(`${(message.split(/\. |\n/)[0] ?? message).replace(/\.$/, "")}. See --help.`);
+    throw new UsageError(`${describeOptionsError(error, OPTIONS)}. See --help.`);
   }
 }
 

@@ -222,7 +222,7 @@ test("--help lists every option", () => {
   expect(code).toBe(0);
   expect(err).toBe("");
   const source = readFileSync(own("../src/options.ts"), "utf8");
-  const declared = [...source.matchAll(/^ {8}"?([a-z-]+)"?: \{ type: /gm)].map(([, name]) => `--${name}`);
+  const declared = [...source.matchAll(/^ {2}"?([a-z-]+)"?: \{ type: /gm)].map(([, name]) => `--${name}`);
   expect(declared.length).toBeGreaterThan(20);
   for (const option of declared) expect(out).toContain(`  ${option}`);
 });
@@ -236,7 +236,8 @@ describe("refused with exit code 2 and one line", () => {
     expect(code).toBe(2);
   };
 
-  test("an unknown option", () => refuse(["--ranks", "4"], "--ranks"));
+  test("an unknown option", () =>
+    refuse(["--max-token", "4"], "Unknown option '--max-token': expected one such as --max-tokens. See --help."));
   test("an illegal value", () => refuse(["--world", "four"], "--world must be a whole number from 1 to 64"));
   test("a DCP that does not divide the world", () =>
     refuse(["--world", "4", "--dcp", "3"], "--dcp must divide --world 4"));

@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { parseArgs } from "node:util";
 import { type BackendName, BackendUnavailable } from "@lockstep/kernels";
-import { LockstepError } from "@lockstep/tensor";
+import { describeOptionsError, LockstepError } from "@lockstep/tensor";
 import { type CaseResult, checkFiles } from "./check-file.ts";
 import { checkCorpus, type CorpusResult } from "./corpus/check-corpus.ts";
 import type { Deviation } from "./tolerance.ts";
@@ -31,17 +31,16 @@ function listOption(name: string, text: string): string[] {
   return items;
 }
 
+const OPTIONS = {
+  backend: { type: "string", default: BACKENDS.join(",") },
+  world: { type: "string", default: "1,2,3,4,8" },
+  adapter: { type: "string", default: "software" },
+  only: { type: "string" },
+  help: { type: "boolean", default: false },
+} as const;
+
 function readOptions() {
-  const { values, positionals } = parseArgs({
-    allowPositionals: true,
-    options: {
-      backend: { type: "string", default: BACKENDS.join(",") },
-      world: { type: "string", default: "1,2,3,4,8" },
-      adapter: { type: "string", default: "software" },
-      only: { type: "string" },
-      help: { type: "boolean", default: false },
-    },
-  });
+  const { values, positionals } = parseArgs({ allowPositionals: true, options: OPTIONS });
   if (values.help) return undefined;
   const backends = listOption("--backend", values.backend).map((text) => {
     const backend = BACKENDS.find((name) => name === text);
@@ -118,8 +117,9 @@ async function main(): Promise<number> {
 try {
   process.exitCode = await main();
 } catch (error) {
-  const isOfOptions = error instanceof UsageError || (error instanceof TypeError && "code" in error);
-  const known = error instanceof LockstepError || isOfOptions;
-  console.error(`goldens: ${known ? (error as Error).message.replaceAll("\n", " ") : (error as Error).stack}`);
+  const isOfParse = error instanceof TypeError && "code" in error;
+  const known = error instanceof LockstepError || error instanceof UsageError || isOfParse;
+  const message = isOfParse ? `${describeOptionsError(error, OPTIONS)}.` : (error as Error).message;
+  console.error(`goldens: ${known ? message.replaceAll("\n", " ") : (error as Error).stack}`);
   process.exitCode = known && !(error instanceof BackendUnavailable) ? 2 : 1;
 }

@@ -2,6 +2,7 @@ import process from "node:process";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { EngineOptions, KvDtype, WeightKind } from "@lockstep/language-model";
+import { describeOptionsError } from "@lockstep/tensor";
 import { DEFAULT_LIMITS, type Limits, MOST_RANKS } from "./limits.ts";
 import { readKvBytes, readKvWeights } from "./kv-share-flags.ts";
 import { isLoopback } from "./listen/is-loopback.ts";
@@ -188,46 +189,47 @@ function readToken(
   throw new UsageError(`${name} must be of 1 to 1000 visible ASCII characters, without spaces.`);
 }
 
+const OPTIONS = {
+  model: { type: "string" },
+  "model-name": { type: "string" },
+  world: { type: "string" },
+  dcp: { type: "string" },
+  backend: { type: "string" },
+  "software-vulkan": { type: "boolean" },
+  deterministic: { type: "string" },
+  weights: { type: "string" },
+  kv: { type: "string" },
+  "max-context": { type: "string" },
+  "kv-tokens": { type: "string" },
+  "kv-weights": { type: "string" },
+  "kv-bytes": { type: "string" },
+  "max-running": { type: "string" },
+  "max-waiting": { type: "string" },
+  "no-prefix-cache": { type: "boolean" },
+  host: { type: "string" },
+  port: { type: "string" },
+  token: { type: "string" },
+  resize: { type: "boolean" },
+  "no-page": { type: "boolean" },
+  "page-texts": { type: "string" },
+  "drain-seconds": { type: "string" },
+  "idle-seconds": { type: "string" },
+  "max-body-bytes": { type: "string" },
+  "max-choices": { type: "string" },
+  "max-requests": { type: "string" },
+  help: { type: "boolean", short: "h" },
+} as const;
+
 function parse(args: readonly string[]) {
   try {
     return parseArgs({
       args: [...args],
       strict: true,
       allowPositionals: false,
-      options: {
-        model: { type: "string" },
-        "model-name": { type: "string" },
-        world: { type: "string" },
-        dcp: { type: "string" },
-        backend: { type: "string" },
-        "software-vulkan": { type: "boolean" },
-        deterministic: { type: "string" },
-        weights: { type: "string" },
-        kv: { type: "string" },
-        "max-context": { type: "string" },
-        "kv-tokens": { type: "string" },
-        "kv-weights": { type: "string" },
-        "kv-bytes": { type: "string" },
-        "max-running": { type: "string" },
-        "max-waiting": { type: "string" },
-        "no-prefix-cache": { type: "boolean" },
-        host: { type: "string" },
-        port: { type: "string" },
-        token: { type: "string" },
-        resize: { type: "boolean" },
-        "no-page": { type: "boolean" },
-        "page-texts": { type: "string" },
-        "drain-seconds": { type: "string" },
-        "idle-seconds": { type: "string" },
-        "max-body-bytes": { type: "string" },
-        "max-choices": { type: "string" },
-        "max-requests": { type: "string" },
-        help: { type: "boolean", short: "h" },
-      },
+      options: OPTIONS,
     }).values;
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    throw new UsageError(`${(message.split(/\. |\n/)[0] ?? message).replace(/\.$/, "")}. See --help.`);
+    throw new UsageError(`${describeOptionsError(error, OPTIONS)}. See --help.`);
   }
 }
 

@@ -80,7 +80,8 @@ test.each([
   [["--kv", "f8"], "--kv must be one of f32, f16, bf16, fp8, int8, but is f8."],
   [["--idle-seconds", "256"], "--idle-seconds must be a whole number from 1 to 255, but is 256."],
   [["--token", "a b"], "--token must be of 1 to 1000 visible ASCII characters, without spaces."],
-  [["--frob"], "Unknown option '--frob'. See --help."],
+  [["--max-run", "3"], "Unknown option '--max-run': expected one such as --max-running. See --help."],
+  [["--frob"], /^Unknown option '--frob': expected one such as --[^\n]+\. See --help\.$/],
   [["text"], "Unexpected argument 'text'. See --help."],
 ])("%j is refused in one line", (args, message) => {
   expect(() => parseOptions(args, {})).toThrow(UsageError);

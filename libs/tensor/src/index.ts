@@ -8,6 +8,7 @@ export { Arena } from "./arena.ts";
 export { failureCode } from "./byte-source.ts";
 export { checkDType } from "./check-tensor-arguments.ts";
 export { describe, describeName } from "./describe.ts";
+export { describeOptionsError } from "./describe-options-error.ts";
 export { DTYPE_BYTES, DTYPES, type DType, type ElementArray, elementArray, isFloatDType } from "./dtype.ts";
 export { becomeWhenRegistered, type ErrorClass, errorClassOf, registerErrorClass } from "./error-classes.ts";
 export {
