@@ -7,6 +7,7 @@ import { type CrossedBytes, countBytes } from "../../kernels/src/testing/count-b
 import { type CallCounts, countCalls } from "../../kernels/src/testing/count-calls.ts";
 import { countDispatches } from "../../kernels/src/testing/count-dispatches.ts";
 import { RandomStream } from "../../../tests/random.ts";
+import { SLICING } from "../src/combine/row-slices.ts";
 import { openTestBackend, type TestBackend } from "./test-backend.ts";
 
 /** A decode step of one layer. */
@@ -23,6 +24,10 @@ export interface CombineCase {
   readonly gatherDtype?: "f8e4m3";
   /** Every rank brings the queries of all heads. Default: its own. */
   readonly queryReplicated?: boolean;
+  /** Default: whatever the options' default is. */
+  readonly overlap?: "on" | "off";
+  /** Least bytes of a slice of a step. Default: that of steps outside of tests. */
+  readonly sliceBytes?: number;
 }
 
 /** Where operands lie. "GPU, strided": a rank's heads of a tensor of all heads. */
@@ -39,10 +44,13 @@ export interface CombineResult {
   readonly bytes: CrossedBytes;
   /** On this thread. */
   readonly dispatches: number;
+  /** Layers' attentions that were cut in halves. */
+  readonly overlapped: number;
 }
 
 const TOKENS = 9;
 const WARM_UP_STEPS = 4;
+const LEAST_SLICE_BYTES = SLICING.leastBytes;
 const FOLLOWING = 3;
 
 /** Called by the world on every rank. */
@@ -65,7 +73,10 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         combine,
         gatherDtype = outDtype,
         queryReplicated = false,
+        overlap,
+        sliceBytes = LEAST_SLICE_BYTES,
       } = of;
+      SLICING.leastBytes = sliceBytes;
       const own = headRange(heads, world.rank, world.size);
       const attention = DcpAttention.open({
         backend,
@@ -83,6 +94,7 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         numBlocks: batch * TOKENS,
         combine,
         queryReplicated,
+        ...(overlap === undefined ? {} : { overlap }),
       });
       const random = new RandomStream(11);
       const used: Operand[] = [];
@@ -138,7 +150,9 @@ export async function setup(context: RankContext, options: { backend: TestBacken
         await backend.download(out, heapOut);
         if (lse !== undefined) await backend.download(lse, heapLse);
         const values = [...heapOut.toNumbers()];
-        return { out: heapOut.bytes.slice(), lse: heapLse.bytes.slice(), values, followed, calls, bytes, dispatches };
+        const { overlapped } = attention.metrics;
+        const [outBits, lseBits] = [heapOut.bytes.slice(), heapLse.bytes.slice()];
+        return { out: outBits, lse: lseBits, values, followed, calls, bytes, dispatches, overlapped };
       } finally {
         attention.close();
         for (const operand of used) operand.free();

@@ -215,10 +215,15 @@ export class DecodeAttention {
     } else {
       const started = performance.now();
       let gatherEnd = started;
-      await this.#gather.attend(reached, (gathered) => {
-        gatherEnd = performance.now();
-        return combine.attendAndShow(() => this.#local.attend(layer, plan, gathered, combine.out, combine.lse));
-      });
+      try {
+        await this.#gather.attend(reached, (gathered) => {
+          gatherEnd = performance.now();
+          return combine.attendAndShow(() => this.#local.attend(layer, plan, gathered, combine.out, combine.lse));
+        });
+      } catch (error) {
+        await combine.settled();
+        throw error;
+      }
       this.times.gatherMs += gatherEnd - started;
       const combineStart = performance.now();
       await combine.combine(out, lse);
@@ -253,7 +258,7 @@ export class DecodeAttention {
     if (lse instanceof Tensor) convertLse(lse, "e", exchange.lseBase, lse);
   }
 
-  /** Both halves of a step take their queries from one place, in the heap unless they need not be gathered. */
+  /** Both halves of a step read their queries before the gather ends: those of peers lie in their memory. */
   async #attendHalves(
     halves: OverlappedHalves,
     layer: number,
@@ -263,10 +268,15 @@ export class DecodeAttention {
     lse: Operand | undefined,
   ): Promise<OverlappedTimes> {
     const started = performance.now();
-    const gathering = this.#gather.gatherFrom(query);
-    const gathered = gathering instanceof Promise ? await gathering : gathering;
-    this.times.gatherMs += performance.now() - started;
-    return halves.attend(layer, combine, gathered, out, lse);
+    let gatherEnd = started;
+    let times: OverlappedTimes | undefined;
+    await this.#gather.attend(query, async (gathered) => {
+      gatherEnd = performance.now();
+      times = await halves.attend(layer, combine, gathered, out, lse);
+    });
+    if (times === undefined) throw new RangeError("the halves were not attended to");
+    this.times.gatherMs += gatherEnd - started;
+    return times;
   }
 
   /** A rank alone: its partial result is the result. */

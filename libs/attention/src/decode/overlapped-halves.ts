@@ -44,6 +44,8 @@ export interface OverlappedTimes {
 interface Half {
   attend(): Completion;
   combine(via: CombineCollectives | undefined): Promise<void>;
+  /** Resolves once nothing of it is under way that `attend` began and does not await; left out: there is no such thing. */
+  settled?(): Promise<void>;
 }
 
 interface CutOperands {
@@ -169,7 +171,8 @@ export class OverlappedHalves {
   }
 
   /**
-   * Attends and combines by halves.
+   * Attends and combines by halves. Where ops complete later (a GPU), both halves have read their queries when the call
+   * returns its promise.
    * @param combine what the whole step would be combined by
    * @param query queries of all heads [T, H, Dk]
    * @param out where this rank's heads go [T, h, Dv], in the heap unless the combine is the GPU's; `lse` likewise
@@ -182,9 +185,23 @@ export class OverlappedHalves {
     out: Operand,
     lse: Operand | undefined,
   ): Promise<OverlappedTimes> {
-    const { groups, exchange } = this.#options;
     const [first, second] = this.#halvesOf(layer, combine.name, query, out, lse);
     this.#count++;
+    try {
+      return await this.#attendBoth(layer, combine, first, second);
+    } catch (error) {
+      await Promise.all([first.settled?.(), second.settled?.()]);
+      throw error;
+    }
+  }
+
+  async #attendBoth(
+    layer: number,
+    combine: PlacedCombine | AllToAllOnDevice,
+    first: Half,
+    second: Half,
+  ): Promise<OverlappedTimes> {
+    const { groups, exchange } = this.#options;
     const started = performance.now();
     const attending = first.attend();
     const exchanging =
@@ -272,7 +289,11 @@ function halfOf(
   const rows = { queries };
   const attend = (): Completion => local.attend(layer, rows, query, combine.out, combine.lse);
   if (combine.place === "device") {
-    return { attend: () => combine.attendAndShow(attend), combine: () => combine.combine(out, lse) };
+    return {
+      attend: () => combine.attendAndShow(attend),
+      combine: () => combine.combine(out, lse),
+      settled: () => combine.settled(),
+    };
   }
   if (isOnGpu(out) || isOnGpu(lse)) throw new RangeError(`${combine.name} leaves results in the heap`);
   return { attend, combine: (via) => combine.combine(out, lse, via) };

@@ -1,11 +1,13 @@
+import { headRange } from "@lockstep/dist-groups";
 import type { DeviceSharing } from "@lockstep/kernels";
 import type { Allocator, Tensor } from "@lockstep/tensor";
-import { AllToAllOnDevice, combinesOnDevice, DevicePartialMemory } from "../combine/a2a-on-device.ts";
+import { AllToAllOnDevice, combinesOnDevice } from "../combine/a2a-on-device.ts";
 import { AllToAllOnSharedDevice, sharedDeviceOf } from "../combine/a2a-on-shared-device.ts";
 import { COMBINES, type Combine, DEFAULT_COMBINE } from "../combine/combine.ts";
 import { type CombineChoiceMetrics, combineChoices } from "../combine/combine-choice.ts";
 import { COMBINE_WAYS } from "../combine/combine-table.ts";
 import type { CombineSetup, PlacedCombine } from "../combine/combine-way.ts";
+import { DevicePartialMemory } from "../combine/device-partial-memory.ts";
 import { PartialMemory, type PartialMemoryShape, type PartialRows } from "../combine/partial-memory.ts";
 import { SharedPartialMemory } from "../combine/shared-partials.ts";
 import { type SizeClass, TimedChoice } from "../combine/timed-choice.ts";
@@ -65,9 +67,11 @@ export class StepCombines {
       memory: new SharedPartialMemory(options.backend, sharing, shape, query, this.#setup),
       sharing,
     };
+    const { size } = groups.dcp;
+    const heads = Array.from({ length: size }, (_, rank) => headRange(shape.heads, rank, size));
     this.#device =
       isOnDevice && sharing === undefined
-        ? new DevicePartialMemory(options.backend, shape, groups.ownHeads.count)
+        ? new DevicePartialMemory(options.backend, shape, heads, groups.ownHeads.count)
         : undefined;
     const [first = DEFAULT_COMBINE] = this.#mostRows.keys();
     this.#last = first;
