@@ -50,6 +50,7 @@ export type {
 export { MOST_LATTICE_KEYS, MOST_LATTICE_RANKS } from "./ops/lattice-sums/lattice.ts";
 export type { MergeAttnStatesArgs } from "./ops/merge-attn-states/index.ts";
 export { checkArguments, type OfEveryOp, type OpArguments, type OpName, opResults } from "./ops/op-table.ts";
+export { RepeatedArguments } from "./ops/repeated-arguments.ts";
 export type { PackSeqArgs } from "./ops/pack-seq/index.ts";
 export { checkLengths } from "./ops/pack-seq/lengths.ts";
 export type { AttentionInputs, PlannedStep, UnplannedStep } from "./ops/partial-attention/attention-inputs.ts";
@@ -60,11 +61,12 @@ export {
 } from "./ops/partial-attention/attention-plan.ts";
 export { attentionTileKeys } from "./ops/partial-attention/attention-tiles.ts";
 export { type ContinuedSums, gpuSumsBorder, gpuSumsWidth } from "./ops/partial-attention/continued-sums.ts";
-export type {
-  AttentionOperands,
-  PartialAttentionArgs,
-  PlannedAttentionArgs,
-  UnplannedAttentionArgs,
+export {
+  type AttentionOperands,
+  checkAttentionPlan,
+  type PartialAttentionArgs,
+  type PlannedAttentionArgs,
+  type UnplannedAttentionArgs,
 } from "./ops/partial-attention/index.ts";
 export { checkScoreFactor, checkSink, checkSoftcap } from "./ops/partial-attention/score-numbers.ts";
 export type { UnpackSeqArgs } from "./ops/unpack-seq/index.ts";

@@ -2,7 +2,7 @@ import { AttentionPlan, GpuTensor } from "@lockstep/kernels";
 import { type DType, type SharedHeap, Tensor, type TensorDescriptor } from "@lockstep/tensor";
 import { textOf as textOfMessage } from "./meeting.ts";
 import { NumberedMemory } from "./numbered-memory.ts";
-import { type Call, type Called, FENCE } from "./op-call.ts";
+import { type Call, type Called, FENCE, isAboutMemory } from "./op-call.ts";
 
 /** A view of memory on the GPU, by the rank that asked for the memory and the number that it gave it. */
 export interface GpuView {
@@ -47,6 +47,8 @@ type Marked =
   | { readonly $: "plan"; readonly id: number }
   | { readonly $: "number"; readonly text: string };
 
+/** How a plan's text begins. */
+const PLAN_TEXT = '{"$":"plan"';
 /** Texts that are remembered; a step of a model repeats a few for each layer. */
 const MOST_REMEMBERED = 4096;
 
@@ -57,12 +59,22 @@ const MOST_REMEMBERED = 4096;
  */
 export class CallEncoder {
   readonly #texts = new WeakMap<object, string>();
+  /** Of calls, which do not change. */
+  readonly #lines = new WeakMap<Call, string>();
 
   encode(called: Called, calls: readonly Call[]): Uint8Array {
     return new TextEncoder().encode([called, ...calls.map((call) => this.#line(call))].join("\n"));
   }
 
-  #line([name, args]: Call): string {
+  #line(call: Call): string {
+    const known = this.#lines.get(call);
+    if (known !== undefined) return known;
+    const line = this.#newLine(call);
+    this.#lines.set(call, line);
+    return line;
+  }
+
+  #newLine([name, args]: Call): string {
     let line: string = name;
     for (const [key, value] of Object.entries(args as object)) {
       if (value !== undefined) line += `\t${key}\t${this.#text(value)}`;
@@ -88,6 +100,8 @@ export class CallDecoder {
   readonly #heap: SharedHeap;
   readonly #memory: RemembersMemory;
   readonly #values = new Map<string, unknown>();
+  /** Calls whose arguments are all remembered values. */
+  readonly #calls = new Map<string, Call>();
 
   /**
    * @param heap any range of the memory that the tensors lie in
@@ -107,13 +121,29 @@ export class CallDecoder {
   /** To be called when memory is freed, which remembered views are of. */
   forget(): void {
     this.#values.clear();
+    this.#calls.clear();
   }
 
   #call(line: string): Call {
+    const known = this.#calls.get(line);
+    if (known !== undefined) return known;
     const [name, ...parts] = line.split("\t");
     const args: Record<string, unknown> = {};
-    for (let at = 0; at + 1 < parts.length; at += 2) args[parts[at] ?? ""] = this.#value(parts[at + 1] ?? "");
-    return [name, args] as unknown as Call;
+    // What is about memory comes once, and plans live for a step.
+    const isOfOnce = isAboutMemory([name, args] as unknown as Call);
+    let isLasting = !isOfOnce;
+    for (let at = 0; at + 1 < parts.length; at += 2) {
+      const text = parts[at + 1] ?? "";
+      const isPlan = text.startsWith(PLAN_TEXT);
+      args[parts[at] ?? ""] = isOfOnce || isPlan ? this.#parsed(text) : this.#value(text);
+      if (isPlan) isLasting = false;
+    }
+    const call = [name, args] as unknown as Call;
+    if (isLasting) {
+      if (this.#calls.size >= MOST_REMEMBERED) this.#calls.clear();
+      this.#calls.set(line, call);
+    }
+    return call;
   }
 
   #value(text: string): unknown {

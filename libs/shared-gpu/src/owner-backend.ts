@@ -4,7 +4,6 @@ import {
   type AttentionStep,
   BackendClosed,
   type Completion,
-  checkArguments,
   GpuTensor,
   type KernelBackend,
   type KernelContext,
@@ -105,8 +104,7 @@ class OwnerBackend extends CollectiveBackend {
     this.#expectOpen();
     if (hasHeapResults(name, args)) return this.#take([name, this.#ofDevice(args)] as unknown as Call);
     if (this.#fences === 0) return runOp(this.#backend, name, args);
-    checkArguments(name, args);
-    this.#calls.push([name, this.#held.of(this.#ofDevice(args))] as unknown as Call);
+    this.#calls.push(this.heldCall(name, args, (given) => this.#held.of(this.#ofDevice(given))));
     return undefined;
   }
 
@@ -399,10 +397,8 @@ class OwnerBackend extends CollectiveBackend {
       if (freed === undefined) free();
       else freed.push(free);
     } else if (name === "plan") this.#memories[rank]?.plan(args.id, args.step, args.size);
-    else if (name === "freePlan") {
-      this.#memories[rank]?.freePlan(args.id);
-      this.#decoders[rank]?.forget();
-    } else if (name === "upload") void this.#backend.upload(args.source, args.target);
+    else if (name === "freePlan") this.#memories[rank]?.freePlan(args.id);
+    else if (name === "upload") void this.#backend.upload(args.source, args.target);
     else if (name === "download") void this.#backend.download(args.source, args.target);
     else if (name !== "fence") void runOp(this.#backend, ...(call as readonly [OpName, OpArguments[OpName]]));
   }

@@ -4,7 +4,6 @@ import {
   type AttentionStep,
   BackendClosed,
   type Completion,
-  checkArguments,
   GpuTensor,
   KernelContext,
   type OpArguments,
@@ -97,8 +96,7 @@ class PeerBackend extends CollectiveBackend {
     if (hasHeapResults(name, args)) {
       return this.#take([name, this.#inReach(args, opResults(name, args))] as unknown as Call);
     }
-    checkArguments(name, args);
-    this.#calls.push([name, this.#held.of(args)] as unknown as Call);
+    this.#calls.push(this.heldCall(name, args, (given) => this.#held.of(given)));
     return undefined;
   }
 

@@ -18,17 +18,22 @@ import { BackendClosed, DeviceError } from "../errors.ts";
 import { GpuTensor, noteDevice, noteFreed } from "../gpu-tensor.ts";
 import { checkDownload, checkUpload } from "./copy-arguments.ts";
 import { expectFunction, type Operand } from "../operand.ts";
-import { type OpArguments, type OpName, planOp } from "../ops/op-table.ts";
+import { type OpArguments, type OpName, opResults, planOp } from "../ops/op-table.ts";
 import { recordPackSeq } from "../ops/pack-seq/webgpu.ts";
 import type { MatrixUnits } from "../device/matrix-units.ts";
 import { AttentionPlan, type AttentionStep } from "../ops/partial-attention/attention-plan.ts";
 import { gpuSumsBorder, gpuSumsWidth } from "../ops/partial-attention/continued-sums.ts";
+import type { PartialAttentionArgs } from "../ops/partial-attention/index.ts";
+import { RepeatedAttention } from "../ops/partial-attention/repeated-attention.ts";
+import { recordPartialAttention } from "../ops/partial-attention/webgpu.ts";
+import { RepeatedArguments } from "../ops/repeated-arguments.ts";
 import { type CheckedOp, GPU_OPS, GPU_OPS_TOGETHER } from "../ops/webgpu-ops.ts";
 import type { PagedCacheSize } from "../kv/paged-cache-size.ts";
 import { COPY_DST, COPY_SRC, STORAGE } from "../device/buffer-usage.ts";
 import { expectContiguousOnGpu } from "../webgpu/contiguous.ts";
 import { joinParts } from "../webgpu/joined-parts.ts";
 import { Recorder } from "../webgpu/recorder.ts";
+import type { RepeatedDispatch } from "../webgpu/repeated-dispatches.ts";
 import { gatherTensor } from "../webgpu/strided-copy.ts";
 import { bufferOf } from "../webgpu/tensor-buffer.ts";
 
@@ -80,6 +85,9 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
     takes: (name): name is OpName => Object.hasOwn(GPU_OPS_TOGETHER, name),
     run: (name, list) => this.#runTogether(name, list),
   };
+  /** What ops recorded that ran together. */
+  readonly #repeated = new RepeatedArguments<readonly RepeatedDispatch[]>();
+  readonly #attention = new RepeatedAttention();
   readonly #heap: SharedHeap;
   readonly #gpu: GpuDevice;
   readonly #recorder: Recorder;
@@ -117,15 +125,37 @@ class WebgpuBackend extends OpMethods implements KernelBackend {
     return this.#run(() => GPU_OPS[name](this.#recorder, args, plan));
   }
 
+  override partialAttention(args: PartialAttentionArgs): Completion {
+    this.#expectOpen();
+    const known = this.#gpu.owned ? this.#attention.find(args) : undefined;
+    const plan = known?.plan ?? planOp("partialAttention", args);
+    return this.#run(() => {
+      recordPartialAttention(this.#recorder, args, plan, known?.operands);
+      if (known === undefined) this.#attention.note(this.#recorder, args, plan);
+    });
+  }
+
   #runTogether<Name extends OpName>(name: Name, list: readonly OpArguments[Name][]): OpOutcome[] {
     this.#expectOpen();
+    const [first] = list;
+    const key = first && opResults(name, first)[0];
+    const repeated = key && this.#repeated.find(key, list);
+    if (repeated !== undefined) {
+      const failed = outcomeOf(() => void this.#run(() => this.#recorder.repeat(repeated)));
+      return list.map(() => failed);
+    }
     const outcomes: OpOutcome[] = [];
     const checked: (CheckedOp<Name> & { readonly index: number })[] = [];
     for (const [index, args] of list.entries()) {
       outcomes[index] = outcomeOf(() => checked.push({ args, plan: planOp(name, args), index }));
     }
     const record = GPU_OPS_TOGETHER[name];
-    const failed = record && outcomeOf(() => void this.#run(() => record(this.#recorder, checked)));
+    const recordAll = (): void => {
+      const made = this.#recorder.recordRepeatable(() => record?.(this.#recorder, checked));
+      const isWhole = checked.length === list.length;
+      if (key !== undefined && made !== undefined && isWhole) this.#repeated.note(key, list, () => made);
+    };
+    const failed = record && outcomeOf(() => void this.#run(recordAll));
     if (record !== undefined && failed === undefined) return outcomes;
     // One by one, so that each is told what is wrong with its own.
     for (const { args, plan, index } of checked) {

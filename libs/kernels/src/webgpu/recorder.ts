@@ -12,6 +12,7 @@ import { gatherLate, gatherPieces, lateBytes, type LateUpload, type UploadPiece 
 import { recordJoin } from "./record-join.ts";
 import { type Pool, REGION_ALIGNMENT, type Region, regionsOverlap, reservedBytes } from "./region.ts";
 import { STAGED_BYTES, Submitter } from "./submitter.ts";
+import { type RepeatedDispatch, repeatDispatches, repeatedDispatches } from "./repeated-dispatches.ts";
 import { bufferOf } from "./tensor-buffer.ts";
 import { Verdicts } from "./verdicts.ts";
 import { workgroupGrid } from "./workgroup-grid.ts";
@@ -49,6 +50,7 @@ export class Recorder {
   #late: LateUpload[] = [];
   /** Lists that this submission has uploaded already. */
   readonly #shared = new Map<Uint32Array, Region>();
+  readonly #sizes = new WeakMap<GPUBuffer, number>();
   /** Whether it uses a buffer of a caller's, of which nobody knows whether it still is what it was. */
   #usesCallers = false;
   /** Completions of what a batch under way had to submit early; undefined outside of a batch. */
@@ -256,6 +258,22 @@ export class Recorder {
     this.#commands.push({ kind: "dispatch", kernel, regions: separate, grid: workgroupGrid(workgroups) });
   }
 
+  /**
+   * Runs `record`, which records an op whose operands lie on the GPU. Returns what to repeat when the same operands come
+   * again; undefined when that cannot be.
+   */
+  recordRepeatable(record: () => void): readonly RepeatedDispatch[] | undefined {
+    const [first, submissions] = [this.#commands.length, this.#submissions];
+    record();
+    if (this.#submissions !== submissions || !this.gpu.owned) return undefined;
+    return repeatedDispatches(this.#commands.slice(first), this.#staging);
+  }
+
+  /** Records what was recorded before. */
+  repeat(repeated: readonly RepeatedDispatch[]): void {
+    this.#commands.push(...repeatDispatches(repeated, (words) => this.words(words)));
+  }
+
   /** True within a batch. */
   get isBatching(): boolean {
     return this.#batch !== undefined;
@@ -360,10 +378,20 @@ export class Recorder {
     const start = tensor.elementOffset * width;
     const offset = Math.floor(start / REGION_ALIGNMENT) * REGION_ALIGNMENT;
     const end = start + Math.max(1, spannedElements(tensor.shape, tensor.strides)) * width;
-    const limit = Math.floor(tensor.buffer.size / 4) * 4;
+    const limit = this.#sizeOf(bufferOf(tensor));
     const size = Math.min(Math.ceil(end / 16) * 16, limit) - offset;
     this.#checkBindable(size);
     return { home: bufferOf(tensor), offset, size, first: (start - offset) / width, strides: tensor.strides };
+  }
+
+  /** Whole words of a buffer, in bytes. Asking it costs as much as much of an op. */
+  #sizeOf(buffer: GPUBuffer): number {
+    let size = this.#sizes.get(buffer);
+    if (size === undefined) {
+      size = Math.floor(buffer.size / 4) * 4;
+      this.#sizes.set(buffer, size);
+    }
+    return size;
   }
 
   #checkBindable(size: number): void {

@@ -142,12 +142,7 @@ export function planAttentionInputs(name: string, args: AttentionInputs & StepOf
 const STEP_ARGUMENTS = ["blockTable", "sequences", "positions", "shard", "segments", "window"] as const;
 
 /** What the query tokens see, by the plan or by what is checked now. */
-function visibleKeys(
-  name: string,
-  args: AttentionInputs & StepOfAttention,
-  tokens: number,
-  size: PagedCacheSize,
-): VisibleKeys {
+export function visibleKeys(name: string, args: StepOfAttention, tokens: number, size: PagedCacheSize): VisibleKeys {
   if (args.plan === undefined) {
     for (const argument of ["sequences", "positions"] as const) {
       expectList(name, argument, args[argument]);

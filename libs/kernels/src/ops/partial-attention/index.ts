@@ -1,3 +1,4 @@
+import type { VisibleKeys } from "./attention-plan.ts";
 import { checkContinuedSums, type ContinuedSums } from "./continued-sums.ts";
 import {
   type AttentionInputPlan,
@@ -6,6 +7,7 @@ import {
   type PlannedStep,
   planAttentionInputs,
   type UnplannedStep,
+  visibleKeys,
 } from "./attention-inputs.ts";
 import { expectDType, expectShape, type Operand } from "../../operand.ts";
 import { expectApartOrInOwnSums } from "./results-in-sums.ts";
@@ -74,4 +76,23 @@ export function planPartialAttention(args: PartialAttentionArgs): PartialAttenti
     expectApartOrInOwnSums(name, "lse", lse, sums.state);
   }
   return { ...plan, sums };
+}
+
+/**
+ * The check of the plan of arguments whose operands were checked before.
+ * @throws ArgumentError for a plan of another size, UseAfterFree for one that was freed
+ */
+export function checkAttentionPlan(args: PlannedAttentionArgs): VisibleKeys {
+  const [numBlocks = 0, blockSize = 0] = args.keyCache.shape;
+  return visibleKeys("partialAttention", args, args.query.shape[0] ?? 0, { numBlocks, blockSize });
+}
+
+/**
+ * What {@link planPartialAttention} would return for arguments with the operands of ones that it has checked.
+ * @param known what it returned for those
+ * @throws as {@link checkAttentionPlan}
+ */
+export function replanPartialAttention(args: PlannedAttentionArgs, known: PartialAttentionPlan): PartialAttentionPlan {
+  const { sequences, starts, ends, table } = checkAttentionPlan(args);
+  return { ...known, sequences, starts, ends, table, planned: args.plan };
 }
