@@ -16,7 +16,10 @@ export class RepeatedArguments<Value> {
   readonly #without: string | undefined;
   readonly #known = new WeakMap<Operand, { readonly list: readonly Snapshot[]; readonly value: Value }>();
 
-  /** @param without an argument that may be another each time, and is the caller's to look at */
+  /**
+   * Knows nothing yet.
+   * @param without an argument that may be another each time, and is the caller's to look at
+   */
   constructor(without?: string) {
     this.#without = without;
   }
