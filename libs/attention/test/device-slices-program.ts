@@ -9,7 +9,8 @@ import { openTestBackend } from "./test-backend.ts";
 
 /**
  * A rank that fails in a submission of a layer, by its number: slices come down first, of both halves if there are two,
- * and what is merged for the heap comes after them. "throws": it is not accepted. "rejects": it ends with an error.
+ * and what is merged for the heap comes after them. "throws": it is not accepted. "rejects": it ends with an error. On
+ * all ranks the submissions from there to the eighth end late, one after another.
  */
 export interface SliceFault {
   readonly rank: number;
@@ -25,6 +26,9 @@ export interface FaultResult {
 }
 
 const [HEADS, DIM, BATCH, TOKENS] = [6, 8, 9, 5];
+const LATE_MS = 50;
+/** Of two halves those that come down; of a whole step those that go to the heap, too. */
+const LATE_SUBMISSIONS = 8;
 
 /** Called by the world on every rank. */
 export async function setup(context: RankContext) {
@@ -88,7 +92,7 @@ export async function setup(context: RankContext) {
     async fault(fault: SliceFault): Promise<void> {
       if (opened === undefined) throw new Error("not opened");
       found = { said: "nothing", underWay: -1 };
-      if (fault.rank === rank) backend.arm(fault);
+      backend.arm(fault, fault.rank === rank);
       try {
         await step();
       } catch (error) {
@@ -104,6 +108,7 @@ export async function setup(context: RankContext) {
 
     /** Goes on with new groups: the same step without a fault. */
     goOn(): Promise<Uint8Array> {
+      backend.disarm();
       opened?.attention.useGroups({ dcpGroup: context.world });
       return step();
     },
@@ -112,7 +117,7 @@ export async function setup(context: RankContext) {
 
 /** A backend one of whose batches fails, once it was armed, and that knows which promises it gave have not settled. */
 function failingBackend(backend: KernelBackend) {
-  let armed: SliceFault | undefined;
+  let armed: { readonly fault: SliceFault; readonly fails: boolean } | undefined;
   let batches = 0;
   const pending = new Set<Promise<void>>();
   const watched = (done: Completion): Completion => {
@@ -122,17 +127,18 @@ function failingBackend(backend: KernelBackend) {
     done.then(end, end);
     return done;
   };
+  const endsLate = async (done: Completion, turn: number, fails: boolean): Promise<void> => {
+    await done;
+    await Bun.sleep(turn * LATE_MS);
+    if (fails) throw new Error("stopped on purpose");
+  };
   const batch = (run: () => void): Completion => {
-    const fault = batches++ === armed?.submission ? armed : undefined;
-    if (fault?.how === "throws") throw new Error("stopped on purpose");
-    const done = watched(backend.batch(run));
-    if (fault?.how !== "rejects") return done;
-    return watched(
-      (async (): Promise<void> => {
-        await done;
-        throw new Error("stopped on purpose");
-      })(),
-    );
+    const number = batches++;
+    const turn = number - (armed?.fault.submission ?? 0);
+    if (armed === undefined || turn < 0 || number >= LATE_SUBMISSIONS) return watched(backend.batch(run));
+    const fails = turn === 0 && armed.fails;
+    if (fails && armed.fault.how === "throws") throw new Error("stopped on purpose");
+    return watched(endsLate(watched(backend.batch(run)), turn, fails));
   };
   const failing = new Proxy(backend, {
     get(target, name) {
@@ -141,9 +147,12 @@ function failingBackend(backend: KernelBackend) {
       return typeof found === "function" ? found.bind(target) : found;
     },
   });
-  const arm = (fault: SliceFault): void => {
-    armed = fault;
+  const arm = (fault: SliceFault, fails: boolean): void => {
+    armed = { fault, fails };
     batches = 0;
   };
-  return { failing, arm, underWay: (): number => pending.size };
+  const disarm = (): void => {
+    armed = undefined;
+  };
+  return { failing, arm, disarm, underWay: (): number => pending.size };
 }
