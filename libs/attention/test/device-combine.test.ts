@@ -6,7 +6,7 @@ import type * as program from "./device-combine-program.ts";
 import type { CombineCase, CombineResult } from "./device-combine-program.ts";
 import type { TestBackend } from "./test-backend.ts";
 
-setDefaultTimeout(300_000);
+setDefaultTimeout(900_000);
 
 const open = (size: number, backend: TestBackend) =>
   openWorld<typeof program>({
@@ -16,7 +16,8 @@ const open = (size: number, backend: TestBackend) =>
     // Odd sizes of queries too go straight to where they go up from.
     ...(backend === "webgpu" ? { stagedLimit: 0 } : {}),
     heapBytesPerRank: 16 << 20,
-    deadlineMs: 120_000,
+    // Software Vulkan takes minutes where others keep the machine busy.
+    deadlineMs: 600_000,
   });
 
 const F32 = { partialDtype: "f32", outDtype: "f32" } as const;
@@ -84,28 +85,31 @@ test("3 ranks have the values of float arithmetic on the CPU", async () => {
   }
 });
 
-test.each([2, 4])("%d ranks with a device each bring down what peers own, once, and make nothing", async (size) => {
-  await using world = await open(size, "webgpu");
-  const of: CombineCase = { batch: 8, heads: 12, kvHeads: 1, dim: 64, ...F32, withLse: false, combine: "a2a" };
-  for (const partialDtype of ["f32", "f16"] as const) {
-    const outDtype = partialDtype;
-    for (const [rank, { calls, bytes }] of (
-      await world.call("run", [{ ...of, partialDtype, outDtype }, "heap", "GPU"])
-    ).entries()) {
-      const own = headRange(of.heads, rank, size).count;
-      const rowBytes = of.batch * (of.dim * DTYPE_BYTES[partialDtype] + 4);
-      const down = (of.heads - own) * rowBytes;
-      expect(bytes.down).toBeGreaterThanOrEqual(down);
-      expect(bytes.down).toBeLessThanOrEqual(down + 2 * size * SLACK);
-      // Queries of all heads, and of this rank's heads what the peers computed; the rest are parameters.
-      const up = of.batch * of.heads * of.dim * DTYPE_BYTES[outDtype] + (size - 1) * own * rowBytes;
-      expect(bytes.up).toBeGreaterThanOrEqual(up);
-      expect(bytes.up).toBeLessThanOrEqual(up + own * rowBytes + (8 + 4 * size) * SLACK);
-      expect(calls).toMatchObject({ mapAsync: 1, createBuffer: 0, createBindGroup: 0, createComputePipeline: 0 });
-      expect(calls.submit).toBeLessThanOrEqual(2);
+test.each([2, 3, 4, 8])(
+  "%d ranks with a device each bring down what peers own, once, and make nothing",
+  async (size) => {
+    await using world = await open(size, "webgpu");
+    const of: CombineCase = { batch: 4, heads: 12, kvHeads: 1, dim: 128, ...F32, withLse: false, combine: "a2a" };
+    for (const partialDtype of ["f32", "f16"] as const) {
+      const outDtype = partialDtype;
+      for (const [rank, { calls, bytes }] of (
+        await world.call("run", [{ ...of, partialDtype, outDtype }, "heap", "GPU"])
+      ).entries()) {
+        const own = headRange(of.heads, rank, size).count;
+        const rowBytes = of.batch * (of.dim * DTYPE_BYTES[partialDtype] + 4);
+        const down = (of.heads - own) * rowBytes;
+        expect(bytes.down).toBeGreaterThanOrEqual(down);
+        expect(bytes.down).toBeLessThanOrEqual(down + 2 * size * SLACK);
+        // Queries of all heads, and of this rank's heads what the peers computed; the rest are parameters.
+        const up = of.batch * of.heads * of.dim * DTYPE_BYTES[outDtype] + (size - 1) * own * rowBytes;
+        expect(bytes.up).toBeGreaterThanOrEqual(up);
+        expect(bytes.up).toBeLessThanOrEqual(up + own * rowBytes + (8 + 4 * size) * SLACK);
+        expect(calls).toMatchObject({ mapAsync: 1, createBuffer: 0, createBindGroup: 0, createComputePipeline: 0 });
+        expect(calls.submit).toBeLessThanOrEqual(2);
+      }
     }
-  }
-});
+  },
+);
 
 test.each([2, 4, 8])(
   "%d ranks that share a device: nothing crosses the host but what is wanted there",
