@@ -5,7 +5,7 @@ import { DTYPE_BYTES } from "@lockstep/tensor";
 import type * as program from "./device-combine-program.ts";
 import type { CombineCase } from "./device-combine-program.ts";
 
-setDefaultTimeout(600_000);
+setDefaultTimeout(900_000);
 
 /** Parameters of the kernels that put queries together. */
 const SLACK = 2048;
@@ -26,7 +26,8 @@ const open = (size: number) =>
 /** Of as many heads that regions of them are not rounded up, or little by three ranks. */
 const caseOf = (size: number, { partialDtype, outDtype }: Pick<CombineCase, "partialDtype" | "outDtype">) => {
   const heads = size === 3 ? 12 : 8;
-  const of = { batch: 6, heads, kvHeads: 1, dim: 128, withLse: false, combine: "a2a", partialDtype, outDtype } as const;
+  const rows = size === 8 ? { batch: 4, dim: 256 } : { batch: 6, dim: 128 };
+  const of = { ...rows, heads, kvHeads: 1, withLse: false, combine: "a2a", partialDtype, outDtype } as const;
   const ownBytes = (rank: number): number =>
     of.batch * headRange(heads, rank, size).count * of.dim * DTYPE_BYTES[outDtype];
   const rounding = size === 3 ? (of.batch * heads * of.dim * DTYPE_BYTES[outDtype]) / 8 : 0;
@@ -38,16 +39,15 @@ test.each([
   [2, "f16"],
   [3, "f32"],
   [4, "f16"],
+  [8, "f32"],
 ] as const)(
   "%d ranks, %s: queries on a GPU come down once, for the peers, and stay where they are",
   async (size, outDtype) => {
     await using world = await open(size);
     const { of, ownBytes, rounding } = caseOf(size, { partialDtype: "f16", outDtype });
     const whole = await world.call("run", [{ ...of, overlap: "off" }, "heap", "GPU"]);
-    for (const [overlap, submissions] of [
-      ["off", 1],
-      ["on", 2],
-    ] as const) {
+    // Halves of 8 ranks would take software Vulkan minutes.
+    for (const [overlap, submissions] of [["off", 1] as const, ...(size === 8 ? [] : [["on", 2] as const])]) {
       const inHeap = overlap === "off" ? whole : await world.call("run", [{ ...of, overlap }, "heap", "GPU"]);
       const onGpu = await world.call("run", [{ ...of, overlap }, "GPU", "GPU"]);
       for (const [rank, { calls, bytes, out, overlapped }] of inHeap.entries()) {
