@@ -10,7 +10,10 @@ export interface UploadPiece {
   readonly strides: readonly number[];
 }
 
-/** A large operand, of heap tensors that together fill `bytes` from `offset` on of what goes up. */
+/**
+ * A large operand, of heap tensors that together fill `bytes` from `offset` on of what goes up. Without pieces it is a
+ * hole: room beside such operands that the GPU fills, and nothing goes up to.
+ */
 export interface LateUpload {
   readonly pieces: readonly UploadPiece[];
   readonly offset: number;
@@ -19,7 +22,24 @@ export interface LateUpload {
 
 /** Bytes of operands that are still to be gathered. */
 export function lateBytes(late: readonly LateUpload[]): number {
-  return late.reduce((sum, { bytes }) => sum + bytes, 0);
+  return late.reduce((sum, one) => sum + (isHole(one) ? 0 : one.bytes), 0);
+}
+
+/** True for room that nothing goes up to. */
+export function isHole({ pieces }: LateUpload): boolean {
+  return pieces.length === 0;
+}
+
+/** Bytes [start, end) of what goes up between the holes of `bytes` in all. */
+export function betweenHoles(late: readonly LateUpload[], bytes: number): { start: number; end: number }[] {
+  const ranges: { start: number; end: number }[] = [];
+  let start = 0;
+  for (const { offset, bytes: skipped } of late.filter(isHole)) {
+    if (offset > start) ranges.push({ start, end: offset });
+    start = offset + skipped;
+  }
+  if (bytes > start) ranges.push({ start, end: bytes });
+  return ranges;
 }
 
 /** Copies pieces to their places in what goes up. */

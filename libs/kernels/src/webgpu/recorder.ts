@@ -8,7 +8,7 @@ import type { Command, Download, PoolUse } from "./commands.ts";
 import { type CompiledKernel, compileKernel, type KernelSource } from "./compiled-kernel.ts";
 import { gpuStack } from "./gpu-stack.ts";
 import { JoinedParts, partsOf } from "./joined-parts.ts";
-import { gatherLate, gatherPieces, lateBytes, type LateUpload, type UploadPiece } from "./late-uploads.ts";
+import { gatherLate, gatherPieces, isHole, lateBytes, type LateUpload, type UploadPiece } from "./late-uploads.ts";
 import { recordJoin } from "./record-join.ts";
 import { type Pool, REGION_ALIGNMENT, type Region, regionsOverlap, reservedBytes } from "./region.ts";
 import { STAGED_BYTES, Submitter } from "./submitter.ts";
@@ -116,7 +116,7 @@ export class Recorder {
   /** To be called before a heap operand of what was recorded changes. */
   gatherOperands(): void {
     gatherLate(this.#late, this.#staging);
-    this.#late = [];
+    this.#late = this.#late.filter(isHole);
   }
 
   #recordOrDrop(record: () => void): void {
@@ -228,8 +228,13 @@ export class Recorder {
     const region = this.#reserve("upload", operands.length * stride * width, []);
     for (const [index, operand] of operands.entries()) {
       const offset = region.offset + index * stride * width;
-      if (operand.place === "device") this.#copyTensor(operand, region, offset);
-      else this.#gather(operand, offset);
+      if (operand.place === "heap") this.#gather(operand, offset);
+      else {
+        this.#copyTensor(operand, region, offset);
+        // Whole multiples of what copies go by.
+        const bytes = Math.floor((stride * width) / 4) * 4;
+        if (bytes >= LATE_BYTES) this.#late.push({ pieces: [], offset, bytes });
+      }
     }
     return { region, stride };
   }

@@ -4,7 +4,7 @@ import { BindGroupCache, type BoundRange } from "./bind-group-cache.ts";
 import { COPY_DST, COPY_SRC, STORAGE, UNIFORM } from "../device/buffer-usage.ts";
 import type { Command, Copy, Download, PoolUse } from "./commands.ts";
 import type { CompiledKernel } from "./compiled-kernel.ts";
-import { copyAround, gatherLate, type LateUpload } from "./late-uploads.ts";
+import { betweenHoles, copyAround, gatherLate, type LateUpload } from "./late-uploads.ts";
 import { PoolBuffer } from "./pool-buffer.ts";
 import { ReadbackPool } from "./readback.ts";
 import type { Pool, Region } from "./region.ts";
@@ -82,7 +82,7 @@ export class Submitter {
     const downBytes = used.result + used.readback;
     const grows =
       this.#pools.upload.mustGrow(used.upload) ||
-      (used.upload >= STAGED_BYTES && this.#staging.mustGrow(used.upload)) ||
+      (this.#isStaged(used.upload) && this.#staging.mustGrow(used.upload)) ||
       this.#pools.result.mustGrow(used.result) ||
       this.#pools.scratch.mustGrow(used.scratch) ||
       this.#pools.together.mustGrow(used.together) ||
@@ -164,6 +164,10 @@ export class Submitter {
     return readback;
   }
 
+  #isStaged(bytes: number): boolean {
+    return bytes >= STAGED_BYTES && this.#staging.hasRoom(bytes);
+  }
+
   /** Returns the mapped buffer that the bytes go by, if they are many. */
   #upload(
     encoder: GPUCommandEncoder,
@@ -173,7 +177,7 @@ export class Submitter {
   ): GPUBuffer | undefined {
     if (bytes === 0) return undefined;
     const target = this.#pools.upload.take(0);
-    if (bytes < STAGED_BYTES) {
+    if (!this.#isStaged(bytes)) {
       gatherLate(late, staging);
       this.#gpu.device.queue.writeBuffer(target, 0, staging, 0, bytes);
       return undefined;
@@ -182,7 +186,9 @@ export class Submitter {
       copyAround(late, staging, mapped, bytes);
       gatherLate(late, mapped);
     });
-    encoder.copyBufferToBuffer(source, 0, target, 0, bytes);
+    for (const { start, end } of betweenHoles(late, bytes)) {
+      encoder.copyBufferToBuffer(source, start, target, start, end - start);
+    }
     return source;
   }
 
