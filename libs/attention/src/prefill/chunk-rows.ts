@@ -3,6 +3,7 @@ import { type Allocator, type DType, Tensor } from "@lockstep/tensor";
 import type { KvCaches } from "../kv/kv-caches.ts";
 import type { ResolvedOptions } from "../options/resolved-options.ts";
 import type { PlannedChunk } from "./planned-chunks.ts";
+import { useOfPeers } from "./use-of-peers.ts";
 
 /** Something of keys, and of values unless these are columns of the keys (MLA). */
 export interface Pair<T> {
@@ -83,11 +84,10 @@ export class ChunkRows {
     }
     const rowBytes = own.reduce((sum, rows) => sum + rows.byteLength, 0) / Math.max(1, ownSlots.length);
     const foreign = shardRows.reduce((sum, count, rank) => sum + (rank === groups.dcp.rank ? 0 : count), 0);
-    const done = groups.dcp.readPeers(own, (peers) => use(peers.map((tensors) => this.#assemble(tensors))), {
+    await useOfPeers(groups.dcp, own, (peers) => use(peers.map((tensors) => this.#assemble(tensors))), {
       deadlineMs,
       bytesRead: Math.round(foreign * rowBytes),
     });
-    await Promise.all(done);
   }
 
   /** One rank's tensors in the order in which they travel. */

@@ -15,6 +15,7 @@ import { OwnContext } from "./own-context.ts";
 import { pcpRows } from "./pcp-rows.ts";
 import { workspaceBlocks } from "./planned-chunks.ts";
 import { type PrefillPlan, planPrefill } from "./prefill-plan.ts";
+import { useOfPeers } from "./use-of-peers.ts";
 
 const NAME = "DcpAttention.prefill";
 
@@ -154,7 +155,8 @@ export class Prefill {
       plan.step.tokens * (own.reduce((sum, rows) => sum + rows.byteLength, 0) / Math.max(1, key.dim(0)));
     // What one rank brings that cannot be stored, all see: all throw, and none writes.
     let refused: unknown;
-    const writes = groups.pcp.readPeers(
+    await useOfPeers(
+      groups.pcp,
       own,
       (peers) => {
         try {
@@ -170,7 +172,6 @@ export class Prefill {
       },
       { deadlineMs: exchange.deadlineMs, bytesRead: Math.round(bytesRead) },
     );
-    await Promise.all(writes);
     if (refused !== undefined) throw refused;
   }
 
