@@ -12,6 +12,7 @@ const FIRST_PART = [
   "apps/",
   "bench/",
   "examples/",
+  "libs/dist-groups/",
   "libs/language-model/",
   "libs/shared-gpu/",
   "libs/tensor/",
