@@ -81,6 +81,10 @@ function schedule(
     }
     if (items.length > 0 || fork !== undefined) steps.push({ ...(fork && { fork }), isPrefill, items });
   }
+  // Short texts may have few steps: one at least is a prefill.
+  const first = steps.findIndex(({ isSilent, items }) => isSilent !== true && items.length > 0);
+  const step = steps[first];
+  if (step !== undefined && !steps.some(({ isPrefill }) => isPrefill)) steps[first] = { ...step, isPrefill: true };
   return { texts, steps };
 }
 
