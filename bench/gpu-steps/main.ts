@@ -10,6 +10,7 @@ import { printTable } from "../print-table.ts";
 import type * as program from "./program.ts";
 import type { Overlap, StepFigures, StepOptions } from "./program.ts";
 import {
+  LARGE_SHAPES,
   type OperandPlace,
   recordedNccl,
   SMALL_SHAPES,
@@ -29,6 +30,11 @@ const { values: options } = readCommandLine({
     results: { type: "string", default: "heap,GPU", takes: "heap,GPU", help: "where results are wanted" },
     length: { type: "string", default: "", takes: "N", help: "tokens of each sequence (default: 64)" },
     overlap: { type: "string", default: "off", takes: "off,on", help: "steps whole, by overlapped halves, or both" },
+    large: {
+      type: "boolean",
+      default: false,
+      help: "B1024 H32 and B256 H128 instead, which exchange tens of megabytes",
+    },
     json: { type: "boolean", default: false, help: "figures as JSON" },
     software: { type: "boolean", default: false, help: "a small shape on software Vulkan, to check the bench" },
   },
@@ -76,11 +82,13 @@ interface StepReport {
 const TOLERANCE = { f32: 1e-3, f16: 1e-3, bf16: 8e-3 } as const;
 const gpus = gpuCount();
 const overlaps = overlapWays(options.overlap);
-const shapes = (options.software ? SMALL_SHAPES : STEP_SHAPES).map((shape): StepShape => {
-  if (options.length === "") return shape;
-  // What NCCL took was recorded beside no attention: it stays.
-  return { ...shape, length: counts("length", options.length, 1 << 20)[0] ?? shape.length };
-});
+const shapes = (options.software ? SMALL_SHAPES : options.large ? LARGE_SHAPES : STEP_SHAPES).map(
+  (shape): StepShape => {
+    if (options.length === "") return shape;
+    // What NCCL took was recorded beside no attention: it stays.
+    return { ...shape, length: counts("length", options.length, 1 << 20)[0] ?? shape.length };
+  },
+);
 const seconds = options.software ? 0.2 : 0.7;
 const reports: StepReport[] = [];
 /** Outputs of a shape by a number of ranks: the same bits wherever the ranks compute, by where they are combined. */

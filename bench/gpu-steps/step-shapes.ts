@@ -28,7 +28,7 @@ export function recordedNccl({ nccl }: StepShape, device: string): number | unde
 
 const LENGTH = 64;
 
-function mla(batch: number, nccl: NcclTimes): StepShape {
+function mla(batch: number, nccl?: NcclTimes): StepShape {
   const heads = { queryHeads: 128, kvHeads: 1, headDim: 576, valueDim: 512, dtype: "bf16" } as const;
   return {
     name: `B${batch} H128 Dq576 Dv512 bf16`,
@@ -36,13 +36,14 @@ function mla(batch: number, nccl: NcclTimes): StepShape {
     ...heads,
     ...partialOf(batch, "bf16"),
     length: LENGTH,
-    nccl,
+    ...(nccl === undefined ? {} : { nccl }),
   };
 }
 
-function gqa(batch: number, nccl: NcclTimes): StepShape {
+function gqa(batch: number, nccl?: NcclTimes): StepShape {
   const heads = { queryHeads: 32, kvHeads: 8, headDim: 128, valueDim: 128, dtype: "f16" } as const;
-  return { name: `B${batch} H32 D128 f16`, batch, ...heads, ...partialOf(batch, "f16"), length: LENGTH, nccl };
+  const known = { length: LENGTH, ...(nccl === undefined ? {} : { nccl }) };
+  return { name: `B${batch} H32 D128 f16`, batch, ...heads, ...partialOf(batch, "f16"), ...known };
 }
 
 /** Where bytes count, ranks exchange 16 bits, as the original does. */
@@ -59,6 +60,9 @@ export const STEP_SHAPES: readonly StepShape[] = [
   gqa(32, { H200: 146, H100: 353 }),
   gqa(256, { H200: 188, H100: 328 }),
 ];
+
+/** Steps of which a rank brings down 4 and 17 MB of two ranks' partial outputs. */
+export const LARGE_SHAPES: readonly StepShape[] = [gqa(1024), mla(256)];
 
 /** Small ones, for checking the bench on software Vulkan. */
 export const SMALL_SHAPES: readonly StepShape[] = [

@@ -54,8 +54,9 @@ const MOST_REMEMBERED = 4096;
 
 /**
  * Calls as bytes: a line of what asks for them to be run, and one for each. The line of a call has its name, and its
- * arguments' names and values in turn, between tabs, which JSON does not contain. Tensors are descriptors of where they lie, so that no data moves. Values that come again, as
- * most do in the steps of a model, are neither put into words nor understood twice.
+ * arguments' names and values in turn, between tabs, which JSON does not contain. Tensors are descriptors of where they
+ * lie, so that no data moves. Values that come again, as most do in the steps of a model, are neither put into words nor
+ * understood twice.
  */
 export class CallEncoder {
   readonly #texts = new WeakMap<object, string>();

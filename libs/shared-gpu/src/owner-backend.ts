@@ -14,26 +14,14 @@ import {
 } from "@lockstep/kernels";
 import { ArgumentError, type DType, type SharedHeap, type Tensor } from "@lockstep/tensor";
 import { CollectiveBackend, FENCES_PER_RUN } from "./collective-backend.ts";
-import { CallsDiffer, FenceFailed, FencesDiffer } from "./errors.ts";
+import { CallsDiffer } from "./errors.ts";
 import { expectAlike } from "./expect-alike.ts";
 import { HeldOperands } from "./held-operands.ts";
 import { meet, newMessage, writePurpose } from "./meeting.ts";
-import {
-  type Call,
-  type Called,
-  calledBy,
-  FENCE,
-  goTogether,
-  hasHeapResults,
-  isAboutMemory,
-  isCollective,
-  isOpCall,
-  type OpCall,
-  runOp,
-} from "./op-call.ts";
-import { CallDecoder, type EncodedCall, type EncodedCalls, type GpuView } from "./op-message.ts";
+import { type Call, type Called, calledBy, FENCE, hasHeapResults, isCollective, runOp } from "./op-call.ts";
+import { CallDecoder, type EncodedCalls, type GpuView } from "./op-message.ts";
 import { PeerMemory } from "./peer-memory.ts";
-import { type OpOfRank, recordRound } from "./record-round.ts";
+import { RecordedRun } from "./recorded-run.ts";
 import { showTensors, shownTensor } from "./shown-tensors.ts";
 import { tellVerdicts } from "./verdicts.ts";
 
@@ -289,8 +277,9 @@ class OwnerBackend extends CollectiveBackend {
 
   /** Runs what every rank called in one submission, and tells the others what came of it. */
   async #run(called: Called, own: readonly Call[]): Promise<void> {
-    const verdicts = new Map<number, unknown>();
-    const freed: (() => void)[] = [];
+    const { rank, size } = this.#group;
+    const [backend, memories, decoders] = [this.#backend, this.#memories, this.#decoders];
+    const run = new RecordedRun({ backend, memories, decoders, size, keepsFreed: this.#isShowing });
     let completion: Completion;
     const ofOwner: EncodedCalls = {
       called,
@@ -303,119 +292,23 @@ class OwnerBackend extends CollectiveBackend {
       this.#nothing,
       (messages) => {
         try {
-          const ofRanks = messages.map((message, rank) => this.#decoders[rank]?.decode(message) ?? ofOwner);
-          ofRanks[this.#group.rank] = ofOwner;
-          completion = this.#backend.batch(() => this.#recordAll(ofRanks, verdicts, freed));
+          const ofRanks = messages.map((message, of) => (of === rank ? ofOwner : decoders[of]?.decode(message)));
+          completion = backend.batch(() => run.record(ofRanks.map((one) => one ?? ofOwner)));
         } catch (error) {
-          this.#failAll(error, verdicts);
+          run.fail(error);
         }
-        for (const free of freed) free();
+        run.free();
       },
       this.#deadlineMs,
     );
     try {
       await completion;
     } catch (error) {
-      this.#failAll(error, verdicts);
+      run.fail(error);
     }
-    tellVerdicts(this.#group, this.#heap, verdicts, this.#nothing, this.#deadlineMs);
-    if (verdicts.has(this.#group.rank)) throw verdicts.get(this.#group.rank);
+    tellVerdicts(this.#group, this.#heap, run.verdicts, this.#nothing, this.#deadlineMs);
+    if (run.verdicts.has(rank)) throw run.verdicts.get(rank);
   }
-
-  /** Records what all ranks called before their first fences, then what they called before their second, and so on. */
-  #recordAll(ofRanks: readonly EncodedCalls[], verdicts: Map<number, unknown>, freed: (() => void)[]): void {
-    const rounds = ofRanks.map(({ calls }) => roundsOf(calls));
-    const count = rounds[this.#group.rank]?.length ?? 0;
-    const called = ofRanks.map((one) => one.called);
-    if (!goTogether(called)) this.#failAll(new CallsDiffer(called.map((name) => `\`${name}\``)), verdicts);
-    if (rounds.some(({ length }) => length !== count)) {
-      this.#failAll(new FencesDiffer(rounds.map(({ length }) => length - 1)), verdicts);
-    }
-    const most = Math.max(...rounds.map(({ length }) => length));
-    for (let round = 0; round < most; round++) {
-      if (round > 0) this.#spread(verdicts);
-      const frees = this.#isShowing ? freed : undefined;
-      recordRound(
-        rounds.map((ofRank) => ofRank[round] ?? []),
-        {
-          record: (rank, call) => this.#record(rank, call, verdicts, frees),
-          recordTogether: (ops) => this.#recordTogether(ops, verdicts),
-        },
-      );
-    }
-  }
-
-  /** What ranks call behind a fence rests on what all called before it. */
-  #spread(verdicts: Map<number, unknown>): void {
-    const [failed] = verdicts;
-    if (failed === undefined) return;
-    const [rank, error] = failed;
-    this.#failAll(new FenceFailed(rank, error instanceof Error ? error.message : String(error)), verdicts);
-  }
-
-  /**
-   * Records a rank's call, or gives it back when it is an op that could share a dispatch with others'. After its first
-   * that fails only memory is still allocated and freed: others may rest on its results.
-   */
-  #record(
-    rank: number,
-    { take }: EncodedCall,
-    verdicts: Map<number, unknown>,
-    freed: (() => void)[] | undefined,
-  ): OpCall | undefined {
-    try {
-      const call = take();
-      if (verdicts.has(rank) && !isAboutMemory(call)) return undefined;
-      if (isOpCall(call) && this.#backend.together?.takes(call[0]) === true) return call;
-      this.#recordCall(rank, call, freed);
-    } catch (error) {
-      if (!verdicts.has(rank)) verdicts.set(rank, error);
-    }
-    return undefined;
-  }
-
-  #recordTogether(ops: readonly OpOfRank[], verdicts: Map<number, unknown>): void {
-    const [first] = ops;
-    if (first === undefined) return;
-    const args = ops.map(({ call }) => call[1]);
-    const outcomes = this.#backend.together?.run(first.call[0], args);
-    for (const [index, outcome] of outcomes?.entries() ?? []) {
-      const rank = ops[index]?.rank;
-      if (outcome !== undefined && rank !== undefined && !verdicts.has(rank)) verdicts.set(rank, outcome.error);
-    }
-  }
-
-  /** Ops in a batch complete with it: nothing is awaited here. */
-  #recordCall(rank: number, call: Call, freed: (() => void)[] | undefined): void {
-    const [name, args] = call;
-    if (name === "empty") this.#memories[rank]?.allocate(args.id, args.dtype, args.shape);
-    else if (name === "free") {
-      const free = (): void => {
-        this.#memories[rank]?.free(args.id);
-        for (const decoder of this.#decoders) decoder.forget();
-      };
-      if (freed === undefined) free();
-      else freed.push(free);
-    } else if (name === "plan") this.#memories[rank]?.plan(args.id, args.step, args.size);
-    else if (name === "freePlan") this.#memories[rank]?.freePlan(args.id);
-    else if (name === "upload") void this.#backend.upload(args.source, args.target);
-    else if (name === "download") void this.#backend.download(args.source, args.target);
-    else if (name !== "fence") void runOp(this.#backend, ...(call as readonly [OpName, OpArguments[OpName]]));
-  }
-
-  /** The device failed, with everybody's ops; who was told of something else before keeps that. */
-  #failAll(error: unknown, verdicts: Map<number, unknown>): void {
-    for (let rank = 0; rank < this.#group.size; rank++) if (!verdicts.has(rank)) verdicts.set(rank, error);
-  }
-}
-
-function roundsOf(calls: readonly EncodedCall[]): EncodedCall[][] {
-  const rounds: EncodedCall[][] = [[]];
-  for (const call of calls) {
-    if (call.isFence) rounds.push([]);
-    else rounds.at(-1)?.push(call);
-  }
-  return rounds;
 }
 
 function absent(rank: number): never {

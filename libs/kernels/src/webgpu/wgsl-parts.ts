@@ -1,5 +1,6 @@
 // Operands of several alike ops that one dispatch runs, its parts: those of one kind lie in one binding where they can,
 // else each part's in one of its own.
+import { ParamTable } from "./param-table.ts";
 import { type Region, regionsOverlap } from "./region.ts";
 
 /** Operands of one kind, of each part. */
@@ -69,7 +70,7 @@ export function operandOfParts(
 }
 
 /** WGSL: statement `part` of these. */
-export function switchOf(statements: readonly string[]): string {
+function switchOf(statements: readonly string[]): string {
   const last = statements.length - 1;
   const cases = statements.map((statement, part) => `${part === last ? "default" : `case ${part}u`}: { ${statement} }`);
   return `switch part { ${cases.join(" ")} }`;
@@ -101,14 +102,49 @@ export function alikeParts<T>(
   return groups;
 }
 
-/** A table for each number of parts, made when it is asked for. */
-export function tablePerCount<T>(make: (parts: number) => T): (parts: number) => T {
-  const made = new Map<number, T>();
-  return (parts) => {
-    const known = made.get(parts);
+/** A kernel of several parts, whose parameters are some that all parts share, and a struct for each part. */
+export interface PartsKernel {
+  /** The WGSL for so many parts. */
+  wgsl(parts: number): string;
+  /** Packs parameters; the words are good until the next call. */
+  pack(shared: Readonly<Record<string, number>>, parts: readonly Readonly<Record<string, number>>[]): Uint32Array;
+}
+
+/**
+ * @param kernel WGSL, in which PARTS_OF_PARAMS stands for the last fields of `Params`, one for each part, and CHOSEN_PART
+ *   for the body of a function that returns the one of `part`
+ * @param struct the WGSL struct of a part's parameters
+ * @param shared fields of `Params` before the parts, in order, in camel case
+ * @param ofPart fields of `struct`
+ */
+export function partsKernel(
+  kernel: string,
+  struct: string,
+  shared: readonly string[],
+  ofPart: readonly string[],
+): PartsKernel {
+  const nameOf = (part: number, name: string): string => `part${part}${name[0]?.toUpperCase()}${name.slice(1)}`;
+  const wgsl = (parts: number): string => {
+    const numbers = Array.from({ length: parts }, (_, part) => part);
+    return kernel
+      .replace("PARTS_OF_PARAMS", numbers.map((part) => `part_${part}: ${struct},`).join("\n  "))
+      .replace("CHOSEN_PART", switchOf(numbers.map((part) => `return params.part_${part};`)));
+  };
+  const tables = new Map<number, ParamTable<string>>();
+  const tableOf = (parts: number): ParamTable<string> => {
+    const known = tables.get(parts);
     if (known !== undefined) return known;
-    const table = make(parts);
-    made.set(parts, table);
+    const names = Array.from({ length: parts }, (_, part) => ofPart.map((name) => nameOf(part, name)));
+    const table = new ParamTable<string>(wgsl(parts), [...shared, ...names.flat()]);
+    tables.set(parts, table);
     return table;
+  };
+  return {
+    wgsl,
+    pack: (values, parts) => {
+      const all: Record<string, number> = { ...values };
+      for (const [part, own] of parts.entries()) for (const name of ofPart) all[nameOf(part, name)] = own[name] ?? 0;
+      return tableOf(parts.length).pack(all);
+    },
   };
 }

@@ -1,15 +1,4 @@
-import { switchOf } from "../../webgpu/wgsl-parts.ts";
-
-/** The kernel for `parts` merges that are alike. */
-export function mergeAttnStatesWgsl(parts: number): string {
-  const numbers = Array.from({ length: parts }, (_, part) => part);
-  return KERNEL.replace("PARTS_OF_PARAMS", numbers.map((part) => `part_${part}: Part,`).join("\n  ")).replace(
-    "CHOSEN_PART",
-    switchOf(numbers.map((part) => `return params.part_${part};`)),
-  );
-}
-
-const KERNEL = /* wgsl */ `
+export const MERGE_ATTN_STATES_WGSL = /* wgsl */ `
 // Merges STATES partial outputs by their LSEs: out = sum_i base^(lse_i - lse) * outs_i; PARTS such merges, whose sizes
 // and strides are the same.
 //

@@ -2,7 +2,6 @@ import { ArgumentError, contiguousStrides, DTYPE_BYTES, type DType } from "@lock
 import type { Operand } from "../../operand.ts";
 import { expectContiguousOnGpu } from "../../webgpu/contiguous.ts";
 import { gpuStack } from "../../webgpu/gpu-stack.ts";
-import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import type { Region } from "../../webgpu/region.ts";
 import {
@@ -21,19 +20,18 @@ import {
   type BoundParts,
   bindParts,
   operandOfParts,
-  tablePerCount,
+  partsKernel,
 } from "../../webgpu/wgsl-parts.ts";
 import type { MergeAttnStatesArgs } from "./index.ts";
-import { mergeAttnStatesWgsl } from "./merge-attn-states.wgsl.ts";
+import { MERGE_ATTN_STATES_WGSL } from "./merge-attn-states.wgsl.ts";
 
-const PART_PARAMS = ["outsFirst", "lsesFirst", "outFirst", "lseFirst"] as const;
 const SHARED_PARAMS = ["rows", "workgroups", "outsStride", "lsesStride", "heads", "outsGap", "lsesGap"] as const;
-const paramsOf = tablePerCount((parts) => {
-  const ofParts = Array.from({ length: parts }, (_, part) =>
-    PART_PARAMS.map((name) => `part${part}${name[0]?.toUpperCase()}${name.slice(1)}`),
-  );
-  return new ParamTable<string>(mergeAttnStatesWgsl(parts), [...SHARED_PARAMS, "unused", ...ofParts.flat()]);
-});
+const KERNEL = partsKernel(
+  MERGE_ATTN_STATES_WGSL,
+  "Part",
+  [...SHARED_PARAMS, "unused"],
+  ["outsFirst", "lsesFirst", "outFirst", "lseFirst"],
+);
 const THREADS = 256;
 /** Units that a thread has in flight, of all states together: about so many. */
 const MOST_LOADS = 8;
@@ -201,7 +199,7 @@ function dispatchMerges(recorder: Recorder, parts: readonly Merge[]): void {
     entryPoint: "merge_attn_states",
     bindings: ["uniform", ...read.map(() => "read" as const), ...written.map(() => "write" as const)],
     wgsl: () =>
-      assembleWgsl(mergeAttnStatesWgsl(parts.length), constants, [
+      assembleWgsl(KERNEL.wgsl(parts.length), constants, [
         unitAlias(unit),
         lseParts("lses", 1, lses.bound.length, "read"),
         floatParts("outs", 1 + lses.bound.length, outs.bound.length, from, unit, "read"),
@@ -212,14 +210,17 @@ function dispatchMerges(recorder: Recorder, parts: readonly Merge[]): void {
       ]),
   });
   const workgroups = Math.ceil(shared.rows / rowsPerWorkgroup);
-  const values: Record<string, number> = { ...shared, workgroups, unused: 0 };
-  for (const part of parts.keys()) {
-    values[`part${part}OutsFirst`] = (outs.firsts[part] ?? 0) / unit;
-    values[`part${part}LsesFirst`] = lses.firsts[part] ?? 0;
-    values[`part${part}OutFirst`] = (out.firsts[part] ?? 0) / unit;
-    values[`part${part}LseFirst`] = lse?.firsts[part] ?? 0;
-  }
-  const params = recorder.uniform(paramsOf(parts.length).pack(values));
+  const params = recorder.uniform(
+    KERNEL.pack(
+      { ...shared, workgroups, unused: 0 },
+      parts.map((_, part) => ({
+        outsFirst: (outs.firsts[part] ?? 0) / unit,
+        lsesFirst: lses.firsts[part] ?? 0,
+        outFirst: (out.firsts[part] ?? 0) / unit,
+        lseFirst: lse?.firsts[part] ?? 0,
+      })),
+    ),
+  );
   recorder.dispatch(kernel, [params, ...read, ...written], workgroups * parts.length);
 }
 

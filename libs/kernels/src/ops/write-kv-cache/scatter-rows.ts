@@ -1,7 +1,6 @@
 // Moves rows into paged caches, those of several operands in one dispatch.
 import { DTYPE_BYTES, type DType } from "@lockstep/tensor";
 import type { Operand } from "../../operand.ts";
-import { ParamTable } from "../../webgpu/param-table.ts";
 import type { Recorder } from "../../webgpu/recorder.ts";
 import type { Region } from "../../webgpu/region.ts";
 import {
@@ -20,23 +19,16 @@ import {
   type BoundParts,
   bindParts,
   operandOfParts,
-  tablePerCount,
+  partsKernel,
 } from "../../webgpu/wgsl-parts.ts";
 import { widestMove } from "../gather-kv-cache/webgpu.ts";
-import { writeKvCacheWgsl } from "./write-kv-cache.wgsl.ts";
+import { WRITE_KV_CACHE_WGSL } from "./write-kv-cache.wgsl.ts";
 
 /** Where rows and their cache lie, in units. */
 export const PLACES = ["rowsFirst", "cacheFirst", "blockStride", "slotStride", "headStride"] as const;
 export type Places = Readonly<Record<(typeof PLACES)[number], number>>;
 
-const paramsOf = tablePerCount((parts) => {
-  const ofParts = Array.from({ length: parts }, (_, part) => PLACES.map((name) => nameOfPart(part, name)));
-  return new ParamTable<string>(writeKvCacheWgsl(parts), ["units", "workgroups", ...ofParts.flat()]);
-});
-
-function nameOfPart(part: number, name: string): string {
-  return `part${part}${name[0]?.toUpperCase()}${name.slice(1)}`;
-}
+const KERNEL = partsKernel(WRITE_KV_CACHE_WGSL, "Places", ["units", "workgroups"], PLACES);
 
 const THREADS = 256;
 /** Units in flight per thread, when there are enough for the whole chip. */
@@ -145,19 +137,17 @@ function dispatchScatters(recorder: Recorder, slots: Region, parts: readonly Sca
     ],
     wgsl: () =>
       assembleWgsl(
-        writeKvCacheWgsl(parts.length),
+        KERNEL.wgsl(parts.length),
         constants,
         bytes === undefined ? rounded(rows, cache, unit, rowsBound, cachesBound) : moved(bytes, rowsBound, cachesBound),
       ),
   });
   const workgroups = Math.ceil(units / (loads * THREADS));
-  const values: Record<string, number> = { units, workgroups };
-  for (const [part, { regions }] of parts.entries()) {
+  const places = parts.map(({ regions }, part) => {
     const [rowsFirst = 0, cacheFirst = 0] = [bound.rows.firsts[part], bound.caches.firsts[part]];
-    const places = placesOf({ ...regions[0], first: rowsFirst }, { ...regions[1], first: cacheFirst }, unit);
-    for (const name of PLACES) values[nameOfPart(part, name)] = places[name];
-  }
-  const params = recorder.uniform(paramsOf(parts.length).pack(values));
+    return placesOf({ ...regions[0], first: rowsFirst }, { ...regions[1], first: cacheFirst }, unit);
+  });
+  const params = recorder.uniform(KERNEL.pack({ units, workgroups }, places));
   recorder.dispatch(kernel, [params, slots, ...bound.rows.bound, ...bound.caches.bound], workgroups * parts.length);
 }
 

@@ -1,15 +1,4 @@
-import { switchOf } from "../../webgpu/wgsl-parts.ts";
-
-/** The kernel for `parts` kinds of rows. */
-export function writeKvCacheWgsl(parts: number): string {
-  const numbers = Array.from({ length: parts }, (_, part) => part);
-  return KERNEL.replace("PARTS_OF_PARAMS", numbers.map((part) => `part_${part}: Places,`).join("\n  ")).replace(
-    "CHOSEN_PLACES",
-    switchOf(numbers.map((part) => `return params.part_${part};`)),
-  );
-}
-
-const KERNEL = /* wgsl */ `
+export const WRITE_KV_CACHE_WGSL = /* wgsl */ `
 // Scatters rows of new tokens into paged caches: PARTS kinds of rows of one shape, as keys and values, each into a cache
 // of its own or heads of its own, at the same slots.
 //
@@ -44,7 +33,7 @@ struct Params {
 
 const NOT_STORED_HERE = 0xffffffffu;
 
-fn places_of(part: u32) -> Places { CHOSEN_PLACES }
+fn places_of(part: u32) -> Places { CHOSEN_PART }
 
 @compute @workgroup_size(THREADS)
 fn write_kv_cache(
